@@ -1,0 +1,183 @@
+package cert
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Request says what certificate is wanted. Names or CSR must be set; with a
+// CSR its names count and the bundle has no key.
+type Request struct {
+	Names   Names
+	CSR     []byte  // DER, already checked by ParseCSR
+	KeyType KeyType // of the key to make when CSR is nil
+	Profile string  // the CA's profile; empty is the CA's default
+
+	// OrderURL resumes an order that was begun before; empty begins a new one.
+	OrderURL string
+	// OnOrder, if set, is called once the order exists at the CA and before
+	// anything is done with it; an error ends the issuance. Whoever keeps a
+	// journal writes it here, so that nothing that the CA did is ever lost.
+	OnOrder func(ctx context.Context, orderURL string) error
+}
+
+// Bundle is an issued certificate with its chain, and its key unless the
+// client kept that to itself.
+type Bundle struct {
+	Key   crypto.Signer // nil if the request came with a CSR
+	Leaf  *x509.Certificate
+	Chain []*x509.Certificate // the issuers, leaf's own first, root excluded
+}
+
+// NewBundle reads a PEM chain, leaf first, as ACME serves it (RFC 8555,
+// section 9.1), and holds it against what was asked: the key and the names.
+// A CA or a proxy that answers with something else is refused here.
+func NewBundle(chainPEM []byte, key crypto.Signer, public crypto.PublicKey, names Names) (*Bundle, error) {
+	chain, err := parseCertificates(chainPEM)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bundle{Key: key, Leaf: chain[0], Chain: chain[1:]}
+	if !SameKey(public, b.Leaf.PublicKey) {
+		return nil, errors.New("the certificate is for another key than the one asked for")
+	}
+	if err := checkNames(b.Leaf, names); err != nil {
+		return nil, err
+	}
+	for i, issuer := range b.Chain {
+		if err := chain[i].CheckSignatureFrom(issuer); err != nil {
+			return nil, fmt.Errorf("certificate %d of the chain is not signed by the next one", i+1)
+		}
+	}
+	return b, nil
+}
+
+// checkNames wants exactly the names asked for, no more and no less.
+func checkNames(leaf *x509.Certificate, want Names) error {
+	got, err := LeafNames(leaf)
+	if err != nil {
+		return err
+	}
+	if !got.Equal(want) {
+		return fmt.Errorf("the certificate is for %s, not for %s", got, want)
+	}
+	return nil
+}
+
+// LeafNames is the name set of a certificate, from its subjectAltName.
+func LeafNames(leaf *x509.Certificate) (Names, error) {
+	all := append([]string(nil), leaf.DNSNames...)
+	for _, ip := range leaf.IPAddresses {
+		all = append(all, ip.String())
+	}
+	names, err := ParseNames(all...)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate's names: %w", err)
+	}
+	return names, nil
+}
+
+// maxChain bounds what is read from a CA or a proxy.
+const maxChain = 16
+
+func parseCertificates(data []byte) ([]*x509.Certificate, error) {
+	var chain []*x509.Certificate
+	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		if len(chain) == maxChain {
+			return nil, fmt.Errorf("more than %d certificates in the chain", maxChain)
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d of the chain: %w", len(chain)+1, err)
+		}
+		chain = append(chain, c)
+	}
+	if len(chain) == 0 {
+		return nil, errors.New("no PEM certificate found")
+	}
+	return chain, nil
+}
+
+// ParseBundle reads what PEM wrote: a key (optional), the leaf, the chain.
+// A key that does not match the leaf is an error.
+func ParseBundle(data []byte) (*Bundle, error) {
+	chain, err := parseCertificates(data)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bundle{Leaf: chain[0], Chain: chain[1:]}
+	if !bytes.Contains(data, []byte("PRIVATE KEY-----")) {
+		return b, nil
+	}
+	if b.Key, err = ParseKey(data); err != nil {
+		return nil, err
+	}
+	if !SameKey(b.Key.Public(), b.Leaf.PublicKey) {
+		return nil, errors.New("the private key does not belong to the certificate")
+	}
+	return b, nil
+}
+
+// Names is the bundle's name set.
+func (b *Bundle) Names() (Names, error) { return LeafNames(b.Leaf) }
+
+// Serial is the leaf's serial number in lower-case hexadecimal.
+func (b *Bundle) Serial() string { return fmt.Sprintf("%x", b.Leaf.SerialNumber) }
+
+// NotAfter is when the leaf expires.
+func (b *Bundle) NotAfter() time.Time { return b.Leaf.NotAfter }
+
+// RenewAt is when to renew without the CA's advice: after two thirds of the
+// lifetime, or half of it when it is below ten days.
+func (b *Bundle) RenewAt() time.Time {
+	return RenewAt(b.Leaf.NotBefore, b.Leaf.NotAfter)
+}
+
+// RenewAt is Bundle.RenewAt for a certificate of which only the dates are known.
+func RenewAt(notBefore, notAfter time.Time) time.Time {
+	life := notAfter.Sub(notBefore)
+	if life < 10*24*time.Hour {
+		return notBefore.Add(life / 2)
+	}
+	return notBefore.Add(life / 3 * 2)
+}
+
+// LeafPEM, ChainPEM and FullchainPEM are certbot's cert.pem, chain.pem and
+// fullchain.pem.
+func (b *Bundle) LeafPEM() []byte { return encodeCertificates(b.Leaf) }
+
+// ChainPEM is the issuers' certificates.
+func (b *Bundle) ChainPEM() []byte { return encodeCertificates(b.Chain...) }
+
+// FullchainPEM is the leaf and then the chain.
+func (b *Bundle) FullchainPEM() []byte { return append(b.LeafPEM(), b.ChainPEM()...) }
+
+// PEM is the whole bundle: the key, if there is one, the leaf, the chain.
+func (b *Bundle) PEM() ([]byte, error) {
+	if b.Key == nil {
+		return b.FullchainPEM(), nil
+	}
+	key, err := MarshalKey(b.Key)
+	if err != nil {
+		return nil, err
+	}
+	return append(key, b.FullchainPEM()...), nil
+}
+
+func encodeCertificates(certs ...*x509.Certificate) []byte {
+	var s strings.Builder
+	for _, c := range certs {
+		s.Write(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+	}
+	return []byte(s.String())
+}

@@ -1,0 +1,101 @@
+package cert
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"golang.org/x/net/idna"
+)
+
+// MaxNames is how many identifiers one certificate may have. It is Let's
+// Encrypt's limit; asking for more would only fail later, at the CA.
+const MaxNames = 100
+
+// Names is a name set: the canonical identifiers of one certificate, sorted
+// and without repetition. DNS names are lower case and ASCII (IDNA), a
+// wildcard is "*.example.com", IP addresses are in netip's form.
+// The zero value is the empty set, which no certificate may have.
+type Names []string
+
+// ParseNames makes a name set of what people and machines write.
+// The error names the offending value and what to write instead.
+func ParseNames(in ...string) (Names, error) {
+	names := make(Names, 0, len(in))
+	for _, s := range in {
+		name, err := ParseName(s)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	switch {
+	case len(names) == 0:
+		return nil, fmt.Errorf("no name given; write at least one DNS name, such as web1.example.com")
+	case len(names) > MaxNames:
+		return nil, fmt.Errorf("%d names are too many for one certificate; the limit is %d", len(names), MaxNames)
+	}
+	return names, nil
+}
+
+// lookupProfile maps to lower case ASCII and keeps the rules of a hostname.
+var lookupProfile = idna.New(
+	idna.MapForLookup(),
+	idna.BidiRule(),
+	idna.VerifyDNSLength(true),
+	idna.StrictDomainName(true),
+)
+
+// ParseName makes one identifier canonical: a DNS name, a wildcard of one, or
+// an IP address.
+func ParseName(s string) (string, error) {
+	if s == "" {
+		return "", fmt.Errorf("empty name; write a DNS name, such as web1.example.com")
+	}
+	if len(s) > 4*253 { // an IDNA name may shrink; nothing this long can
+		return "", fmt.Errorf("name of %d bytes is too long; a DNS name has at most 253", len(s))
+	}
+	if addr, err := netip.ParseAddr(s); err == nil {
+		if addr.Zone() != "" {
+			return "", fmt.Errorf("%s: an address with a zone cannot be in a certificate; leave %%%s out", s, addr.Zone())
+		}
+		return addr.Unmap().String(), nil
+	}
+	base, wildcard := strings.CutPrefix(s, "*.")
+	ascii, err := lookupProfile.ToASCII(strings.TrimSuffix(base, "."))
+	if err != nil {
+		return "", fmt.Errorf("%q is not a DNS name; write it like web1.example.com", s)
+	}
+	labels := strings.Split(ascii, ".")
+	if len(labels) < 2 {
+		return "", fmt.Errorf("%q has one label only; a public CA needs a full name, such as %s.example.com", s, ascii)
+	}
+	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
+		return "", fmt.Errorf("%q ends in a number, so it is neither a DNS name nor an IP address", s)
+	}
+	if wildcard {
+		return "*." + ascii, nil
+	}
+	return ascii, nil
+}
+
+// IsIP tells whether a canonical identifier is an IP address (RFC 8738).
+func IsIP(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil
+}
+
+// IsWildcard tells whether a canonical identifier is a wildcard.
+func IsWildcard(name string) bool { return strings.HasPrefix(name, "*.") }
+
+// Key is the set as one string, "a.example,b.example"; equal sets have equal keys.
+func (n Names) Key() string { return strings.Join(n, ",") }
+
+// Equal tells whether both sets hold the same identifiers.
+func (n Names) Equal(o Names) bool { return slices.Equal(n, o) }
+
+// String is for people: the names with blanks between them.
+func (n Names) String() string { return strings.Join(n, " ") }
