@@ -1,0 +1,128 @@
+// Package responder answers HTTP-01 challenges (RFC 8555, section 8.3) on the
+// one port that the whole Internet can reach. It knows exact pairs of host and
+// token and nothing else: whatever else is asked for is a short 404 in which
+// nothing of the request is repeated.
+//
+//	r := responder.New()
+//	answer := r.Put("www.example.com", token, keyAuthorization)
+//	defer answer.Remove()
+//	<-answer.Fetched() // the CA has been here once
+//
+// Tokens live in memory only.
+package responder
+
+import (
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// prefix is where HTTP-01 looks (RFC 8555, section 8.3).
+const prefix = "/.well-known/acme-challenge/"
+
+// Responder is the table of challenges being answered. It is safe for
+// concurrent use.
+type Responder struct {
+	mu      sync.RWMutex
+	answers map[key]*Answer // guarded by mu
+}
+
+type key struct{ host, token string }
+
+// New returns a responder that answers nothing yet.
+func New() *Responder {
+	return &Responder{answers: map[key]*Answer{}}
+}
+
+// Answer is one published key authorization.
+type Answer struct {
+	responder *Responder
+	key       key
+	body      string
+	fetched   chan struct{}
+	once      sync.Once
+}
+
+// Put publishes a key authorization for one host (a canonical DNS name or IP
+// address) and token until Remove is called. A second Put of the same pair
+// replaces the first.
+func (r *Responder) Put(host, token, keyAuthorization string) *Answer {
+	a := &Answer{responder: r, key: key{host, token}, body: keyAuthorization, fetched: make(chan struct{})}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.answers[a.key] = a
+	return a
+}
+
+// Fetched is closed when the answer was fetched for the first time. It is a
+// hint: a CA may look from several places before it is satisfied.
+func (a *Answer) Fetched() <-chan struct{} { return a.fetched }
+
+// Remove forgets the answer; from then on it is a 404. It may be called twice.
+func (a *Answer) Remove() {
+	a.responder.mu.Lock()
+	defer a.responder.mu.Unlock()
+	if a.responder.answers[a.key] == a {
+		delete(a.responder.answers, a.key)
+	}
+}
+
+// Len is the number of challenges being answered.
+func (r *Responder) Len() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.answers)
+}
+
+// ServeHTTP answers GET and HEAD of published tokens; all else is 404.
+func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	token, ok := strings.CutPrefix(req.URL.Path, prefix)
+	if !ok || (req.Method != http.MethodGet && req.Method != http.MethodHead) {
+		notFound(w)
+		return
+	}
+	r.mu.RLock()
+	a := r.answers[key{canonicalHost(req.Host), token}]
+	r.mu.RUnlock()
+	if a == nil {
+		notFound(w)
+		return
+	}
+	h := w.Header()
+	h["Content-Type"] = contentType
+	h["Content-Length"] = []string{strconv.Itoa(len(a.body))}
+	if req.Method == http.MethodGet {
+		io.WriteString(w, a.body)
+		a.once.Do(func() { close(a.fetched) })
+	}
+}
+
+// contentType is shared between answers: a slice less for each.
+var contentType = []string{"text/plain"}
+
+func notFound(w http.ResponseWriter) {
+	w.Header()["Content-Type"] = contentType
+	w.WriteHeader(http.StatusNotFound)
+	io.WriteString(w, "not found\n")
+}
+
+// canonicalHost strips a port and folds case: CAs send the name as ordered,
+// others do not.
+func canonicalHost(host string) string {
+	if i := strings.LastIndexByte(host, ':'); i >= 0 {
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		} else {
+			host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+		}
+	}
+	host = strings.TrimSuffix(host, ".")
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.Unmap().String()
+	}
+	return strings.ToLower(host)
+}

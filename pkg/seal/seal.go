@@ -1,0 +1,193 @@
+// Package seal encrypts with age (age-encryption.org/v1): bundles to a
+// client's recipients, so that only that client can read them, and the
+// proxy's own secrets to its identity file, so that a stolen database or
+// backup is of no use without that file.
+//
+//	recipients, err := seal.ParseRecipients([]string{"age1…", "ssh-ed25519 AAAA…"})
+//	ciphertext, err := seal.Seal(bundlePEM, recipients...)
+//
+// It never runs age plugins and never writes plaintext anywhere.
+package seal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+	"filippo.io/age/armor"
+	"github.com/google/renameio/v2"
+	"golang.org/x/crypto/ssh"
+)
+
+// MaxSealed bounds what Open reads, in bytes of ciphertext and of plaintext.
+const MaxSealed = 1 << 20
+
+// MaxRecipients is how many recipients one client may have.
+const MaxRecipients = 64
+
+// Seal encrypts plaintext so that each of the recipients can open it.
+func Seal(plaintext []byte, recipients ...age.Recipient) ([]byte, error) {
+	if len(recipients) == 0 {
+		return nil, errors.New("seal: no recipient")
+	}
+	var out bytes.Buffer
+	w, err := age.Encrypt(&out, recipients...)
+	if err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	if _, err := w.Write(plaintext); err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	if err := w.Close(); err != nil {
+		return nil, fmt.Errorf("seal: %w", err)
+	}
+	return out.Bytes(), nil
+}
+
+// ErrNotForUs means that none of the identities can open the ciphertext.
+var ErrNotForUs = errors.New("sealed to other recipients than this identity")
+
+// Open decrypts what Seal made, armored or not. ErrNotForUs means that the
+// identities are the wrong ones; any other error that it is damaged.
+func Open(ciphertext []byte, identities ...age.Identity) ([]byte, error) {
+	if len(ciphertext) > MaxSealed {
+		return nil, fmt.Errorf("open: %d bytes are more than the limit of %d", len(ciphertext), MaxSealed)
+	}
+	var src io.Reader = bytes.NewReader(ciphertext)
+	if bytes.HasPrefix(ciphertext, []byte(armor.Header)) {
+		src = armor.NewReader(src)
+	}
+	r, err := age.Decrypt(src, identities...)
+	if err != nil {
+		var no *age.NoIdentityMatchError
+		if errors.As(err, &no) {
+			return nil, ErrNotForUs
+		}
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	plaintext, err := io.ReadAll(io.LimitReader(r, MaxSealed+1))
+	if err != nil {
+		return nil, fmt.Errorf("open: %w", err)
+	}
+	if len(plaintext) > MaxSealed {
+		return nil, fmt.Errorf("open: content exceeds the limit of %d bytes", MaxSealed)
+	}
+	return plaintext, nil
+}
+
+// ParseRecipients reads recipients as people write them: age1… (X25519) or an
+// SSH public key line (ssh-ed25519, ssh-rsa). Every fault is reported, each
+// with its position.
+func ParseRecipients(lines []string) ([]age.Recipient, error) {
+	if len(lines) > MaxRecipients {
+		return nil, fmt.Errorf("%d recipients are too many; the limit is %d", len(lines), MaxRecipients)
+	}
+	var recipients []age.Recipient
+	var faults []error
+	for i, line := range lines {
+		r, err := parseRecipient(line)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("recipient %d: %w", i+1, err))
+			continue
+		}
+		recipients = append(recipients, r)
+	}
+	return recipients, errors.Join(faults...)
+}
+
+func parseRecipient(line string) (age.Recipient, error) {
+	line = strings.TrimSpace(line)
+	switch {
+	case len(line) > 4096 || strings.ContainsAny(line, "\r\n"):
+		return nil, errors.New("too long, or of more than one line")
+	case strings.HasPrefix(line, "ssh-"):
+		if err := checkSSHKey(line); err != nil {
+			return nil, err
+		}
+		r, err := agessh.ParseRecipient(line)
+		if err != nil {
+			return nil, errors.New("not a usable SSH public key; age opens ssh-ed25519 and ssh-rsa (2048 bits or more)")
+		}
+		return r, nil
+	case strings.HasPrefix(line, "age1"):
+		r, err := age.ParseX25519Recipient(line)
+		if err != nil {
+			return nil, errors.New("not an X25519 recipient (age1…); copy the whole line of age-keygen's \"public key\"")
+		}
+		return r, nil
+	case strings.HasPrefix(strings.ToUpper(line), "AGE-SECRET-KEY-"):
+		return nil, errors.New("this is a secret key, keep it to yourself; write its public half, age1…")
+	}
+	return nil, errors.New("not a recipient; write an age1… key or a line of an SSH public key file (ssh-ed25519, ssh-rsa)")
+}
+
+// checkSSHKey refuses options, which agessh would skip silently.
+func checkSSHKey(line string) error {
+	_, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
+	if err != nil || len(options) > 0 || len(rest) > 0 {
+		return errors.New("not an SSH public key; copy one line of a .pub file")
+	}
+	return nil
+}
+
+// GenerateIdentity makes a new X25519 identity.
+func GenerateIdentity() (*age.X25519Identity, error) { return age.GenerateX25519Identity() }
+
+// ParseIdentities reads an identity file: age's own (AGE-SECRET-KEY-1…) or an
+// unencrypted SSH private key. Errors never quote the file.
+func ParseIdentities(data []byte) ([]age.Identity, error) {
+	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("-----BEGIN")) {
+		id, err := agessh.ParseIdentity(data)
+		var locked *ssh.PassphraseMissingError
+		if errors.As(err, &locked) {
+			return nil, errors.New("the SSH key has a passphrase; use a host key or an age identity, which a daemon can read")
+		}
+		if err != nil {
+			return nil, errors.New("not an SSH private key that age can use; it reads ssh-ed25519 and ssh-rsa")
+		}
+		return []age.Identity{id}, nil
+	}
+	ids, err := age.ParseIdentities(bytes.NewReader(data))
+	if err != nil {
+		return nil, errors.New("not an age identity file; age-keygen writes one")
+	}
+	return ids, nil
+}
+
+// LoadOrCreateIdentity reads the X25519 identity of path, and makes it (mode
+// 0600, written whole or not at all) where there is none yet.
+func LoadOrCreateIdentity(path string) (*age.X25519Identity, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return createIdentity(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the identity: %w", err)
+	}
+	ids, err := ParseIdentities(data)
+	if err != nil {
+		return nil, fmt.Errorf("identity %s: %w", path, err)
+	}
+	id, ok := ids[0].(*age.X25519Identity)
+	if !ok || len(ids) != 1 {
+		return nil, fmt.Errorf("identity %s must hold exactly one AGE-SECRET-KEY-1… line", path)
+	}
+	return id, nil
+}
+
+func createIdentity(path string) (*age.X25519Identity, error) {
+	id, err := GenerateIdentity()
+	if err != nil {
+		return nil, fmt.Errorf("make an identity: %w", err)
+	}
+	text := "# public key: " + id.Recipient().String() + "\n" + id.String() + "\n"
+	if err := renameio.WriteFile(path, []byte(text), 0o600); err != nil {
+		return nil, fmt.Errorf("write the identity: %w", err)
+	}
+	return id, nil
+}
