@@ -1,0 +1,263 @@
+package pebbletest
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/letsencrypt/challtestsrv"
+	pebbleca "github.com/letsencrypt/pebble/v2/ca"
+	"github.com/letsencrypt/pebble/v2/db"
+	"github.com/letsencrypt/pebble/v2/va"
+	"github.com/letsencrypt/pebble/v2/wfe"
+)
+
+// maxBody is the size above which a request's body is refused.
+const maxBody = 1 << 20
+
+// Options are the settings of an in-process [CA]. The zero value is a fast CA
+// that accepts every account and makes no trouble.
+type Options struct {
+	// HTTPPort is the port of 127.0.0.1 at which HTTP-01 answers are looked for,
+	// whatever the name. 0 picks a free one.
+	HTTPPort int
+	// RetryAfterAuthz and RetryAfterOrder are the seconds in the Retry-After
+	// headers of pending authorizations and processing orders. 0 asks clients
+	// not to wait.
+	RetryAfterAuthz, RetryAfterOrder int
+	// EAB are the keys (base64url) of external account bindings by key
+	// identifier. When it is not nil, a binding is required of every account.
+	EAB map[string]string
+	// NonceReject is the percentage of good nonces that are rejected.
+	NonceReject int
+	// AuthzReuse is the percentage of identifiers for which a valid
+	// authorization of the account is used again. With 0, Pebble still does so
+	// for 1 %: give each order new names where that matters.
+	AuthzReuse int
+	// Profiles are the certificates' lifetimes by profile name, in whole
+	// seconds. An order that names no profile gets any of them. Nil offers
+	// "default" with 90 days.
+	Profiles map[string]time.Duration
+	// Wrap returns a handler that is asked instead of Pebble's, which it may
+	// ask. It is there to inject faults: 429, 503, HTML, slow answers. It runs
+	// concurrently. [Kind] tells requests apart.
+	Wrap func(http.Handler) http.Handler
+	// Log receives Pebble's log. Nil keeps the end of it for [CA.Log].
+	Log io.Writer
+}
+
+// CA is a Pebble that runs inside this process.
+type CA struct {
+	// DirectoryURL is the URL of the ACME directory.
+	DirectoryURL string
+	// RootsPEM are the roots of the certificates that the CA issues.
+	RootsPEM []byte
+	// ServerCAPEM is the root of the ACME server's own certificate.
+	ServerCAPEM []byte
+	// ServerCAFile is a file with ServerCAPEM, for LEGO_CA_CERTIFICATES.
+	ServerCAFile string
+	// HTTPPort is the port at which HTTP-01 answers are looked for.
+	HTTPPort int
+	// DNS answers the CA's questions; records and failures can be set.
+	DNS *challtestsrv.ChallSrv
+
+	requests *Counter
+	log      *tail
+	server   *httptest.Server
+	client   *http.Client
+	dir      string
+}
+
+// New starts a CA. The caller must close it.
+func New(o Options) (ca *CA, err error) {
+	ca = &CA{HTTPPort: o.HTTPPort, requests: &Counter{counts: make(map[string]int)}, log: &tail{}}
+	defer func() {
+		if err != nil {
+			ca.Close()
+			ca = nil
+		}
+	}()
+
+	ports, err := freePorts(3)
+	if err != nil {
+		return nil, err
+	}
+	dnsPort, tlsPort := ports[0], ports[1]
+	if ca.HTTPPort == 0 {
+		ca.HTTPPort = ports[2]
+	}
+	if ca.DNS, err = startDNS(context.Background(), dnsPort); err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = ca.log
+	}
+	handler, roots, err := newPebble(o, ca.HTTPPort, tlsPort, dnsPort)
+	if err != nil {
+		return nil, err
+	}
+	ca.RootsPEM = roots
+	handler = serialize(handler)
+	if o.Wrap != nil {
+		handler = o.Wrap(handler)
+	}
+	return ca, ca.serve(ca.requests.wrap(handler))
+}
+
+// serve starts the TLS server and sets everything that depends on it.
+func (ca *CA) serve(handler http.Handler) error {
+	cert, err := newServerCert()
+	if err != nil {
+		return err
+	}
+	ca.ServerCAPEM = cert.caPEM
+	if ca.dir, err = os.MkdirTemp("", "pebbletest-"); err != nil {
+		return fmt.Errorf("make a directory for the server's CA: %w", err)
+	}
+	ca.ServerCAFile = filepath.Join(ca.dir, "server-ca.pem")
+	if err := os.WriteFile(ca.ServerCAFile, cert.caPEM, 0o600); err != nil {
+		return fmt.Errorf("write the server's CA: %w", err)
+	}
+	tlsConfig, err := cert.tlsConfig()
+	if err != nil {
+		return err
+	}
+	ca.client = newClient(cert.caPEM)
+	ca.server = httptest.NewUnstartedServer(handler)
+	ca.server.TLS = tlsConfig
+	ca.server.EnableHTTP2 = true
+	ca.server.Config.ErrorLog = log.New(ca.log, "server: ", 0)
+	ca.server.StartTLS()
+	ca.DirectoryURL = ca.server.URL + wfe.DirectoryPath
+	return nil
+}
+
+// Close stops the CA. Requests that are being served are cut off.
+func (ca *CA) Close() {
+	if ca.server != nil {
+		ca.client.CloseIdleConnections()
+		ca.server.CloseClientConnections()
+		ca.server.Close()
+	}
+	if ca.DNS != nil {
+		ca.DNS.Shutdown()
+	}
+	if ca.dir != "" {
+		_ = os.RemoveAll(ca.dir)
+	}
+}
+
+// Requests counts the requests that reached the server, those included that
+// Wrap did not let through to Pebble.
+func (ca *CA) Requests() *Counter { return ca.requests }
+
+// HTTPClient returns a client that trusts the ACME server. All calls return
+// the same one.
+func (ca *CA) HTTPClient() *http.Client { return ca.client }
+
+// Log returns the end of Pebble's log, if Options.Log did not take it.
+func (ca *CA) Log() string { return ca.log.String() }
+
+// pebbleEnv serializes the creation of Pebbles, which read some of their
+// settings from the process's environment while they are created.
+var pebbleEnv sync.Mutex
+
+// newPebble returns the handler of a new Pebble and the root of what it issues.
+func newPebble(o Options, httpPort, tlsPort, dnsPort int) (http.Handler, []byte, error) {
+	pebbleEnv.Lock()
+	defer pebbleEnv.Unlock()
+	for _, kv := range environment(o.NonceReject, o.AuthzReuse) {
+		if err := os.Setenv(kv[0], kv[1]); err != nil {
+			return nil, nil, fmt.Errorf("set %s: %w", kv[0], err)
+		}
+	}
+
+	logger := log.New(o.Log, "", log.Ltime|log.Lmicroseconds)
+	store := db.NewMemoryStore()
+	for id, key := range o.EAB {
+		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
+			return nil, nil, fmt.Errorf("add external account binding key %q: %w", id, err)
+		}
+	}
+	profiles := make(map[string]pebbleca.Profile)
+	for name, p := range configProfiles(o.Profiles) {
+		profiles[name] = pebbleca.Profile{Description: p.Description, ValidityPeriod: p.ValidityPeriod}
+	}
+	issuer := pebbleca.New(logger, store, "", "ecdsa", 0, 1, profiles)
+	validator := va.New(logger, httpPort, tlsPort, false, fmt.Sprintf("127.0.0.1:%d", dnsPort), store)
+	frontend := wfe.New(logger, store, validator, issuer, []string{"pebble.letsencrypt.org"},
+		false, o.EAB != nil, o.RetryAfterAuthz, o.RetryAfterOrder)
+	return frontend.Handler(), issuer.GetRootCert(0).PEM(), nil
+}
+
+// environment returns the variables that Pebble reads: no pauses before
+// validations, and no surprises that were not asked for.
+func environment(nonceReject, authzReuse int) [][2]string {
+	return [][2]string{
+		{"PEBBLE_VA_NOSLEEP", "1"},
+		{"PEBBLE_WFE_NONCEREJECT", fmt.Sprint(nonceReject)},
+		{"PEBBLE_AUTHZREUSE", fmt.Sprint(authzReuse)},
+	}
+}
+
+// profile is a profile as in Pebble's configuration file; the validity is in
+// seconds.
+type profile struct {
+	Description    string `json:"description"`
+	ValidityPeriod uint64 `json:"validityPeriod"`
+}
+
+func configProfiles(lifetimes map[string]time.Duration) map[string]profile {
+	if len(lifetimes) == 0 {
+		lifetimes = map[string]time.Duration{"default": 90 * 24 * time.Hour}
+	}
+	profiles := make(map[string]profile)
+	for name, lifetime := range lifetimes {
+		profiles[name] = profile{Description: name, ValidityPeriod: uint64(lifetime / time.Second)}
+	}
+	return profiles
+}
+
+// serialize lets one request at a time into h, because Pebble's handlers lock
+// orders, authorizations and the store in different sequences and deadlock
+// when they run at once. The body is read before, so that a slow client holds
+// nobody up.
+func serialize(h http.Handler) http.Handler {
+	var mu sync.Mutex // guards h
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		mu.Lock()
+		defer mu.Unlock()
+		h.ServeHTTP(w, r)
+	})
+}
+
+// newClient returns a client of its own that trusts the roots in rootsPEM.
+func newClient(rootsPEM []byte) *http.Client {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(rootsPEM)
+	return &http.Client{
+		Transport: &http.Transport{
+			TLSClientConfig:     &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: 64,
+			IdleConnTimeout:     time.Minute,
+		},
+		Timeout: time.Minute,
+	}
+}
