@@ -1,7 +1,6 @@
 package pebbletest
 
 import (
-	"fmt"
 	"net"
 	"testing"
 )
@@ -43,7 +42,7 @@ func TestIsFree(t *testing.T) {
 	seen := make(map[int]bool)
 	for _, p := range ports {
 		if seen[p] {
-			t.Error(fmt.Sprintf("port %d twice", p))
+			t.Errorf("port %d twice", p)
 		}
 		seen[p] = true
 	}

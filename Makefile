@@ -1,0 +1,85 @@
+# Everything here needs Go and a POSIX system; `make help` lists the targets.
+
+SHELL := /bin/sh
+.SHELLFLAGS := -ec
+.DEFAULT_GOAL := help
+
+GO ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+FUZZTIME ?= 10s
+# Arguments for `go test` in the targets test and bench, such as -run or -count.
+TESTFLAGS ?=
+
+# Each developer tool has a module of its own, so that none decides on the
+# versions of another's dependencies, or of ours.
+tool = $(GO) tool -modfile=tools/$(1)/go.mod $(1)
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/acmeproxy, a static program
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X github.com/acmeproxy/acmeproxy/cmd.version=$(VERSION)' -o bin/acmeproxy .
+
+.PHONY: pebble
+pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
+
+.pebble/bin/pebble: .pebble/go.mod .pebble/go.sum
+	cd .pebble && CGO_ENABLED=0 $(GO) build -trimpath -o bin/ tool
+	touch $@
+
+.PHONY: test
+test: pebble ## run all tests with the race detector (TESTFLAGS=…)
+	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test -race -timeout 10m $(TESTFLAGS) ./...
+
+.PHONY: lint
+lint: lint-format lint-vet lint-staticcheck lint-golangci ## check format and code
+
+.PHONY: lint-format
+lint-format:
+	@unformatted=$$($(call tool,gofumpt) -l .); \
+	if [ -n "$$unformatted" ]; then \
+		echo "not formatted; run make format:"; \
+		echo "$$unformatted"; \
+		exit 1; \
+	fi
+
+.PHONY: lint-vet
+lint-vet:
+	$(GO) vet ./...
+
+.PHONY: lint-staticcheck
+lint-staticcheck:
+	$(call tool,staticcheck) ./...
+
+.PHONY: lint-golangci
+lint-golangci:
+	$(call tool,golangci-lint) run ./...
+
+.PHONY: format
+format: ## format the code
+	$(call tool,gofumpt) -l -w .
+
+.PHONY: bench
+bench: ## run the benchmarks (TESTFLAGS=…)
+	$(GO) test -run '^$$' -bench . $(TESTFLAGS) ./pkg/proxy
+
+.PHONY: demo
+demo: pebble ## show the three modes with a test CA
+	$(GO) run ./internal/demo
+
+.PHONY: fuzz
+fuzz: ## run each fuzz test for FUZZTIME (10s)
+	@packages=$$($(GO) list ./...); \
+	for package in $$packages; do \
+		listed=$$($(GO) test -list '^Fuzz' "$$package"); \
+		for target in $$(echo "$$listed" | sed -n '/^Fuzz/p'); do \
+			echo "== $$package $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$package"; \
+		done; \
+	done
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf bin dist .pebble/bin coverage.out
