@@ -1,0 +1,99 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"strings"
+	"time"
+)
+
+// AuditEntry is one line of the audit trail. Its texts may come from a
+// stranger: what a database cannot hold is replaced, so that no request can
+// avoid being recorded.
+type AuditEntry struct {
+	ID         int64     // in the order of insertion, made by the store
+	At         time.Time // zero: now
+	ClientID   string    // empty for a stranger
+	ClientName string
+	Addr       string
+	Action     string
+	Mode       string
+	Names      []string
+	Outcome    string // "allowed", "refused", "done" or "failed"
+	Detail     string
+}
+
+// AuditQuery selects entries; a zero field selects all.
+type AuditQuery struct {
+	Client  string // name of the client
+	Outcome string
+	Before  int64 // entries older than this id
+	Limit   int   // 0: 100
+}
+
+// AppendAudit adds an entry.
+func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) error {
+	at := e.At
+	if at.IsZero() {
+		at = s.now()
+	}
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		var id int64
+		if err := tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ('audit', 1)
+			ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`).Scan(&id); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, id, millis(at), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
+			cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail))
+		return err
+	})
+	return s.fail(err, "append to audit trail")
+}
+
+// Audit returns entries, newest first. The id of the last one is the Before of
+// the next page; an empty page is the end.
+func (s *Store) Audit(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
+	query, args := auditSQL(q)
+	rows, err := s.read.QueryContext(ctx, query, args...)
+	found, err := collect(rows, err, scanAudit)
+	return found, s.fail(err, "read audit trail")
+}
+
+// auditSQL names only the conditions that are asked for, so that each
+// combination has an index.
+func auditSQL(q AuditQuery) (string, []any) {
+	before := q.Before
+	if before <= 0 {
+		before = math.MaxInt64
+	}
+	args := []any{before, pageSize(q.Limit)}
+	where := []string{"id < $1"}
+	for _, c := range []struct{ column, value string }{{"client_name", q.Client}, {"outcome", q.Outcome}} {
+		if c.value != "" {
+			args = append(args, c.value)
+			where = append(where, fmt.Sprintf("%s = $%d", c.column, len(args)))
+		}
+	}
+	return `SELECT id, at, client_id, client_name, addr, action, mode, names, outcome, detail FROM audit WHERE ` +
+		strings.Join(where, " AND ") + ` ORDER BY id DESC LIMIT $2`, args
+}
+
+func scanAudit(row scanner) (e AuditEntry, err error) {
+	err = row.Scan(&e.ID, moment{&e.At}, &e.ClientID, &e.ClientName, &e.Addr, &e.Action, &e.Mode, list{&e.Names}, &e.Outcome, &e.Detail)
+	return e, err
+}
+
+// PruneAudit removes all but the newest keep entries. Ids have no gaps, so the
+// newest id tells which those are.
+func (s *Store) PruneAudit(ctx context.Context, keep int) error {
+	if keep < 0 {
+		return fmt.Errorf("prune audit trail: keep is %d: give 0 or more", keep)
+	}
+	_, err := s.exec(ctx, pruneAuditSQL, keep)
+	return s.fail(err, "prune audit trail")
+}
+
+const pruneAuditSQL = `DELETE FROM audit WHERE id <= (SELECT value FROM counters WHERE name = 'audit') - $1`

@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// Bundle is the current certificate of a managed row, as its reader gets it.
+type Bundle struct {
+	ManagedID           string
+	ETag                string // changes with every bundle
+	Ciphertext          []byte // sealed by the caller
+	Serial              string
+	NotBefore, NotAfter time.Time
+	CreatedAt           time.Time // set by the store
+}
+
+const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, created_at FROM bundles WHERE managed_id = $1`
+
+// CompleteManaged stores what the owner obtained, in one transaction: the
+// bundle replaces the old one, the row is due again at dueAt (zero: never) with
+// its failures forgotten, its lease is freed, its order leaves the journal, and
+// with hook a deployment is pending. [ErrLost], and nothing changes, if the row
+// is not the owner's any more.
+func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, dueAt time.Time, hook bool) error {
+	if owner == "" {
+		return errNoOwner
+	}
+	now := millis(s.now())
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
+			failures = 0, last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
+			WHERE id = $1 AND lease_owner = $2`,
+			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now))
+		if err := must(n, err, ErrLost); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
+			serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after, created_at = excluded.created_at`,
+			b.ManagedID, b.ETag, blob(b.Ciphertext), b.Serial, millis(b.NotBefore), millis(b.NotAfter), now); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, b.ManagedID); err != nil || !hook {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, requireHookSQL, b.ManagedID, b.ETag, now)
+		return err
+	})
+	return s.fail(err, "complete %s", b.ManagedID)
+}
+
+// BundleFor returns the current bundle of a managed certificate, or
+// [ErrNotFound] while there is none.
+func (s *Store) BundleFor(ctx context.Context, managedID string) (Bundle, error) {
+	var b Bundle
+	err := s.read.QueryRowContext(ctx, bundleSQL, managedID).Scan(&b.ManagedID, &b.ETag, &b.Ciphertext, &b.Serial,
+		moment{&b.NotBefore}, moment{&b.NotAfter}, moment{&b.CreatedAt})
+	return b, s.fail(err, "bundle of %s", managedID)
+}

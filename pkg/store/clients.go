@@ -1,0 +1,190 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Client is an identity known to the proxy.
+type Client struct {
+	ID         string // made by the store
+	Name       string // unique, chosen by the operator
+	Disabled   bool
+	Recipients []string // age recipients, one line each
+	Grants     []Grant
+	CreatedAt  time.Time // set by the store
+}
+
+// Grant is what a client may ask for; the store does not interpret it.
+type Grant struct {
+	Patterns, Modes, Networks, KeyTypes []string
+	DailyQuota                          int // 0: none
+}
+
+// clientsSQL reads clients with their grants in one statement, so that the two
+// belong together. %s selects the clients.
+const clientsSQL = `SELECT c.id, c.name, c.disabled, c.recipients, c.created_at, COALESCE(g.position, -1),
+	COALESCE(g.patterns, ''), COALESCE(g.modes, ''), COALESCE(g.networks, ''), COALESCE(g.key_types, ''), COALESCE(g.daily_quota, 0)
+	FROM (SELECT id, name, disabled, recipients, created_at FROM clients WHERE %s) AS c
+	LEFT JOIN grants AS g ON g.client_id = c.id ORDER BY c.name, g.position`
+
+var (
+	clientByIDSQL   = fmt.Sprintf(clientsSQL, `id = $1`)
+	clientByNameSQL = fmt.Sprintf(clientsSQL, `name = $1`)
+	clientsPageSQL  = fmt.Sprintf(clientsSQL, `name > $1 ORDER BY name LIMIT $2`)
+)
+
+// querier is a *sql.DB or *sql.Tx.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+func queryClients(ctx context.Context, q querier, query string, args ...any) ([]Client, error) {
+	rows, err := q.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err says what went wrong
+	var out []Client
+	for rows.Next() {
+		var c Client
+		var g Grant
+		var position int64
+		if err := rows.Scan(&c.ID, &c.Name, &c.Disabled, list{&c.Recipients}, moment{&c.CreatedAt}, &position,
+			list{&g.Patterns}, list{&g.Modes}, list{&g.Networks}, list{&g.KeyTypes}, &g.DailyQuota); err != nil {
+			return nil, err
+		}
+		if len(out) == 0 || out[len(out)-1].ID != c.ID {
+			out = append(out, c)
+		}
+		if position >= 0 {
+			last := &out[len(out)-1]
+			last.Grants = append(last.Grants, g)
+		}
+	}
+	return out, rows.Err()
+}
+
+func queryClient(ctx context.Context, q querier, query, key string) (Client, error) {
+	found, err := queryClients(ctx, q, query, key)
+	if err == nil && len(found) == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return Client{}, err
+	}
+	return found[0], nil
+}
+
+// CreateClient stores a client with its grants and credentials, all or nothing,
+// and returns it with its id. [ErrConflict] when the name or a credential is
+// taken.
+func (s *Store) CreateClient(ctx context.Context, c Client, credentials ...Credential) (Client, error) {
+	if c.Name == "" {
+		return Client{}, errors.New("create client: name is empty: give it a name")
+	}
+	recipients, err := lines("recipients", c.Recipients)
+	if err != nil {
+		return Client{}, fmt.Errorf("create client %s: %w", c.Name, err)
+	}
+	id := newID()
+	var created Client
+	err = s.tx(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO clients (id, name, disabled, recipients, created_at)
+			VALUES ($1, $2, $3, $4, $5)`, id, c.Name, c.Disabled, recipients, millis(s.now())); err != nil {
+			return err
+		}
+		if err := insertGrants(ctx, tx, id, c.Grants); err != nil {
+			return err
+		}
+		for _, cred := range credentials {
+			cred.ClientID = id
+			if _, err := s.insertCredential(ctx, tx, cred); err != nil {
+				return err
+			}
+		}
+		var err error
+		created, err = queryClient(ctx, tx, clientByIDSQL, id)
+		return err
+	})
+	if err != nil {
+		return Client{}, s.fail(err, "create client %s", c.Name)
+	}
+	return created, nil
+}
+
+func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []Grant) error {
+	for i, g := range grants {
+		patterns, err1 := lines("patterns", g.Patterns)
+		modes, err2 := lines("modes", g.Modes)
+		networks, err3 := lines("networks", g.Networks)
+		keyTypes, err4 := lines("key types", g.KeyTypes)
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
+			return fmt.Errorf("grant %d: %w", i+1, err)
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO grants (client_id, position, patterns, modes, networks, key_types, daily_quota)
+			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+			clientID, i, patterns, modes, networks, keyTypes, g.DailyQuota); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ClientByName returns a client, or [ErrNotFound].
+func (s *Store) ClientByName(ctx context.Context, name string) (Client, error) {
+	c, err := queryClient(ctx, s.read, clientByNameSQL, name)
+	return c, s.fail(err, "client %s", name)
+}
+
+// ClientByID returns a client, or [ErrNotFound].
+func (s *Store) ClientByID(ctx context.Context, id string) (Client, error) {
+	c, err := queryClient(ctx, s.read, clientByIDSQL, id)
+	return c, s.fail(err, "client %s", id)
+}
+
+// Clients returns up to limit clients (0: 100) whose name follows afterName,
+// ordered by name. An empty page is the end.
+func (s *Store) Clients(ctx context.Context, afterName string, limit int) ([]Client, error) {
+	found, err := queryClients(ctx, s.read, clientsPageSQL, afterName, pageSize(limit))
+	return found, s.fail(err, "list clients")
+}
+
+// SetClientDisabled disables or enables a client. Its rows stay.
+func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool) error {
+	n, err := s.exec(ctx, `UPDATE clients SET disabled = $2 WHERE id = $1`, id, disabled)
+	return s.fail(must(n, err, ErrNotFound), "disable or enable client %s", id)
+}
+
+// RemoveClient removes a client and all that is its own: credentials, grants,
+// quotas, managed certificates with bundles, orders and hooks, and the names it
+// owns. The audit trail stays. Work in flight for it ends with [ErrLost].
+func (s *Store) RemoveClient(ctx context.Context, id string) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		// First the client: its row lock keeps EnsureManaged from adding to it.
+		n, err := affected(tx.ExecContext(ctx, `DELETE FROM clients WHERE id = $1`, id))
+		if err := must(n, err, ErrNotFound); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM managed WHERE client_id = $1`, id); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM name_owners WHERE client_id = $1`, id)
+		return err
+	})
+	return s.fail(err, "remove client %s", id)
+}
+
+// lockClient holds the client's row until the transaction ends, so that it
+// cannot be removed meanwhile. The proxy itself, "", is always there.
+func lockClient(ctx context.Context, tx *sql.Tx, id string) error {
+	if id == "" {
+		return nil
+	}
+	n, err := affected(tx.ExecContext(ctx, `UPDATE clients SET name = name WHERE id = $1`, id))
+	return must(n, err, ErrNotFound)
+}

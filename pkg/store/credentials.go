@@ -1,0 +1,192 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// CredentialKind says how a client proves itself.
+type CredentialKind string
+
+// The verifier of each kind is a SHA-256: it finds the client, and does not let
+// its reader act as the client.
+const (
+	CredentialTLSKey CredentialKind = "tls-key" // of the key's SubjectPublicKeyInfo
+	CredentialBearer CredentialKind = "bearer"  // of the token
+	CredentialEnroll CredentialKind = "enroll"  // of the one-time secret
+)
+
+// Credential is what proves a client.
+type Credential struct {
+	ID        string // made by the store
+	ClientID  string
+	Kind      CredentialKind
+	Verifier  []byte    // unique among credentials of this kind
+	CreatedAt time.Time // set by the store
+	ExpiresAt time.Time // zero: never
+}
+
+const credentialColumns = `id, client_id, kind, verifier, created_at, expires_at`
+
+func scanCredential(row scanner) (c Credential, err error) {
+	err = row.Scan(&c.ID, &c.ClientID, &c.Kind, &c.Verifier, moment{&c.CreatedAt}, moment{&c.ExpiresAt})
+	return c, err
+}
+
+func (c Credential) validate() error {
+	switch c.Kind {
+	case CredentialTLSKey, CredentialBearer, CredentialEnroll:
+	default:
+		return fmt.Errorf("credential kind %q is unknown: use %s, %s or %s", c.Kind, CredentialTLSKey, CredentialBearer, CredentialEnroll)
+	}
+	if len(c.Verifier) == 0 {
+		return errors.New("credential verifier is empty: give the hash of the credential")
+	}
+	return nil
+}
+
+func (s *Store) insertCredential(ctx context.Context, tx *sql.Tx, c Credential) (Credential, error) {
+	if err := c.validate(); err != nil {
+		return Credential{}, err
+	}
+	return scanCredential(tx.QueryRowContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+credentialColumns,
+		newID(), c.ClientID, string(c.Kind), c.Verifier, millis(s.now()), millis(c.ExpiresAt)))
+}
+
+// AddCredential gives a client one more credential. [ErrNotFound] for an
+// unknown client, [ErrConflict] when the credential is registered already.
+// The client's enrolment secrets that have expired are cleared away.
+func (s *Store) AddCredential(ctx context.Context, c Credential) (Credential, error) {
+	var added Credential
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		if c.ClientID == "" {
+			return ErrNotFound
+		}
+		if err := lockClient(ctx, tx, c.ClientID); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials
+			WHERE client_id = $1 AND kind = $2 AND expires_at > 0 AND expires_at <= $3`,
+			c.ClientID, string(CredentialEnroll), millis(s.now())); err != nil {
+			return err
+		}
+		var err error
+		added, err = s.insertCredential(ctx, tx, c)
+		return err
+	})
+	if err != nil {
+		return Credential{}, s.fail(err, "add credential to client %s", c.ClientID)
+	}
+	return added, nil
+}
+
+// Credentials returns the credentials of a client, ordered by id; expired ones
+// included, enrolment secrets that were used excluded.
+func (s *Store) Credentials(ctx context.Context, clientID string) ([]Credential, error) {
+	rows, err := s.read.QueryContext(ctx, credentialsSQL, clientID)
+	found, err := collect(rows, err, scanCredential)
+	return found, s.fail(err, "credentials of client %s", clientID)
+}
+
+const (
+	credentialsSQL = `SELECT ` + credentialColumns + ` FROM credentials
+		WHERE client_id = $1 AND used_by IS NULL ORDER BY id`
+	credentialSQL = `SELECT ` + credentialColumns + ` FROM credentials
+		WHERE kind = $1 AND verifier = $2 AND used_by IS NULL AND (expires_at = 0 OR expires_at > $3)`
+)
+
+// ClientByCredential returns the client that an unexpired credential proves,
+// or [ErrNotFound]. A disabled client is returned too: the caller refuses it
+// and says so in the audit trail.
+func (s *Store) ClientByCredential(ctx context.Context, kind CredentialKind, verifier []byte) (Client, Credential, error) {
+	cred, err := scanCredential(s.read.QueryRowContext(ctx, credentialSQL, string(kind), blob(verifier), millis(s.now())))
+	if err != nil {
+		return Client{}, Credential{}, s.fail(err, "client by %s", kind)
+	}
+	c, err := queryClient(ctx, s.read, clientByIDSQL, cred.ClientID)
+	if err != nil {
+		return Client{}, Credential{}, s.fail(err, "client by %s", kind)
+	}
+	return c, cred, nil
+}
+
+// Enroll spends an enrolment secret on a client's TLS key, in one transaction:
+// the secret is used up, key is registered and recipients are added to those
+// the client has. It returns the client.
+//
+// A retry with the same key succeeds until the secret expires, because the
+// first answer may have been lost. [ErrNotFound] if the secret is unknown,
+// expired or was spent on another key; [ErrConflict] if key belongs to another
+// client already, and then the secret is not used up. As with
+// [Store.ClientByCredential], a disabled client is returned.
+func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key Credential, recipients []string) (Client, error) {
+	key.Kind = CredentialTLSKey
+	if err := key.validate(); err != nil {
+		return Client{}, fmt.Errorf("enroll: %w", err)
+	}
+	var c Client
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		clientID, err := s.spend(ctx, tx, tokenVerifier, key.Verifier)
+		if err != nil {
+			return err
+		}
+		if err := s.bindKey(ctx, tx, clientID, key); err != nil {
+			return err
+		}
+		c, err = addRecipients(ctx, tx, clientID, recipients)
+		return err
+	})
+	if err != nil {
+		return Client{}, s.fail(err, "enroll")
+	}
+	return c, nil
+}
+
+// spend marks the secret as used by the key and returns whose it is.
+func (s *Store) spend(ctx context.Context, tx *sql.Tx, token, key []byte) (clientID string, err error) {
+	if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE kind = $1 AND verifier = $2`,
+		string(CredentialEnroll), blob(token)).Scan(&clientID); err != nil {
+		return "", err
+	}
+	// The client before its credential, the order in which a removal locks them.
+	if err := lockClient(ctx, tx, clientID); err != nil {
+		return "", err
+	}
+	n, err := affected(tx.ExecContext(ctx, `UPDATE credentials SET used_by = $3
+		WHERE kind = $1 AND verifier = $2 AND (expires_at = 0 OR expires_at > $4) AND (used_by IS NULL OR used_by = $3)`,
+		string(CredentialEnroll), blob(token), key, millis(s.now())))
+	return clientID, must(n, err, ErrNotFound)
+}
+
+// bindKey registers key for the client; its own key registered before stays,
+// with the new expiry.
+func (s *Store) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key Credential) error {
+	n, err := affected(tx.ExecContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, verifier) DO UPDATE SET expires_at = excluded.expires_at
+		WHERE credentials.client_id = excluded.client_id`,
+		newID(), clientID, string(CredentialTLSKey), key.Verifier, millis(s.now()), millis(key.ExpiresAt)))
+	return must(n, err, ErrConflict)
+}
+
+func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients []string) (Client, error) {
+	c, err := queryClient(ctx, tx, clientByIDSQL, clientID)
+	if err != nil {
+		return Client{}, err
+	}
+	for _, r := range recipients {
+		if !slices.Contains(c.Recipients, r) {
+			c.Recipients = append(c.Recipients, r)
+		}
+	}
+	text, err := lines("recipients", c.Recipients)
+	if err != nil {
+		return Client{}, err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, clientID, text)
+	return c, err
+}

@@ -1,0 +1,127 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+)
+
+// PendingHook is a deployment that has not succeeded yet.
+type PendingHook struct {
+	ManagedID  string
+	ETag       string // the bundle to deploy
+	DueAt      time.Time
+	LeaseOwner string // who runs it, empty: no one
+	LeaseUntil time.Time
+	Failures   int
+	LastError  string
+}
+
+const hookColumns = `managed_id, etag, due_at, lease_owner, lease_until, failures, last_error`
+
+func scanHook(row scanner) (h PendingHook, err error) {
+	err = row.Scan(&h.ManagedID, &h.ETag, moment{&h.DueAt}, &h.LeaseOwner, moment{&h.LeaseUntil}, &h.Failures, &h.LastError)
+	return h, err
+}
+
+const (
+	claimHooksSQL = `WITH due AS MATERIALIZED (SELECT managed_id FROM hooks_pending
+		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2 %s)
+		UPDATE hooks_pending SET lease_owner = $3, lease_until = $4, leased_etag = etag
+		WHERE managed_id IN (SELECT managed_id FROM due) RETURNING ` + hookColumns
+
+	// The lease stays, so that the hook for a newer bundle does not overtake the
+	// one that is running: whoever finishes that frees the row.
+	requireHookSQL = `INSERT INTO hooks_pending (managed_id, etag, due_at, lease_owner, lease_until, leased_etag, failures, last_error)
+		VALUES ($1, $2, $3, '', 0, '', 0, '') ON CONFLICT (managed_id) DO UPDATE SET
+		etag = excluded.etag, due_at = excluded.due_at, failures = 0, last_error = ''`
+
+	freeHookSQL = `UPDATE hooks_pending SET lease_owner = '', lease_until = 0, leased_etag = ''
+		WHERE managed_id = $1 AND leased_etag = $2`
+
+	hookForSQL          = `SELECT ` + hookColumns + ` FROM hooks_pending WHERE managed_id = $1`
+	nextHookSQL         = `SELECT due_at FROM hooks_pending WHERE due_at > 0 AND lease_until <= $1 ORDER BY due_at LIMIT 1`
+	nextHookLeaseEndSQL = `SELECT lease_until FROM hooks_pending WHERE lease_until > 0 AND lease_until > $1 AND due_at > 0 ORDER BY lease_until LIMIT 1`
+)
+
+// ClaimHooks takes up to limit (0: 100) deployments that are due and that no
+// one runs, earliest first, and leases them to owner. A hook can run more than
+// once (its owner died after it succeeded), never zero times.
+func (s *Store) ClaimHooks(ctx context.Context, owner string, lease time.Duration, limit int) ([]PendingHook, error) {
+	if owner == "" {
+		return nil, errNoOwner
+	}
+	var claimed []PendingHook
+	now := s.now()
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, s.claim(claimHooksSQL), millis(now), pageSize(limit), owner, millis(now.Add(lease)))
+		claimed, err = collect(rows, err, scanHook)
+		return err
+	})
+	if err != nil {
+		return nil, s.fail(err, "claim hooks")
+	}
+	slices.SortFunc(claimed, func(a, b PendingHook) int {
+		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ManagedID, b.ManagedID))
+	})
+	return claimed, nil
+}
+
+// CompleteHook records that the bundle etag was deployed. [ErrLost] if that is
+// not what is pending any more: a newer bundle waits for its own run, which is
+// free to begin now, or nothing is pending.
+func (s *Store) CompleteHook(ctx context.Context, managedID, etag string) error {
+	err := s.settleHook(ctx, managedID, etag, `DELETE FROM hooks_pending WHERE managed_id = $1 AND etag = $2`, managedID, etag)
+	return s.fail(err, "complete hook of %s", managedID)
+}
+
+// FailHook records that the deployment of etag failed and makes it due at
+// retryAt. [ErrLost] as for [Store.CompleteHook].
+func (s *Store) FailHook(ctx context.Context, managedID, etag, reason string, retryAt time.Time) error {
+	err := s.settleHook(ctx, managedID, etag, `UPDATE hooks_pending SET failures = failures + 1, last_error = $3, due_at = $4,
+		lease_owner = '', lease_until = 0, leased_etag = '' WHERE managed_id = $1 AND etag = $2`,
+		managedID, etag, cleanText(reason), millis(retryAt))
+	return s.fail(err, "record failed hook of %s", managedID)
+}
+
+// settleHook runs query, which touches the row only if etag is still pending;
+// if it is not, the lease that was taken for etag is freed.
+func (s *Store) settleHook(ctx context.Context, managedID, etag, query string, args ...any) error {
+	lost := false
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx, query, args...))
+		if err != nil || n > 0 {
+			return err
+		}
+		lost = true
+		_, err = tx.ExecContext(ctx, freeHookSQL, managedID, etag)
+		return err
+	})
+	if err == nil && lost {
+		return ErrLost
+	}
+	return err
+}
+
+// RequireHook marks the deployment of etag as pending, due now, instead of what
+// was pending for the managed certificate. [ErrNotFound] if there is no such
+// managed certificate.
+func (s *Store) RequireHook(ctx context.Context, managedID, etag string) error {
+	_, err := s.exec(ctx, requireHookSQL, managedID, etag, millis(s.now()))
+	return s.fail(err, "require hook of %s", managedID)
+}
+
+// PendingHookFor returns the deployment that is pending for a managed
+// certificate, or [ErrNotFound].
+func (s *Store) PendingHookFor(ctx context.Context, managedID string) (PendingHook, error) {
+	h, err := scanHook(s.read.QueryRowContext(ctx, hookForSQL, managedID))
+	return h, s.fail(err, "pending hook of %s", managedID)
+}
+
+// NextHook is [Store.NextDue] for hooks.
+func (s *Store) NextHook(ctx context.Context) (time.Time, error) {
+	t, err := s.earliest(ctx, nextHookSQL, nextHookLeaseEndSQL)
+	return t, s.fail(err, "next hook")
+}

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"time"
+)
+
+// A lease is lost when another owner takes the row, when the row's
+// specification changes and when the row is removed, not by the passing of time
+// alone: to refuse a certificate that no one else began to work on would cost
+// another order. An owner names one run of one instance (a random id made at
+// start), never a host.
+
+const (
+	// MATERIALIZED: PostgreSQL must not evaluate the limited select again for
+	// each row. %s is dialect.skipLocked.
+	claimDueSQL = `WITH due AS MATERIALIZED (SELECT id FROM managed
+		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2 %s)
+		UPDATE managed SET lease_owner = $3, lease_until = $4 WHERE id IN (SELECT id FROM due) RETURNING ` + managedColumns
+
+	nextDueSQL      = `SELECT due_at FROM managed WHERE due_at > 0 AND lease_until <= $1 ORDER BY due_at LIMIT 1`
+	nextLeaseEndSQL = `SELECT lease_until FROM managed WHERE lease_until > 0 AND lease_until > $1 AND due_at > 0 ORDER BY lease_until LIMIT 1`
+)
+
+var errNoOwner = errors.New("lease owner is empty: give the id of this run")
+
+// ClaimDue takes up to limit (0: 100) rows that are due and that no one works
+// on, earliest first, and leases them to owner. No row is given to two owners
+// as long as the lease is extended before it ends.
+func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]Managed, error) {
+	if owner == "" {
+		return nil, errNoOwner
+	}
+	var claimed []Managed
+	now := s.now()
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, s.claim(claimDueSQL), millis(now), pageSize(limit), owner, millis(now.Add(lease)))
+		claimed, err = collect(rows, err, scanManaged)
+		return err
+	})
+	if err != nil {
+		return nil, s.fail(err, "claim due certificates")
+	}
+	slices.SortFunc(claimed, func(a, b Managed) int {
+		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ID, b.ID))
+	})
+	return claimed, nil
+}
+
+// ExtendLease keeps a row for another lease from now; [ErrLost] if it is not
+// the owner's any more.
+func (s *Store) ExtendLease(ctx context.Context, id, owner string, lease time.Duration) error {
+	err := s.held(ctx, owner, `UPDATE managed SET lease_until = $3 WHERE id = $1 AND lease_owner = $2`,
+		id, owner, millis(s.now().Add(lease)))
+	return s.fail(err, "extend lease of %s", id)
+}
+
+// ReleaseLease gives a row back, as due as it was; [ErrLost] if it is not the
+// owner's any more.
+func (s *Store) ReleaseLease(ctx context.Context, id, owner string) error {
+	err := s.held(ctx, owner, `UPDATE managed SET lease_owner = '', lease_until = 0 WHERE id = $1 AND lease_owner = $2`, id, owner)
+	return s.fail(err, "release lease of %s", id)
+}
+
+// FailManaged records that the owner's attempt failed, frees the lease and
+// makes the row due at retryAt. The order journal stays, so that the next
+// attempt can go on with it. [ErrLost] if the row is not the owner's any more.
+func (s *Store) FailManaged(ctx context.Context, id, owner, reason string, retryAt time.Time) error {
+	err := s.held(ctx, owner, `UPDATE managed SET failures = failures + 1, last_error = $3, last_error_at = $4, due_at = $5,
+		lease_owner = '', lease_until = 0, updated_at = $4 WHERE id = $1 AND lease_owner = $2`,
+		id, owner, cleanText(reason), millis(s.now()), millis(retryAt))
+	return s.fail(err, "record failure of %s", id)
+}
+
+// held runs one update that touches a row only while owner holds it.
+func (s *Store) held(ctx context.Context, owner, query string, args ...any) error {
+	if owner == "" {
+		return errNoOwner
+	}
+	n, err := s.exec(ctx, query, args...)
+	return must(n, err, ErrLost)
+}
+
+// SetDue makes a row due at another time; zero: never. A lease stays.
+func (s *Store) SetDue(ctx context.Context, id string, at time.Time) error {
+	n, err := s.exec(ctx, `UPDATE managed SET due_at = $2, updated_at = $3 WHERE id = $1`, id, millis(at), millis(s.now()))
+	return s.fail(must(n, err, ErrNotFound), "set due time of %s", id)
+}
+
+// NextDue returns the earliest moment at which [Store.ClaimDue] may have
+// something to give: a free row's due time, or the end of a lease. It may have
+// passed already. [ErrNotFound] when nothing will ever be due.
+func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
+	t, err := s.earliest(ctx, nextDueSQL, nextLeaseEndSQL)
+	return t, s.fail(err, "next due certificate")
+}
+
+// earliest returns the smaller of what the queries give, each one time at most.
+func (s *Store) earliest(ctx context.Context, queries ...string) (time.Time, error) {
+	var first time.Time
+	for _, query := range queries {
+		var t time.Time
+		err := s.read.QueryRowContext(ctx, query, millis(s.now())).Scan(moment{&t})
+		if errors.Is(err, sql.ErrNoRows) {
+			continue
+		}
+		if err != nil {
+			return time.Time{}, err
+		}
+		if first.IsZero() || t.Before(first) {
+			first = t
+		}
+	}
+	if first.IsZero() {
+		return time.Time{}, ErrNotFound
+	}
+	return first, nil
+}

@@ -1,0 +1,39 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// TakeQuota counts one request of a client on the UTC day that holds day, and
+// reports whether it is within max; a request beyond max is not counted. max 0
+// only counts. [ErrNotFound] for an unknown client.
+func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, max int) (bool, error) {
+	const oneDay = 24 * time.Hour
+	today := day.UTC().Truncate(oneDay)
+	taken := false
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		var count int64
+		err := tx.QueryRowContext(ctx, `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
+			ON CONFLICT (client_id, day) DO UPDATE SET taken = limits.taken + 1
+			WHERE CAST($3 AS BIGINT) <= 0 OR limits.taken < CAST($3 AS BIGINT) RETURNING taken`,
+			clientID, millis(today), max).Scan(&count)
+		if errors.Is(err, sql.ErrNoRows) {
+			return nil // spent
+		}
+		if err != nil {
+			return err
+		}
+		taken = true
+		if count > 1 {
+			return nil
+		}
+		// A new day: clear the old ones. Yesterday stays, for clocks that differ.
+		_, err = tx.ExecContext(ctx, `DELETE FROM limits WHERE client_id = $1 AND day < $2`,
+			clientID, millis(today.Add(-oneDay)))
+		return err
+	})
+	return taken && err == nil, s.fail(err, "take quota of client %s", clientID)
+}

@@ -1,0 +1,194 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Managed is a name set that the proxy keeps a fresh certificate for.
+type Managed struct {
+	ID       string   // made by the store
+	ClientID string   // owner; empty: the proxy itself
+	Mode     string   // "acme-client" or "certificate-agent"
+	Names    []string // canonical
+	KeyType  string
+	Profile  string
+	CSR      []byte // DER, when the client keeps its key
+
+	DueAt       time.Time // when work is to be done; zero: never
+	LeaseOwner  string    // who works on it, empty: no one
+	LeaseUntil  time.Time
+	Failures    int // since the last success
+	LastError   string
+	LastErrorAt time.Time
+
+	ETag, Serial         string // of the current bundle; empty: none yet
+	NotBefore, NotAfter  time.Time
+	CreatedAt, UpdatedAt time.Time // set by the store
+}
+
+const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
+	failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at`
+
+func scanManaged(row scanner) (m Managed, err error) {
+	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list{&m.Names}, &m.KeyType, &m.Profile, &m.CSR,
+		moment{&m.DueAt}, &m.LeaseOwner, moment{&m.LeaseUntil}, &m.Failures, &m.LastError, moment{&m.LastErrorAt},
+		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.CreatedAt}, moment{&m.UpdatedAt})
+	if len(m.CSR) == 0 {
+		m.CSR = nil
+	}
+	return m, err
+}
+
+const (
+	managedByIDSQL    = `SELECT ` + managedColumns + ` FROM managed WHERE id = $1`
+	managedByNamesSQL = `SELECT ` + managedColumns + ` FROM managed WHERE client_id = $1 AND mode = $2 AND names_hash = $3`
+	listManagedSQL    = `SELECT ` + managedColumns + ` FROM managed
+		WHERE client_id = $1 AND id > $2 AND ($3 = '' OR mode = $3) ORDER BY id LIMIT $4`
+
+	// A row whose specification is unchanged is not touched and not returned.
+	// A changed one loses its lease: what is in flight is for the old one.
+	upsertManagedSQL = `INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr,
+		due_at, lease_owner, lease_until, failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', 0, 0, '', 0, '', '', 0, 0, $9, $9)
+		ON CONFLICT (client_id, mode, names_hash) DO UPDATE SET
+		key_type = excluded.key_type, profile = excluded.profile, csr = excluded.csr, due_at = excluded.due_at,
+		lease_owner = '', lease_until = 0, failures = 0, last_error = '', last_error_at = 0, updated_at = excluded.updated_at
+		WHERE managed.key_type <> excluded.key_type OR managed.profile <> excluded.profile OR managed.csr <> excluded.csr
+		RETURNING ` + managedColumns
+)
+
+// EnsureManaged makes sure that the proxy keeps a certificate for m's ClientID,
+// Mode and Names, with m's KeyType, Profile and CSR; the other fields are the
+// store's. The first time the row is created, due now. A repetition changes
+// nothing. If the specification differs from the stored one it replaces it: the
+// row is due now, an order in the journal is forgotten, and work in flight ends
+// with [ErrLost]; the old bundle stays until the new one is there.
+//
+// [ErrOwned] when any of the names belongs to another client; then nothing
+// changes. [ErrNotFound] when the client does not exist (any more).
+func (s *Store) EnsureManaged(ctx context.Context, m Managed) (stored Managed, created bool, err error) {
+	names, err := lines("names", m.Names)
+	if err == nil && len(m.Names) == 0 {
+		err = errors.New("names: there are none: give at least one")
+	}
+	if err != nil {
+		return Managed{}, false, fmt.Errorf("manage certificate: %w", err)
+	}
+	id, hash := newID(), namesHash(m.Names)
+	err = s.tx(ctx, func(tx *sql.Tx) error {
+		if err := lockClient(ctx, tx, m.ClientID); err != nil {
+			return err
+		}
+		if err := takeNames(ctx, tx, m.ClientID, m.Names); err != nil {
+			return err
+		}
+		var err error
+		stored, err = scanManaged(tx.QueryRowContext(ctx, upsertManagedSQL, id, m.ClientID, m.Mode, names, hash,
+			m.KeyType, m.Profile, blob(m.CSR), millis(s.now())))
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			stored, err = scanManaged(tx.QueryRowContext(ctx, managedByNamesSQL, m.ClientID, m.Mode, hash))
+			return err
+		case err != nil:
+			return err
+		case stored.ID == id:
+			created = true
+			return linkNames(ctx, tx, id, m.Names)
+		default:
+			_, err = tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, stored.ID)
+			return err
+		}
+	})
+	if err != nil {
+		return Managed{}, false, s.fail(err, "manage certificate for %s", m.Names[0])
+	}
+	return stored, created, nil
+}
+
+// takeNames makes the client the owner of each name, or fails with ErrOwned. It
+// holds the names until the transaction ends.
+func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string) error {
+	for _, name := range sorted(names) {
+		n, err := affected(tx.ExecContext(ctx, `INSERT INTO name_owners (name, client_id) VALUES ($1, $2)
+			ON CONFLICT (name) DO UPDATE SET client_id = excluded.client_id
+			WHERE name_owners.client_id = excluded.client_id`, name, clientID))
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return fmt.Errorf("name %s: %w", name, ErrOwned)
+		}
+	}
+	return nil
+}
+
+func linkNames(ctx context.Context, tx *sql.Tx, managedID string, names []string) error {
+	for _, name := range sorted(names) {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO managed_names (name, managed_id) VALUES ($1, $2)`, name, managedID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// releaseNames gives up the names that no managed row uses any more. The
+// transaction must have taken them before it deleted its row.
+func releaseNames(ctx context.Context, tx *sql.Tx, names []string) error {
+	for _, name := range sorted(names) {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM name_owners WHERE name = $1
+			AND NOT EXISTS (SELECT 1 FROM managed_names WHERE managed_names.name = name_owners.name)`, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ManagedByID returns a managed certificate, or [ErrNotFound].
+func (s *Store) ManagedByID(ctx context.Context, id string) (Managed, error) {
+	m, err := scanManaged(s.read.QueryRowContext(ctx, managedByIDSQL, id))
+	return m, s.fail(err, "managed certificate %s", id)
+}
+
+// ManagedByNames returns the managed certificate of a client in a mode for
+// exactly these names, in any order, or [ErrNotFound].
+func (s *Store) ManagedByNames(ctx context.Context, clientID, mode string, names []string) (Managed, error) {
+	m, err := scanManaged(s.read.QueryRowContext(ctx, managedByNamesSQL, clientID, mode, namesHash(names)))
+	return m, s.fail(err, "managed certificate by names")
+}
+
+// ListManaged returns up to limit (0: 100) managed certificates of one client
+// ("": the proxy itself) in one mode ("": any) whose id follows afterID,
+// ordered by id. An empty page is the end.
+func (s *Store) ListManaged(ctx context.Context, clientID, mode, afterID string, limit int) ([]Managed, error) {
+	rows, err := s.read.QueryContext(ctx, listManagedSQL, clientID, afterID, mode, pageSize(limit))
+	found, err := collect(rows, err, scanManaged)
+	return found, s.fail(err, "list managed certificates")
+}
+
+// DeleteManaged removes a managed certificate with its bundle, order and hook,
+// and gives up the names that the client uses in no other. [ErrNotFound] if
+// there is none. Work in flight for it ends with [ErrLost].
+func (s *Store) DeleteManaged(ctx context.Context, id string) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
+		if err != nil {
+			return err
+		}
+		if err := lockClient(ctx, tx, m.ClientID); err != nil {
+			return err
+		}
+		if err := takeNames(ctx, tx, m.ClientID, m.Names); err != nil {
+			return err
+		}
+		n, err := affected(tx.ExecContext(ctx, `DELETE FROM managed WHERE id = $1`, id))
+		if err := must(n, err, ErrNotFound); err != nil {
+			return err
+		}
+		return releaseNames(ctx, tx, m.Names)
+	})
+	return s.fail(err, "delete managed certificate %s", id)
+}

@@ -1,0 +1,29 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+)
+
+// CreateSecret stores a small sealed value unless there is one of that name
+// already, and returns what is stored: the first writer wins.
+func (s *Store) CreateSecret(ctx context.Context, name string, sealed []byte) ([]byte, error) {
+	var stored []byte
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO secrets (name, sealed) VALUES ($1, $2)
+			ON CONFLICT (name) DO NOTHING`, name, blob(sealed)); err != nil {
+			return err
+		}
+		return tx.QueryRowContext(ctx, secretSQL, name).Scan(&stored)
+	})
+	return stored, s.fail(err, "create secret %s", name)
+}
+
+const secretSQL = `SELECT sealed FROM secrets WHERE name = $1`
+
+// Secret returns a sealed value, or [ErrNotFound].
+func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
+	var sealed []byte
+	err := s.read.QueryRowContext(ctx, secretSQL, name).Scan(&sealed)
+	return sealed, s.fail(err, "secret %s", name)
+}

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// openSQLite opens the file at path with one writing connection, because
+// SQLite has one writer anyway and a queue in Go is fairer than its busy
+// handler, and a pool of readers that cannot write.
+func openSQLite(ctx context.Context, path string, now func() time.Time) (_ *Store, err error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	if err := createPrivate(abs); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	s := &Store{now: now, db: dialect{classify: func(err error) error { return classifySQLite(path, err) }}}
+	if s.write, err = sql.Open("sqlite", sqliteDSN(abs, "")); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	if s.read, err = sql.Open("sqlite", sqliteDSN(abs, "&_query_only=1")); err != nil {
+		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.write.Close())
+	}
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	s.write.SetMaxOpenConns(1)
+	readers := max(4, runtime.GOMAXPROCS(0))
+	s.read.SetMaxOpenConns(readers)
+	s.read.SetMaxIdleConns(readers)
+	s.read.SetConnMaxIdleTime(5 * time.Minute) // each keeps a page cache
+	if err := migrate(ctx, goose.DialectSQLite3, s.write); err != nil {
+		return nil, s.fail(err, "open database %s", path)
+	}
+	if err := s.Ping(ctx); err != nil {
+		return nil, fmt.Errorf("open database %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// sqliteDSN returns the address of the file at abs. synchronous=FULL: an order
+// that was journalled must survive a power failure. secure_delete: what a
+// client removed must not be readable in free pages.
+func sqliteDSN(abs, more string) string {
+	return "file:" + (&url.URL{Path: abs}).EscapedPath() +
+		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
+		"&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_pragma=temp_store(MEMORY)" + more
+}
+
+// createPrivate makes sure that the file exists, that we may write it and that
+// no one else may read it. SQLite gives the files beside it the same mode.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		reason := err
+		if pe := (*fs.PathError)(nil); errors.As(err, &pe) {
+			reason = pe.Err // the caller names the path
+		}
+		return fmt.Errorf("%w: check that the directory exists and that user id %d may write the file", reason, os.Geteuid())
+	}
+	info, err := f.Stat()
+	if err == nil && info.Mode().Perm()&0o077 != 0 {
+		err = f.Chmod(0o600)
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("make it private to user id %d: %w", os.Geteuid(), err)
+	}
+	return nil
+}
+
+// migrate brings the schema to the newest version that this program knows.
+func migrate(ctx context.Context, d goose.Dialect, db *sql.DB) error {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return err
+	}
+	p, err := goose.NewProvider(d, db, files, goose.WithDisableGlobalRegistry(true))
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	if _, err := p.Up(ctx); err != nil {
+		return fmt.Errorf("migrate schema: %w", err)
+	}
+	have, know, err := p.GetVersions(ctx)
+	if err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	if have > know {
+		return fmt.Errorf("its schema has version %d, this program knows %d: run the newer program that wrote it, or restore the backup made before the upgrade", have, know)
+	}
+	return nil
+}
+
+// classifySQLite maps SQLite's result codes.
+func classifySQLite(path string, err error) error {
+	if errors.Is(err, sql.ErrNoRows) {
+		return ErrNotFound
+	}
+	var e *sqlite.Error
+	if !errors.As(err, &e) {
+		return err
+	}
+	switch e.Code() {
+	case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE:
+		return ErrConflict
+	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
+		return ErrNotFound // the row that is referred to
+	}
+	switch e.Code() & 0xff { // the primary code
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %s is damaged or not a database: restore a backup, or move the file away to begin with an empty one", err, path)
+	case sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM:
+		return fmt.Errorf("%w: check that user id %d may write %s and the directory it is in", err, os.Geteuid(), path)
+	case sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR:
+		return fmt.Errorf("%w: check the free space and the health of the disk that holds %s", err, path)
+	case sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED:
+		return fmt.Errorf("%w: another process holds %s: stop it, or give each its own data directory", err, path)
+	}
+	return err
+}

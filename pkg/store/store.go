@@ -1,0 +1,142 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+var (
+	// ErrNotFound is returned when the row asked for does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrConflict is returned when a name or a credential is taken already.
+	ErrConflict = errors.New("already exists")
+	// ErrLost is returned when a lease, or the version of a row that the caller
+	// worked from, is no longer the caller's. The work is another's now: drop it.
+	ErrLost = errors.New("no longer held")
+	// ErrOwned is returned when a name belongs to another client.
+	ErrOwned = errors.New("belongs to another client")
+)
+
+// Config says where the database is.
+type Config struct {
+	// Path of the SQLite file. It is created with mode 0600, and an existing
+	// file is brought to that mode; its directory must exist.
+	Path string
+	// Now tells the time for leases, due rows and expiry; nil means [time.Now].
+	// It must be safe for concurrent use.
+	Now func() time.Time
+}
+
+// Store is an open database. Its methods may be used concurrently, also by
+// several processes on the same database. All times are UTC, truncated to
+// milliseconds; the zero time means "none".
+type Store struct {
+	write *sql.DB
+	read  *sql.DB
+	now   func() time.Time
+	db    dialect
+}
+
+// dialect is what the two databases do not have in common.
+type dialect struct {
+	// skipLocked ends the select of a claim.
+	skipLocked string
+	// classify turns the driver's error into one of this package's, or adds
+	// the remedy; it returns errors that it does not know unchanged.
+	classify func(error) error
+}
+
+// Open opens the database, creating it when there is none, and brings its
+// schema up to date. The error names the path and the remedy.
+func Open(ctx context.Context, c Config) (*Store, error) {
+	if c.Path == "" {
+		return nil, errors.New("open database: path is empty: give the path of the database file")
+	}
+	now := c.Now
+	if now == nil {
+		now = time.Now
+	}
+	return openSQLite(ctx, c.Path, now)
+}
+
+// Close waits for running statements and closes the database. Nothing that a
+// method has acknowledged is lost without it.
+func (s *Store) Close() error {
+	return errors.Join(s.read.Close(), s.write.Close())
+}
+
+// Ping reports whether the database answers.
+func (s *Store) Ping(ctx context.Context) error {
+	var one int
+	return s.fail(s.read.QueryRowContext(ctx, "SELECT 1").Scan(&one), "ping database")
+}
+
+// fail wraps a driver's error with what was being done; nil stays nil.
+func (s *Store) fail(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf(format+": %w", append(args, s.db.classify(err))...)
+}
+
+// tx runs fn in one transaction. fn must not use s.write itself.
+func (s *Store) tx(ctx context.Context, fn func(*sql.Tx) error) error {
+	tx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() //nolint:errcheck // after Commit it does nothing
+	if err := fn(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// exec runs one statement outside a transaction and returns the number of rows
+// that it touched.
+func (s *Store) exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return affected(s.write.ExecContext(ctx, query, args...))
+}
+
+func affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// must turns "no row was touched" into missing.
+func must(n int64, err, missing error) error {
+	if err == nil && n == 0 {
+		return missing
+	}
+	return err
+}
+
+// collect reads every row with scan and closes rows.
+func collect[T any](rows *sql.Rows, err error, scan func(scanner) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() //nolint:errcheck // rows.Err says what went wrong
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
+
+// scanner is a *sql.Row or *sql.Rows.
+type scanner interface{ Scan(dest ...any) error }
+
+// claim completes the text of a claiming statement for this database.
+func (s *Store) claim(query string) string {
+	return fmt.Sprintf(query, s.db.skipLocked)
+}
