@@ -7,6 +7,8 @@ SHELL := /bin/sh
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 10s
+# What the targets test and fuzz are about.
+PACKAGES ?= ./...
 # Arguments for `go test` in the targets test and bench, such as -run or -count.
 TESTFLAGS ?=
 
@@ -30,8 +32,8 @@ pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
 	touch $@
 
 .PHONY: test
-test: pebble ## run all tests with the race detector (TESTFLAGS=…)
-	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test -race -timeout 10m $(TESTFLAGS) ./...
+test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…)
+	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test -race -timeout 10m $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: lint
 lint: lint-format lint-vet lint-staticcheck lint-golangci ## check format and code
@@ -70,8 +72,8 @@ demo: pebble ## show the three modes with a test CA
 	$(GO) run ./internal/demo
 
 .PHONY: fuzz
-fuzz: ## run each fuzz test for FUZZTIME (10s)
-	@packages=$$($(GO) list ./...); \
+fuzz: ## run each fuzz test for FUZZTIME (PACKAGES=… FUZZTIME=10s)
+	@packages=$$($(GO) list $(PACKAGES)); \
 	for package in $$packages; do \
 		listed=$$($(GO) test -list '^Fuzz' "$$package"); \
 		for target in $$(echo "$$listed" | sed -n '/^Fuzz/p'); do \

@@ -78,7 +78,8 @@ type CA struct {
 	dir      string
 }
 
-// New starts a CA. The caller must close it.
+// New starts a CA. The caller must close it. One goroutine stays, because
+// Pebble has no way to end it: va.VAImpl.processTasks.
 func New(o Options) (ca *CA, err error) {
 	ca = &CA{HTTPPort: o.HTTPPort, requests: &Counter{counts: make(map[string]int)}, log: &tail{}}
 	defer func() {
