@@ -1,0 +1,64 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// ValidateGrant checks a grant before it is stored. The error holds every
+// fault, each with its field and what to write instead.
+func ValidateGrant(g store.Grant) error {
+	var faults []error
+	fault := func(field string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", field, err))
+		}
+	}
+	if len(g.Patterns) == 0 {
+		fault("patterns", errors.New("none given; write what the client may ask for, such as web1.example.com or *.web1.example.com"))
+	}
+	for _, s := range g.Patterns {
+		_, err := ParsePattern(s)
+		fault("patterns", err)
+	}
+	if len(g.Modes) == 0 {
+		fault("modes", fmt.Errorf("none given; write one or more of %s", strings.Join(Modes, ", ")))
+	}
+	for _, s := range g.Modes {
+		if !slices.Contains(Modes, s) {
+			fault("modes", fmt.Errorf("unknown mode %q; write one or more of %s", s, strings.Join(Modes, ", ")))
+		}
+	}
+	for _, s := range g.Networks {
+		_, ok, err := parsePrefix(s)
+		if !ok && err == nil {
+			err = fmt.Errorf("%q is not a network; write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1", s)
+		}
+		fault("networks", err)
+	}
+	for _, s := range g.KeyTypes {
+		fault("key_types", checkKeyType(s))
+	}
+	if g.DailyQuota < 0 {
+		fault("daily_quota", fmt.Errorf("%d is negative; write 0 for no quota, or how many certificates a day", g.DailyQuota))
+	}
+	return errors.Join(faults...)
+}
+
+// checkKeyType is stricter than cert.ParseKeyType: a grant compares key types
+// as they are spelled, so only the canonical spelling is any good.
+func checkKeyType(s string) error {
+	k, err := cert.ParseKeyType(s)
+	if err != nil {
+		return err
+	}
+	if s != string(k) {
+		return fmt.Errorf("key type %q is not spelled as this program does; write %s", s, k)
+	}
+	return nil
+}

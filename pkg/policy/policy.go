@@ -1,0 +1,216 @@
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Modes lists every mode that a grant may allow. The proxy's own certificates
+// need no grant.
+var Modes = []string{api.ModeAgent, api.ModeGateway}
+
+// Request is what a client asks for.
+type Request struct {
+	// Mode is one of Modes.
+	Mode string
+	// Names are all identifiers of the certificate; of a CSR, all that it holds.
+	Names cert.Names
+	// KeyType is the type of the certificate's key; of a CSR, its key's. A
+	// grant that lists key types never covers the empty one.
+	KeyType cert.KeyType
+}
+
+// Denied is a refusal. It may be shown to the client, and says nothing of
+// other clients.
+type Denied struct {
+	// Field of the request that is at fault: "names", "mode", "key_type",
+	// "source" (the client's address) or "client".
+	Field string
+	// Reason says what is wrong and what to do.
+	Reason string
+	// Ungranted are the names that no grant of the client covers, in any mode.
+	// Reason mentions no other names.
+	Ungranted cert.Names
+}
+
+func (d *Denied) Error() string { return d.Field + ": " + d.Reason }
+
+// Allow tells whether the client may have what it asks for: one of its grants
+// must cover all of it, that is every name, the mode, the key type and the
+// address the client calls from. The error is a *Denied that explains the
+// grant that came nearest.
+func Allow(id auth.Identity, r Request) error {
+	names, err := cert.ParseNames(r.Names...)
+	if err != nil {
+		return &Denied{Field: "names", Reason: err.Error()}
+	}
+	if id.Client.Disabled {
+		return &Denied{Field: "client", Reason: fmt.Sprintf("client %q is disabled; ask the proxy's administrator to enable it", id.Client.Name)}
+	}
+	if len(id.Client.Grants) == 0 {
+		return &Denied{Field: "client", Reason: fmt.Sprintf("client %q has no grants; ask the proxy's administrator to add one", id.Client.Name), Ungranted: names}
+	}
+	var nearest miss
+	ungranted := names
+	for i, g := range id.Client.Grants {
+		m := check(g, id, r, names)
+		if m.none() {
+			return nil
+		}
+		if i == 0 || m.nearer(nearest) {
+			nearest = m
+		}
+		ungranted = intersect(ungranted, m.names)
+	}
+	return nearest.denied(id, r, names, ungranted)
+}
+
+// QuotaFor is how many certificates a day the client may ask for through the
+// grants that cover the request: the highest of their quotas, 0 if one of them
+// has none. It means nothing for a request that Allow refuses.
+func QuotaFor(id auth.Identity, r Request) int {
+	names, err := cert.ParseNames(r.Names...)
+	if err != nil {
+		return 0
+	}
+	quota := 0
+	for _, g := range id.Client.Grants {
+		if !check(g, id, r, names).none() {
+			continue
+		}
+		if g.DailyQuota <= 0 {
+			return 0
+		}
+		quota = max(quota, g.DailyQuota)
+	}
+	return quota
+}
+
+// miss is how far a request is from a grant.
+type miss struct {
+	names                 cert.Names // those that the grant does not cover
+	mode, keyType, source bool
+}
+
+func check(g store.Grant, id auth.Identity, r Request, names cert.Names) miss {
+	return miss{
+		names:   uncovered(g.Patterns, names),
+		mode:    !slices.Contains(g.Modes, r.Mode),
+		keyType: len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType)),
+		source:  len(g.Networks) > 0 && !within(g.Networks, id.Addr),
+	}
+}
+
+func (m miss) none() bool {
+	return len(m.names) == 0 && !m.mode && !m.keyType && !m.source
+}
+
+// nearer prefers the grant that lacks fewer names, then the one with fewer
+// other faults.
+func (m miss) nearer(o miss) bool {
+	if len(m.names) != len(o.names) {
+		return len(m.names) < len(o.names)
+	}
+	return m.others() < o.others()
+}
+
+func (m miss) others() int {
+	n := 0
+	for _, fault := range []bool{m.mode, m.keyType, m.source} {
+		if fault {
+			n++
+		}
+	}
+	return n
+}
+
+// denied puts the first fault of the nearest grant into words.
+func (m miss) denied(id auth.Identity, r Request, names, ungranted cert.Names) *Denied {
+	d := &Denied{Ungranted: ungranted}
+	client := id.Client.Name
+	switch {
+	case len(ungranted) > 0:
+		d.Field = "names"
+		d.Reason = notGranted(client, ungranted)
+	case len(m.names) > 0:
+		d.Field = "names"
+		d.Reason = fmt.Sprintf("no single grant of client %q covers all %d names; ask for them in separate certificates, or ask the proxy's administrator to put them into one grant", client, len(names))
+	case m.mode:
+		d.Field = "mode"
+		d.Reason = fmt.Sprintf("mode %q is not granted to client %q for these names; ask the proxy's administrator to allow it", r.Mode, client)
+	case m.keyType:
+		d.Field = "key_type"
+		d.Reason = fmt.Sprintf("key type %q is not granted to client %q for these names; use another one, or ask the proxy's administrator to allow it", r.KeyType, client)
+	default:
+		from := "an unknown address"
+		if id.Addr.IsValid() {
+			from = id.Addr.String()
+		}
+		d.Field = "source"
+		d.Reason = fmt.Sprintf("client %q may not ask for these names from %s; ask the proxy's administrator to allow its network", client, from)
+	}
+	return d
+}
+
+// notGranted names a few of the names: an answer is no place for a hundred.
+func notGranted(client string, names cert.Names) string {
+	const most = 3
+	shown, verb, them := strings.Join(names[:min(most, len(names))], ", "), "are", "them"
+	if len(names) > most {
+		shown += fmt.Sprintf(" and %d more", len(names)-most)
+	}
+	if len(names) == 1 {
+		verb, them = "is", "it"
+	}
+	reason := fmt.Sprintf("%s %s not granted to client %q; ask the proxy's administrator to add %s", shown, verb, client, them)
+	if i := slices.IndexFunc(names[:min(most, len(names))], cert.IsWildcard); i >= 0 {
+		reason += fmt.Sprintf(" (a wildcard needs a pattern such as %s%s)", wildcardPrefix, strings.TrimPrefix(names[i], "*."))
+	}
+	return reason
+}
+
+// uncovered returns the names that no pattern matches. Patterns that cannot be
+// read match nothing.
+func uncovered(patterns []string, names cert.Names) cert.Names {
+	parsed := make([]Pattern, 0, len(patterns))
+	for _, s := range patterns {
+		if p, err := ParsePattern(s); err == nil {
+			parsed = append(parsed, p)
+		}
+	}
+	var missing cert.Names
+	for _, name := range names {
+		if !slices.ContainsFunc(parsed, func(p Pattern) bool { return p.matches(name) }) {
+			missing = append(missing, name)
+		}
+	}
+	return missing
+}
+
+// within tells whether one of the networks holds the address. A network that
+// cannot be read holds none.
+func within(networks []string, addr netip.Addr) bool {
+	addr = addr.Unmap().WithZone("")
+	return slices.ContainsFunc(networks, func(s string) bool {
+		prefix, ok, err := parsePrefix(s)
+		return ok && err == nil && prefix.Contains(addr)
+	})
+}
+
+// intersect keeps the names of a that are also in b; both are sorted.
+func intersect(a, b cert.Names) cert.Names {
+	var both cert.Names
+	for _, name := range a {
+		if _, found := slices.BinarySearch(b, name); found {
+			both = append(both, name)
+		}
+	}
+	return both
+}
