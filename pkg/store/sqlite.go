@@ -83,7 +83,7 @@ func createPrivate(path string) error {
 		err = f.Chmod(0o600)
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("make it private to user id %d: %w", os.Geteuid(), err)
+		return fmt.Errorf("others may read it, and it cannot be made private: check that user id %d owns the file: %w", os.Geteuid(), err)
 	}
 	return nil
 }

@@ -139,6 +139,7 @@ CREATE TABLE audit (
 );
 CREATE INDEX audit_client ON audit (client_name, id);
 CREATE INDEX audit_outcome ON audit (outcome, id);
+CREATE INDEX audit_client_outcome ON audit (client_name, outcome, id);
 
 -- A counter instead of a sequence: its row lock makes ids follow the order of
 -- commits, without gaps, on both databases.

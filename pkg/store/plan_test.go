@@ -1,0 +1,81 @@
+package store
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// No query of a tick or a list may look at every row or sort what it found: the
+// cost must not grow with the number of certificates under management.
+func TestQueryPlans(t *testing.T) {
+	s, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "acmeproxy.db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() //nolint:errcheck // only read from
+	audit := func(q AuditQuery) string { text, _ := auditSQL(q); return text }
+	for name, tc := range map[string]struct{ query, index string }{
+		"claim due":           {s.claim(claimDueSQL), "managed_due"},
+		"next due":            {nextDueSQL, "managed_due"},
+		"next lease end":      {nextLeaseEndSQL, "managed_lease"},
+		"claim hooks":         {s.claim(claimHooksSQL), "hooks_pending_due"},
+		"next hook":           {nextHookSQL, "hooks_pending_due"},
+		"next hook lease end": {nextHookLeaseEndSQL, "hooks_pending_lease"},
+		"managed by id":       {managedByIDSQL, "sqlite_autoindex_managed_1"},
+		"managed by names":    {managedByNamesSQL, "sqlite_autoindex_managed_2"},
+		"list managed":        {listManagedSQL, "managed_client"},
+		"list clients":        {clientsPageSQL, "sqlite_autoindex_clients_2"},
+		"client by name":      {clientByNameSQL, "sqlite_autoindex_clients_2"},
+		"credential":          {credentialSQL, "sqlite_autoindex_credentials_2"},
+		"credentials":         {credentialsSQL, "credentials_client"},
+		"audit":               {audit(AuditQuery{}), "sqlite_autoindex_audit_1"},
+		"audit by client":     {audit(AuditQuery{Client: "c"}), "audit_client"},
+		"audit by outcome":    {audit(AuditQuery{Outcome: "o"}), "audit_outcome"},
+		"audit by both":       {audit(AuditQuery{Client: "c", Outcome: "o"}), "audit_client_outcome"},
+		"prune audit":         {pruneAuditSQL, "sqlite_autoindex_audit_1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			plan := explain(t, s, tc.query)
+			if !strings.Contains(plan, "INDEX "+tc.index+" ") {
+				t.Errorf("does not use %s", tc.index)
+			}
+			for line := range strings.Lines(plan) {
+				step := strings.TrimSpace(line)
+				scans := strings.HasPrefix(step, "SCAN ") && !strings.Contains(step, "INDEX") &&
+					step != "SCAN due" && step != "SCAN c" // the page that was selected, which is short
+				if scans || strings.Contains(step, "TEMP B-TREE FOR ORDER BY") {
+					t.Errorf("reads more than it needs: %s", step)
+				}
+			}
+			if t.Failed() {
+				t.Log(plan)
+			}
+		})
+	}
+}
+
+func explain(t *testing.T, s *Store, query string) string {
+	t.Helper()
+	args := make([]any, 0, 4)
+	for _, p := range []string{"$1", "$2", "$3", "$4"} {
+		if strings.Contains(query, p) {
+			args = append(args, 1)
+		}
+	}
+	rows, err := s.write.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	type step struct{ detail string }
+	steps, err := collect(rows, err, func(r scanner) (st step, err error) {
+		var id, parent, unused int
+		err = r.Scan(&id, &parent, &unused, &st.detail)
+		return st, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var plan strings.Builder
+	for _, st := range steps {
+		plan.WriteString(st.detail + "\n")
+	}
+	return plan.String()
+}

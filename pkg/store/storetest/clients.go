@@ -1,0 +1,165 @@
+package storetest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+var clientCases = []testCase{
+	{"a client is read back whole", clientWhole},
+	{"a name is given once", clientNameOnce},
+	{"a failed creation leaves nothing", clientAllOrNothing},
+	{"lists are paged by name", clientPages},
+	{"disabling keeps the rows", clientDisable},
+	{"removal takes all but the audit trail", clientRemove},
+	{"a list entry that cannot be stored is refused", clientBadEntry},
+}
+
+func clientWhole(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	want := store.Client{
+		Name:       "web1",
+		Recipients: []string{"age1abc", "ssh-ed25519 AAAA root@web1"},
+		Grants: []store.Grant{
+			{Patterns: []string{"web1.example.com", "**.web1.example.com"}, Modes: []string{"certificate-agent"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, DailyQuota: 10},
+			{Patterns: []string{"wildcard:*.example.com"}},
+			{},
+		},
+	}
+	got := must(f.CreateClient(ctx, want))(t)
+	if len(got.ID) != 26 {
+		t.Fatalf("id is %q, want 26 characters", got.ID)
+	}
+	want.ID, want.CreatedAt = got.ID, f.clock.Now()
+	equal(t, got, want)
+	equal(t, must(f.ClientByName(ctx, "web1"))(t), want)
+	equal(t, must(f.ClientByID(ctx, want.ID))(t), want)
+	equal(t, must(f.Clients(ctx, "", 0))(t), []store.Client{want})
+	for _, missing := range []string{"", "web2", want.ID} {
+		_, err := f.ClientByName(ctx, missing)
+		wantErr(t, err, store.ErrNotFound)
+	}
+	_, err := f.ClientByID(ctx, "web1")
+	wantErr(t, err, store.ErrNotFound)
+}
+
+func clientNameOnce(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	first := f.client(t, "web1")
+	_, err := f.CreateClient(ctx, store.Client{Name: "web1"})
+	wantErr(t, err, store.ErrConflict)
+	equal(t, must(f.ClientByName(ctx, "web1"))(t).ID, first.ID)
+	if _, err := f.CreateClient(ctx, store.Client{}); err == nil {
+		t.Fatal("a client without a name was created")
+	}
+}
+
+func clientAllOrNothing(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	cred := store.Credential{Kind: store.CredentialBearer, Verifier: hash("token")}
+	must(f.CreateClient(ctx, store.Client{Name: "a"}, cred))(t)
+	_, err := f.CreateClient(ctx, store.Client{Name: "b"}, store.Credential{Kind: store.CredentialBearer, Verifier: hash("fresh")}, cred)
+	wantErr(t, err, store.ErrConflict)
+	_, err = f.ClientByName(ctx, "b")
+	wantErr(t, err, store.ErrNotFound)
+	_, _, err = f.ClientByCredential(ctx, store.CredentialBearer, hash("fresh"))
+	wantErr(t, err, store.ErrNotFound)
+}
+
+func clientPages(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	var want []string
+	for i := range 7 {
+		name := fmt.Sprintf("c%d", i)
+		must(f.CreateClient(ctx, store.Client{Name: name, Grants: make([]store.Grant, i%3)}))(t)
+		want = append(want, name)
+	}
+	var got []string
+	after := ""
+	for {
+		page := must(f.Clients(ctx, after, 3))(t)
+		if len(page) == 0 {
+			break
+		}
+		for i, c := range page {
+			equal(t, len(c.Grants), (len(got)+i)%3) // a page is counted in clients, not in grants
+		}
+		for _, c := range page {
+			got = append(got, c.Name)
+		}
+		after = got[len(got)-1]
+	}
+	equal(t, got, want)
+}
+
+func clientDisable(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := must(f.CreateClient(ctx, store.Client{Name: "web1"}, store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
+	ok(t, f.SetClientDisabled(ctx, c.ID, true))
+	found, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	ok(t, err)
+	equal(t, found.Disabled, true) // returned, for the caller to refuse and audit
+	ok(t, f.SetClientDisabled(ctx, c.ID, false))
+	equal(t, must(f.ClientByID(ctx, c.ID))(t).Disabled, false)
+	wantErr(t, f.SetClientDisabled(ctx, "nobody", true), store.ErrNotFound)
+}
+
+func clientRemove(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	gone := must(f.CreateClient(ctx, store.Client{Name: "gone", Grants: make([]store.Grant, 2)},
+		store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
+	stays := f.client(t, "stays")
+	m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Mode: "certificate-agent", Names: []string{"gone.example"}}))(t)
+	other := must2(f.EnsureManaged(ctx, store.Managed{ClientID: stays.ID, Mode: "certificate-agent", Names: []string{"stays.example"}}))(t)
+	must(f.TakeQuota(ctx, gone.ID, f.clock.Now(), 1))(t)
+	ok(t, f.AppendAudit(ctx, store.AuditEntry{ClientID: gone.ID, ClientName: "gone", Action: "x", Outcome: "done"}))
+	f.claim(t, "w")
+	ok(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e1"), f.clock.Now(), true))
+	f.claim(t, "w")
+	ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "u"}))
+	for _, l := range f.lookups() {
+		ok(t, l.run(ctx, m.ID))
+	}
+
+	ok(t, f.RemoveClient(ctx, gone.ID))
+
+	for _, l := range f.lookups() {
+		wantErr(t, l.run(ctx, m.ID), store.ErrNotFound)
+	}
+	_, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e2"), time.Time{}, true), store.ErrLost)
+	_, _, err = f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Names: []string{"gone.example"}})
+	wantErr(t, err, store.ErrNotFound)
+	equal(t, len(must(f.Audit(ctx, store.AuditQuery{Client: "gone"}))(t)), 1) // X14: the trail outlives the client
+	must(f.ManagedByID(ctx, other.ID))(t)
+	must2(f.EnsureManaged(ctx, store.Managed{ClientID: stays.ID, Names: []string{"gone.example"}}))(t) // the name is free
+	again := f.client(t, "gone")
+	equal(t, len(again.Grants), 0)
+	wantErr(t, f.RemoveClient(ctx, gone.ID), store.ErrNotFound)
+}
+
+func clientBadEntry(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	for _, entry := range []string{"", "two\nlines", "nul\x00", "\xff"} {
+		if _, err := f.CreateClient(ctx, store.Client{Name: "a", Recipients: []string{entry}}); err == nil {
+			t.Errorf("recipient %q was stored", entry)
+		}
+		if _, err := f.CreateClient(ctx, store.Client{Name: "a", Grants: []store.Grant{{Patterns: []string{entry}}}}); err == nil {
+			t.Errorf("pattern %q was stored", entry)
+		}
+		if _, _, err := f.EnsureManaged(ctx, store.Managed{Names: []string{entry}}); err == nil {
+			t.Errorf("name %q was stored", entry)
+		}
+	}
+	_, err := f.ClientByName(ctx, "a")
+	wantErr(t, err, store.ErrNotFound)
+}
+
+// must2 is must for EnsureManaged.
+func must2(m store.Managed, _ bool, err error) func(*testing.T) store.Managed {
+	return must(m, err)
+}

@@ -1,0 +1,173 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+var credentialCases = []testCase{
+	{"a credential finds its client", credentialFinds},
+	{"a credential expires", credentialExpires},
+	{"a credential belongs to one client", credentialOnce},
+	{"expired enrolment secrets are cleared", credentialCleared},
+	{"enrolment registers key and recipients", enrollRegisters},
+	{"enrolment can be retried with the same key", enrollRetry},
+	{"a spent secret is refused to another key", enrollReplay},
+	{"an expired secret is refused", enrollExpired},
+	{"a key of another client is refused", enrollForeignKey},
+	{"recipients that cannot be stored spend nothing", enrollBadRecipient},
+}
+
+func credentialFinds(t *testing.T, f *fixture) { // A21
+	ctx := t.Context()
+	c := f.client(t, "web1")
+	added := must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialTLSKey, Verifier: hash("key")}))(t)
+	equal(t, added.CreatedAt, f.clock.Now())
+	equal(t, added.ExpiresAt, time.Time{})
+	client, cred, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("key"))
+	ok(t, err)
+	equal(t, client, c)
+	equal(t, cred, added)
+	equal(t, must(f.Credentials(ctx, c.ID))(t), []store.Credential{added})
+	_, _, err = f.ClientByCredential(ctx, store.CredentialBearer, hash("key")) // a hash proves only its own kind
+	wantErr(t, err, store.ErrNotFound)
+	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, nil)
+	wantErr(t, err, store.ErrNotFound)
+	for _, id := range []string{"", "nobody"} {
+		_, err = f.AddCredential(ctx, store.Credential{ClientID: id, Kind: store.CredentialTLSKey, Verifier: hash("k2")})
+		wantErr(t, err, store.ErrNotFound)
+	}
+	for _, bad := range []store.Credential{{ClientID: c.ID, Kind: "password", Verifier: hash("x")}, {ClientID: c.ID, Kind: store.CredentialBearer}} {
+		if _, err := f.AddCredential(ctx, bad); err == nil {
+			t.Errorf("stored %+v", bad)
+		}
+	}
+}
+
+func credentialExpires(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.client(t, "web1")
+	must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialBearer, Verifier: hash("t"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
+	f.clock.Advance(time.Hour - time.Millisecond)
+	_, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	ok(t, err)
+	f.clock.Advance(time.Millisecond)
+	_, _, err = f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	wantErr(t, err, store.ErrNotFound)
+	equal(t, len(must(f.Credentials(ctx, c.ID))(t)), 1) // still listed for the operator
+}
+
+func credentialOnce(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	a, b := f.client(t, "a"), f.client(t, "b")
+	must(f.AddCredential(ctx, store.Credential{ClientID: a.ID, Kind: store.CredentialTLSKey, Verifier: hash("k")}))(t)
+	for _, id := range []string{a.ID, b.ID} {
+		_, err := f.AddCredential(ctx, store.Credential{ClientID: id, Kind: store.CredentialTLSKey, Verifier: hash("k")})
+		wantErr(t, err, store.ErrConflict)
+	}
+	owner, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	ok(t, err)
+	equal(t, owner.ID, a.ID)
+}
+
+func credentialCleared(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.withSecret(t, "web1", "old", time.Hour)
+	f.clock.Advance(time.Hour)
+	fresh := must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("new"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
+	equal(t, must(f.Credentials(ctx, c.ID))(t), []store.Credential{fresh})
+}
+
+// withSecret creates a client that may enrol once.
+func (f *fixture) withSecret(t *testing.T, name, secret string, ttl time.Duration) store.Client {
+	t.Helper()
+	return must(f.CreateClient(t.Context(), store.Client{Name: name, Recipients: []string{"age1old"}},
+		store.Credential{Kind: store.CredentialEnroll, Verifier: hash(secret), ExpiresAt: f.clock.Now().Add(ttl)}))(t)
+}
+
+func key(name string) store.Credential { return store.Credential{Verifier: hash(name)} }
+
+func enrollRegisters(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.withSecret(t, "web1", "secret", time.Hour)
+	got := must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new", "age1old", "age1new"}))(t)
+	c.Recipients = []string{"age1old", "age1new"}
+	equal(t, got, c)
+	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
+	found, cred, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	ok(t, err)
+	equal(t, found, c)
+	equal(t, must(f.Credentials(ctx, c.ID))(t), []store.Credential{cred}) // the spent secret is not one any more
+	_, _, err = f.ClientByCredential(ctx, store.CredentialEnroll, hash("secret"))
+	wantErr(t, err, store.ErrNotFound)
+}
+
+func enrollRetry(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.withSecret(t, "web1", "secret", time.Hour)
+	first := must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"}))(t)
+	f.clock.Advance(59 * time.Minute)
+	equal(t, must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"}))(t), first)
+	equal(t, len(must(f.Credentials(ctx, c.ID))(t)), 1)
+	f.clock.Advance(time.Minute)
+	_, err := f.Enroll(ctx, hash("secret"), key("k"), nil)
+	wantErr(t, err, store.ErrNotFound)
+}
+
+func enrollReplay(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.withSecret(t, "web1", "secret", time.Hour)
+	want := must(f.Enroll(ctx, hash("secret"), key("k"), nil))(t)
+	_, err := f.Enroll(ctx, hash("secret"), key("thief"), []string{"age1thief"})
+	wantErr(t, err, store.ErrNotFound)
+	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("thief"))
+	wantErr(t, err, store.ErrNotFound)
+	equal(t, must(f.ClientByID(ctx, c.ID))(t), want)
+	_, err = f.Enroll(ctx, hash("guess"), key("k2"), nil)
+	wantErr(t, err, store.ErrNotFound)
+	// Another kind of credential is no enrolment secret.
+	must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialBearer, Verifier: hash("token")}))(t)
+	_, err = f.Enroll(ctx, hash("token"), key("k3"), nil)
+	wantErr(t, err, store.ErrNotFound)
+	if _, err := f.Enroll(ctx, hash("secret"), store.Credential{}, nil); err == nil {
+		t.Fatal("an empty key was enrolled")
+	}
+}
+
+func enrollExpired(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	f.withSecret(t, "web1", "secret", time.Hour)
+	f.clock.Advance(time.Hour)
+	_, err := f.Enroll(ctx, hash("secret"), key("k"), nil)
+	wantErr(t, err, store.ErrNotFound)
+	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	wantErr(t, err, store.ErrNotFound)
+}
+
+func enrollForeignKey(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	a := f.withSecret(t, "a", "secret-a", time.Hour)
+	f.withSecret(t, "b", "secret-b", time.Hour)
+	must(f.Enroll(ctx, hash("secret-a"), key("k"), nil))(t)
+	_, err := f.Enroll(ctx, hash("secret-b"), key("k"), []string{"age1x"})
+	wantErr(t, err, store.ErrConflict)
+	owner, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	ok(t, err)
+	equal(t, owner.ID, a.ID)
+	must(f.Enroll(ctx, hash("secret-b"), key("k2"), nil))(t) // the secret was not used up
+	// A client's own key may be enrolled again with a further secret.
+	must(f.AddCredential(ctx, store.Credential{ClientID: a.ID, Kind: store.CredentialEnroll, Verifier: hash("secret-c")}))(t)
+	must(f.Enroll(ctx, hash("secret-c"), key("k"), nil))(t)
+	equal(t, len(must(f.Credentials(ctx, a.ID))(t)), 1)
+}
+
+func enrollBadRecipient(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	f.withSecret(t, "a", "secret", time.Hour)
+	if _, err := f.Enroll(ctx, hash("secret"), key("k"), []string{"two\nlines"}); err == nil {
+		t.Fatal("stored")
+	}
+	must(f.Enroll(ctx, hash("secret"), key("k2"), nil))(t)
+}

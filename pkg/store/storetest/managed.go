@@ -1,0 +1,234 @@
+package storetest
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+var managedCases = []testCase{
+	{"a managed certificate is read back whole", managedWhole},
+	{"a repetition changes nothing", managedIdempotent},
+	{"another specification is due now", managedRespecified},
+	{"a name has one owner", managedOwned},
+	{"a name is released with its last certificate", managedReleased},
+	{"lists are paged by id", managedPages},
+	{"a hundred long names fit", managedLongNames},
+	{"a bundle replaces the old one", bundleReplaced},
+	{"an order is journalled while the lease is held", orderJournal},
+}
+
+func managedWhole(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.client(t, "web1")
+	want := store.Managed{
+		ClientID: c.ID, Mode: "certificate-agent", Names: []string{"a.example", "*.a.example"},
+		KeyType: "ec384", Profile: "shortlived", CSR: []byte{0x30, 0, 0xff},
+	}
+	got, created, err := f.EnsureManaged(ctx, want)
+	ok(t, err)
+	equal(t, created, true)
+	want.ID, want.DueAt, want.CreatedAt, want.UpdatedAt = got.ID, f.clock.Now(), f.clock.Now(), f.clock.Now()
+	equal(t, got, want)
+	equal(t, must(f.ManagedByID(ctx, got.ID))(t), want)
+	equal(t, must(f.ManagedByNames(ctx, c.ID, want.Mode, []string{"*.a.example", "a.example"}))(t), want)
+	for _, miss := range []store.Managed{
+		{ClientID: "", Mode: want.Mode, Names: want.Names},
+		{ClientID: c.ID, Mode: "acme-client", Names: want.Names},
+		{ClientID: c.ID, Mode: want.Mode, Names: want.Names[:1]},
+	} {
+		_, err := f.ManagedByNames(ctx, miss.ClientID, miss.Mode, miss.Names)
+		wantErr(t, err, store.ErrNotFound)
+	}
+	_, err = f.ManagedByID(ctx, "none")
+	wantErr(t, err, store.ErrNotFound)
+	_, _, err = f.EnsureManaged(ctx, store.Managed{ClientID: "nobody", Names: []string{"b.example"}})
+	wantErr(t, err, store.ErrNotFound)
+	if _, _, err := f.EnsureManaged(ctx, store.Managed{}); err == nil {
+		t.Fatal("a certificate without names is managed")
+	}
+}
+
+func managedIdempotent(t *testing.T, f *fixture) { // A25
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	f.complete(t, m.ID, "e1", false)
+	want := must(f.ManagedByID(ctx, m.ID))(t)
+	f.clock.Advance(time.Hour)
+	got, created, err := f.EnsureManaged(ctx, store.Managed{Mode: m.Mode, Names: m.Names, KeyType: m.KeyType})
+	ok(t, err)
+	equal(t, created, false)
+	equal(t, got, want)
+	equal(t, len(f.claim(t, "w")), 0) // no new order
+}
+
+func managedRespecified(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	f.complete(t, m.ID, "e1", false)
+	spec := store.Managed{Mode: m.Mode, Names: m.Names, KeyType: m.KeyType}
+	for i, change := range []func(){
+		func() { spec.KeyType = "rsa2048" },
+		func() { spec.Profile = "shortlived" },
+		func() { spec.CSR = []byte("csr") },
+		func() { spec.CSR = nil },
+	} {
+		// A worker is busy with the old specification …
+		ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
+		f.claimOne(t, "w")
+		ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "old"}))
+		f.clock.Advance(time.Second)
+		change()
+		got, created, err := f.EnsureManaged(ctx, spec)
+		ok(t, err)
+		if created || got.ID != m.ID || !got.DueAt.Equal(f.clock.Now()) || got.KeyType != spec.KeyType ||
+			got.Profile != spec.Profile || !bytes.Equal(got.CSR, spec.CSR) || got.ETag != "e1" {
+			t.Fatalf("change %d: %+v", i, got)
+		}
+		// … and must not settle the row as if it were the new one.
+		wantErr(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "late"), f.clock.Now().Add(time.Hour), false), store.ErrLost)
+		_, err = f.OrderFor(ctx, m.ID)
+		wantErr(t, err, store.ErrNotFound)
+		equal(t, must(f.BundleFor(ctx, m.ID))(t).ETag, "e1") // the old one is kept until then
+		equal(t, f.claimOne(t, "w2").KeyType, spec.KeyType)
+		ok(t, f.ReleaseLease(ctx, m.ID, "w2"))
+	}
+}
+
+func managedOwned(t *testing.T, f *fixture) { // A24
+	ctx := t.Context()
+	x, y := f.client(t, "x"), f.client(t, "y")
+	must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"a.example"}}))(t)
+	for _, owner := range []string{y.ID, ""} {
+		_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: owner, Mode: "certificate-agent", Names: []string{"0.example", "a.example"}})
+		wantErr(t, err, store.ErrOwned)
+	}
+	// The refused requests took nothing, and the owner may use its name again.
+	must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"0.example", "a.example"}}))(t)
+	equal(t, len(must(f.ListManaged(ctx, y.ID, "", "", 0))(t)), 0)
+}
+
+func managedReleased(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	x, y := f.client(t, "x"), f.client(t, "y")
+	one := must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Names: []string{"a.example"}}))(t)
+	two := must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Names: []string{"a.example", "b.example"}}))(t)
+	ok(t, f.DeleteManaged(ctx, one.ID))
+	_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example"}})
+	wantErr(t, err, store.ErrOwned)
+	ok(t, f.DeleteManaged(ctx, two.ID))
+	must2(f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example", "b.example"}}))(t)
+	wantErr(t, f.DeleteManaged(ctx, two.ID), store.ErrNotFound)
+
+	m := f.manage(t, "own.example")
+	f.claim(t, "w")
+	ok(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e"), f.clock.Now(), true))
+	f.claim(t, "w")
+	ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID}))
+	ok(t, f.DeleteManaged(ctx, m.ID))
+	for _, l := range f.lookups() {
+		wantErr(t, l.run(ctx, m.ID), store.ErrNotFound)
+	}
+	wantErr(t, f.FailManaged(ctx, m.ID, "w", "late", f.clock.Now()), store.ErrLost)
+}
+
+func managedPages(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.client(t, "web1")
+	var want, agent []string
+	for i := range 7 {
+		mode := []string{"certificate-agent", "acme-client"}[i%2]
+		m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: mode, Names: []string{fmt.Sprintf("n%d.example", i)}}))(t)
+		want = append(want, m.ID)
+		if i%2 == 0 {
+			agent = append(agent, m.ID)
+		}
+	}
+	own := f.manage(t, "own.example")
+	slices.Sort(want)
+	slices.Sort(agent)
+	pages := func(clientID, mode string) (got []string) {
+		for after := ""; ; after = got[len(got)-1] {
+			page := must(f.ListManaged(ctx, clientID, mode, after, 3))(t)
+			if len(page) == 0 {
+				return got
+			}
+			for _, m := range page {
+				got = append(got, m.ID)
+			}
+		}
+	}
+	equal(t, pages(c.ID, ""), want)
+	equal(t, pages(c.ID, "certificate-agent"), agent)
+	equal(t, pages("", ""), []string{own.ID})
+	equal(t, len(pages("nobody", "")), 0)
+}
+
+func managedLongNames(t *testing.T, f *fixture) {
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf("%03d.%s.example", i, bytes.Repeat([]byte("x"), 240)))
+	}
+	m := f.manage(t, names...)
+	equal(t, must(f.ManagedByNames(t.Context(), "", m.Mode, names))(t).Names, names)
+}
+
+func bundleReplaced(t *testing.T, f *fixture) { // A6, A12
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	_, err := f.BundleFor(ctx, m.ID)
+	wantErr(t, err, store.ErrNotFound)
+	for _, tag := range []string{"e1", "e2"} {
+		ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
+		f.claimOne(t, "w")
+		ok(t, f.FailManaged(ctx, m.ID, "w", "CA is down", f.clock.Now()))
+		f.claimOne(t, "w")
+		ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "u"}))
+		f.clock.Advance(time.Minute)
+		b, due := f.bundle(m.ID, tag), f.clock.Now().Add(60*24*time.Hour)
+		ok(t, f.CompleteManaged(ctx, "w", b, due, false))
+
+		b.CreatedAt = f.clock.Now()
+		equal(t, must(f.BundleFor(ctx, m.ID))(t), b)
+		want := m
+		want.DueAt, want.ETag, want.Serial, want.NotBefore, want.NotAfter = due, b.ETag, b.Serial, b.NotBefore, b.NotAfter
+		want.UpdatedAt = f.clock.Now()
+		equal(t, must(f.ManagedByID(ctx, m.ID))(t), want) // lease freed, failures forgotten
+		_, err := f.OrderFor(ctx, m.ID)
+		wantErr(t, err, store.ErrNotFound)
+		_, err = f.PendingHookFor(ctx, m.ID)
+		wantErr(t, err, store.ErrNotFound)
+	}
+}
+
+func orderJournal(t *testing.T, f *fixture) { // X7
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	o := store.Order{ManagedID: m.ID, DirectoryURL: directory, OrderURL: "u1", CSR: []byte{1, 0, 2}, SealedKey: []byte("sealed")}
+	wantErr(t, f.SaveOrder(ctx, "w", o), store.ErrLost) // not claimed
+	if f.SaveOrder(ctx, "", o) == nil {
+		t.Fatal("an order was saved without an owner")
+	}
+	f.claimOne(t, "w")
+	wantErr(t, f.SaveOrder(ctx, "other", o), store.ErrLost)
+	_, err := f.OrderFor(ctx, m.ID)
+	wantErr(t, err, store.ErrNotFound)
+	ok(t, f.SaveOrder(ctx, "w", o))
+	o.CreatedAt = f.clock.Now()
+	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
+	// A failure keeps the journal: the next attempt goes on with the order.
+	ok(t, f.FailManaged(ctx, m.ID, "w", "timeout", f.clock.Now()))
+	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
+	f.claimOne(t, "w")
+	o.OrderURL, o.SealedKey = "u2", nil
+	ok(t, f.SaveOrder(ctx, "w", o))
+	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
+	ok(t, f.DeleteOrder(ctx, m.ID))
+	ok(t, f.DeleteOrder(ctx, m.ID)) // it is gone either way
+	_, err = f.OrderFor(ctx, m.ID)
+	wantErr(t, err, store.ErrNotFound)
+}

@@ -1,0 +1,60 @@
+package storetest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Reopen checks what must hold between several opens of one database. Each
+// call of open must open the same one, which is empty at first.
+func Reopen(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Store) {
+	t.Run("everything is kept", func(t *testing.T) { reopenKeeps(t, open) })
+	t.Run("two instances share the work", func(t *testing.T) {
+		clock := NewClock()
+		stores := []*store.Store{open(t, clock.Now), open(t, clock.Now)}
+		f := &fixture{stores[0], clock}
+		claimAll(t, stores, f.manage)
+		ok(t, stores[0].Close())
+		ok(t, stores[1].Close())
+	})
+}
+
+func reopenKeeps(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Store) { // X7, A28
+	ctx, clock := t.Context(), NewClock()
+	f := &fixture{open(t, clock.Now), clock}
+	account := must(f.CreateAccount(ctx, store.Account{DirectoryURL: directory, URL: "u", SealedKey: []byte("k")}))(t)
+	must(f.CreateSecret(ctx, "api-key", []byte("sealed")))(t)
+	client := must(f.CreateClient(ctx, store.Client{Name: "web1", Recipients: []string{"age1x"}, Grants: []store.Grant{{Patterns: []string{"a.example"}}}},
+		store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
+	must(f.TakeQuota(ctx, client.ID, clock.Now(), 1))(t)
+	m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: client.ID, Mode: "certificate-agent", Names: []string{"kept.example"}}))(t)
+	f.claimOne(t, "w")
+	ok(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e1"), clock.Now(), true))
+	f.claimOne(t, "w")
+	ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "order"}))
+	ok(t, f.AppendAudit(ctx, store.AuditEntry{Outcome: "done"}))
+	m = must(f.ManagedByID(ctx, m.ID))(t)
+	ok(t, f.Close())
+	if f.Ping(ctx) == nil {
+		t.Fatal("a closed store answers")
+	}
+
+	f.Store = open(t, clock.Now)
+	equal(t, must(f.AccountByDirectory(ctx, directory))(t), account)
+	equal(t, string(must(f.Secret(ctx, "api-key"))(t)), "sealed")
+	found, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	ok(t, err)
+	equal(t, found, client)
+	equal(t, must(f.TakeQuota(ctx, client.ID, clock.Now(), 1))(t), false)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t), m) // still leased: the owner may be another instance
+	equal(t, must(f.BundleFor(ctx, m.ID))(t).ETag, "e1")
+	equal(t, must(f.OrderFor(ctx, m.ID))(t).OrderURL, "order")
+	equal(t, must(f.PendingHookFor(ctx, m.ID))(t).ETag, "e1")
+	equal(t, len(must(f.Audit(ctx, store.AuditQuery{}))(t)), 1)
+	_, _, err = f.EnsureManaged(ctx, store.Managed{Names: []string{"kept.example"}})
+	wantErr(t, err, store.ErrOwned)
+	ok(t, f.DeleteManaged(ctx, m.ID))
+	ok(t, f.Close())
+}
