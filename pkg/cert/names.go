@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/net/idna"
 )
@@ -63,6 +64,9 @@ func ParseName(s string) (string, error) {
 			return "", fmt.Errorf("%s: an address with a zone cannot be in a certificate; leave %%%s out", s, addr.Zone())
 		}
 		return addr.Unmap().String(), nil
+	}
+	if !utf8.ValidString(s) {
+		return "", fmt.Errorf("%q is not UTF-8; write it like web1.example.com", s)
 	}
 	base, wildcard := strings.CutPrefix(s, "*.")
 	ascii, err := lookupProfile.ToASCII(strings.TrimSuffix(base, "."))

@@ -1,0 +1,137 @@
+package cmd
+
+import (
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+)
+
+// adminFlags are those of all commands that talk to a running proxy.
+type adminFlags struct {
+	dataDir string
+	config  string
+	json    bool
+}
+
+func (f *adminFlags) bind(fs *pflag.FlagSet) {
+	f.dataDir = config.DefaultDataDir()
+	dataDirFlag(fs, &f.dataDir)
+	configFlag(fs, &f.config)
+	fs.BoolVar(&f.json, "json", false, "print JSON")
+}
+
+// dial finds the proxy's socket: --data-dir, or what serve itself would take
+// from the environment and the configuration file.
+func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
+	if err := load(c, ""); err != nil {
+		return nil, err
+	}
+	dir := f.dataDir
+	if !c.Flags().Changed("data-dir") {
+		cfg := config.DefaultServe()
+		fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+		serveFlags(fs, &cfg)
+		if err := config.Load(fs, configFile(f.config)); err != nil {
+			return nil, usageError{err}
+		}
+		dir = cfg.DataDir
+	}
+	return admin.Dial(filepath.Join(dir, admin.SocketName)), nil
+}
+
+func newStatus() *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show the proxy's state and the certificates of its own host",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			s, err := a.Status(c.Context())
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), s)
+			}
+			return printStatus(c, s)
+		},
+	}
+	flags.bind(c.Flags())
+	return c
+}
+
+func printStatus(c *cobra.Command, s admin.Status) error {
+	out := c.OutOrStdout()
+	c.SetOut(out)
+	c.Printf("acmeproxy %s\nHTTP-01   %s\nAPI       %s\nCA        %s\n", s.Version, s.HTTPAddr, s.HTTPSAddr, s.Directory)
+	if s.Hostname != "" {
+		c.Printf("hostname  %s\n", s.Hostname)
+	}
+	for _, need := range s.Needs {
+		c.Printf("needs     %s\n", need)
+	}
+	if len(s.Certificates) == 0 {
+		return nil
+	}
+	c.Println()
+	t := newTable(out, "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
+	for _, cert := range s.Certificates {
+		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
+	}
+	return t.flush()
+}
+
+func trouble(c admin.Certificate) string {
+	if c.Failures > 0 {
+		return c.LastError
+	}
+	if c.HookError != "" {
+		return "deployment: " + c.HookError
+	}
+	return ""
+}
+
+func newAudit() *cobra.Command {
+	var flags adminFlags
+	var q admin.AuditQuery
+	c := &cobra.Command{
+		Use:   "audit",
+		Short: "Show who asked for what, and what came of it",
+		Long: `audit shows the newest entries of the audit trail, refusals included. Of what
+goes through the gateway nothing is kept: only its refusals are here.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			page, err := a.Audit(c.Context(), q)
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), page)
+			}
+			t := newTable(c.OutOrStdout(), "TIME", "OUTCOME", "CLIENT", "FROM", "ACTION", "MODE", "NAMES", "DETAIL")
+			for _, e := range page.Entries {
+				t.row(moment(e.At), e.Outcome, e.Client, e.Addr, e.Action, e.Mode, strings.Join(e.Names, " "), e.Detail)
+			}
+			return t.flush()
+		},
+	}
+	flags.bind(c.Flags())
+	c.Flags().StringVar(&q.Client, "client", "", "only this client's")
+	c.Flags().StringVar(&q.Outcome, "outcome", "", "only allowed, refused, done or failed")
+	c.Flags().IntVar(&q.Limit, "limit", 50, "how many, at most 200")
+	c.Flags().Int64Var(&q.Before, "before", 0, "only older than the entry with this id (see --json)")
+	return c
+}

@@ -1,0 +1,249 @@
+package cmd
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+)
+
+func newClients() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "clients",
+		Short: "Manage who may ask for certificates",
+		Long: `clients talks to the running proxy over its admin socket, so it works on the
+proxy's own host only, for root and the proxy's user.`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	c.AddCommand(newClientsAdd(), newClientsList(), newClientsShow(),
+		newClientsSwitch("disable", "Lock a client out; its certificates are not renewed", true),
+		newClientsSwitch("enable", "Let a disabled client in again", false),
+		newClientsRemove())
+	return c
+}
+
+func newClientsAdd() *cobra.Command {
+	var flags adminFlags
+	var req admin.NewClient
+	var grant api.Grant
+	var life time.Duration
+	c := &cobra.Command{
+		Use:   "add NAME",
+		Short: "Add a client and print the command that enrols it",
+		Long: `add makes a client and prints one line: the command to run on its host. The
+token in it works once, expires, and pins this proxy's key. It is shown this
+once only.
+
+What --allow takes:
+  web1.example.com        this name
+  *.example.com           names one label below
+  **.example.com          names any number of labels below
+  wildcard:example.com    the wildcard certificate *.example.com
+  192.0.2.0/24            IP addresses`,
+		Example: `  acmeproxy clients add web1 --allow 'web1.example.com,*.web1.example.com' --mode agent
+  acmeproxy clients add lb --allow www.example.com --recipient "$(cat lb1.pub)" --recipient "$(cat lb2.pub)"
+  acmeproxy clients add script --allow api.example.com --mode gateway --bearer`,
+		Args: oneArg("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			req.Name, req.Grants, req.TokenLife = args[0], []api.Grant{grant}, admin.JSONDuration(life)
+			answer, err := a.AddClient(c.Context(), req)
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), answer)
+			}
+			return printNewClient(c, answer)
+		},
+	}
+	flags.bind(c.Flags())
+	fs := c.Flags()
+	fs.StringSliceVar(&grant.Names, "allow", nil, "what it may ask for; may be repeated or joined by commas")
+	fs.StringSliceVar(&grant.Modes, "mode", []string{api.ModeAgent, api.ModeGateway}, "agent, gateway or both")
+	fs.StringSliceVar(&grant.Networks, "from", nil, "networks from which it may ask, such as 10.1.0.0/16 (default any)")
+	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "key types it may use (default any)")
+	fs.IntVar(&grant.DailyQuota, "quota", 0, "certificates it may ask for a day, UTC (default no limit)")
+	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public key to which its bundles are sealed besides its own; may be repeated")
+	fs.BoolVar(&req.Bearer, "bearer", false, "print a bearer token for scripts in place of an enrolment token")
+	fs.StringVar(&req.URL, "url", "", "how this client reaches the proxy, if not by --hostname of serve: https://HOST:PORT")
+	fs.DurationVar(&life, "token-life", admin.DefaultTokenLife, "how long the enrolment token may be used")
+	return c
+}
+
+func printNewClient(c *cobra.Command, answer admin.NewClientAnswer) error {
+	if answer.BearerToken != "" {
+		c.PrintErrf("client %q added; its bearer token, shown this once only:\n", answer.Client.Name)
+		_, err := fmt.Fprintln(c.OutOrStdout(), answer.BearerToken)
+		return err
+	}
+	c.PrintErrf("client %q added; run this on its host before %s:\n", answer.Client.Name, moment(answer.ExpiresAt))
+	_, err := fmt.Fprintln(c.OutOrStdout(), "acmeproxy remote enroll "+answer.EnrollToken)
+	return err
+}
+
+func newClientsList() *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "List the clients",
+		Args:  noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			all, err := a.Clients(c.Context())
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), all)
+			}
+			t := newTable(c.OutOrStdout(), "NAME", "STATE", "MODES", "ALLOWED", "ADDED")
+			for _, cl := range all {
+				var modes, names []string
+				for _, g := range cl.Grants {
+					modes, names = append(modes, g.Modes...), append(names, g.Names...)
+				}
+				t.row(cl.Name, state(cl), strings.Join(modes, ","), strings.Join(names, ","), moment(cl.CreatedAt))
+			}
+			return t.flush()
+		},
+	}
+	flags.bind(c.Flags())
+	return c
+}
+
+func state(c admin.Client) string {
+	if c.Disabled {
+		return "disabled"
+	}
+	return "enabled"
+}
+
+func newClientsShow() *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   "show NAME",
+		Short: "Show a client: grants, credentials, certificates",
+		Args:  oneArg("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			cl, err := a.Client(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), cl)
+			}
+			return printClient(c, cl)
+		},
+	}
+	flags.bind(c.Flags())
+	return c
+}
+
+func printClient(c *cobra.Command, cl admin.Client) error {
+	c.SetOut(c.OutOrStdout())
+	c.Printf("%s  %s  added %s\n", cl.Name, state(cl), moment(cl.CreatedAt))
+	for _, g := range cl.Grants {
+		c.Printf("grant       %s  modes %s", strings.Join(g.Names, ","), strings.Join(g.Modes, ","))
+		if len(g.Networks) > 0 {
+			c.Printf("  from %s", strings.Join(g.Networks, ","))
+		}
+		if len(g.KeyTypes) > 0 {
+			c.Printf("  key types %s", strings.Join(g.KeyTypes, ","))
+		}
+		if g.DailyQuota > 0 {
+			c.Printf("  quota %s a day", strconv.Itoa(g.DailyQuota))
+		}
+		c.Println()
+	}
+	for _, r := range cl.Recipients {
+		c.Printf("recipient   %s\n", r)
+	}
+	for _, cr := range cl.Credentials {
+		c.Printf("credential  %s  since %s", cr.Kind, moment(cr.CreatedAt))
+		if !cr.ExpiresAt.IsZero() {
+			c.Printf("  until %s", moment(cr.ExpiresAt))
+		}
+		c.Println()
+	}
+	if len(cl.Certificates) == 0 {
+		return nil
+	}
+	c.Println()
+	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
+	for _, cert := range cl.Certificates {
+		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
+	}
+	return t.flush()
+}
+
+func newClientsSwitch(verb, short string, disabled bool) *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   verb + " NAME",
+		Short: short,
+		Args:  oneArg("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			cl, err := a.SetDisabled(c.Context(), args[0], disabled)
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), cl)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "client %q is %s\n", cl.Name, state(cl))
+			return err
+		},
+	}
+	flags.bind(c.Flags())
+	return c
+}
+
+func newClientsRemove() *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   "remove NAME",
+		Short: "Remove a client with its credentials, certificates and bundles",
+		Long: `remove forgets a client: its credentials, its managed certificates and their
+bundles. Its entries in the audit trail stay. Certificates that it has are not
+revoked. To lock it out for a while only, use disable.`,
+		Args: oneArg("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			cl, err := a.RemoveClient(c.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), cl)
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "client %q is removed\n", cl.Name)
+			return err
+		},
+	}
+	flags.bind(c.Flags())
+	return c
+}

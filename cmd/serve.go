@@ -1,0 +1,98 @@
+package cmd
+
+import (
+	"errors"
+	"os"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+)
+
+func newServe() *cobra.Command {
+	cfg := config.DefaultServe()
+	var file string
+	c := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the proxy on the DMZ host",
+		Long: `serve answers HTTP-01 challenges on port 80, offers the API to clients on port
+443 and keeps certificates fresh. It orders nothing until it is asked to.
+
+Without any flag it starts and says what it needs. What most want:
+
+  acmeproxy serve --hostname acmeproxy.example.com --email ops@example.com --accept-tos
+
+LEGO_CA_CERTIFICATES lists PEM files of further roots to trust for the CA's own
+API, separated by colons.
+
+SIGTERM and Ctrl-C stop it: issuances in flight may finish, at most 20 seconds;
+a second signal ends it at once.`,
+		Example: `  acmeproxy serve --domain www.example.com,example.com --certificate-obtained-hook 'systemctl reload nginx' --accept-tos
+  ACMEPROXY_HOSTNAME=acmeproxy.example.com acmeproxy serve --config /etc/acmeproxy/acmeproxy.yaml`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := load(c, configFile(file)); err != nil {
+				return err
+			}
+			if err := cfg.Validate(); err != nil {
+				return usageError{err}
+			}
+			logger, err := config.NewLogger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+			if err != nil {
+				return usageError{err}
+			}
+			p, err := proxy.New(c.Context(), proxy.Config{Serve: cfg, Version: programVersion(), Logger: logger})
+			if err != nil {
+				return err
+			}
+			return p.Run(c.Context())
+		},
+	}
+	serveFlags(c.Flags(), &cfg)
+	configFlag(c.Flags(), &file)
+	return c
+}
+
+// serveFlags binds the proxy's settings. The struct's literals are the defaults.
+func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
+	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "where HTTP-01 challenges are answered")
+	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "where clients reach the API (TLS 1.3)")
+	dataDirFlag(fs, &cfg.DataDir)
+	fs.StringVar(&cfg.Hostname, "hostname", cfg.Hostname, "public name of this host; the API's certificate is obtained for it")
+	fs.StringVar(&cfg.ACMEDirectoryURL, "acme-directory-url", cfg.ACMEDirectoryURL, "the CA")
+	fs.StringVar(&cfg.Email, "email", cfg.Email, "contact of the CA account (optional)")
+	fs.BoolVar(&cfg.AcceptTOS, "accept-tos", cfg.AcceptTOS, "you have read and accept the CA's terms of service")
+	fs.StringVar(&cfg.EABKid, "eab-kid", cfg.EABKid, "key identifier of an external account binding, if the CA gave you one")
+	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "file with that binding's HMAC key (base64url)")
+	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "keep a certificate for this host itself; may be repeated, commas join names into one certificate")
+	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")
+	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell command to run after one of this host's certificates was obtained or renewed")
+	fs.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "debug, info, warn or error")
+	fs.StringVar(&cfg.LogFormat, "log-format", cfg.LogFormat, "text or json")
+}
+
+func dataDirFlag(fs *pflag.FlagSet, dir *string) {
+	fs.StringVar(dir, "data-dir", *dir, "where the proxy keeps its database, keys and certificates")
+}
+
+func configFlag(fs *pflag.FlagSet, file *string) {
+	fs.StringVar(file, "config", "", "configuration file (YAML); default "+defaultConfigFile+" if it is there")
+}
+
+const defaultConfigFile = "/etc/acmeproxy/acmeproxy.yaml"
+
+// configFile is the file to read; empty for none.
+func configFile(given string) string {
+	if given == "" {
+		given = os.Getenv("ACMEPROXY_CONFIG")
+	}
+	if given != "" {
+		return given
+	}
+	if _, err := os.Stat(defaultConfigFile); errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	return defaultConfigFile
+}

@@ -1,0 +1,161 @@
+// Package api holds the wire types of the native API, shared by the proxy's
+// frontend and the remote. It has no behaviour beyond encoding.
+//
+// Times are RFC 3339 in UTC; a time that is not known is left out. Errors are
+// problem documents (RFC 9457).
+package api
+
+import (
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Paths of the API, and the content types that are not JSON.
+const (
+	PathEnroll       = "/v1/enroll"
+	PathClient       = "/v1/client"
+	PathCertificates = "/v1/certificates"
+	PathHealth       = "/health"
+
+	TypeEvents  = "application/x-ndjson"
+	TypeBundle  = "application/age"
+	TypeProblem = "application/problem+json"
+	TypeHealth  = "application/health+json"
+)
+
+// ALPN is a protocol name that a remote offers besides h2 and http/1.1. It
+// never gets spoken: it asks the proxy for the certificate that enrolment
+// tokens pin instead of the one that browsers trust.
+const ALPN = "acmeproxy-pinned/1"
+
+// MaxWait bounds a long poll.
+const MaxWait = 60 * time.Second
+
+// Limits of bodies, in bytes.
+const (
+	MaxRequest = 256 << 10
+	MaxEvent   = 1 << 20
+	MaxAnswer  = 4 << 20
+)
+
+// Modes of a certificate request.
+const (
+	ModeClient  = "client" // acme-client: never asked for over the API
+	ModeAgent   = "agent"
+	ModeGateway = "gateway"
+)
+
+// EnrollRequest registers the TLS key of the connection it comes over.
+type EnrollRequest struct {
+	Secret     string   `json:"secret" minLength:"1" maxLength:"64" doc:"the enrolment token's secret, base64url without padding"`
+	Recipients []string `json:"recipients" maxItems:"64" doc:"age recipients to which bundles are sealed: age1…, ssh-ed25519 … or ssh-rsa …"`
+}
+
+// Client is what the caller is known as and may do.
+type Client struct {
+	Name       string   `json:"name"`
+	Recipients []string `json:"recipients" doc:"everyone who can open this client's bundles"`
+	Grants     []Grant  `json:"grants"`
+}
+
+// Grant is what a client may ask for.
+type Grant struct {
+	Names      []string `json:"names" doc:"patterns: web1.example.com, *.example.com (one label), **.example.com (any depth), wildcard:P, a CIDR"`
+	Modes      []string `json:"modes" doc:"agent, gateway"`
+	Networks   []string `json:"networks,omitempty" doc:"source networks; none: any"`
+	KeyTypes   []string `json:"key_types,omitempty" doc:"none: any"`
+	DailyQuota int      `json:"daily_quota,omitempty" doc:"requests a day (UTC); 0: no quota"`
+}
+
+// CertificateRequest asks for a certificate. Either names, or a CSR that holds them.
+type CertificateRequest struct {
+	Mode    string   `json:"mode" enum:"agent,gateway" doc:"agent: the proxy keeps it fresh and seals it; gateway: one certificate now, nothing is kept"`
+	Names   []string `json:"names,omitempty" maxItems:"100" doc:"DNS names; may be left out with a CSR"`
+	CSR     string   `json:"csr,omitempty" maxLength:"65536" doc:"PKCS#10 in PEM; without it the proxy makes the key in memory and seals it to the client's recipients"`
+	KeyType string   `json:"key_type,omitempty" maxLength:"16" doc:"of the key that the proxy makes: ec256 (default), ec384, rsa2048, rsa4096, rsa8192"`
+}
+
+// Certificate is a certificate that the proxy keeps fresh.
+type Certificate struct {
+	ID          string     `json:"id"`
+	Mode        string     `json:"mode"`
+	Names       []string   `json:"names"`
+	Status      string     `json:"status" enum:"pending,valid,failing,expired" doc:"failing: the last attempt failed; a bundle that is still valid can be had all the same"`
+	Serial      string     `json:"serial,omitempty" doc:"lower-case hexadecimal"`
+	NotBefore   *time.Time `json:"not_before,omitempty"`
+	NotAfter    *time.Time `json:"not_after,omitempty"`
+	NextAttempt *time.Time `json:"next_attempt,omitempty" doc:"when the proxy renews, or tries again"`
+	Failures    int        `json:"failures,omitempty" doc:"attempts that failed since the last success"`
+	LastError   string     `json:"last_error,omitempty"`
+	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+}
+
+// The states of a Certificate.
+const (
+	StatusPending = "pending"
+	StatusValid   = "valid"
+	StatusFailing = "failing"
+	StatusExpired = "expired"
+)
+
+// CertificateList is one page of a client's certificates.
+type CertificateList struct {
+	Certificates []Certificate `json:"certificates"`
+	Next         string        `json:"next,omitempty" doc:"pass it as ?after= for the next page"`
+}
+
+// Event is one line of a gateway's answer. The last line has either a chain, a
+// sealed bundle, or a problem.
+type Event struct {
+	Event      string   `json:"event" enum:"stage,waiting,certificate,problem"`
+	Stage      string   `json:"stage,omitempty" doc:"queued, ordering, challenge, validating, finalizing, issuing, issued"`
+	Identifier string   `json:"identifier,omitempty"`
+	Chain      string   `json:"chain,omitempty" doc:"PEM, leaf first; the answer to a CSR"`
+	Bundle     []byte   `json:"bundle,omitempty" doc:"age ciphertext of key and chain; the answer to a request without CSR"`
+	Problem    *Problem `json:"problem,omitempty"`
+}
+
+// The kinds of Event.
+const (
+	EventStage       = "stage"
+	EventWaiting     = "waiting"
+	EventCertificate = "certificate"
+	EventProblem     = "problem"
+)
+
+// Problem is an RFC 9457 problem document. It is an error too, for the remote.
+type Problem struct {
+	Type       string         `json:"type,omitempty"`
+	Title      string         `json:"title,omitempty"`
+	Status     int            `json:"status,omitempty"`
+	Detail     string         `json:"detail,omitempty"`
+	Errors     []ProblemField `json:"errors,omitempty"`
+	RetryAfter int            `json:"retry_after,omitempty" doc:"seconds"`
+}
+
+// ProblemField is one fault of a request.
+type ProblemField struct {
+	Message  string `json:"message"`
+	Location string `json:"location,omitempty" doc:"such as body.names"`
+}
+
+func (p *Problem) Error() string {
+	s := p.Detail
+	if s == "" {
+		s = p.Title
+	}
+	for _, f := range p.Errors {
+		if !strings.Contains(s, f.Message) {
+			s += fmt.Sprintf("; %s: %s", strings.TrimPrefix(f.Location, "body."), f.Message)
+		}
+	}
+	return s
+}
+
+// Health is the answer of /health (draft-inadarei-api-health-check).
+type Health struct {
+	Status  string `json:"status"`
+	Version string `json:"version,omitempty"`
+	Output  string `json:"output,omitempty"`
+}

@@ -1,0 +1,114 @@
+// Package admin is the proxy's administration over a unix socket that only its
+// owner can open: clients, their grants and tokens, the audit trail, the
+// status. The acmeproxy command is its client.
+//
+// There is no other way to administer a proxy: the API on the network has no
+// such operation for anybody.
+//
+//	listener, err := admin.Listen(filepath.Join(dataDir, admin.SocketName))
+//	http.Serve(listener, admin.New(admin.Config{Store: s, …}))
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// SocketName is the socket's name in the data directory.
+const SocketName = "admin.sock"
+
+// Config is what the frontend needs.
+type Config struct {
+	Store  *store.Store
+	Audit  *audit.Log
+	URL    string   // of the API, for enrolment tokens; empty: not known
+	Pin    [32]byte // of the key that enrolment tokens pin
+	Status func(ctx context.Context) (Status, error)
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+type frontend struct{ Config }
+
+// New returns the socket's handler.
+func New(cfg Config) http.Handler {
+	f := &frontend{cfg}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /status", serve(f, func(r *http.Request, _ struct{}) (Status, error) { return f.Status(r.Context()) }))
+	mux.HandleFunc("GET /clients", serve(f, f.list))
+	mux.HandleFunc("POST /clients", serve(f, f.add))
+	mux.HandleFunc("GET /clients/{name}", serve(f, f.show))
+	mux.HandleFunc("POST /clients/{name}/disable", serve(f, f.disable(true)))
+	mux.HandleFunc("POST /clients/{name}/enable", serve(f, f.disable(false)))
+	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))
+	mux.HandleFunc("GET /audit", serve(f, f.audit))
+	return http.MaxBytesHandler(mux, api.MaxRequest)
+}
+
+// refusal is an error whose text is for the administrator.
+type refusal struct {
+	status int
+	err    error
+}
+
+func (r *refusal) Error() string { return r.err.Error() }
+
+func refuse(status int, format string, args ...any) error {
+	return &refusal{status, fmt.Errorf(format, args...)}
+}
+
+// serve is the JSON adapter of all operations.
+func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var req Req
+		dec := json.NewDecoder(r.Body)
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&req); err != nil && !errors.Is(err, io.EOF) {
+			f.answer(w, nil, refuse(http.StatusBadRequest, "the request is not the JSON expected; are both programs of one version?"))
+			return
+		}
+		resp, err := do(r, req)
+		f.answer(w, resp, err)
+	}
+}
+
+func (f *frontend) answer(w http.ResponseWriter, resp any, err error) {
+	status, contentType := http.StatusOK, "application/json"
+	if err != nil {
+		p := f.problem(err)
+		status, contentType, resp = p.Status, api.TypeProblem, p
+	}
+	body, err := json.Marshal(resp)
+	if err != nil {
+		f.Logger.Error("admin answer failed", "error", err)
+		status, body = http.StatusInternalServerError, []byte(`{}`)
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}
+
+func (f *frontend) problem(err error) *api.Problem {
+	var r *refusal
+	p := &api.Problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: err.Error()}
+	switch {
+	case errors.As(err, &r):
+		p.Status = r.status
+	case errors.Is(err, store.ErrNotFound):
+		p.Status, p.Detail = http.StatusNotFound, "there is no such client; acmeproxy clients list shows them"
+	default:
+		f.Logger.Error("admin request failed", "error", err)
+	}
+	p.Title = http.StatusText(p.Status)
+	return p
+}

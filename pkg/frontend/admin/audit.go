@@ -1,0 +1,47 @@
+package admin
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+func (f *frontend) audit(r *http.Request, _ struct{}) (AuditList, error) {
+	q, err := parseAuditQuery(r.URL.Query())
+	if err != nil {
+		return AuditList{}, err
+	}
+	rows, err := f.Store.Audit(r.Context(), q)
+	if err != nil {
+		return AuditList{}, err
+	}
+	out := AuditList{Entries: []AuditEntry{}}
+	for _, e := range rows {
+		out.Entries = append(out.Entries, AuditEntry{
+			ID: e.ID, At: e.At, Client: e.ClientName, Addr: e.Addr, Action: e.Action,
+			Mode: e.Mode, Names: e.Names, Outcome: e.Outcome, Detail: e.Detail,
+		})
+	}
+	if len(rows) == q.Limit {
+		out.Before = rows[len(rows)-1].ID
+	}
+	return out, nil
+}
+
+func parseAuditQuery(v url.Values) (store.AuditQuery, error) {
+	q := store.AuditQuery{Client: v.Get("client"), Outcome: v.Get("outcome"), Limit: pageSize}
+	var err error
+	if s := v.Get("limit"); s != "" {
+		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > pageSize {
+			return q, refuse(http.StatusUnprocessableEntity, "limit: must be between 1 and %d", pageSize)
+		}
+	}
+	if s := v.Get("before"); s != "" {
+		if q.Before, err = strconv.ParseInt(s, 10, 64); err != nil {
+			return q, refuse(http.StatusUnprocessableEntity, "before: must be the id of an entry")
+		}
+	}
+	return q, nil
+}

@@ -1,0 +1,147 @@
+package admin
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+)
+
+// Admin talks to a running proxy over its socket. Refusals are *api.Problem.
+type Admin struct {
+	path string
+	http *http.Client
+}
+
+// Dial returns an Admin for the socket at path; it connects at the first call.
+func Dial(path string) *Admin {
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "unix", path)
+		},
+	}
+	return &Admin{path: path, http: &http.Client{Transport: transport, Timeout: 30 * time.Second}}
+}
+
+// Status returns the proxy's state.
+func (a *Admin) Status(ctx context.Context) (s Status, err error) {
+	return s, a.call(ctx, http.MethodGet, "/status", nil, &s)
+}
+
+// AddClient makes a client and returns the one copy of its secret.
+func (a *Admin) AddClient(ctx context.Context, req NewClient) (answer NewClientAnswer, err error) {
+	return answer, a.call(ctx, http.MethodPost, "/clients", req, &answer)
+}
+
+// Clients returns all clients, by name.
+func (a *Admin) Clients(ctx context.Context) ([]Client, error) {
+	all := []Client{}
+	for after := ""; ; {
+		var page ClientList
+		if err := a.call(ctx, http.MethodGet, "/clients?after="+url.QueryEscape(after), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Clients...)
+		if after = page.Next; after == "" {
+			return all, nil
+		}
+	}
+}
+
+// Client returns one client with its credentials and certificates.
+func (a *Admin) Client(ctx context.Context, name string) (c Client, err error) {
+	return c, a.call(ctx, http.MethodGet, "/clients/"+url.PathEscape(name), nil, &c)
+}
+
+// SetDisabled locks a client out, or lets it in again.
+func (a *Admin) SetDisabled(ctx context.Context, name string, disabled bool) (c Client, err error) {
+	action := "/enable"
+	if disabled {
+		action = "/disable"
+	}
+	return c, a.call(ctx, http.MethodPost, "/clients/"+url.PathEscape(name)+action, nil, &c)
+}
+
+// RemoveClient removes a client with its credentials, certificates and bundles.
+func (a *Admin) RemoveClient(ctx context.Context, name string) (c Client, err error) {
+	return c, a.call(ctx, http.MethodDelete, "/clients/"+url.PathEscape(name), nil, &c)
+}
+
+// AuditQuery selects entries of the audit trail; a zero field selects all.
+type AuditQuery struct {
+	Client  string
+	Outcome string
+	Before  int64
+	Limit   int
+}
+
+// Audit returns one page of the audit trail, newest first.
+func (a *Admin) Audit(ctx context.Context, q AuditQuery) (page AuditList, err error) {
+	v := url.Values{"client": {q.Client}, "outcome": {q.Outcome}}
+	if q.Before > 0 {
+		v.Set("before", strconv.FormatInt(q.Before, 10))
+	}
+	if q.Limit > 0 {
+		v.Set("limit", strconv.Itoa(q.Limit))
+	}
+	return page, a.call(ctx, http.MethodGet, "/audit?"+v.Encode(), nil, &page)
+}
+
+func (a *Admin) call(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, body)
+	if err != nil {
+		return err
+	}
+	resp, err := a.http.Do(req)
+	if err != nil {
+		return a.unreachable(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 16*api.MaxAnswer))
+	if err != nil {
+		return fmt.Errorf("read the proxy's answer: %w", err)
+	}
+	if resp.StatusCode >= 400 {
+		p := &api.Problem{Status: resp.StatusCode, Title: resp.Status}
+		if err := json.Unmarshal(answer, p); err != nil {
+			return fmt.Errorf("the proxy answered %s", resp.Status)
+		}
+		return p
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("read the proxy's answer: %w", err)
+	}
+	return nil
+}
+
+// unreachable says what to do about a socket that does not answer.
+func (a *Admin) unreachable(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("may not use the admin socket %s: run this as root or as the proxy's user", a.path)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+		return fmt.Errorf("no proxy answers at %s: start acmeproxy serve, or name its --data-dir", a.path)
+	}
+	return fmt.Errorf("ask the proxy at %s: %w", a.path, err)
+}

@@ -1,0 +1,191 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+const pageSize = 200
+
+func (f *frontend) list(r *http.Request, _ struct{}) (ClientList, error) {
+	rows, err := f.Store.Clients(r.Context(), r.URL.Query().Get("after"), pageSize)
+	if err != nil {
+		return ClientList{}, err
+	}
+	out := ClientList{Clients: []Client{}}
+	for _, c := range rows {
+		out.Clients = append(out.Clients, wireClient(c))
+	}
+	if len(rows) == pageSize {
+		out.Next = rows[len(rows)-1].Name
+	}
+	return out, nil
+}
+
+func wireClient(c store.Client) Client {
+	out := Client{Name: c.Name, Disabled: c.Disabled, CreatedAt: c.CreatedAt, Recipients: c.Recipients, Grants: []api.Grant{}}
+	for _, g := range c.Grants {
+		out.Grants = append(out.Grants, api.Grant{Names: g.Patterns, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota})
+	}
+	return out
+}
+
+func (f *frontend) show(r *http.Request, _ struct{}) (Client, error) {
+	row, err := f.Store.ClientByName(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return Client{}, err
+	}
+	out := wireClient(row)
+	credentials, err := f.Store.Credentials(r.Context(), row.ID)
+	if err != nil {
+		return Client{}, err
+	}
+	for _, c := range credentials {
+		out.Credentials = append(out.Credentials, Credential{Kind: string(c.Kind), CreatedAt: c.CreatedAt, ExpiresAt: c.ExpiresAt})
+	}
+	managed, err := f.Store.ListManaged(r.Context(), row.ID, "", "", pageSize)
+	if err != nil {
+		return Client{}, err
+	}
+	for _, m := range managed {
+		out.Certificates = append(out.Certificates, WireCertificate(m))
+	}
+	return out, nil
+}
+
+// WireCertificate is a managed row as the administrator sees it.
+func WireCertificate(m store.Managed) Certificate {
+	return Certificate{
+		Names: m.Names, Mode: m.Mode, Serial: m.Serial, NotAfter: m.NotAfter,
+		NextAttempt: m.DueAt, Failures: m.Failures, LastError: m.LastError,
+	}
+}
+
+// add makes a client. Every fault of the request is reported together.
+func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) {
+	client, err := parseClient(req)
+	if err != nil {
+		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
+	}
+	answer, credential, err := f.credential(req)
+	if err != nil {
+		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
+	}
+	row, err := f.Store.CreateClient(r.Context(), client, credential)
+	if errors.Is(err, store.ErrConflict) {
+		return NewClientAnswer{}, refuse(http.StatusConflict, "there is a client %q already; choose another name, or remove it first", req.Name)
+	}
+	if err != nil {
+		return NewClientAnswer{}, err
+	}
+	f.record(r.Context(), "client add", row)
+	answer.Client = wireClient(row)
+	return answer, nil
+}
+
+func parseClient(req NewClient) (store.Client, error) {
+	client := store.Client{Name: req.Name, Recipients: req.Recipients}
+	var faults []error
+	if err := checkName(req.Name); err != nil {
+		faults = append(faults, err)
+	}
+	if _, err := seal.ParseRecipients(req.Recipients); err != nil {
+		faults = append(faults, err)
+	}
+	if len(req.Grants) == 0 {
+		faults = append(faults, errors.New("allow: missing; say what the client may ask for, such as --allow web1.example.com"))
+	}
+	for _, g := range req.Grants {
+		grant := store.Grant{Patterns: g.Names, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota}
+		if err := policy.ValidateGrant(grant); err != nil {
+			faults = append(faults, err)
+		}
+		client.Grants = append(client.Grants, grant)
+	}
+	return client, errors.Join(faults...)
+}
+
+// checkName keeps names printable and fit for paths and logs.
+func checkName(name string) error {
+	ok := name != "" && len(name) <= 100 && name[0] != '-' && name[0] != '.'
+	for _, c := range []byte(name) {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.')
+	}
+	if !ok {
+		return fmt.Errorf("name: %q cannot name a client; use letters, digits, - _ . and at most 100 of them", name)
+	}
+	return nil
+}
+
+// credential makes the client's one secret; the store gets its verifier only.
+func (f *frontend) credential(req NewClient) (NewClientAnswer, store.Credential, error) {
+	if req.Bearer {
+		token, verifier := auth.NewBearer()
+		return NewClientAnswer{BearerToken: token}, store.Credential{Kind: store.CredentialBearer, Verifier: verifier}, nil
+	}
+	target := req.URL
+	if target == "" {
+		target = f.URL
+	}
+	if target == "" {
+		return NewClientAnswer{}, store.Credential{}, errors.New("url: the proxy does not know its name; start serve with --hostname, or say how this client reaches it: --url https://HOST:PORT")
+	}
+	life := time.Duration(req.TokenLife)
+	if life == 0 {
+		life = DefaultTokenLife
+	}
+	if life < time.Minute || life > 30*24*time.Hour {
+		return NewClientAnswer{}, store.Credential{}, errors.New("token-life: must be between 1m and 720h")
+	}
+	token, err := auth.NewEnrollToken(target, f.Pin)
+	if err != nil {
+		return NewClientAnswer{}, store.Credential{}, fmt.Errorf("url: %w", err)
+	}
+	expires := f.Now().Add(life).UTC().Truncate(time.Second)
+	return NewClientAnswer{EnrollToken: token.String(), ExpiresAt: expires},
+		store.Credential{Kind: store.CredentialEnroll, Verifier: token.Verifier(), ExpiresAt: expires}, nil
+}
+
+func (f *frontend) disable(disabled bool) func(*http.Request, struct{}) (Client, error) {
+	action := "client enable"
+	if disabled {
+		action = "client disable"
+	}
+	return func(r *http.Request, _ struct{}) (Client, error) {
+		row, err := f.Store.ClientByName(r.Context(), r.PathValue("name"))
+		if err != nil {
+			return Client{}, err
+		}
+		if err := f.Store.SetClientDisabled(r.Context(), row.ID, disabled); err != nil {
+			return Client{}, err
+		}
+		f.record(r.Context(), action, row)
+		row.Disabled = disabled
+		return wireClient(row), nil
+	}
+}
+
+func (f *frontend) remove(r *http.Request, _ struct{}) (Client, error) {
+	row, err := f.Store.ClientByName(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return Client{}, err
+	}
+	if err := f.Store.RemoveClient(r.Context(), row.ID); err != nil {
+		return Client{}, err
+	}
+	f.record(r.Context(), "client remove", row)
+	return wireClient(row), nil
+}
+
+func (f *frontend) record(ctx context.Context, action string, c store.Client) {
+	f.Audit.Record(ctx, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Addr: "admin", Action: action, Outcome: "done"})
+}

@@ -1,0 +1,86 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxPath is what a unix socket's address holds, less the final zero.
+const maxPath = 107
+
+// Listen opens the socket with mode 0600, in place of one that a crash left.
+// The caller must be alone with the data directory; connections of other users
+// than root and the proxy's own are closed at once.
+func Listen(path string) (net.Listener, error) {
+	if len(path) > maxPath {
+		return nil, fmt.Errorf("data-dir: %s is too long for a unix socket (%d bytes, the limit is %d); choose a shorter --data-dir", path, len(path), maxPath)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the old admin socket: %w", err)
+	}
+	// Made under another name, so that nobody connects before the mode is set.
+	tmp := filepath.Join(filepath.Dir(path), ".admin")
+	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove the old admin socket: %w", err)
+	}
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: tmp, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("open the admin socket: %w", err)
+	}
+	l.SetUnlinkOnClose(false)
+	if err := os.Chmod(tmp, 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the admin socket: %w", err), l.Close())
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the admin socket: %w", err), l.Close())
+	}
+	return &ownerListener{UnixListener: l, path: path}, nil
+}
+
+// ownerListener accepts root and the proxy's own user only: the second line
+// behind the socket's mode.
+type ownerListener struct {
+	*net.UnixListener
+	path string
+}
+
+func (l *ownerListener) Accept() (net.Conn, error) {
+	for {
+		conn, err := l.AcceptUnix()
+		if err != nil {
+			return nil, err
+		}
+		uid, err := peerUID(conn)
+		if err == nil && (uid == 0 || uid == os.Geteuid()) {
+			return conn, nil
+		}
+		conn.Close()
+	}
+}
+
+// Close removes the socket, too.
+func (l *ownerListener) Close() error {
+	return errors.Join(os.Remove(l.path), l.UnixListener.Close())
+}
+
+func peerUID(conn *net.UnixConn) (uid int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
+	})
+	if err := errors.Join(err, credErr); err != nil {
+		return 0, err
+	}
+	return int(cred.Uid), nil
+}

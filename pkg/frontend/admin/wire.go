@@ -1,0 +1,109 @@
+package admin
+
+import (
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+)
+
+// DefaultTokenLife is how long an enrolment token may be used.
+const DefaultTokenLife = 24 * time.Hour
+
+// NewClient is a request for a client.
+type NewClient struct {
+	Name       string       `json:"name"`
+	Grants     []api.Grant  `json:"grants"`
+	Recipients []string     `json:"recipients,omitempty"`
+	Bearer     bool         `json:"bearer,omitempty"` // a bearer token in place of an enrolment token
+	URL        string       `json:"url,omitempty"`    // how this client reaches the API, if not by the proxy's hostname
+	TokenLife  JSONDuration `json:"token_life,omitempty"`
+}
+
+// NewClientAnswer holds the one copy of the client's secret.
+type NewClientAnswer struct {
+	Client      Client    `json:"client"`
+	EnrollToken string    `json:"enroll_token,omitempty"`
+	BearerToken string    `json:"bearer_token,omitempty"`
+	ExpiresAt   time.Time `json:"expires_at,omitzero"`
+}
+
+// Client is a client as its administrator sees it.
+type Client struct {
+	Name        string       `json:"name"`
+	Disabled    bool         `json:"disabled"`
+	CreatedAt   time.Time    `json:"created_at"`
+	Grants      []api.Grant  `json:"grants"`
+	Recipients  []string     `json:"recipients"`
+	Credentials []Credential `json:"credentials,omitempty"`
+	// Certificates are those in agent mode; a gateway client's are not known.
+	Certificates []Certificate `json:"certificates,omitempty"`
+}
+
+// Credential tells what a client proves itself with, not the secret.
+type Credential struct {
+	Kind      string    `json:"kind"` // tls-key, bearer, enroll
+	CreatedAt time.Time `json:"created_at"`
+	ExpiresAt time.Time `json:"expires_at,omitzero"`
+}
+
+// Certificate is a managed certificate.
+type Certificate struct {
+	Names       []string  `json:"names"`
+	Mode        string    `json:"mode"`
+	Client      string    `json:"client,omitempty"`
+	Serial      string    `json:"serial,omitempty"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	Failures    int       `json:"failures,omitempty"`
+	LastError   string    `json:"last_error,omitempty"`
+	HookError   string    `json:"hook_error,omitempty"`
+}
+
+// Status is the proxy's own state.
+type Status struct {
+	Version      string        `json:"version"`
+	HTTPAddr     string        `json:"http_addr"`
+	HTTPSAddr    string        `json:"https_addr"`
+	Hostname     string        `json:"hostname,omitempty"`
+	Directory    string        `json:"acme_directory_url"`
+	Needs        []string      `json:"needs,omitempty"`
+	Certificates []Certificate `json:"certificates"` // acme-client mode
+}
+
+// JSONDuration is a duration as a string, such as "24h".
+type JSONDuration time.Duration
+
+// MarshalText implements encoding.TextMarshaler.
+func (d JSONDuration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (d *JSONDuration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	*d = JSONDuration(v)
+	return err
+}
+
+// AuditEntry is one line of the audit trail.
+type AuditEntry struct {
+	ID      int64     `json:"id"`
+	At      time.Time `json:"at"`
+	Client  string    `json:"client,omitempty"`
+	Addr    string    `json:"addr,omitempty"`
+	Action  string    `json:"action"`
+	Mode    string    `json:"mode,omitempty"`
+	Names   []string  `json:"names,omitempty"`
+	Outcome string    `json:"outcome"`
+	Detail  string    `json:"detail,omitempty"`
+}
+
+// AuditList is one page of the audit trail, newest first.
+type AuditList struct {
+	Entries []AuditEntry `json:"entries"`
+	Before  int64        `json:"before,omitempty"` // pass it on for the next page
+}
+
+// ClientList is one page of clients.
+type ClientList struct {
+	Clients []Client `json:"clients"`
+	Next    string   `json:"next,omitempty"`
+}

@@ -1,0 +1,170 @@
+package rest
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+var (
+	eventType       = reflect.TypeFor[api.Event]()
+	certificateType = reflect.TypeFor[api.Certificate]()
+)
+
+type certificateInput struct{ Body api.CertificateRequest }
+
+// request is both modes' way in: they share everything but the answer.
+func (f *frontend) request(ctx context.Context, in *certificateInput) (*huma.StreamResponse, error) {
+	req, err := cert.ParseRequest(in.Body.Names, in.Body.CSR, in.Body.KeyType)
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	if in.Body.Mode == api.ModeGateway {
+		return f.requestGateway(ctx, req)
+	}
+	m, _, err := f.Agent.Register(ctx, caller(ctx), req)
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		_, w := humago.Unwrap(hc)
+		w.Header().Set("Location", api.PathCertificates+"/"+m.ID)
+		writeJSON(w, http.StatusAccepted, "application/json", f.certificate(m))
+	}}, nil
+}
+
+type listInput struct {
+	After string `query:"after" maxLength:"64" doc:"the id after which to go on"`
+	Limit int    `query:"limit" minimum:"1" maximum:"500" default:"100"`
+}
+
+type listOutput struct{ Body api.CertificateList }
+
+func (f *frontend) list(ctx context.Context, in *listInput) (*listOutput, error) {
+	rows, err := f.Agent.List(ctx, caller(ctx), in.After, in.Limit)
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	out := &listOutput{Body: api.CertificateList{Certificates: []api.Certificate{}}}
+	for _, m := range rows {
+		out.Body.Certificates = append(out.Body.Certificates, f.certificate(m))
+	}
+	if len(rows) == in.Limit {
+		out.Body.Next = rows[len(rows)-1].ID
+	}
+	return out, nil
+}
+
+type idInput struct {
+	ID string `path:"id" maxLength:"64"`
+}
+
+type certificateOutput struct{ Body api.Certificate }
+
+func (f *frontend) get(ctx context.Context, in *idInput) (*certificateOutput, error) {
+	m, err := f.Agent.Get(ctx, caller(ctx), in.ID)
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	return &certificateOutput{f.certificate(m)}, nil
+}
+
+func (f *frontend) renew(ctx context.Context, in *idInput) (*certificateOutput, error) {
+	m, err := f.Agent.RenewNow(ctx, caller(ctx), in.ID)
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	return &certificateOutput{f.certificate(m)}, nil
+}
+
+func (f *frontend) delete(ctx context.Context, in *idInput) (*struct{}, error) {
+	if err := f.Agent.Delete(ctx, caller(ctx), in.ID); err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	return nil, nil
+}
+
+type bundleInput struct {
+	idInput
+	IfNoneMatch string `header:"If-None-Match" maxLength:"256"`
+	Wait        string `query:"wait" maxLength:"16" doc:"hold the answer back until there is a newer bundle, at most this long: 1s to 60s"`
+}
+
+func (f *frontend) bundle(ctx context.Context, in *bundleInput) (*huma.StreamResponse, error) {
+	wait, err := parseWait(in.Wait)
+	if err != nil {
+		return nil, fieldProblem(http.StatusUnprocessableEntity, "query.wait", err.Error())
+	}
+	etag := strings.Trim(strings.TrimPrefix(in.IfNoneMatch, "W/"), `"`)
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		unhurried(w, wait)
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(f.Stopping, cancel)()
+		b, err := f.Agent.Bundle(ctx, caller(r.Context()), in.ID, etag, wait)
+		if err != nil {
+			f.writeProblem(w, f.problem(ctx, err))
+			return
+		}
+		w.Header().Set("ETag", `"`+b.ETag+`"`)
+		w.Header().Set("Cache-Control", "private, no-cache")
+		if b.ETag == etag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		w.Header().Set("Content-Type", api.TypeBundle)
+		w.Write(b.Ciphertext)
+	}}, nil
+}
+
+func parseWait(s string) (time.Duration, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 || d > api.MaxWait {
+		return 0, fmt.Errorf("not a duration between 0s and %v; write it like 30s", api.MaxWait)
+	}
+	return d, nil
+}
+
+// certificate is a managed row as its owner sees it.
+func (f *frontend) certificate(m store.Managed) api.Certificate {
+	return api.Certificate{
+		ID: m.ID, Mode: m.Mode, Names: m.Names, Status: f.status(m), Serial: m.Serial,
+		NotBefore: known(m.NotBefore), NotAfter: known(m.NotAfter), NextAttempt: known(m.DueAt),
+		Failures: m.Failures, LastError: m.LastError, LastErrorAt: known(m.LastErrorAt),
+	}
+}
+
+func (f *frontend) status(m store.Managed) string {
+	switch {
+	case m.Serial != "" && m.NotAfter.Before(f.Now()):
+		return api.StatusExpired
+	case m.Failures > 0:
+		return api.StatusFailing
+	case m.Serial == "":
+		return api.StatusPending
+	}
+	return api.StatusValid
+}
+
+// known leaves out times that are not.
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}

@@ -1,0 +1,102 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+)
+
+const (
+	heartbeat    = 15 * time.Second // a line at least so often, so that nobody in between hangs up
+	writeTimeout = 30 * time.Second // for one line
+)
+
+func (f *frontend) requestGateway(ctx context.Context, req cert.Request) (*huma.StreamResponse, error) {
+	issue, err := f.Begin(ctx, caller(ctx), req)
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		r, w := humago.Unwrap(hc)
+		f.stream(r, w, issue)
+	}}, nil
+}
+
+// stream runs an issuance and writes its events. The client's leaving ends it.
+func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance) {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	unhurried(w, 0)
+	w.Header().Set("Content-Type", api.TypeEvents)
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Accel-Buffering", "no") // nginx in between must not collect the lines
+	w.WriteHeader(http.StatusOK)
+	s := &eventStream{encoder: json.NewEncoder(w), control: http.NewResponseController(w), failed: cancel}
+	defer s.heartbeats(ctx)()
+	last, err := issue(ctx, func(e issuer.Event) {
+		s.send(api.Event{Event: api.EventStage, Stage: string(e.Stage), Identifier: e.Identifier})
+	})
+	if err != nil {
+		last = api.Event{Event: api.EventProblem, Problem: f.issuerProblem(err)}
+	}
+	s.send(last)
+}
+
+// eventStream writes one event a line.
+type eventStream struct {
+	mu      sync.Mutex // guards encoder and control
+	encoder *json.Encoder
+	control *http.ResponseController
+	failed  func()
+}
+
+func (s *eventStream) send(e api.Event) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.control.SetWriteDeadline(time.Now().Add(writeTimeout))
+	err := s.encoder.Encode(e)
+	if err == nil {
+		err = s.control.Flush()
+	}
+	if err != nil {
+		s.failed()
+	}
+}
+
+// heartbeats begins them and returns what ends them and waits for that: the
+// ResponseWriter must not be used any more once its handler has returned.
+func (s *eventStream) heartbeats(ctx context.Context) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		t := time.NewTicker(heartbeat)
+		defer t.Stop()
+		for {
+			select {
+			case <-t.C:
+				s.send(api.Event{Event: api.EventWaiting})
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// unhurried takes the server's read deadline off, which would cancel the
+// request, and moves the write deadline.
+func unhurried(w http.ResponseWriter, wait time.Duration) {
+	c := http.NewResponseController(w)
+	c.SetReadDeadline(time.Time{})
+	c.SetWriteDeadline(time.Now().Add(wait + writeTimeout))
+}

@@ -1,0 +1,159 @@
+package rest
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// problem is the one place where errors become status codes. What is not known
+// here is internal: it goes to the log, and the client learns that only.
+func (f *frontend) problem(ctx context.Context, err error) error {
+	var field *cert.FieldError
+	var denied *policy.Denied
+	var quota *audit.QuotaExceeded
+	switch {
+	case errors.As(err, &field):
+		return fieldProblem(http.StatusUnprocessableEntity, "body."+field.Field, field.Error())
+	case errors.As(err, &denied):
+		return fieldProblem(http.StatusForbidden, location(denied.Field), denied.Error())
+	case errors.As(err, &quota):
+		return f.tooMany(quota)
+	case errors.Is(err, store.ErrOwned):
+		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is kept for another client already; ask the proxy's administrator")
+	case errors.Is(err, store.ErrNotFound):
+		return huma.NewError(http.StatusNotFound, "there is no such certificate, or none yet")
+	case ctx.Err() != nil:
+		return huma.NewError(http.StatusServiceUnavailable, "the request was given up")
+	}
+	f.Logger.Error("request failed", "error", err)
+	return huma.NewError(http.StatusInternalServerError, "internal error; the proxy's log has the cause")
+}
+
+func location(field string) string {
+	switch field {
+	case "names", "mode", "key_type":
+		return "body." + field
+	case "id":
+		return "path.id"
+	}
+	return field
+}
+
+func fieldProblem(status int, location, message string) error {
+	return huma.NewError(status, message, &huma.ErrorDetail{Location: location, Message: message})
+}
+
+func (f *frontend) tooMany(q *audit.QuotaExceeded) error {
+	seconds := int(q.RetryAt.Sub(f.Now()).Seconds()) + 1
+	err := huma.NewError(http.StatusTooManyRequests, q.Error())
+	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(max(seconds, 1))}})
+}
+
+// issuerProblem is an issuance that failed under way, after status 200.
+func (f *frontend) issuerProblem(err error) *api.Problem {
+	var e *issuer.Error
+	if !errors.As(err, &e) {
+		f.Logger.Error("gateway answer failed", "error", err)
+		return &api.Problem{Type: "about:blank", Title: "Internal Server Error", Status: http.StatusInternalServerError, Detail: "internal error; the proxy's log has the cause"}
+	}
+	p := &api.Problem{Type: e.Type, Detail: e.Error()}
+	switch e.Kind {
+	case issuer.Permanent:
+		p.Status = http.StatusUnprocessableEntity
+	case issuer.RateLimited:
+		p.Status = http.StatusTooManyRequests
+	case issuer.Temporary:
+		p.Status = http.StatusServiceUnavailable
+	}
+	p.Title = http.StatusText(p.Status)
+	if wait := e.RetryAt.Sub(f.Now()); !e.RetryAt.IsZero() && wait > 0 {
+		p.RetryAfter = int(wait/time.Second) + 1
+	}
+	return p
+}
+
+// writeProblem writes an error of problem's outside of huma.
+func (f *frontend) writeProblem(w http.ResponseWriter, err error) {
+	var withHeaders interface{ GetHeaders() http.Header }
+	if errors.As(err, &withHeaders) {
+		for name, values := range withHeaders.GetHeaders() {
+			w.Header()[name] = values
+		}
+	}
+	var model *huma.ErrorModel
+	if !errors.As(err, &model) {
+		model = &huma.ErrorModel{Status: http.StatusInternalServerError, Title: "Internal Server Error"}
+	}
+	writeJSON(w, model.Status, api.TypeProblem, model)
+}
+
+func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, "internal error", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	w.Write(append(body, '\n'))
+}
+
+// problems makes problem documents of the mux's own plain text errors: no such
+// path, no such method, a body that is too large.
+func problems(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p := &problemWriter{ResponseWriter: w}
+		next.ServeHTTP(p, r)
+	})
+}
+
+type problemWriter struct {
+	http.ResponseWriter
+	replaced bool // the body that comes is plain text: drop it
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (p *problemWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+func (p *problemWriter) WriteHeader(status int) {
+	if status < 400 || !strings.HasPrefix(p.Header().Get("Content-Type"), "text/plain") {
+		p.ResponseWriter.WriteHeader(status)
+		return
+	}
+	p.replaced = true
+	p.Header().Del("Content-Length")
+	writeJSON(p.ResponseWriter, status, api.TypeProblem, &api.Problem{
+		Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: muxDetail(status),
+	})
+}
+
+func (p *problemWriter) Write(b []byte) (int, error) {
+	if p.replaced {
+		return len(b), nil
+	}
+	return p.ResponseWriter.Write(b)
+}
+
+func muxDetail(status int) string {
+	switch status {
+	case http.StatusNotFound:
+		return "there is nothing at this path; /openapi.json says what there is"
+	case http.StatusMethodNotAllowed:
+		return "this path does not take that method; see the Allow header"
+	}
+	return http.StatusText(status)
+}

@@ -1,0 +1,140 @@
+// Package rest is the proxy's native API: TLS 1.3, a client key or a bearer
+// token, JSON, problem documents (RFC 9457), an OpenAPI document of itself.
+//
+// It decodes and encodes. Who is calling is auth's answer, what they may have
+// is the mode's; nothing is decided here. It never repeats a rejected value,
+// and internal errors go to the log only.
+//
+//	handler := rest.New(rest.Config{Auth: authenticator, Agent: agent, Begin: gateway.Begin, …})
+package rest
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Agent is certificate-agent mode as this frontend sees it. Every call is for
+// the caller's own certificates; errors: *cert.FieldError, *policy.Denied,
+// *audit.QuotaExceeded, store.ErrOwned, store.ErrNotFound.
+type Agent interface {
+	Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error)
+	Get(ctx context.Context, id auth.Identity, certID string) (store.Managed, error)
+	List(ctx context.Context, id auth.Identity, after string, limit int) ([]store.Managed, error)
+	Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error)
+	RenewNow(ctx context.Context, id auth.Identity, certID string) (store.Managed, error)
+	Delete(ctx context.Context, id auth.Identity, certID string) error
+}
+
+// Issuance is an allowed gateway request; calling it obtains the certificate
+// and returns the last event of the stream.
+type Issuance = func(ctx context.Context, emit func(issuer.Event)) (api.Event, error)
+
+// Config is what the frontend needs.
+type Config struct {
+	Auth  *auth.Authenticator
+	Audit *audit.Log
+	Store *store.Store // for enrolment only
+	Agent Agent
+	// Begin is acme-gateway mode: it decides and returns what will do it.
+	Begin  func(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error)
+	Health func(ctx context.Context) error // nil error: fit to serve
+	// Stopping ends when the proxy is asked to stop: long polls are answered
+	// at once then, issuances may finish.
+	Stopping context.Context
+	Version  string
+	Logger   *slog.Logger
+	Now      func() time.Time
+}
+
+type frontend struct{ Config }
+
+// New returns the API's handler.
+func New(cfg Config) http.Handler {
+	f := &frontend{cfg}
+	mux := http.NewServeMux()
+	f.register(humago.New(mux, humaConfig(cfg.Version)))
+	mux.HandleFunc("GET "+api.PathHealth, f.serveHealth)
+	return f.logged(problems(http.MaxBytesHandler(f.authenticated(mux), api.MaxRequest)))
+}
+
+// humaConfig leaves out what phones home or echoes: the documentation page
+// from a CDN, $schema links, rejected values.
+func humaConfig(version string) huma.Config {
+	cfg := huma.DefaultConfig("acmeproxy", version)
+	cfg.DocsPath = ""
+	cfg.SchemasPath = ""
+	cfg.CreateHooks = nil
+	cfg.Info.Description = "TLS certificates from a public CA for hosts the Internet cannot reach."
+	cfg.Transformers = append(cfg.Transformers, withoutValues)
+	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"clientKey": {Type: "mutualTLS", Description: "the TLS key that was enrolled"},
+		"bearer":    {Type: "http", Scheme: "bearer", Description: "a token of acmeproxy clients add --bearer"},
+	}
+	cfg.Security = []map[string][]string{{"clientKey": {}}, {"bearer": {}}}
+	return cfg
+}
+
+// withoutValues removes what huma repeats of a rejected request.
+func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+	if m, ok := v.(*huma.ErrorModel); ok {
+		for _, e := range m.Errors {
+			e.Value = nil
+		}
+	}
+	return v, nil
+}
+
+func (f *frontend) register(a huma.API) {
+	huma.Register(a, huma.Operation{
+		OperationID: "enroll", Method: http.MethodPost, Path: api.PathEnroll, DefaultStatus: http.StatusCreated,
+		Summary:  "Register the TLS key of this connection with a one-time token",
+		Security: []map[string][]string{}, MaxBodyBytes: api.MaxRequest,
+	}, f.enroll)
+	huma.Register(a, huma.Operation{
+		OperationID: "client", Method: http.MethodGet, Path: api.PathClient,
+		Summary: "Who the caller is and what it may ask for",
+	}, f.client)
+	huma.Register(a, huma.Operation{
+		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: api.MaxRequest,
+		Summary:     "Ask for a certificate",
+		Description: "agent: 202 and a Location, the certificate is obtained and kept fresh. gateway: 200 and a stream of events (" + api.TypeEvents + "), the last of which holds the chain or a problem.",
+		Responses: map[string]*huma.Response{
+			"200": {Description: "gateway: events", Content: map[string]*huma.MediaType{api.TypeEvents: {Schema: a.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")}}},
+			"202": {Description: "agent: registered", Content: map[string]*huma.MediaType{"application/json": {Schema: a.OpenAPI().Components.Schemas.Schema(certificateType, true, "Certificate")}}},
+		},
+	}, f.request)
+	huma.Register(a, huma.Operation{
+		OperationID: "list", Method: http.MethodGet, Path: api.PathCertificates,
+		Summary: "The caller's managed certificates",
+	}, f.list)
+	huma.Register(a, huma.Operation{
+		OperationID: "get", Method: http.MethodGet, Path: api.PathCertificates + "/{id}",
+		Summary: "One managed certificate",
+	}, f.get)
+	huma.Register(a, huma.Operation{
+		OperationID: "bundle", Method: http.MethodGet, Path: api.PathCertificates + "/{id}/bundle",
+		Summary:     "The newest bundle, age ciphertext",
+		Description: "With If-None-Match the answer is 304 while there is nothing newer; with wait it is held back until there is.",
+		Responses:   map[string]*huma.Response{"304": {Description: "nothing newer"}},
+	}, f.bundle)
+	huma.Register(a, huma.Operation{
+		OperationID: "renew", Method: http.MethodPost, Path: api.PathCertificates + "/{id}/renew", DefaultStatus: http.StatusAccepted,
+		Summary: "Renew now, whatever the certificate's age",
+	}, f.renew)
+	huma.Register(a, huma.Operation{
+		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,
+		Summary: "Stop managing a certificate and forget its bundle",
+	}, f.delete)
+}

@@ -1,0 +1,162 @@
+package rest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// identityKey and peerKey are the only values that this package puts into a
+// context: huma hands a handler the context and the decoded input, no request.
+type (
+	identityKey struct{}
+	requestKey  struct{}
+)
+
+// caller is who authenticated. Every operation but enrol has one.
+func caller(ctx context.Context) auth.Identity {
+	id, _ := ctx.Value(identityKey{}).(auth.Identity)
+	return id
+}
+
+// authenticated lets nobody unknown near the operations under /v1/.
+func (f *frontend) authenticated(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx := context.WithValue(r.Context(), requestKey{}, r)
+		if strings.HasPrefix(r.URL.Path, "/v1/") && r.URL.Path != api.PathEnroll {
+			id, err := f.Auth.Authenticate(r)
+			if err != nil {
+				f.unauthorized(w, r, err)
+				return
+			}
+			ctx = context.WithValue(ctx, identityKey{}, id)
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
+}
+
+func (f *frontend) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *auth.Error
+	if !errors.As(err, &refused) {
+		f.writeProblem(w, f.problem(r.Context(), err))
+		return
+	}
+	f.Audit.RefuseCaller(r.Context(), refused)
+	w.Header().Set("WWW-Authenticate", `Bearer realm="acmeproxy"`)
+	f.writeProblem(w, huma.NewError(http.StatusUnauthorized, refused.Error()))
+}
+
+type enrollInput struct{ Body api.EnrollRequest }
+
+type clientOutput struct{ Body api.Client }
+
+// enroll registers the key that this connection's handshake proved, so a
+// stolen request body alone is of no use.
+func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, error) {
+	r := ctx.Value(requestKey{}).(*http.Request)
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
+		return nil, huma.NewError(http.StatusBadRequest, "enrolment needs a TLS client certificate, whose key is registered; acmeproxy remote enroll makes one")
+	}
+	if _, err := seal.ParseRecipients(in.Body.Recipients); err != nil {
+		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: "+err.Error())
+	}
+	secret, err := base64.RawURLEncoding.DecodeString(in.Body.Secret)
+	if err != nil {
+		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.secret", "secret: not base64url without padding")
+	}
+	verifier := sha256.Sum256(secret)
+	pin := auth.SPKIPin(r.TLS.PeerCertificates[0])
+	client, err := f.Store.Enroll(ctx, verifier[:], store.Credential{Kind: store.CredentialTLSKey, Verifier: pin[:]}, in.Body.Recipients)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "unknown, expired or used token")
+		return nil, huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients add)")
+	case errors.Is(err, store.ErrConflict):
+		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "the TLS key belongs to another client")
+		return nil, huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
+	case err != nil:
+		return nil, f.problem(ctx, err)
+	}
+	f.Audit.Record(ctx, store.AuditEntry{
+		ClientID: client.ID, ClientName: client.Name, Addr: auth.RemoteAddr(r).String(), Action: "enroll", Outcome: "done",
+	})
+	return &clientOutput{wireClient(client)}, nil
+}
+
+func (f *frontend) client(ctx context.Context, _ *struct{}) (*clientOutput, error) {
+	return &clientOutput{wireClient(caller(ctx).Client)}, nil
+}
+
+func wireClient(c store.Client) api.Client {
+	out := api.Client{Name: c.Name, Recipients: c.Recipients, Grants: []api.Grant{}}
+	for _, g := range c.Grants {
+		out.Grants = append(out.Grants, api.Grant{Names: g.Patterns, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota})
+	}
+	return out
+}
+
+func (f *frontend) serveHealth(w http.ResponseWriter, r *http.Request) {
+	h, status := api.Health{Status: "pass"}, http.StatusOK
+	if err := f.Health(r.Context()); err != nil {
+		f.Logger.Error("not healthy", "error", err)
+		h, status = api.Health{Status: "fail", Output: "the proxy's log has the cause"}, http.StatusServiceUnavailable
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	writeJSON(w, status, api.TypeHealth, h)
+}
+
+// logged writes one event for each request. It names the route, not the path,
+// and nobody: what a gateway client asks is not for the log, nor when.
+func (f *frontend) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		s := &statusWriter{ResponseWriter: w, status: http.StatusOK}
+		next.ServeHTTP(s, r)
+		level := slog.LevelDebug
+		if s.status >= 500 {
+			level = slog.LevelWarn
+		}
+		f.Logger.Log(r.Context(), level, "request", "method", r.Method, "route", route(r), "status", s.status, "took", time.Since(start).Round(time.Millisecond))
+	})
+}
+
+// route is the path with identifiers left out; the mux's own pattern is not
+// known outside of it.
+func route(r *http.Request) string {
+	if rest, ok := strings.CutPrefix(r.URL.Path, api.PathCertificates+"/"); ok {
+		if _, action, ok := strings.Cut(rest, "/"); ok && (action == "bundle" || action == "renew") {
+			return api.PathCertificates + "/{id}/" + action
+		}
+		return api.PathCertificates + "/{id}"
+	}
+	switch r.URL.Path {
+	case api.PathCertificates, api.PathClient, api.PathEnroll, api.PathHealth, "/openapi.json":
+		return r.URL.Path
+	}
+	return "other"
+}
+
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (s *statusWriter) WriteHeader(status int) {
+	s.status = status
+	s.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (s *statusWriter) Unwrap() http.ResponseWriter { return s.ResponseWriter }

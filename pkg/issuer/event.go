@@ -1,0 +1,22 @@
+package issuer
+
+// Stage is a step of an issuance, in the order in which they come.
+type Stage string
+
+// The stages of one issuance. Queued comes only when the proxy is busy,
+// Challenge and Validated only when authorizations are not reused.
+const (
+	Queued     Stage = "queued"     // waits for a free place
+	Ordering   Stage = "ordering"   // newOrder is being sent
+	Challenge  Stage = "challenge"  // one identifier's token is published, the CA was told
+	Validating Stage = "validating" // the CA has fetched, or should have
+	Finalizing Stage = "finalizing" // all identifiers are valid, the CSR is being sent
+	Issuing    Stage = "issuing"    // the CA signs
+	Issued     Stage = "issued"     // the chain is here
+)
+
+// Event is one step of progress. Identifier is set for Challenge only.
+type Event struct {
+	Stage      Stage
+	Identifier string
+}

@@ -1,0 +1,174 @@
+package issuer
+
+import (
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	stdlog "log"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme/api"
+	legolog "github.com/go-acme/lego/v4/log"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
+)
+
+// Config says which CA, as whom, and how challenges are answered.
+type Config struct {
+	DirectoryURL string // https only
+	Accounts     Accounts
+	Responder    *responder.Responder
+
+	Email     string // contact of the account; may be empty
+	AcceptTOS bool   // the administrator has read and accepted the CA's terms
+	EAB       *EAB   // nil if the CA does not ask for one
+
+	RootCAs   *x509.CertPool    // trust for the CA's API; nil: the system's
+	Transport http.RoundTripper // in place of the tuned one, which RootCAs is for; tests count requests here
+	UserAgent string            // such as "acmeproxy/1.0"
+	InFlight  int               // issuances at a time, the others queue; 0: 32
+	Timeout   time.Duration     // of one issuance, queueing excluded; 0: 5 minutes
+	Logger    *slog.Logger      // nil: none. No name is ever logged here.
+	Now       func() time.Time  // nil: time.Now
+}
+
+// Issuer obtains certificates from one CA. It is safe for concurrent use.
+type Issuer struct {
+	cfg        Config
+	wire       *wire
+	places     chan struct{} // one taken for each issuance in flight
+	validation pace          // from the CA's fetch to the order's being ready
+	signing    pace          // from finalize to the certificate
+
+	registering chan struct{} // held by whoever reads or writes current
+	current     account
+}
+
+// New checks the configuration; it does not talk to the CA.
+func New(cfg Config) (*Issuer, error) {
+	if cfg.DirectoryURL == "" || cfg.Accounts == nil || cfg.Responder == nil {
+		return nil, errors.New("issuer: DirectoryURL, Accounts and Responder are needed")
+	}
+	if cfg.InFlight == 0 {
+		cfg.InFlight = 32
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 5 * time.Minute
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Transport == nil {
+		cfg.Transport = Transport(cfg.RootCAs)
+	}
+	muteLego()
+	return &Issuer{
+		cfg:         cfg,
+		wire:        newWire(cfg.Transport, cfg.DirectoryURL, cfg.Now),
+		places:      make(chan struct{}, cfg.InFlight),
+		registering: make(chan struct{}, 1),
+	}, nil
+}
+
+// Transport is how we talk to a CA: HTTP/2, enough idle connections for all
+// issuances in flight, proxies from the environment.
+func Transport(roots *x509.CertPool) *http.Transport {
+	return &http.Transport{
+		Proxy:                 http.ProxyFromEnvironment,
+		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		ForceAttemptHTTP2:     true,
+		MaxIdleConnsPerHost:   64,
+		IdleConnTimeout:       time.Minute,
+		TLSHandshakeTimeout:   15 * time.Second,
+		ResponseHeaderTimeout: time.Minute,
+	}
+}
+
+// muteLego takes lego's package logger away: it writes URLs to stderr.
+var muteLego = sync.OnceFunc(func() {
+	legolog.Logger = stdlog.New(io.Discard, "", 0)
+})
+
+// Issue obtains one certificate: it waits for a free place, orders, answers
+// the challenges, finalizes and downloads. emit, if not nil, is called at each
+// step, from several goroutines but never at the same time. The error is
+// always an *Error.
+func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event)) (*cert.Bundle, error) {
+	f := &flow{is: is, req: req, emit: serial(emit)}
+	if err := f.prepare(); err != nil {
+		return nil, err
+	}
+	release, err := is.place(ctx, f.emit)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(ctx, is.cfg.Timeout)
+	defer cancel()
+	for attempt := 1; ; attempt++ {
+		acc, err := is.account(ctx)
+		if err != nil {
+			return nil, err
+		}
+		bundle, err := f.run(ctx, acc)
+		if attempt == 1 && isProblem(err, "accountDoesNotExist") {
+			if err := is.forget(ctx, acc); err != nil {
+				return nil, classify("register the account anew", err, time.Time{})
+			}
+			f.req.OrderURL = "" // it belonged to the lost account
+			continue
+		}
+		return bundle, err
+	}
+}
+
+// place waits for one of the InFlight places.
+func (is *Issuer) place(ctx context.Context, emit func(Event)) (release func(), err error) {
+	release = func() { <-is.places }
+	select {
+	case is.places <- struct{}{}:
+		return release, nil
+	default:
+	}
+	emit(Event{Stage: Queued})
+	select {
+	case is.places <- struct{}{}:
+		return release, nil
+	case <-ctx.Done():
+		return nil, classify("wait for a free place", ctx.Err(), time.Time{})
+	}
+}
+
+// core binds lego's API to one session. It costs no request once the
+// directory is known.
+func (is *Issuer) core(s *session, acc account) (*api.Core, error) {
+	var key crypto.PrivateKey = acc.key
+	core, err := api.New(&http.Client{Transport: s}, is.cfg.UserAgent, is.cfg.DirectoryURL, acc.url, key)
+	if err != nil {
+		return nil, classify("read the CA's directory", err, s.lastRetryAfter())
+	}
+	return core, nil
+}
+
+// serial makes emit callable from several goroutines.
+func serial(emit func(Event)) func(Event) {
+	if emit == nil {
+		return func(Event) {}
+	}
+	var mu sync.Mutex
+	return func(e Event) {
+		mu.Lock()
+		defer mu.Unlock()
+		emit(e)
+	}
+}

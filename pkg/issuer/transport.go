@@ -1,0 +1,265 @@
+package issuer
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	maxBody      = 1 << 20         // of an answer, in bytes; chains are a few KiB
+	maxNonces    = 128             // kept for later requests
+	nonceTTL     = 5 * time.Minute // CAs forget nonces; an old one costs a round trip
+	directoryTTL = time.Hour
+)
+
+// wire is what all issuances share on the way to one CA: the connections, the
+// directory and the nonces. lego's api package has none of that: it has no
+// context, no bound on bodies, a private pool of nonces for each client, and
+// panics on a body of "null".
+type wire struct {
+	base         http.RoundTripper
+	directoryURL string
+	now          func() time.Time
+	heads        chan struct{} // a place for each newNonce request in flight
+
+	mu          sync.Mutex
+	nonces      []nonce // guarded by mu
+	directory   *http.Response
+	dirBody     []byte    // guarded by mu
+	dirFetched  time.Time // guarded by mu
+	newNonceURL string
+}
+
+type nonce struct {
+	value string
+	got   time.Time
+}
+
+func newWire(base http.RoundTripper, directoryURL string, now func() time.Time) *wire {
+	return &wire{base: base, directoryURL: directoryURL, now: now, heads: make(chan struct{}, 4)}
+}
+
+// session is one issuance's view of the wire. It is the http.RoundTripper of
+// an api.Core of its own, binds every request to ctx and remembers Retry-After.
+type session struct {
+	*wire
+	ctx context.Context
+
+	mu      sync.Mutex
+	retryAt map[string]time.Time // by URL; guarded by mu
+	last    time.Time            // of the newest answer; guarded by mu
+}
+
+func (w *wire) session(ctx context.Context) *session {
+	return &session{wire: w, ctx: ctx, retryAt: map[string]time.Time{}}
+}
+
+// RoundTrip sends one request of lego's.
+func (s *session) RoundTrip(r *http.Request) (*http.Response, error) {
+	url := r.URL.String()
+	switch {
+	case r.Method == http.MethodGet && url == s.directoryURL:
+		return s.getDirectory(r)
+	case r.Method == http.MethodHead:
+		return s.getNonce(r)
+	}
+	resp, err := s.send(r)
+	if err != nil {
+		return nil, err
+	}
+	// The nonce goes to the shared pool; lego's own must not see it.
+	if n := resp.Header.Get("Replay-Nonce"); n != "" {
+		resp.Header.Del("Replay-Nonce")
+		s.putNonce(n)
+	}
+	s.noteRetryAfter(url, resp.Header.Get("Retry-After"))
+	return resp, nil
+}
+
+// send reads the whole answer, bounded, so that connections are always free
+// again whatever lego does with the body.
+func (s *session) send(r *http.Request) (*http.Response, error) {
+	resp, err := s.base.RoundTrip(r.WithContext(s.ctx))
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the CA's answer: %w", err)
+	}
+	if len(body) > maxBody {
+		return nil, fmt.Errorf("the CA's answer is larger than %d bytes", maxBody)
+	}
+	if body, err = checkBody(resp, body); err != nil {
+		return nil, err
+	}
+	resp.Body = io.NopCloser(bytes.NewReader(body))
+	return resp, nil
+}
+
+// checkBody refuses what lego trips over, and makes a problem document of an
+// error page, so that its status is not lost.
+func checkBody(resp *http.Response, body []byte) ([]byte, error) {
+	trimmed := bytes.TrimSpace(body)
+	if resp.StatusCode < 400 {
+		if string(trimmed) == "null" {
+			return nil, fmt.Errorf("the CA answered %d with an empty document", resp.StatusCode)
+		}
+		return body, nil
+	}
+	var problem struct {
+		Status int `json:"status"`
+	}
+	if bytes.HasPrefix(trimmed, []byte("{")) && json.Unmarshal(trimmed, &problem) == nil {
+		return body, nil
+	}
+	return json.Marshal(map[string]any{
+		"status": resp.StatusCode,
+		"detail": fmt.Sprintf("the CA answered %d %s without a problem document", resp.StatusCode, http.StatusText(resp.StatusCode)),
+	})
+}
+
+func (s *session) getDirectory(r *http.Request) (*http.Response, error) {
+	s.wire.mu.Lock()
+	body, fresh := s.dirBody, s.now().Sub(s.dirFetched) < directoryTTL
+	s.wire.mu.Unlock()
+	if body != nil && fresh {
+		return answer(r, http.Header{"Content-Type": {"application/json"}}, body), nil
+	}
+	resp, err := s.send(r)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		return resp, err
+	}
+	body, err = io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkDirectory(body); err != nil {
+		return nil, err
+	}
+	s.wire.mu.Lock()
+	s.dirBody, s.dirFetched = body, s.now()
+	s.wire.mu.Unlock()
+	return answer(r, resp.Header, body), nil
+}
+
+// checkDirectory tells a web page from an ACME directory.
+func checkDirectory(body []byte) error {
+	var d struct {
+		NewNonce   string `json:"newNonce"`
+		NewAccount string `json:"newAccount"`
+		NewOrder   string `json:"newOrder"`
+	}
+	if err := json.Unmarshal(body, &d); err != nil || d.NewNonce == "" || d.NewAccount == "" || d.NewOrder == "" {
+		return fmt.Errorf("not an ACME directory; check --acme-directory-url")
+	}
+	return nil
+}
+
+// getNonce serves lego from the pool, and from the CA when it is empty: few at
+// a time, since CAs limit newNonce most, and each answered POST brings another.
+func (s *session) getNonce(r *http.Request) (*http.Response, error) {
+	if n := s.popNonce(); n != "" {
+		return answer(r, http.Header{"Replay-Nonce": {n}}, nil), nil
+	}
+	select {
+	case s.heads <- struct{}{}:
+		defer func() { <-s.heads }()
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+	if n := s.popNonce(); n != "" {
+		return answer(r, http.Header{"Replay-Nonce": {n}}, nil), nil
+	}
+	return s.send(r)
+}
+
+func (w *wire) popNonce() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	oldest := w.now().Add(-nonceTTL)
+	for n := len(w.nonces); n > 0; n = len(w.nonces) {
+		last := w.nonces[n-1]
+		if last.got.Before(oldest) { // and so are all below it
+			w.nonces = w.nonces[:0]
+			return ""
+		}
+		w.nonces = w.nonces[:n-1]
+		return last.value
+	}
+	return ""
+}
+
+func (w *wire) putNonce(value string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.nonces) >= maxNonces {
+		w.nonces = slices.Delete(w.nonces, 0, 1)
+	}
+	w.nonces = append(w.nonces, nonce{value, w.now()})
+}
+
+func (s *session) noteRetryAfter(url, value string) {
+	at := parseRetryAfter(value, s.now())
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retryAt[url], s.last = at, at
+}
+
+// retryAfter is the Retry-After of the last answer from url.
+func (s *session) retryAfter(url string) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.retryAt[url]
+}
+
+// lastRetryAfter is that of the last answer from anywhere.
+func (s *session) lastRetryAfter() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.last
+}
+
+// parseRetryAfter reads seconds or a date (RFC 9110, section 10.2.3); zero if
+// there is none that can be read.
+func parseRetryAfter(value string, now time.Time) time.Time {
+	value = strings.TrimSpace(value)
+	if value == "" {
+		return time.Time{}
+	}
+	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil && seconds >= 0 {
+		return now.Add(time.Duration(seconds) * time.Second)
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return at
+	}
+	return time.Time{}
+}
+
+// answer is a response that was not fetched but known.
+func answer(r *http.Request, h http.Header, body []byte) *http.Response {
+	return &http.Response{
+		Status: "200 OK", StatusCode: http.StatusOK,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: h.Clone(), Body: io.NopCloser(bytes.NewReader(body)),
+		ContentLength: int64(len(body)), Request: r,
+	}
+}
+
+// copyRetryAfter lets a Retry-After of one URL count for another: finalize
+// answers with the order, which is then polled at its own URL.
+func (s *session) copyRetryAfter(from, to string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.retryAt[to] = s.retryAt[from]
+}

@@ -1,0 +1,223 @@
+// Package agent is certificate-agent mode: the proxy obtains and renews for a
+// client, seals key and chain to the client's age recipients, and stores only
+// that ciphertext. The client pulls whenever it can; it may be away for months.
+//
+// A plaintext key exists in memory only, and no proxy identity can open a
+// stored bundle. (While an order is under way its key is journalled, sealed to
+// the proxy's identity, so that a crash costs no certificate; the journal row
+// goes in the transaction that stores the bundle.)
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Config is what the mode needs.
+type Config struct {
+	Store  *store.Store
+	Audit  *audit.Log
+	Wake   func() // something became due now
+	Logger *slog.Logger
+	Now    func() time.Time
+}
+
+// Agent is the mode. It is safe for concurrent use.
+type Agent struct {
+	cfg  Config
+	news bell
+}
+
+// New returns the mode.
+func New(cfg Config) *Agent { return &Agent{cfg: cfg} }
+
+// Register asks for a managed certificate. Asking again for the same names is
+// no error and costs nothing; another key type or CSR makes it due now.
+// Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, store.ErrOwned.
+func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error) {
+	if len(id.Client.Recipients) == 0 {
+		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; enrol it anew, or add it with --recipient")}
+	}
+	ask := policy.Request{Mode: api.ModeAgent, Names: req.Names, KeyType: req.KeyType}
+	if err := a.authorize(ctx, id, ask, req); err != nil {
+		return m, false, err
+	}
+	m, created, err = a.cfg.Store.EnsureManaged(ctx, store.Managed{
+		ClientID: id.Client.ID,
+		Mode:     api.ModeAgent,
+		Names:    req.Names,
+		KeyType:  string(req.KeyType),
+		CSR:      req.CSR,
+		Profile:  req.Profile,
+	})
+	if err != nil {
+		if errors.Is(err, store.ErrOwned) {
+			a.record(ctx, id, req.Names, "refused", "a name belongs to another client")
+		}
+		return m, false, err
+	}
+	a.cfg.Wake()
+	return m, created, nil
+}
+
+// authorize takes from the quota only what will cost an order.
+func (a *Agent) authorize(ctx context.Context, id auth.Identity, ask policy.Request, req cert.Request) error {
+	have, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, api.ModeAgent, req.Names)
+	if err == nil && have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) {
+		return a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return a.cfg.Audit.Authorize(ctx, id, ask)
+}
+
+// Get returns one of the client's own certificates. Errors: store.ErrNotFound,
+// *policy.Denied when it is another client's.
+func (a *Agent) Get(ctx context.Context, id auth.Identity, certID string) (store.Managed, error) {
+	m, err := a.cfg.Store.ManagedByID(ctx, certID)
+	if err != nil {
+		return store.Managed{}, err
+	}
+	if m.ClientID != id.Client.ID || m.Mode != api.ModeAgent {
+		a.record(ctx, id, nil, "refused", "certificate "+certID+" belongs to another client")
+		return store.Managed{}, &policy.Denied{Field: "id", Reason: "this certificate belongs to another client"}
+	}
+	return m, nil
+}
+
+// List returns a page of the client's own certificates.
+func (a *Agent) List(ctx context.Context, id auth.Identity, after string, limit int) ([]store.Managed, error) {
+	return a.cfg.Store.ListManaged(ctx, id.Client.ID, api.ModeAgent, after, limit)
+}
+
+// Bundle returns the ciphertext. If it is still the one that the client has
+// (etag), or there is none yet, Bundle waits up to wait for news.
+// store.ErrNotFound from it means: none yet.
+func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error) {
+	timeout := time.NewTimer(wait)
+	defer timeout.Stop()
+	for {
+		rung, leave := a.news.listen(certID) // before reading, or news could be missed
+		b, err := a.bundle(ctx, id, certID)
+		none := errors.Is(err, store.ErrNotFound) && !errors.Is(err, errGone)
+		if wait <= 0 || !(none || err == nil && b.ETag == etag) {
+			leave()
+			return b, err
+		}
+		select {
+		case <-rung:
+			leave()
+		case <-timeout.C:
+			leave()
+			return b, err
+		case <-ctx.Done(): // the caller is gone, or the proxy stops
+			leave()
+			return b, err
+		}
+	}
+}
+
+// errGone is store.ErrNotFound of the certificate, not of its bundle.
+var errGone = fmt.Errorf("no such certificate: %w", store.ErrNotFound)
+
+func (a *Agent) bundle(ctx context.Context, id auth.Identity, certID string) (store.Bundle, error) {
+	if _, err := a.Get(ctx, id, certID); err != nil {
+		if errors.Is(err, store.ErrNotFound) {
+			err = errGone
+		}
+		return store.Bundle{}, err
+	}
+	return a.cfg.Store.BundleFor(ctx, certID)
+}
+
+// RenewNow makes one of the client's own certificates due, whatever its age.
+func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (store.Managed, error) {
+	m, err := a.Get(ctx, id, certID)
+	if err != nil {
+		return m, err
+	}
+	ask := policy.Request{Mode: api.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
+	if err := a.cfg.Audit.Authorize(ctx, id, ask); err != nil {
+		return m, err
+	}
+	if err := a.cfg.Store.SetDue(ctx, m.ID, a.cfg.Now()); err != nil {
+		return m, err
+	}
+	a.cfg.Wake()
+	return a.cfg.Store.ManagedByID(ctx, m.ID)
+}
+
+// Delete stops managing one of the client's own certificates and forgets its bundle.
+func (a *Agent) Delete(ctx context.Context, id auth.Identity, certID string) error {
+	m, err := a.Get(ctx, id, certID)
+	if err != nil {
+		return err
+	}
+	if err := a.cfg.Store.DeleteManaged(ctx, m.ID); err != nil {
+		return err
+	}
+	a.record(ctx, id, m.Names, "done", "no longer managed")
+	a.news.ring(m.ID)
+	return nil
+}
+
+// Renew implements renewal.Mode: the client must still be allowed to have it,
+// and everyone who is its recipient today can open the new bundle.
+func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
+	client, err := a.cfg.Store.ClientByID(ctx, c.ClientID)
+	if err != nil {
+		return err
+	}
+	id := auth.Identity{Client: client}
+	if err := a.stillAllowed(id, c); err != nil {
+		return err
+	}
+	recipients, err := seal.ParseRecipients(client.Recipients)
+	if err != nil {
+		return err
+	}
+	bundle, err := c.Obtain(ctx, renewal.Delivery{Recipients: recipients})
+	if err != nil {
+		if ctx.Err() == nil {
+			a.record(ctx, id, c.Names, "failed", err.Error())
+		}
+		return err
+	}
+	a.record(ctx, id, c.Names, "done", "serial "+bundle.Serial())
+	a.news.ring(c.ID)
+	return nil
+}
+
+// stillAllowed is the policy decision without a request: nobody calls, so the
+// source network does not count.
+func (a *Agent) stillAllowed(id auth.Identity, c *renewal.Claim) error {
+	if id.Client.Disabled {
+		return fmt.Errorf("client %q is disabled; enable it, or remove it", id.Client.Name)
+	}
+	return policy.AllowUnattended(id, policy.Request{Mode: api.ModeAgent, Names: c.Names, KeyType: cert.KeyType(c.KeyType)})
+}
+
+func (a *Agent) record(ctx context.Context, id auth.Identity, names []string, outcome, detail string) {
+	e := store.AuditEntry{
+		ClientID: id.Client.ID, ClientName: id.Client.Name, Action: "certificate", Mode: api.ModeAgent,
+		Names: names, Outcome: outcome, Detail: detail,
+	}
+	if id.Addr != (netip.Addr{}) {
+		e.Addr = id.Addr.String()
+	}
+	a.cfg.Audit.Record(ctx, e)
+}

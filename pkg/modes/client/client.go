@@ -1,0 +1,170 @@
+// Package client is acme-client mode: the proxy obtains and renews for its own
+// host, keeps PEM files under certbot's names for local services, and runs the
+// certificate-obtained hook. The API's own certificate is one of these.
+//
+// A certificate counts as deployed only when its files are in place and the
+// hook has succeeded; until then both are tried again. A sealed copy is kept in
+// the store, so that lost files come back without an order.
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Config is what the mode needs.
+type Config struct {
+	Store    *store.Store
+	Audit    *audit.Log
+	Identity *age.X25519Identity // the proxy's own
+	Sets     []cert.Names        // the certificates to keep
+	KeyType  cert.KeyType
+	Dir      string // the PEM sets go to <Dir>/<first name>/
+	Hook     hook.Hook
+	Email    string // of the CA account, for lego's hooks
+	Owner    string // this instance
+	// Installed, if set, is called with each bundle whose files are in place:
+	// at start and after each renewal.
+	Installed func(*cert.Bundle)
+	Wake      func() // a deployment became due
+	Logger    *slog.Logger
+	Now       func() time.Time
+}
+
+// Client is the mode. It is safe for concurrent use.
+type Client struct{ cfg Config }
+
+// New checks that every set has a folder of its own.
+func New(cfg Config) (*Client, error) {
+	folders := map[string]cert.Names{}
+	for _, set := range cfg.Sets {
+		folder := FolderName(set)
+		if other, taken := folders[folder]; taken {
+			return nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder certs/%s; put all their names into one", other, set, folder)
+		}
+		folders[folder] = set
+	}
+	return &Client{cfg}, nil
+}
+
+// FolderName is the folder of a set, below the certs folder: its first name.
+func FolderName(set cert.Names) string {
+	return strings.NewReplacer("*", "_wildcard", ":", "-").Replace(set[0])
+}
+
+func (c *Client) dir(set cert.Names) string { return filepath.Join(c.cfg.Dir, FolderName(set)) }
+
+// Start makes the store's rows match the configuration and sees what is on the
+// disk. A set that is no longer configured keeps its files and is not renewed.
+func (c *Client) Start(ctx context.Context) error {
+	wanted := map[string]bool{}
+	for _, set := range c.cfg.Sets {
+		wanted[set.Key()] = true
+		if err := c.ensure(ctx, set); err != nil {
+			return fmt.Errorf("certificate for %s: %w", set, err)
+		}
+	}
+	for after := ""; ; {
+		rows, err := c.cfg.Store.ListManaged(ctx, "", api.ModeClient, after, 100)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			after = row.ID
+			if wanted[cert.Names(row.Names).Key()] || row.DueAt.IsZero() {
+				continue
+			}
+			if err := c.cfg.Store.SetDue(ctx, row.ID, time.Time{}); err != nil {
+				return err
+			}
+		}
+		if len(rows) < 100 {
+			return nil
+		}
+	}
+}
+
+func (c *Client) ensure(ctx context.Context, set cert.Names) error {
+	row, _, err := c.cfg.Store.EnsureManaged(ctx, store.Managed{
+		Mode: api.ModeClient, Names: set, KeyType: string(c.cfg.KeyType),
+	})
+	if err != nil {
+		return err
+	}
+	if row.DueAt.IsZero() { // it was taken out of the configuration once
+		due := c.cfg.Now()
+		if row.Serial != "" {
+			due = cert.RenewAt(row.NotBefore, row.NotAfter)
+		}
+		if err := c.cfg.Store.SetDue(ctx, row.ID, due); err != nil {
+			return err
+		}
+	}
+	if row.Serial == "" {
+		return nil
+	}
+	return c.inspect(ctx, row)
+}
+
+// Renew implements renewal.Mode.
+func (c *Client) Renew(ctx context.Context, claim *renewal.Claim) error {
+	bundle, err := claim.Obtain(ctx, renewal.Delivery{
+		Recipients: []age.Recipient{c.cfg.Identity.Recipient()},
+		Hook:       true,
+	})
+	if err != nil {
+		if ctx.Err() == nil {
+			c.record(ctx, claim.Names, "failed", err.Error())
+		}
+		return err
+	}
+	c.record(ctx, claim.Names, "done", "serial "+bundle.Serial())
+	c.cfg.Wake()
+	return nil
+}
+
+func (c *Client) record(ctx context.Context, names []string, outcome, detail string) {
+	c.cfg.Audit.Record(ctx, store.AuditEntry{
+		Action: "certificate", Mode: api.ModeClient, Names: names, Outcome: outcome, Detail: detail,
+	})
+}
+
+// Status lists the certificates of this mode, with what is wrong with them.
+func (c *Client) Status(ctx context.Context) ([]Status, error) {
+	var all []Status
+	for _, set := range c.cfg.Sets {
+		row, err := c.cfg.Store.ManagedByNames(ctx, "", api.ModeClient, set)
+		if errors.Is(err, store.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		pending, err := c.cfg.Store.PendingHookFor(ctx, row.ID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return nil, err
+		}
+		all = append(all, Status{Managed: row, DeployError: pending.LastError})
+	}
+	return all, nil
+}
+
+// Status is one certificate and its deployment.
+type Status struct {
+	store.Managed
+	DeployError string // of the files or the hook; empty when all is well
+}

@@ -1,0 +1,130 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Deployments is the renewal.Source of bundles whose files or hook are due.
+type Deployments struct{ *Client }
+
+// Next implements renewal.Source.
+func (d Deployments) Next(ctx context.Context) (time.Time, error) { return d.cfg.Store.NextHook(ctx) }
+
+// Claim implements renewal.Source.
+func (d Deployments) Claim(ctx context.Context, limit int) ([]renewal.Job, error) {
+	// A hook runs as long as its timeout; nobody else may start it meanwhile.
+	lease := d.cfg.Hook.Timeout + time.Minute
+	rows, err := d.cfg.Store.ClaimHooks(ctx, d.cfg.Owner, lease, limit)
+	jobs := make([]renewal.Job, len(rows))
+	for i, row := range rows {
+		jobs[i] = func(ctx context.Context) { d.work(ctx, row) }
+	}
+	return jobs, err
+}
+
+func (c *Client) work(ctx context.Context, pending store.PendingHook) {
+	log := c.cfg.Logger.With("certificate", pending.ManagedID)
+	err := c.deploy(ctx, pending)
+	if err == nil {
+		err = c.cfg.Store.CompleteHook(ctx, pending.ManagedID, pending.ETag)
+		if errors.Is(err, store.ErrLost) {
+			return // a newer bundle is there and has a deployment of its own
+		}
+	}
+	if err == nil {
+		return
+	}
+	// When we are asked to stop, the deployment is due again at once.
+	retryAt := c.cfg.Now()
+	if ctx.Err() == nil {
+		retryAt = renewal.RetryAt(retryAt, pending.Failures, err)
+		log.Error("the certificate is kept, but its deployment failed", "error", err, "next_attempt", retryAt)
+	}
+	if err := c.cfg.Store.FailHook(context.WithoutCancel(ctx), pending.ManagedID, pending.ETag, err.Error(), retryAt); err != nil && !errors.Is(err, store.ErrLost) {
+		log.Error("cannot record the failed deployment; it is tried again", "error", err)
+	}
+}
+
+// deploy brings the stored bundle to disk and tells the hook. It may run twice
+// for one bundle after a crash, never less than once.
+func (c *Client) deploy(ctx context.Context, pending store.PendingHook) error {
+	row, err := c.cfg.Store.ManagedByID(ctx, pending.ManagedID)
+	if err != nil {
+		return err
+	}
+	bundle, err := c.stored(ctx, row)
+	if err != nil {
+		return err
+	}
+	dir := c.dir(row.Names)
+	if !installed(dir, bundle) {
+		if err := certfile.Write(dir, bundle); err != nil {
+			return err
+		}
+	}
+	c.announce(bundle)
+	if c.cfg.Hook.Command == "" {
+		return nil
+	}
+	return c.cfg.Hook.Run(ctx, hook.Event{
+		Names: row.Names, Dir: dir, Mode: api.ModeClient, Email: c.cfg.Email,
+		CertPath:      filepath.Join(dir, certfile.Cert),
+		ChainPath:     filepath.Join(dir, certfile.Chain),
+		FullchainPath: filepath.Join(dir, certfile.Fullchain),
+		KeyPath:       filepath.Join(dir, certfile.Key),
+		Serial:        bundle.Serial(), NotAfter: bundle.NotAfter(),
+	})
+}
+
+// stored opens the sealed copy.
+func (c *Client) stored(ctx context.Context, row store.Managed) (*cert.Bundle, error) {
+	sealed, err := c.cfg.Store.BundleFor(ctx, row.ID)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := seal.Open(sealed.Ciphertext, c.cfg.Identity)
+	if err != nil {
+		return nil, err
+	}
+	return cert.ParseBundle(pem)
+}
+
+// inspect compares the files with the store at start. Lost or foreign files
+// make a deployment due; good ones are announced and nothing runs.
+func (c *Client) inspect(ctx context.Context, row store.Managed) error {
+	bundle, err := c.stored(ctx, row)
+	if err != nil {
+		// The identity file was replaced: the copy is of no use, a new
+		// certificate is.
+		c.cfg.Logger.Error("the stored certificate cannot be opened; ordering a new one", "names", row.Names, "error", err)
+		return c.cfg.Store.SetDue(ctx, row.ID, c.cfg.Now())
+	}
+	if installed(c.dir(row.Names), bundle) {
+		c.announce(bundle)
+		return nil
+	}
+	return c.cfg.Store.RequireHook(ctx, row.ID, row.ETag)
+}
+
+func (c *Client) announce(b *cert.Bundle) {
+	if c.cfg.Installed != nil {
+		c.cfg.Installed(b)
+	}
+}
+
+// installed tells whether the files in dir are the bundle's.
+func installed(dir string, b *cert.Bundle) bool {
+	have, err := certfile.Read(dir)
+	return err == nil && have.Leaf.Equal(b.Leaf) // whatever is wrong with them, they are written anew
+}

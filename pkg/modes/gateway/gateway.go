@@ -1,0 +1,108 @@
+// Package gateway is acme-gateway mode: a client asks, the proxy obtains, the
+// answer streams through, and nothing of it is kept: no table, no file, no
+// name, token, serial or key in a log. What stays is a count.
+//
+// Renewal is the client's: nothing here ever starts by itself.
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// Issuer is the part of issuer.Issuer that is needed here.
+type Issuer interface {
+	Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error)
+}
+
+// Config is what the mode needs.
+type Config struct {
+	Issuer Issuer
+	Audit  *audit.Log
+	Logger *slog.Logger
+}
+
+// Gateway is the mode. It is safe for concurrent use.
+type Gateway struct{ cfg Config }
+
+// New returns the mode.
+func New(cfg Config) *Gateway { return &Gateway{cfg} }
+
+// Issuance is an allowed request that has not begun yet. Calling it obtains the
+// certificate, forgets it, and returns the last event of the client's stream:
+// the chain for a CSR, else key and chain sealed to the client's recipients.
+// When ctx ends, because the client is gone, so does the issuance. The error is
+// an *issuer.Error whose text is for the client only.
+type Issuance = func(ctx context.Context, emit func(issuer.Event)) (api.Event, error)
+
+// Begin decides whether the client may have what it asks for; no order exists
+// before the Issuance is called. Errors: *cert.FieldError, *policy.Denied,
+// *audit.QuotaExceeded.
+func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error) {
+	var to []age.Recipient
+	if req.CSR == nil {
+		var err error
+		if to, err = recipients(id); err != nil {
+			return nil, err
+		}
+	}
+	ask := policy.Request{Mode: api.ModeGateway, Names: req.Names, KeyType: req.KeyType}
+	if err := g.cfg.Audit.Authorize(ctx, id, ask); err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context, emit func(issuer.Event)) (api.Event, error) {
+		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
+		if err != nil {
+			g.logFailure(ctx, err)
+			return api.Event{}, err
+		}
+		g.cfg.Logger.Info("gateway issuance passed through")
+		return answer(bundle, to)
+	}, nil
+}
+
+func recipients(id auth.Identity) ([]age.Recipient, error) {
+	if len(id.Client.Recipients) == 0 {
+		return nil, &cert.FieldError{Field: "csr", Err: errors.New("missing; this client has no age recipients to which a key could be sealed, so it must make the key itself")}
+	}
+	return seal.ParseRecipients(id.Client.Recipients)
+}
+
+// logFailure tells the administrator what kind of trouble there is, and not
+// whose: who asked, and when, is metadata too.
+func (g *Gateway) logFailure(ctx context.Context, err error) {
+	log := g.cfg.Logger
+	if ctx.Err() != nil {
+		log.Info("gateway issuance abandoned by its client")
+		return
+	}
+	var e *issuer.Error
+	if errors.As(err, &e) {
+		log.Warn("gateway issuance failed", "kind", string(e.Kind), "type", e.Type)
+		return
+	}
+	log.Warn("gateway issuance failed")
+}
+
+func answer(b *cert.Bundle, to []age.Recipient) (api.Event, error) {
+	if b.Key == nil {
+		return api.Event{Event: api.EventCertificate, Chain: string(b.FullchainPEM())}, nil
+	}
+	plain, err := b.PEM()
+	if err != nil {
+		return api.Event{}, err
+	}
+	sealed, err := seal.Seal(plain, to...)
+	return api.Event{Event: api.EventCertificate, Bundle: sealed}, err
+}

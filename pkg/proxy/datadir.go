@@ -1,0 +1,78 @@
+package proxy
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The names in the data directory, besides the admin socket.
+const (
+	databaseName = "acmeproxy.db"
+	identityName = "identity.age"
+	certsName    = "certs"
+	lockName     = "lock"
+)
+
+// openDataDir makes the directory if need be, closes it to others and locks it
+// against a second proxy. Closing the returned file unlocks it.
+func openDataDir(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data-dir: cannot make %s: %w; name another with --data-dir", dir, errors.Unwrap(err))
+	}
+	if err := closeToOthers(dir); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data-dir: cannot write to %s: %w; make it writable for this user, or name another with --data-dir", dir, errors.Unwrap(err))
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("data-dir: another acmeproxy serve is running on %s; stop it first, or name another with --data-dir", dir)
+	}
+	return lock, nil
+}
+
+// closeToOthers takes the rights of group and others away, if they have any.
+func closeToOthers(dir string) error {
+	info, err := os.Stat(dir)
+	if err != nil {
+		return fmt.Errorf("data-dir: %w", err)
+	}
+	if info.Mode().Perm()&0o077 == 0 {
+		return nil
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return fmt.Errorf("data-dir: others can read %s and this user cannot change that; run chmod 700 %s", dir, dir)
+	}
+	return nil
+}
+
+// caRoots is the trust for the CA's API: the system's, and the files that
+// LEGO_CA_CERTIFICATES lists, separated like PATH. nil means the system's.
+func caRoots() (*x509.CertPool, error) {
+	const variable = "LEGO_CA_CERTIFICATES"
+	list := os.Getenv(variable)
+	if list == "" {
+		return nil, nil
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	for _, file := range filepath.SplitList(list) {
+		pem, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", variable, err)
+		}
+		if !pool.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("%s: %s holds no PEM certificate", variable, file)
+		}
+	}
+	return pool, nil
+}

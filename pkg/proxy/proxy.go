@@ -1,0 +1,313 @@
+package proxy
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
+	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Config is what a proxy is made of.
+type Config struct {
+	config.Serve
+	Version string
+	Logger  *slog.Logger     // nil: none
+	Now     func() time.Time // nil: time.Now; for certificates and leases, not for timeouts
+}
+
+// Proxy is the DMZ process.
+type Proxy struct {
+	cfg       Config
+	log       *slog.Logger
+	closers   []func() error // in the order in which things were opened
+	store     *store.Store
+	identity  *age.X25519Identity
+	responder *responder.Responder
+	issuer    *issuer.Issuer
+	audit     *audit.Log
+	tls       *apiTLS
+	client    *client.Client
+	agent     *agent.Agent
+	gateway   *gateway.Gateway
+
+	// Renewals works on managed certificates that are due, Deployments on files
+	// and hooks. Run drives them; tests may call Tick.
+	Renewals    *renewal.Loop
+	Deployments *renewal.Loop
+
+	http, https, admin net.Listener
+}
+
+// New opens everything that the proxy needs. On an error nothing stays open.
+func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	p := &Proxy{cfg: cfg, log: cfg.Logger, responder: responder.New()}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, p.Close())
+		}
+	}()
+	for _, step := range []func(context.Context) error{p.openStore, p.openIssuer, p.openModes, p.listen} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// Close closes what is open, the newest first. Run does it, too.
+func (p *Proxy) Close() error {
+	var errs []error
+	for _, c := range slices.Backward(p.closers) {
+		if err := c(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	p.closers = nil
+	return errors.Join(errs...)
+}
+
+func (p *Proxy) onClose(f func() error) { p.closers = append(p.closers, f) }
+
+func (p *Proxy) openStore(ctx context.Context) error {
+	lock, err := openDataDir(p.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	p.onClose(lock.Close)
+	if p.identity, err = seal.LoadOrCreateIdentity(filepath.Join(p.cfg.DataDir, identityName)); err != nil {
+		return err
+	}
+	p.store, err = store.Open(ctx, store.Config{Path: filepath.Join(p.cfg.DataDir, databaseName), Now: p.cfg.Now})
+	if err != nil {
+		return err
+	}
+	p.onClose(p.store.Close)
+	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now})
+	p.tls, err = newAPITLS(ctx, p.store, p.identity)
+	return err
+}
+
+func (p *Proxy) openIssuer(context.Context) error {
+	eab, err := readEAB(p.cfg.EABKid, p.cfg.EABHMACKeyFile)
+	if err != nil {
+		return err
+	}
+	roots, err := caRoots()
+	if err != nil {
+		return err
+	}
+	p.issuer, err = issuer.New(issuer.Config{
+		DirectoryURL: p.cfg.ACMEDirectoryURL,
+		Accounts:     &issuer.StoredAccounts{Store: p.store, Identity: p.identity},
+		Responder:    p.responder,
+		Email:        p.cfg.Email,
+		AcceptTOS:    p.cfg.AcceptTOS,
+		EAB:          eab,
+		RootCAs:      roots,
+		UserAgent:    "acmeproxy/" + p.cfg.Version,
+		Logger:       p.log,
+		Now:          p.cfg.Now,
+	})
+	return err
+}
+
+func readEAB(kid, file string) (*issuer.EAB, error) {
+	if kid == "" {
+		return nil, nil
+	}
+	key, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("eab-hmac-key-file: %w", err)
+	}
+	return &issuer.EAB{Kid: kid, HMACKey: strings.TrimSpace(string(key))}, nil
+}
+
+func (p *Proxy) openModes(context.Context) error {
+	sets, err := p.certificateSets()
+	if err != nil {
+		return err
+	}
+	keyType, err := cert.ParseKeyType(p.cfg.KeyType)
+	if err != nil {
+		return fmt.Errorf("key-type: %w", err)
+	}
+	owner := instanceName()
+	p.client, err = client.New(client.Config{
+		Store: p.store, Audit: p.audit, Identity: p.identity,
+		Sets: sets, KeyType: keyType, Dir: filepath.Join(p.cfg.DataDir, certsName),
+		Hook:  hook.Hook{Command: p.cfg.CertificateObtainedHook, Timeout: hookTimeout},
+		Email: p.cfg.Email, Owner: owner, Installed: p.installed,
+		Wake:   func() { p.Deployments.Wake() },
+		Logger: p.log, Now: p.cfg.Now,
+	})
+	if err != nil {
+		return err
+	}
+	p.agent = agent.New(agent.Config{
+		Store: p.store, Audit: p.audit, Logger: p.log, Now: p.cfg.Now,
+		Wake: func() { p.Renewals.Wake() },
+	})
+	p.gateway = gateway.New(gateway.Config{Issuer: p.issuer, Audit: p.audit, Logger: p.log})
+	queue := renewal.NewQueue(renewal.Config{
+		Store: p.store, Issuer: p.issuer, DirectoryURL: p.cfg.ACMEDirectoryURL, Identity: p.identity,
+		Modes:  map[string]renewal.Mode{api.ModeClient: p.client, api.ModeAgent: p.agent},
+		Owner:  owner,
+		Logger: p.log, Now: p.cfg.Now,
+	})
+	p.Renewals = renewal.NewLoop(queue, 8, p.cfg.Now, p.log)
+	p.Deployments = renewal.NewLoop(client.Deployments{Client: p.client}, 2, p.cfg.Now, p.log)
+	return nil
+}
+
+// hookTimeout is how long a certificate-obtained hook may run.
+const hookTimeout = 10 * time.Minute
+
+// certificateSets are those of --domain, and the API's own.
+func (p *Proxy) certificateSets() ([]cert.Names, error) {
+	sets, err := p.cfg.CertificateSets()
+	if err != nil || p.cfg.Hostname == "" {
+		return sets, err
+	}
+	for _, set := range sets {
+		if slices.Contains(set, p.hostname()) {
+			return sets, nil
+		}
+	}
+	return append(sets, cert.Names{p.hostname()}), nil
+}
+
+// hostname is canonical; Validate has seen to it that it can be.
+func (p *Proxy) hostname() string {
+	name, err := cert.ParseName(p.cfg.Hostname)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// installed takes the API's own certificate from acme-client mode.
+func (p *Proxy) installed(b *cert.Bundle) {
+	if name := p.hostname(); name != "" && b.Leaf.VerifyHostname(name) == nil {
+		p.tls.install(b)
+		p.log.Info("the API serves its certificate from the CA", "hostname", name, "serial", b.Serial(), "not_after", b.NotAfter())
+	}
+}
+
+// instanceName is unique among all instances that ever share a store.
+func instanceName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
+}
+
+// listen opens all ports before anything is served.
+func (p *Proxy) listen(context.Context) (err error) {
+	if p.http, err = p.listenTCP("http-addr", p.cfg.HTTPAddr); err != nil {
+		return err
+	}
+	if p.https, err = p.listenTCP("https-addr", p.cfg.HTTPSAddr); err != nil {
+		return err
+	}
+	if p.admin, err = admin.Listen(filepath.Join(p.cfg.DataDir, admin.SocketName)); err != nil {
+		return err
+	}
+	p.onClose(p.admin.Close)
+	return nil
+}
+
+func (p *Proxy) listenTCP(key, addr string) (net.Listener, error) {
+	l, err := net.Listen("tcp", addr)
+	if err == nil {
+		p.onClose(l.Close)
+		return l, nil
+	}
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return nil, fmt.Errorf("%s: cannot listen on %s: %w; %s", key, addr, err, listenRemedy(key, err))
+}
+
+func listenRemedy(key string, err error) string {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return "run as root, give the binary the capability (setcap cap_net_bind_service=+ep), or name another port with --" + key
+	case strings.Contains(err.Error(), "in use"):
+		return "stop what listens there (ss -ltnp shows it), or name another address with --" + key
+	}
+	return "name another address with --" + key
+}
+
+// HTTPAddr is where port 80's answers are served.
+func (p *Proxy) HTTPAddr() string { return p.http.Addr().String() }
+
+// HTTPSAddr is where the API is served.
+func (p *Proxy) HTTPSAddr() string { return p.https.Addr().String() }
+
+// URL is the API's address for enrolment tokens; empty if --hostname is not set.
+func (p *Proxy) URL() string {
+	if p.cfg.Hostname == "" {
+		return ""
+	}
+	_, port, _ := net.SplitHostPort(p.HTTPSAddr())
+	if port == "443" {
+		return "https://" + p.hostname()
+	}
+	return "https://" + net.JoinHostPort(p.hostname(), port)
+}
+
+func (p *Proxy) restConfig() rest.Config {
+	return rest.Config{
+		Auth:  auth.New(auth.Config{Store: p.store}),
+		Audit: p.audit, Store: p.store, Agent: p.agent, Begin: p.gateway.Begin,
+		Health: p.store.Ping, Version: p.cfg.Version, Logger: p.log, Now: p.cfg.Now,
+	}
+}
+
+func (p *Proxy) adminConfig() admin.Config {
+	return admin.Config{
+		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(),
+		Status: p.Status, Logger: p.log, Now: p.cfg.Now,
+	}
+}
+
+// tlsListener is the API's.
+func (p *Proxy) tlsListener() net.Listener { return tls.NewListener(p.https, p.tls.config()) }

@@ -1,0 +1,127 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"golang.org/x/net/netutil"
+
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+)
+
+// Limits of the two open ports. A connection costs some 10 KiB at most.
+const (
+	httpConns  = 4096
+	httpsConns = 4096
+)
+
+// Run serves until ctx ends or a listener fails, then stops in good order:
+// nothing new is begun, what is in flight may finish for renewal.Grace, port 80
+// answers until it has, the database is closed last.
+func (p *Proxy) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, p.Close()) }()
+	if err := p.client.Start(ctx); err != nil {
+		return err
+	}
+	p.sayWhereWeStand()
+
+	running, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	inFlight, abort := context.WithCancel(context.WithoutCancel(ctx))
+	defer abort()
+
+	port80 := p.server(p.responder, 5*time.Second)
+	apiCfg := p.restConfig()
+	apiCfg.Stopping = running
+	native := p.server(rest.New(apiCfg), 10*time.Second)
+	native.BaseContext = func(net.Listener) context.Context { return inFlight }
+	adminServer := p.server(admin.New(p.adminConfig()), 10*time.Second)
+
+	var serving sync.WaitGroup
+	serve := func(name string, s *http.Server, l net.Listener) {
+		serving.Go(func() {
+			if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+				stop(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	serve("http-addr", port80, netutil.LimitListener(p.http, httpConns))
+	serve("https-addr", native, p.limitedTLS())
+	serve("admin socket", adminServer, p.admin)
+	var loops sync.WaitGroup
+	loops.Go(func() { p.Renewals.Run(running) })
+	loops.Go(func() { p.Deployments.Run(running) })
+
+	<-running.Done()
+	p.log.Info("stopping", "grace", renewal.Grace.String())
+	p.drain(native, abort, &loops)
+	err = errors.Join(native.Close(), adminServer.Close(), port80.Close())
+	serving.Wait()
+	p.log.Info("stopped")
+	if cause := context.Cause(running); !errors.Is(cause, context.Canceled) {
+		err = errors.Join(cause, err)
+	}
+	return err
+}
+
+// drain waits for requests and renewals in flight, at most Grace.
+func (p *Proxy) drain(native *http.Server, abort func(), loops *sync.WaitGroup) {
+	grace, cancel := context.WithTimeout(context.Background(), renewal.Grace)
+	defer cancel()
+	if err := native.Shutdown(grace); err != nil {
+		p.log.Warn("requests in flight were cut off", "error", err)
+	}
+	abort()
+	loops.Wait()
+}
+
+func (p *Proxy) limitedTLS() net.Listener {
+	p.https = netutil.LimitListener(p.https, httpsConns)
+	return p.tlsListener()
+}
+
+// server has every limit set; handlers that stream move their own deadlines.
+func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: headers,
+		ReadTimeout:       3 * headers,
+		WriteTimeout:      6 * headers,
+		IdleTimeout:       6 * headers,
+		MaxHeaderBytes:    8 << 10,
+		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+	}
+}
+
+// sayWhereWeStand logs what is served, and what is missing before anything can
+// be ordered.
+func (p *Proxy) sayWhereWeStand() {
+	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir,
+		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)
+	for _, need := range p.cfg.Needs() {
+		p.log.Warn("not ready to order: " + need)
+	}
+}
+
+// Status is what acmeproxy status shows.
+func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
+	s := admin.Status{
+		Version: p.cfg.Version, HTTPAddr: p.HTTPAddr(), HTTPSAddr: p.HTTPSAddr(), Hostname: p.hostname(),
+		Directory: p.cfg.ACMEDirectoryURL, Needs: p.cfg.Needs(), Certificates: []admin.Certificate{},
+	}
+	rows, err := p.client.Status(ctx)
+	for _, row := range rows {
+		c := admin.WireCertificate(row.Managed)
+		c.HookError = row.DeployError
+		s.Certificates = append(s.Certificates, c)
+	}
+	return s, err
+}

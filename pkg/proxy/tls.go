@@ -1,0 +1,100 @@
+package proxy
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// apiTLS holds the API's two certificates. Remotes ask by ALPN for the pinned
+// one, whose key never changes: they reach the proxy even while a CA is down or
+// a certificate lapsed. Everyone else gets the CA's, as soon as there is one.
+type apiTLS struct {
+	pinned *tls.Certificate
+	public atomic.Pointer[tls.Certificate] // nil until acme-client mode has one
+}
+
+// pinnedKeyName is the secret in the store that holds the pinned key.
+const pinnedKeyName = "api-key"
+
+// newAPITLS loads the pinned key, making it the first time. It is kept in the
+// store, sealed, so that instances that share a store share it.
+func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity) (*apiTLS, error) {
+	sealed, err := s.Secret(ctx, pinnedKeyName)
+	if errors.Is(err, store.ErrNotFound) {
+		sealed, err = createPinnedKey(ctx, s, identity)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the API's key: %w", err)
+	}
+	pem, err := seal.Open(sealed, identity)
+	if err != nil {
+		return nil, fmt.Errorf("the API's key: %w; was %s replaced?", err, identityName)
+	}
+	key, err := cert.ParseKey(pem)
+	if err != nil {
+		return nil, fmt.Errorf("the API's key: %w", err)
+	}
+	pinned, err := cert.SelfSigned(key, "acmeproxy")
+	if err != nil {
+		return nil, fmt.Errorf("the API's key: %w", err)
+	}
+	return &apiTLS{pinned: pinned}, nil
+}
+
+func createPinnedKey(ctx context.Context, s *store.Store, identity *age.X25519Identity) ([]byte, error) {
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		return nil, err
+	}
+	pem, err := cert.MarshalKey(key)
+	if err != nil {
+		return nil, err
+	}
+	sealed, err := seal.Seal(pem, identity.Recipient())
+	if err != nil {
+		return nil, err
+	}
+	return s.CreateSecret(ctx, pinnedKeyName, sealed)
+}
+
+// pin is what enrolment tokens carry.
+func (a *apiTLS) pin() [32]byte { return auth.SPKIPin(a.pinned.Leaf) }
+
+// install serves a bundle of acme-client mode from now on.
+func (a *apiTLS) install(b *cert.Bundle) {
+	c := &tls.Certificate{Certificate: [][]byte{b.Leaf.Raw}, PrivateKey: b.Key, Leaf: b.Leaf}
+	for _, issuer := range b.Chain {
+		c.Certificate = append(c.Certificate, issuer.Raw)
+	}
+	a.public.Store(c)
+}
+
+// config asks for a client certificate and does not check its chain: the
+// handshake proves that the client has the key, auth knows whose key it is.
+func (a *apiTLS) config() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		ClientAuth:     tls.RequestClientCert,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: a.certificate,
+	}
+}
+
+func (a *apiTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
+	if public := a.public.Load(); public != nil && !slices.Contains(hello.SupportedProtos, api.ALPN) {
+		return public, nil
+	}
+	return a.pinned, nil
+}

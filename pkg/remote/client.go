@@ -1,0 +1,368 @@
+package remote
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/subtle"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+)
+
+// ErrPin means that whoever answers at the proxy's address does not have the
+// key that was pinned at enrolment.
+var ErrPin = errors.New("the server has another key than the one pinned at enrolment: it is not the proxy, or somebody sits in between; if the proxy was set up anew, enrol again")
+
+// Client speaks the native API. Refusals are *api.Problem, except those of
+// Issue. It is safe for concurrent use.
+type Client struct {
+	url  string
+	http *http.Client
+}
+
+const (
+	callTimeout = 30 * time.Second // for everything but streams and long polls
+	silence     = 90 * time.Second // of a stream; the proxy sends a line every 15 s
+	maxEvents   = 10_000           // of a stream
+)
+
+// NewClient returns a client of the proxy at url whose key has that pin, with
+// the client's TLS key. Proxies of the environment (HTTPS_PROXY) are used.
+func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent string) *Client {
+	transport := &http.Transport{
+		Proxy: http.ProxyFromEnvironment,
+		TLSClientConfig: &tls.Config{
+			MinVersion:   tls.VersionTLS13,
+			Certificates: []tls.Certificate{key},
+			NextProtos:   []string{"h2", "http/1.1", api.ALPN},
+			// The pin is a stronger statement than any CA's; see VerifyConnection.
+			InsecureSkipVerify: true,
+			VerifyConnection:   func(s tls.ConnectionState) error { return verifyPin(s, pin) },
+		},
+		ForceAttemptHTTP2:   true,
+		TLSHandshakeTimeout: 15 * time.Second,
+		IdleConnTimeout:     2 * time.Minute,
+	}
+	return &Client{url: proxyURL, http: &http.Client{
+		Transport: &agentTransport{transport, userAgent},
+		// A redirect would carry a request elsewhere; the API has none.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+func verifyPin(s tls.ConnectionState, pin [32]byte) error {
+	got := auth.SPKIPin(s.PeerCertificates[0])
+	if subtle.ConstantTimeCompare(got[:], pin[:]) != 1 {
+		return ErrPin
+	}
+	return nil
+}
+
+type agentTransport struct {
+	next      http.RoundTripper
+	userAgent string
+}
+
+func (t *agentTransport) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("User-Agent", t.userAgent)
+	return t.next.RoundTrip(r)
+}
+
+// Enroll registers this client's TLS key with a one-time token.
+func (c *Client) Enroll(ctx context.Context, token auth.EnrollToken, recipients []string) (who api.Client, err error) {
+	secret := base64.RawURLEncoding.EncodeToString(token.Secret[:])
+	return who, c.call(ctx, http.MethodPost, api.PathEnroll, api.EnrollRequest{Secret: secret, Recipients: recipients}, &who)
+}
+
+// Self tells who this client is to the proxy and what it may ask for.
+func (c *Client) Self(ctx context.Context) (who api.Client, err error) {
+	return who, c.call(ctx, http.MethodGet, api.PathClient, nil, &who)
+}
+
+// Register asks for a managed certificate (agent mode). It may be repeated.
+func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.KeyType) (m api.Certificate, err error) {
+	req := api.CertificateRequest{Mode: api.ModeAgent, Names: names, KeyType: string(keyType)}
+	return m, c.call(ctx, http.MethodPost, api.PathCertificates, req, &m)
+}
+
+// Certificate reads one managed certificate.
+func (c *Client) Certificate(ctx context.Context, id string) (m api.Certificate, err error) {
+	return m, c.call(ctx, http.MethodGet, api.PathCertificates+"/"+url.PathEscape(id), nil, &m)
+}
+
+// Certificates lists all managed certificates of this client.
+func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
+	all := []api.Certificate{}
+	for after := ""; ; {
+		var page api.CertificateList
+		if err := c.call(ctx, http.MethodGet, api.PathCertificates+"?after="+url.QueryEscape(after), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Certificates...)
+		if page.Next == "" || page.Next == after || len(page.Certificates) == 0 {
+			return all, nil
+		}
+		after = page.Next
+	}
+}
+
+// Bundle pulls the ciphertext of a managed certificate. While it is the one
+// with that etag, or none is there yet, the proxy waits; then news is false.
+func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration) (ciphertext []byte, newETag string, news bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout+wait)
+	defer cancel()
+	path := api.PathCertificates + "/" + url.PathEscape(id) + "/bundle"
+	if wait > 0 {
+		path += "?wait=" + url.QueryEscape(wait.String())
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.url+path, nil)
+	if err != nil {
+		return nil, "", false, err
+	}
+	if etag != "" {
+		req.Header.Set("If-None-Match", `"`+etag+`"`)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, "", false, unreachable(err)
+	}
+	defer resp.Body.Close()
+	switch resp.StatusCode {
+	case http.StatusNotModified:
+		return nil, etag, false, nil
+	case http.StatusOK:
+		body, err := readBounded(resp.Body)
+		return body, unquote(resp.Header.Get("ETag")), true, err
+	}
+	return nil, "", false, readProblem(resp)
+}
+
+func unquote(etag string) string {
+	if s, err := strconv.Unquote(etag); err == nil && len(s) <= 128 {
+		return s
+	}
+	return ""
+}
+
+// Issue obtains one certificate in gateway mode: the key is made here and never
+// leaves. Its errors are *issuer.Error, like the Issuer's own, so that what
+// works against a CA works through a proxy. A CSR in req is sent as it is; the
+// bundle has no key then.
+func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error) {
+	const op = "get through the proxy"
+	csr := req.CSR
+	var bundle cert.Bundle
+	if csr == nil {
+		key, err := cert.GenerateKey(req.KeyType)
+		if err != nil {
+			return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
+		}
+		if csr, err = cert.NewCSR(key, req.Names); err != nil {
+			return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
+		}
+		bundle.Key = key
+	}
+	parsed, err := cert.ParseCSR(csr)
+	if err != nil {
+		return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
+	}
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})
+	last, err := c.stream(ctx, api.CertificateRequest{Mode: api.ModeGateway, CSR: string(block)}, emit)
+	if err != nil {
+		return nil, asIssuerError(op, err)
+	}
+	b, err := cert.NewBundle([]byte(last.Chain), bundle.Key, parsed.Public, parsed.Names)
+	if err != nil {
+		return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: "the proxy sent something else than was asked for: " + err.Error(), Err: err}
+	}
+	return b, nil
+}
+
+// stream reads the events of a gateway request and returns the last one.
+func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit func(issuer.Event)) (api.Event, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	quiet := time.AfterFunc(silence, func() { cancel(errSilence) })
+	defer quiet.Stop()
+	resp, err := c.send(ctx, http.MethodPost, api.PathCertificates, body)
+	if err != nil {
+		return api.Event{}, silent(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return api.Event{}, readProblem(resp)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(make([]byte, 0, 4096), api.MaxEvent)
+	for n := 0; lines.Scan(); n++ {
+		quiet.Reset(silence)
+		var e api.Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || n > maxEvents {
+			return api.Event{}, errors.New("the proxy's answer is not a stream of events")
+		}
+		switch e.Event {
+		case api.EventCertificate:
+			return e, nil
+		case api.EventProblem:
+			if e.Problem == nil {
+				e.Problem = &api.Problem{Status: http.StatusServiceUnavailable, Detail: "the proxy failed and did not say why"}
+			}
+			return e, e.Problem
+		case api.EventStage:
+			if emit != nil {
+				emit(issuer.Event{Stage: issuer.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
+			}
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return api.Event{}, silent(ctx, fmt.Errorf("read the proxy's answer: %w", err))
+	}
+	return api.Event{}, errors.New("the proxy ended its answer before the certificate came")
+}
+
+var errSilence = fmt.Errorf("the proxy sent nothing for %v", silence)
+
+// silent names the reason when it was we who hung up.
+func silent(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, errSilence) {
+		return cause
+	}
+	return err
+}
+
+// asIssuerError gives a refusal the kind that a CA's would have.
+func asIssuerError(op string, err error) error {
+	e := &issuer.Error{Kind: issuer.Temporary, Op: op, Detail: err.Error(), Err: err}
+	var p *api.Problem
+	if !errors.As(err, &p) {
+		return e
+	}
+	e.Type = p.Type
+	switch {
+	case p.Status == http.StatusTooManyRequests:
+		e.Kind = issuer.RateLimited
+	case p.Status < 500:
+		e.Kind = issuer.Permanent
+	}
+	if p.RetryAfter > 0 {
+		e.RetryAt = time.Now().Add(time.Duration(p.RetryAfter) * time.Second)
+	}
+	return e
+}
+
+// call is one JSON request and answer.
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	resp, err := c.send(ctx, method, path, in)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		return readProblem(resp)
+	}
+	body, err := readBounded(resp.Body)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(body, out); err != nil {
+		return fmt.Errorf("the proxy's answer cannot be read: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return nil, err
+		}
+		body = bytes.NewReader(b)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, c.url+path, body)
+	if err != nil {
+		return nil, err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, unreachable(err)
+	}
+	return resp, nil
+}
+
+// unreachable leaves out the method and the URL, which say nothing new.
+func unreachable(err error) error {
+	if errors.Is(err, ErrPin) {
+		return ErrPin
+	}
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	return fmt.Errorf("cannot reach the proxy: %w", err)
+}
+
+func readBounded(r io.Reader) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r, api.MaxAnswer+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the proxy's answer: %w", err)
+	}
+	if len(body) > api.MaxAnswer {
+		return nil, fmt.Errorf("the proxy's answer is larger than %d bytes", api.MaxAnswer)
+	}
+	return body, nil
+}
+
+// readProblem makes an *api.Problem of any answer that is not what was wanted.
+func readProblem(resp *http.Response) error {
+	body, err := readBounded(resp.Body)
+	if err != nil {
+		return err
+	}
+	p := &api.Problem{}
+	if json.Unmarshal(body, p) != nil || p.Error() == "" {
+		p = &api.Problem{Detail: "the proxy answered " + printable(resp.Status)}
+	}
+	p.Status = resp.StatusCode
+	p.Title, p.Detail = printable(p.Title), printable(p.Detail)
+	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
+		p.RetryAfter = seconds
+	}
+	return p
+}
+
+// printable keeps a wrong server from writing to the administrator's terminal.
+func printable(s string) string {
+	const limit = 2048
+	out := make([]rune, 0, min(len(s), limit))
+	for _, r := range s {
+		if len(out) == limit {
+			break
+		}
+		if !strconv.IsPrint(r) {
+			r = ' '
+		}
+		out = append(out, r)
+	}
+	return string(out)
+}

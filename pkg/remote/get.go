@@ -1,0 +1,230 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// Getter brings certificates from the proxy to the disk.
+type Getter struct {
+	state *State
+	api   *Client
+	emit  func(issuer.Event)
+	now   func() time.Time
+}
+
+// Getter returns one that reports progress to emit, which may be nil.
+func (s *State) Getter(emit func(issuer.Event)) (*Getter, error) {
+	client, err := s.API()
+	if err != nil {
+		return nil, err
+	}
+	if emit == nil {
+		emit = func(issuer.Event) {}
+	}
+	return &Getter{state: s, api: client, emit: emit, now: time.Now}, nil
+}
+
+// The stages of agent mode, as far as a remote can see them.
+const (
+	Registered issuer.Stage = "registered" // the proxy keeps it fresh from now on
+	Waiting    issuer.Stage = "waiting"    // for the proxy to obtain it
+)
+
+// Get brings one certificate to the disk now, runs its hook if the files
+// changed, and remembers it, so that Run keeps it fresh. In gateway mode a new
+// certificate is obtained each time.
+func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) {
+	k, err := g.state.kept(w)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := k.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	if k, err = g.state.kept(w); err != nil { // another process may have had it
+		return nil, err
+	}
+	if w.Mode == api.ModeGateway {
+		err = g.obtain(ctx, k)
+	} else {
+		err = g.pull(ctx, k, -1)
+	}
+	return k, err
+}
+
+// obtain gets a new certificate through the gateway.
+func (g *Getter) obtain(ctx context.Context, k *Kept) error {
+	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType}, g.emit)
+	if err != nil {
+		return err
+	}
+	return g.install(ctx, k, bundle, "")
+}
+
+const pollWait = 30 * time.Second
+
+// pull brings the newest bundle of agent mode. Where there is none yet it waits
+// up to that many long polls, negative for as long as it takes, for the proxy
+// to obtain it or to fail.
+func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
+	if k.ETag != "" && !onDisk(k) {
+		k.ETag = "" // somebody removed or changed the files
+	}
+	if k.ID == "" {
+		if err := g.register(ctx, k); err != nil {
+			return err
+		}
+	}
+	for ; ; polls-- {
+		wait := time.Duration(0)
+		if k.ETag == "" && polls != 0 {
+			wait = pollWait
+		}
+		ciphertext, etag, news, err := g.api.Bundle(ctx, k.ID, k.ETag, wait)
+		switch {
+		case isStatus(err, http.StatusNotFound), isStatus(err, http.StatusForbidden):
+			if err := g.stillComing(ctx, k); err != nil || polls == 0 {
+				return err
+			}
+		case err != nil:
+			return err
+		case !news:
+			return g.runHook(ctx, k)
+		default:
+			bundle, err := g.open(k, ciphertext)
+			if err != nil {
+				return err
+			}
+			return g.install(ctx, k, bundle, etag)
+		}
+	}
+}
+
+// register makes the certificate managed. To ask again is no error and costs
+// nothing.
+func (g *Getter) register(ctx context.Context, k *Kept) error {
+	m, err := g.api.Register(ctx, k.Names, k.KeyType)
+	if err != nil {
+		return err
+	}
+	k.ID = m.ID
+	g.emit(issuer.Event{Stage: Registered})
+	return k.save()
+}
+
+// stillComing tells a certificate that is on its way from one that failed.
+func (g *Getter) stillComing(ctx context.Context, k *Kept) error {
+	m, err := g.api.Certificate(ctx, k.ID)
+	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) {
+		k.ETag = "" // the proxy forgot it, or is another one now
+		return g.register(ctx, k)
+	}
+	if err != nil {
+		return err
+	}
+	if m.Failures > 0 {
+		next := ""
+		if m.NextAttempt != nil {
+			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
+		}
+		return fmt.Errorf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)
+	}
+	g.emit(issuer.Event{Stage: Waiting})
+	return nil
+}
+
+// open decrypts a bundle and holds it against what was asked for.
+func (g *Getter) open(k *Kept, ciphertext []byte) (*cert.Bundle, error) {
+	ids, err := g.state.identities()
+	if err != nil {
+		return nil, err
+	}
+	plain, err := seal.Open(ciphertext, ids...)
+	if err != nil {
+		return nil, fmt.Errorf("the bundle cannot be opened: %w", err)
+	}
+	b, err := cert.ParseBundle(plain)
+	if err != nil {
+		return nil, fmt.Errorf("the proxy's bundle is refused: %w", err)
+	}
+	if b.Key == nil {
+		return nil, errors.New("the proxy's bundle has no key: it was registered with a CSR, so only its maker can use it")
+	}
+	return cert.NewBundle(b.FullchainPEM(), b.Key, b.Key.Public(), k.Names)
+}
+
+// install puts a bundle in place, in an order in which a crash loses nothing:
+// the hook is due before the files change, and the ETag counts only after.
+func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag string) error {
+	if b.NotAfter().Before(g.now()) {
+		return fmt.Errorf("the proxy sent a certificate that expired at %s; the files stay as they are", b.NotAfter().UTC().Format(time.RFC3339))
+	}
+	if have, err := certfile.Read(k.Out); err == nil && b.Leaf.NotBefore.Before(have.Leaf.NotBefore) && have.NotAfter().After(g.now()) && sameNames(have, k.Names) {
+		return errors.New("the proxy sent an older certificate than the one in use; the files stay as they are")
+	}
+	k.HookDue = k.Hook != ""
+	if err := k.save(); err != nil {
+		return err
+	}
+	if err := certfile.Write(k.Out, b); err != nil {
+		return err
+	}
+	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
+	k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
+	if err := k.save(); err != nil {
+		return err
+	}
+	return g.runHook(ctx, k)
+}
+
+func sameNames(b *cert.Bundle, names cert.Names) bool {
+	got, err := b.Names()
+	return err == nil && got.Equal(names)
+}
+
+// onDisk tells whether the files are still those that were installed.
+func onDisk(k *Kept) bool {
+	have, err := certfile.Read(k.Out)
+	return err == nil && have.Serial() == k.Serial
+}
+
+// hookTimeout is how long a remote's hook may run.
+const hookTimeout = 10 * time.Minute
+
+// runHook runs the hook if it is due. Failing, it stays due.
+func (g *Getter) runHook(ctx context.Context, k *Kept) error {
+	if !k.HookDue || k.Hook == "" {
+		return nil
+	}
+	event := hook.Event{
+		Names: k.Names, Dir: k.Out, Mode: k.Mode, Serial: k.Serial, NotAfter: k.NotAfter,
+		CertPath:      filepath.Join(k.Out, certfile.Cert),
+		ChainPath:     filepath.Join(k.Out, certfile.Chain),
+		FullchainPath: filepath.Join(k.Out, certfile.Fullchain),
+		KeyPath:       filepath.Join(k.Out, certfile.Key),
+	}
+	if err := (hook.Hook{Command: k.Hook, Timeout: hookTimeout}).Run(ctx, event); err != nil {
+		return fmt.Errorf("the certificate is in place, but its hook failed: %w", err)
+	}
+	k.HookDue = false
+	return k.save()
+}
+
+func isStatus(err error, status int) bool {
+	var p *api.Problem
+	return errors.As(err, &p) && p.Status == status
+}

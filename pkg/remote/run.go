@@ -1,0 +1,189 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+)
+
+// RunConfig is what the daemon works from.
+type RunConfig struct {
+	State  *State
+	Wanted []Wanted      // of the configuration; those of earlier gets come on top
+	Poll   time.Duration // between two questions for news of one certificate
+	Logger *slog.Logger
+}
+
+// shortestPoll keeps a wrong setting from hammering the proxy.
+const shortestPoll = time.Second
+
+// Run keeps every wanted certificate on the disk and fresh until ctx ends. Each
+// has its own turn, so that one that fails holds up no other. Failures are
+// logged and tried again with growing pauses.
+func Run(ctx context.Context, cfg RunConfig) error {
+	d := &daemon{RunConfig: cfg}
+	var err error
+	if d.getter, err = cfg.State.Getter(nil); err != nil {
+		return err
+	}
+	for _, w := range cfg.Wanted {
+		k, err := cfg.State.kept(w)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.Names, err)
+		}
+		if err := k.save(); err != nil { // so that list and status show it
+			return err
+		}
+	}
+	for {
+		next, err := d.round(ctx)
+		if err != nil {
+			return err
+		}
+		t := time.NewTimer(time.Until(next))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil
+		}
+	}
+}
+
+type daemon struct {
+	RunConfig
+	getter *Getter
+	next   map[string]time.Time // by path of the Kept: when its turn is
+}
+
+// round gives each certificate that is due its turn, several at a time, and
+// says when the next one is. Those that were added meanwhile are seen, too.
+func (d *daemon) round(ctx context.Context) (time.Time, error) {
+	all, err := d.State.Kept()
+	if err != nil {
+		return time.Time{}, err
+	}
+	if len(all) == 0 {
+		d.Logger.Info("nothing to keep fresh yet: acmeproxy remote get NAME, or certificates: in the configuration file")
+	}
+	turns := make([]time.Time, len(all))
+	var working errgroup.Group
+	working.SetLimit(8)
+	for i, k := range all {
+		turns[i] = d.next[k.path]
+		if time.Now().Before(turns[i]) {
+			continue
+		}
+		working.Go(func() error {
+			turns[i] = d.turn(ctx, k.Wanted)
+			return nil
+		})
+	}
+	if err := working.Wait(); err != nil {
+		return time.Time{}, err
+	}
+	earliest := time.Now().Add(d.poll())
+	d.next = map[string]time.Time{}
+	for i, k := range all {
+		d.next[k.path] = turns[i]
+		if turns[i].Before(earliest) {
+			earliest = turns[i]
+		}
+	}
+	return earliest, nil
+}
+
+// poll is the interval with a tenth of jitter.
+func (d *daemon) poll() time.Duration {
+	p := max(d.Poll, shortestPoll)
+	return p - p/20 + rand.N(p/10+1)
+}
+
+// turn works on one certificate and says when to come back.
+func (d *daemon) turn(ctx context.Context, w Wanted) time.Time {
+	log := d.Logger.With("names", w.Names.String(), "mode", w.Mode)
+	at, err := d.work(ctx, w, log)
+	if err != nil && ctx.Err() == nil {
+		log.Error("cannot keep the certificate", "error", err)
+		return time.Now().Add(d.poll())
+	}
+	return at
+}
+
+// work is a turn's work under the certificate's lock. Its error is about the
+// state directory; the proxy's and the CA's are kept with the certificate.
+func (d *daemon) work(ctx context.Context, w Wanted, log *slog.Logger) (next time.Time, err error) {
+	k, err := d.State.kept(w)
+	if err != nil {
+		return next, err
+	}
+	unlock, err := k.lock()
+	if err != nil {
+		return next, err
+	}
+	defer unlock()
+	if k, err = d.State.kept(w); err != nil { // a get by hand may have been faster
+		return next, err
+	}
+	if time.Now().Before(k.NextAttempt) {
+		return k.NextAttempt, nil
+	}
+	before := k.Serial
+	failure := d.refresh(ctx, k)
+	if k.Serial != before {
+		log.Info("certificate installed", "out", k.Out, "serial", k.Serial, "not_after", k.NotAfter)
+	}
+	if ctx.Err() != nil {
+		return next, nil
+	}
+	return d.settle(k, failure, log), k.save()
+}
+
+// settle notes how the turn went and says when the next one is.
+func (d *daemon) settle(k *Kept, failure error, log *slog.Logger) time.Time {
+	next := time.Now().Add(d.poll())
+	if failure == nil {
+		k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
+		if k.Serial == "" && next.After(time.Now().Add(soon)) {
+			return time.Now().Add(soon) // the proxy is at it
+		}
+		return next
+	}
+	k.Failures, k.LastError = k.Failures+1, failure.Error()
+	if k.Mode == api.ModeGateway { // each attempt may cost the CA an order
+		k.NextAttempt = renewal.RetryAt(time.Now(), k.Failures-1, failure).UTC()
+		next = k.NextAttempt
+	}
+	log.Warn("not fresh", "error", failure, "next_attempt", next)
+	return next
+}
+
+// soon is the pause while the proxy obtains a first certificate.
+const soon = 5 * time.Second
+
+// refresh asks for news (agent), or renews when it is time (gateway).
+func (d *daemon) refresh(ctx context.Context, k *Kept) error {
+	if k.Mode == api.ModeAgent {
+		return d.getter.pull(ctx, k, 1)
+	}
+	have, err := certfile.Read(k.Out)
+	if err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType) && time.Now().Before(have.RenewAt()) {
+		k.Serial, k.NotAfter = have.Serial(), have.NotAfter().UTC()
+		return d.getter.runHook(ctx, k)
+	}
+	return d.getter.obtain(ctx, k)
+}
+
+func keyTypeIs(b *cert.Bundle, want cert.KeyType) bool {
+	got, err := cert.KeyTypeOf(b.Leaf.PublicKey)
+	return err == nil && got == want
+}

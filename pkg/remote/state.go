@@ -1,0 +1,218 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"github.com/google/renameio/v2"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// The files of the state directory.
+const (
+	enrolmentName    = "remote.json"
+	keyName          = "key.pem"
+	identityName     = "identity.age"
+	certificatesName = "certificates"
+)
+
+// ErrNotEnrolled means that there is no enrolment in the state directory.
+var ErrNotEnrolled = errors.New("not enrolled at a proxy yet: ask its administrator for a token (acmeproxy clients add), then run acmeproxy remote enroll TOKEN")
+
+// State is the directory with a remote's keys and what it keeps fresh.
+type State struct {
+	Dir       string
+	UserAgent string
+	enrolment enrolment
+}
+
+// enrolment is what remote.json holds. It has no secret.
+type enrolment struct {
+	URL        string    `json:"url"`
+	Pin        string    `json:"pin"` // SHA-256 of the proxy's SPKI, hexadecimal
+	Client     string    `json:"client"`
+	Modes      []string  `json:"modes"`
+	Identity   string    `json:"identity,omitempty"` // of age; empty: identity.age in this directory
+	EnrolledAt time.Time `json:"enrolled_at"`
+}
+
+// Open reads the state directory; ErrNotEnrolled if nothing is there.
+func Open(dir, userAgent string) (*State, error) {
+	s := &State{Dir: dir, UserAgent: userAgent}
+	data, err := os.ReadFile(filepath.Join(dir, enrolmentName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, ErrNotEnrolled
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: %w; run as the user that enrolled, or name another with --state-dir", err)
+	}
+	if err := json.Unmarshal(data, &s.enrolment); err != nil {
+		return nil, fmt.Errorf("state-dir: %s is damaged (%w); enrol again", filepath.Join(dir, enrolmentName), err)
+	}
+	return s, nil
+}
+
+// EnrollOptions say what to enrol with besides the token.
+type EnrollOptions struct {
+	Identity   string   // an age or SSH private key file to open bundles with; empty: one is made
+	Recipients []string // further recipients of this client's bundles
+}
+
+// Enroll registers this host at the proxy of the token and keeps what is needed
+// to come back. Nothing is written over: a directory that is enrolled already
+// is an error, unless the token is for the same proxy and client.
+func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, opts EnrollOptions) (*State, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("state-dir: %w; name another with --state-dir", err)
+	}
+	if old, err := Open(dir, userAgent); err == nil {
+		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; name another with --state-dir, or remove it first", dir, old.Client(), old.URL())
+	}
+	s := &State{Dir: dir, UserAgent: userAgent, enrolment: enrolment{
+		URL: token.URL, Pin: hex.EncodeToString(token.ProxyPin[:]), Identity: opts.Identity, EnrolledAt: time.Now().UTC().Truncate(time.Second),
+	}}
+	own, err := s.recipient()
+	if err != nil {
+		return nil, err
+	}
+	recipients := append([]string{own}, opts.Recipients...)
+	if _, err := seal.ParseRecipients(recipients); err != nil {
+		return nil, err
+	}
+	client, err := s.API()
+	if err != nil {
+		return nil, err
+	}
+	who, err := client.Enroll(ctx, token, recipients)
+	if err != nil {
+		return nil, err
+	}
+	s.enrolment.Client = printable(who.Name)
+	s.enrolment.Modes = modesOf(who)
+	data, err := json.MarshalIndent(s.enrolment, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	if err := renameio.WriteFile(filepath.Join(dir, enrolmentName), append(data, '\n'), 0o600); err != nil {
+		return nil, fmt.Errorf("state-dir: %w; the token is used, but running the same command again works", err)
+	}
+	return s, nil
+}
+
+func modesOf(who api.Client) []string {
+	var modes []string
+	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+		for _, g := range who.Grants {
+			if slices.Contains(g.Modes, mode) && !slices.Contains(modes, mode) {
+				modes = append(modes, mode)
+			}
+		}
+	}
+	return modes
+}
+
+// Client is the name under which the proxy knows this host.
+func (s *State) Client() string { return s.enrolment.Client }
+
+// URL is the proxy's.
+func (s *State) URL() string { return s.enrolment.URL }
+
+// DefaultMode is agent if this client may use it, else gateway.
+func (s *State) DefaultMode() string {
+	if slices.Contains(s.enrolment.Modes, api.ModeGateway) && !slices.Contains(s.enrolment.Modes, api.ModeAgent) {
+		return api.ModeGateway
+	}
+	return api.ModeAgent
+}
+
+// API returns a client of the proxy.
+func (s *State) API() (*Client, error) {
+	var pin [32]byte
+	raw, err := hex.DecodeString(s.enrolment.Pin)
+	if err != nil || len(raw) != len(pin) {
+		return nil, fmt.Errorf("state-dir: the pin in %s is damaged; enrol again", enrolmentName)
+	}
+	copy(pin[:], raw)
+	key, err := s.tlsKey()
+	if err != nil {
+		return nil, err
+	}
+	return NewClient(s.enrolment.URL, pin, *key, s.UserAgent), nil
+}
+
+// tlsKey loads the key that proves who we are, and makes it the first time.
+func (s *State) tlsKey() (*tls.Certificate, error) {
+	path := filepath.Join(s.Dir, keyName)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		data, err = createKey(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: the TLS key: %w", err)
+	}
+	key, err := cert.ParseKey(data)
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: %s: %w; enrol again", path, err)
+	}
+	return cert.SelfSigned(key, "acmeproxy remote")
+}
+
+func createKey(path string) ([]byte, error) {
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		return nil, err
+	}
+	data, err := cert.MarshalKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return data, renameio.WriteFile(path, data, 0o600)
+}
+
+// identities are what opens our bundles.
+func (s *State) identities() ([]age.Identity, error) {
+	if s.enrolment.Identity == "" {
+		id, err := seal.LoadOrCreateIdentity(filepath.Join(s.Dir, identityName))
+		return []age.Identity{id}, err
+	}
+	data, err := os.ReadFile(s.enrolment.Identity)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	ids, err := seal.ParseIdentities(data)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %s: %w", s.enrolment.Identity, err)
+	}
+	return ids, nil
+}
+
+// recipient is the public half of identities.
+func (s *State) recipient() (string, error) {
+	ids, err := s.identities()
+	if err != nil {
+		return "", err
+	}
+	if id, ok := ids[0].(*age.X25519Identity); ok {
+		return id.Recipient().String(), nil
+	}
+	line, err := os.ReadFile(s.enrolment.Identity + ".pub")
+	if err != nil {
+		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w", s.enrolment.Identity, err)
+	}
+	return strings.TrimSpace(string(line)), nil
+}

@@ -1,0 +1,173 @@
+package renewal
+
+import (
+	"context"
+	"crypto"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Claim is a managed certificate that is ours to work on for now.
+type Claim struct {
+	store.Managed
+	cfg Config
+}
+
+// Delivery says what becomes of an issued bundle.
+type Delivery struct {
+	Recipients []age.Recipient // who can open it
+	Hook       bool            // files and hooks are due after it is stored
+}
+
+// Obtain takes the row from wherever it stands to a stored bundle: a crash at
+// any point loses nothing, since the next Obtain finds the journal.
+func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
+	j, err := c.journal(ctx)
+	if err != nil {
+		return nil, err
+	}
+	req := cert.Request{
+		Names:    c.Names,
+		CSR:      j.csr,
+		Profile:  c.Profile,
+		OrderURL: j.orderURL,
+		OnOrder: func(ctx context.Context, orderURL string) error {
+			return c.save(ctx, j, orderURL)
+		},
+	}
+	bundle, err := c.cfg.Issuer.Issue(ctx, req, nil)
+	if err != nil {
+		return nil, c.settle(ctx, err)
+	}
+	bundle.Key = j.key
+	return bundle, c.complete(ctx, bundle, d)
+}
+
+// entry is one order's journal: what is needed to finish it after a crash.
+type entry struct {
+	orderURL string // empty before the order exists
+	csr      []byte
+	key      crypto.Signer // nil if the client has it
+}
+
+// journal reads the entry of an unfinished order, or begins a new one.
+func (c *Claim) journal(ctx context.Context) (entry, error) {
+	row, err := c.cfg.Store.OrderFor(ctx, c.ID)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		return c.begin()
+	case err != nil:
+		return entry{}, err
+	case !c.serves(row):
+		return c.begin()
+	}
+	j := entry{orderURL: row.OrderURL, csr: row.CSR}
+	if len(row.SealedKey) == 0 {
+		return j, nil
+	}
+	pem, err := seal.Open(row.SealedKey, c.cfg.Identity)
+	if err != nil {
+		return c.begin() // the identity file was replaced; the CA does not mind a new order
+	}
+	j.key, err = cert.ParseKey(pem)
+	return j, err
+}
+
+// serves tells whether a journalled order is still what the row asks for.
+func (c *Claim) serves(row store.Order) bool {
+	if row.DirectoryURL != c.cfg.DirectoryURL {
+		return false
+	}
+	if len(c.CSR) > 0 {
+		return slices.Equal(row.CSR, c.CSR)
+	}
+	csr, err := cert.ParseCSR(row.CSR)
+	return err == nil && len(row.SealedKey) > 0 && string(csr.KeyType) == c.KeyType && csr.Names.Equal(c.Names)
+}
+
+func (c *Claim) begin() (entry, error) {
+	if len(c.CSR) > 0 {
+		return entry{csr: c.CSR}, nil
+	}
+	key, err := cert.GenerateKey(cert.KeyType(c.KeyType))
+	if err != nil {
+		return entry{}, err
+	}
+	csr, err := cert.NewCSR(key, c.Names)
+	return entry{csr: csr, key: key}, err
+}
+
+// save writes the journal. The key is sealed to the proxy's own identity, and
+// the row goes as soon as the bundle is stored.
+func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
+	row := store.Order{ManagedID: c.ID, DirectoryURL: c.cfg.DirectoryURL, OrderURL: orderURL, CSR: j.csr}
+	if j.key != nil {
+		pem, err := cert.MarshalKey(j.key)
+		if err != nil {
+			return err
+		}
+		if row.SealedKey, err = seal.Seal(pem, c.cfg.Identity.Recipient()); err != nil {
+			return err
+		}
+	}
+	return c.cfg.Store.SaveOrder(ctx, c.cfg.Owner, row)
+}
+
+// settle drops the journal of an order that can never be finished.
+func (c *Claim) settle(ctx context.Context, cause error) error {
+	var e *issuer.Error
+	if errors.As(cause, &e) && e.Kind == issuer.Permanent {
+		if err := c.cfg.Store.DeleteOrder(ctx, c.ID); err != nil {
+			return errors.Join(cause, err)
+		}
+	}
+	return cause
+}
+
+// complete seals the bundle and swaps it for the old one in one transaction.
+// The certificate exists now: being asked to stop must not lose it.
+func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	plain, err := b.PEM()
+	if err != nil {
+		return err
+	}
+	ciphertext, err := seal.Seal(plain, d.Recipients...)
+	if err != nil {
+		return err
+	}
+	row := store.Bundle{
+		ManagedID: c.ID, ETag: ETag(ciphertext), Ciphertext: ciphertext,
+		Serial: b.Serial(), NotBefore: b.Leaf.NotBefore, NotAfter: b.Leaf.NotAfter,
+	}
+	if err := c.cfg.Store.CompleteManaged(ctx, c.cfg.Owner, row, c.dueAt(b), d.Hook); err != nil {
+		return fmt.Errorf("store the certificate: %w", err)
+	}
+	c.cfg.Logger.Info("certificate obtained", "mode", c.Mode, "names", c.Names, "serial", b.Serial(), "not_after", b.NotAfter())
+	return nil
+}
+
+// dueAt spreads renewals over some days, so that certificates that were
+// ordered together are not renewed together.
+func (c *Claim) dueAt(b *cert.Bundle) time.Time {
+	life := b.Leaf.NotAfter.Sub(b.Leaf.NotBefore)
+	return b.RenewAt().Add(-random(life / 20))
+}
+
+// ETag names a ciphertext: the first 16 bytes of its SHA-256, in hexadecimal.
+func ETag(ciphertext []byte) string {
+	sum := sha256.Sum256(ciphertext)
+	return hex.EncodeToString(sum[:16])
+}
