@@ -1,0 +1,35 @@
+package hook
+
+import (
+	"strings"
+	"unicode"
+)
+
+// tailSize bounds what is kept of a command's output.
+const tailSize = 4 << 10
+
+// tail keeps the last tailSize bytes written to it. It is not safe for
+// concurrent use: os/exec copies from one pipe in one goroutine.
+type tail struct{ kept []byte }
+
+func (t *tail) Write(p []byte) (int, error) {
+	n := len(p)
+	p = p[max(0, n-tailSize):]
+	if over := len(t.kept) + len(p) - tailSize; over > 0 {
+		t.kept = t.kept[:copy(t.kept, t.kept[over:])]
+	}
+	t.kept = append(t.kept, p...)
+	return n, nil
+}
+
+// String is the kept output, fit for a log and a terminal: control characters,
+// which could move the reader's cursor, and cut runes are left out.
+func (t *tail) String() string {
+	clean := strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, strings.ToValidUTF8(string(t.kept), ""))
+	return strings.TrimSpace(clean)
+}
