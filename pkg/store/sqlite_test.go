@@ -117,7 +117,7 @@ func TestOpenErrors(t *testing.T) { // A37
 		{"damaged", func(t *testing.T, path string) string { damage(t, path); return path }, "restore a backup, or move the file away"},
 		{"cut off", func(t *testing.T, path string) string { cutOff(t, path); return path }, "restore a backup, or move the file away"},
 		{"newer schema", func(t *testing.T, path string) string { newer(t, path); return path }, "run the newer program that wrote it"},
-		{"read-only file system", func(*testing.T, string) string { return "/proc/acmeproxy.db" }, "may write the file"},
+		{"no place for files", func(*testing.T, string) string { return "/proc/acmeproxy.db" }, "may write the file"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			path := tc.prepare(t, filepath.Join(t.TempDir(), "acmeproxy.db"))

@@ -40,7 +40,7 @@ func claimAll(t *testing.T, stores []*store.Store, manage func(t *testing.T, nam
 	claims := map[string]int{} // guarded by mu
 	each(workers, func(i int) {
 		s, owner := stores[i%len(stores)], fmt.Sprintf("w%d", i)
-		for {
+		for range rows { // more is a row given twice
 			got, err := s.ClaimDue(ctx, owner, time.Hour, 7)
 			if err != nil {
 				t.Error(err)
@@ -75,7 +75,7 @@ func raceHooks(t *testing.T, f *fixture) {
 	}
 	var total atomic.Int64
 	each(workers, func(i int) {
-		for {
+		for range rows {
 			got, err := f.ClaimHooks(ctx, fmt.Sprintf("w%d", i), time.Hour, 3)
 			if err != nil {
 				t.Error(err)
