@@ -68,7 +68,7 @@ bench: ## run the benchmarks (TESTFLAGS=…)
 	$(GO) test -run '^$$' -bench . $(TESTFLAGS) ./pkg/proxy
 
 .PHONY: demo
-demo: pebble ## show the three modes with a test CA
+demo: build pebble ## show the three modes with a test CA
 	$(GO) run ./internal/demo
 
 .PHONY: fuzz

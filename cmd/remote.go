@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,16 +98,22 @@ answer in its place. Write - for TOKEN to read it from standard input.`,
 	return c
 }
 
-// tokenText reads the token; on the command line other users could see it.
+// tokenText reads the token; on the command line other users could see it. From
+// standard input the whole line that "clients add" printed will do.
 func tokenText(c *cobra.Command, arg string) (string, error) {
 	if arg != "-" {
 		return arg, nil
 	}
-	var text string
-	if _, err := fmt.Fscan(c.InOrStdin(), &text); err != nil {
-		return "", usage("token: none on standard input")
+	text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
+	if err != nil {
+		return "", fmt.Errorf("token: %w", err)
 	}
-	return text, nil
+	for _, word := range strings.Fields(string(text)) {
+		if strings.HasPrefix(word, "apx1-") {
+			return word, nil
+		}
+	}
+	return "", usage("token: none on standard input")
 }
 
 func newGet() *cobra.Command {
@@ -226,7 +233,7 @@ The configuration file, besides the flags below:
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			file = remoteConfigFile(file)
-			if err := load(c, file, config.AllowCertificates()); err != nil {
+			if err := load(c, file, config.WithKeys(config.CertificatesKey)); err != nil {
 				return err
 			}
 			logger, err := config.NewLogger(c.ErrOrStderr(), level, format)

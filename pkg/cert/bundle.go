@@ -51,6 +51,9 @@ func NewBundle(chainPEM []byte, key crypto.Signer, public crypto.PublicKey, name
 	if err := checkNames(b.Leaf, names); err != nil {
 		return nil, err
 	}
+	if !b.Leaf.NotAfter.After(b.Leaf.NotBefore) {
+		return nil, errors.New("the certificate ends before it begins")
+	}
 	for i, issuer := range b.Chain {
 		if err := chain[i].CheckSignatureFrom(issuer); err != nil {
 			return nil, fmt.Errorf("certificate %d of the chain is not signed by the next one", i+1)
@@ -161,6 +164,14 @@ func (b *Bundle) ChainPEM() []byte { return encodeCertificates(b.Chain...) }
 
 // FullchainPEM is the leaf and then the chain.
 func (b *Bundle) FullchainPEM() []byte { return append(b.LeafPEM(), b.ChainPEM()...) }
+
+// KeyPEM is certbot's privkey.pem, in PKCS#8.
+func (b *Bundle) KeyPEM() ([]byte, error) {
+	if b.Key == nil {
+		return nil, errors.New("the bundle has no key")
+	}
+	return MarshalKey(b.Key)
+}
 
 // PEM is the whole bundle: the key, if there is one, the leaf, the chain.
 func (b *Bundle) PEM() ([]byte, error) {

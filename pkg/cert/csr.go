@@ -50,6 +50,11 @@ var (
 	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
 	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
 	oidTLSFeature       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
+
+	oidCommonName          = asn1.ObjectIdentifier{2, 5, 4, 3}
+	oidEmailAddress        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
+	oidExtensionRequest    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}
+	oidMicrosoftExtensions = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 14}
 )
 
 // ParseCSR reads a CSR as PEM or DER and refuses whatever a policy decision
@@ -74,8 +79,11 @@ func ParseCSR(data []byte) (*CSR, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := req.CheckSignature(); err != nil {
-		return nil, errors.New("the signature does not match the key; make the CSR anew")
+	if err := checkSignature(req); err != nil {
+		return nil, err
+	}
+	if err := checkAttributes(req.RawTBSCertificateRequest); err != nil {
+		return nil, err
 	}
 	if err := checkExtensions(req.Extensions); err != nil {
 		return nil, err
@@ -87,7 +95,20 @@ func ParseCSR(data []byte) (*CSR, error) {
 	return &CSR{DER: der, Names: names, KeyType: keyType, Public: req.PublicKey}, nil
 }
 
-// csrNames collects every identifier; the common name counts as one, because
+// checkSignature also refuses the hashes that CAs refuse when it is too late,
+// at finalize; crypto/x509 takes SHA-1 in a CSR.
+func checkSignature(req *x509.CertificateRequest) error {
+	switch req.SignatureAlgorithm {
+	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
+		return errors.New("the CSR is signed with SHA-1; make it anew with SHA-256")
+	}
+	if err := req.CheckSignature(); err != nil {
+		return errors.New("the signature does not match the key; make the CSR anew")
+	}
+	return nil
+}
+
+// csrNames collects every identifier; a common name counts as one, because
 // CAs copy it into the certificate.
 func csrNames(req *x509.CertificateRequest) (Names, error) {
 	switch {
@@ -96,14 +117,78 @@ func csrNames(req *x509.CertificateRequest) (Names, error) {
 	case len(req.URIs) > 0:
 		return nil, errors.New("URIs cannot be certified here; leave them out of the subjectAltName")
 	}
-	all := append([]string(nil), req.DNSNames...)
+	all, err := commonNames(req.Subject)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range req.DNSNames {
+		if IsIP(name) {
+			return nil, fmt.Errorf("the subjectAltName has the address %q as a DNS name; write it as IP", name)
+		}
+		all = append(all, name)
+	}
 	for _, ip := range req.IPAddresses {
 		all = append(all, ip.String())
 	}
-	if req.Subject.CommonName != "" {
-		all = append(all, req.Subject.CommonName)
-	}
 	return ParseNames(all...)
+}
+
+// commonNames reads all of them: pkix.Name.CommonName is only the last one.
+func commonNames(subject pkix.Name) ([]string, error) {
+	var all []string
+	for _, attribute := range subject.Names {
+		switch {
+		case attribute.Type.Equal(oidEmailAddress):
+			return nil, errors.New("e-mail addresses cannot be certified here; leave emailAddress out of the subject")
+		case !attribute.Type.Equal(oidCommonName):
+			continue // CAs leave the rest of the subject out
+		}
+		name, ok := attribute.Value.(string)
+		if !ok {
+			return nil, errors.New("the common name is not text; leave it out, the subjectAltName is enough")
+		}
+		if name == "" {
+			continue
+		}
+		if _, err := ParseName(name); err != nil {
+			return nil, fmt.Errorf("common name: %w; or leave it out, the subjectAltName is enough", err)
+		}
+		all = append(all, name)
+	}
+	return all, nil
+}
+
+// checkAttributes refuses the places for extensions that crypto/x509 skips
+// silently, and others may read: a second extension request, a second value of
+// it, Microsoft's older one.
+func checkAttributes(tbs []byte) error {
+	var parsed struct {
+		Version            int
+		Subject, PublicKey asn1.RawValue
+		Attributes         []asn1.RawValue `asn1:"tag:0"`
+	}
+	if _, err := asn1.Unmarshal(tbs, &parsed); err != nil {
+		return errors.New("damaged attributes")
+	}
+	requests := 0
+	for _, raw := range parsed.Attributes {
+		var attribute struct {
+			ID     asn1.ObjectIdentifier
+			Values []asn1.RawValue `asn1:"set"`
+		}
+		if rest, err := asn1.Unmarshal(raw.FullBytes, &attribute); err != nil || len(rest) > 0 {
+			return errors.New("damaged attribute")
+		}
+		switch {
+		case attribute.ID.Equal(oidMicrosoftExtensions):
+			return fmt.Errorf("the CSR has extensions in the attribute %s, which is not accepted; leave it out", attribute.ID)
+		case attribute.ID.Equal(oidExtensionRequest):
+			if requests += len(attribute.Values); requests != 1 {
+				return errors.New("the CSR has more than one list of extensions; make one of them")
+			}
+		}
+	}
+	return nil
 }
 
 func checkExtensions(extensions []pkix.Extension) error {
@@ -145,8 +230,14 @@ func checkGeneralNames(value []byte) error {
 		if rest, err = asn1.Unmarshal(rest, &name); err != nil {
 			return errors.New("damaged subjectAltName")
 		}
+		if name.Class != asn1.ClassContextSpecific {
+			return errors.New("damaged subjectAltName")
+		}
 		switch name.Tag {
 		case 1, 2, 6, 7: // rfc822Name, dNSName, URI, iPAddress: crypto/x509 reads them
+			if name.IsCompound { // … unless they are in pieces
+				return errors.New("damaged subjectAltName")
+			}
 		default:
 			return fmt.Errorf("subjectAltName of kind %d cannot be certified; use DNS names only", name.Tag)
 		}

@@ -14,6 +14,9 @@ import (
 // Encrypt's limit; asking for more would only fail later, at the CA.
 const MaxNames = 100
 
+// maxName is the length of the longest DNS name in bytes (RFC 1035, section 2.3.4).
+const maxName = 253
+
 // Names is a name set: the canonical identifiers of one certificate, sorted
 // and without repetition. DNS names are lower case and ASCII (IDNA), a
 // wildcard is "*.example.com", IP addresses are in netip's form.
@@ -56,12 +59,12 @@ func ParseName(s string) (string, error) {
 	if s == "" {
 		return "", fmt.Errorf("empty name; write a DNS name, such as web1.example.com")
 	}
-	if len(s) > 4*253 { // an IDNA name may shrink; nothing this long can
-		return "", fmt.Errorf("name of %d bytes is too long; a DNS name has at most 253", len(s))
+	if len(s) > 4*maxName { // an IDNA name may shrink, but not from here
+		return "", fmt.Errorf("name of %d bytes is too long; a DNS name has at most %d", len(s), maxName)
 	}
 	if addr, err := netip.ParseAddr(s); err == nil {
 		if addr.Zone() != "" {
-			return "", fmt.Errorf("%s: an address with a zone cannot be in a certificate; leave %%%s out", s, addr.Zone())
+			return "", fmt.Errorf("%q: an address with a zone cannot be in a certificate; write %s", s, addr.WithZone(""))
 		}
 		return addr.Unmap().String(), nil
 	}
@@ -69,10 +72,11 @@ func ParseName(s string) (string, error) {
 		return "", fmt.Errorf("%q is not UTF-8; write it like web1.example.com", s)
 	}
 	base, wildcard := strings.CutPrefix(s, "*.")
-	ascii, err := lookupProfile.ToASCII(strings.TrimSuffix(base, "."))
+	ascii, err := lookupProfile.ToASCII(base)
 	if err != nil {
 		return "", fmt.Errorf("%q is not a DNS name; write it like web1.example.com", s)
 	}
+	ascii = strings.TrimSuffix(ascii, ".") // only now: other full stops are mapped to it
 	labels := strings.Split(ascii, ".")
 	if len(labels) < 2 {
 		return "", fmt.Errorf("%q has one label only; a public CA needs a full name, such as %s.example.com", s, ascii)
@@ -81,7 +85,10 @@ func ParseName(s string) (string, error) {
 		return "", fmt.Errorf("%q ends in a number, so it is neither a DNS name nor an IP address", s)
 	}
 	if wildcard {
-		return "*." + ascii, nil
+		ascii = "*." + ascii
+	}
+	if len(ascii) > maxName {
+		return "", fmt.Errorf("%q is too long; a DNS name has at most %d bytes", s, maxName)
 	}
 	return ascii, nil
 }

@@ -42,9 +42,21 @@ func parseWithCSR(req Request, pem, keyType string) (Request, error) {
 	if req.Names != nil && !req.Names.Equal(csr.Names) {
 		return Request{}, &FieldError{"names", fmt.Errorf("they are %s, but the csr is for %s; leave names out or make them agree", req.Names, csr.Names)}
 	}
-	if keyType != "" && keyType != string(csr.KeyType) {
-		return Request{}, &FieldError{"key_type", fmt.Errorf("it is %s, but the csr's key is %s; leave key_type out with a csr", keyType, csr.KeyType)}
+	if err := agrees(keyType, csr.KeyType); err != nil {
+		return Request{}, &FieldError{"key_type", err}
 	}
 	req.Names, req.CSR, req.KeyType = csr.Names, csr.DER, csr.KeyType
 	return req, nil
+}
+
+// agrees tells whether the key type that was asked for, if any, is the CSR's.
+func agrees(keyType string, of KeyType) error {
+	if keyType == "" {
+		return nil
+	}
+	asked, err := ParseKeyType(keyType)
+	if err == nil && asked != of {
+		err = fmt.Errorf("it is %s, but the csr's key is %s; leave key_type out with a csr", asked, of)
+	}
+	return err
 }

@@ -77,6 +77,18 @@ func (g *Getter) obtain(ctx context.Context, k *Kept) error {
 
 const pollWait = 30 * time.Second
 
+// breathe is the least pause between two polls.
+func breathe(ctx context.Context) error {
+	t := time.NewTimer(500 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // pull brings the newest bundle of agent mode. Where there is none yet it waits
 // up to that many long polls, negative for as long as it takes, for the proxy
 // to obtain it or to fail.
@@ -89,7 +101,13 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
 			return err
 		}
 	}
-	for ; ; polls-- {
+	for first := true; ; polls-- {
+		if !first {
+			if err := breathe(ctx); err != nil { // a proxy that does not wait must not be hammered
+				return err
+			}
+		}
+		first = false
 		wait := time.Duration(0)
 		if k.ETag == "" && polls != 0 {
 			wait = pollWait

@@ -37,12 +37,9 @@ const (
 // set that was there stays until the new one is whole. A bundle that has no
 // key is an error: a set without one serves nobody.
 func Write(dir string, b *cert.Bundle) error {
-	if b.Key == nil {
-		return errors.New("write the certificate: there is no key with it")
-	}
-	key, err := cert.MarshalKey(b.Key)
+	key, err := b.KeyPEM()
 	if err != nil {
-		return err
+		return fmt.Errorf("write the certificate: %w", err)
 	}
 	if err := os.MkdirAll(filepath.Join(dir, versions), 0o755); err != nil {
 		return fmt.Errorf("write the certificate: %w", err)

@@ -95,7 +95,7 @@ func (f *frontend) delete(ctx context.Context, in *idInput) (*struct{}, error) {
 }
 
 type bundleInput struct {
-	idInput
+	ID          string `path:"id" maxLength:"64"`
 	IfNoneMatch string `header:"If-None-Match" maxLength:"256"`
 	Wait        string `query:"wait" maxLength:"16" doc:"hold the answer back until there is a newer bundle, at most this long: 1s to 60s"`
 }

@@ -88,6 +88,9 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 		return nil, huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
 	case err != nil:
 		return nil, f.problem(ctx, err)
+	case client.Disabled:
+		f.Audit.RefuseCaller(ctx, &auth.Error{Reason: auth.ReasonDisabled, Addr: auth.RemoteAddr(r), ClientID: client.ID, ClientName: client.Name})
+		return nil, huma.NewError(http.StatusForbidden, "client: it is disabled; ask the proxy's administrator to enable it")
 	}
 	f.Audit.Record(ctx, store.AuditEntry{
 		ClientID: client.ID, ClientName: client.Name, Addr: auth.RemoteAddr(r).String(), Action: "enroll", Outcome: "done",

@@ -1,0 +1,547 @@
+package issuer_test
+
+import (
+	"context"
+	"crypto"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
+)
+
+// memoryAccounts keeps one account for a test.
+type memoryAccounts struct {
+	mu    sync.Mutex
+	key   crypto.Signer
+	url   string
+	email string
+	made  int // accounts registered
+}
+
+func (m *memoryAccounts) Account(context.Context, string) (crypto.Signer, string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.key == nil {
+		var err error
+		if m.key, err = cert.GenerateKey(cert.EC256); err != nil {
+			return nil, "", err
+		}
+	}
+	return m.key, m.url, nil
+}
+
+func (m *memoryAccounts) SetURL(_ context.Context, _, url, email string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.url, m.email = url, email
+	if url != "" {
+		m.made++
+	}
+	return nil
+}
+
+// env is an issuer in front of a Pebble, with a responder on the CA's port 80.
+type env struct {
+	ca        *pebbletest.CA
+	issuer    *issuer.Issuer
+	accounts  *memoryAccounts
+	responder *responder.Responder
+}
+
+func start(t testing.TB, opts pebbletest.Options, change func(*issuer.Config)) *env {
+	t.Helper()
+	e := &env{ca: pebbletest.Start(t, opts), accounts: &memoryAccounts{}, responder: responder.New()}
+	serve80(t, e.ca.HTTPPort, e.responder)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(e.ca.ServerCAPEM)
+	cfg := issuer.Config{
+		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts, Responder: e.responder,
+		AcceptTOS: true, RootCAs: roots, UserAgent: "acmeproxy/test",
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	var err error
+	if e.issuer, err = issuer.New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func serve80(t testing.TB, port int, h http.Handler) {
+	t.Helper()
+	s := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", port), Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	done := make(chan error, 1)
+	go func() { done <- s.ListenAndServe() }()
+	t.Cleanup(func() {
+		s.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("port 80: %v", err)
+		}
+	})
+}
+
+func names(t testing.TB, list ...string) cert.Names {
+	t.Helper()
+	n, err := cert.ParseNames(list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func ec(n cert.Names) cert.Request { return cert.Request{Names: n, KeyType: cert.EC256} }
+
+// One certificate costs seven requests, N names 2N+5 (budgets).
+func TestRequestsPerCertificate(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "warm.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []int{1, 10} {
+		var totals []int
+		for round := range 9 {
+			var list []string
+			for i := range n {
+				list = append(list, fmt.Sprintf("h%d-%d-%d.example.com", n, round, i))
+			}
+			e.ca.Requests().Reset()
+			if _, err := e.issuer.Issue(t.Context(), ec(names(t, list...)), nil); err != nil {
+				t.Fatal(err)
+			}
+			totals = append(totals, e.ca.Requests().Total())
+		}
+		slices.Sort(totals)
+		want := 2*n + 5
+		if totals[0] != want || totals[len(totals)/2] > want {
+			t.Errorf("%d names cost %v requests, want %d mostly and never fewer", n, totals, want)
+		}
+	}
+}
+
+// A certificate whose authorizations are still valid costs four (budgets).
+func TestRequestsWithReusedAuthorizations(t *testing.T) {
+	e := start(t, pebbletest.Options{AuthzReuse: 100}, nil)
+	n := names(t, "reuse.example.com")
+	if _, err := e.issuer.Issue(t.Context(), ec(n), nil); err != nil {
+		t.Fatal(err)
+	}
+	var totals []int
+	for range 9 {
+		e.ca.Requests().Reset()
+		if _, err := e.issuer.Issue(t.Context(), ec(n), nil); err != nil {
+			t.Fatal(err)
+		}
+		totals = append(totals, e.ca.Requests().Total())
+	}
+	slices.Sort(totals)
+	if totals[0] != 4 || totals[len(totals)/2] != 4 {
+		t.Errorf("%v requests, want 4 mostly and never fewer", totals)
+	}
+}
+
+// The account is made once, whoever comes first, and kept (A28).
+func TestAccountIsMadeOnce(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	var g errgroup.Group
+	for i := range 8 {
+		g.Go(func() error {
+			_, err := e.issuer.Issue(t.Context(), ec(names(t, fmt.Sprintf("a%d.example.com", i))), nil)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if e.accounts.made != 1 || e.ca.Requests().Count(pebbletest.NewAccount) != 1 {
+		t.Errorf("%d accounts kept, %d newAccount requests, want 1 and 1", e.accounts.made, e.ca.Requests().Count(pebbletest.NewAccount))
+	}
+}
+
+// Each of several identifiers gets its own key authorization (A43), and all
+// are gone afterwards (A3).
+func TestParallelIssuances(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	var g errgroup.Group
+	for i := range 10 {
+		g.Go(func() error {
+			n := names(t, fmt.Sprintf("p%d.example.com", i), fmt.Sprintf("q%d.example.com", i))
+			b, err := e.issuer.Issue(t.Context(), ec(n), nil)
+			if err != nil {
+				return err
+			}
+			got, err := b.Names()
+			if err != nil {
+				return err
+			}
+			if !got.Equal(n) {
+				return fmt.Errorf("certificate for %s, want %s", got, n)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := e.responder.Len(); n != 0 {
+		t.Errorf("%d tokens are still answered", n)
+	}
+}
+
+func TestKeyTypes(t *testing.T) { // A30
+	e := start(t, pebbletest.Options{}, nil)
+	for _, kt := range []cert.KeyType{cert.EC256, cert.EC384, cert.RSA2048, cert.RSA4096} {
+		b, err := e.issuer.Issue(t.Context(), cert.Request{Names: names(t, string(kt)+".example.com"), KeyType: kt}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := cert.KeyTypeOf(b.Leaf.PublicKey)
+		if err != nil || got != kt {
+			t.Errorf("key type %s, %v; want %s", got, err, kt)
+		}
+		if !cert.SameKey(b.Key.Public(), b.Leaf.PublicKey) {
+			t.Errorf("%s: the key is not the certificate's", kt)
+		}
+	}
+}
+
+func TestEvents(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	var got []string
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "events.example.com")), func(ev issuer.Event) {
+		got = append(got, strings.TrimSpace(string(ev.Stage)+" "+ev.Identifier))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"ordering", "challenge events.example.com", "validating", "finalizing", "issuing", "issued"}
+	if !slices.Equal(got, want) {
+		t.Errorf("events %q, want %q", got, want)
+	}
+}
+
+// A client's CSR is used as it is; the bundle has no key.
+func TestCSR(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	key, err := cert.GenerateKey(cert.EC384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := cert.NewCSR(key, names(t, "csr.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.Key != nil || !cert.SameKey(key.Public(), b.Leaf.PublicKey) {
+		t.Error("the certificate is not for the CSR's key")
+	}
+	if _, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr, Names: names(t, "other.example.com")}, nil); err == nil {
+		t.Error("names that the CSR does not hold were accepted")
+	}
+}
+
+// What cannot be issued is refused before the CA hears of it.
+func TestRefusedBeforeAnOrder(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "*.example.com")), nil)
+	var failed *issuer.Error
+	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(err.Error(), "DNS-01") {
+		t.Errorf("wildcard: %v, want a permanent error that names DNS-01", err)
+	}
+	if n := e.ca.Requests().Total(); n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+}
+
+// The journal is written once the order exists and before anything else is
+// sent for it; an error there ends the issuance.
+func TestOnOrderComesFirst(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	req := ec(names(t, "journal.example.com"))
+	req.OnOrder = func(_ context.Context, url string) error {
+		if n := e.ca.Requests().Count(pebbletest.Authorization); n != 0 || url == "" {
+			t.Errorf("order %q: %d authorizations read before the journal was written", url, n)
+		}
+		return errors.New("disk full")
+	}
+	_, err := e.issuer.Issue(t.Context(), req, nil)
+	if err == nil || !strings.Contains(err.Error(), "disk full") {
+		t.Errorf("error %v, want the journal's", err)
+	}
+	if n := e.ca.Requests().Count(pebbletest.Authorization); n != 0 {
+		t.Errorf("the issuance went on without a journal: %d authorizations read", n)
+	}
+}
+
+// An order that was begun before is finished, not begun again (X7); one that
+// is spent or unknown is replaced.
+func TestResume(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := names(t, "resume.example.com")
+	csr, err := cert.NewCSR(key, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var orderURL string
+	first := cert.Request{CSR: csr, OnOrder: func(_ context.Context, url string) error {
+		orderURL = url
+		return errors.New("killed here")
+	}}
+	if _, err := e.issuer.Issue(t.Context(), first, nil); err == nil {
+		t.Fatal("the issuance did not stop")
+	}
+	e.ca.Requests().Reset()
+	b, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr, OrderURL: orderURL}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.ca.Requests().Count(pebbletest.NewOrder); got != 0 {
+		t.Errorf("%d new orders, want 0", got)
+	}
+	// The order is valid now: reading it again brings the same certificate.
+	again, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr, OrderURL: orderURL}, nil)
+	if err != nil || again.Serial() != b.Serial() {
+		t.Errorf("second resume: %v, %v; want serial %s", again, err, b.Serial())
+	}
+	// An order of another CA or time is replaced.
+	var replaced string
+	_, err = e.issuer.Issue(t.Context(), cert.Request{CSR: csr, OrderURL: orderURL + "gone", OnOrder: func(_ context.Context, url string) error {
+		replaced = url
+		return nil
+	}}, nil)
+	if err != nil || replaced == "" {
+		t.Errorf("order that is gone: %v, replaced by %q", err, replaced)
+	}
+}
+
+// An account that the CA lost is registered again with the same key.
+func TestLostAccount(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	e.accounts.url = e.ca.DirectoryURL[:strings.LastIndex(e.ca.DirectoryURL, "/")] + "/my-account/unknown"
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "lost.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if e.accounts.made != 1 || strings.HasSuffix(e.accounts.url, "unknown") {
+		t.Errorf("account %s, made %d times", e.accounts.url, e.accounts.made)
+	}
+}
+
+// Cancelling ends an issuance at once, with nothing left to answer (A16, A36).
+func TestCancel(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := e.issuer.Issue(ctx, ec(names(t, "cancel.example.com")), func(ev issuer.Event) {
+		if ev.Stage == issuer.Challenge {
+			cancel()
+		}
+	})
+	var failed *issuer.Error
+	if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want a temporary one that wraps context.Canceled", err)
+	}
+	if n := e.responder.Len(); n != 0 {
+		t.Errorf("%d tokens are still answered", n)
+	}
+}
+
+// A validation that fails names the identifier and the CA's reason.
+func TestValidationFails(t *testing.T) {
+	e := start(t, pebbletest.Options{}, nil)
+	other := responder.New() // nobody asks it
+	is, err := issuer.New(issuer.Config{
+		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts, Responder: other, AcceptTOS: true,
+		Transport: e.ca.HTTPClient().Transport,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = is.Issue(t.Context(), ec(names(t, "fails.example.com")), nil)
+	var failed *issuer.Error
+	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || failed.Identifier != "fails.example.com" || failed.Type == "" {
+		t.Errorf("error %#v, want a permanent one for fails.example.com with the CA's type", err)
+	}
+}
+
+// faults answers some requests in the CA's place.
+type faults struct {
+	kind   string
+	times  atomic.Int32
+	status int
+	header map[string]string
+	body   string
+}
+
+func (f *faults) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if pebbletest.Kind(r) != f.kind || f.times.Add(-1) < 0 {
+			next.ServeHTTP(w, r)
+			return
+		}
+		for k, v := range f.header {
+			w.Header().Set(k, v)
+		}
+		w.WriteHeader(f.status)
+		fmt.Fprint(w, f.body)
+	})
+}
+
+// Whatever a CA answers becomes a typed error, never a panic or a hang.
+func TestMisbehavingCA(t *testing.T) {
+	problem := func(typ string) string {
+		return `{"type":"urn:ietf:params:acme:error:` + typ + `","detail":"says the CA"}`
+	}
+	big := strings.Repeat("x", 2<<20)
+	for name, c := range map[string]struct {
+		fault *faults
+		kind  issuer.Kind
+		want  string
+	}{
+		"null order":               {&faults{kind: pebbletest.NewOrder, status: 201, body: "null"}, issuer.Temporary, "empty document"},
+		"null error":               {&faults{kind: pebbletest.NewOrder, status: 500, body: "null"}, issuer.Temporary, "500"},
+		"HTML error page":          {&faults{kind: pebbletest.NewOrder, status: 503, body: "<html>busy"}, issuer.Temporary, "503"},
+		"unbounded body":           {&faults{kind: pebbletest.NewOrder, status: 201, body: big}, issuer.Temporary, "larger than"},
+		"huge error":               {&faults{kind: pebbletest.NewOrder, status: 500, body: `{"detail":"` + big[:900<<10] + `"}`}, issuer.Temporary, "xxx"},
+		"rate limit":               {&faults{kind: pebbletest.NewOrder, status: 429, header: map[string]string{"Retry-After": "7200"}, body: problem("rateLimited")}, issuer.RateLimited, "says the CA"},
+		"rate limit as 503":        {&faults{kind: pebbletest.Finalize, status: 503, header: map[string]string{"Retry-After": "7200"}, body: problem("rateLimited")}, issuer.RateLimited, "says the CA"},
+		"rejected identifier":      {&faults{kind: pebbletest.NewOrder, status: 400, body: problem("rejectedIdentifier")}, issuer.Permanent, "says the CA"},
+		"no directory":             {&faults{kind: pebbletest.Directory, status: 200, body: "<html>welcome"}, issuer.Temporary, "not an ACME directory"},
+		"order without location":   {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"fault.example.com"}]}`}, issuer.Temporary, "where the order is"},
+		"other identifiers":        {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"evil.example.com"}]}`}, issuer.Temporary, "modified"},
+		"certificate of somebody":  {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, issuer.Permanent, "something else"},
+		"account without location": {&faults{kind: pebbletest.NewAccount, status: 201, body: "{}"}, issuer.Temporary, "where the account is"},
+		"wait for days":            {&faults{kind: pebbletest.Order, status: 200, header: map[string]string{"Retry-After": "172800"}, body: `{"status":"pending"}`}, issuer.Temporary, "not ready yet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := c.fault
+			f.times.Store(1)
+			e := start(t, pebbletest.Options{Wrap: f.wrap}, nil)
+			began := time.Now()
+			_, err := e.issuer.Issue(t.Context(), ec(names(t, "fault.example.com")), nil)
+			var failed *issuer.Error
+			if !errors.As(err, &failed) {
+				t.Fatalf("error %v, want an *issuer.Error", err)
+			}
+			if failed.Kind != c.kind || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%s error %q, want a %s one with %q", failed.Kind, err, c.kind, c.want)
+			}
+			if len(err.Error()) > 4096 {
+				t.Errorf("the error has %d bytes", len(err.Error()))
+			}
+			if after := f.header["Retry-After"]; after != "" && failed.RetryAt.Before(began.Add(time.Hour)) {
+				t.Errorf("retry at %v, want what Retry-After: %s says", failed.RetryAt, after)
+			}
+			if n := e.responder.Len(); n != 0 {
+				t.Errorf("%d tokens are still answered", n)
+			}
+		})
+	}
+}
+
+// A short Retry-After is waited for, and the issuance goes on.
+func TestRetryAfterIsHonoured(t *testing.T) {
+	f := &faults{kind: pebbletest.Order, status: 200, header: map[string]string{"Retry-After": "1"}, body: `{"status":"pending"}`}
+	f.times.Store(1)
+	e := start(t, pebbletest.Options{Wrap: f.wrap}, nil)
+	began := time.Now()
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "patience.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("done after %v, although the CA asked for a second", took)
+	}
+}
+
+// Bad nonces are tried again (M55).
+func TestBadNonces(t *testing.T) {
+	e := start(t, pebbletest.Options{NonceReject: 30}, nil)
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "nonce.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTermsAndBinding(t *testing.T) {
+	eab := map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
+	e := start(t, pebbletest.Options{EAB: eab}, func(c *issuer.Config) { c.AcceptTOS = false })
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "tos.example.com")), nil)
+	if err == nil || !strings.Contains(err.Error(), "--accept-tos") {
+		t.Errorf("terms not accepted: %v, want --accept-tos named", err)
+	}
+	e = start(t, pebbletest.Options{EAB: eab}, nil)
+	_, err = e.issuer.Issue(t.Context(), ec(names(t, "eab.example.com")), nil)
+	if err == nil || !strings.Contains(err.Error(), "--eab-kid") {
+		t.Errorf("no binding: %v, want --eab-kid named", err)
+	}
+	e = start(t, pebbletest.Options{EAB: eab}, func(c *issuer.Config) {
+		c.EAB = &issuer.EAB{Kid: "kid-1", HMACKey: eab["kid-1"]}
+		c.Email = "ops@example.com"
+	})
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "eab.example.com")), nil); err != nil {
+		t.Error(err)
+	}
+	if e.accounts.email != "ops@example.com" { // A29
+		t.Errorf("contact %q", e.accounts.email)
+	}
+}
+
+// A CA with a root of its own is not trusted by accident; the error says what
+// to set (A33).
+func TestUntrustedCA(t *testing.T) {
+	e := start(t, pebbletest.Options{}, func(c *issuer.Config) { c.RootCAs = x509.NewCertPool() })
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "root.example.com")), nil)
+	var failed *issuer.Error
+	if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || !strings.Contains(err.Error(), "LEGO_CA_CERTIFICATES") {
+		t.Errorf("error %v, want a temporary one that names LEGO_CA_CERTIFICATES", err)
+	}
+}
+
+// Only InFlight issuances run at a time; the others are told that they wait,
+// and may give up.
+func TestQueue(t *testing.T) {
+	e := start(t, pebbletest.Options{}, func(c *issuer.Config) { c.InFlight = 1 })
+	ctx, cancel := context.WithCancel(t.Context())
+	held, free := make(chan struct{}), make(chan struct{})
+	first := make(chan error, 1)
+	go func() {
+		_, err := e.issuer.Issue(t.Context(), ec(names(t, "first.example.com")), func(ev issuer.Event) {
+			if ev.Stage == issuer.Ordering {
+				close(held)
+				<-free
+			}
+		})
+		first <- err
+	}()
+	<-held
+	_, err := e.issuer.Issue(ctx, ec(names(t, "second.example.com")), func(ev issuer.Event) {
+		if ev.Stage == issuer.Queued {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v, want context.Canceled", err)
+	}
+	close(free)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+}
