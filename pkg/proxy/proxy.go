@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,7 @@ import (
 type Config struct {
 	config.Serve
 	Version string
+	RootCAs *x509.CertPool   // trust for the CA's API; nil: the system's and LEGO_CA_CERTIFICATES
 	Logger  *slog.Logger     // nil: none
 	Now     func() time.Time // nil: time.Now; for certificates and leases, not for timeouts
 }
@@ -128,9 +130,11 @@ func (p *Proxy) openIssuer(context.Context) error {
 	if err != nil {
 		return err
 	}
-	roots, err := caRoots()
-	if err != nil {
-		return err
+	roots := p.cfg.RootCAs
+	if roots == nil {
+		if roots, err = caRoots(); err != nil {
+			return err
+		}
 	}
 	p.issuer, err = issuer.New(issuer.Config{
 		DirectoryURL: p.cfg.ACMEDirectoryURL,

@@ -1,0 +1,190 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+func names(t testing.TB, list ...string) cert.Names {
+	t.Helper()
+	n, err := cert.ParseNames(list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func get(t testing.TB, s *remote.State, mode string, list ...string) (*remote.Kept, error) {
+	t.Helper()
+	g, err := s.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.Get(t.Context(), remote.Wanted{Names: names(t, list...), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")})
+}
+
+// One server, three clients, each in a mode of its own (A1): stored with a
+// hook (A5, A7), stored sealed (A10–A12, A17), streamed (A14, A18).
+func TestThreeModes(t *testing.T) {
+	hookFile := filepath.Join(t.TempDir(), "hook")
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+		c.Domains = []string{"own.example.com"}
+		c.CertificateObtainedHook = `echo "$ACMEPROXY_NAMES $RENEWED_LINEAGE $LEGO_CERT_DOMAIN" >> ` + hookFile
+	}})
+	agentHost := p.Enroll(t, "agent-host", proxytest.Grant(api.ModeAgent, "*.agent.example.com"))
+	gatewayHost := p.Enroll(t, "gateway-host", proxytest.Grant(api.ModeGateway, "*.gateway.example.com"))
+
+	proxytest.Until(t, "the hook has run", func() bool { _, err := os.Stat(hookFile); return err == nil })
+	own := filepath.Join(p.DataDir, "certs", "own.example.com")
+	b, err := certfile.Read(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line, err := os.ReadFile(hookFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "own.example.com " + own + " own.example.com\n"; string(line) != want {
+		t.Errorf("the hook saw %q, want %q", line, want)
+	}
+	info, err := os.Stat(filepath.Join(own, certfile.Key))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("key mode %v, %v", info.Mode(), err)
+	}
+	if b.Key == nil {
+		t.Error("the host has no key")
+	}
+
+	for host, mode := range map[*remote.State]string{agentHost: api.ModeAgent, gatewayHost: api.ModeGateway} {
+		k, err := get(t, host, mode, "web."+mode+".example.com")
+		if err != nil {
+			t.Fatalf("%s: %v", mode, err)
+		}
+		if got, err := certfile.Read(k.Out); err != nil || got.Serial() != k.Serial {
+			t.Errorf("%s: installed %v, %v", mode, got, err)
+		}
+	}
+}
+
+// walk reads every file below a folder.
+func walk(t testing.TB, dir string) map[string][]byte {
+	t.Helper()
+	files := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		files[path] = data
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+// Nothing of a gateway issuance is kept: not the name, the token, the serial or
+// the key, in no file, table or log, debug level included (A14). The search is
+// shown to find the name where it may be: in a refusal.
+func TestGatewayKeepsNothing(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{})
+	host := p.Enroll(t, "corp", proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	k, err := get(t, host, api.ModeGateway, "payroll.corp.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := certfile.Read(k.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := b.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets := []string{"payroll", b.Serial(), string(b.Leaf.SerialNumber.Bytes()), strings.Split(string(key), "\n")[1]}
+	p.Stop(t)
+	files := walk(t, p.DataDir)
+	files["log"] = []byte(p.Log())
+	if len(files["log"]) == 0 {
+		t.Fatal("the log is empty")
+	}
+	for path, data := range files {
+		for _, secret := range secrets {
+			if bytes.Contains(bytes.ToLower(data), []byte(strings.ToLower(secret))) {
+				t.Errorf("%s holds %q", path, secret)
+			}
+		}
+	}
+}
+
+// Nobody without a credential gets anything, and no CA hears of it (A21, A23).
+func TestStrangers(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{})
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	for _, auth := range []string{"", "Bearer apt1-nonsense", "Basic YTpi"} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, p.URL+api.PathCertificates, strings.NewReader(`{"mode":"gateway","names":["a.example.com"]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if auth != "" {
+			req.Header.Set("Authorization", auth)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusUnauthorized || resp.Header.Get("Content-Type") != api.TypeProblem {
+			t.Errorf("%q: %s %q, %v; want a 401 problem", auth, resp.Status, body, err)
+		}
+	}
+	plain, err := http.Get("http://" + p.HTTPSAddr() + api.PathHealth)
+	if err == nil {
+		defer plain.Body.Close()
+		if plain.StatusCode != http.StatusBadRequest {
+			t.Errorf("plaintext HTTP on the API port: %s", plain.Status)
+		}
+	}
+	if n := p.CA.Requests().Total(); n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+}
+
+// A name that is not granted is refused before any order (A22).
+func TestRefusedNames(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "a.example.com"), proxytest.Grant(api.ModeAgent, "a.example.com"))
+	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+		_, err := get(t, host, mode, "b.example.com")
+		var problem *api.Problem
+		if !errors.As(err, &problem) || problem.Status != http.StatusForbidden {
+			t.Errorf("%s: %v, want a 403 problem", mode, err)
+		}
+	}
+	if n := p.CA.Requests().Total(); n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+	page, err := p.Admin.Audit(context.Background(), admin.AuditQuery{Outcome: "refused"})
+	if err != nil || len(page.Entries) != 2 {
+		t.Errorf("audit of refusals: %v, %v; want 2 entries", page.Entries, err)
+	}
+}

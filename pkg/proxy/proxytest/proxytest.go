@@ -1,0 +1,214 @@
+// Package proxytest starts a whole proxy for a test: real ports on loopback,
+// a real SQLite store in a temporary folder, a real Pebble in the process.
+//
+//	p := proxytest.Start(t, proxytest.Options{})
+//	web1 := p.Enroll(t, "web1", proxytest.Grant("agent", "*.example.com"))
+//	getter, err := web1.Getter(nil)
+package proxytest
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// Options change what Start starts.
+type Options struct {
+	Pebble pebbletest.Options
+	CA     *pebbletest.CA // in place of one of its own
+	Change func(*proxy.Config)
+	Idle   bool // do not call Run yet
+}
+
+// Proxy is a running proxy.
+type Proxy struct {
+	*proxy.Proxy
+	CA      *pebbletest.CA
+	DataDir string
+	URL     string // by address, for enrolment
+	Admin   *admin.Admin
+	cfg     proxy.Config
+	log     *logBuffer
+	cancel  context.CancelFunc
+	done    chan error
+}
+
+// Start starts a CA and a proxy, and stops both when the test ends.
+func Start(t testing.TB, o Options) *Proxy {
+	t.Helper()
+	ca := o.CA
+	if ca == nil {
+		ca = pebbletest.Start(t, o.Pebble)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca.ServerCAPEM)
+	p := &Proxy{CA: ca, DataDir: shortDir(t), log: &logBuffer{}}
+	p.cfg = proxy.Config{Serve: config.DefaultServe(), Version: "test", RootCAs: roots}
+	p.cfg.HTTPAddr = fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)
+	p.cfg.HTTPSAddr = "127.0.0.1:0"
+	p.cfg.DataDir = p.DataDir
+	p.cfg.ACMEDirectoryURL = ca.DirectoryURL
+	p.cfg.AcceptTOS = true
+	p.cfg.Logger = slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	if o.Change != nil {
+		o.Change(&p.cfg)
+	}
+	t.Cleanup(func() {
+		p.Stop(t)
+		if t.Failed() {
+			t.Logf("the proxy's log:\n%s", p.Log())
+		}
+	})
+	p.open(t)
+	if !o.Idle {
+		p.run()
+	}
+	return p
+}
+
+// shortDir is a temporary folder whose path leaves room for a unix socket's.
+func shortDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("", "apx")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+func (p *Proxy) open(t testing.TB) {
+	t.Helper()
+	var err error
+	if p.Proxy, err = proxy.New(context.Background(), p.cfg); err != nil {
+		t.Fatal(err)
+	}
+	p.URL = "https://" + p.HTTPSAddr()
+	p.cfg.HTTPSAddr = p.HTTPSAddr() // a restart must be found where it was
+	p.Admin = admin.Dial(filepath.Join(p.DataDir, admin.SocketName))
+}
+
+func (p *Proxy) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel, p.done = cancel, make(chan error, 1)
+	go func() { p.done <- p.Run(ctx) }()
+}
+
+// Stop ends the proxy as SIGTERM does. It may be called twice.
+func (p *Proxy) Stop(t testing.TB) {
+	t.Helper()
+	if p.Proxy == nil {
+		return
+	}
+	var err error
+	if p.cancel == nil {
+		err = p.Close()
+	} else {
+		p.cancel()
+		err = <-p.done
+	}
+	p.Proxy, p.cancel = nil, nil
+	if err != nil {
+		t.Errorf("stop the proxy: %v", err)
+	}
+}
+
+// Restart stops the proxy and starts it anew on the same data and ports.
+func (p *Proxy) Restart(t testing.TB) {
+	t.Helper()
+	p.Stop(t)
+	p.open(t)
+	p.run()
+}
+
+// Log is what the proxy has logged so far, debug level included.
+func (p *Proxy) Log() string { return p.log.String() }
+
+// Grant allows one mode for some name patterns.
+func Grant(mode string, patterns ...string) api.Grant {
+	return api.Grant{Names: patterns, Modes: []string{mode}}
+}
+
+// AddClient makes a client and returns its enrolment token.
+func (p *Proxy) AddClient(t testing.TB, name string, grants ...api.Grant) auth.EnrollToken {
+	t.Helper()
+	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, URL: p.URL})
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := auth.ParseEnrollToken(answer.EnrollToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// Enroll makes a client and a remote that is enrolled as it.
+func (p *Proxy) Enroll(t testing.TB, name string, grants ...api.Grant) *remote.State {
+	t.Helper()
+	state, err := remote.Enroll(t.Context(), t.TempDir(), "test", p.AddClient(t, name, grants...), remote.EnrollOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state
+}
+
+// Bearer makes a client that has a bearer token.
+func (p *Proxy) Bearer(t testing.TB, name string, grants ...api.Grant) string {
+	t.Helper()
+	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, Bearer: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer.BearerToken
+}
+
+// Until waits for a condition, at most a minute.
+func Until(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(time.Minute)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("waited a minute until %s", what)
+		}
+	}
+}
+
+// logBuffer is a log that may be read while it is written.
+type logBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+var _ io.Writer = (*logBuffer)(nil)
+
+func (b *logBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *logBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}
