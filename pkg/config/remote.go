@@ -5,93 +5,169 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/spf13/cast"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-const certificatesKey = "certificates"
+// CertificatesKey is the file's key that LoadRemoteCertificates reads. It is no
+// flag: pass it to WithKeys when Load reads the same file.
+const CertificatesKey = "certificates"
 
-// RemoteCertificate is one entry of the key certificates.
+// RemoteCertificate is a certificate that a remote keeps on disk.
 type RemoteCertificate struct {
-	Names   []string // as written
-	Mode    string   // agent, gateway; empty: what the proxy allows
-	Out     string   // absolute; empty: in the state directory
-	Hook    string   // for /bin/sh -c; empty: none
-	KeyType string   // empty: ec256
+	Names   []string // canonical
+	Mode    string   // "agent" or "gateway"; empty: the client's default
+	Out     string   // the folder for the files, absolute; empty: the remote's default
+	Hook    string   // shell command to run after each change; empty: none
+	KeyType string   // see cert.KeyTypes; empty: the default
 }
 
-// LoadRemoteCertificates reads the certificates that a remote keeps fresh. A
-// relative out is below the file's folder. Every fault is reported.
+// LoadRemoteCertificates reads the list below certificates: in a YAML file,
+//
+//	certificates:
+//	  - names: [web1.example.com, www.example.com]   # or joined by commas
+//	    mode: agent
+//	    out: /etc/ssl/web1                            # or relative to this file's folder
+//	    hook: systemctl reload nginx
+//	    key-type: ec256
+//
+// of which only names must be there. Other top-level keys are
+// Load's business. The error joins every fault.
 func LoadRemoteCertificates(file string) ([]RemoteCertificate, error) {
-	values, err := readYAML(file)
+	doc, err := readDocument(file)
 	if err != nil {
 		return nil, err
 	}
-	value, ok := values[certificatesKey]
-	if !ok || value == nil {
-		return nil, nil
+	dir, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, fmt.Errorf("find the folder of %s: %w", file, err)
 	}
-	entries, ok := value.([]any)
-	if !ok {
-		return nil, fmt.Errorf("%s in %s: write a list, each entry with names", certificatesKey, file)
+	return doc.certificates(dir)
+}
+
+func (d *document) certificates(dir string) ([]RemoteCertificate, error) {
+	i := slices.IndexFunc(d.entries, func(e entry) bool { return e.key == CertificatesKey })
+	if i < 0 || isNull(d.entries[i].value) { // perhaps every entry is commented out
+		return nil, errors.Join(d.faults...)
 	}
-	base, err := filepath.Abs(filepath.Dir(file))
+	list := d.entries[i].value
+	if list.Kind != yaml.SequenceNode {
+		return nil, d.fault(d.entries[i].line, CertificatesKey, "this is %s; write a list, each entry with names: and perhaps out:", typeName(list))
+	}
+	var certs []RemoteCertificate
+	faults := slices.Clone(d.faults)
+	owner := map[string]int{}
+	for i, node := range list.Content {
+		path := fmt.Sprintf("%s[%d]", CertificatesKey, i)
+		c, err := d.certificate(node, path, dir)
+		if err != nil {
+			faults = append(faults, err)
+			continue
+		}
+		if first, taken := owner[c.Out]; taken && c.Out != "" {
+			faults = append(faults, d.fault(node.Line, path+".out", CertificatesKey+"[%d] is written there too; each needs a folder of its own", first))
+			continue
+		}
+		owner[c.Out] = i
+		certs = append(certs, c)
+	}
+	if len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
+	return certs, nil
+}
+
+// certificateKeys are what an entry of the list may hold.
+var certificateKeys = []string{"hook", "key-type", "mode", "names", "out"} //nolint:gochecknoglobals // a constant list
+
+func (d *document) certificate(node *yaml.Node, path, dir string) (RemoteCertificate, error) {
+	line := node.Line
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if node.Kind != yaml.MappingNode {
+		return RemoteCertificate{}, d.fault(line, path, "this is %s; write keys such as names: and out:, each on its line", typeName(node))
+	}
+	entries, faults := d.mapping(node, path+".")
+	c := RemoteCertificate{}
+	for _, e := range entries {
+		if err := d.certificateEntry(&c, e, path, dir); err != nil {
+			faults = append(faults, err)
+		}
+	}
+	if !slices.ContainsFunc(entries, func(e entry) bool { return e.key == "names" }) {
+		faults = append(faults, d.fault(line, path+".names", "is missing; write the names of the certificate, such as web1.example.com"))
+	}
+	return c, errors.Join(faults...)
+}
+
+// certificateEntry sets the field that e is about.
+func (d *document) certificateEntry(c *RemoteCertificate, e entry, path, dir string) error {
+	key := path + "." + e.key
+	if !slices.Contains(certificateKeys, e.key) {
+		return d.fault(e.line, key, "unknown key; %s", remedy(e.key, certificateKeys))
+	}
+	if e.key == "names" {
+		names, err := d.names(e, key)
+		c.Names = names
+		return err
+	}
+	text, err := d.scalar(e.value, e.line, key, textKind)
+	if err != nil {
+		return err
+	}
+	switch e.key {
+	case "mode":
+		if text != "agent" && text != "gateway" {
+			return d.fault(e.line, key, "unknown mode %q; write agent or gateway", text)
+		}
+		c.Mode = text
+	case "out":
+		if text == "" {
+			return d.fault(e.line, key, "is empty; write the folder for the files, such as /etc/ssl/web1, or remove the line")
+		}
+		if !filepath.IsAbs(text) {
+			text = filepath.Join(dir, text)
+		}
+		c.Out = filepath.Clean(text)
+	case "hook":
+		c.Hook = text
+	case "key-type":
+		keyType, err := cert.ParseKeyType(text)
+		if err != nil {
+			return d.fault(e.line, key, "%v", err)
+		}
+		c.KeyType = string(keyType)
+	}
+	return nil
+}
+
+// names reads a list of names, or one string that joins them by commas.
+func (d *document) names(e entry, key string) (cert.Names, error) {
+	if e.value.Kind != yaml.SequenceNode {
+		text, err := d.scalar(e.value, e.line, key, textKind)
+		if err != nil {
+			return nil, err
+		}
+		names, err := parseNames(text)
+		if err != nil {
+			return nil, d.fault(e.line, key, "%v", err)
+		}
+		return names, nil
+	}
+	// Aliases could otherwise multiply a small file into much work.
+	if n := len(e.value.Content); n > cert.MaxNames {
+		return nil, d.fault(e.line, key, "%d names are too many for one certificate; the limit is %d", n, cert.MaxNames)
+	}
+	value, err := d.value(entry{key: key, line: e.line, value: e.value}, kind{tags: textKind.tags, list: true, want: "a DNS name"})
 	if err != nil {
 		return nil, err
 	}
-	var all []RemoteCertificate
-	var faults []error
-	for i, entry := range entries {
-		r, err := parseRemoteCertificate(entry, base)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s in %s, entry %d: %w", certificatesKey, file, i+1, err))
-			continue
-		}
-		all = append(all, r)
-	}
-	return all, errors.Join(faults...)
-}
-
-func parseRemoteCertificate(entry any, base string) (r RemoteCertificate, err error) {
-	fields, err := cast.ToStringMapE(entry)
+	names, err := cert.ParseNames(value.([]string)...)
 	if err != nil {
-		return r, errors.New("write names, and mode, out, hook, key-type if need be")
+		return nil, d.fault(e.line, key, "%v", err)
 	}
-	var faults []error
-	for key, value := range fields {
-		text, list, err := plain(value)
-		if err != nil {
-			faults = append(faults, fmt.Errorf("%s: %w", key, err))
-			continue
-		}
-		switch key {
-		case "names":
-			for _, item := range list {
-				r.Names = append(r.Names, splitNames(item)...)
-			}
-		case "mode":
-			r.Mode = text
-		case "out":
-			r.Out = text
-		case "hook":
-			r.Hook = text
-		case "key-type":
-			r.KeyType = text
-		default:
-			faults = append(faults, fmt.Errorf("%s: unknown key; write names, mode, out, hook or key-type", key))
-		}
-	}
-	if len(r.Names) == 0 {
-		faults = append(faults, errors.New("names: missing; write at least one DNS name"))
-	}
-	if r.Out != "" && !filepath.IsAbs(r.Out) {
-		r.Out = filepath.Join(base, r.Out)
-	}
-	slices.SortFunc(faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return r, errors.Join(faults...)
-}
-
-func splitNames(s string) []string {
-	return strings.FieldsFunc(s, func(r rune) bool { return r == ',' || r == ' ' })
+	return names, nil
 }

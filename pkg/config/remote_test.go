@@ -1,0 +1,127 @@
+package config
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// A17: the certificates that a remote keeps are listed in its file.
+func TestLoadRemoteCertificates(t *testing.T) {
+	file := write(t, `poll: 15m
+certificates:
+  - names: [Web1.Example.com, "*.web1.example.com", web1.example.com]
+    mode: gateway
+    out: tls/web1
+    hook: systemctl reload nginx
+    key-type: RSA2048
+  - names: b.example.com, a.example.com
+    out: /etc/ssl/../ssl/b
+  - &c
+    names: bücher.example
+  - names: ["192.0.2.1", "2001:DB8::1"]
+    mode: agent
+  - *c
+`)
+	got, err := LoadRemoteCertificates(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []RemoteCertificate{
+		{
+			Names: []string{"*.web1.example.com", "web1.example.com"}, Mode: "gateway",
+			Out: filepath.Join(filepath.Dir(file), "tls/web1"), Hook: "systemctl reload nginx", KeyType: "rsa2048",
+		},
+		{Names: []string{"a.example.com", "b.example.com"}, Out: "/etc/ssl/b"},
+		{Names: []string{"xn--bcher-kva.example"}},
+		{Names: []string{"192.0.2.1", "2001:db8::1"}, Mode: "agent"},
+		{Names: []string{"xn--bcher-kva.example"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A relative out is below the file's folder, however the file is named.
+func TestRelativeFile(t *testing.T) {
+	file := write(t, "certificates: [{names: a.example.com, out: a}]\n")
+	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(dir)
+	got, err := LoadRemoteCertificates(filepath.Base(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := filepath.Join(dir, "a"); got[0].Out != want {
+		t.Errorf("got %s, want %s", got[0].Out, want)
+	}
+}
+
+func TestNoRemoteCertificates(t *testing.T) {
+	for _, text := range []string{"", "poll: 15m\n", "certificates:\n", "certificates: []\n"} {
+		if got, err := LoadRemoteCertificates(write(t, text)); err != nil || len(got) != 0 {
+			t.Errorf("%q: %v, %v", text, got, err)
+		}
+	}
+	if _, err := LoadRemoteCertificates(filepath.Join(t.TempDir(), "none.yaml")); err == nil {
+		t.Error("a missing file is not an empty one")
+	}
+}
+
+func TestRemoteCertificateFaults(t *testing.T) {
+	file := write(t, `certificates:
+  - nmaes: a.example.com
+    out: ""
+  - names: [a.example.com, 5]
+    mode: acme
+    key-type: dsa
+    hook: [a]
+    extra: {hook: a}
+  - names: "a.example.com,"
+  - names: [a_b.example.com]
+  - names: []
+  - just text
+  - names: ok.example.com
+    out: x
+  - names: other.example.com
+    out: ./y/../x
+    mode:
+  - names: other.example.com
+    out: ./y/../x
+  - names: [`+strings.Repeat("a.example.com, ", 101)+`]
+  - names: a.example.com
+    names: b.example.com
+`)
+	_, err := LoadRemoteCertificates(file)
+	want := []string{
+		"acmeproxy.yaml:2: certificates[0].nmaes: unknown key; did you mean names?",
+		"acmeproxy.yaml:3: certificates[0].out: is empty; write the folder for the files, such as /etc/ssl/web1, or remove the line",
+		"acmeproxy.yaml:2: certificates[0].names: is missing; write the names of the certificate, such as web1.example.com",
+		"acmeproxy.yaml:4: certificates[1].names[1]: this is a number; write a DNS name",
+		`acmeproxy.yaml:5: certificates[1].mode: unknown mode "acme"; write agent or gateway`,
+		`acmeproxy.yaml:6: certificates[1].key-type: unknown key type "dsa"; write one of ec256, ec384, rsa2048, rsa4096, rsa8192`,
+		"acmeproxy.yaml:7: certificates[1].hook: this is a list; write text",
+		"acmeproxy.yaml:8: certificates[1].extra: unknown key; known keys are hook, key-type, mode, names, out",
+		`acmeproxy.yaml:9: certificates[2].names: "a.example.com," has an empty name; join names by commas alone, such as a.example.com,b.example.com`,
+		`acmeproxy.yaml:10: certificates[3].names: "a_b.example.com" is not a DNS name; write it like web1.example.com`,
+		"acmeproxy.yaml:11: certificates[4].names: no name given; write at least one DNS name, such as web1.example.com",
+		"acmeproxy.yaml:12: certificates[5]: this is text; write keys such as names: and out:, each on its line",
+		"acmeproxy.yaml:17: certificates[7].mode: this is empty; write text, in quotes",
+		"acmeproxy.yaml:18: certificates[8].out: certificates[6] is written there too; each needs a folder of its own",
+		"acmeproxy.yaml:20: certificates[9].names: 101 names are too many for one certificate; the limit is 100",
+		"acmeproxy.yaml:22: certificates[10].names: also set on line 21; keep one of the two",
+	}
+	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
+		t.Error(diff)
+	}
+	file = write(t, "certificates: {names: a.example.com}\n")
+	_, err = LoadRemoteCertificates(file)
+	want = []string{"acmeproxy.yaml:1: certificates: this is a group of keys; write a list, each entry with names: and perhaps out:"}
+	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,211 @@
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// A32, A35: the defaults work, and say what is missing before an order.
+func TestDefaults(t *testing.T) {
+	s := DefaultServe()
+	if err := s.Validate(); err != nil {
+		t.Error(err)
+	}
+	if s.HTTPAddr != ":80" || s.HTTPSAddr != ":443" || s.ACMEDirectoryURL != LetsEncrypt {
+		t.Errorf("got %+v", s)
+	}
+	needs := s.Needs()
+	if len(needs) != 2 || !strings.Contains(needs[0], "--accept-tos") || !strings.Contains(needs[1], "--hostname") {
+		t.Errorf("got %q", needs)
+	}
+	s.AcceptTOS, s.Hostname = true, "acmeproxy.example.com"
+	if needs := s.Needs(); len(needs) != 0 {
+		t.Errorf("got %q", needs)
+	}
+}
+
+// A38
+func TestDefaultDataDir(t *testing.T) {
+	for _, test := range []struct {
+		uid              int
+		state, home, dir string
+	}{
+		{0, "/state", "/root", "/var/lib/acmeproxy"},
+		{1000, "/state", "/home/ops", "/state/acmeproxy"},
+		{1000, "", "/home/ops", "/home/ops/.local/state/acmeproxy"},
+		{1000, "relative", "/home/ops", "/home/ops/.local/state/acmeproxy"},
+		{1000, "", "", "/.local/state/acmeproxy"},
+	} {
+		env := map[string]string{"XDG_STATE_HOME": test.state, "HOME": test.home}
+		if got := dataDir(test.uid, func(name string) string { return env[name] }); got != test.dir {
+			t.Errorf("%+v: got %s", test, got)
+		}
+	}
+	if got, want := DefaultDataDir(), dataDir(os.Geteuid(), os.Getenv); got != want || !filepath.IsAbs(got) {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// Each case changes one thing of the defaults; an empty want means it is fine.
+func TestValidate(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(*Serve)
+		want   string // the start of the only fault
+	}{
+		{"all addresses", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "192.0.2.1:80", "[2001:db8::1]:443" }, ""},
+		{"names and zones", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "localhost:80", "[fe80::1%eth0]:443" }, ""},
+		{"free ports", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "127.0.0.1:0", "127.0.0.1:0" }, ""},
+		{"two hosts, one port", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "192.0.2.1:443", "192.0.2.2:443" }, ""},
+		{"families", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "0.0.0.0:443", "[::1]:443" }, ""},
+		{"no port", func(s *Serve) { s.HTTPAddr = "localhost" }, `http-addr: "localhost" is not an address to listen on; write host:port, such as :80 or 192.0.2.1:80`},
+		{"port alone", func(s *Serve) { s.HTTPAddr = "80" }, `http-addr: "80" is not`},
+		{"port name", func(s *Serve) { s.HTTPSAddr = ":https" }, `https-addr: ":https" is not`},
+		{"port too high", func(s *Serve) { s.HTTPSAddr = ":65536" }, `https-addr: ":65536" is not`},
+		{"port negative", func(s *Serve) { s.HTTPSAddr = ":-1" }, `https-addr: ":-1" is not`},
+		{"URL", func(s *Serve) { s.HTTPSAddr = "https://a.example.com" }, `https-addr: "https://a.example.com" is not`},
+		{"bare IPv6", func(s *Serve) { s.HTTPAddr = "::1:80" }, `http-addr: "::1:80" is not`},
+		{"star", func(s *Serve) { s.HTTPAddr = "*:80" }, `http-addr: "*:80" is not`},
+		{"no address", func(s *Serve) { s.HTTPAddr = "" }, `http-addr: "" is not`},
+		{"same", func(s *Serve) { s.HTTPSAddr = ":80" }, "https-addr: :80 is taken by http-addr :80; use another port"},
+		{"same, one host", func(s *Serve) { s.HTTPSAddr = "127.0.0.1:80" }, "https-addr: 127.0.0.1:80 is taken"},
+		{"same, IPv4 wildcard", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "127.0.0.1:80", "0.0.0.0:80" }, "https-addr: 0.0.0.0:80 is taken"},
+		{"same, both families", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "127.0.0.1:80", "[::]:80" }, "https-addr: [::]:80 is taken"},
+		{"same name", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "localhost:80", "LOCALHOST:80" }, "https-addr: LOCALHOST:80 is taken"},
+
+		{"no data dir", func(s *Serve) { s.DataDir = "" }, "data-dir: is empty; write"},
+
+		{"hostname", func(s *Serve) { s.Hostname = "Acmeproxy.Example.COM" }, ""},
+		{"IDNA hostname", func(s *Serve) { s.Hostname = "bücher.example" }, ""},
+		{"hostname URL", func(s *Serve) { s.Hostname = "https://a.example.com" }, `hostname: "https://a.example.com" is not a DNS name; write`},
+		{"hostname port", func(s *Serve) { s.Hostname = "a.example.com:443" }, `hostname: "a.example.com:443" is not a DNS name; write`},
+		{"hostname IPv4", func(s *Serve) { s.Hostname = "192.0.2.1" }, "hostname: 192.0.2.1 is an IP address; write"},
+		{"hostname IPv6", func(s *Serve) { s.Hostname = "2001:db8::1" }, "hostname: 2001:db8::1 is an IP address; write"},
+		{"hostname wildcard", func(s *Serve) { s.Hostname = "*.example.com" }, "hostname: *.example.com is a wildcard; write"},
+		{"hostname label", func(s *Serve) { s.Hostname = "proxy" }, `hostname: "proxy" has one label only`},
+		{"hostname blank", func(s *Serve) { s.Hostname = "a.example.com b" }, `hostname: "a.example.com b" is not a DNS name`},
+
+		{"directory", func(s *Serve) { s.ACMEDirectoryURL = "https://ca.example:14000/dir?x=y" }, ""},
+		{"directory on this host", func(s *Serve) { s.ACMEDirectoryURL = "http://127.0.0.1:14000/dir" }, ""},
+		{"directory on this host, IPv6", func(s *Serve) { s.ACMEDirectoryURL = "http://[::1]:14000/dir" }, ""},
+		{"directory on localhost", func(s *Serve) { s.ACMEDirectoryURL = "http://localhost:14000/dir" }, ""},
+		{"plain directory", func(s *Serve) { s.ACMEDirectoryURL = "http://ca.example/dir" }, "acme-directory-url: http://ca.example/dir is not encrypted; write https://"},
+		{"localhost's namesake", func(s *Serve) { s.ACMEDirectoryURL = "http://localhost.example.com/dir" }, "acme-directory-url: http://localhost.example.com/dir is not encrypted"},
+		{"directory scheme", func(s *Serve) { s.ACMEDirectoryURL = "ftp://ca.example/dir" }, "acme-directory-url: ftp://ca.example/dir is not an https:// URL"},
+		{"directory without scheme", func(s *Serve) { s.ACMEDirectoryURL = "ca.example/dir" }, "acme-directory-url: not the URL of an ACME directory; write it like https://acme-v02"},
+		{"no directory", func(s *Serve) { s.ACMEDirectoryURL = "" }, "acme-directory-url: not the URL"},
+		{"no directory host", func(s *Serve) { s.ACMEDirectoryURL = "https:///dir" }, "acme-directory-url: not the URL"},
+
+		{"email", func(s *Serve) { s.Email = "ops+acme@example.com" }, ""},
+		{"email name", func(s *Serve) { s.Email = "Ops <ops@example.com>" }, `email: "Ops <ops@example.com>" is not a plain e-mail address; write`},
+		{"email brackets", func(s *Serve) { s.Email = "<ops@example.com>" }, `email: "<ops@example.com>" is not`},
+		{"email URL", func(s *Serve) { s.Email = "mailto:ops@example.com" }, `email: "mailto:ops@example.com" is not`},
+		{"emails", func(s *Serve) { s.Email = "a@example.com,b@example.com" }, `email: "a@example.com,b@example.com" is not`},
+		{"email header", func(s *Serve) { s.Email = "a@example.com?cc=b@example.com" }, "email: "},
+		{"email user", func(s *Serve) { s.Email = "ops" }, `email: "ops" is not`},
+
+		{"EAB", func(s *Serve) { s.EABKid, s.EABHMACKeyFile = "kid", "/etc/eab" }, ""},
+		{"EAB without key", func(s *Serve) { s.EABKid = "kid" }, "eab-hmac-key-file: is missing; eab-kid needs it"},
+		{"EAB without kid", func(s *Serve) { s.EABHMACKeyFile = "/etc/eab" }, "eab-kid: is missing; eab-hmac-key-file needs it"},
+
+		{"key type", func(s *Serve) { s.KeyType = "rsa4096" }, ""},
+		{"weak key type", func(s *Serve) { s.KeyType = "rsa1024" }, `key-type: unknown key type "rsa1024"; write one of ec256, ec384,`},
+		{"log", func(s *Serve) { s.LogLevel, s.LogFormat = "debug", "json" }, ""},
+		{"log level", func(s *Serve) { s.LogLevel = "INFO" }, `log-level: unknown level "INFO"; write debug, info, warn or error`},
+		{"log format", func(s *Serve) { s.LogFormat = "" }, `log-format: unknown format ""; write text or json`},
+
+		{"domains", func(s *Serve) { s.Domains = []string{"a.example.com,b.example.com", "a.example.com"} }, ""},
+		{"domain twice", func(s *Serve) { s.Domains = []string{"a.example.com,b.example.com", "B.example.com, a.example.com."} }, "domain: a.example.com,b.example.com is there twice; remove one"},
+		{"domain empty", func(s *Serve) { s.Domains = []string{"a.example.com,"} }, `domain: "a.example.com," has an empty name; join`},
+		{"domain wrong", func(s *Serve) { s.Domains = []string{"ops@example.com"} }, `domain: "ops@example.com" is not a DNS name`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s := DefaultServe()
+			test.change(&s)
+			err := s.Validate()
+			switch {
+			case test.want == "" && err != nil:
+				t.Errorf("got %v", err)
+			case test.want != "" && (err == nil || !strings.HasPrefix(err.Error(), test.want) || strings.Contains(err.Error(), "\n")):
+				t.Errorf("got %v, want only %s…", err, test.want)
+			}
+		})
+	}
+}
+
+// All faults come together, one a line, each with its key first.
+func TestValidateEverything(t *testing.T) {
+	err := (&Serve{Hostname: "x", Email: "x", EABKid: "x", Domains: []string{"x", "y"}}).Validate()
+	var keys []string
+	for _, line := range faults("/none/none", err) {
+		key, _, _ := strings.Cut(line, ": ")
+		keys = append(keys, key)
+	}
+	want := []string{
+		"http-addr", "https-addr", "data-dir", "hostname", "acme-directory-url", "email", "eab-hmac-key-file",
+		"domain", "domain", "log-level", "log-format",
+	}
+	if diff := cmp.Diff(want, keys); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A password in a URL is not repeated.
+func TestValidateHidesPasswords(t *testing.T) {
+	for _, directory := range []string{"https://ops:s3cr3t@ca.example/dir", "http://ops:s3cr3t@ca.example/dir", "https://ops:s3cr3t@ca.example:x/dir"} {
+		s := DefaultServe()
+		s.ACMEDirectoryURL = directory
+		if err := s.Validate(); err == nil || strings.Contains(err.Error(), "s3cr3t") {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
+func TestCertificateSets(t *testing.T) {
+	s := Serve{Domains: []string{"www.example.com, EXAMPLE.com", "192.0.2.1", "example.com"}}
+	got, err := s.CertificateSets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]cert.Names{{"example.com", "www.example.com"}, {"192.0.2.1"}, {"example.com"}}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNewLogger(t *testing.T) {
+	var out bytes.Buffer
+	log, err := NewLogger(&out, "warn", "json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log.Info("not shown")
+	log.Warn("shown", "names", "a.example.com")
+	var line map[string]any
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line["msg"] != "shown" || line["names"] != "a.example.com" {
+		t.Errorf("got %s: %v", &out, err)
+	}
+	for level, want := range map[string]slog.Level{"debug": -4, "info": 0, "warn": 4, "error": 8} {
+		log, err := NewLogger(&out, level, "text")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !log.Enabled(t.Context(), want) || log.Enabled(t.Context(), want-1) {
+			t.Errorf("%s is not level %d", level, want)
+		}
+	}
+	if _, err := NewLogger(&out, "all", "text"); err == nil || !strings.HasPrefix(err.Error(), "log-level: ") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := NewLogger(&out, "info", "xml"); err == nil || !strings.HasPrefix(err.Error(), "log-format: ") {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,196 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/mail"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// Validate returns every fault, each with its key and what to write instead.
+// It looks at nothing outside of s: whether a port is free or a file can be
+// read shows when it is used.
+func (s *Serve) Validate() error {
+	var faults []error
+	check := func(key string, err error) {
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: %w", key, err))
+		}
+	}
+	check("http-addr", checkAddr(s.HTTPAddr, ":80"))
+	check("https-addr", checkAddr(s.HTTPSAddr, ":443"))
+	if sameListener(s.HTTPAddr, s.HTTPSAddr) {
+		check("https-addr", fmt.Errorf("%s is taken by http-addr %s; use another port for one of them", s.HTTPSAddr, s.HTTPAddr))
+	}
+	if s.DataDir == "" {
+		check("data-dir", errors.New("is empty; write the directory to keep everything in, such as /var/lib/acmeproxy"))
+	}
+	check("hostname", checkHostname(s.Hostname))
+	check("acme-directory-url", checkDirectoryURL(s.ACMEDirectoryURL))
+	check("email", checkEmail(s.Email))
+	switch {
+	case s.EABKid != "" && s.EABHMACKeyFile == "":
+		check("eab-hmac-key-file", errors.New("is missing; eab-kid needs it: write the file that holds the HMAC key from the CA"))
+	case s.EABKid == "" && s.EABHMACKeyFile != "":
+		check("eab-kid", errors.New("is missing; eab-hmac-key-file needs it: write the key identifier from the CA"))
+	}
+	_, err := cert.ParseKeyType(s.KeyType)
+	check("key-type", err)
+	if _, err := s.CertificateSets(); err != nil {
+		faults = append(faults, err)
+	}
+	_, err = parseLevel(s.LogLevel)
+	check("log-level", err)
+	check("log-format", checkFormat(s.LogFormat))
+	return errors.Join(faults...)
+}
+
+// CertificateSets are the name sets of Domains. A name may be in several sets,
+// but a set that is there twice is a fault.
+func (s *Serve) CertificateSets() ([]cert.Names, error) {
+	var sets []cert.Names
+	var faults []error
+	for _, entry := range s.Domains {
+		names, err := parseNames(entry)
+		switch {
+		case err != nil:
+			faults = append(faults, fmt.Errorf("domain: %w", err))
+		case slices.ContainsFunc(sets, names.Equal):
+			faults = append(faults, fmt.Errorf("domain: %s is there twice; remove one", names.Key()))
+		default:
+			sets = append(sets, names)
+		}
+	}
+	return sets, errors.Join(faults...)
+}
+
+// parseNames reads the names of one certificate, joined by commas.
+func parseNames(entry string) (cert.Names, error) {
+	parts := strings.Split(entry, ",")
+	for i, part := range parts {
+		parts[i] = strings.TrimSpace(part)
+		if parts[i] == "" {
+			return nil, fmt.Errorf("%q has an empty name; join names by commas alone, such as a.example.com,b.example.com", entry)
+		}
+	}
+	return cert.ParseNames(parts...)
+}
+
+// checkAddr wants host:port with a number for a port and nothing, an IP address
+// or a DNS name for a host.
+func checkAddr(addr, example string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err == nil && host != "" && !strings.EqualFold(host, "localhost") {
+		_, err = cert.ParseName(withoutZone(host))
+	}
+	if err != nil || strings.HasPrefix(host, "*") {
+		return fmt.Errorf("%q is not an address to listen on; write host:port, such as %s or 192.0.2.1%s", addr, example, example)
+	}
+	return nil
+}
+
+func withoutZone(host string) string {
+	host, _, _ = strings.Cut(host, "%")
+	return host
+}
+
+// sameListener tells whether binding the one address would keep the other from
+// being bound. Port 0 is a free one each time.
+func sameListener(a, b string) bool {
+	hostA, portA, errA := splitAddr(a)
+	hostB, portB, errB := splitAddr(b)
+	if errA != nil || errB != nil || portA != portB || portA == 0 {
+		return false
+	}
+	return hostA == hostB || covers(hostA, hostB) || covers(hostB, hostA)
+}
+
+func splitAddr(addr string) (host string, port uint64, err error) {
+	host, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		return "", 0, err
+	}
+	port, err = strconv.ParseUint(text, 10, 16)
+	return strings.ToLower(host), port, err
+}
+
+// covers tells whether a is a wildcard address that includes host. Go listens
+// on both families for "" and "::".
+func covers(a, host string) bool {
+	if a == "" {
+		return true
+	}
+	wildcard, err := netip.ParseAddr(a)
+	if err != nil || !wildcard.IsUnspecified() {
+		return false
+	}
+	other, err := netip.ParseAddr(host)
+	return wildcard.Is6() || err != nil || other.Unmap().Is4()
+}
+
+func checkHostname(hostname string) error {
+	if hostname == "" {
+		return nil
+	}
+	const remedy = "write the public DNS name of this host alone, such as acmeproxy.example.com"
+	if strings.ContainsAny(hostname, "/:@") && !cert.IsIP(hostname) {
+		return fmt.Errorf("%q is not a DNS name; %s", hostname, remedy)
+	}
+	name, err := cert.ParseName(hostname)
+	switch {
+	case err != nil:
+		return err
+	case cert.IsIP(name):
+		return fmt.Errorf("%s is an IP address; %s", hostname, remedy)
+	case cert.IsWildcard(name):
+		return fmt.Errorf("%s is a wildcard; %s", hostname, remedy)
+	}
+	return nil
+}
+
+// checkDirectoryURL wants https, for the account's sake; a test CA on the same
+// host may do without.
+func checkDirectoryURL(directory string) error {
+	u, err := url.Parse(directory)
+	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
+		// A URL with a password in it is not repeated.
+		return fmt.Errorf("not the URL of an ACME directory; write it like %s", LetsEncrypt)
+	}
+	switch u.Scheme {
+	case "https":
+		return nil
+	case "http":
+		if isLoopback(u.Hostname()) {
+			return nil
+		}
+		return fmt.Errorf("%s is not encrypted; write https://, plain http:// is for a CA on this host only", directory)
+	}
+	return fmt.Errorf("%s is not an https:// URL; write it like %s", directory, LetsEncrypt)
+}
+
+func isLoopback(host string) bool {
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
+}
+
+// checkEmail wants an address without a name: it becomes a mailto URL (RFC 8555
+// section 7.3), which may hold neither several nor header fields.
+func checkEmail(email string) error {
+	if email == "" {
+		return nil
+	}
+	if parsed, err := mail.ParseAddress(email); err != nil || parsed.Address != email || strings.ContainsAny(email, "?,&\" ") {
+		return fmt.Errorf("%q is not a plain e-mail address; write one, such as ops@example.com", email)
+	}
+	return nil
+}
