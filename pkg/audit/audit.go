@@ -1,0 +1,210 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// The outcomes of an entry.
+const (
+	Allowed = "allowed" // may go on
+	Refused = "refused" // may not
+	Done    = "done"    // was carried out
+	Failed  = "failed"  // was tried, and went wrong
+)
+
+// The actions that this package records by itself.
+const (
+	ActionAuthenticate = "authenticate"
+	ActionRequest      = "request" // of a certificate
+)
+
+const (
+	maxDetail = 1 << 10 // bytes of an entry's detail that are kept
+	// writeTimeout bounds the write of an entry whose request is gone already.
+	writeTimeout = 10 * time.Second
+)
+
+// Config is what New needs.
+type Config struct {
+	// Store keeps the entries and the daily counters. It must be set.
+	Store *store.Store
+	// Logger is told of entries that could not be kept. It must be set.
+	Logger *slog.Logger
+	// Now tells the time; nil means time.Now. It must be safe for concurrent use.
+	Now func() time.Time
+}
+
+// Log is the audit trail. It may be used concurrently.
+type Log struct {
+	store  *store.Store
+	logger *slog.Logger
+	now    func() time.Time
+	flood  flood
+}
+
+// New makes a Log.
+func New(c Config) *Log {
+	now := c.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &Log{store: c.Store, logger: c.Logger, now: now}
+}
+
+// QuotaExceeded is a refusal until a time.
+type QuotaExceeded struct {
+	// Quota is how many requests a day the client has.
+	Quota int
+	// RetryAt is when the next day begins, in UTC.
+	RetryAt time.Time
+}
+
+func (q *QuotaExceeded) Error() string {
+	return fmt.Sprintf("daily quota of %d certificates is used up; try again after %s, or ask the proxy's administrator for more",
+		q.Quota, q.RetryAt.Format(time.RFC3339))
+}
+
+// Authorize decides whether the client may have what it asks for, counts it
+// against the daily quota, and records the decision. The caller must not act
+// when it returns an error: a *policy.Denied, a *QuotaExceeded, or a fault of
+// the store.
+func (l *Log) Authorize(ctx context.Context, id auth.Identity, r policy.Request) error {
+	return l.authorize(ctx, id, r, l.takeQuota)
+}
+
+// AuthorizeAgain is Authorize for what costs no order, such as asking again
+// for a certificate that is kept already: it takes nothing from the quota.
+func (l *Log) AuthorizeAgain(ctx context.Context, id auth.Identity, r policy.Request) error {
+	return l.authorize(ctx, id, r, func(context.Context, auth.Identity, policy.Request) error { return nil })
+}
+
+func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, quota func(context.Context, auth.Identity, policy.Request) error) error {
+	entry := store.AuditEntry{
+		ClientID:   id.Client.ID,
+		ClientName: id.Client.Name,
+		Addr:       address(id.Addr),
+		Action:     ActionRequest,
+		Mode:       r.Mode,
+		Names:      r.Names,
+		Outcome:    Allowed,
+	}
+	err := policy.Allow(id, r)
+	if err == nil {
+		err = quota(ctx, id, r)
+	}
+	if err != nil {
+		var denied *policy.Denied
+		var exceeded *QuotaExceeded
+		switch {
+		case errors.As(err, &denied):
+			entry.Names = refusedNames(r, denied)
+		case errors.As(err, &exceeded):
+			entry.Names = refusedNames(r, &policy.Denied{})
+		default:
+			return err
+		}
+		entry.Outcome, entry.Detail = Refused, err.Error()
+		l.Record(ctx, entry)
+		return err
+	}
+	if r.Mode == api.ModeGateway {
+		return nil
+	}
+	if err := l.write(ctx, entry); err != nil {
+		return fmt.Errorf("record the request: %w", err)
+	}
+	return nil
+}
+
+// refusedNames are the names to write down for a refusal. What the gateway
+// passes on today must not be told by what it refused yesterday.
+func refusedNames(r policy.Request, d *policy.Denied) []string {
+	if r.Mode == api.ModeGateway {
+		return d.Ungranted
+	}
+	return r.Names
+}
+
+// takeQuota counts the request, unless a grant without quota covers it.
+func (l *Log) takeQuota(ctx context.Context, id auth.Identity, r policy.Request) error {
+	quota := policy.QuotaFor(id, r)
+	if quota == 0 {
+		return nil
+	}
+	now := l.now().UTC()
+	ok, err := l.store.TakeQuota(ctx, id.Client.ID, now, quota)
+	if err != nil {
+		return fmt.Errorf("count the request: %w", err)
+	}
+	if !ok {
+		return &QuotaExceeded{Quota: quota, RetryAt: now.Truncate(24 * time.Hour).Add(24 * time.Hour)}
+	}
+	return nil
+}
+
+// RefuseCaller records that a caller was not let in.
+func (l *Log) RefuseCaller(ctx context.Context, e *auth.Error) {
+	l.Record(ctx, store.AuditEntry{
+		ClientID:   e.ClientID,
+		ClientName: e.ClientName,
+		Addr:       address(e.Addr),
+		Action:     ActionAuthenticate,
+		Outcome:    Refused,
+		Detail:     string(e.Reason),
+	})
+}
+
+// Refuse records that a stranger was refused. The reason must not hold a token.
+func (l *Log) Refuse(ctx context.Context, addr netip.Addr, action, reason string) {
+	l.Record(ctx, store.AuditEntry{Addr: address(addr), Action: action, Outcome: Refused, Detail: reason})
+}
+
+// Record adds an entry about something that has been decided already; what
+// cannot be kept is logged. Refusals are bounded for each client, and for all
+// strangers together: what is beyond is counted, and logged once in a while.
+func (l *Log) Record(ctx context.Context, e store.AuditEntry) {
+	if e.Outcome == Refused {
+		keep, dropped := l.flood.admit(e.ClientID, l.now())
+		if dropped > 0 {
+			l.logger.Warn("too many refusals to record each", "dropped", dropped)
+		}
+		if !keep {
+			return
+		}
+	}
+	if err := l.write(ctx, e); err != nil {
+		l.logger.Error("audit entry lost", "client", e.ClientName, "action", e.Action, "outcome", e.Outcome, "error", err)
+	}
+}
+
+// write keeps an entry also when the request that it is about is gone:
+// nobody avoids the trail by hanging up.
+func (l *Log) write(ctx context.Context, e store.AuditEntry) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	if e.At.IsZero() {
+		e.At = l.now()
+	}
+	e.Names = e.Names[:min(len(e.Names), cert.MaxNames)]
+	e.Detail = e.Detail[:min(len(e.Detail), maxDetail)]
+	return l.store.AppendAudit(ctx, e)
+}
+
+// address is empty for the administrator's unix socket.
+func address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}

@@ -1,0 +1,367 @@
+package audit
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// rig is an audit log over a real store, with a clock that tests move.
+type rig struct {
+	*Log
+	st  *store.Store
+	dir string
+	log *bytes.Buffer
+	ms  atomic.Int64
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	r := &rig{dir: t.TempDir(), log: new(bytes.Buffer)}
+	r.ms.Store(time.Date(2026, 3, 1, 22, 30, 0, 0, time.UTC).UnixMilli())
+	now := func() time.Time { return time.UnixMilli(r.ms.Load()).UTC() }
+	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(r.dir, "acmeproxy.db"), Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	r.st = st
+	r.Log = New(Config{Store: st, Logger: slog.New(slog.NewTextHandler(r.log, nil)), Now: now})
+	return r
+}
+
+func (r *rig) advance(d time.Duration) { r.ms.Add(d.Milliseconds()) }
+
+func (r *rig) client(t *testing.T, name string, grants ...store.Grant) auth.Identity {
+	t.Helper()
+	c, err := r.st.CreateClient(t.Context(), store.Client{Name: name, Grants: grants})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return auth.Identity{Client: c, Via: store.CredentialTLSKey, Addr: netip.MustParseAddr("192.0.2.7")}
+}
+
+func (r *rig) entries(t *testing.T, q store.AuditQuery) []store.AuditEntry {
+	t.Helper()
+	q.Limit = 1000
+	entries, err := r.st.Audit(t.Context(), q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return entries
+}
+
+func (r *rig) last(t *testing.T) store.AuditEntry {
+	t.Helper()
+	entries := r.entries(t, store.AuditQuery{})
+	if len(entries) == 0 {
+		t.Fatal("the audit trail is empty")
+	}
+	return entries[0]
+}
+
+func grant(quota int, patterns ...string) store.Grant {
+	return store.Grant{Patterns: patterns, Modes: []string{api.ModeAgent, api.ModeGateway}, DailyQuota: quota}
+}
+
+func agent(names ...string) policy.Request {
+	return policy.Request{Mode: api.ModeAgent, Names: names, KeyType: cert.EC256}
+}
+
+func gateway(names ...string) policy.Request {
+	return policy.Request{Mode: api.ModeGateway, Names: names, KeyType: cert.EC256}
+}
+
+// A22, X14: who, from where, which names, what came of it.
+func TestAuthorizeAgent(t *testing.T) {
+	r := newRig(t)
+	id := r.client(t, "web1", grant(0, "a.example"))
+	if err := r.Authorize(t.Context(), id, agent("a.example")); err != nil {
+		t.Fatal(err)
+	}
+	e := r.last(t)
+	if e.ClientID != id.Client.ID || e.ClientName != "web1" || e.Addr != "192.0.2.7" || e.Action != ActionRequest ||
+		e.Mode != api.ModeAgent || !slices.Equal(e.Names, []string{"a.example"}) || e.Outcome != Allowed || e.Detail != "" || !e.At.Equal(r.now()) {
+		t.Errorf("entry %+v", e)
+	}
+	err := r.Authorize(t.Context(), id, agent("a.example", "b.example"))
+	var denied *policy.Denied
+	if !errors.As(err, &denied) {
+		t.Fatalf("error %v", err)
+	}
+	e = r.last(t)
+	if e.ClientName != "web1" || e.Addr != "192.0.2.7" || !slices.Equal(e.Names, []string{"a.example", "b.example"}) || e.Outcome != Refused || e.Detail != err.Error() {
+		t.Errorf("entry %+v", e)
+	}
+}
+
+// A14, X14: an allowed gateway request leaves nothing in the whole data dir
+// and the log; a refused one leaves no name that the gateway could pass on.
+func TestAuthorizeGateway(t *testing.T) {
+	r := newRig(t)
+	one := grant(3, "secret-one.example")
+	two := grant(3, "secret-two.example")
+	two.KeyTypes = []string{"rsa2048"}
+	id := r.client(t, "web1", one, two)
+	// The grants themselves hold the names: what is searched for is a name below a pattern.
+	wide := r.client(t, "web2", grant(2, "*.hidden.example"), grant(2, "*.concealed.example"))
+	for range 2 {
+		if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries := r.entries(t, store.AuditQuery{}); len(entries) != 0 {
+		t.Errorf("allowed requests left %+v", entries)
+	}
+	var exceeded *QuotaExceeded
+	if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example")); !errors.As(err, &exceeded) {
+		t.Fatalf("error %v", err)
+	}
+	if e := r.last(t); e.Outcome != Refused || len(e.Names) != 0 || e.ClientName != "web2" {
+		t.Errorf("entry %+v", e)
+	}
+	var denied *policy.Denied
+	if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example", "stranger.example")); !errors.As(err, &denied) {
+		t.Fatalf("error %v", err)
+	}
+	if e := r.last(t); !slices.Equal(e.Names, []string{"stranger.example"}) || !strings.Contains(e.Detail, "stranger.example") {
+		t.Errorf("entry %+v", e)
+	}
+	if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example", "needle.concealed.example")); !errors.As(err, &denied) {
+		t.Fatalf("error %v", err)
+	}
+	if err := r.Authorize(t.Context(), id, gateway("secret-two.example")); !errors.As(err, &denied) || denied.Field != "key_type" {
+		t.Fatalf("error %v", err)
+	}
+	if e := r.last(t); len(e.Names) != 0 || strings.Contains(e.Detail, "secret") {
+		t.Errorf("entry %+v", e)
+	}
+	r.search(t, "needle")
+}
+
+// search fails if text is anywhere in the data dir or the log.
+func (r *rig) search(t *testing.T, text string) {
+	t.Helper()
+	files, err := os.ReadDir(r.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		data, err := os.ReadFile(filepath.Join(r.dir, f.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(data, []byte(text)) {
+			t.Errorf("%s holds %q", f.Name(), text)
+		}
+	}
+	if strings.Contains(r.log.String(), text) {
+		t.Errorf("the log holds %q: %s", text, r.log)
+	}
+}
+
+// X20: the 11th request of the day is refused, with the time to come back.
+func TestQuota(t *testing.T) {
+	r := newRig(t)
+	id := r.client(t, "web1", grant(10, "*.a.example"), grant(0, "free.example"))
+	other := r.client(t, "web2", grant(10, "*.a.example"))
+	ask := func(id auth.Identity, req policy.Request) error { return r.Authorize(t.Context(), id, req) }
+	// Refusals and requests without quota do not count.
+	if err := ask(id, agent("b.example")); err == nil {
+		t.Fatal("b.example is allowed")
+	}
+	for i := range 20 {
+		if err := ask(id, agent("free.example")); err != nil {
+			t.Fatalf("free request %d: %v", i, err)
+		}
+	}
+	for i := range 10 {
+		req := agent(fmt.Sprintf("h%d.a.example", i))
+		if i%2 == 1 {
+			req.Mode = api.ModeGateway // one quota for both modes
+		}
+		if err := ask(id, req); err != nil {
+			t.Fatalf("request %d: %v", i+1, err)
+		}
+	}
+	err := ask(id, agent("h11.a.example"))
+	var exceeded *QuotaExceeded
+	if !errors.As(err, &exceeded) || exceeded.Quota != 10 || !exceeded.RetryAt.Equal(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)) {
+		t.Fatalf("11th request: %v", err)
+	}
+	if want := "daily quota of 10 certificates is used up; try again after 2026-03-02T00:00:00Z, or ask the proxy's administrator for more"; err.Error() != want {
+		t.Errorf("text %q", err)
+	}
+	if e := r.last(t); e.Outcome != Refused || e.Detail != err.Error() || !slices.Equal(e.Names, []string{"h11.a.example"}) {
+		t.Errorf("entry %+v", e)
+	}
+	for name, err := range map[string]error{
+		"free names":     ask(id, agent("free.example")),
+		"another client": ask(other, agent("h.a.example")),
+		"asking again":   r.AuthorizeAgain(t.Context(), id, agent("h1.a.example")),
+	} {
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := r.AuthorizeAgain(t.Context(), id, agent("b.example")); err == nil {
+		t.Error("asking again skips the policy")
+	}
+	r.advance(exceeded.RetryAt.Sub(r.now()) - time.Millisecond)
+	if err := ask(id, agent("h12.a.example")); !errors.As(err, &exceeded) {
+		t.Errorf("a moment before midnight: %v", err)
+	}
+	r.advance(time.Millisecond)
+	if err := ask(id, agent("h12.a.example")); err != nil {
+		t.Errorf("the next day: %v", err)
+	}
+}
+
+// X20: requests at the same time share the quota.
+func TestQuotaConcurrent(t *testing.T) {
+	r := newRig(t)
+	id := r.client(t, "web1", grant(10, "*.a.example"))
+	var wg sync.WaitGroup
+	var allowed, exceeded atomic.Int32
+	for i := range 30 {
+		wg.Go(func() {
+			err := r.Authorize(t.Context(), id, agent(fmt.Sprintf("h%d.a.example", i)))
+			var q *QuotaExceeded
+			switch {
+			case err == nil:
+				allowed.Add(1)
+			case errors.As(err, &q):
+				exceeded.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if allowed.Load() != 10 || exceeded.Load() != 20 {
+		t.Errorf("%d allowed, %d refused", allowed.Load(), exceeded.Load())
+	}
+	if n := len(r.entries(t, store.AuditQuery{Outcome: Refused})); n != 20 {
+		t.Errorf("%d refusals are recorded", n)
+	}
+}
+
+// X14: what could not be recorded or counted is not allowed.
+func TestAuthorizeStoreFault(t *testing.T) {
+	r := newRig(t)
+	id := r.client(t, "web1", grant(5, "a.example"), grant(0, "b.example"))
+	r.st.Close()
+	for name, req := range map[string]policy.Request{
+		"count": gateway("a.example"), "record": agent("b.example"),
+	} {
+		err := r.Authorize(t.Context(), id, req)
+		var denied *policy.Denied
+		var exceeded *QuotaExceeded
+		if err == nil || errors.As(err, &denied) || errors.As(err, &exceeded) || !strings.Contains(err.Error(), name+" the request") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	var denied *policy.Denied
+	if err := r.Authorize(t.Context(), id, agent("c.example")); !errors.As(err, &denied) {
+		t.Errorf("a refusal stays one: %v", err)
+	}
+	if s := r.log.String(); !strings.Contains(s, "audit entry lost") || !strings.Contains(s, "client=web1") || strings.Contains(s, "c.example") {
+		t.Errorf("log %q", s)
+	}
+}
+
+// A21, X14
+func TestRefuse(t *testing.T) {
+	r := newRig(t)
+	r.Refuse(t.Context(), netip.MustParseAddr("198.51.100.1"), "enroll", "unknown, expired or used token")
+	if e := r.last(t); e.Addr != "198.51.100.1" || e.Action != "enroll" || e.Outcome != Refused || e.Detail != "unknown, expired or used token" || e.ClientName != "" || len(e.Names) != 0 {
+		t.Errorf("entry %+v", e)
+	}
+	r.RefuseCaller(t.Context(), &auth.Error{Reason: auth.ReasonDisabled, Addr: netip.MustParseAddr("198.51.100.2"), ClientID: "1", ClientName: "off"})
+	if e := r.last(t); e.Addr != "198.51.100.2" || e.Action != ActionAuthenticate || e.ClientName != "off" || e.Detail != string(auth.ReasonDisabled) {
+		t.Errorf("entry %+v", e)
+	}
+	r.Refuse(t.Context(), netip.Addr{}, "authenticate", strings.Repeat("ü", maxDetail))
+	if e := r.last(t); e.Addr != "" || len(e.Detail) > maxDetail+2 {
+		t.Errorf("entry from %q with %d bytes of detail", e.Addr, len(e.Detail))
+	}
+}
+
+// X14: hanging up does not keep a refusal out of the trail.
+func TestRecordAfterHangUp(t *testing.T) {
+	r := newRig(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Refuse(ctx, netip.MustParseAddr("198.51.100.1"), "authenticate", "gone")
+	if e := r.last(t); e.Detail != "gone" {
+		t.Errorf("entry %+v", e)
+	}
+}
+
+// X14: a flood of refusals is bounded, counted, and hides nobody else's.
+func TestRefusalFlood(t *testing.T) {
+	r := newRig(t)
+	stranger := netip.MustParseAddr("198.51.100.1")
+	flood := func(n int) {
+		for range n {
+			r.Refuse(t.Context(), stranger, "authenticate", "flood")
+		}
+	}
+	flood(1000)
+	if n := len(r.entries(t, store.AuditQuery{})); n != refusalsBurst {
+		t.Errorf("%d refusals of a burst are recorded, want %d", n, refusalsBurst)
+	}
+	if n := strings.Count(r.log.String(), "too many refusals"); n != 1 {
+		t.Errorf("the flood is logged %d times: %s", n, r.log)
+	}
+	id := r.client(t, "web1", grant(0, "a.example"))
+	if err := r.Authorize(t.Context(), id, agent("b.example")); err == nil {
+		t.Fatal("b.example is allowed")
+	}
+	if e := r.last(t); e.ClientName != "web1" {
+		t.Error("a stranger's flood hides a client's refusal")
+	}
+	for range 200 {
+		r.Record(t.Context(), store.AuditEntry{ClientID: id.Client.ID, ClientName: "web1", Action: "read", Outcome: Refused})
+	}
+	if n := len(r.entries(t, store.AuditQuery{Client: "web1"})); n != refusalsBurst {
+		t.Errorf("%d refusals of one client are recorded, want %d", n, refusalsBurst)
+	}
+	r.Record(t.Context(), store.AuditEntry{ClientID: id.Client.ID, ClientName: "web1", Action: "delete", Outcome: Done})
+	if e := r.last(t); e.Action != "delete" {
+		t.Error("the bound on refusals drops what was done")
+	}
+	r.log.Reset()
+	r.advance(reportEvery)
+	r.Refuse(t.Context(), stranger, "authenticate", "after the flood")
+	// 900 and 101 were dropped; the first was told at once.
+	if s := r.log.String(); !strings.Contains(s, "dropped=1000") {
+		t.Errorf("log %q", s)
+	}
+	if e := r.last(t); e.Detail != "after the flood" {
+		t.Errorf("entry %+v", e)
+	}
+	r.advance(reportEvery)
+	r.log.Reset()
+	flood(1)
+	if r.log.Len() != 0 {
+		t.Errorf("nothing was dropped, and yet: %s", r.log)
+	}
+}
