@@ -209,10 +209,10 @@ func isNull(node *yaml.Node) bool {
 
 // typeName is a node's YAML type for people.
 func typeName(node *yaml.Node) string {
-	switch node.Kind {
-	case yaml.MappingNode:
+	if node.Kind == yaml.MappingNode {
 		return "a group of keys"
-	case yaml.SequenceNode:
+	}
+	if node.Kind == yaml.SequenceNode {
 		return "a list"
 	}
 	switch node.ShortTag() {
