@@ -78,10 +78,13 @@ func ParseName(s string) (string, error) {
 	}
 	ascii = strings.TrimSuffix(ascii, ".") // only now: other full stops are mapped to it
 	labels := strings.Split(ascii, ".")
-	if len(labels) < 2 {
+	last := labels[len(labels)-1]
+	switch {
+	case last == "":
+		return "", fmt.Errorf("%q is not a DNS name; write it like web1.example.com", s)
+	case len(labels) < 2:
 		return "", fmt.Errorf("%q has one label only; a public CA needs a full name, such as %s.example.com", s, ascii)
-	}
-	if last := labels[len(labels)-1]; strings.Trim(last, "0123456789") == "" {
+	case strings.Trim(last, "0123456789") == "":
 		return "", fmt.Errorf("%q ends in a number, so it is neither a DNS name nor an IP address", s)
 	}
 	if wildcard {
