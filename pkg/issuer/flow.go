@@ -56,9 +56,19 @@ func (f *flow) prepare() error {
 	if f.req.Names != nil && !f.req.Names.Equal(f.names) {
 		return permanent(op, "csr: it is for %s, not for %s", f.names, f.req.Names)
 	}
-	for _, name := range f.names {
+	if err := CheckNames(f.names); err != nil {
+		return permanent(op, "%v", err)
+	}
+	return nil
+}
+
+// CheckNames tells whether an Issuer can prove control over all these names.
+// The error is a *cert.FieldError. Whoever takes requests asks here first, so
+// that what can never be issued is refused at once.
+func CheckNames(names cert.Names) error {
+	for _, name := range names {
 		if cert.IsWildcard(name) {
-			return permanent(op, "names: %s needs a DNS-01 challenge, which this proxy does not answer; list the hosts instead", name)
+			return &cert.FieldError{Field: "names", Err: fmt.Errorf("%s needs a DNS-01 challenge, which this proxy does not answer; list the hosts instead", name)}
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -50,6 +51,9 @@ func New(cfg Config) *Agent { return &Agent{cfg: cfg} }
 func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error) {
 	if len(id.Client.Recipients) == 0 {
 		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; enrol it anew, or add it with --recipient")}
+	}
+	if err := issuer.CheckNames(req.Names); err != nil {
+		return m, false, err
 	}
 	ask := policy.Request{Mode: api.ModeAgent, Names: req.Names, KeyType: req.KeyType}
 	if err := a.authorize(ctx, id, ask, req); err != nil {

@@ -22,6 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -48,10 +49,13 @@ type Config struct {
 // Client is the mode. It is safe for concurrent use.
 type Client struct{ cfg Config }
 
-// New checks that every set has a folder of its own.
+// New checks that every set can be issued and has a folder of its own.
 func New(cfg Config) (*Client, error) {
 	folders := map[string]cert.Names{}
 	for _, set := range cfg.Sets {
+		if err := issuer.CheckNames(set); err != nil {
+			return nil, fmt.Errorf("domain: %w", err)
+		}
 		folder := FolderName(set)
 		if other, taken := folders[folder]; taken {
 			return nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder certs/%s; put all their names into one", other, set, folder)

@@ -50,6 +50,9 @@ type Issuance = func(ctx context.Context, emit func(issuer.Event)) (api.Event, e
 // before the Issuance is called. Errors: *cert.FieldError, *policy.Denied,
 // *audit.QuotaExceeded.
 func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error) {
+	if err := issuer.CheckNames(req.Names); err != nil {
+		return nil, err
+	}
 	var to []age.Recipient
 	if req.CSR == nil {
 		var err error
