@@ -1,15 +1,19 @@
 package cmd_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
+	"math/rand/v2"
+	"net"
 	"os"
-	"path/filepath"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -17,8 +21,6 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/cmd"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
-	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
 func TestMain(m *testing.M) {
@@ -33,186 +35,212 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"pebble":  startPebble,
-			"waitfor": waitFor,
-			"verify":  verify,
-			"absent":  absent,
-			"present": present,
-			"mode":    mode,
-			"field":   field,
+			"absent":       absent,
+			"calog":        caLog,
+			"capture":      capture,
+			"connectproxy": connectProxy,
+			"exits":        exits,
+			"field":        field,
+			"later":        later,
+			"mode":         mode,
+			"needs":        needs,
+			"pebble":       startPebble,
+			"present":      present,
+			"serves":       serves,
+			"sigterm":      sigterm,
+			"sshkey":       sshKey,
+			"verify":       verify,
+			"waitfor":      waitFor,
 		},
-		Setup: func(env *testscript.Env) error {
-			// Nothing of the developer's own settings may count.
-			env.Vars = append(env.Vars, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1")
-			env.Values[stateKey{}] = &scriptState{t: env.T()}
-			return nil
-		},
+		Setup:               setup,
 		RequireExplicitExec: true,
 	})
+}
+
+// setup gives a script addresses and folders of its own, and a CA that is not
+// there until pebble starts one. Nothing of the developer's own settings counts.
+func setup(env *testscript.Env) error {
+	s := &scriptState{t: env.T()}
+	var err error
+	if s.http, err = port(); err != nil {
+		return err
+	}
+	if s.https, err = port(); err != nil {
+		return err
+	}
+	nobody, err := port()
+	if err != nil {
+		return err
+	}
+	env.Values[stateKey{}] = s
+	env.Vars = append(env.Vars, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1",
+		"GORACE=atexit_sleep_ms=0", // else each process of a test with -race ends a second late
+		fmt.Sprintf("ACMEPROXY_HTTP_ADDR=127.0.0.1:%d", s.http),
+		fmt.Sprintf("ACMEPROXY_HTTPS_ADDR=127.0.0.1:%d", s.https),
+		"ACMEPROXY_DATA_DIR="+env.WorkDir+"/data",
+		"ACMEPROXY_STATE_DIR="+env.WorkDir+"/remote",
+		fmt.Sprintf("ACMEPROXY_ACME_DIRECTORY_URL=https://127.0.0.1:%d/dir", nobody),
+		fmt.Sprintf("API=https://127.0.0.1:%d", s.https),
+		fmt.Sprintf("HTTPS_PORT=%d", s.https),
+	)
+	return nil
 }
 
 type stateKey struct{}
 
 // scriptState is what a script's commands share.
 type scriptState struct {
-	t  testscript.T
-	ca *pebbletest.Process
+	t           testscript.T
+	http, https int
+	ca          *pebbletest.Process // nil before pebble
 }
 
 func state(ts *testscript.TestScript) *scriptState { return ts.Value(stateKey{}).(*scriptState) }
 
-// startPebble starts a CA of this script's own and sets what a proxy and a
-// remote need: pebble [ENV=VALUE…].
+// lastPort is counted up, so that no two scripts get the same port. The range
+// is below pebbletest's.
+var lastPort atomic.Int32 //nolint:gochecknoglobals // shared by scripts that run in parallel
+
+func port() (int, error) {
+	const first, count = 10_000, 9_000
+	lastPort.CompareAndSwap(0, rand.Int32N(count))
+	for range 100 {
+		p := first + int(lastPort.Add(1))%count
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p))
+		if err == nil {
+			return p, l.Close()
+		}
+	}
+	return 0, errors.New("no free port found")
+}
+
+// required tells whether a missing program fails a script, which is skipped
+// else.
+func required() bool { return os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" }
+
+// startPebble starts a CA of this script's own, for the addresses that the
+// proxy has: pebble [ENV=VALUE…].
 func startPebble(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! pebble")
 	}
-	ca, stop, err := pebbletest.Run(context.Background(), pebbletest.ProcessOptions{Env: args})
-	if errors.Is(err, pebbletest.ErrNotBuilt) && os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "" {
-		state(ts).t.Skip("SKIP: " + err.Error())
+	s := state(ts)
+	ca, stop, err := pebbletest.Run(context.Background(), pebbletest.ProcessOptions{HTTPPort: s.http, Env: args})
+	if errors.Is(err, pebbletest.ErrNotBuilt) && !required() {
+		s.t.Skip("SKIP: " + err.Error())
 	}
 	ts.Check(err)
 	ts.Defer(stop)
-	https, err := pebbletest.FreePort()
-	ts.Check(err)
-	roots := ts.MkAbs("roots.pem")
-	ts.Check(os.WriteFile(roots, ca.RootsPEM, 0o600))
-	for k, v := range map[string]string{
-		"ACMEPROXY_ACME_DIRECTORY_URL": ca.DirectoryURL,
-		"LEGO_CA_CERTIFICATES":         ca.ServerCAFile,
-		"ACMEPROXY_HTTP_ADDR":          fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort),
-		"ACMEPROXY_HTTPS_ADDR":         fmt.Sprintf("127.0.0.1:%d", https),
-		"ACMEPROXY_DATA_DIR":           ts.MkAbs("data"),
-		"ACMEPROXY_STATE_DIR":          ts.MkAbs("remote"),
-		"API":                          fmt.Sprintf("https://127.0.0.1:%d", https),
-		"PEBBLE":                       ca.ManagementURL,
-	} {
-		ts.Setenv(k, v)
-	}
-	state(ts).ca = ca
+	ts.Check(os.WriteFile(ts.MkAbs("roots.pem"), ca.RootsPEM, 0o600))
+	ts.Setenv("ACMEPROXY_ACME_DIRECTORY_URL", ca.DirectoryURL)
+	ts.Setenv("LEGO_CA_CERTIFICATES", ca.ServerCAFile)
+	s.ca = ca
 }
 
-// waitFor runs a command until it succeeds: waitfor COMMAND [ARG…], or until a
-// file is there: waitfor file PATH.
+// needs skips a script that cannot run without a program: needs PROGRAM…
+func needs(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: needs PROGRAM...")
+	}
+	for _, program := range args {
+		_, err := exec.LookPath(program)
+		if err != nil && !required() {
+			state(ts).t.Skip("SKIP: " + err.Error())
+		}
+		ts.Check(err)
+	}
+}
+
+// caLog searches what Pebble printed: [!] calog [-count=N] REGEXP
+func caLog(ts *testscript.TestScript, neg bool, args []string) {
+	want := -1
+	if n, ok := strings.CutPrefix(args[0], "-count="); ok {
+		var err error
+		want, err = strconv.Atoi(n)
+		ts.Check(err)
+		args = args[1:]
+	}
+	re, err := regexp.Compile(args[0])
+	ts.Check(err)
+	log := state(ts).ca.Log()
+	got := len(re.FindAllString(log, -1))
+	if want >= 0 && got != want || want < 0 && (got > 0) == neg {
+		ts.Fatalf("found %q %d times in the CA's log:\n%s", args[0], got, log)
+	}
+}
+
+// waitFor runs a command until it succeeds: waitfor COMMAND [ARG…], until a
+// file is there: waitfor file PATH, or until the CA was asked something: waitfor
+// calog REGEXP.
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
 		ts.Fatalf("usage: [!] waitfor COMMAND [ARG...]")
 	}
+	const longest = 200 * time.Millisecond
 	var last error
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); pause() {
-		if args[0] == "file" {
+	pause := 10 * time.Millisecond
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); pause = min(2*pause, longest) {
+		switch args[0] {
+		case "file":
 			_, last = os.Stat(ts.MkAbs(args[1]))
-		} else {
+		case "calog":
+			last = nil
+			if !regexp.MustCompile(args[1]).MatchString(state(ts).ca.Log()) {
+				last = errors.New("not in the CA's log")
+			}
+		default:
 			last = ts.Exec(args[0], args[1:]...)
 		}
 		if (last == nil) != neg {
 			return
 		}
+		<-time.After(pause) // the machine must breathe between two looks
 	}
 	ts.Fatalf("waited a minute for %q: %v", args, last)
 }
 
-// pause lets the machine breathe between two looks at a condition.
-func pause() { <-time.After(20 * time.Millisecond) }
-
-// verify checks a PEM set as a TLS server and its clients would: verify DIR NAME…
-func verify(ts *testscript.TestScript, neg bool, args []string) {
-	err := verifySet(ts, ts.MkAbs(args[0]), args[1:])
-	if neg == (err == nil) {
-		ts.Fatalf("verify %q: %v", args, err)
+// exits runs a command and checks its exit code: exits CODE COMMAND [ARG…]
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND [ARG...]")
 	}
-}
-
-func verifySet(ts *testscript.TestScript, dir string, names []string) error {
-	b, err := certfile.Read(dir)
-	if err != nil {
-		return err
-	}
-	want, err := cert.ParseNames(names...)
-	if err != nil {
-		return err
-	}
-	got, err := b.Names()
-	if err != nil || !got.Equal(want) {
-		return fmt.Errorf("the certificate is for %s (%v), want %s", got, err, want)
-	}
-	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
-	opts.Roots.AppendCertsFromPEM(state(ts).ca.RootsPEM)
-	for _, c := range b.Chain {
-		opts.Intermediates.AddCert(c)
-	}
-	if _, err := b.Leaf.Verify(opts); err != nil {
-		return err
-	}
-	info, err := os.Stat(filepath.Join(dir, certfile.Key))
-	if err != nil || info.Mode().Perm() != 0o600 {
-		return fmt.Errorf("the key's mode is %v (%v), want 0600", info.Mode(), err)
-	}
-	return nil
-}
-
-// absent looks for texts in every byte of every file below a folder or in one
-// file, whatever the case: absent PATH TEXT…
-func absent(ts *testscript.TestScript, neg bool, args []string) {
-	if found := search(ts, args); (len(found) > 0) != neg {
-		ts.Fatalf("found %q", found)
-	}
-}
-
-// present is the proof that absent can find something.
-func present(ts *testscript.TestScript, neg bool, args []string) { absent(ts, !neg, args) }
-
-func search(ts *testscript.TestScript, args []string) (found []string) {
-	if len(args) < 2 {
-		ts.Fatalf("usage: [!] absent|present PATH TEXT...")
-	}
-	files := 0
-	err := filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		files++
-		for _, text := range args[1:] {
-			if text == "" {
-				ts.Fatalf("an empty text is everywhere")
-			}
-			if bytes.Contains(bytes.ToLower(data), []byte(strings.ToLower(text))) {
-				found = append(found, text+" in "+path)
-			}
-		}
-		return err
-	})
-	ts.Check(err)
-	if files == 0 {
-		ts.Fatalf("there is no file in %s", args[0])
-	}
-	return found
-}
-
-// mode checks permissions: mode 0600 PATH…
-func mode(ts *testscript.TestScript, neg bool, args []string) {
-	for _, path := range args[1:] {
-		info, err := os.Stat(ts.MkAbs(path))
+	got := 0
+	var exit *exec.ExitError
+	err := ts.Exec(args[1], args[2:]...)
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
 		ts.Check(err)
-		if got := fmt.Sprintf("%04o", info.Mode().Perm()); (got == args[0]) == neg {
-			ts.Fatalf("%s has mode %s", path, got)
-		}
+	}
+	if strconv.Itoa(got) != args[0] {
+		ts.Fatalf("exit code %d, want %s", got, args[0])
 	}
 }
 
-// field sets a variable to a part of a certificate: field VAR serial|key DIR
-func field(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 3 {
-		ts.Fatalf("usage: field VAR serial|key DIR")
+// capture sets a variable to what a regular expression finds in the standard
+// output of the last command: capture VAR REGEXP
+func capture(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: capture VAR REGEXP")
 	}
-	b, err := certfile.Read(ts.MkAbs(args[2]))
-	ts.Check(err)
-	value := b.Serial()
-	if args[1] == "key" {
-		pem, err := b.KeyPEM()
-		ts.Check(err)
-		value = strings.Split(string(pem), "\n")[1]
+	found := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if found == nil {
+		ts.Fatalf("no %q in the output", args[1])
 	}
-	ts.Setenv(args[0], value)
+	ts.Setenv(args[0], found[len(found)-1])
+}
+
+// sigterm asks a background command to stop: sigterm COMMAND [ARG…], of which
+// the beginning is enough.
+func sigterm(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: sigterm COMMAND [ARG...]")
+	}
+	for _, c := range ts.BackgroundCmds() {
+		if len(c.Args) >= len(args) && strings.HasSuffix(c.Args[0], args[0]) && slices.Equal(c.Args[1:len(args)], args[1:]) {
+			ts.Check(c.Process.Signal(syscall.SIGTERM))
+			return
+		}
+	}
+	ts.Fatalf("no background command begins with %q", args)
 }

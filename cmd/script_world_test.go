@@ -1,0 +1,175 @@
+package cmd_test
+
+import (
+	"bufio"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"database/sql"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/crypto/ssh"
+)
+
+// later makes the proxy's database as old as if that time had passed, while
+// the proxy does not run: later DURATION
+func later(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: later DURATION")
+	}
+	d, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	db, err := sql.Open("sqlite", ts.MkAbs("data/acmeproxy.db"))
+	ts.Check(err)
+	defer db.Close()
+	for _, column := range []string{
+		"credentials.expires_at", "managed.due_at", "managed.lease_until", "hooks_pending.due_at", "hooks_pending.lease_until",
+	} {
+		table, column, _ := strings.Cut(column, ".")
+		_, err := db.Exec(fmt.Sprintf("UPDATE %s SET %s = %s - $1 WHERE %s > 0", table, column, column, column), d.Milliseconds())
+		ts.Check(err)
+	}
+}
+
+// sshKey makes an SSH key pair without a passphrase: sshkey FILE
+func sshKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: sshkey FILE")
+	}
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	ts.Check(err)
+	block, err := ssh.MarshalPrivateKey(private, "")
+	ts.Check(err)
+	line, err := ssh.NewPublicKey(public)
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), pem.EncodeToMemory(block), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pub"), ssh.MarshalAuthorizedKey(line), 0o600))
+}
+
+// serves connects to the API as a browser would that trusts the CA:
+// [!] serves NAME
+func serves(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 1 {
+		ts.Fatalf("usage: [!] serves NAME")
+	}
+	s := state(ts)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.ca.RootsPEM)
+	conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", s.https), &tls.Config{ServerName: args[0], RootCAs: roots})
+	if err == nil {
+		conn.Close()
+	}
+	if (err == nil) == neg {
+		ts.Fatalf("TLS as %s: %v", args[0], err)
+	}
+}
+
+// connectProxy starts an HTTP proxy, the only way out of many networks, and
+// sets HTTPS_PROXY. Each CONNECT leaves a line in a file: connectproxy FILE. It
+// takes every name for this host, as nobody else can.
+func connectProxy(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: connectproxy FILE")
+	}
+	log, err := os.OpenFile(ts.MkAbs(args[0]), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	ts.Check(err)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	p := &tunnels{log: log, conns: map[net.Conn]bool{}}
+	p.running.Go(func() { p.accept(l) })
+	ts.Defer(func() {
+		l.Close()
+		p.close()
+		p.running.Wait()
+		log.Close()
+	})
+	ts.Setenv("HTTPS_PROXY", "http://"+l.Addr().String())
+}
+
+// tunnels is a CONNECT proxy (RFC 9110, section 9.3.6).
+type tunnels struct {
+	log     *os.File
+	running sync.WaitGroup
+	mu      sync.Mutex // guards conns, nil when closed
+	conns   map[net.Conn]bool
+}
+
+func (t *tunnels) accept(l net.Listener) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		if t.track(conn) {
+			t.running.Go(func() { _ = t.tunnel(conn) })
+		}
+	}
+}
+
+func (t *tunnels) track(c net.Conn) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.conns == nil {
+		c.Close()
+		return false
+	}
+	t.conns[c] = true
+	return true
+}
+
+func (t *tunnels) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for c := range t.conns {
+		c.Close()
+	}
+	t.conns = nil
+}
+
+func (t *tunnels) tunnel(conn net.Conn) error {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	r, err := http.ReadRequest(in)
+	if err != nil {
+		return err
+	}
+	if r.Method != http.MethodConnect {
+		return errors.New("not CONNECT")
+	}
+	if _, err := fmt.Fprintf(t.log, "CONNECT %s\n", r.Host); err != nil {
+		return err
+	}
+	_, port, err := net.SplitHostPort(r.Host)
+	if err != nil {
+		return err
+	}
+	out, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		_, err = io.WriteString(conn, "HTTP/1.1 502 Bad Gateway\r\n\r\n")
+		return err
+	}
+	if !t.track(out) {
+		return net.ErrClosed
+	}
+	if _, err := io.WriteString(conn, "HTTP/1.1 200 OK\r\n\r\n"); err != nil {
+		return err
+	}
+	t.running.Go(func() {
+		_, _ = io.Copy(conn, out) // whoever hangs up first ends both
+		conn.Close()
+	})
+	_, err = io.Copy(out, in)
+	out.Close()
+	return err
+}
