@@ -4,18 +4,23 @@
 //	err := certfile.Write("/etc/ssl/web1", bundle)
 //
 // All four change at once: they are symbolic links through one link,
-// .acmeproxy/current, which is replaced by a rename. A reader sees the old set
-// or the new one, and so does the disk after a crash. The key has mode 0600.
+// .acmeproxy/current, which is replaced by a rename. The disk has the old set
+// or the new one, also after a crash, and so has a reader that resolves
+// .acmeproxy/current once. One that opens two of the four names may see the
+// swap happen in between; the hook that tells it to reload comes after. The
+// key has mode 0600, whatever the umask.
 package certfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
-	"github.com/google/renameio/v2"
+	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
@@ -31,23 +36,101 @@ const (
 const (
 	versions = ".acmeproxy" // in the set's folder
 	current  = "current"    // in versions, a link to the version in use
+	lockName = "lock"       // in versions, held while a set is written
 )
 
 // Write installs the bundle in dir, which is made (mode 0755) if need be. The
-// set that was there stays until the new one is whole. A bundle that has no
-// key is an error: a set without one serves nobody.
+// set that was there stays until the new one is whole; regular files and links
+// of the four names are replaced, never written through. Several processes may
+// write at a time: the last one counts. A bundle that has no key is an error: a
+// set without one serves nobody.
 func Write(dir string, b *cert.Bundle) error {
 	key, err := b.KeyPEM()
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
-	if err := os.MkdirAll(filepath.Join(dir, versions), 0o755); err != nil {
+	dir = filepath.Clean(dir)
+	if err := makeFolders(dir); err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
-	version, err := os.MkdirTemp(filepath.Join(dir, versions), b.Leaf.NotBefore.UTC().Format("20060102T150405-"))
+	unlock, err := lock(dir)
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
+	defer unlock()
+	previous := inUse(dir)
+	version, err := stage(dir, b, key)
+	if err != nil {
+		return fmt.Errorf("write the certificate: %w", err)
+	}
+	if err := publish(dir, version); err != nil {
+		return fmt.Errorf("publish the certificate: %w", err)
+	}
+	if err := prune(dir, filepath.Base(version), previous); err != nil {
+		return fmt.Errorf("remove old certificates: %w", err)
+	}
+	return nil
+}
+
+// makeFolders makes dir and the folder of versions in it. Others than root must
+// reach the certificates, whatever the umask; the key has its own mode.
+func makeFolders(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
+		return err
+	}
+	for _, path := range []string{dir, filepath.Join(dir, versions)} {
+		err := os.Mkdir(path, 0o755)
+		if err == nil {
+			err = os.Chmod(path, 0o755)
+		}
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	info, err := os.Lstat(filepath.Join(dir, versions))
+	if err == nil && !info.IsDir() { // a link here would take the keys elsewhere
+		err = fmt.Errorf("%s is not a folder; remove it", filepath.Join(dir, versions))
+	}
+	return err
+}
+
+// lock keeps other processes from writing to dir, and from pruning what is
+// being written, until unlock.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, versions, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return func() { f.Close() }, nil
+}
+
+// inUse is the name of the current version; empty if there is none.
+func inUse(dir string) string {
+	name, err := os.Readlink(filepath.Join(dir, versions, current))
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// stage writes a new version, which nobody reads yet, and has it on the disk.
+func stage(dir string, b *cert.Bundle, key []byte) (version string, err error) {
+	version, err = os.MkdirTemp(filepath.Join(dir, versions), b.Leaf.NotBefore.UTC().Format("20060102T150405-"))
+	if err != nil {
+		return "", err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(version))
+		}
+	}()
 	set := []struct {
 		name string
 		data []byte
@@ -60,45 +143,41 @@ func Write(dir string, b *cert.Bundle) error {
 	}
 	for _, f := range set {
 		if err := writeFile(filepath.Join(version, f.name), f.data, f.mode); err != nil {
-			return errors.Join(err, os.RemoveAll(version))
+			return "", err
 		}
 	}
-	if err := publish(dir, version); err != nil {
-		return err
+	if err := os.Chmod(version, 0o755); err != nil {
+		return "", err
 	}
-	return prune(dir, filepath.Base(version))
+	return version, syncDir(version)
 }
 
 // writeFile makes a new file and has it on the disk before it returns.
 func writeFile(path string, data []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
-		return fmt.Errorf("write the certificate: %w", err)
+		return err
 	}
 	defer f.Close()
+	if err := f.Chmod(mode); err != nil { // whatever the umask
+		return err
+	}
 	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("write the certificate: %w", err)
+		return err
 	}
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("write the certificate: %w", err)
+		return err
 	}
 	return f.Close()
 }
 
 // publish makes version the current one.
 func publish(dir, version string) error {
-	// Others than root must reach the certificates; the key has its own mode.
-	if err := os.Chmod(version, 0o755); err != nil {
-		return fmt.Errorf("publish the certificate: %w", err)
+	swap := filepath.Join(dir, versions, current)
+	if err := link(version, filepath.Base(version), swap); err != nil {
+		return errors.Join(err, os.RemoveAll(version))
 	}
-	if err := syncDir(version); err != nil {
-		return err
-	}
-	link := filepath.Join(dir, versions, current)
-	if err := renameio.Symlink(filepath.Base(version), link); err != nil {
-		return fmt.Errorf("publish the certificate: %w", err)
-	}
-	if err := syncDir(filepath.Dir(link)); err != nil {
+	if err := syncDir(filepath.Dir(swap)); err != nil {
 		return err
 	}
 	for _, name := range []string{Key, Cert, Chain, Fullchain} {
@@ -107,29 +186,39 @@ func publish(dir, version string) error {
 		if got, err := os.Readlink(path); err == nil && got == target {
 			continue
 		}
-		if err := renameio.Symlink(target, path); err != nil {
-			return fmt.Errorf("publish the certificate: %w", err)
+		if err := link(version, target, path); err != nil {
+			return err
 		}
 	}
 	return syncDir(dir)
 }
 
-// prune removes what was before the previous version, which a service may
-// still have open, and what a crash left half written.
-func prune(dir, keep string) error {
-	entries, err := os.ReadDir(filepath.Join(dir, versions)) // sorted, so by date
+// link makes path a link to target, whatever link or file it was, by a rename.
+// The new link is made in scratch, where prune finds it after a crash.
+func link(scratch, target, path string) error {
+	made := filepath.Join(scratch, "link")
+	if err := os.Symlink(target, made); err != nil {
+		return err
+	}
+	if err := os.Rename(made, path); err != nil {
+		return errors.Join(err, os.Remove(made))
+	}
+	return nil
+}
+
+// prune removes all versions but the current one and the previous one, which a
+// service may be reading: older ones, and what a crash left half written.
+func prune(dir, version, previous string) error {
+	entries, err := os.ReadDir(filepath.Join(dir, versions))
 	if err != nil {
-		return fmt.Errorf("remove old certificates: %w", err)
+		return err
 	}
-	var old []string
 	for _, e := range entries {
-		if e.IsDir() && e.Name() != keep {
-			old = append(old, e.Name())
+		if !e.IsDir() || e.Name() == version || e.Name() == previous {
+			continue
 		}
-	}
-	for _, name := range old[:max(len(old)-1, 0)] {
-		if err := os.RemoveAll(filepath.Join(dir, versions, name)); err != nil {
-			return fmt.Errorf("remove old certificates: %w", err)
+		if err := os.RemoveAll(filepath.Join(dir, versions, e.Name())); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -138,7 +227,7 @@ func prune(dir, keep string) error {
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
+		return err
 	}
 	defer d.Close()
 	if err := d.Sync(); err != nil {
@@ -147,19 +236,41 @@ func syncDir(path string) error {
 	return nil
 }
 
-// Read loads the set in dir. fs.ErrNotExist means that there is none.
+// Read loads the set in dir, as those see it who use its four names; it is
+// never of two sets. fs.ErrNotExist means that a file is missing; any other
+// error that the files do not belong together.
 func Read(dir string) (*cert.Bundle, error) {
-	key, err := os.ReadFile(filepath.Join(dir, Key))
-	if err != nil {
-		return nil, fmt.Errorf("read the certificate: %w", err)
+	for {
+		before := inUse(dir)
+		b, err := read(dir)
+		if inUse(dir) != before {
+			continue // the set was swapped while it was read
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the certificate in %s: %w", dir, err)
+		}
+		return b, nil
 	}
-	chain, err := os.ReadFile(filepath.Join(dir, Fullchain))
-	if err != nil {
-		return nil, fmt.Errorf("read the certificate: %w", err)
+}
+
+func read(dir string) (*cert.Bundle, error) {
+	files := map[string][]byte{}
+	for _, name := range []string{Key, Cert, Chain, Fullchain} {
+		data, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			return nil, err
+		}
+		files[name] = data
 	}
-	b, err := cert.ParseBundle(append(key, chain...))
+	b, err := cert.ParseBundle(slices.Concat(files[Key], []byte("\n"), files[Fullchain]))
 	if err != nil {
-		return nil, fmt.Errorf("read the certificate in %s: %w", dir, err)
+		return nil, err
+	}
+	if b.Key == nil {
+		return nil, fmt.Errorf("%s has no key", Key)
+	}
+	if !bytes.Equal(files[Cert], b.LeafPEM()) || !bytes.Equal(files[Chain], b.ChainPEM()) {
+		return nil, fmt.Errorf("%s and %s are not what %s has", Cert, Chain, Fullchain)
 	}
 	return b, nil
 }
