@@ -34,7 +34,7 @@ pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
 .PHONY: test
 test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…)
 	@race=-race; \
-	if ! command -v "$${CC:-cc}" >/dev/null; then \
+	if ! command -v "$$($(GO) env CC)" >/dev/null; then \
 		race=; \
 		echo "*** no C compiler: testing WITHOUT the race detector; install gcc to have it ***"; \
 	fi; \
