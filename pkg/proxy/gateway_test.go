@@ -1,0 +1,263 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// Nothing of a gateway issuance is kept, with a CSR or without: no name, token,
+// key authorization, URL, serial or key, in no file, table, WAL or log, debug
+// level included, while the proxy runs and after (A14). The same search finds
+// what an agent's issuance leaves.
+func TestGatewayKeepsNothing(t *testing.T) {
+	t.Parallel()
+	seen := newWitness()
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: seen.wrap}})
+	seen.watch(t, p)
+	host := p.Enroll(t, "corp", proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	k, err := get(t, host, api.ModeGateway, "payroll.corp.example.com", "wages.hr.corp.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	withCSR, err := certfile.Read(k.Out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, recipient := newIdentity(t)
+	script := newCaller(t, p, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	events := script.gateway(t, api.CertificateRequest{Names: []string{"merger.corp.example.com"}})
+	withoutCSR := open(t, events[len(events)-1].Bundle, names(t, "merger.corp.example.com"), id)
+	if withoutCSR.Key == nil {
+		t.Fatal("the proxy made no key")
+	}
+	secrets := seen.traces(t)
+	for _, name := range []string{"payroll", "wages", "merger"} {
+		secrets.add("name "+name, name)
+	}
+	secrets.certificate(t, "with CSR", withCSR)
+	secrets.certificate(t, "without CSR", withoutCSR)
+
+	agentID, recipient := newIdentity(t)
+	agent := newCaller(t, p, "agent", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := agent.register(t, "public.example.com")
+	managed := open(t, agent.bundle(t, m.ID, "").body, names(t, "public.example.com"), agentID)
+	control := traces{}
+	control.add("name", "public.example.com")
+	control.add("serial", managed.Serial())
+
+	for _, when := range []string{"running", "stopped"} {
+		if when == "stopped" {
+			p.Stop(t)
+		}
+		files := everything(t, p)
+		for _, found := range secrets.in(files) {
+			t.Errorf("%s: %s", when, found)
+		}
+		for _, want := range []string{"name in log", "serial in log", "name in acmeproxy.db", "serial in acmeproxy.db"} {
+			found := control.in(files)
+			if !slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, want) }) {
+				t.Errorf("%s: the search does not find the agent's %s, but %v", when, want, found)
+			}
+		}
+	}
+}
+
+// What the gateway passed on is never renewed by the proxy, however far the
+// clock goes (A15).
+func TestGatewayRenewsNothing(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	before := p.CA.Requests().Total()
+	for _, ahead := range []time.Duration{60, 29, 1, 365} {
+		clk.advance(ahead * 24 * time.Hour)
+		tick(t, p)
+	}
+	p.Restart(t)
+	tick(t, p)
+	if n := p.CA.Requests().Total() - before; n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+	if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+		t.Errorf("the client's own renewal: %v", err)
+	}
+}
+
+// When the client hangs up, wherever the order is, the tokens go, no
+// certificate is fetched and nothing is kept (A16, A3).
+func TestGatewayAbandoned(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{pebbletest.Challenge, pebbletest.Finalize} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			var ca fault
+			seen := newWitness()
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: func(h http.Handler) http.Handler {
+				return ca.wrap(seen.wrap(h))
+			}}})
+			seen.watch(t, p)
+			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+			client, err := host.API()
+			if err != nil {
+				t.Fatal(err)
+			}
+			arrived, release := ca.hold(t, kind)
+			ctx, hangUp := context.WithCancel(t.Context())
+			defer hangUp()
+			failed := make(chan error, 1)
+			go func() {
+				_, err := client.Issue(ctx, cert.Request{Names: names(t, "secret.example.com"), KeyType: cert.EC256}, nil)
+				failed <- err
+			}()
+			await(t, "the CA is asked", arrived)
+			seen.fetchAll() // where the challenge is held, the witness has not seen it
+			if kind == pebbletest.Challenge && len(seen.keyAuthorizations) != 1 {
+				t.Errorf("%d tokens are published, want 1", len(seen.keyAuthorizations))
+			}
+			secrets := seen.traces(t)
+			secrets.add("name", "secret.example.com")
+			hangUp()
+			if err := <-failed; !errors.Is(err, context.Canceled) {
+				t.Errorf("the client's error: %v", err)
+			}
+			proxytest.Until(t, "the proxy gives up", func() bool { return strings.Contains(p.Log(), "abandoned by its client") })
+			for token, name := range seen.hosts {
+				if status, _ := port80(t, p.HTTPAddr(), name, token); status != http.StatusNotFound {
+					t.Errorf("token answered with %d after the client is gone", status)
+				}
+			}
+			release()
+			p.Stop(t)
+			if n := p.CA.Requests().Count(pebbletest.Certificate); n != 0 {
+				t.Errorf("%d certificates were fetched", n)
+			}
+			for _, found := range secrets.in(everything(t, p)) {
+				t.Error(found)
+			}
+		})
+	}
+}
+
+// The stream tells each step once and in order, the certificate last (A14).
+func TestGatewayEvents(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	c := newCaller(t, p, "script", nil, proxytest.Grant(api.ModeGateway, "*.example.com"))
+	key, err := cert.GenerateKey(cert.EC384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := names(t, "a.example.com", "b.example.com")
+	events := c.gateway(t, api.CertificateRequest{CSR: csrPEM(t, key, want)})
+	var got, identifiers []string
+	for _, e := range events {
+		got = append(got, strings.TrimSuffix(e.Event+" "+e.Stage, " "))
+		if e.Identifier != "" {
+			identifiers = append(identifiers, e.Identifier)
+		}
+	}
+	wanted := []string{
+		"stage ordering", "stage challenge", "stage challenge", "stage validating",
+		"stage finalizing", "stage issuing", "stage issued", "certificate",
+	}
+	if !slices.Equal(got, wanted) {
+		t.Errorf("events %q, want %q", got, wanted)
+	}
+	if slices.Sort(identifiers); !slices.Equal(identifiers, want) {
+		t.Errorf("challenges of %q, want %q", identifiers, want)
+	}
+	last := events[len(events)-1]
+	if len(last.Bundle) != 0 {
+		t.Error("a bundle came for a CSR")
+	}
+	b, err := cert.NewBundle([]byte(last.Chain), nil, key.Public(), want)
+	if err != nil || len(b.Chain) == 0 {
+		t.Errorf("chain: %v, %v", b, err)
+	}
+	if _, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "script"}); err != nil {
+		t.Error(err)
+	}
+}
+
+// What the CA says about a failed order reaches the client that asked, as the
+// last event, and nobody else (A14, X5).
+func TestGatewayProblem(t *testing.T) {
+	t.Parallel()
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if pebbletest.Kind(r) != pebbletest.NewOrder {
+			next.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", api.TypeProblem)
+		w.Header().Set("Retry-After", "7200")
+		w.WriteHeader(http.StatusTooManyRequests)
+		fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many for limited.example.com","status":429}`)
+	})
+	_, err = client.Issue(t.Context(), cert.Request{Names: names(t, "limited.example.com"), KeyType: cert.EC256}, nil)
+	var e *issuer.Error
+	if !errors.As(err, &e) || e.Kind != issuer.RateLimited || time.Until(e.RetryAt) < time.Hour || !strings.Contains(e.Detail, "too many for limited") {
+		t.Errorf("%+v; want the CA's refusal with its Retry-After", err)
+	}
+	p.Stop(t)
+	if found := (traces{"name": []byte("limited.example.com")}).in(everything(t, p)); len(found) > 0 {
+		t.Error(found)
+	}
+}
+
+// What cannot be granted in full is refused before there is an order, whatever
+// way the names come in (A22, M19).
+func TestGatewayRefusesCSR(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	c := newCaller(t, p, "script", nil, proxytest.Grant(api.ModeGateway, "a.example.com"))
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, req := range map[string]struct {
+		body api.CertificateRequest
+		want int
+	}{
+		"a further name in the CSR":    {api.CertificateRequest{CSR: csrPEM(t, key, names(t, "a.example.com", "b.example.com"))}, http.StatusForbidden},
+		"an address in the CSR":        {api.CertificateRequest{CSR: csrPEM(t, key, names(t, "a.example.com", "192.0.2.1"))}, http.StatusForbidden},
+		"names besides the CSR":        {api.CertificateRequest{Names: []string{"b.example.com"}, CSR: csrPEM(t, key, names(t, "a.example.com"))}, http.StatusUnprocessableEntity},
+		"garbage":                      {api.CertificateRequest{CSR: "garbage"}, http.StatusUnprocessableEntity},
+		"no CSR and nobody to seal to": {api.CertificateRequest{Names: []string{"a.example.com"}}, http.StatusUnprocessableEntity},
+	} {
+		req.body.Mode = api.ModeGateway
+		r := c.do(t, http.MethodPost, api.PathCertificates, req.body)
+		if r.status != req.want {
+			t.Errorf("%s: %d %s, want %d", what, r.status, r.body, req.want)
+			continue
+		}
+		r.problem(t)
+	}
+	if n := p.CA.Requests().Total(); n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+}
