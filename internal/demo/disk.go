@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -55,49 +57,94 @@ func secretsOf(dir string) ([]string, error) {
 	return lines, nil
 }
 
-// disk shows what the proxy has on its disk and searches all of it, database
-// included, for secrets that must not be there.
+// disk shows what the proxy has on its disk, what is new or changed since the
+// last look, and searches all of it, database included, for secrets that must
+// not be there.
 func (s *story) disk(secrets []string) error {
+	files, err := readTree(s.path(dmz))
+	if err != nil {
+		return err
+	}
 	s.say("on the proxy's disk:")
-	return filepath.WalkDir(s.path(dmz), func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		data := files[name]
+		if err := s.clean(name, data, secrets); err != nil {
 			return err
 		}
-		rel, err := filepath.Rel(s.path(dmz), path)
-		if err != nil {
-			return err
+		mark := ""
+		if old, seen := s.seen[name]; !seen {
+			mark = "new"
+		} else if !bytes.Equal(old, data) {
+			mark = "changed"
 		}
-		if d.Type()&(fs.ModeSymlink|fs.ModeSocket) != 0 {
-			return nil
+		if what := describe(name); what != "" {
+			s.say("  %-7s  %-40s %s", mark, name, what)
 		}
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		if !strings.HasSuffix(rel, certfile.Key) && bytes.Contains(data, []byte("PRIVATE KEY")) {
-			return fmt.Errorf("%s holds a plaintext key", rel)
-		}
-		for _, secret := range secrets {
-			if bytes.Contains(data, []byte(secret)) {
-				return fmt.Errorf("%s holds %q, which must not be there", rel, secret)
-			}
-		}
-		s.say("  %-62s %s", rel, describe(rel, data))
-		return nil
-	})
+	}
+	s.seen = files
+	if len(secrets) > 0 {
+		s.say("searched all of it, database and log included, for %d texts that must not be there: none found", len(secrets))
+	}
+	return nil
 }
 
-// describe says what a file of the data directory is.
-func describe(rel string, data []byte) string {
+// clean is an error if a file holds what it must not.
+func (s *story) clean(name string, data []byte, secrets []string) error {
+	if filepath.Base(name) != certfile.Key && bytes.Contains(data, []byte("PRIVATE KEY")) {
+		return fmt.Errorf("%s holds a plaintext key", name)
+	}
+	for _, secret := range secrets {
+		if bytes.Contains(data, []byte(secret)) {
+			return fmt.Errorf("%s holds %q, which must not be there", name, secret)
+		}
+	}
+	return nil
+}
+
+// readTree reads all files below dir, the proxy's log with them. The PEM sets
+// are read through their links, as a service would.
+func readTree(dir string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || d.Type()&fs.ModeSocket != 0 {
+			return err
+		}
+		info, err := os.Stat(path)
+		if err != nil || info.IsDir() { // the link to the current version
+			return err
+		}
+		rel, err := filepath.Rel(dir, path)
+		if err != nil {
+			return err
+		}
+		files[rel], err = os.ReadFile(path)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	files["../serve.log"], err = os.ReadFile(filepath.Join(dir, "..", "serve.log"))
+	return files, err
+}
+
+// describe says what a file of the data directory is; empty for those that say
+// nothing to a newcomer.
+func describe(name string) string {
 	switch {
-	case strings.HasSuffix(rel, certfile.Key):
+	case strings.Contains(name, ".acmeproxy"):
+		return "" // where the links of a PEM set lead
+	case strings.HasSuffix(name, certfile.Key):
 		return "the key of the proxy's own host"
-	case strings.HasSuffix(rel, ".pem"):
-		return "certificates of the proxy's own host"
-	case strings.HasSuffix(rel, "identity.age"):
+	case strings.HasSuffix(name, ".pem"):
+		return "its certificate"
+	case name == "identity.age":
 		return "opens the proxy's own secrets"
-	case strings.HasPrefix(rel, "acmeproxy.db"):
-		return "database; all keys and bundles in it are age ciphertext"
+	case name == "acmeproxy.db":
+		return "clients, audit trail; keys and bundles as age ciphertext"
+	case name == "acmeproxy.db-wal":
+		return "the database's newest changes"
+	case name == "../serve.log":
+		return "the proxy's log"
 	}
 	return ""
 }

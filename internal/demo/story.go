@@ -23,8 +23,9 @@ const (
 
 type story struct {
 	*stage
-	ca  *pebbletest.Process
-	api string
+	ca   *pebbletest.Process
+	api  string
+	seen map[string][]byte // the proxy's disk at the last look
 }
 
 func play(ctx context.Context, out io.Writer) error {
@@ -151,20 +152,7 @@ func (s *story) gateway() error {
 		return err
 	}
 	secrets = append(secrets, "payroll.corp.example.test", b.Serial())
-	if err := s.disk(secrets); err != nil {
-		return err
-	}
-	log, err := os.ReadFile(s.path("serve.log"))
-	if err != nil {
-		return err
-	}
-	for _, secret := range secrets {
-		if strings.Contains(string(log), secret) {
-			return fmt.Errorf("the proxy's log holds %q", secret)
-		}
-	}
-	s.say("the proxy's log: neither the name nor the serial in %d lines", strings.Count(string(log), "\n"))
-	return nil
+	return s.disk(secrets)
 }
 
 func (s *story) refusals() error {

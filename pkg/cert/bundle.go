@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -134,8 +135,9 @@ func ParseBundle(data []byte) (*Bundle, error) {
 // Names is the bundle's name set.
 func (b *Bundle) Names() (Names, error) { return LeafNames(b.Leaf) }
 
-// Serial is the leaf's serial number in lower-case hexadecimal.
-func (b *Bundle) Serial() string { return fmt.Sprintf("%x", b.Leaf.SerialNumber) }
+// Serial is the leaf's serial number in lower-case hexadecimal, two digits for
+// each byte, as openssl shows it.
+func (b *Bundle) Serial() string { return hex.EncodeToString(b.Leaf.SerialNumber.Bytes()) }
 
 // NotAfter is when the leaf expires.
 func (b *Bundle) NotAfter() time.Time { return b.Leaf.NotAfter }
