@@ -21,7 +21,8 @@ import (
 // Claim is a managed certificate that is ours to work on for now.
 type Claim struct {
 	store.Managed
-	cfg Config
+	cfg   Config
+	owner string // of the lease
 }
 
 // Delivery says what becomes of an issued bundle.
@@ -121,14 +122,14 @@ func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
 			return err
 		}
 	}
-	return c.cfg.Store.SaveOrder(ctx, c.cfg.Owner, row)
+	return c.cfg.Store.SaveOrder(ctx, c.owner, row)
 }
 
 // settle drops the journal of an order that can never be finished.
 func (c *Claim) settle(ctx context.Context, cause error) error {
 	var e *issuer.Error
 	if errors.As(cause, &e) && e.Kind == issuer.Permanent {
-		if err := c.cfg.Store.DeleteOrder(ctx, c.ID); err != nil {
+		if err := c.cfg.Store.DeleteOrder(ctx, c.owner, c.ID); err != nil && !errors.Is(err, store.ErrLost) {
 			return errors.Join(cause, err)
 		}
 	}
@@ -152,7 +153,7 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 		ManagedID: c.ID, ETag: ETag(ciphertext), Ciphertext: ciphertext,
 		Serial: b.Serial(), NotBefore: b.Leaf.NotBefore, NotAfter: b.Leaf.NotAfter,
 	}
-	if err := c.cfg.Store.CompleteManaged(ctx, c.cfg.Owner, row, c.dueAt(b), d.Hook); err != nil {
+	if err := c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook); err != nil {
 		return fmt.Errorf("store the certificate: %w", err)
 	}
 	c.cfg.Logger.Info("certificate obtained", "mode", c.Mode, "names", c.Names, "serial", b.Serial(), "not_after", b.NotAfter())
@@ -160,10 +161,16 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 }
 
 // dueAt spreads renewals over some days, so that certificates that were
-// ordered together are not renewed together.
+// ordered together are not renewed together. A certificate that looks old
+// already, because our clock is wrong or the CA's is, must not be ordered in a
+// circle: each serves for a tenth of its lifetime at least.
 func (c *Claim) dueAt(b *cert.Bundle) time.Time {
 	life := b.Leaf.NotAfter.Sub(b.Leaf.NotBefore)
-	return b.RenewAt().Add(-random(life / 20))
+	due := b.RenewAt().Add(-random(life / 20))
+	if earliest := c.cfg.Now().Add(life / 10); due.Before(earliest) {
+		return earliest
+	}
+	return due
 }
 
 // ETag names a ciphertext: the first 16 bytes of its SHA-256, in hexadecimal.

@@ -16,7 +16,7 @@ type Job func(ctx context.Context)
 
 // Source is where due work is claimed.
 type Source interface {
-	// Claim takes at most limit due pieces of work; none is not an error.
+	// Claim takes at most limit (1 or more) due pieces of work; none is not an error.
 	Claim(ctx context.Context, limit int) ([]Job, error)
 	// Next is when there will be work; store.ErrNotFound means never.
 	Next(ctx context.Context) (time.Time, error)
@@ -63,7 +63,9 @@ func (l *Loop) Run(ctx context.Context) {
 	defer jobs.Wait()
 	places := make(chan struct{}, l.workers)
 	for ctx.Err() == nil {
-		claimed, err := l.source.Claim(ctx, l.workers-len(places))
+		// Only here are places taken, so there is room for all that is claimed:
+		// nothing waits with a lease that nobody keeps alive.
+		claimed, err := l.claim(ctx, l.workers-len(places))
 		if err != nil && ctx.Err() == nil {
 			l.log.Error("cannot claim due work", "error", err)
 		}
@@ -78,6 +80,14 @@ func (l *Loop) Run(ctx context.Context) {
 			l.nap(ctx, err, len(places) == l.workers)
 		}
 	}
+}
+
+// claim asks for nothing when there is no room; to a Source, 0 may mean any number.
+func (l *Loop) claim(ctx context.Context, room int) ([]Job, error) {
+	if room <= 0 {
+		return nil, nil
+	}
+	return l.source.Claim(ctx, room)
 }
 
 // nap waits until there may be work: at the next due time, when a worker is

@@ -2,9 +2,11 @@ package renewal
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
+	mathrand "math/rand/v2"
 	"time"
 
 	"filippo.io/age"
@@ -52,39 +54,43 @@ func (q *Queue) Next(ctx context.Context) (time.Time, error) { return q.cfg.Stor
 
 // Claim implements Source.
 func (q *Queue) Claim(ctx context.Context, limit int) ([]Job, error) {
-	rows, err := q.cfg.Store.ClaimDue(ctx, q.cfg.Owner, lease, limit)
+	// Each claim has a name of its own. A row that comes free under our feet (it
+	// is wanted differently now, or this process slept through its lease) may be
+	// claimed by this very instance again; what was begun before must lose it.
+	owner := q.cfg.Owner + "/" + rand.Text()[:8]
+	rows, err := q.cfg.Store.ClaimDue(ctx, owner, lease, limit)
 	jobs := make([]Job, len(rows))
 	for i, row := range rows {
-		jobs[i] = func(ctx context.Context) { q.work(ctx, row) }
+		jobs[i] = func(ctx context.Context) { q.work(ctx, owner, row) }
 	}
 	return jobs, err
 }
 
 // work carries one row through its mode, with the lease kept alive.
-func (q *Queue) work(ctx context.Context, row store.Managed) {
+func (q *Queue) work(ctx context.Context, owner string, row store.Managed) {
 	log := q.cfg.Logger.With("mode", row.Mode, "names", row.Names, "certificate", row.ID)
 	mode, ok := q.cfg.Modes[row.Mode]
 	if !ok {
-		q.fail(ctx, row, fmt.Errorf("mode %q is not served by this instance", row.Mode), log)
+		q.fail(ctx, owner, row, fmt.Errorf("mode %q is not served by this instance", row.Mode), log)
 		return
 	}
 	held, lost := context.WithCancel(ctx)
 	defer lost()
-	go q.keepLease(held, lost, row.ID)
-	err := mode.Renew(held, &Claim{Managed: row, cfg: q.cfg})
+	go q.keepLease(held, lost, row.ID, owner)
+	err := mode.Renew(held, &Claim{Managed: row, cfg: q.cfg, owner: owner})
 	switch {
 	case err == nil:
 	case ctx.Err() != nil: // we are asked to stop: whoever comes next goes on
-		if err := q.cfg.Store.ReleaseLease(context.WithoutCancel(ctx), row.ID, q.cfg.Owner); err != nil {
+		if err := q.cfg.Store.ReleaseLease(context.WithoutCancel(ctx), row.ID, owner); err != nil {
 			log.Warn("cannot give the claim back; it comes free by itself", "error", err)
 		}
 	default:
-		q.fail(ctx, row, err, log)
+		q.fail(ctx, owner, row, err, log)
 	}
 }
 
 // keepLease renews the lease until held ends; losing it ends the work.
-func (q *Queue) keepLease(held context.Context, lost func(), id string) {
+func (q *Queue) keepLease(held context.Context, lost func(), id, owner string) {
 	t := time.NewTicker(lease / 4)
 	defer t.Stop()
 	for {
@@ -92,7 +98,7 @@ func (q *Queue) keepLease(held context.Context, lost func(), id string) {
 		case <-held.Done():
 			return
 		case <-t.C:
-			if err := q.cfg.Store.ExtendLease(held, id, q.cfg.Owner, lease); err != nil {
+			if err := q.cfg.Store.ExtendLease(held, id, owner, lease); err != nil {
 				lost()
 				return
 			}
@@ -100,13 +106,14 @@ func (q *Queue) keepLease(held context.Context, lost func(), id string) {
 	}
 }
 
-func (q *Queue) fail(ctx context.Context, row store.Managed, cause error, log *slog.Logger) {
+func (q *Queue) fail(ctx context.Context, owner string, row store.Managed, cause error, log *slog.Logger) {
 	retryAt := RetryAt(q.cfg.Now(), row.Failures, cause)
 	log.Warn("no certificate yet", "error", cause, "attempt", row.Failures+1, "next_attempt", retryAt)
-	if err := q.cfg.Store.FailManaged(ctx, row.ID, q.cfg.Owner, cause.Error(), retryAt); err != nil {
+	err := q.cfg.Store.FailManaged(context.WithoutCancel(ctx), row.ID, owner, cause.Error(), retryAt)
+	if err != nil && !errors.Is(err, store.ErrLost) { // lost: it is wanted differently now, or not at all
 		log.Error("cannot record the failure; the claim comes free by itself", "error", err)
 	}
 }
 
 // random is uniform between zero and d.
-func random(d time.Duration) time.Duration { return rand.N(d + 1) }
+func random(d time.Duration) time.Duration { return mathrand.N(d + 1) }

@@ -17,6 +17,9 @@ type Order struct {
 	CreatedAt    time.Time // set by the store
 }
 
+// holdSQL locks the managed row until the transaction ends, if it is the owner's.
+const holdSQL = `UPDATE managed SET lease_owner = lease_owner WHERE id = $1 AND lease_owner = $2`
+
 // SaveOrder journals an order while owner holds the managed row, else
 // [ErrLost]. It replaces an older order for the row.
 func (s *Store) SaveOrder(ctx context.Context, owner string, o Order) error {
@@ -25,8 +28,7 @@ func (s *Store) SaveOrder(ctx context.Context, owner string, o Order) error {
 	}
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		// The row stays locked until the order is in.
-		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET lease_owner = lease_owner WHERE id = $1 AND lease_owner = $2`,
-			o.ManagedID, owner))
+		n, err := affected(tx.ExecContext(ctx, holdSQL, o.ManagedID, owner))
 		if err := must(n, err, ErrLost); err != nil {
 			return err
 		}
@@ -51,8 +53,20 @@ func (s *Store) OrderFor(ctx context.Context, managedID string) (Order, error) {
 	return o, s.fail(err, "order for %s", managedID)
 }
 
-// DeleteOrder forgets the order begun for a managed certificate, if any.
-func (s *Store) DeleteOrder(ctx context.Context, managedID string) error {
-	_, err := s.exec(ctx, `DELETE FROM orders WHERE managed_id = $1`, managedID)
+// DeleteOrder forgets the order begun for a managed certificate, if any, while
+// owner holds the managed row, else [ErrLost]: the journal is whoever's who
+// works on the row.
+func (s *Store) DeleteOrder(ctx context.Context, owner, managedID string) error {
+	if owner == "" {
+		return errNoOwner
+	}
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx, holdSQL, managedID, owner))
+		if err := must(n, err, ErrLost); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, managedID)
+		return err
+	})
 	return s.fail(err, "delete order for %s", managedID)
 }

@@ -227,8 +227,13 @@ func orderJournal(t *testing.T, f *fixture) { // X7
 	o.OrderURL, o.SealedKey = "u2", nil
 	ok(t, f.SaveOrder(ctx, "w", o))
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
-	ok(t, f.DeleteOrder(ctx, m.ID))
-	ok(t, f.DeleteOrder(ctx, m.ID)) // it is gone either way
+	wantErr(t, f.DeleteOrder(ctx, "other", m.ID), store.ErrLost)
+	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
+	ok(t, f.DeleteOrder(ctx, "w", m.ID))
+	ok(t, f.DeleteOrder(ctx, "w", m.ID)) // it is gone either way
 	_, err = f.OrderFor(ctx, m.ID)
 	wantErr(t, err, store.ErrNotFound)
+	if f.DeleteOrder(ctx, "", m.ID) == nil {
+		t.Fatal("an order was deleted without an owner")
+	}
 }

@@ -1,0 +1,216 @@
+package renewal_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"math/big"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// gate is an Issuer whose issuances wait, so that a test can change what is
+// wanted while they are under way.
+type gate chan *underWay
+
+type underWay struct {
+	keyType cert.KeyType
+	finish  chan error // what the CA says
+	settled chan error // what Claim.Obtain made of it
+}
+
+func (g gate) Issue(ctx context.Context, req cert.Request, _ func(issuer.Event)) (*cert.Bundle, error) {
+	if err := req.OnOrder(ctx, "https://ca.example/order"); err != nil {
+		return nil, err
+	}
+	csr, err := cert.ParseCSR(req.CSR)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Value(flow{}).(*underWay).wait(g, csr.KeyType); err != nil {
+		return nil, err
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: csr.Names, NotBefore: time.Now(), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, csr.Public, key)
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := x509.ParseCertificate(der)
+	return &cert.Bundle{Leaf: leaf}, err
+}
+
+func (u *underWay) wait(g gate, keyType cert.KeyType) error {
+	u.keyType = keyType
+	g <- u
+	return <-u.finish
+}
+
+// obtain is a Mode that tells how each Obtain ended.
+type obtain struct{ to age.Recipient }
+
+type flow struct{}
+
+func (o obtain) Renew(ctx context.Context, c *renewal.Claim) error {
+	u := &underWay{finish: make(chan error), settled: make(chan error, 1)}
+	_, err := c.Obtain(context.WithValue(ctx, flow{}, u), renewal.Delivery{Recipients: []age.Recipient{o.to}})
+	u.settled <- err
+	return err
+}
+
+type rig struct {
+	st   *store.Store
+	id   *age.X25519Identity
+	ca   gate
+	loop *renewal.Loop
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { st.Close() })
+	id, err := seal.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{st: st, id: id, ca: make(gate)}
+	log := slog.New(slog.DiscardHandler)
+	q := renewal.NewQueue(renewal.Config{
+		Store: st, Issuer: r.ca, DirectoryURL: "https://ca.example/dir", Identity: id, Owner: "me", Logger: log, Now: time.Now,
+		Modes: map[string]renewal.Mode{"client": obtain{id.Recipient()}},
+	})
+	r.loop = renewal.NewLoop(q, 4, time.Now, log)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); r.loop.Run(ctx) }()
+	t.Cleanup(func() { cancel(); <-done })
+	return r
+}
+
+func (r *rig) want(t *testing.T, keyType cert.KeyType) store.Managed {
+	t.Helper()
+	m, _, err := r.st.EnsureManaged(t.Context(), store.Managed{Mode: "client", Names: []string{"a.example"}, KeyType: string(keyType)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.loop.Wake()
+	return m
+}
+
+// keyType is that of the bundle that is stored.
+func (r *rig) keyType(t *testing.T, m store.Managed) cert.KeyType {
+	t.Helper()
+	sealed, err := r.st.BundleFor(t.Context(), m.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pem, err := seal.Open(sealed.Ciphertext, r.id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := cert.ParseBundle(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := cert.KeyTypeOf(b.Leaf.PublicKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for timeout := time.After(time.Minute); !ok(); {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("waited a minute until %s", what)
+		}
+	}
+}
+
+// twice begins an issuance, wants something else, and begins that, too.
+func (r *rig) twice(t *testing.T) (m store.Managed, before, after *underWay) {
+	t.Helper()
+	m = r.want(t, cert.EC256)
+	before = <-r.ca
+	r.want(t, cert.EC384)
+	after = <-r.ca
+	if before.keyType != cert.EC256 || after.keyType != cert.EC384 {
+		t.Fatalf("under way are %s and %s", before.keyType, after.keyType)
+	}
+	return m, before, after
+}
+
+// What is wanted changes while an issuance is under way, and the same instance
+// begins anew: the old issuance, ending first or last, must not count.
+func TestChangedWhileUnderWay(t *testing.T) {
+	for name, beforeFirst := range map[string]bool{"the old one ends first": true, "the new one ends first": false} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			m, before, after := r.twice(t)
+			end := func(u *underWay, want error) {
+				u.finish <- nil
+				if err := <-u.settled; !errors.Is(err, want) {
+					t.Errorf("the one for %s ended with %v, want %v", u.keyType, err, want)
+				}
+			}
+			if beforeFirst {
+				end(before, store.ErrLost)
+				end(after, nil)
+			} else {
+				end(after, nil)
+				end(before, store.ErrLost)
+			}
+			if got := r.keyType(t, m); got != cert.EC384 {
+				t.Errorf("stored a certificate with a key of type %s, want ec384", got)
+			}
+		})
+	}
+}
+
+// An issuance that is not wanted any more and fails for good leaves the journal
+// and the failures of its successor alone.
+func TestFailedPredecessor(t *testing.T) {
+	r := newRig(t)
+	m, before, after := r.twice(t)
+	before.finish <- &issuer.Error{Kind: issuer.Permanent, Detail: "no"}
+	<-before.settled
+	if _, err := r.st.OrderFor(t.Context(), m.ID); err != nil {
+		t.Errorf("the successor's order: %v", err)
+	}
+	after.finish <- &issuer.Error{Kind: issuer.Permanent, Detail: "no"}
+	<-after.settled
+	if _, err := r.st.OrderFor(t.Context(), m.ID); !errors.Is(err, store.ErrNotFound) {
+		t.Errorf("an order that cannot be finished: %v", err)
+	}
+	until(t, "the failure is counted", func() bool {
+		row, err := r.st.ManagedByID(t.Context(), m.ID)
+		return err == nil && row.Failures > 0 && row.LeaseOwner == ""
+	})
+	if row, err := r.st.ManagedByID(t.Context(), m.ID); err != nil || row.Failures != 1 {
+		t.Errorf("%d failures, %v; want 1", row.Failures, err)
+	}
+}
