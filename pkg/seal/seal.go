@@ -14,17 +14,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
-	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 )
 
-// MaxSealed bounds what Open reads, in bytes of ciphertext and of plaintext.
+// MaxSealed bounds what Seal makes and Open reads, in bytes of ciphertext.
 const MaxSealed = 1 << 20
 
 // MaxRecipients is how many recipients one client may have.
@@ -45,6 +46,9 @@ func Seal(plaintext []byte, recipients ...age.Recipient) ([]byte, error) {
 	}
 	if err := w.Close(); err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
+	}
+	if out.Len() > MaxSealed { // nobody could open it
+		return nil, fmt.Errorf("seal: %d bytes are more than the limit of %d", out.Len(), MaxSealed)
 	}
 	return out.Bytes(), nil
 }
@@ -70,12 +74,9 @@ func Open(ciphertext []byte, identities ...age.Identity) ([]byte, error) {
 		}
 		return nil, fmt.Errorf("open: %w", err)
 	}
-	plaintext, err := io.ReadAll(io.LimitReader(r, MaxSealed+1))
+	plaintext, err := io.ReadAll(r) // always shorter than the ciphertext
 	if err != nil {
 		return nil, fmt.Errorf("open: %w", err)
-	}
-	if len(plaintext) > MaxSealed {
-		return nil, fmt.Errorf("open: content exceeds the limit of %d bytes", MaxSealed)
 	}
 	return plaintext, nil
 }
@@ -91,6 +92,9 @@ func ParseRecipients(lines []string) ([]age.Recipient, error) {
 	var faults []error
 	for i, line := range lines {
 		r, err := parseRecipient(line)
+		if err == nil {
+			err = try(r)
+		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("recipient %d: %w", i+1, err))
 			continue
@@ -124,6 +128,15 @@ func parseRecipient(line string) (age.Recipient, error) {
 		return nil, errors.New("this is a secret key, keep it to yourself; write its public half, age1…")
 	}
 	return nil, errors.New("not a recipient; write an age1… key or a line of an SSH public key file (ssh-ed25519, ssh-rsa)")
+}
+
+// try refuses keys that are well formed and yet of no use, such as points of
+// low order: better now than when a certificate is to be sealed.
+func try(r age.Recipient) error {
+	if _, err := r.Wrap(make([]byte, 16)); err != nil {
+		return errors.New("nothing can be encrypted to this key; make another one")
+	}
+	return nil
 }
 
 // checkSSHKey refuses options, which agessh would skip silently.
@@ -160,12 +173,21 @@ func ParseIdentities(data []byte) ([]age.Identity, error) {
 }
 
 // LoadOrCreateIdentity reads the X25519 identity of path, and makes it (mode
-// 0600, written whole or not at all) where there is none yet.
+// 0600, written whole or not at all) where there is none yet. Of several
+// processes that come at once all get the same one.
 func LoadOrCreateIdentity(path string) (*age.X25519Identity, error) {
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return createIdentity(path)
+	id, err := loadIdentity(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return id, err
 	}
+	if err := createIdentity(path); err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("write the identity: %w", err)
+	}
+	return loadIdentity(path)
+}
+
+func loadIdentity(path string) (*age.X25519Identity, error) {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the identity: %w", err)
 	}
@@ -180,14 +202,37 @@ func LoadOrCreateIdentity(path string) (*age.X25519Identity, error) {
 	return id, nil
 }
 
-func createIdentity(path string) (*age.X25519Identity, error) {
+// createIdentity writes a new identity aside and links it to path, which never
+// replaces one that is there: what is sealed to that would be lost.
+func createIdentity(path string) error {
 	id, err := GenerateIdentity()
 	if err != nil {
-		return nil, fmt.Errorf("make an identity: %w", err)
+		return err
 	}
-	text := "# public key: " + id.Recipient().String() + "\n" + id.String() + "\n"
-	if err := renameio.WriteFile(path, []byte(text), 0o600); err != nil {
-		return nil, fmt.Errorf("write the identity: %w", err)
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	if err != nil {
+		return err
 	}
-	return id, nil
+	defer os.Remove(f.Name())
+	defer f.Close()
+	if _, err := fmt.Fprintf(f, "# public key: %s\n%s\n", id.Recipient(), id); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir has a new name on the disk before something is sealed to it.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
 }
