@@ -64,6 +64,12 @@ func TestPatternMatches(t *testing.T) {
 			t.Errorf("%s: %s reads back as %v, %v", tc.pattern, p, again, err)
 		}
 	}
+	// No canonical name has an empty label; if one came, it would be no label below.
+	for _, pattern := range []string{"*.example.com", "**.example.com"} {
+		if p, err := ParsePattern(pattern); err != nil || p.matches(".example.com") {
+			t.Errorf("%s matches an empty label (%v)", pattern, err)
+		}
+	}
 	var zero Pattern
 	for _, name := range []string{"", "a.example", "*.example.com", "192.0.2.1"} {
 		if zero.Matches(name) {

