@@ -47,11 +47,11 @@ type Answer struct {
 	once      sync.Once
 }
 
-// Put publishes a key authorization for one host (a canonical DNS name or IP
-// address) and token until Remove is called. A second Put of the same pair
+// Put publishes a key authorization for one host (a DNS name or IP address in
+// any spelling) and token until Remove is called. A second Put of the same pair
 // replaces the first.
 func (r *Responder) Put(host, token, keyAuthorization string) *Answer {
-	a := &Answer{responder: r, key: key{host, token}, body: keyAuthorization, fetched: make(chan struct{})}
+	a := &Answer{responder: r, key: key{canonicalHost(host), token}, body: keyAuthorization, fetched: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.answers[a.key] = a
@@ -121,8 +121,19 @@ func canonicalHost(host string) string {
 		}
 	}
 	host = strings.TrimSuffix(host, ".")
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.Unmap().String()
+	if mayBeAddress(host) {
+		if addr, err := netip.ParseAddr(host); err == nil {
+			return addr.Unmap().String()
+		}
 	}
 	return strings.ToLower(host)
+}
+
+// mayBeAddress spares DNS names the parser, whose error is an allocation.
+func mayBeAddress(host string) bool {
+	if host == "" {
+		return false
+	}
+	last := host[len(host)-1]
+	return '0' <= last && last <= '9' || strings.IndexByte(host, ':') >= 0
 }
