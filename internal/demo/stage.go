@@ -16,7 +16,7 @@ import (
 
 // stage is where the story plays: a folder, the programs on it, the transcript.
 type stage struct {
-	ctx    context.Context
+	ctx    context.Context //nolint:containedctx // the play's, from curtain to curtain
 	out    io.Writer
 	dir    string // everything is below it, and goes with it
 	binary string
@@ -105,7 +105,7 @@ func (s *stage) start(host, logName string, args ...string) error {
 	if err != nil {
 		return err
 	}
-	c := exec.Command(s.binary, args...)
+	c := exec.Command(s.binary, args...) //nolint:noctx // close ends it, in its own order
 	c.Env, c.Stdout, c.Stderr = s.env, log, log
 	// Ctrl-C goes to us; we stop what we started in our own order.
 	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

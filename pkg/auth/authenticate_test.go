@@ -119,7 +119,7 @@ func (s *server) call(t *testing.T, cert *tls.Certificate, authorization ...stri
 		transport.TLSClientConfig.Certificates = []tls.Certificate{*cert}
 	}
 	defer transport.CloseIdleConnections()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", s.URL, nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +300,7 @@ func TestAuthenticateUnfinishedHandshake(t *testing.T) {
 	st := openStore(t, nil)
 	cert := selfSigned(t, newKey(t), 1)
 	createClient(t, st, "web1", keyCredential(cert))
-	r := httptest.NewRequest("GET", "https://acmeproxy.example.com/", nil)
+	r := httptest.NewRequest(http.MethodGet, "https://acmeproxy.example.com/", nil)
 	r.TLS = &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert.Leaf}}
 	id, err := New(Config{Store: st}).Authenticate(r)
 	wantRefused(t, id, err, ReasonNone)

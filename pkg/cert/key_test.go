@@ -22,10 +22,10 @@ import (
 // rsaKey makes each size once: it takes long.
 func rsaKey(t testing.TB, bits int) *rsa.PrivateKey {
 	t.Helper()
-	make, _ := rsaKeys.LoadOrStore(bits, sync.OnceValues(func() (*rsa.PrivateKey, error) {
+	once, _ := rsaKeys.LoadOrStore(bits, sync.OnceValues(func() (*rsa.PrivateKey, error) {
 		return rsa.GenerateKey(rand.Reader, bits)
 	}))
-	key, err := make.(func() (*rsa.PrivateKey, error))()
+	key, err := once.(func() (*rsa.PrivateKey, error))()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"crypto"
+	"errors"
 	"fmt"
 	"time"
 
@@ -115,12 +116,12 @@ func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 	f.emit(Event{Stage: Ordering})
 	if f.req.OrderURL != "" {
 		order, err := f.core.Orders.Get(f.req.OrderURL)
-		switch {
-		case err != nil && kindOfError(f.failed("", err)) != Permanent:
-			return order, f.failed("read the order again", err)
-		case err == nil && order.Status != acme.StatusInvalid && f.ours(order):
+		if err == nil && order.Status != acme.StatusInvalid && f.ours(order) {
 			order.Location = f.req.OrderURL
 			return order, nil
+		}
+		if err := f.failed("read the order again", err); err != nil && !isPermanent(err) {
+			return order, err
 		}
 		// It is gone, spent or another's: only a new order helps.
 	}
@@ -316,13 +317,15 @@ func authzError(authz acme.Authorization) *Error {
 	return e
 }
 
+// failed types an error of lego's; nil stays nil.
 func (f *flow) failed(op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	return classify(op, err, f.s.lastRetryAfter())
 }
 
-func kindOfError(err error) Kind {
-	if e, ok := err.(*Error); ok {
-		return e.Kind
-	}
-	return Temporary
+func isPermanent(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Kind == Permanent
 }

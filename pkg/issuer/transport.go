@@ -31,12 +31,10 @@ type wire struct {
 	now          func() time.Time
 	heads        chan struct{} // a place for each newNonce request in flight
 
-	mu          sync.Mutex
-	nonces      []nonce // guarded by mu
-	directory   *http.Response
-	dirBody     []byte    // guarded by mu
-	dirFetched  time.Time // guarded by mu
-	newNonceURL string
+	mu         sync.Mutex
+	nonces     []nonce   // the oldest first; guarded by mu
+	dirBody    []byte    // guarded by mu
+	dirFetched time.Time // guarded by mu
 }
 
 type nonce struct {
@@ -52,7 +50,7 @@ func newWire(base http.RoundTripper, directoryURL string, now func() time.Time) 
 // an api.Core of its own, binds every request to ctx and remembers Retry-After.
 type session struct {
 	*wire
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // lego's api package has none
 
 	mu      sync.Mutex
 	retryAt map[string]time.Time // by URL; guarded by mu
@@ -187,17 +185,17 @@ func (s *session) getNonce(r *http.Request) (*http.Response, error) {
 func (w *wire) popNonce() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	oldest := w.now().Add(-nonceTTL)
-	for n := len(w.nonces); n > 0; n = len(w.nonces) {
-		last := w.nonces[n-1]
-		if last.got.Before(oldest) { // and so are all below it
-			w.nonces = w.nonces[:0]
-			return ""
-		}
-		w.nonces = w.nonces[:n-1]
-		return last.value
+	n := len(w.nonces)
+	if n == 0 {
+		return ""
 	}
-	return ""
+	newest := w.nonces[n-1]
+	if newest.got.Before(w.now().Add(-nonceTTL)) { // and so are all below it
+		w.nonces = w.nonces[:0]
+		return ""
+	}
+	w.nonces = w.nonces[:n-1]
+	return newest.value
 }
 
 func (w *wire) putNonce(value string) {

@@ -14,7 +14,6 @@ import (
 	"io"
 	"net/http"
 	"net/url"
-	"strconv"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -30,14 +29,18 @@ var ErrPin = errors.New("the server has another key than the one pinned at enrol
 // Client speaks the native API. Refusals are *api.Problem, except those of
 // Issue. It is safe for concurrent use.
 type Client struct {
-	url  string
-	http *http.Client
+	url     string
+	http    *http.Client
+	silence time.Duration // of a stream, after which we hang up
 }
 
 const (
 	callTimeout = 30 * time.Second // for everything but streams and long polls
+	longest     = time.Hour        // of a stream; the proxy itself gives up much earlier
 	silence     = 90 * time.Second // of a stream; the proxy sends a line every 15 s
 	maxEvents   = 10_000           // of a stream
+	maxPages    = 1000             // of a list
+	maxID       = 64               // bytes
 )
 
 // NewClient returns a client of the proxy at url whose key has that pin, with
@@ -50,14 +53,14 @@ func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent str
 			Certificates: []tls.Certificate{key},
 			NextProtos:   []string{"h2", "http/1.1", api.ALPN},
 			// The pin is a stronger statement than any CA's; see VerifyConnection.
-			InsecureSkipVerify: true,
+			InsecureSkipVerify: true, //nolint:gosec // see the line above
 			VerifyConnection:   func(s tls.ConnectionState) error { return verifyPin(s, pin) },
 		},
 		ForceAttemptHTTP2:   true,
 		TLSHandshakeTimeout: 15 * time.Second,
 		IdleConnTimeout:     2 * time.Minute,
 	}
-	return &Client{url: proxyURL, http: &http.Client{
+	return &Client{url: proxyURL, silence: silence, http: &http.Client{
 		Transport: &agentTransport{transport, userAgent},
 		// A redirect would carry a request elsewhere; the API has none.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -97,7 +100,13 @@ func (c *Client) Self(ctx context.Context) (who api.Client, err error) {
 // Register asks for a managed certificate (agent mode). It may be repeated.
 func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.KeyType) (m api.Certificate, err error) {
 	req := api.CertificateRequest{Mode: api.ModeAgent, Names: names, KeyType: string(keyType)}
-	return m, c.call(ctx, http.MethodPost, api.PathCertificates, req, &m)
+	if err := c.call(ctx, http.MethodPost, api.PathCertificates, req, &m); err != nil {
+		return m, err
+	}
+	if m.ID == "" || len(m.ID) > maxID {
+		return m, errors.New("the proxy gave the certificate no usable id")
+	}
+	return m, nil
 }
 
 // Certificate reads one managed certificate.
@@ -108,7 +117,8 @@ func (c *Client) Certificate(ctx context.Context, id string) (m api.Certificate,
 // Certificates lists all managed certificates of this client.
 func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
 	all := []api.Certificate{}
-	for after := ""; ; {
+	after := ""
+	for range maxPages {
 		var page api.CertificateList
 		if err := c.call(ctx, http.MethodGet, api.PathCertificates+"?after="+url.QueryEscape(after), nil, &page); err != nil {
 			return nil, err
@@ -119,6 +129,7 @@ func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
 		}
 		after = page.Next
 	}
+	return nil, fmt.Errorf("the proxy's list has no end; stopped after %d pages", maxPages)
 }
 
 // Bundle pulls the ciphertext of a managed certificate. While it is the one
@@ -144,19 +155,18 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusNotModified:
+		if etag == "" {
+			return nil, "", false, errors.New("the proxy says that nothing is newer, but there is nothing here yet")
+		}
 		return nil, etag, false, nil
 	case http.StatusOK:
+		if newETag, err = parseETag(resp.Header.Get("ETag")); err != nil {
+			return nil, "", false, err
+		}
 		body, err := readBounded(resp.Body)
-		return body, unquote(resp.Header.Get("ETag")), true, err
+		return body, newETag, true, err
 	}
 	return nil, "", false, readProblem(resp)
-}
-
-func unquote(etag string) string {
-	if s, err := strconv.Unquote(etag); err == nil && len(s) <= 128 {
-		return s
-	}
-	return ""
 }
 
 // Issue obtains one certificate in gateway mode: the key is made here and never
@@ -195,22 +205,34 @@ func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(issuer.E
 
 // stream reads the events of a gateway request and returns the last one.
 func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit func(issuer.Event)) (api.Event, error) {
+	ctx, end := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the proxy was not done after %v", longest))
+	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	quiet := time.AfterFunc(silence, func() { cancel(errSilence) })
+	quiet := time.AfterFunc(c.silence, func() { cancel(fmt.Errorf("the proxy sent nothing for %v", c.silence)) })
 	defer quiet.Stop()
 	resp, err := c.send(ctx, http.MethodPost, api.PathCertificates, body)
 	if err != nil {
-		return api.Event{}, silent(ctx, err)
+		return api.Event{}, hungUp(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return api.Event{}, readProblem(resp)
 	}
-	lines := bufio.NewScanner(resp.Body)
+	return readEvents(resp.Body, func(e issuer.Event) {
+		if emit != nil {
+			emit(e)
+		}
+	}, func() { quiet.Reset(c.silence) }, func(err error) error { return hungUp(ctx, err) })
+}
+
+// readEvents returns the last event of a stream. Its memory is bounded, and so
+// is the number of lines; alive is called for each.
+func readEvents(r io.Reader, emit func(issuer.Event), alive func(), why func(error) error) (api.Event, error) {
+	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 4096), api.MaxEvent)
 	for n := 0; lines.Scan(); n++ {
-		quiet.Reset(silence)
+		alive()
 		var e api.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || n > maxEvents {
 			return api.Event{}, errors.New("the proxy's answer is not a stream of events")
@@ -222,24 +244,20 @@ func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit f
 			if e.Problem == nil {
 				e.Problem = &api.Problem{Status: http.StatusServiceUnavailable, Detail: "the proxy failed and did not say why"}
 			}
-			return e, e.Problem
+			return e, cleanProblem(e.Problem)
 		case api.EventStage:
-			if emit != nil {
-				emit(issuer.Event{Stage: issuer.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
-			}
+			emit(issuer.Event{Stage: issuer.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
 		}
 	}
 	if err := lines.Err(); err != nil {
-		return api.Event{}, silent(ctx, fmt.Errorf("read the proxy's answer: %w", err))
+		return api.Event{}, why(fmt.Errorf("read the proxy's answer: %w", err))
 	}
 	return api.Event{}, errors.New("the proxy ended its answer before the certificate came")
 }
 
-var errSilence = fmt.Errorf("the proxy sent nothing for %v", silence)
-
-// silent names the reason when it was we who hung up.
-func silent(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, errSilence) {
+// hungUp names the reason when it was we who hung up.
+func hungUp(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); cause != nil && cause != ctx.Err() {
 		return cause
 	}
 	return err
@@ -281,10 +299,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(body, out); err != nil {
-		return fmt.Errorf("the proxy's answer cannot be read: %w", err)
-	}
-	return nil
+	return decode(body, out)
 }
 
 func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {
@@ -320,49 +335,4 @@ func unreachable(err error) error {
 		err = u.Err
 	}
 	return fmt.Errorf("cannot reach the proxy: %w", err)
-}
-
-func readBounded(r io.Reader) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, api.MaxAnswer+1))
-	if err != nil {
-		return nil, fmt.Errorf("read the proxy's answer: %w", err)
-	}
-	if len(body) > api.MaxAnswer {
-		return nil, fmt.Errorf("the proxy's answer is larger than %d bytes", api.MaxAnswer)
-	}
-	return body, nil
-}
-
-// readProblem makes an *api.Problem of any answer that is not what was wanted.
-func readProblem(resp *http.Response) error {
-	body, err := readBounded(resp.Body)
-	if err != nil {
-		return err
-	}
-	p := &api.Problem{}
-	if json.Unmarshal(body, p) != nil || p.Error() == "" {
-		p = &api.Problem{Detail: "the proxy answered " + printable(resp.Status)}
-	}
-	p.Status = resp.StatusCode
-	p.Title, p.Detail = printable(p.Title), printable(p.Detail)
-	if seconds, err := strconv.Atoi(resp.Header.Get("Retry-After")); err == nil && seconds > 0 {
-		p.RetryAfter = seconds
-	}
-	return p
-}
-
-// printable keeps a wrong server from writing to the administrator's terminal.
-func printable(s string) string {
-	const limit = 2048
-	out := make([]rune, 0, min(len(s), limit))
-	for _, r := range s {
-		if len(out) == limit {
-			break
-		}
-		if !strconv.IsPrint(r) {
-			r = ' '
-		}
-		out = append(out, r)
-	}
-	return string(out)
 }

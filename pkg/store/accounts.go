@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"fmt"
 	"time"
 )
 
@@ -51,16 +50,4 @@ func (s *Store) CreateAccount(ctx context.Context, a Account) (Account, error) {
 func (s *Store) SetAccountURL(ctx context.Context, directoryURL, url, email string) error {
 	n, err := s.exec(ctx, `UPDATE accounts SET url = $2, email = $3 WHERE directory_url = $1`, directoryURL, url, email)
 	return s.fail(must(n, err, ErrNotFound), "set account URL for %s", directoryURL)
-}
-
-// ReplaceAccount swaps an account that the CA has forgotten for a new one, if
-// key and URL are still those of old; else [ErrLost].
-func (s *Store) ReplaceAccount(ctx context.Context, old, new Account) error {
-	if old.DirectoryURL != new.DirectoryURL {
-		return fmt.Errorf("replace account for %s: the new one is for %s", old.DirectoryURL, new.DirectoryURL)
-	}
-	n, err := s.exec(ctx, `UPDATE accounts SET url = $2, email = $3, sealed_key = $4, created_at = $5
-		WHERE directory_url = $1 AND sealed_key = $6 AND url = $7`,
-		new.DirectoryURL, new.URL, new.Email, blob(new.SealedKey), millis(s.now()), blob(old.SealedKey), old.URL)
-	return s.fail(must(n, err, ErrLost), "replace account for %s", old.DirectoryURL)
 }

@@ -48,7 +48,7 @@ func queryClients(ctx context.Context, q querier, query string, args ...any) ([]
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close() //nolint:errcheck // rows.Err says what went wrong
+	defer rows.Close() // rows.Err says what went wrong
 	var out []Client
 	for rows.Next() {
 		var c Client

@@ -26,7 +26,7 @@ var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadd
 // newID returns 128 random bits as 26 characters, so that an id cannot be guessed.
 func newID() string {
 	var b [16]byte
-	rand.Read(b[:]) //nolint:errcheck // never fails, see its documentation
+	rand.Read(b[:]) // never fails, see its documentation
 	return idEncoding.EncodeToString(b[:])
 }
 

@@ -8,9 +8,9 @@ import (
 )
 
 // TakeQuota counts one request of a client on the UTC day that holds day, and
-// reports whether it is within max; a request beyond max is not counted. max 0
+// reports whether it is within quota; a request beyond it is not counted. Quota 0
 // only counts. [ErrNotFound] for an unknown client.
-func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, max int) (bool, error) {
+func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error) {
 	const oneDay = 24 * time.Hour
 	today := day.UTC().Truncate(oneDay)
 	taken := false
@@ -19,7 +19,7 @@ func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, m
 		err := tx.QueryRowContext(ctx, `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
 			ON CONFLICT (client_id, day) DO UPDATE SET taken = limits.taken + 1
 			WHERE CAST($3 AS BIGINT) <= 0 OR limits.taken < CAST($3 AS BIGINT) RETURNING taken`,
-			clientID, millis(today), max).Scan(&count)
+			clientID, millis(today), quota).Scan(&count)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // spent
 		}

@@ -13,7 +13,7 @@ func TestQueryPlans(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer s.Close() //nolint:errcheck // only read from
+	defer s.Close() // only read from
 	audit := func(q AuditQuery) string { text, _ := auditSQL(q); return text }
 	for name, tc := range map[string]struct{ query, index string }{
 		"claim due":           {s.claim(claimDueSQL), "managed_due"},

@@ -52,7 +52,7 @@ type Config struct {
 	Health func(ctx context.Context) error // nil error: fit to serve
 	// Stopping ends when the proxy is asked to stop: long polls are answered
 	// at once then, issuances may finish.
-	Stopping context.Context
+	Stopping context.Context //nolint:containedctx // the process's, not a request's
 	Version  string
 	Logger   *slog.Logger
 	Now      func() time.Time

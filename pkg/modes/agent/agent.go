@@ -118,7 +118,8 @@ func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag strin
 		rung, leave := a.news.listen(certID) // before reading, or news could be missed
 		b, err := a.bundle(ctx, id, certID)
 		none := errors.Is(err, store.ErrNotFound) && !errors.Is(err, errGone)
-		if wait <= 0 || !(none || err == nil && b.ETag == etag) {
+		old := err == nil && b.ETag == etag
+		if wait <= 0 || (!none && !old) {
 			leave()
 			return b, err
 		}

@@ -11,7 +11,6 @@ const directory = "https://ca.example/dir"
 var accountCases = []testCase{
 	{"an account is kept once for a directory", accountOnce},
 	{"its URL is set after registration", accountURL},
-	{"it is replaced only from what was read", accountReplace},
 	{"a secret is kept once for a name", secretOnce},
 	{"the store answers a ping", func(t *testing.T, f *fixture) { ok(t, f.Ping(t.Context())) }},
 }
@@ -35,21 +34,6 @@ func accountURL(t *testing.T, f *fixture) { // A28, A29
 	ok(t, f.SetAccountURL(ctx, directory, "https://ca.example/acct/1", "ops@example.com"))
 	a := must(f.AccountByDirectory(ctx, directory))(t)
 	equal(t, []string{a.URL, a.Email, string(a.SealedKey)}, []string{"https://ca.example/acct/1", "ops@example.com", "k"})
-}
-
-func accountReplace(t *testing.T, f *fixture) {
-	ctx := t.Context()
-	old := must(f.CreateAccount(ctx, store.Account{DirectoryURL: directory, URL: "u1", SealedKey: []byte("k1")}))(t)
-	next := store.Account{DirectoryURL: directory, SealedKey: []byte("k2")}
-	ok(t, f.ReplaceAccount(ctx, old, next))
-	wantErr(t, f.ReplaceAccount(ctx, old, store.Account{DirectoryURL: directory, SealedKey: []byte("k3")}), store.ErrLost)
-	stored := must(f.AccountByDirectory(ctx, directory))(t)
-	equal(t, []string{stored.URL, string(stored.SealedKey)}, []string{"", "k2"})
-	ok(t, f.SetAccountURL(ctx, directory, "u2", ""))
-	wantErr(t, f.ReplaceAccount(ctx, stored, next), store.ErrLost) // same key, another URL
-	if f.ReplaceAccount(ctx, stored, store.Account{DirectoryURL: "https://other.example/dir"}) == nil {
-		t.Fatal("an account moved to another directory")
-	}
 }
 
 func secretOnce(t *testing.T, f *fixture) {

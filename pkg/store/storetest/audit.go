@@ -99,9 +99,9 @@ func auditPrune(t *testing.T, f *fixture) {
 func quotaDays(t *testing.T, f *fixture) { // X20
 	ctx := t.Context()
 	a, b := f.client(t, "a"), f.client(t, "b")
-	take := func(id string, at time.Time, max int) bool {
+	take := func(id string, at time.Time, quota int) bool {
 		t.Helper()
-		return must(f.TakeQuota(ctx, id, at, max))(t)
+		return must(f.TakeQuota(ctx, id, at, quota))(t)
 	}
 	day := time.Date(2026, 3, 1, 23, 59, 59, 0, time.UTC)
 	for i := range 4 {

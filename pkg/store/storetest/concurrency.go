@@ -38,7 +38,7 @@ func claimAll(t *testing.T, stores []*store.Store, manage func(t *testing.T, nam
 	}
 	var mu sync.Mutex
 	claims := map[string]int{} // guarded by mu
-	each(workers, func(i int) {
+	each(func(i int) {
 		s, owner := stores[i%len(stores)], fmt.Sprintf("w%d", i)
 		for range rows { // more is a row given twice
 			got, err := s.ClaimDue(ctx, owner, time.Hour, 7)
@@ -74,7 +74,7 @@ func raceHooks(t *testing.T, f *fixture) {
 		ok(t, f.RequireHook(ctx, f.manage(t, fmt.Sprintf("n%d.example", i)).ID, "e"))
 	}
 	var total atomic.Int64
-	each(workers, func(i int) {
+	each(func(i int) {
 		for range rows {
 			got, err := f.ClaimHooks(ctx, fmt.Sprintf("w%d", i), time.Hour, 3)
 			if err != nil {
@@ -103,7 +103,7 @@ func raceName(t *testing.T, f *fixture) { // A24
 		}
 		name := fmt.Sprintf("wanted%d.example", round)
 		var won atomic.Int64
-		each(workers, func(i int) {
+		each(func(i int) {
 			_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: owners[i], Names: []string{name, fmt.Sprintf("own%d-%d.example", round, i)}})
 			switch {
 			case err == nil:
@@ -119,7 +119,7 @@ func raceName(t *testing.T, f *fixture) { // A24
 func raceOverlap(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	names := []string{"a.example", "b.example", "c.example", "d.example"}
-	each(workers, func(i int) {
+	each(func(i int) {
 		for j := range names {
 			set := []string{names[(i+j)%4], names[(i+j+2)%4], fmt.Sprintf("w%d.example", i)}
 			m, _, err := f.EnsureManaged(ctx, store.Managed{Names: set})
@@ -142,7 +142,7 @@ func raceQuota(t *testing.T, f *fixture) { // X20
 	ctx := t.Context()
 	c := f.client(t, "c")
 	var taken atomic.Int64
-	each(workers, func(int) {
+	each(func(int) {
 		for range 5 {
 			got, err := f.TakeQuota(ctx, c.ID, f.clock.Now(), 17)
 			if err != nil {
@@ -158,9 +158,9 @@ func raceQuota(t *testing.T, f *fixture) { // X20
 
 func raceEnroll(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	c := f.withSecret(t, "web1", "secret", time.Hour)
+	c := f.withSecret(t, "web1", "secret")
 	var won atomic.Int64
-	each(workers, func(i int) {
+	each(func(i int) {
 		_, err := f.Enroll(ctx, hash("secret"), key(fmt.Sprint(i)), []string{fmt.Sprintf("age1r%d", i)})
 		switch {
 		case err == nil:
@@ -177,7 +177,7 @@ func raceEnroll(t *testing.T, f *fixture) {
 func raceFirstWriter(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	var accounts, secrets [workers]string
-	each(workers, func(i int) {
+	each(func(i int) {
 		own := []byte(fmt.Sprint(i))
 		a, err1 := f.CreateAccount(ctx, store.Account{DirectoryURL: directory, SealedKey: own})
 		b, err2 := f.CreateSecret(ctx, "api-key", own)
@@ -194,7 +194,7 @@ func raceFirstWriter(t *testing.T, f *fixture) {
 
 func raceEnsure(t *testing.T, f *fixture) { // A25
 	var made atomic.Int64
-	each(workers, func(int) {
+	each(func(int) {
 		_, created, err := f.EnsureManaged(t.Context(), store.Managed{Mode: "acme-client", Names: []string{"a.example", "b.example"}})
 		if err != nil {
 			t.Error(err)
@@ -209,7 +209,7 @@ func raceEnsure(t *testing.T, f *fixture) { // A25
 
 func raceAudit(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	each(workers, func(int) {
+	each(func(int) {
 		for range 10 {
 			if err := f.AppendAudit(ctx, store.AuditEntry{Outcome: "done"}); err != nil {
 				t.Error(err)
@@ -227,7 +227,7 @@ func raceRemove(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	for round := range 5 {
 		c := f.client(t, fmt.Sprintf("c%d", round))
-		each(workers, func(i int) {
+		each(func(i int) {
 			if i == 0 {
 				if err := f.RemoveClient(ctx, c.ID); err != nil {
 					t.Error(err)

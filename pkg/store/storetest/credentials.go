@@ -74,24 +74,24 @@ func credentialOnce(t *testing.T, f *fixture) {
 
 func credentialCleared(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	c := f.withSecret(t, "web1", "old", time.Hour)
+	c := f.withSecret(t, "web1", "old")
 	f.clock.Advance(time.Hour)
 	fresh := must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("new"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
 	equal(t, must(f.Credentials(ctx, c.ID))(t), []store.Credential{fresh})
 }
 
 // withSecret creates a client that may enrol once.
-func (f *fixture) withSecret(t *testing.T, name, secret string, ttl time.Duration) store.Client {
+func (f *fixture) withSecret(t *testing.T, name, secret string) store.Client {
 	t.Helper()
 	return must(f.CreateClient(t.Context(), store.Client{Name: name, Recipients: []string{"age1old"}},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: hash(secret), ExpiresAt: f.clock.Now().Add(ttl)}))(t)
+		store.Credential{Kind: store.CredentialEnroll, Verifier: hash(secret), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
 }
 
 func key(name string) store.Credential { return store.Credential{Verifier: hash(name)} }
 
 func enrollRegisters(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	c := f.withSecret(t, "web1", "secret", time.Hour)
+	c := f.withSecret(t, "web1", "secret")
 	got := must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new", "age1old", "age1new"}))(t)
 	c.Recipients = []string{"age1old", "age1new"}
 	equal(t, got, c)
@@ -106,7 +106,7 @@ func enrollRegisters(t *testing.T, f *fixture) {
 
 func enrollRetry(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	c := f.withSecret(t, "web1", "secret", time.Hour)
+	c := f.withSecret(t, "web1", "secret")
 	first := must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"}))(t)
 	f.clock.Advance(59 * time.Minute)
 	equal(t, must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"}))(t), first)
@@ -118,7 +118,7 @@ func enrollRetry(t *testing.T, f *fixture) {
 
 func enrollReplay(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	c := f.withSecret(t, "web1", "secret", time.Hour)
+	c := f.withSecret(t, "web1", "secret")
 	want := must(f.Enroll(ctx, hash("secret"), key("k"), nil))(t)
 	_, err := f.Enroll(ctx, hash("secret"), key("thief"), []string{"age1thief"})
 	wantErr(t, err, store.ErrNotFound)
@@ -138,7 +138,7 @@ func enrollReplay(t *testing.T, f *fixture) {
 
 func enrollExpired(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	f.withSecret(t, "web1", "secret", time.Hour)
+	f.withSecret(t, "web1", "secret")
 	f.clock.Advance(time.Hour)
 	_, err := f.Enroll(ctx, hash("secret"), key("k"), nil)
 	wantErr(t, err, store.ErrNotFound)
@@ -148,8 +148,8 @@ func enrollExpired(t *testing.T, f *fixture) {
 
 func enrollForeignKey(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	a := f.withSecret(t, "a", "secret-a", time.Hour)
-	f.withSecret(t, "b", "secret-b", time.Hour)
+	a := f.withSecret(t, "a", "secret-a")
+	f.withSecret(t, "b", "secret-b")
 	must(f.Enroll(ctx, hash("secret-a"), key("k"), nil))(t)
 	_, err := f.Enroll(ctx, hash("secret-b"), key("k"), []string{"age1x"})
 	wantErr(t, err, store.ErrConflict)
@@ -165,7 +165,7 @@ func enrollForeignKey(t *testing.T, f *fixture) {
 
 func enrollBadRecipient(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	f.withSecret(t, "a", "secret", time.Hour)
+	f.withSecret(t, "a", "secret")
 	if _, err := f.Enroll(ctx, hash("secret"), key("k"), []string{"two\nlines"}); err == nil {
 		t.Fatal("stored")
 	}

@@ -176,10 +176,10 @@ func (f *fixture) complete(t *testing.T, managedID, tag string, hook bool) {
 	ok(t, f.CompleteManaged(ctx, "completer", f.bundle(managedID, tag), f.clock.Now().Add(60*24*time.Hour), hook))
 }
 
-// each runs fn concurrently for 0 to n-1 and waits.
-func each(n int, fn func(i int)) {
+// each runs fn concurrently, once for each worker, and waits.
+func each(fn func(i int)) {
 	var wg sync.WaitGroup
-	for i := range n {
+	for i := range workers {
 		wg.Go(func() { fn(i) })
 	}
 	wg.Wait()
