@@ -26,11 +26,9 @@ func (f *adminFlags) bind(fs *pflag.FlagSet) {
 }
 
 // dial finds the proxy's socket: --data-dir, or what serve itself would take
-// from the environment and the configuration file.
+// from the environment and the configuration file. No other flag is taken from
+// there: serve's ACMEPROXY_KEY_TYPE must not narrow the grant of clients add.
 func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
-	if err := load(c, ""); err != nil {
-		return nil, err
-	}
 	dir := f.dataDir
 	if !c.Flags().Changed("data-dir") {
 		cfg := config.DefaultServe()
@@ -129,9 +127,9 @@ goes through the gateway nothing is kept: only its refusals are here.`,
 		},
 	}
 	flags.bind(c.Flags())
-	c.Flags().StringVar(&q.Client, "client", "", "only this client's")
-	c.Flags().StringVar(&q.Outcome, "outcome", "", "only allowed, refused, done or failed")
-	c.Flags().IntVar(&q.Limit, "limit", 50, "how many, at most 200")
-	c.Flags().Int64Var(&q.Before, "before", 0, "only older than the entry with this id (see --json)")
+	c.Flags().StringVar(&q.Client, "client", "", "only the entries of the client with this `name`")
+	c.Flags().StringVar(&q.Outcome, "outcome", "", "only entries with this `outcome`: allowed, refused, done or failed")
+	c.Flags().IntVar(&q.Limit, "limit", 50, "`number` of entries, at most 200")
+	c.Flags().Int64Var(&q.Before, "before", 0, "only entries older than the one with this `id` (see --json)")
 	return c
 }

@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -18,8 +20,8 @@ func newClients() *cobra.Command {
 		Short: "Manage who may ask for certificates",
 		Long: `clients talks to the running proxy over its admin socket, so it works on the
 proxy's own host only, for root and the proxy's user.`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: subcommand,
+		RunE: showHelp,
 	}
 	c.AddCommand(newClientsAdd(), newClientsList(), newClientsShow(),
 		newClientsSwitch("disable", "Lock a client out; its certificates are not renewed", true),
@@ -58,7 +60,7 @@ What --allow takes:
 			req.Name, req.Grants, req.TokenLife = args[0], []api.Grant{grant}, admin.JSONDuration(life)
 			answer, err := a.AddClient(c.Context(), req)
 			if err != nil {
-				return err
+				return inFlags(err)
 			}
 			if flags.json {
 				return printJSON(c.OutOrStdout(), answer)
@@ -68,16 +70,35 @@ What --allow takes:
 	}
 	flags.bind(c.Flags())
 	fs := c.Flags()
-	fs.StringSliceVar(&grant.Names, "allow", nil, "what it may ask for; may be repeated or joined by commas")
-	fs.StringSliceVar(&grant.Modes, "mode", []string{api.ModeAgent, api.ModeGateway}, "agent, gateway or both")
-	fs.StringSliceVar(&grant.Networks, "from", nil, "networks from which it may ask, such as 10.1.0.0/16 (default any)")
-	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "key types it may use (default any)")
-	fs.IntVar(&grant.DailyQuota, "quota", 0, "certificates it may ask for a day, UTC (default no limit)")
-	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public key to which its bundles are sealed besides its own; may be repeated")
+	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may ask for, as above; may be repeated or joined by commas")
+	fs.StringSliceVar(&grant.Modes, "mode", []string{api.ModeAgent, api.ModeGateway}, "`modes` that it may use: agent, gateway or both")
+	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may ask, such as 10.1.0.0/16 (default any)")
+	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
+	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of certificates that it may ask for a day, UTC (default no limit)")
+	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public `key` to which its bundles are sealed besides its own; may be repeated")
 	fs.BoolVar(&req.Bearer, "bearer", false, "print a bearer token for scripts in place of an enrolment token")
-	fs.StringVar(&req.URL, "url", "", "how this client reaches the proxy, if not by --hostname of serve: https://HOST:PORT")
-	fs.DurationVar(&life, "token-life", admin.DefaultTokenLife, "how long the enrolment token may be used")
+	fs.StringVar(&req.URL, "url", "", "`URL` at which this client reaches the proxy, if not the --hostname of serve: https://HOST:PORT")
+	fs.DurationVar(&life, "token-life", admin.DefaultTokenLife, "how long the enrolment token may be used, 1m to 720h")
 	return c
+}
+
+// inFlags names the flags of clients add where the proxy names the fields that
+// they fill.
+func inFlags(err error) error {
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Status != http.StatusUnprocessableEntity {
+		return err
+	}
+	flags := map[string]string{"patterns": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "daily_quota": "quota"}
+	var lines []string
+	for line := range strings.Lines(p.Error()) {
+		field, rest, _ := strings.Cut(line, ":")
+		if flag, ok := flags[field]; ok {
+			line = flag + ":" + rest
+		}
+		lines = append(lines, line)
+	}
+	return usageError{errors.New(strings.Join(lines, ""))}
 }
 
 func printNewClient(c *cobra.Command, answer admin.NewClientAnswer) error {

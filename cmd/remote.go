@@ -3,10 +3,8 @@ package cmd
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -24,19 +22,20 @@ func newRemote() *cobra.Command {
 		Short: "Get certificates through a proxy, from inside",
 		Long: `remote runs on the hosts behind the firewall. It dials out to the proxy, through
 HTTPS_PROXY if that is set, and listens to nothing.`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Args: subcommand,
+		RunE: showHelp,
 	}
 	c.AddCommand(newEnroll(), newGet(), newRun(), newRemoteList(), newRemoteStatus(), newForget())
 	return c
 }
 
 // remoteFlags are those of all remote commands.
-type remoteFlags struct{ stateDir string }
+type remoteFlags struct{ stateDir, config string }
 
 func (f *remoteFlags) bind(fs *pflag.FlagSet) {
 	f.stateDir = defaultStateDir()
-	fs.StringVar(&f.stateDir, "state-dir", f.stateDir, "where this host's keys and state are kept")
+	fs.StringVar(&f.stateDir, "state-dir", f.stateDir, "`folder` for this host's keys and state")
+	fs.StringVar(&f.config, "config", "", "configuration `file` of remote run (YAML); default "+defaultRemoteFile+" if it is there")
 }
 
 // defaultStateDir is beside the proxy's data directory, so that one host may
@@ -47,8 +46,27 @@ func defaultStateDir() string {
 
 func userAgent() string { return "acmeproxy-remote/" + programVersion() }
 
-func (f *remoteFlags) open(c *cobra.Command) (*remote.State, error) {
+// load fills the flags of one call from the environment. The state directory
+// is the one of remote run, which may have it from its configuration file.
+func (f *remoteFlags) load(c *cobra.Command) error {
 	if err := load(c, ""); err != nil {
+		return err
+	}
+	if c.Flags().Changed("state-dir") {
+		return nil
+	}
+	daemon := runFlags{}
+	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
+	daemon.bind(fs)
+	if err := config.Load(fs, remoteConfigFile(f.config), config.WithKeys(config.CertificatesKey)); err != nil {
+		return usageError{err}
+	}
+	f.stateDir = daemon.stateDir
+	return nil
+}
+
+func (f *remoteFlags) open(c *cobra.Command) (*remote.State, error) {
+	if err := f.load(c); err != nil {
 		return nil, err
 	}
 	return remote.Open(f.stateDir, userAgent())
@@ -63,12 +81,14 @@ func newEnroll() *cobra.Command {
 		Long: `enroll makes this host's TLS key and age identity and registers them at the
 proxy. The token is what "acmeproxy clients add" printed on the proxy's host; it
 works once, expires, and pins the proxy's key, so that nobody in between can
-answer in its place. Write - for TOKEN to read it from standard input.`,
+answer in its place. Write - for TOKEN to read it from standard input, where no
+other user of this host can see it.`,
 		Example: `  acmeproxy remote enroll apx1-…
+  ssh proxy acmeproxy clients add web1 --allow web1.example.com | acmeproxy remote enroll -
   acmeproxy remote enroll apx1-… --identity /etc/ssh/ssh_host_ed25519_key`,
 		Args: oneArg("TOKEN"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := load(c, ""); err != nil {
+			if err := flags.load(c); err != nil {
 				return err
 			}
 			text, err := tokenText(c, args[0])
@@ -77,7 +97,7 @@ answer in its place. Write - for TOKEN to read it from standard input.`,
 			}
 			token, err := auth.ParseEnrollToken(text)
 			if err != nil {
-				return usage("token: %w", err)
+				return usageError{err}
 			}
 			if opts.Identity != "" {
 				if opts.Identity, err = filepath.Abs(opts.Identity); err != nil {
@@ -93,8 +113,8 @@ answer in its place. Write - for TOKEN to read it from standard input.`,
 		},
 	}
 	flags.bind(c.Flags())
-	c.Flags().StringVar(&opts.Identity, "identity", "", "open bundles with this key file in place of a new one: an age identity, or an SSH private key with its .pub beside it")
-	c.Flags().StringArrayVar(&opts.Recipients, "recipient", nil, "a further age or SSH public key that can open this host's bundles; may be repeated")
+	c.Flags().StringVar(&opts.Identity, "identity", "", "open bundles with this key `file` in place of a new one: an age identity, or an SSH private key with its .pub beside it")
+	c.Flags().StringArrayVar(&opts.Recipients, "recipient", nil, "a further age or SSH public `key` that can open this host's bundles; may be repeated")
 	return c
 }
 
@@ -106,14 +126,14 @@ func tokenText(c *cobra.Command, arg string) (string, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
 	if err != nil {
-		return "", fmt.Errorf("token: %w", err)
+		return "", fmt.Errorf("read the token from standard input: %w", err)
 	}
 	for _, word := range strings.Fields(string(text)) {
 		if strings.HasPrefix(word, "apx1-") {
 			return word, nil
 		}
 	}
-	return "", usage("token: none on standard input")
+	return "", usage("no enrolment token on standard input; it begins with apx1-")
 }
 
 func newGet() *cobra.Command {
@@ -148,10 +168,10 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 	}
 	flags.bind(c.Flags())
 	fs := c.Flags()
-	fs.StringVar(&mode, "mode", "", "agent or gateway (default what the proxy allows this host, agent if both)")
-	fs.StringVar(&out, "out", "", "folder for the files (default certs/NAME in the state directory)")
-	fs.StringVar(&keyType, "key-type", string(cert.EC256), "ec256, ec384, rsa2048, rsa4096, rsa8192")
-	fs.StringVar(&hookCommand, "hook", "", "shell command to run after the files changed, now and at each renewal")
+	fs.StringVar(&mode, "mode", "", "`mode`: agent or gateway (default what the proxy allows this host, agent if both)")
+	fs.StringVar(&out, "out", "", "`folder` for the files (default certs/NAME in the state directory)")
+	fs.StringVar(&keyType, "key-type", string(cert.EC256), "`type` of the key: ec256, ec384, rsa2048, rsa4096, rsa8192")
+	fs.StringVar(&hookCommand, "hook", "", "shell `command` to run after the files changed, now and at each renewal")
 	fs.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -209,91 +229,6 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, asJSON bool) error 
 	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: certificate %s, valid until %s\nfiles in %s\n",
 		strings.Join(k.Names, " "), k.Serial, moment(k.NotAfter), k.Out)
 	return err
-}
-
-func newRun() *cobra.Command {
-	var flags remoteFlags
-	var file, level, format string
-	poll := 15 * time.Minute
-	c := &cobra.Command{
-		Use:   "run",
-		Short: "Keep this host's certificates fresh (daemon)",
-		Long: `run brings every certificate that an earlier get asked for, or that the
-configuration file lists, to the disk; it asks the proxy for news at each poll
-(agent), renews when it is time (gateway), and runs a certificate's hook once for
-each change. A failure of one certificate holds up no other.
-
-The configuration file, besides the flags below:
-
-  certificates:
-    - names: [web1.example.com, www.web1.example.com]
-      mode: agent
-      out: /etc/ssl/web1
-      hook: systemctl reload nginx`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			file = remoteConfigFile(file)
-			if err := load(c, file, config.WithKeys(config.CertificatesKey)); err != nil {
-				return err
-			}
-			logger, err := config.NewLogger(c.ErrOrStderr(), level, format)
-			if err != nil {
-				return usageError{err}
-			}
-			s, err := remote.Open(flags.stateDir, userAgent())
-			if err != nil {
-				return err
-			}
-			list, err := configured(s, file)
-			if err != nil {
-				return err
-			}
-			logger.Info("keeping certificates fresh", "proxy", s.URL(), "client", s.Client(), "poll", poll.String())
-			return remote.Run(c.Context(), remote.RunConfig{State: s, Wanted: list, Poll: poll, Logger: logger})
-		},
-	}
-	flags.bind(c.Flags())
-	fs := c.Flags()
-	fs.StringVar(&file, "config", "", "configuration file (YAML); default "+defaultRemoteFile+" if it is there")
-	fs.DurationVar(&poll, "poll", poll, "how often to ask for news, with some jitter")
-	fs.StringVar(&level, "log-level", "info", "debug, info, warn or error")
-	fs.StringVar(&format, "log-format", "text", "text or json")
-	return c
-}
-
-const defaultRemoteFile = "/etc/acmeproxy/remote.yaml"
-
-func remoteConfigFile(given string) string {
-	if given == "" {
-		given = os.Getenv("ACMEPROXY_CONFIG")
-	}
-	if given != "" {
-		return given
-	}
-	if _, err := os.Stat(defaultRemoteFile); err != nil {
-		return ""
-	}
-	return defaultRemoteFile
-}
-
-// configured reads the certificates of the configuration file.
-func configured(s *remote.State, file string) ([]remote.Wanted, error) {
-	if file == "" {
-		return nil, nil
-	}
-	list, err := config.LoadRemoteCertificates(file)
-	if err != nil {
-		return nil, usageError{err}
-	}
-	var all []remote.Wanted
-	for _, r := range list {
-		w, err := wanted(s, r.Names, r.Mode, r.Out, r.KeyType, r.Hook)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, w)
-	}
-	return all, nil
 }
 
 func newRemoteList() *cobra.Command {

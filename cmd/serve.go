@@ -24,6 +24,10 @@ Without any flag it starts and says what it needs. What most want:
 
   acmeproxy serve --hostname acmeproxy.example.com --email ops@example.com --accept-tos
 
+Each flag can also be set in the environment, --http-addr as ACMEPROXY_HTTP_ADDR,
+and as a key of the configuration file, http-addr: :80. A flag beats the
+environment, which beats the file, which beats the default.
+
 LEGO_CA_CERTIFICATES lists PEM files of further roots to trust for the CA's own
 API, separated by colons.
 
@@ -57,28 +61,34 @@ a second signal ends it at once.`,
 
 // serveFlags binds the proxy's settings. The struct's literals are the defaults.
 func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
-	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "where HTTP-01 challenges are answered")
-	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "where clients reach the API (TLS 1.3)")
+	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered")
+	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3)")
 	dataDirFlag(fs, &cfg.DataDir)
-	fs.StringVar(&cfg.Hostname, "hostname", cfg.Hostname, "public name of this host; the API's certificate is obtained for it")
-	fs.StringVar(&cfg.ACMEDirectoryURL, "acme-directory-url", cfg.ACMEDirectoryURL, "the CA")
-	fs.StringVar(&cfg.Email, "email", cfg.Email, "contact of the CA account (optional)")
+	fs.StringVar(&cfg.Hostname, "hostname", cfg.Hostname, "public `name` of this host; the API's certificate is obtained for it")
+	fs.StringVar(&cfg.ACMEDirectoryURL, "acme-directory-url", cfg.ACMEDirectoryURL, "`URL` of the CA's ACME directory")
+	fs.StringVar(&cfg.Email, "email", cfg.Email, "contact `address` of the CA account (optional)")
 	fs.BoolVar(&cfg.AcceptTOS, "accept-tos", cfg.AcceptTOS, "you have read and accept the CA's terms of service")
-	fs.StringVar(&cfg.EABKid, "eab-kid", cfg.EABKid, "key identifier of an external account binding, if the CA gave you one")
-	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "file with that binding's HMAC key (base64url)")
-	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "keep a certificate for this host itself; may be repeated, commas join names into one certificate")
-	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")
-	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell command to run after one of this host's certificates was obtained or renewed")
-	fs.StringVar(&cfg.LogLevel, "log-level", cfg.LogLevel, "debug, info, warn or error")
-	fs.StringVar(&cfg.LogFormat, "log-format", cfg.LogFormat, "text or json")
+	fs.StringVar(&cfg.EABKid, "eab-kid", cfg.EABKid, "key `identifier` of an external account binding, if the CA gave you one")
+	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "`file` with that binding's HMAC key (base64url)")
+	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "keep a certificate with these `names` for this host itself; commas join the names of one certificate, more certificates take more flags")
+	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "`type` of the keys of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")
+	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell `command` to run after one of this host's certificates was obtained or renewed")
+	logFlags(fs, &cfg.LogLevel, &cfg.LogFormat)
+}
+
+// logFlags binds what both daemons say, and how.
+func logFlags(fs *pflag.FlagSet, level, format *string) {
+	defaults := config.DefaultServe()
+	fs.StringVar(level, "log-level", defaults.LogLevel, "least `level` to log: debug, info, warn or error")
+	fs.StringVar(format, "log-format", defaults.LogFormat, "`format` of the log: text or json")
 }
 
 func dataDirFlag(fs *pflag.FlagSet, dir *string) {
-	fs.StringVar(dir, "data-dir", *dir, "where the proxy keeps its database, keys and certificates")
+	fs.StringVar(dir, "data-dir", *dir, "`folder` of the proxy's database, keys and certificates")
 }
 
 func configFlag(fs *pflag.FlagSet, file *string) {
-	fs.StringVar(file, "config", "", "configuration file (YAML); default "+defaultConfigFile+" if it is there")
+	fs.StringVar(file, "config", "", "configuration `file` of serve (YAML); default "+defaultConfigFile+" if it is there")
 }
 
 const defaultConfigFile = "/etc/acmeproxy/acmeproxy.yaml"

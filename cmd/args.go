@@ -1,0 +1,79 @@
+package cmd
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// noArgs is cobra.NoArgs with exit code 2 and a remedy.
+func noArgs(c *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usage("%s takes no argument, but got %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())
+	}
+	return nil
+}
+
+// oneArg wants exactly the argument that what describes.
+func oneArg(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usage("%s wants exactly one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
+		}
+		return nil
+	}
+}
+
+// someArgs wants at least one.
+func someArgs(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return usage("%s wants at least one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
+		}
+		return nil
+	}
+}
+
+// subcommand is for commands that do nothing by themselves.
+func subcommand(c *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	c.SuggestionsMinimumDistance = 2
+	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
+		return usage("%s has no command %q; did you mean %s?", c.CommandPath(), args[0], strings.Join(near, " or "))
+	}
+	return usage("%s has no command %q; see %s --help", c.CommandPath(), args[0], c.CommandPath())
+}
+
+// helpTopic wants the words of a command.
+func helpTopic(c *cobra.Command, args []string) error {
+	found, rest, err := c.Root().Find(args)
+	if err != nil {
+		return usageError{err}
+	}
+	if len(rest) > 0 {
+		return subcommand(found, rest)
+	}
+	return nil
+}
+
+// flagError says what a flag wants in place of what Go could not parse.
+func flagError(c *cobra.Command, err error) error {
+	var invalid *pflag.InvalidValueError
+	if !errors.As(err, &invalid) {
+		return usage("%w; see %s --help", err, c.CommandPath())
+	}
+	want := "another value"
+	switch f := invalid.GetFlag(); f.Value.Type() {
+	case "bool":
+		want = "true or false, or nothing"
+	case "int", "int64":
+		want = "a whole number"
+	case "duration":
+		want = "a time with its unit, such as 30s or 12h"
+	}
+	return usage("--%s: %q cannot be read; write %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+}

@@ -1,0 +1,74 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// Exit codes, as documented in the root command's help.
+const (
+	exitOK        = 0
+	exitFailed    = 1
+	exitUsage     = 2
+	exitRefused   = 3
+	exitTemporary = 4
+)
+
+// usageError is the caller's mistake: exit code 2.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+func exitCode(err error) int {
+	var wrong usageError
+	var problem *api.Problem
+	var failed *issuer.Error
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &wrong):
+		return exitUsage
+	case errors.Is(err, remote.ErrNotEnrolled), errors.Is(err, remote.ErrPin):
+		return exitRefused
+	case errors.As(err, &problem) && (problem.Status == 401 || problem.Status == 403):
+		return exitRefused
+	case errors.As(err, &failed): // perhaps with a problem inside, of a lesser say
+		if failed.Kind != issuer.Permanent {
+			return exitTemporary
+		}
+	case problem != nil && problem.Status == 422: // a field of what was asked
+		return exitUsage
+	case problem != nil && (problem.Status == 429 || problem.Status >= 500), isNetwork(err):
+		return exitTemporary
+	}
+	return exitFailed
+}
+
+// isNetwork tells a proxy that cannot be reached from everything else. A port
+// that cannot be opened is no *net.OpError by the time it comes here.
+func isNetwork(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// printError writes one line for each fault.
+func printError(w io.Writer, err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		if line = strings.TrimSpace(line); line != "" {
+			fmt.Fprintf(w, "acmeproxy: %s\n", line)
+		}
+	}
+}

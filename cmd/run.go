@@ -1,0 +1,105 @@
+package cmd
+
+import (
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+func newRun() *cobra.Command {
+	var flags runFlags
+	c := &cobra.Command{
+		Use:   "run",
+		Short: "Keep this host's certificates fresh (daemon)",
+		Long: `run brings every certificate that an earlier get asked for, or that the
+configuration file lists, to the disk; it asks the proxy for news at each poll
+(agent), renews when it is time (gateway), and runs a certificate's hook once for
+each change. A failure of one certificate holds up no other.
+
+The configuration file, besides the flags below:
+
+  certificates:
+    - names: [web1.example.com, www.web1.example.com]
+      mode: agent
+      out: /etc/ssl/web1
+      hook: systemctl reload nginx`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return flags.run(c) },
+	}
+	flags.bind(c.Flags())
+	return c
+}
+
+// runFlags are the daemon's settings, which its configuration file may hold.
+type runFlags struct {
+	remoteFlags
+	poll              time.Duration
+	logLevel, logFormat string
+}
+
+func (f *runFlags) bind(fs *pflag.FlagSet) {
+	f.remoteFlags.bind(fs)
+	fs.DurationVar(&f.poll, "poll", 15*time.Minute, "how often to ask for news, with some jitter")
+	logFlags(fs, &f.logLevel, &f.logFormat)
+}
+
+func (f *runFlags) run(c *cobra.Command) error {
+	file := remoteConfigFile(f.config)
+	if err := load(c, file, config.WithKeys(config.CertificatesKey)); err != nil {
+		return err
+	}
+	logger, err := config.NewLogger(c.ErrOrStderr(), f.logLevel, f.logFormat)
+	if err != nil {
+		return usageError{err}
+	}
+	s, err := remote.Open(f.stateDir, userAgent())
+	if err != nil {
+		return err
+	}
+	list, err := configured(s, file)
+	if err != nil {
+		return err
+	}
+	logger.Info("keeping certificates fresh", "proxy", s.URL(), "client", s.Client(), "poll", f.poll.String())
+	return remote.Run(c.Context(), remote.RunConfig{State: s, Wanted: list, Poll: f.poll, Logger: logger})
+}
+
+const defaultRemoteFile = "/etc/acmeproxy/remote.yaml"
+
+func remoteConfigFile(given string) string {
+	if given == "" {
+		given = os.Getenv("ACMEPROXY_CONFIG")
+	}
+	if given != "" {
+		return given
+	}
+	if _, err := os.Stat(defaultRemoteFile); err != nil {
+		return ""
+	}
+	return defaultRemoteFile
+}
+
+// configured reads the certificates of the configuration file.
+func configured(s *remote.State, file string) ([]remote.Wanted, error) {
+	if file == "" {
+		return nil, nil
+	}
+	list, err := config.LoadRemoteCertificates(file)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	var all []remote.Wanted
+	for _, r := range list {
+		w, err := wanted(s, r.Names, r.Mode, r.Out, r.KeyType, r.Hook)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, w)
+	}
+	return all, nil
+}
