@@ -62,12 +62,16 @@ type fault struct {
 
 func (f *fault) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if trouble := f.trouble.Load(); trouble != nil {
-			(*trouble)(w, r, next)
-			return
-		}
-		next.ServeHTTP(w, r)
+		f.serve(w, r, next)
 	})
+}
+
+func (f *fault) serve(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	if trouble := f.trouble.Load(); trouble != nil {
+		(*trouble)(w, r, next)
+		return
+	}
+	next.ServeHTTP(w, r)
 }
 
 func (f *fault) set(trouble func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
@@ -88,29 +92,34 @@ func (f *fault) fail(status int, kinds ...string) {
 }
 
 // hold keeps requests of one kind waiting until release, which may be called
-// twice. arrived is closed when the first one is there.
+// twice; then they meet what was set meanwhile. arrived is closed when the
+// first one is there.
 func (f *fault) hold(t testing.TB, kind string) (arrived <-chan struct{}, release func()) {
 	came, gate := make(chan struct{}), make(chan struct{})
 	var first, opened atomic.Bool
+	var held *func(http.ResponseWriter, *http.Request, http.Handler)
 	release = func() {
 		if opened.CompareAndSwap(false, true) {
+			f.trouble.CompareAndSwap(held, nil)
 			close(gate)
 		}
 	}
 	t.Cleanup(release)
 	f.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if pebbletest.Kind(r) == kind {
-			if first.CompareAndSwap(false, true) {
-				close(came)
-			}
-			select {
-			case <-gate:
-			case <-r.Context().Done():
-				return
-			}
+		if pebbletest.Kind(r) != kind {
+			next.ServeHTTP(w, r)
+			return
 		}
-		next.ServeHTTP(w, r)
+		if first.CompareAndSwap(false, true) {
+			close(came)
+		}
+		select {
+		case <-gate:
+			f.serve(w, r, next)
+		case <-r.Context().Done():
+		}
 	})
+	held = f.trouble.Load()
 	return came, release
 }
 

@@ -1,0 +1,474 @@
+package proxy_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/pem"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"filippo.io/age/agessh"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// The proxy renews while the client is away; the old bundle is served until the
+// new one is there; the client that comes back, or waits, gets the new one, and
+// 304 for what it has (A6, A10, A12, A13).
+func TestAgentRenews(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	want := names(t, "a.example.com", "b.example.com")
+	m := c.register(t, "B.example.com", "a.example.com", "a.example.com")
+	if m.Status != api.StatusPending {
+		t.Errorf("status %q before there is a certificate", m.Status)
+	}
+	first := c.bundle(t, m.ID, "")
+	old := open(t, first.body, want, id)
+	path := api.PathCertificates + "/" + m.ID + "/bundle"
+	if r := c.do(t, http.MethodGet, path, nil, "If-None-Match", first.etag()); r.status != http.StatusNotModified || len(r.body) != 0 {
+		t.Errorf("with the ETag: %d %q, want 304", r.status, r.body)
+	}
+
+	arrived, release := ca.hold(t, pebbletest.Finalize)
+	clk.advance(61 * 24 * time.Hour)
+	p.Renewals.Wake()
+	await(t, "the renewal has begun", arrived)
+	if r := c.do(t, http.MethodGet, path, nil); r.status != http.StatusOK || r.etag() != first.etag() || !bytes.Equal(r.body, first.body) {
+		t.Errorf("while the renewal is under way: %d with ETag %s, want the old bundle", r.status, r.etag())
+	}
+	waiting := make(chan reply, 1)
+	go func() {
+		r, err := c.try(t, http.MethodGet, path+"?wait=60s", nil, "If-None-Match", first.etag())
+		if err != nil {
+			t.Error(err)
+		}
+		waiting <- r
+	}()
+	release()
+	second := <-waiting
+	if second.status != http.StatusOK || second.etag() == first.etag() {
+		t.Fatalf("the long poll ended with %d, ETag %s", second.status, second.etag())
+	}
+	renewed := open(t, second.body, want, id)
+	if renewed.Serial() == old.Serial() || cert.SameKey(renewed.Key.Public(), old.Key.Public()) {
+		t.Error("the renewal brought the old serial or key")
+	}
+	tick(t, p)
+	if m = c.certificate(t, m.ID); m.Serial != renewed.Serial() || m.Status != api.StatusValid || m.Failures != 0 {
+		t.Errorf("after the renewal: %+v", m)
+	}
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 2 {
+		t.Errorf("%d orders for a certificate and its renewal", n)
+	}
+}
+
+// A renewal that fails leaves the old bundle and tells why; it is tried again
+// (A6, A13).
+func TestAgentRenewalFails(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	first := c.bundle(t, m.ID, "")
+	ca.fail(http.StatusServiceUnavailable)
+	clk.advance(61 * 24 * time.Hour)
+	tick(t, p)
+	proxytest.Until(t, "the failure shows", func() bool {
+		m = c.certificate(t, m.ID)
+		return m.Failures > 0
+	})
+	if m.Status != api.StatusFailing || m.LastError == "" || m.NextAttempt == nil {
+		t.Errorf("a failed renewal: %+v", m)
+	}
+	if r := c.bundle(t, m.ID, ""); r.etag() != first.etag() {
+		t.Error("the old bundle is gone")
+	}
+	ca.mend()
+	clk.advance(time.Hour)
+	tick(t, p)
+	if r := c.bundle(t, m.ID, first.etag()); r.etag() == first.etag() {
+		t.Error("no new bundle")
+	}
+	if m = c.certificate(t, m.ID); m.Failures != 0 || m.LastError != "" {
+		t.Errorf("after the recovery: %+v", m)
+	}
+}
+
+// To register again costs nothing (A25); another key type is another order; a
+// name has one owner (A24).
+func TestAgentRegistersAgain(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	id, recipient := newIdentity(t)
+	web1 := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := web1.register(t, "a.example.com", "b.example.com")
+	first := web1.bundle(t, m.ID, "")
+	for range 3 {
+		if again := web1.register(t, "b.example.com", "A.EXAMPLE.COM"); again.ID != m.ID {
+			t.Errorf("registered again as %s, was %s", again.ID, m.ID)
+		}
+	}
+	tick(t, p)
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+
+	web2 := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	r := web2.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com", "b.example.com"}})
+	if r.status != http.StatusConflict {
+		t.Errorf("another owner: %d %s, want 409", r.status, r.body)
+	}
+	if detail := r.problem(t).Detail; strings.Contains(detail, "web1") {
+		t.Errorf("%q tells whose the name is", detail)
+	}
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web2", Outcome: "refused"})
+	if err != nil || len(page.Entries) != 1 {
+		t.Errorf("audit: %+v, %v; want the one refusal", page.Entries, err)
+	}
+
+	changed := web1.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: "ec384"})
+	if changed.ID != m.ID {
+		t.Error("another key type made another certificate")
+	}
+	b := open(t, web1.bundle(t, m.ID, first.etag()).body, names(t, m.Names...), id)
+	if kt, err := cert.KeyTypeOf(b.Leaf.PublicKey); err != nil || kt != cert.EC384 {
+		t.Errorf("key type %s, %v", kt, err)
+	}
+
+	if r := web1.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNoContent {
+		t.Fatalf("delete: %d %s", r.status, r.body)
+	}
+	if got := web2.register(t, "c.example.com", "b.example.com"); got.ID == m.ID {
+		t.Error("the old certificate came back")
+	}
+}
+
+// Nobody reads, renews or deletes another's certificate, and each attempt is
+// audited (A26, X14).
+func TestAgentOwnersOnly(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	web1 := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	web2 := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := web1.register(t, "a.example.com")
+	etag := web1.bundle(t, m.ID, "").etag()
+	before := p.CA.Requests().Total()
+	path := api.PathCertificates + "/" + m.ID
+	calls := []struct{ method, path string }{
+		{http.MethodGet, path},
+		{http.MethodGet, path + "/bundle"},
+		{http.MethodGet, path + "/bundle?wait=60s"},
+		{http.MethodPost, path + "/renew"},
+		{http.MethodDelete, path},
+	}
+	for _, call := range calls {
+		r := web2.do(t, call.method, call.path, nil, "If-None-Match", etag)
+		if r.status != http.StatusForbidden {
+			t.Errorf("%s %s: %d %s, want 403", call.method, call.path, r.status, r.body)
+		}
+		r.problem(t)
+		if r := web2.do(t, call.method, strings.Replace(call.path, m.ID, "nosuchid", 1), nil); r.status != http.StatusNotFound {
+			t.Errorf("%s of an unknown id: %d, want 404", call.method, r.status)
+		}
+	}
+	if list := web2.do(t, http.MethodGet, api.PathCertificates, nil); bytes.Contains(list.body, []byte(m.ID)) {
+		t.Errorf("the list of another client: %s", list.body)
+	}
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web2", Outcome: "refused"})
+	if err != nil || len(page.Entries) != len(calls) {
+		t.Errorf("%d refusals in the audit trail, %v; want %d", len(page.Entries), err, len(calls))
+	}
+	tick(t, p)
+	if n := p.CA.Requests().Total() - before; n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+	if r := web1.bundle(t, m.ID, ""); r.etag() != etag {
+		t.Error("the owner's bundle changed")
+	}
+}
+
+// The owner may renew at will and stop it all.
+func TestAgentRenewAndDelete(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	etag := c.bundle(t, m.ID, "").etag()
+	path := api.PathCertificates + "/" + m.ID
+	if r := c.do(t, http.MethodPost, path+"/renew", nil); r.status != http.StatusAccepted {
+		t.Fatalf("renew: %d %s", r.status, r.body)
+	}
+	etag = c.bundle(t, m.ID, etag).etag()
+
+	gone := make(chan reply, 1)
+	go func() {
+		r, err := c.try(t, http.MethodGet, path+"/bundle?wait=60s", nil, "If-None-Match", etag)
+		if err != nil {
+			t.Error(err)
+		}
+		gone <- r
+	}()
+	if r := c.do(t, http.MethodDelete, path, nil); r.status != http.StatusNoContent {
+		t.Fatalf("delete: %d %s", r.status, r.body)
+	}
+	if r := <-gone; r.status != http.StatusNotFound {
+		t.Errorf("the long poll of a deleted certificate: %d, want 404", r.status)
+	}
+}
+
+// sshKey is an SSH host key: its public line, and the file of its private half
+// with the public one beside it.
+func sshKey(t testing.TB) (line, file string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " root@web1"
+	file = filepath.Join(t.TempDir(), "ssh_host_ed25519_key")
+	for path, data := range map[string][]byte{file: pem.EncodeToMemory(block), file + ".pub": []byte(line + "\n")} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return line, file
+}
+
+// A client that is known by its SSH host key alone opens its bundle with that,
+// and a remote enrols with it (X8).
+func TestAgentSSHRecipient(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	line, file := sshKey(t)
+	c := newCaller(t, p, "web1", []string{line}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	m := c.register(t, "a.web1.example.com")
+	pem, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := agessh.ParseIdentity(pem)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bundle := c.bundle(t, m.ID, "")
+	if b := open(t, bundle.body, names(t, "a.web1.example.com"), id); b.Key == nil {
+		t.Error("no key")
+	}
+	if bytes.Contains(bundle.body, []byte("-> X25519")) {
+		t.Error("the bundle is sealed to an X25519 recipient, too")
+	}
+
+	_, file = sshKey(t)
+	token := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+	dir := t.TempDir()
+	host, err := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{Identity: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := get(t, host, api.ModeAgent, "a.web2.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := certfile.Read(k.Out); err != nil || b.Serial() != k.Serial {
+		t.Errorf("installed %v, %v", b, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "identity.age")); err == nil {
+		t.Error("an age identity was made besides")
+	}
+}
+
+// Ten load balancers share a name and open one bundle, each with its own
+// identity; nobody else does, the proxy included (X9, A10).
+func TestAgentSeveralRecipients(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	var ids []age.Identity
+	var recipients []string
+	for range 10 {
+		id, recipient := newIdentity(t)
+		ids, recipients = append(ids, id), append(recipients, recipient)
+	}
+	c := newCaller(t, p, "lb", recipients, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "www.example.com")
+	bundle := c.bundle(t, m.ID, "").body
+	for _, id := range ids {
+		open(t, bundle, names(t, "www.example.com"), id)
+	}
+	stranger, _ := newIdentity(t)
+	own, err := seal.LoadOrCreateIdentity(filepath.Join(p.DataDir, "identity.age"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for who, id := range map[string]age.Identity{"a stranger": stranger, "the proxy": own} {
+		if _, err := seal.Open(bundle, id); err == nil {
+			t.Errorf("%s opens the bundle", who)
+		}
+	}
+}
+
+// A client that makes its own key registers a CSR and gets certificates for it,
+// renewals included; the bundle has no key (A10, D12).
+func TestAgentCSR(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := names(t, "a.example.com", "b.example.com")
+	req := api.CertificateRequest{Mode: api.ModeAgent, CSR: csrPEM(t, key, want)}
+	m := c.registered(t, req)
+	first := c.bundle(t, m.ID, "")
+	clk.advance(61 * 24 * time.Hour)
+	tick(t, p)
+	second := c.bundle(t, m.ID, first.etag())
+	for _, r := range []reply{first, second} {
+		if b := open(t, r.body, want, id); b.Key != nil || !cert.SameKey(b.Leaf.PublicKey, key.Public()) {
+			t.Error("the bundle has a key, or is for another")
+		}
+	}
+	orders := p.CA.Requests().Count(pebbletest.NewOrder)
+	if again := c.registered(t, req); again.ID != m.ID {
+		t.Error("registered twice")
+	}
+	tick(t, p)
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
+		t.Errorf("the same CSR again cost %d orders", n-orders)
+	}
+}
+
+// A stock age opens what the proxy sends, with no acmeproxy around (A10).
+func TestAgentStockAge(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("age"); err != nil {
+		if os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" {
+			t.Fatalf("age is not installed: %v", err)
+		}
+		t.Skip("SKIP: age is not installed (apt install age); nothing shows that it opens our bundles")
+	}
+	p := proxytest.Start(t, proxytest.Options{})
+	id, recipient := newIdentity(t)
+	line, sshFile := sshKey(t)
+	ageFile := filepath.Join(t.TempDir(), "identity")
+	if err := os.WriteFile(ageFile, []byte(id.String()+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c := newCaller(t, p, "web1", []string{recipient, line}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	bundle := c.bundle(t, m.ID, "").body
+	for _, file := range []string{ageFile, sshFile} {
+		cmd := exec.CommandContext(t.Context(), "age", "-d", "-i", file)
+		cmd.Stdin = bytes.NewReader(bundle)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		plain, err := cmd.Output()
+		if err != nil {
+			t.Errorf("age -d -i %s: %v: %s", filepath.Base(file), err, &stderr)
+			continue
+		}
+		if b, err := cert.ParseBundle(plain); err != nil || b.Key == nil || b.Serial() != c.certificate(t, m.ID).Serial {
+			t.Errorf("age -d -i %s: %v, %v", filepath.Base(file), b, err)
+		}
+	}
+}
+
+// A client that nothing could be sealed to is told before there is an order.
+func TestAgentWithoutRecipient(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	c := newCaller(t, p, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
+	if r.status != http.StatusUnprocessableEntity || !strings.Contains(r.problem(t).Detail, "--recipient") {
+		t.Errorf("%d %s; want 422 with the remedy", r.status, r.body)
+	}
+	if n := p.CA.Requests().Total(); n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+}
+
+// No file and no log line ever holds an agent's key: not while an order is
+// under way, not when the proxy dies then, not after (A11). What the dead one
+// began is finished by the next without another order (X7, A36).
+func TestAgentKeyIsNeverPlain(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	arrived, release := ca.hold(t, pebbletest.Finalize)
+	m := c.register(t, "a.example.com")
+	await(t, "the order is about to be finalized", arrived)
+	// What a kill -9 would leave.
+	died := everything(t, p)
+	ca.fail(http.StatusServiceUnavailable, pebbletest.Finalize)
+	release()
+	proxytest.Until(t, "the attempt has failed", func() bool { return c.certificate(t, m.ID).Failures == 1 })
+	p.Stop(t)
+	stopped := everything(t, p)
+	ca.mend()
+	p.Restart(t)
+	clk.advance(time.Minute)
+	tick(t, p)
+	b := open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want that of before", n)
+	}
+	secrets := traces{}
+	keyPEM, err := b.KeyPEM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	secrets.lines("key", keyPEM)
+	block, _ := pem.Decode(keyPEM)
+	secrets["key, DER"] = block.Bytes
+	secrets["PEM header"] = []byte("PRIVATE KEY")
+	running := everything(t, p)
+	for when, files := range map[string]map[string][]byte{"died": died, "stopped": stopped, "running": running} {
+		for _, found := range secrets.in(files) {
+			t.Errorf("%s: %s", when, found)
+		}
+	}
+	if found := (traces{"identifier": []byte(m.ID)}).in(died); len(found) == 0 {
+		t.Error("the search finds nothing in what the dead proxy left")
+	}
+}
