@@ -25,21 +25,19 @@ func RetryAt(now time.Time, failures int, cause error) time.Time {
 	if !errors.As(cause, &e) {
 		return now.Add(spread(wait))
 	}
-	switch e.Kind {
-	case issuer.Temporary:
-		wait = min(temporaryFirst<<min(failures, 16), temporaryMost)
-	case issuer.RateLimited:
+	limited := e.Kind == issuer.RateLimited
+	switch {
+	case limited:
 		wait = max(wait, limitedDefault)
-		if !e.RetryAt.IsZero() {
-			wait = 0
-		}
-	case issuer.Permanent:
+	case e.Kind == issuer.Temporary:
+		wait = min(temporaryFirst<<min(failures, 16), temporaryMost)
 	}
 	at := now.Add(spread(wait))
-	if e.RetryAt.After(at) {
-		at = e.RetryAt
+	if e.RetryAt.After(at) || limited && e.RetryAt.After(now) {
+		// Those who were told the same come back one by one.
+		return e.RetryAt.Add(random(min(e.RetryAt.Sub(now)/10, time.Hour)))
 	}
-	return at
+	return at // a moment that is over says nothing: the clocks differ
 }
 
 // spread takes up to a tenth off, so that what failed together does not come
