@@ -335,7 +335,7 @@ func newForget() *cobra.Command {
 			if err != nil {
 				return usage("names: %w", err)
 			}
-			n, err := s.Forget(names)
+			n, err := s.Forget(c.Context(), names)
 			if err != nil {
 				return err
 			}

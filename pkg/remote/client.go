@@ -219,20 +219,21 @@ func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit f
 	if resp.StatusCode != http.StatusOK {
 		return api.Event{}, readProblem(resp)
 	}
-	return readEvents(resp.Body, func(e issuer.Event) {
-		if emit != nil {
-			emit(e)
+	last, err := readEvents(resp.Body, func(e api.Event) {
+		quiet.Reset(c.silence)
+		if emit != nil && e.Event == api.EventStage {
+			emit(issuer.Event{Stage: issuer.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
 		}
-	}, func() { quiet.Reset(c.silence) }, func(err error) error { return hungUp(ctx, err) })
+	})
+	return last, hungUp(ctx, err)
 }
 
-// readEvents returns the last event of a stream. Its memory is bounded, and so
-// is the number of lines; alive is called for each.
-func readEvents(r io.Reader, emit func(issuer.Event), alive func(), why func(error) error) (api.Event, error) {
+// readEvents shows each event of a stream but the last, which it returns. The
+// length of a line is bounded, and so is their number.
+func readEvents(r io.Reader, show func(api.Event)) (api.Event, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 4096), api.MaxEvent)
 	for n := 0; lines.Scan(); n++ {
-		alive()
 		var e api.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || n > maxEvents {
 			return api.Event{}, errors.New("the proxy's answer is not a stream of events")
@@ -245,19 +246,18 @@ func readEvents(r io.Reader, emit func(issuer.Event), alive func(), why func(err
 				e.Problem = &api.Problem{Status: http.StatusServiceUnavailable, Detail: "the proxy failed and did not say why"}
 			}
 			return e, cleanProblem(e.Problem)
-		case api.EventStage:
-			emit(issuer.Event{Stage: issuer.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
 		}
+		show(e)
 	}
 	if err := lines.Err(); err != nil {
-		return api.Event{}, why(fmt.Errorf("read the proxy's answer: %w", err))
+		return api.Event{}, fmt.Errorf("read the proxy's answer: %w", err)
 	}
 	return api.Event{}, errors.New("the proxy ended its answer before the certificate came")
 }
 
 // hungUp names the reason when it was we who hung up.
 func hungUp(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); cause != nil && cause != ctx.Err() {
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, ctx.Err()) {
 		return cause
 	}
 	return err

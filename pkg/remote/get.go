@@ -50,7 +50,7 @@ func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := k.lock()
+	unlock, err := k.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -89,9 +89,10 @@ func breathe(ctx context.Context) error {
 	}
 }
 
-// pull brings the newest bundle of agent mode. Where there is none yet it waits
-// up to that many long polls, negative for as long as it takes, for the proxy
-// to obtain it or to fail.
+// pull brings the newest bundle of agent mode. Where there is none yet, or only
+// one with a key of the type that was wanted before, it waits up to that many
+// long polls, negative for as long as it takes, for the proxy to obtain it or
+// to fail.
 func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
 	if k.ETag != "" && !onDisk(k) {
 		k.ETag = "" // somebody removed or changed the files
@@ -101,33 +102,30 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
 			return err
 		}
 	}
-	for first := true; ; polls-- {
-		if !first {
-			if err := breathe(ctx); err != nil { // a proxy that does not wait must not be hammered
-				return err
-			}
-		}
-		first = false
+	newer := k.ETag // than which a bundle must be
+	for ; ; polls-- {
 		wait := time.Duration(0)
-		if k.ETag == "" && polls != 0 {
+		if k.ETag == "" && (polls != 0 || newer != "") {
 			wait = pollWait
 		}
-		ciphertext, etag, news, err := g.api.Bundle(ctx, k.ID, k.ETag, wait)
+		ciphertext, etag, news, err := g.api.Bundle(ctx, k.ID, newer, wait)
 		switch {
-		case isStatus(err, http.StatusNotFound), isStatus(err, http.StatusForbidden):
-			if err := g.stillComing(ctx, k); err != nil || polls == 0 {
-				return err
-			}
-		case err != nil:
-			return err
-		case !news:
+		case isStatus(err, http.StatusNotFound), isStatus(err, http.StatusForbidden), err == nil && !news && k.ETag == "":
+			err = g.stillComing(ctx, k)
+		case err == nil && !news:
 			return g.runHook(ctx, k)
-		default:
-			bundle, err := g.open(k, ciphertext)
-			if err != nil {
-				return err
+		case err == nil:
+			var b *cert.Bundle
+			if b, err = g.open(k, ciphertext); err == nil && keyTypeIs(b, k.KeyType) {
+				return g.install(ctx, k, b, etag)
 			}
-			return g.install(ctx, k, bundle, etag)
+			newer = etag
+		}
+		if err != nil || polls == 0 {
+			return err
+		}
+		if err := breathe(ctx); err != nil { // a proxy that does not wait must not be hammered
+			return err
 		}
 	}
 }
@@ -182,24 +180,33 @@ func (g *Getter) open(k *Kept, ciphertext []byte) (*cert.Bundle, error) {
 	if b.Key == nil {
 		return nil, errors.New("the proxy's bundle has no key: it was registered with a CSR, so only its maker can use it")
 	}
-	return cert.NewBundle(b.FullchainPEM(), b.Key, b.Key.Public(), k.Names)
+	if _, err := cert.KeyTypeOf(b.Key.Public()); err != nil {
+		return nil, fmt.Errorf("the proxy's bundle is refused: its %w", err)
+	}
+	if b, err = cert.NewBundle(b.FullchainPEM(), b.Key, b.Key.Public(), k.Names); err != nil {
+		return nil, fmt.Errorf("the proxy's bundle is refused: %w", err)
+	}
+	return b, nil
 }
 
 // install puts a bundle in place, in an order in which a crash loses nothing:
 // the hook is due before the files change, and the ETag counts only after.
 func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag string) error {
-	if b.NotAfter().Before(g.now()) {
-		return fmt.Errorf("the proxy sent a certificate that expired at %s; the files stay as they are", b.NotAfter().UTC().Format(time.RFC3339))
+	have, err := certfile.Read(k.Out)
+	if err != nil || !sameNames(have, k.Names) {
+		have = nil // nothing there that counts
 	}
-	if have, err := certfile.Read(k.Out); err == nil && b.Leaf.NotBefore.Before(have.Leaf.NotBefore) && have.NotAfter().After(g.now()) && sameNames(have, k.Names) {
-		return errors.New("the proxy sent an older certificate than the one in use; the files stay as they are")
-	}
-	k.HookDue = k.Hook != ""
-	if err := k.save(); err != nil {
+	if err := g.fresh(b, have); err != nil {
 		return err
 	}
-	if err := certfile.Write(k.Out, b); err != nil {
-		return err
+	if have == nil || !have.Leaf.Equal(b.Leaf) { // else the hook has seen it, or is due already
+		k.HookDue = k.Hook != ""
+		if err := k.save(); err != nil {
+			return err
+		}
+		if err := certfile.Write(k.Out, b); err != nil {
+			return err
+		}
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
 	k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
@@ -207,6 +214,24 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 		return err
 	}
 	return g.runHook(ctx, k)
+}
+
+// tolerance is how far a clock may be off. A certificate from the future would
+// make all later ones look older than itself.
+const tolerance = 24 * time.Hour
+
+// fresh refuses a certificate that is of no use now, or older than the one in
+// use, which may be nil.
+func (g *Getter) fresh(b, have *cert.Bundle) error {
+	switch now := g.now(); {
+	case b.NotAfter().Before(now):
+		return fmt.Errorf("the proxy sent a certificate that expired at %s; the files stay as they are", b.NotAfter().UTC().Format(time.RFC3339))
+	case b.Leaf.NotBefore.After(now.Add(tolerance)):
+		return fmt.Errorf("the proxy sent a certificate that is not valid before %s, check this host's clock; the files stay as they are", b.Leaf.NotBefore.UTC().Format(time.RFC3339))
+	case have != nil && b.Leaf.NotBefore.Before(have.Leaf.NotBefore) && have.NotAfter().After(now):
+		return errors.New("the proxy sent an older certificate than the one in use; the files stay as they are")
+	}
+	return nil
 }
 
 func sameNames(b *cert.Bundle, names cert.Names) bool {

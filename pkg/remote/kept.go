@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -24,7 +25,7 @@ import (
 type Wanted struct {
 	Names   cert.Names   `json:"names"`
 	Mode    string       `json:"mode"` // agent or gateway
-	KeyType cert.KeyType `json:"key_type"`
+	KeyType cert.KeyType `json:"key_type"` // empty: ec256
 	Out     string       `json:"out"` // absolute; the folder of the PEM set
 	Hook    string       `json:"hook,omitempty"`
 }
@@ -52,6 +53,9 @@ func (w *Wanted) Validate() error {
 	if w.Mode != api.ModeAgent && w.Mode != api.ModeGateway {
 		faults = append(faults, fmt.Errorf("mode: %q is none; write agent or gateway", w.Mode))
 	}
+	if _, err := cert.ParseKeyType(string(w.KeyType)); err != nil {
+		faults = append(faults, fmt.Errorf("key_type: %w", err))
+	}
 	if !filepath.IsAbs(w.Out) {
 		faults = append(faults, fmt.Errorf("out: %q is not an absolute path", w.Out))
 	}
@@ -67,13 +71,15 @@ func (s *State) kept(w Wanted) (*Kept, error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
 	}
-	k := &Kept{path: s.keptPath(w.Mode, w.Names)}
-	data, err := os.ReadFile(k.path)
-	if err == nil {
-		err = json.Unmarshal(data, k)
+	if w.KeyType == "" {
+		w.KeyType = cert.EC256
 	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("state-dir: %s: %w; remove that file", k.path, err)
+	k, err := readKept(s.keptPath(w.Mode, w.Names))
+	if errors.Is(err, fs.ErrNotExist) {
+		k, err = &Kept{path: s.keptPath(w.Mode, w.Names)}, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	if k.Out != w.Out {
 		k.ETag = "" // install there, too
@@ -83,6 +89,29 @@ func (s *State) kept(w Wanted) (*Kept, error) {
 	}
 	k.Wanted = w
 	return k, nil
+}
+
+// readKept reads one file of the state directory. fs.ErrNotExist means that
+// nothing is kept there (any more).
+func readKept(path string) (*Kept, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: %w", err)
+	}
+	k, err := parseKept(data)
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: %s is damaged: %w; remove it and get the certificate again", path, err)
+	}
+	k.path = path
+	return k, nil
+}
+
+func parseKept(data []byte) (*Kept, error) {
+	k := &Kept{}
+	if err := json.Unmarshal(data, k); err != nil {
+		return nil, err
+	}
+	return k, k.Validate()
 }
 
 func (s *State) keptPath(mode string, names cert.Names) string {
@@ -105,59 +134,109 @@ func (k *Kept) save() error {
 	return nil
 }
 
-// Kept lists what this host keeps fresh, by name.
+// Kept lists what this host keeps fresh, by name. Files that cannot be read are
+// the error, and the others are returned all the same.
 func (s *State) Kept() ([]Kept, error) {
 	files, err := filepath.Glob(filepath.Join(s.Dir, certificatesName, "*.json"))
 	if err != nil {
 		return nil, err
 	}
-	all := []Kept{}
+	all, faults := []Kept{}, []error(nil)
 	for _, path := range files {
-		data, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // forgotten meanwhile
+		switch k, err := readKept(path); {
+		case err == nil:
+			all = append(all, *k)
+		case !errors.Is(err, fs.ErrNotExist): // else it was forgotten meanwhile
+			faults = append(faults, err)
 		}
-		k := Kept{path: path}
-		if err == nil {
-			err = json.Unmarshal(data, &k)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("state-dir: %s: %w; remove that file", path, err)
-		}
-		all = append(all, k)
 	}
 	slices.SortFunc(all, func(a, b Kept) int { return strings.Compare(a.Names.Key(), b.Names.Key()) })
-	return all, nil
+	return all, errors.Join(faults...)
+}
+
+// remember keeps a wanted certificate, with what is known of it already.
+func (s *State) remember(ctx context.Context, w Wanted) error {
+	unlock, err := lock(ctx, lockOf(s.keptPath(w.Mode, w.Names)))
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	k, err := s.kept(w)
+	if err != nil {
+		return err
+	}
+	return k.save()
 }
 
 // Forget stops keeping the certificates of these names fresh, in either mode.
-// The files stay. It tells how many were forgotten.
-func (s *State) Forget(names cert.Names) (int, error) {
+// The files stay. It tells how many were forgotten. Whoever works on one is
+// waited for, or it would be kept again as soon as that is done.
+func (s *State) Forget(ctx context.Context, names cert.Names) (int, error) {
 	n := 0
 	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-		switch err := os.Remove(s.keptPath(mode, names)); {
-		case err == nil:
+		gone, err := s.forget(ctx, &Kept{path: s.keptPath(mode, names)})
+		if err != nil {
+			return n, err
+		}
+		if gone {
 			n++
-		case !errors.Is(err, fs.ErrNotExist):
-			return n, fmt.Errorf("state-dir: %w", err)
 		}
 	}
 	return n, nil
 }
 
+func (s *State) forget(ctx context.Context, k *Kept) (gone bool, err error) {
+	unlock, err := k.lock(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer unlock()
+	switch err := os.Remove(k.path); {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	default:
+		return false, fmt.Errorf("state-dir: %w", err)
+	}
+}
+
 // lock lets one process at a time work on one certificate: a get by hand and
 // the daemon may meet.
-func (k *Kept) lock() (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(k.path), 0o700); err != nil {
+func (k *Kept) lock(ctx context.Context) (unlock func(), err error) {
+	return lock(ctx, lockOf(k.path))
+}
+
+func lockOf(path string) string { return strings.TrimSuffix(path, ".json") + ".lock" }
+
+// lockEvery is how often a lock that another process holds is tried: flock
+// itself would wait without an ear for ctx.
+const lockEvery = 100 * time.Millisecond
+
+// lock holds a file, made if need be with its folder, against other processes
+// and other callers in this one. The file stays: to remove it would let two in.
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
-	f, err := os.OpenFile(strings.TrimSuffix(k.path, ".json")+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("state-dir: lock %s: %w", f.Name(), err)
+	again := time.NewTicker(lockEvery)
+	defer again.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("state-dir: lock %s: %w", path, err), f.Close())
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("state-dir: another process holds %s: %w", path, ctx.Err()), f.Close())
+		}
 	}
-	return func() { f.Close() }, nil
 }

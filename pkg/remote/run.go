@@ -2,7 +2,9 @@ package remote
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"time"
@@ -36,12 +38,8 @@ func Run(ctx context.Context, cfg RunConfig) error {
 		return err
 	}
 	for _, w := range cfg.Wanted {
-		k, err := cfg.State.kept(w)
-		if err != nil {
+		if err := cfg.State.remember(ctx, w); err != nil { // so that list and status show it
 			return fmt.Errorf("%s: %w", w.Names, err)
-		}
-		if err := k.save(); err != nil { // so that list and status show it
-			return err
 		}
 	}
 	for {
@@ -70,9 +68,9 @@ type daemon struct {
 func (d *daemon) round(ctx context.Context) (time.Time, error) {
 	all, err := d.State.Kept()
 	if err != nil {
-		return time.Time{}, err
+		d.Logger.Error("cannot keep all certificates", "error", err)
 	}
-	if len(all) == 0 {
+	if len(all) == 0 && err == nil {
 		d.Logger.Info("nothing to keep fresh yet: acmeproxy remote get NAME, or certificates: in the configuration file")
 	}
 	turns := make([]time.Time, len(all))
@@ -84,7 +82,7 @@ func (d *daemon) round(ctx context.Context) (time.Time, error) {
 			continue
 		}
 		working.Go(func() error {
-			turns[i] = d.turn(ctx, k.Wanted)
+			turns[i] = d.turn(ctx, k)
 			return nil
 		})
 	}
@@ -109,9 +107,9 @@ func (d *daemon) poll() time.Duration {
 }
 
 // turn works on one certificate and says when to come back.
-func (d *daemon) turn(ctx context.Context, w Wanted) time.Time {
-	log := d.Logger.With("names", w.Names.String(), "mode", w.Mode)
-	at, err := d.work(ctx, w, log)
+func (d *daemon) turn(ctx context.Context, listed Kept) time.Time {
+	log := d.Logger.With("names", listed.Names.String(), "mode", listed.Mode)
+	at, err := d.work(ctx, listed, log)
 	if err != nil && ctx.Err() == nil {
 		log.Error("cannot keep the certificate", "error", err)
 		return time.Now().Add(d.poll())
@@ -121,17 +119,18 @@ func (d *daemon) turn(ctx context.Context, w Wanted) time.Time {
 
 // work is a turn's work under the certificate's lock. Its error is about the
 // state directory; the proxy's and the CA's are kept with the certificate.
-func (d *daemon) work(ctx context.Context, w Wanted, log *slog.Logger) (next time.Time, err error) {
-	k, err := d.State.kept(w)
-	if err != nil {
-		return next, err
-	}
-	unlock, err := k.lock()
+func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next time.Time, err error) {
+	unlock, err := listed.lock(ctx)
 	if err != nil {
 		return next, err
 	}
 	defer unlock()
-	if k, err = d.State.kept(w); err != nil { // a get by hand may have been faster
+	// Since it was listed, a get by hand may have wanted it elsewhere.
+	k, err := readKept(listed.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return time.Now().Add(d.poll()), nil // it was forgotten
+	}
+	if err != nil {
 		return next, err
 	}
 	if time.Now().Before(k.NextAttempt) {

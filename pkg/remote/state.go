@@ -29,6 +29,7 @@ const (
 	keyName          = "key.pem"
 	identityName     = "identity.age"
 	certificatesName = "certificates"
+	lockName         = "lock"
 )
 
 // ErrNotEnrolled means that there is no enrolment in the state directory.
@@ -64,6 +65,9 @@ func Open(dir, userAgent string) (*State, error) {
 	if err := json.Unmarshal(data, &s.enrolment); err != nil {
 		return nil, fmt.Errorf("state-dir: %s is damaged (%w); enrol again", filepath.Join(dir, enrolmentName), err)
 	}
+	if !strings.HasPrefix(s.enrolment.URL, "https://") {
+		return nil, fmt.Errorf("state-dir: %s is damaged (no https:// url); enrol again", filepath.Join(dir, enrolmentName))
+	}
 	return s, nil
 }
 
@@ -80,6 +84,11 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state-dir: %w; name another with --state-dir", err)
 	}
+	unlock, err := lock(ctx, filepath.Join(dir, lockName)) // two would make two keys, and one would win
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
 	if old, err := Open(dir, userAgent); err == nil {
 		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; name another with --state-dir, or remove it first", dir, old.Client(), old.URL())
 	}
@@ -102,7 +111,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	if err != nil {
 		return nil, err
 	}
-	s.enrolment.Client = printable(who.Name)
+	s.enrolment.Client = who.Name
 	s.enrolment.Modes = modesOf(who)
 	data, err := json.MarshalIndent(s.enrolment, "", "  ")
 	if err != nil {
