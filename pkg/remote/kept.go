@@ -24,9 +24,9 @@ import (
 // Wanted is a certificate that this host keeps on its disk.
 type Wanted struct {
 	Names   cert.Names   `json:"names"`
-	Mode    string       `json:"mode"` // agent or gateway
+	Mode    string       `json:"mode"`     // agent or gateway
 	KeyType cert.KeyType `json:"key_type"` // empty: ec256
-	Out     string       `json:"out"` // absolute; the folder of the PEM set
+	Out     string       `json:"out"`      // absolute; the folder of the PEM set
 	Hook    string       `json:"hook,omitempty"`
 }
 
