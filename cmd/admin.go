@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"errors"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -108,6 +110,9 @@ func newAudit() *cobra.Command {
 goes through the gateway nothing is kept: only its refusals are here.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
+			if err := checkAuditQuery(q); err != nil {
+				return err
+			}
 			a, err := flags.dial(c)
 			if err != nil {
 				return err
@@ -132,4 +137,18 @@ goes through the gateway nothing is kept: only its refusals are here.`,
 	c.Flags().IntVar(&q.Limit, "limit", 50, "`number` of entries, at most 200")
 	c.Flags().Int64Var(&q.Before, "before", 0, "only entries older than the one with this `id` (see --json)")
 	return c
+}
+
+// outcomes are what an entry of the audit trail may say in the end.
+var outcomes = []string{"allowed", "refused", "done", "failed"} //nolint:gochecknoglobals // a constant list
+
+func checkAuditQuery(q admin.AuditQuery) error {
+	var faults []error
+	if q.Outcome != "" && !slices.Contains(outcomes, q.Outcome) {
+		faults = append(faults, usage("outcome: %q is none; write one of %s", q.Outcome, strings.Join(outcomes, ", ")))
+	}
+	if q.Limit < 1 || q.Limit > 200 {
+		faults = append(faults, usage("limit: %d is out of range; write 1 to 200, and ask for older entries with --before", q.Limit))
+	}
+	return errors.Join(faults...)
 }

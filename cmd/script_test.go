@@ -119,13 +119,19 @@ func port() (int, error) {
 func required() bool { return os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" }
 
 // startPebble starts a CA of this script's own, for the addresses that the
-// proxy has: pebble [ENV=VALUE…].
+// proxy has: pebble [-slow]. A slow one asks for a wait of three seconds
+// wherever it can, so that something can happen while it works.
 func startPebble(ts *testscript.TestScript, neg bool, args []string) {
-	if neg {
-		ts.Fatalf("unsupported: ! pebble")
-	}
 	s := state(ts)
-	ca, stop, err := pebbletest.Run(context.Background(), pebbletest.ProcessOptions{HTTPPort: s.http, Env: args})
+	options := pebbletest.ProcessOptions{HTTPPort: s.http}
+	switch {
+	case !neg && len(args) == 0:
+	case !neg && len(args) == 1 && args[0] == "-slow":
+		options.RetryAfterAuthz, options.RetryAfterOrder = 3, 3
+	default:
+		ts.Fatalf("usage: pebble [-slow]")
+	}
+	ca, stop, err := pebbletest.Run(context.Background(), options)
 	if errors.Is(err, pebbletest.ErrNotBuilt) && !required() {
 		s.t.Skip("SKIP: " + err.Error())
 	}
