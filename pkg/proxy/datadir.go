@@ -19,8 +19,8 @@ const (
 )
 
 // openDataDir makes the directory if need be, closes it to others and locks it
-// against a second proxy. Closing the returned file unlocks it.
-func openDataDir(dir string) (*os.File, error) {
+// against a second proxy until unlock.
+func openDataDir(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data-dir: cannot make %s: %w; name another with --data-dir", dir, errors.Unwrap(err))
 	}
@@ -35,7 +35,10 @@ func openDataDir(dir string) (*os.File, error) {
 		lock.Close()
 		return nil, fmt.Errorf("data-dir: another acmeproxy serve is running on %s; stop it first, or name another with --data-dir", dir)
 	}
-	return lock, nil
+	return func() error {
+		// Closing is not enough: a hook that is being forked has the file, too.
+		return errors.Join(unix.Flock(int(lock.Fd()), unix.LOCK_UN), lock.Close())
+	}, nil
 }
 
 // closeToOthers takes the rights of group and others away, if they have any.

@@ -107,11 +107,11 @@ func (p *Proxy) Close() error {
 func (p *Proxy) onClose(f func() error) { p.closers = append(p.closers, f) }
 
 func (p *Proxy) openStore(ctx context.Context) error {
-	lock, err := openDataDir(p.cfg.DataDir)
+	unlock, err := openDataDir(p.cfg.DataDir)
 	if err != nil {
 		return err
 	}
-	p.onClose(lock.Close)
+	p.onClose(unlock)
 	if p.identity, err = seal.LoadOrCreateIdentity(filepath.Join(p.cfg.DataDir, identityName)); err != nil {
 		return err
 	}

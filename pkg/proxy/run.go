@@ -29,6 +29,9 @@ const (
 func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, p.Close()) }()
 	if err := p.client.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil // asked to stop before it served
+		}
 		return err
 	}
 	p.sayWhereWeStand()
