@@ -71,7 +71,7 @@ format: ## format the code
 
 .PHONY: bench
 bench: ## run the benchmarks (TESTFLAGS=…)
-	$(GO) test -run '^$$' -bench . -benchtime 40x $(TESTFLAGS) ./pkg/proxy
+	$(GO) test -run '^$$' -bench . -benchtime 100x $(TESTFLAGS) ./pkg/proxy
 
 .PHONY: demo
 demo: build pebble ## show the three modes with a test CA
