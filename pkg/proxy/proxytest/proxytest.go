@@ -77,7 +77,7 @@ func Start(t testing.TB, o Options) *Proxy {
 	})
 	p.open(t)
 	if !o.Idle {
-		p.run()
+		p.run(t)
 	}
 	return p
 }
@@ -103,10 +103,16 @@ func (p *Proxy) open(t testing.TB) {
 	p.Admin = admin.Dial(filepath.Join(p.DataDir, admin.SocketName))
 }
 
-func (p *Proxy) run() {
+// run returns when the proxy serves: the admin socket answers then.
+func (p *Proxy) run(t testing.TB) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel, p.done = cancel, make(chan error, 1)
-	go func() { p.done <- p.Run(ctx) }()
+	done := make(chan error, 1)
+	p.cancel, p.done = cancel, done
+	go func(p *proxy.Proxy) { done <- p.Run(ctx) }(p.Proxy)
+	if _, err := p.Admin.Status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // Stop ends the proxy as SIGTERM does. It may be called twice.
@@ -128,12 +134,16 @@ func (p *Proxy) Stop(t testing.TB) {
 	}
 }
 
-// Restart stops the proxy and starts it anew on the same data and ports.
-func (p *Proxy) Restart(t testing.TB) {
+// Restart stops the proxy and starts it anew on the same data and ports, with
+// its configuration changed.
+func (p *Proxy) Restart(t testing.TB, changes ...func(*proxy.Config)) {
 	t.Helper()
 	p.Stop(t)
+	for _, change := range changes {
+		change(&p.cfg)
+	}
 	p.open(t)
-	p.run()
+	p.run(t)
 }
 
 // Log is what the proxy has logged so far, debug level included.

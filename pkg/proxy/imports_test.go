@@ -1,0 +1,137 @@
+package proxy_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/acmeproxy/acmeproxy"
+
+// layers is the direction of imports: a package may import those of lines
+// below its own, never those beside it or above.
+var layers = [][]string{
+	{"."},
+	{"cmd"},
+	{"pkg/proxy/proxytest"},
+	{"pkg/proxy"},
+	{"pkg/remote"},
+	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"},
+	{"pkg/frontend/rest", "pkg/frontend/admin"},
+	{"pkg/renewal"},
+	{"pkg/issuer"},
+	{"pkg/audit"},
+	{"pkg/policy"},
+	{"pkg/auth"},
+	{"pkg/store/storetest"},
+	{"pkg/store"},
+	{"pkg/config", "pkg/cert/certfile"},
+	{"pkg/api", "pkg/cert", "pkg/hook", "pkg/responder", "pkg/seal"}, // leaves
+}
+
+// notForFrontends do work that a frontend is handed as an interface.
+var notForFrontends = []string{"pkg/renewal", "pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func goList(t *testing.T, args ...string) []goPackage {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"list", "-json=ImportPath,Imports"}, args...)...)
+	cmd.Dir = "../.."
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, &stderr)
+	}
+	var all []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		err := dec.Decode(&p)
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// ours is a package's path in the module, empty for a foreign one.
+func ours(path string) string {
+	if path == module {
+		return "."
+	}
+	rel, ok := strings.CutPrefix(path, module+"/")
+	if !ok {
+		return ""
+	}
+	return rel
+}
+
+func layerOf(rel string) int {
+	return slices.IndexFunc(layers, func(l []string) bool { return slices.Contains(l, rel) })
+}
+
+// Imports point down the table, and nowhere else.
+func TestImportDirection(t *testing.T) {
+	t.Parallel()
+	for _, p := range goList(t, "./...") {
+		rel := ours(p.ImportPath)
+		if strings.HasPrefix(rel, "internal/") {
+			continue // tools of this repository; TestShippedCode keeps them out of the program
+		}
+		from := layerOf(rel)
+		if from < 0 {
+			t.Errorf("%s has no place in the table of this test", rel)
+			continue
+		}
+		for _, path := range p.Imports {
+			imported := ours(path)
+			if imported == "" || strings.HasPrefix(imported, "internal/") {
+				continue
+			}
+			if to := layerOf(imported); to <= from {
+				t.Errorf("%s imports %s, which is beside it or above", rel, imported)
+			}
+			if strings.HasPrefix(rel, "pkg/frontend/") && slices.Contains(notForFrontends, imported) {
+				t.Errorf("%s imports %s; it should declare the interface that it needs", rel, imported)
+			}
+		}
+	}
+}
+
+// The program that is shipped has no test code in it, and one package only
+// knows lego.
+func TestShippedCode(t *testing.T) {
+	t.Parallel()
+	shipped := goList(t, "-deps", ".")
+	if len(shipped) < 100 {
+		t.Fatalf("%d packages only", len(shipped))
+	}
+	for _, p := range shipped {
+		rel := ours(p.ImportPath)
+		if rel == "" {
+			if strings.Contains(p.ImportPath, "letsencrypt/") || p.ImportPath == "testing" {
+				t.Errorf("the program contains %s", p.ImportPath)
+			}
+			continue
+		}
+		if strings.HasPrefix(rel, "internal/") || strings.HasSuffix(rel, "test") {
+			t.Errorf("the program contains %s", rel)
+		}
+		for _, path := range p.Imports {
+			if strings.HasPrefix(path, "github.com/go-acme/lego/") && rel != "pkg/issuer" {
+				t.Errorf("%s imports %s; only pkg/issuer may", rel, path)
+			}
+		}
+	}
+}
