@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -87,27 +88,39 @@ func (c *Client) deploy(ctx context.Context, pending store.PendingHook) error {
 	})
 }
 
-// stored opens the sealed copy.
+// stored opens the sealed copy. An error that wraps errUseless is for good.
 func (c *Client) stored(ctx context.Context, row store.Managed) (*cert.Bundle, error) {
 	sealed, err := c.cfg.Store.BundleFor(ctx, row.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("%w: %w", errUseless, err)
+	}
 	if err != nil {
 		return nil, err
 	}
 	pem, err := seal.Open(sealed.Ciphertext, c.cfg.Identity)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errUseless, err)
 	}
-	return cert.ParseBundle(pem)
+	b, err := cert.ParseBundle(pem)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUseless, err)
+	}
+	return b, nil
 }
+
+var errUseless = errors.New("the stored certificate cannot be opened")
 
 // inspect compares the files with the store at start. Lost or foreign files
 // make a deployment due; good ones are announced and nothing runs.
 func (c *Client) inspect(ctx context.Context, row store.Managed) error {
 	bundle, err := c.stored(ctx, row)
+	if err != nil && !errors.Is(err, errUseless) {
+		return err
+	}
 	if err != nil {
 		// The identity file was replaced: the copy is of no use, a new
 		// certificate is.
-		c.cfg.Logger.Error("the stored certificate cannot be opened; ordering a new one", "names", row.Names, "error", err)
+		c.cfg.Logger.Error("ordering a new certificate", "names", row.Names, "error", err)
 		return c.cfg.Store.SetDue(ctx, row.ID, c.cfg.Now())
 	}
 	if installed(c.dir(row.Names), bundle) {
