@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -312,6 +311,3 @@ func (p *Proxy) adminConfig() admin.Config {
 		Status: p.Status, Logger: p.log, Now: p.cfg.Now,
 	}
 }
-
-// tlsListener is the API's.
-func (p *Proxy) tlsListener() net.Listener { return tls.NewListener(p.https, p.tls.config()) }

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -107,9 +108,9 @@ func (p *Proxy) drain(native *http.Server, abort func(), loops *sync.WaitGroup) 
 	loops.Wait()
 }
 
+// limitedTLS counts connections before their handshake: that is what costs.
 func (p *Proxy) limitedTLS() net.Listener {
-	p.https = netutil.LimitListener(p.https, httpsConns)
-	return p.tlsListener()
+	return tls.NewListener(netutil.LimitListener(p.https, httpsConns), p.tls.config())
 }
 
 // server has every limit set; handlers that stream move their own deadlines.
@@ -121,7 +122,9 @@ func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
 		WriteTimeout:      6 * headers,
 		IdleTimeout:       6 * headers,
 		MaxHeaderBytes:    8 << 10,
-		ErrorLog:          slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
+		// "OPTIONS *" is no exception: the handler has the say.
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 }
 
