@@ -17,11 +17,13 @@ const (
 	PathClient       = "/v1/client"
 	PathCertificates = "/v1/certificates"
 	PathHealth       = "/health"
+	PathOpenAPI      = "/openapi.json"
 
 	TypeEvents  = "application/x-ndjson"
 	TypeBundle  = "application/age"
 	TypeProblem = "application/problem+json"
 	TypeHealth  = "application/health+json"
+	TypeOpenAPI = "application/vnd.oai.openapi+json"
 )
 
 // ALPN is a protocol name that a remote offers besides h2 and http/1.1. It

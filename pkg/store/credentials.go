@@ -122,7 +122,8 @@ func (s *Store) ClientByCredential(ctx context.Context, kind CredentialKind, ver
 // A retry with the same key succeeds until the secret expires, because the
 // first answer may have been lost. [ErrNotFound] if the secret is unknown,
 // expired or was spent on another key; [ErrConflict] if key belongs to another
-// client already, and then the secret is not used up. As with
+// client already, and then the secret is not used up; [ErrTooMany], likewise, if
+// the client would have more recipients than anything can be sealed to. As with
 // [Store.ClientByCredential], a disabled client is returned.
 func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key Credential, recipients []string) (Client, error) {
 	key.Kind = CredentialTLSKey
@@ -173,6 +174,10 @@ func (s *Store) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key Cr
 	return must(n, err, ErrConflict)
 }
 
+// maxRecipients is how many package seal takes: with more, nothing could be
+// sealed to the client any more.
+const maxRecipients = 64
+
 func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients []string) (Client, error) {
 	c, err := queryClient(ctx, tx, clientByIDSQL, clientID)
 	if err != nil {
@@ -182,6 +187,9 @@ func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients 
 		if !slices.Contains(c.Recipients, r) {
 			c.Recipients = append(c.Recipients, r)
 		}
+	}
+	if len(c.Recipients) > maxRecipients {
+		return Client{}, fmt.Errorf("%d recipients: %w", len(c.Recipients), ErrTooMany)
 	}
 	text, err := lines("recipients", c.Recipients)
 	if err != nil {

@@ -18,6 +18,8 @@ var (
 	ErrLost = errors.New("no longer held")
 	// ErrOwned is returned when a name belongs to another client.
 	ErrOwned = errors.New("belongs to another client")
+	// ErrTooMany means that a list would grow beyond its bound.
+	ErrTooMany = errors.New("too many")
 )
 
 // Config says where the database is.

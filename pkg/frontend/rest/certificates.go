@@ -19,6 +19,7 @@ import (
 var (
 	eventType       = reflect.TypeFor[api.Event]()
 	certificateType = reflect.TypeFor[api.Certificate]()
+	healthType      = reflect.TypeFor[api.Health]()
 )
 
 type certificateInput struct{ Body api.CertificateRequest }

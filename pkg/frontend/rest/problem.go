@@ -40,8 +40,10 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 		return huma.NewError(http.StatusServiceUnavailable, "the request was given up")
 	}
 	f.Logger.Error("request failed", "error", err)
-	return huma.NewError(http.StatusInternalServerError, "internal error; the proxy's log has the cause")
+	return huma.NewError(http.StatusInternalServerError, internalDetail)
 }
+
+const internalDetail = "internal error; the proxy's log has the cause"
 
 func location(field string) string {
 	switch field {
@@ -68,7 +70,7 @@ func (f *frontend) issuerProblem(err error) *api.Problem {
 	var e *issuer.Error
 	if !errors.As(err, &e) {
 		f.Logger.Error("gateway answer failed", "error", err)
-		return &api.Problem{Type: "about:blank", Title: "Internal Server Error", Status: http.StatusInternalServerError, Detail: "internal error; the proxy's log has the cause"}
+		return &api.Problem{Type: "about:blank", Title: "Internal Server Error", Status: http.StatusInternalServerError, Detail: internalDetail}
 	}
 	p := &api.Problem{Type: e.Type, Detail: e.Error()}
 	switch e.Kind {
@@ -112,8 +114,9 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	w.Write(append(body, '\n'))
 }
 
-// problems makes problem documents of the mux's own plain text errors: no such
-// path, no such method, a body that is too large.
+// problems makes problem documents of the mux's own plain text errors, no such
+// path and no such method. So it does of its redirects to a path without // and
+// ..: the API has no two ways to write a path, and they would repeat the request.
 func problems(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := &problemWriter{ResponseWriter: w}
@@ -130,9 +133,14 @@ type problemWriter struct {
 func (p *problemWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 func (p *problemWriter) WriteHeader(status int) {
-	if status < 400 || !strings.HasPrefix(p.Header().Get("Content-Type"), "text/plain") {
+	redirect := status >= 300 && status < 400 && p.Header().Get("Location") != ""
+	if !redirect && (status < 400 || !strings.HasPrefix(p.Header().Get("Content-Type"), "text/plain")) {
 		p.ResponseWriter.WriteHeader(status)
 		return
+	}
+	if redirect {
+		status = http.StatusNotFound
+		p.Header().Del("Location")
 	}
 	p.replaced = true
 	p.Header().Del("Content-Length")

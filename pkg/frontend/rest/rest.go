@@ -10,6 +10,7 @@ package rest
 
 import (
 	"context"
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"time"
@@ -64,8 +65,10 @@ type frontend struct{ Config }
 func New(cfg Config) http.Handler {
 	f := &frontend{cfg}
 	mux := http.NewServeMux()
-	f.register(humago.New(mux, humaConfig(cfg.Version)))
+	native := humago.New(mux, humaConfig(cfg.Version))
+	f.register(native)
 	mux.HandleFunc("GET "+api.PathHealth, f.serveHealth)
+	mux.HandleFunc("GET "+api.PathOpenAPI, serveDocument(native.OpenAPI()))
 	return f.logged(problems(http.MaxBytesHandler(f.authenticated(mux), api.MaxRequest)))
 }
 
@@ -74,10 +77,11 @@ func New(cfg Config) http.Handler {
 func humaConfig(version string) huma.Config {
 	cfg := huma.DefaultConfig("acmeproxy", version)
 	cfg.DocsPath = ""
+	cfg.OpenAPIPath = "" // huma makes the document at the first request, with a race
 	cfg.SchemasPath = ""
 	cfg.CreateHooks = nil
 	cfg.Info.Description = "TLS certificates from a public CA for hosts the Internet cannot reach."
-	cfg.Transformers = append(cfg.Transformers, withoutValues)
+	cfg.Transformers = append(cfg.Transformers, fewFaults)
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"clientKey": {Type: "mutualTLS", Description: "the TLS key that was enrolled"},
 		"bearer":    {Type: "http", Scheme: "bearer", Description: "a token of acmeproxy clients add --bearer"},
@@ -86,28 +90,45 @@ func humaConfig(version string) huma.Config {
 	return cfg
 }
 
-// withoutValues removes what huma repeats of a rejected request.
-func withoutValues(_ huma.Context, _ string, v any) (any, error) {
+// mostFaults of a request are told; a body has room for ten thousands.
+const mostFaults = 16
+
+// fewFaults bounds and removes what huma repeats of a rejected request.
+func fewFaults(_ huma.Context, _ string, v any) (any, error) {
 	if m, ok := v.(*huma.ErrorModel); ok {
+		m.Errors = m.Errors[:min(len(m.Errors), mostFaults)]
 		for _, e := range m.Errors {
 			e.Value = nil
+			e.Location = e.Location[:min(len(e.Location), 64)]
 		}
 	}
 	return v, nil
+}
+
+// serveDocument serves the OpenAPI document, made once.
+func serveDocument(doc *huma.OpenAPI) http.HandlerFunc {
+	body, err := json.Marshal(doc)
+	return func(w http.ResponseWriter, _ *http.Request) {
+		if err != nil {
+			panic(err) // a fault of the program, which a test would have met
+		}
+		w.Header().Set("Content-Type", api.TypeOpenAPI)
+		w.Write(body)
+	}
 }
 
 func (f *frontend) register(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "enroll", Method: http.MethodPost, Path: api.PathEnroll, DefaultStatus: http.StatusCreated,
 		Summary:  "Register the TLS key of this connection with a one-time token",
-		Security: []map[string][]string{}, MaxBodyBytes: api.MaxRequest,
+		Security: []map[string][]string{}, MaxBodyBytes: -1, BodyReadTimeout: -1, // the body is here already
 	}, f.enroll)
 	huma.Register(a, huma.Operation{
 		OperationID: "client", Method: http.MethodGet, Path: api.PathClient,
 		Summary: "Who the caller is and what it may ask for",
 	}, f.client)
 	huma.Register(a, huma.Operation{
-		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: api.MaxRequest,
+		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Summary:     "Ask for a certificate",
 		Description: "agent: 202 and a Location, the certificate is obtained and kept fresh. gateway: 200 and a stream of events (" + api.TypeEvents + "), the last of which holds the chain or a problem.",
 		Responses: map[string]*huma.Response{
@@ -137,4 +158,12 @@ func (f *frontend) register(a huma.API) {
 		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,
 		Summary: "Stop managing a certificate and forget its bundle",
 	}, f.delete)
+	a.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "health", Method: http.MethodGet, Path: api.PathHealth,
+		Summary: "Whether the proxy is fit to serve", Security: []map[string][]string{},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "it is", Content: map[string]*huma.MediaType{api.TypeHealth: {Schema: a.OpenAPI().Components.Schemas.Schema(healthType, true, "Health")}}},
+			"503": {Description: "it is not"},
+		},
+	})
 }

@@ -5,8 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -18,7 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// identityKey and peerKey are the only values that this package puts into a
+// identityKey and requestKey are the only values that this package puts into a
 // context: huma hands a handler the context and the decoded input, no request.
 type (
 	identityKey struct{}
@@ -27,15 +30,22 @@ type (
 
 // caller is who authenticated. Every operation but enrol has one.
 func caller(ctx context.Context) auth.Identity {
-	id, _ := ctx.Value(identityKey{}).(auth.Identity)
+	id, ok := ctx.Value(identityKey{}).(auth.Identity)
+	if !ok {
+		panic("rest: an operation that nobody authenticated for")
+	}
 	return id
 }
 
 // authenticated lets nobody unknown near the operations under /v1/.
 func (f *frontend) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.HasPrefix(r.URL.Path, "/v1/") {
+			next.ServeHTTP(w, r)
+			return
+		}
 		ctx := context.WithValue(r.Context(), requestKey{}, r)
-		if strings.HasPrefix(r.URL.Path, "/v1/") && r.URL.Path != api.PathEnroll {
+		if r.URL.Path != api.PathEnroll {
 			id, err := f.Auth.Authenticate(r)
 			if err != nil {
 				f.unauthorized(w, r, err)
@@ -43,7 +53,9 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 			}
 			ctx = context.WithValue(ctx, identityKey{}, id)
 		}
-		next.ServeHTTP(w, r.WithContext(ctx))
+		if f.whole(w, r) {
+			next.ServeHTTP(w, r.WithContext(ctx))
+		}
 	})
 }
 
@@ -83,6 +95,8 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 	case errors.Is(err, store.ErrNotFound):
 		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "unknown, expired or used token")
 		return nil, huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients add)")
+	case errors.Is(err, store.ErrTooMany):
+		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: too many, with those that the client has already")
 	case errors.Is(err, store.ErrConflict):
 		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "the TLS key belongs to another client")
 		return nil, huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
@@ -126,13 +140,33 @@ func (f *frontend) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		s := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-		next.ServeHTTP(s, r)
+		f.guarded(next, s, r)
 		level := slog.LevelDebug
 		if s.status >= 500 {
 			level = slog.LevelWarn
 		}
 		f.Logger.Log(r.Context(), level, "request", "method", r.Method, "route", route(r), "status", s.status, "took", time.Since(start).Round(time.Millisecond))
 	})
+}
+
+// guarded answers 500 to what panics, and leaves the cause in the log.
+func (f *frontend) guarded(next http.Handler, w *statusWriter, r *http.Request) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		cause := fmt.Sprintf("%T", v) // its text may hold what must not be logged
+		if e, ok := v.(runtime.Error); ok {
+			cause = e.Error()
+		}
+		f.Logger.Error("request panicked", "route", route(r), "cause", cause, "stack", string(debug.Stack()))
+		if w.begun {
+			panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+		}
+		f.writeProblem(w, huma.NewError(http.StatusInternalServerError, internalDetail))
+	}()
+	next.ServeHTTP(w, r)
 }
 
 // route is the path with identifiers left out; the mux's own pattern is not
@@ -145,7 +179,7 @@ func route(r *http.Request) string {
 		return api.PathCertificates + "/{id}"
 	}
 	switch r.URL.Path {
-	case api.PathCertificates, api.PathClient, api.PathEnroll, api.PathHealth, "/openapi.json":
+	case api.PathCertificates, api.PathClient, api.PathEnroll, api.PathHealth, api.PathOpenAPI:
 		return r.URL.Path
 	}
 	return "other"
@@ -154,11 +188,17 @@ func route(r *http.Request) string {
 type statusWriter struct {
 	http.ResponseWriter
 	status int
+	begun  bool // the answer is on its way
 }
 
 func (s *statusWriter) WriteHeader(status int) {
-	s.status = status
+	s.status, s.begun = status, true
 	s.ResponseWriter.WriteHeader(status)
+}
+
+func (s *statusWriter) Write(b []byte) (int, error) {
+	s.begun = true
+	return s.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
