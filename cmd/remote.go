@@ -213,7 +213,11 @@ func defaultOut(s *remote.State, names cert.Names) string {
 }
 
 func get(c *cobra.Command, s *remote.State, w remote.Wanted, asJSON bool) error {
-	p := newProgress(c.ErrOrStderr(), w.Names[0], len(w.Names)+5)
+	events := len(w.Names) + 5 // of a gateway: see issuer.Stage
+	if w.Mode == api.ModeAgent {
+		events = 2
+	}
+	p := newProgress(c.ErrOrStderr(), w.Names[0], events)
 	g, err := s.Getter(p.event)
 	if err != nil {
 		return err
@@ -325,6 +329,9 @@ func newForget() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "forget NAME…",
 		Short: "Stop keeping the certificate of these names fresh; its files stay",
+		Long: `forget makes "acmeproxy remote run" leave the certificate alone. The files stay.
+The proxy goes on renewing what it keeps for this host in agent mode, until its
+administrator removes the client.`,
 		Args:  someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)

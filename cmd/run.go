@@ -38,7 +38,7 @@ The configuration file, besides the flags below:
 // runFlags are the daemon's settings, which its configuration file may hold.
 type runFlags struct {
 	remoteFlags
-	poll              time.Duration
+	poll                time.Duration
 	logLevel, logFormat string
 }
 

@@ -33,8 +33,11 @@ func verifySet(ts *testscript.TestScript, dir string, names []string) error {
 		return err
 	}
 	got, err := b.Names()
-	if err != nil || !got.Equal(want) {
-		return fmt.Errorf("the certificate is for %s (%v), want %s", got, err, want)
+	if err != nil {
+		return err
+	}
+	if !got.Equal(want) {
+		return fmt.Errorf("the certificate is for %s, want %s", got, want)
 	}
 	opts := x509.VerifyOptions{Roots: x509.NewCertPool(), Intermediates: x509.NewCertPool()}
 	opts.Roots.AppendCertsFromPEM(state(ts).ca.RootsPEM)

@@ -1,0 +1,135 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// progress shows the events of an issuance: one live line on a terminal, a line
+// for each event elsewhere.
+type progress struct {
+	w     io.Writer
+	label string
+	live  *liveLine // nil: lines
+}
+
+// newProgress expects about so many events.
+func newProgress(w io.Writer, label string, events int) *progress {
+	p := &progress{w: w, label: label}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		p.live = newLiveLine(f, label, events)
+	}
+	return p
+}
+
+// stageText says what is going on, for people.
+var stageText = map[issuer.Stage]string{ //nolint:gochecknoglobals // a constant table
+	issuer.Queued:     "waiting for a free place at the proxy",
+	issuer.Ordering:   "ordering at the CA",
+	issuer.Challenge:  "the CA was told to validate",
+	issuer.Validating: "the CA is validating",
+	issuer.Finalizing: "validated, sending the CSR",
+	issuer.Issuing:    "the CA is signing",
+	issuer.Issued:     "issued",
+	remote.Registered: "registered, the proxy keeps it fresh from now on",
+	remote.Waiting:    "waiting for the proxy to obtain it",
+}
+
+func (p *progress) event(e issuer.Event) {
+	text, ok := stageText[e.Stage]
+	if !ok {
+		text = string(e.Stage)
+	}
+	if e.Identifier != "" {
+		text += " " + e.Identifier
+	}
+	if p.live == nil {
+		fmt.Fprintf(p.w, "%s: %s\n", p.label, text)
+		return
+	}
+	p.live.next(p.label + ": " + text)
+}
+
+// done takes the live line away.
+func (p *progress) done() {
+	if p.live != nil {
+		p.live.close()
+	}
+}
+
+// liveLine is a bar with a text and the time that has passed, which goes on
+// while nothing else does.
+type liveLine struct {
+	bar     *progressbar.ProgressBar
+	columns int // for the text
+	stop    chan struct{}
+	ticking sync.WaitGroup
+}
+
+const (
+	barColumns  = 10
+	restColumns = 32 // of percent, count, time and what is between them, at most
+)
+
+func newLiveLine(f *os.File, text string, events int) *liveLine {
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns == 0 {
+		columns = 80
+	}
+	l := &liveLine{columns: max(columns-barColumns-restColumns, 8), stop: make(chan struct{})}
+	l.bar = progressbar.NewOptions(events,
+		progressbar.OptionSetWriter(f),
+		progressbar.OptionSetWidth(barColumns),
+		progressbar.OptionSetDescription(shorten(text, l.columns)),
+		progressbar.OptionShowCount(),
+		progressbar.OptionSetElapsedTime(true),
+		progressbar.OptionSetPredictTime(false),
+		progressbar.OptionClearOnFinish(),
+		progressbar.OptionSetRenderBlankState(true),
+	)
+	l.ticking.Go(l.tick)
+	return l
+}
+
+// next shows another text and one step more.
+func (l *liveLine) next(text string) {
+	l.bar.Describe(shorten(text, l.columns))
+	_ = l.bar.Add(1) // more steps than expected do no harm
+}
+
+func (l *liveLine) tick() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			_ = l.bar.Add(0) // draws the time
+		case <-l.stop:
+			return
+		}
+	}
+}
+
+func (l *liveLine) close() {
+	close(l.stop)
+	l.ticking.Wait()
+	_ = l.bar.Finish()
+}
+
+// shorten keeps a line from breaking, which could not be taken away again.
+func shorten(text string, columns int) string {
+	r := []rune(text)
+	if len(r) <= columns {
+		return text
+	}
+	return string(r[:columns-1]) + "…"
+}

@@ -1,0 +1,63 @@
+package cmd
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// Where nobody watches, each event is a line of its own, without anything that
+// only a terminal understands.
+func TestProgressLines(t *testing.T) {
+	var out bytes.Buffer
+	p := newProgress(&out, "www.example.com", 6)
+	for _, e := range []issuer.Event{
+		{Stage: issuer.Queued},
+		{Stage: issuer.Ordering},
+		{Stage: issuer.Challenge, Identifier: "www.example.com"},
+		{Stage: issuer.Validating},
+		{Stage: issuer.Finalizing},
+		{Stage: issuer.Issuing},
+		{Stage: issuer.Issued},
+		{Stage: remote.Registered},
+		{Stage: remote.Waiting},
+		{Stage: "of a newer proxy"},
+	} {
+		p.event(e)
+	}
+	p.done()
+	want := `www.example.com: waiting for a free place at the proxy
+www.example.com: ordering at the CA
+www.example.com: the CA was told to validate www.example.com
+www.example.com: the CA is validating
+www.example.com: validated, sending the CSR
+www.example.com: the CA is signing
+www.example.com: issued
+www.example.com: registered, the proxy keeps it fresh from now on
+www.example.com: waiting for the proxy to obtain it
+www.example.com: of a newer proxy
+`
+	if got := out.String(); got != want {
+		t.Errorf("got:\n%swant:\n%s", got, want)
+	}
+}
+
+func TestShorten(t *testing.T) {
+	for _, c := range []struct {
+		text    string
+		columns int
+		want    string
+	}{
+		{"www.example.com", 15, "www.example.com"},
+		{"www.example.com", 8, "www.exa…"},
+		{strings.Repeat("ü", 9), 8, strings.Repeat("ü", 7) + "…"},
+		{"", 8, ""},
+	} {
+		if got := shorten(c.text, c.columns); got != c.want {
+			t.Errorf("shorten(%q, %d) = %q, want %q", c.text, c.columns, got, c.want)
+		}
+	}
+}
