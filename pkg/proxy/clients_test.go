@@ -1,0 +1,434 @@
+package proxy_test
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// enroll tries to enrol a new host.
+func enroll(t testing.TB, token auth.EnrollToken) (*remote.State, error) {
+	return remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{})
+}
+
+// again enrols with the key that a host has already.
+func again(t testing.TB, host *remote.State, token auth.EnrollToken) (api.Client, error) {
+	t.Helper()
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, recipient := newIdentity(t)
+	return client.Enroll(t.Context(), token, []string{recipient})
+}
+
+func wantStatus(t testing.TB, what string, err error, status int) {
+	t.Helper()
+	var p *api.Problem
+	if !errors.As(err, &p) || p.Status != status {
+		t.Errorf("%s: %v, want a %d problem", what, err, status)
+	}
+}
+
+// refusals are the refused entries of the audit trail, the oldest first.
+func refusals(t testing.TB, p *proxytest.Proxy) []admin.AuditEntry {
+	t.Helper()
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Outcome: "refused"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	slices.Reverse(page.Entries)
+	return page.Entries
+}
+
+// A token enrols one key: a lost answer may be asked for again with that key,
+// no other key gets in, nor anyone after it has expired (A21, X14).
+func TestEnrolment(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+	token := p.AddClient(t, "web1", grant)
+	web1, err := enroll(t, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who, err := again(t, web1, token); err != nil || who.Name != "web1" {
+		t.Errorf("the same key again: %v, %v", who, err)
+	}
+	_, err = enroll(t, token)
+	wantStatus(t, "another key", err, http.StatusUnauthorized)
+
+	second := p.AddClient(t, "web2", grant)
+	_, err = again(t, web1, second)
+	wantStatus(t, "a key that is another client's", err, http.StatusConflict)
+	if _, err := enroll(t, second); err != nil {
+		t.Errorf("the token is used up by a refused attempt: %v", err)
+	}
+
+	third := p.AddClient(t, "web3", grant)
+	forged := third
+	forged.Secret[0]++
+	_, err = enroll(t, forged)
+	wantStatus(t, "a wrong secret", err, http.StatusUnauthorized)
+	pin := third
+	pin.ProxyPin[0]++
+	if _, err := enroll(t, pin); !errors.Is(err, remote.ErrPin) {
+		t.Errorf("another proxy's pin: %v", err)
+	}
+	clk.advance(25 * time.Hour)
+	_, err = enroll(t, third)
+	wantStatus(t, "an expired token", err, http.StatusUnauthorized)
+	_, err = again(t, web1, token)
+	wantStatus(t, "an expired token, same key", err, http.StatusUnauthorized)
+	client, err := web1.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if who, err := client.Self(t.Context()); err != nil || who.Name != "web1" {
+		t.Errorf("the enrolled key does not expire with its token: %v, %v", who, err)
+	}
+	got := refusals(t, p)
+	if len(got) != 5 {
+		t.Errorf("%d refusals in the audit trail, want 5: %+v", len(got), got)
+	}
+	for _, e := range got {
+		if e.Action != "enroll" || e.Addr != "127.0.0.1" || e.Detail == "" {
+			t.Errorf("audit entry %+v", e)
+		}
+	}
+}
+
+// A disabled client is refused everywhere, its renewals included, until it is
+// enabled again (A21).
+func TestDisabledClient(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	etag := c.bundle(t, m.ID, "").etag()
+	unused := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	for _, name := range []string{"web1", "web2"} {
+		if _, err := p.Admin.SetDisabled(t.Context(), name, true); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := api.PathCertificates + "/" + m.ID
+	calls := []struct {
+		method, path string
+		body         any
+	}{
+		{http.MethodGet, api.PathClient, nil},
+		{http.MethodGet, api.PathCertificates, nil},
+		{http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names}},
+		{http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeGateway, Names: m.Names}},
+		{http.MethodGet, path, nil},
+		{http.MethodGet, path + "/bundle?wait=60s", nil},
+		{http.MethodPost, path + "/renew", nil},
+		{http.MethodDelete, path, nil},
+	}
+	for _, call := range calls {
+		if r := c.do(t, call.method, call.path, call.body, "If-None-Match", etag); r.status != http.StatusUnauthorized {
+			t.Errorf("%s %s: %d, want 401", call.method, call.path, r.status)
+		}
+	}
+	_, err := enroll(t, unused)
+	wantStatus(t, "enrolment", err, http.StatusForbidden)
+	if got := refusals(t, p); len(got) != len(calls)+1 {
+		t.Errorf("%d refusals in the audit trail, want %d", len(got), len(calls)+1)
+	}
+	orders := p.CA.Requests().Count(pebbletest.NewOrder)
+	clk.advance(61 * 24 * time.Hour)
+	tick(t, p)
+	var shown admin.Client
+	proxytest.Until(t, "the renewal is refused", func() bool {
+		shown, err = p.Admin.Client(t.Context(), "web1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return shown.Certificates[0].LastError != ""
+	})
+	if !strings.Contains(shown.Certificates[0].LastError, "disabled") {
+		t.Errorf("the reason is %q", shown.Certificates[0].LastError)
+	}
+	if n := p.CA.Requests().Count(pebbletest.NewOrder) - orders; n != 0 {
+		t.Errorf("%d orders for a disabled client", n)
+	}
+
+	if _, err := p.Admin.SetDisabled(t.Context(), "web1", false); err != nil {
+		t.Fatal(err)
+	}
+	clk.advance(time.Hour)
+	tick(t, p)
+	c.bundle(t, m.ID, etag)
+}
+
+// A removed client is forgotten: its credentials, its certificates, its hold on
+// names. Only the audit trail knows it.
+func TestRemovedClient(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	bundle := c.bundle(t, m.ID, "").body
+	if _, err := p.Admin.RemoveClient(t.Context(), "web1"); err != nil {
+		t.Fatal(err)
+	}
+	if r := c.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusUnauthorized {
+		t.Errorf("the removed client: %d, want 401", r.status)
+	}
+	_, err := p.Admin.Client(t.Context(), "web1")
+	wantStatus(t, "clients show", err, http.StatusNotFound)
+
+	_, other := newIdentity(t)
+	heir := newCaller(t, p, "web1", []string{other}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	if got := heir.register(t, "a.example.com"); got.ID == m.ID {
+		t.Error("a client of the same name inherits the certificate")
+	}
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1"})
+	if err != nil || !slices.ContainsFunc(page.Entries, func(e admin.AuditEntry) bool { return e.Action == "client remove" }) {
+		t.Errorf("audit: %+v, %v", page.Entries, err)
+	}
+	p.Stop(t)
+	gone := traces{"recipient": []byte(recipient), "id": []byte(m.ID), "bundle": bundle[len(bundle)-64:]}
+	for _, found := range gone.in(walk(t, p.DataDir)) {
+		t.Errorf("after the removal: %s", found)
+	}
+}
+
+// noon puts the clock to the middle of a UTC day, far from a quota's end.
+func (c *clock) noon() {
+	now := time.Now().UTC()
+	c.advance(now.Truncate(24 * time.Hour).Add(36 * time.Hour).Sub(now))
+}
+
+// A client gets so many certificates a day, is told when to come back, and what
+// costs no order costs no quota (X20).
+func TestQuota(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	clk.noon()
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	_, recipient := newIdentity(t)
+	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+	grant.Modes = []string{api.ModeAgent, api.ModeGateway}
+	grant.DailyQuota = 2
+	c := newCaller(t, p, "web1", []string{recipient}, grant)
+	m := c.register(t, "a.example.com")
+	c.bundle(t, m.ID, "")
+	for range 3 {
+		c.register(t, "a.example.com")
+	}
+	c.gateway(t, api.CertificateRequest{Names: []string{"b.example.com"}})
+	before := p.CA.Requests().Total()
+	for what, r := range map[string]reply{
+		"agent":   c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com"}}),
+		"gateway": c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"c.example.com"}}),
+		"renew":   c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil),
+	} {
+		seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
+		if r.status != http.StatusTooManyRequests || err != nil || seconds < 11*3600 || seconds > 12*3600+1 {
+			t.Errorf("%s beyond the quota: %d, Retry-After %q; want 429 until midnight UTC", what, r.status, r.header.Get("Retry-After"))
+			continue
+		}
+		r.problem(t)
+	}
+	c.register(t, "a.example.com")
+	if n := p.CA.Requests().Total() - before; n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+	got := refusals(t, p)
+	if len(got) != 3 || got[0].Client != "web1" || !strings.Contains(got[0].Detail, "quota") {
+		t.Errorf("audit of refusals: %+v", got)
+	}
+	other := newCaller(t, p, "web2", []string{recipient}, grant)
+	other.gateway(t, api.CertificateRequest{Names: []string{"d.example.com"}})
+	clk.advance(24 * time.Hour)
+	c.gateway(t, api.CertificateRequest{Names: []string{"c.example.com"}})
+}
+
+// Every kind of refusal is in the audit trail once, with who and from where,
+// and without the credential; the source network counts (X14, A22).
+func TestRefusalsAreAudited(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	elsewhere := proxytest.Grant(api.ModeAgent, "far.example.com")
+	elsewhere.Networks = []string{"192.0.2.0/24", "2001:db8::/32"}
+	here := proxytest.Grant(api.ModeAgent, "near.example.com")
+	here.Networks = []string{"127.0.0.0/8"}
+	rsa := proxytest.Grant(api.ModeAgent, "rsa.example.com")
+	rsa.KeyTypes = []string{"rsa2048"}
+	c := newCaller(t, p, "web1", []string{recipient}, elsewhere, here, rsa)
+	stranger, _ := auth.NewBearer()
+	ask := func(req api.CertificateRequest) func(*caller) reply {
+		return func(c *caller) reply { return c.do(t, http.MethodPost, api.PathCertificates, req) }
+	}
+	agent := func(names ...string) func(*caller) reply {
+		return ask(api.CertificateRequest{Mode: api.ModeAgent, Names: names})
+	}
+	if r := agent("near.example.com")(c); r.status != http.StatusAccepted {
+		t.Errorf("from the granted network: %d %s", r.status, r.body)
+	}
+	nobody := withToken(t, p, "")
+	for _, refusal := range []struct {
+		what   string
+		from   *caller
+		do     func(*caller) reply
+		status int
+		client string
+		detail string
+	}{
+		{"no credential", nobody, agent("near.example.com"), http.StatusUnauthorized, "", "no credential"},
+		{"an unknown token", withToken(t, p, stranger), agent("near.example.com"), http.StatusUnauthorized, "", "unknown"},
+		{"a malformed token", withToken(t, p, "apt1-nonsense"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
+		{"a token and a half", withToken(t, p, c.token+"x"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
+		{"a name", c, agent("b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
+		{"one name of two", c, agent("near.example.com", "b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
+		{"two grants that do not add up", c, agent("near.example.com", "rsa.example.com"), http.StatusForbidden, "web1", ""},
+		{"the mode", c, ask(api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"near.example.com"}}), http.StatusForbidden, "web1", ""},
+		{"the key type", c, agent("rsa.example.com"), http.StatusForbidden, "web1", ""},
+		{"the network", c, agent("far.example.com"), http.StatusForbidden, "web1", ""},
+	} {
+		before := len(refusals(t, p))
+		r := refusal.do(refusal.from)
+		if r.status != refusal.status {
+			t.Errorf("%s: %d %s, want %d", refusal.what, r.status, r.body, refusal.status)
+		}
+		r.problem(t)
+		entries := refusals(t, p)
+		if len(entries) != before+1 {
+			t.Errorf("%s: %d new entries in the audit trail, want 1", refusal.what, len(entries)-before)
+			continue
+		}
+		e := entries[len(entries)-1]
+		if e.Client != refusal.client || e.Addr != "127.0.0.1" || !strings.Contains(e.Detail, refusal.detail) || e.Detail == "" {
+			t.Errorf("%s: entry %+v", refusal.what, e)
+		}
+	}
+	tick(t, p)
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+	secrets := traces{"token": []byte(c.token), "unknown token": []byte(stranger)}
+	for _, found := range secrets.in(everything(t, p)) {
+		t.Error(found)
+	}
+}
+
+// Nobody administers a proxy over the network, whatever they present (A27).
+func TestNoAdministrationOverTheNetwork(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	c := newCaller(t, p, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	for _, prefix := range []string{"", "/v1", "/admin", "/v1/admin"} {
+		for _, op := range []struct{ method, path string }{
+			{http.MethodGet, "/status"},
+			{http.MethodGet, "/clients"},
+			{http.MethodPost, "/clients"},
+			{http.MethodGet, "/clients/web1"},
+			{http.MethodPost, "/clients/web1/disable"},
+			{http.MethodPost, "/clients/web1/enable"},
+			{http.MethodDelete, "/clients/web1"},
+			{http.MethodGet, "/audit"},
+		} {
+			body := admin.NewClient{Name: "evil", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, "*.example.com")}, Bearer: true}
+			r := c.do(t, op.method, prefix+op.path, body)
+			if r.status != http.StatusNotFound {
+				t.Errorf("%s %s%s: %d %s, want 404", op.method, prefix, op.path, r.status, r.body)
+			}
+		}
+	}
+	clients, err := p.Admin.Clients(t.Context())
+	if err != nil || len(clients) != 1 || clients[0].Disabled {
+		t.Errorf("clients %+v, %v", clients, err)
+	}
+}
+
+// as runs f on a thread that has another user's rights. The thread ends with it.
+func as(t testing.TB, uid int, f func()) {
+	t.Helper()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: nobody else may get this thread
+		// Not syscall.Setuid, which changes all threads.
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
+			done <- errno
+			return
+		}
+		f()
+		done <- nil
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The admin socket is its owner's and root's: the mode keeps others out, and
+// where the mode does not, their connection ends at once (A27, A38).
+func TestAdminSocketOfOthers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("SKIP: only root can be another user; nothing shows that others are kept from the admin socket")
+	}
+	p := proxytest.Start(t, proxytest.Options{})
+	socket := filepath.Join(p.DataDir, admin.SocketName)
+	info, err := os.Stat(socket)
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	// A plain connect, so that it is this thread's and not the runtime's choice.
+	connect := func() (n int, err error) {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(fd)
+		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
+			return 0, err
+		}
+		// It may be closed before or after the request is written.
+		_ = unix.Sendto(fd, []byte("GET /status HTTP/1.0\r\n\r\n"), unix.MSG_NOSIGNAL, nil)
+		return unix.Read(fd, make([]byte, 1024))
+	}
+	if n, err := connect(); n == 0 || err != nil {
+		t.Fatalf("as root: %d bytes, %v", n, err)
+	}
+	as(t, 65534, func() {
+		if _, err := connect(); !errors.Is(err, unix.EACCES) {
+			t.Errorf("as nobody: %v, want EACCES", err)
+		}
+	})
+	for path, mode := range map[string]os.FileMode{p.DataDir: 0o755, socket: 0o666} {
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as(t, 65534, func() {
+		if n, err := connect(); n > 0 || err != nil && !errors.Is(err, unix.ECONNRESET) {
+			t.Errorf("as nobody, with the modes open: %d bytes, %v; want an end at once", n, err)
+		}
+	})
+	if _, err := p.Admin.Status(t.Context()); err != nil {
+		t.Errorf("as root, after that: %v", err)
+	}
+}
