@@ -71,7 +71,7 @@ func TestAnswer(t *testing.T) { // A2, A3
 		t.Errorf("fetched %v, %d answers", fetched(a), r.Len())
 	}
 	resp, body := ask(t, r, "GET "+prefix+token+" HTTP/1.1\r\nHost: foo.example.com\r\n\r\n")
-	if resp.StatusCode != 200 || body != keyAuth || resp.ContentLength != int64(len(keyAuth)) || resp.Header.Get("Content-Type") != "text/plain" {
+	if resp.StatusCode != http.StatusOK || body != keyAuth || resp.ContentLength != int64(len(keyAuth)) || resp.Header.Get("Content-Type") != "text/plain" {
 		t.Errorf("%d %q %v", resp.StatusCode, body, resp.Header)
 	}
 	if !fetched(a) {
@@ -160,7 +160,7 @@ func TestNotFound(t *testing.T) { // A3
 	} {
 		resp, body := ask(t, r, text)
 		// net/http itself answers some: malformed hosts with 400, OPTIONS * with 200.
-		if resp.StatusCode != 404 && resp.StatusCode != 400 && name != "OPTIONS for all" {
+		if resp.StatusCode != http.StatusNotFound && resp.StatusCode != http.StatusBadRequest && name != "OPTIONS for all" {
 			t.Errorf("%s: %d", name, resp.StatusCode)
 		}
 		var all strings.Builder
@@ -182,7 +182,7 @@ func TestNotFound(t *testing.T) { // A3
 		"encoded token": request("GET", prefix+"%65"+token[1:], "foo.example.com"),
 		"absolute form": request("GET", "http://foo.example.com:80"+good, marker),
 	} {
-		if resp, body := ask(t, r, text); resp.StatusCode != 200 || body != keyAuth {
+		if resp, body := ask(t, r, text); resp.StatusCode != http.StatusOK || body != keyAuth {
 			t.Errorf("%s: %d %q", name, resp.StatusCode, body)
 		}
 	}
@@ -193,7 +193,7 @@ func TestHead(t *testing.T) {
 	r := responder.New()
 	a := r.Put("foo.example.com", token, keyAuth)
 	resp, body := ask(t, r, "HEAD "+prefix+token+" HTTP/1.1\r\nHost: foo.example.com\r\n\r\n")
-	if resp.StatusCode != 200 || body != "" || resp.ContentLength != int64(len(keyAuth)) || fetched(a) {
+	if resp.StatusCode != http.StatusOK || body != "" || resp.ContentLength != int64(len(keyAuth)) || fetched(a) {
 		t.Errorf("%d %q, length %d, fetched %v", resp.StatusCode, body, resp.ContentLength, fetched(a))
 	}
 }
@@ -235,7 +235,7 @@ func TestConcurrentUse(t *testing.T) {
 				a := r.Put(host, token, keyAuth)
 				for _, h := range []string{host, "stay.example.com"} {
 					w := httptest.NewRecorder()
-					r.ServeHTTP(w, httptest.NewRequest("GET", "http://"+h+prefix+token, nil))
+					r.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://"+h+prefix+token, nil))
 					if h != host && w.Code != 200 {
 						t.Errorf("%s: %d", h, w.Code)
 					}
@@ -274,7 +274,7 @@ func TestAllocations(t *testing.T) {
 			"http://foo.example.com/", "http://foo.example.com/wp-login.php", "http://foo.example.com" + prefix + token,
 			"http://foo.example.com:80" + prefix + token, "http://foo.example.com" + prefix + strings.Repeat("x", 4000),
 		} {
-			req := httptest.NewRequest("GET", url, nil)
+			req := httptest.NewRequest(http.MethodGet, url, nil)
 			if n := testing.AllocsPerRun(100, func() { r.ServeHTTP(w, req) }); n != 0 {
 				t.Errorf("%d answers: %.40s costs %v allocations, want 0", answers, url, n)
 			}
@@ -285,7 +285,7 @@ func TestAllocations(t *testing.T) {
 func BenchmarkAnswer(b *testing.B) {
 	r := responder.New()
 	r.Put("foo.example.com", token, keyAuth)
-	req := httptest.NewRequest("GET", "http://foo.example.com"+prefix+token, nil)
+	req := httptest.NewRequest(http.MethodGet, "http://foo.example.com"+prefix+token, nil)
 	w := discard{http.Header{}}
 	b.ReportAllocs()
 	for b.Loop() {
