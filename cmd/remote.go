@@ -3,6 +3,7 @@ package cmd
 import (
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -52,8 +53,8 @@ func (f *remoteFlags) load(c *cobra.Command) error {
 	if err := load(c, ""); err != nil {
 		return err
 	}
-	if c.Flags().Changed("state-dir") {
-		return nil
+	if c.Flags().Changed("state-dir") || os.Getenv(config.EnvName("state-dir")) != "" {
+		return nil // whatever the file says
 	}
 	daemon := runFlags{}
 	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
@@ -332,7 +333,7 @@ func newForget() *cobra.Command {
 		Long: `forget makes "acmeproxy remote run" leave the certificate alone. The files stay.
 The proxy goes on renewing what it keeps for this host in agent mode, until its
 administrator removes the client.`,
-		Args:  someArgs("NAME"),
+		Args: someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)
 			if err != nil {

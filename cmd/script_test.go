@@ -114,8 +114,7 @@ func port() (int, error) {
 	return 0, errors.New("no free port found")
 }
 
-// required tells whether a missing program fails a script, which is skipped
-// else.
+// required tells whether a missing CA fails a script, which is skipped else.
 func required() bool { return os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" }
 
 // startPebble starts a CA of this script's own, for the addresses that the
@@ -150,7 +149,7 @@ func needs(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	for _, program := range args {
 		_, err := exec.LookPath(program)
-		if err != nil && !required() {
+		if err != nil && !pebbletest.ToolsRequired() {
 			state(ts).t.Skip("SKIP: " + err.Error())
 		}
 		ts.Check(err)
