@@ -1,0 +1,418 @@
+package proxy_test
+
+import (
+	"encoding/json"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// The CA's account is made once and kept through restarts, as is everything
+// that clients know of the proxy (A28).
+func TestRestartKeepsAccount(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	for range 3 {
+		if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+			t.Fatal(err)
+		}
+		p.Restart(t)
+	}
+	if n := p.CA.Requests().Count(pebbletest.NewAccount); n != 1 {
+		t.Errorf("%d accounts were asked for, want 1", n)
+	}
+	if n := strings.Count(p.Log(), "registered at the CA"); n != 1 {
+		t.Errorf("registered %d times", n)
+	}
+}
+
+// SIGTERM in the middle of an issuance: nothing new is begun, what is in flight
+// is finished, port 80 answers until then (A36).
+func TestStopFinishesWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{pebbletest.NewOrder, pebbletest.Challenge, pebbletest.Finalize} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			var ca fault
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+			url := p.URL
+			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.web1.example.com"))
+			id, recipient := newIdentity(t)
+			agent := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+			issued := streamed(t, host, "a.web1.example.com")
+			<-issued // an account and a finished order, so that the next can be held
+			arrived, release := ca.hold(t, kind)
+			m := agent.register(t, "a.web2.example.com")
+			issued = streamed(t, host, "b.web1.example.com")
+			await(t, "the CA is asked", arrived)
+			polled := make(chan reply, 1)
+			go func() {
+				r, err := agent.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
+				if err != nil {
+					r.status = http.StatusServiceUnavailable // it came too late
+				}
+				polled <- r
+			}()
+			proxytest.Until(t, "both orders are held", func() bool { return p.CA.Requests().Count(kind) >= 3 })
+
+			stopped := make(chan struct{})
+			go func() {
+				defer close(stopped)
+				p.Stop(t)
+			}()
+			proxytest.Until(t, "no new connection is taken", func() bool {
+				conn, err := net.Dial("tcp", strings.TrimPrefix(url, "https://"))
+				if err == nil {
+					conn.Close()
+				}
+				return err != nil
+			})
+			if r := <-polled; r.status != http.StatusNotFound && r.status != http.StatusServiceUnavailable {
+				t.Errorf("the long poll ended with %d", r.status)
+			}
+			select {
+			case <-stopped:
+				t.Error("the proxy did not wait for what is in flight")
+			default:
+			}
+			release()
+			if err := <-issued; err != nil {
+				t.Errorf("the gateway's client: %v", err)
+			}
+			await(t, "the proxy has stopped", stopped)
+
+			p.Restart(t)
+			open(t, agent.bundle(t, m.ID, "").body, names(t, "a.web2.example.com"), id)
+			if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 3 {
+				t.Errorf("%d orders, want 3", n)
+			}
+		})
+	}
+}
+
+// streamed obtains a certificate through the gateway.
+func streamed(t testing.TB, host *remote.State, list ...string) <-chan error {
+	t.Helper()
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := names(t, list...)
+	done := make(chan error, 1)
+	go func() {
+		_, err := client.Issue(t.Context(), cert.Request{Names: wanted, KeyType: cert.EC256}, nil)
+		done <- err
+	}()
+	return done
+}
+
+// A proxy that dies at any step goes on with the order that it had begun: no
+// second one, nothing lost (X7, A36).
+func TestCrashLosesNoOrder(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{pebbletest.Authorization, pebbletest.Challenge, pebbletest.Finalize, pebbletest.Certificate} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			var clk clock
+			var ca fault
+			p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+			id, recipient := newIdentity(t)
+			c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+			arrived, release := ca.hold(t, kind)
+			m := c.register(t, "a.example.com")
+			await(t, "the CA is asked", arrived)
+			left := walk(t, p.DataDir)
+
+			// The dying proxy's request reaches nobody, and it writes no more.
+			ca.fail(http.StatusServiceUnavailable)
+			release()
+			p.Stop(t)
+			for path := range walk(t, p.DataDir) {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for path, data := range left {
+				if strings.HasSuffix(path, "-shm") {
+					continue // an index of the WAL, in memory: it dies with its process
+				}
+				if err := os.WriteFile(path, data, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ca.mend()
+			p.Restart(t)
+			clk.advance(10 * time.Minute) // the dead proxy's lease
+			tick(t, p)
+			open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+			for kind, want := range map[string]int{pebbletest.NewOrder: 1, pebbletest.NewAccount: 1} {
+				if n := p.CA.Requests().Count(kind); n != want {
+					t.Errorf("%d requests of %s, want %d", n, kind, want)
+				}
+			}
+		})
+	}
+}
+
+// settings are those of a proxy that is not started by proxytest.
+func settings(dir string, change func(*proxy.Config)) proxy.Config {
+	cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test"}
+	cfg.DataDir = dir
+	cfg.HTTPAddr, cfg.HTTPSAddr = "127.0.0.1:0", "127.0.0.1:0"
+	cfg.ACMEDirectoryURL = "https://127.0.0.1:1/dir"
+	cfg.AcceptTOS = true
+	if change != nil {
+		change(&cfg)
+	}
+	return cfg
+}
+
+// openBelow counts this process's open files in a folder.
+func openBelow(t testing.TB, dir string) (open []string) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Skipf("SKIP: nothing shows which files are open: %v", err)
+	}
+	for _, fd := range fds {
+		if target, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil && strings.HasPrefix(target, dir) {
+			open = append(open, target)
+		}
+	}
+	return open
+}
+
+// A start that cannot succeed says why in one line and leaves nothing open; the
+// proxy that runs is not disturbed (A37).
+func TestStartIsRefused(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	garbage := []byte(strings.Repeat("this is no database ", 1000))
+	for what, start := range map[string]struct {
+		prepare func(dir string) error
+		change  func(*proxy.Config)
+		want    []string
+	}{
+		"second instance": {
+			change: func(c *proxy.Config) { c.DataDir = p.DataDir },
+			want:   []string{"data-dir", "another acmeproxy serve", "--data-dir"},
+		},
+		"https port in use": {
+			change: func(c *proxy.Config) { c.HTTPSAddr = p.HTTPSAddr() },
+			want:   []string{"https-addr", p.HTTPSAddr(), "in use", "--https-addr"},
+		},
+		"http port in use": {
+			change: func(c *proxy.Config) { c.HTTPAddr = p.HTTPAddr() },
+			want:   []string{"http-addr", p.HTTPAddr(), "in use", "--http-addr"},
+		},
+		"address of another host": {
+			change: func(c *proxy.Config) { c.HTTPAddr = "192.0.2.1:80" },
+			want:   []string{"http-addr", "192.0.2.1:80", "--http-addr"},
+		},
+		"file in the way": {
+			prepare: func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600) },
+			change:  func(c *proxy.Config) { c.DataDir = filepath.Join(c.DataDir, "file") },
+			want:    []string{"data-dir", "/file", "--data-dir"},
+		},
+		"file in the path": {
+			prepare: func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600) },
+			change:  func(c *proxy.Config) { c.DataDir = filepath.Join(c.DataDir, "file", "data") },
+			want:    []string{"data-dir", "not a directory", "--data-dir"},
+		},
+		"lock in the way": {
+			prepare: func(dir string) error { return os.Mkdir(filepath.Join(dir, "lock"), 0o700) },
+			want:    []string{"data-dir", "cannot write", "--data-dir"},
+		},
+		"no database": {
+			prepare: func(dir string) error { return os.WriteFile(filepath.Join(dir, "acmeproxy.db"), garbage, 0o600) },
+			want:    []string{"acmeproxy.db", "not a database"},
+		},
+		"no identity": {
+			prepare: func(dir string) error { return os.WriteFile(filepath.Join(dir, "identity.age"), garbage, 0o600) },
+			want:    []string{"identity.age"},
+		},
+		"no EAB key": {
+			change: func(c *proxy.Config) { c.EABKid, c.EABHMACKeyFile = "kid", "/nonexistent/key" },
+			want:   []string{"eab-hmac-key-file", "/nonexistent/key"},
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "d")
+			if err := os.Mkdir(dir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if start.prepare != nil {
+				if err := start.prepare(dir); err != nil {
+					t.Fatal(err)
+				}
+			}
+			q, err := proxy.New(t.Context(), settings(dir, start.change))
+			if err == nil {
+				t.Fatal("it started", q.Close())
+			}
+			if strings.Contains(err.Error(), "\n") {
+				t.Errorf("more than one line: %q", err)
+			}
+			for _, want := range start.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%q does not say %q", err, want)
+				}
+			}
+			if open := openBelow(t, dir); len(open) > 0 {
+				t.Errorf("left open: %q", open)
+			}
+		})
+	}
+	if _, err := p.Admin.Status(t.Context()); err != nil {
+		t.Errorf("the proxy that runs: %v", err)
+	}
+}
+
+// Nobody else can read what is in the data directory, whatever it was like
+// before (A38).
+func TestModesOfTheDataDirectory(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+		if err := os.Chmod(c.DataDir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		c.Domains = []string{"own.example.com"}
+	}})
+	key := filepath.Join(p.DataDir, "certs", "own.example.com", "privkey.pem")
+	proxytest.Until(t, "there is a key", func() bool { _, err := os.Stat(key); return err == nil })
+	p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	seen := 0
+	err := filepath.WalkDir(p.DataDir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink != 0 {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(p.DataDir, path)
+		if err != nil {
+			return err
+		}
+		// What is below certs is for other services too, once the
+		// administrator opens the way to it; keys are not.
+		public := strings.HasPrefix(rel, "certs") && filepath.Base(rel) != "privkey.pem"
+		if perm := info.Mode().Perm(); perm&0o077 != 0 && !public {
+			t.Errorf("%s has mode %v", rel, perm)
+		}
+		if perm := info.Mode().Perm(); perm&0o022 != 0 {
+			t.Errorf("others may write to %s: %v", rel, perm)
+		}
+		seen++
+		return err
+	})
+	if err != nil || seen < 10 {
+		t.Errorf("seen %d files, %v", seen, err)
+	}
+}
+
+// Health is for everyone and tells no more than that (A39).
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	r := withToken(t, p, "").do(t, http.MethodGet, api.PathHealth, nil)
+	var h map[string]any
+	if err := json.Unmarshal(r.body, &h); err != nil {
+		t.Fatal(err)
+	}
+	if r.status != http.StatusOK || r.header.Get("Content-Type") != api.TypeHealth || len(h) != 1 || h["status"] != "pass" {
+		t.Errorf("%d %v %s", r.status, r.header, r.body)
+	}
+}
+
+// A CA that cannot be reached when the proxy starts is not fatal: clients are
+// served, told the reason, and get their certificates when the CA is back (A37).
+func TestStartsWithoutCA(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	ca.fail(http.StatusServiceUnavailable)
+	p := proxytest.Start(t, proxytest.Options{
+		Pebble: pebbletest.Options{Wrap: ca.wrap},
+		Change: clk.on(func(c *proxy.Config) { c.Domains = []string{"own.example.com"} }),
+	})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	host := p.Enroll(t, "web2", proxytest.Grant(api.ModeGateway, "*.web2.example.com"))
+	m := c.register(t, "a.web1.example.com")
+	if err := <-streamed(t, host, "a.web2.example.com"); err == nil || !strings.Contains(err.Error(), "503") {
+		t.Errorf("the gateway's client: %v; want the CA's 503", err)
+	}
+	proxytest.Until(t, "the failures show", func() bool {
+		return c.certificate(t, m.ID).LastError != "" && own(t, p, "own.example.com").LastError != ""
+	})
+	if r := withToken(t, p, "").do(t, http.MethodGet, api.PathHealth, nil); r.status != http.StatusOK {
+		t.Errorf("health: %d", r.status)
+	}
+	ca.mend()
+	if err := <-streamed(t, host, "a.web2.example.com"); err != nil {
+		t.Errorf("the gateway's client, after the recovery: %v", err)
+	}
+	clk.advance(10 * time.Minute)
+	tick(t, p)
+	open(t, c.bundle(t, m.ID, "").body, names(t, "a.web1.example.com"), id)
+	proxytest.Until(t, "the proxy's own certificate is there", func() bool { return own(t, p, "own.example.com").Serial != "" })
+}
+
+// A proxy with nothing configured starts, serves, and leaves the CA alone until
+// it is asked (A35).
+func TestStartsWithNothing(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.AcceptTOS = false }})
+	tick(t, p)
+	status, err := p.Admin.Status(t.Context())
+	if err != nil || len(status.Needs) == 0 || len(status.Certificates) != 0 {
+		t.Errorf("status %+v, %v; want what is missing", status, err)
+	}
+	if n := p.CA.Requests().Total(); n != 0 {
+		t.Errorf("%d requests reached the CA", n)
+	}
+}
+
+// The trust for a CA with a root of its own comes from LEGO_CA_CERTIFICATES;
+// without it the reason is told with the remedy (A33). Not parallel: the
+// variable is the process's.
+func TestTrustFromTheEnvironment(t *testing.T) {
+	const variable = "LEGO_CA_CERTIFICATES"
+	ca := pebbletest.Start(t, pebbletest.Options{})
+	for _, trusted := range []bool{false, true} {
+		file := ""
+		if trusted {
+			file = ca.ServerCAFile
+		}
+		t.Setenv(variable, file)
+		p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) { c.RootCAs = nil }})
+		host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+		err := <-streamed(t, host, "a.example.com")
+		if trusted && err != nil {
+			t.Errorf("with the CA's root: %v", err)
+		}
+		if !trusted && (err == nil || !strings.Contains(err.Error(), variable)) {
+			t.Errorf("without the CA's root: %v; want an error that names %s", err, variable)
+		}
+		p.Stop(t)
+	}
+	t.Setenv(variable, "/nonexistent/root.pem")
+	if _, err := proxy.New(t.Context(), settings(t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), variable) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}
