@@ -18,10 +18,13 @@ func Tool(t testing.TB, name string) (path string) {
 	switch {
 	case err == nil:
 		return path
-	case os.Getenv(toolsVariable) == "1":
+	case ToolsRequired():
 		t.Fatalf("%s is not installed, and %s=1 says that it must be", name, toolsVariable)
 	default:
 		t.Skipf("SKIP: %s is not installed; install it to run this test", name)
 	}
 	return ""
 }
+
+// ToolsRequired tells whether a missing program fails a test.
+func ToolsRequired() bool { return os.Getenv(toolsVariable) == "1" }

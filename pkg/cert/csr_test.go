@@ -23,6 +23,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 	cryptobyte_asn1 "golang.org/x/crypto/cryptobyte/asn1"
 
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
@@ -309,13 +310,7 @@ func TestParseCSRRefusesSHA1(t *testing.T) {
 
 // What `openssl req` makes with its default configuration is accepted.
 func TestOpenSSL(t *testing.T) {
-	openssl, err := exec.LookPath("openssl")
-	if err != nil {
-		if os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("SKIP: %v; install openssl", err)
-	}
+	openssl := pebbletest.Tool(t, "openssl")
 	dir := t.TempDir()
 	run := func(stdin string, args ...string) {
 		t.Helper()

@@ -228,9 +228,21 @@ func (s *session) lastRetryAfter() time.Time {
 	return s.last
 }
 
+// longestRetryAfter bounds what a CA can ask for: the longest limits of public
+// CAs are a week, and a broken answer must not park a certificate for years.
+const longestRetryAfter = 8 * 24 * time.Hour
+
 // parseRetryAfter reads seconds or a date (RFC 9110, section 10.2.3); zero if
 // there is none that can be read.
 func parseRetryAfter(value string, now time.Time) time.Time {
+	at := readRetryAfter(value, now)
+	if latest := now.Add(longestRetryAfter); at.After(latest) {
+		return latest
+	}
+	return at
+}
+
+func readRetryAfter(value string, now time.Time) time.Time {
 	value = strings.TrimSpace(value)
 	if value == "" {
 		return time.Time{}

@@ -379,12 +379,7 @@ func TestAgentCSR(t *testing.T) {
 // A stock age opens what the proxy sends, with no acmeproxy around (A10).
 func TestAgentStockAge(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("age"); err != nil {
-		if os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" {
-			t.Fatalf("age is not installed: %v", err)
-		}
-		t.Skip("SKIP: age is not installed (apt install age); nothing shows that it opens our bundles")
-	}
+	age := pebbletest.Tool(t, "age")
 	p := proxytest.Start(t, proxytest.Options{})
 	id, recipient := newIdentity(t)
 	line, sshFile := sshKey(t)
@@ -396,7 +391,7 @@ func TestAgentStockAge(t *testing.T) {
 	m := c.register(t, "a.example.com")
 	bundle := c.bundle(t, m.ID, "").body
 	for _, file := range []string{ageFile, sshFile} {
-		cmd := exec.CommandContext(t.Context(), "age", "-d", "-i", file)
+		cmd := exec.CommandContext(t.Context(), age, "-d", "-i", file)
 		cmd.Stdin = bytes.NewReader(bundle)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr

@@ -98,10 +98,12 @@ func (q *Queue) keepLease(held context.Context, lost func(), id, owner string) {
 		case <-held.Done():
 			return
 		case <-t.C:
-			if err := q.cfg.Store.ExtendLease(held, id, owner, lease); err != nil {
+			err := q.cfg.Store.ExtendLease(held, id, owner, lease)
+			if errors.Is(err, store.ErrLost) {
 				lost()
 				return
 			}
+			// Any other error may pass before the lease does.
 		}
 	}
 }

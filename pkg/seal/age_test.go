@@ -8,22 +8,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
-
-// program finds a stock program. Where it is not installed the test is skipped,
-// unless ACMEPROXY_REQUIRE_PEBBLE=1 is set: then it fails.
-func program(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" {
-			t.Fatal(err)
-		}
-		t.Skipf("SKIP: %v; install it", err)
-	}
-	return path
-}
 
 func run(t *testing.T, stdin []byte, name string, args ...string) []byte {
 	t.Helper()
@@ -41,7 +28,7 @@ func run(t *testing.T, stdin []byte, name string, args ...string) []byte {
 // The stock programs open what Seal made, and Open what they made: a client
 // needs nothing of ours (A10, X8).
 func TestStockAge(t *testing.T) {
-	age, keygen := program(t, "age"), program(t, "age-keygen")
+	age, keygen := pebbletest.Tool(t, "age"), pebbletest.Tool(t, "age-keygen")
 	dir := t.TempDir()
 	ageKey := filepath.Join(dir, "age.txt")
 	run(t, nil, keygen, "-o", ageKey)
@@ -97,7 +84,7 @@ func TestStockAge(t *testing.T) {
 
 // age-keygen reads the identity file that we make.
 func TestStockAgeReadsOurIdentity(t *testing.T) {
-	keygen := program(t, "age-keygen")
+	keygen := pebbletest.Tool(t, "age-keygen")
 	path := filepath.Join(t.TempDir(), "identity")
 	id, err := seal.LoadOrCreateIdentity(path)
 	if err != nil {
