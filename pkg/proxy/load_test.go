@@ -1,0 +1,86 @@
+package proxy_test
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// footprint is what this process uses when all is quiet.
+func footprint() (heap uint64, goroutines int) {
+	runtime.GC()
+	runtime.GC() // finalizers of the first round have let go
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc, runtime.NumGoroutine()
+}
+
+// 200 requests at once, of 20 clients, at a proxy that has not even an account
+// yet: each gets its certificate, and nothing of them stays (A43, A14). Not
+// parallel, because it measures the process.
+func TestManyAtOnce(t *testing.T) {
+	const clients, each = 20, 10
+	p := proxytest.Start(t, proxytest.Options{})
+	hosts := make([]*remote.Client, clients)
+	for i := range hosts {
+		name := fmt.Sprintf("host%d", i)
+		state := p.Enroll(t, name, proxytest.Grant(api.ModeGateway, "*."+name+".example.com"))
+		var err error
+		if hosts[i], err = state.API(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	heap, goroutines := footprint()
+
+	var requests sync.WaitGroup
+	for i := range hosts {
+		for n := range each {
+			want := names(t, fmt.Sprintf("n%d.host%d.example.com", n, i))
+			requests.Go(func() {
+				b, err := hosts[i].Issue(t.Context(), cert.Request{Names: want, KeyType: cert.EC256}, nil)
+				if err != nil {
+					t.Errorf("%s: %v", want, err)
+					return
+				}
+				if got, err := b.Names(); err != nil || !got.Equal(want) {
+					t.Errorf("%s got a certificate for %s, %v", want, got, err)
+				}
+			})
+		}
+	}
+	requests.Wait()
+	for kind, want := range map[string]int{
+		pebbletest.NewAccount: 1, pebbletest.NewOrder: clients * each, pebbletest.Certificate: clients * each,
+	} {
+		if n := p.CA.Requests().Count(kind); n != want {
+			t.Errorf("%d requests of %s, want %d", n, kind, want)
+		}
+	}
+	if n := strings.Count(p.Log(), "gateway issuance passed through"); n != clients*each {
+		t.Errorf("%d issuances counted in the log", n)
+	}
+
+	// Connections to the CA and from the clients may be kept for the next time:
+	// some goroutines for each, none for a request.
+	const kept = 4 * (clients + 8)
+	var after int
+	proxytest.Until(t, "the requests' goroutines are gone", func() bool {
+		_, after = footprint()
+		return after <= goroutines+kept
+	})
+	// Pebble, in the same process, keeps every order and certificate: some
+	// 15 KiB each.
+	now, _ := footprint()
+	t.Logf("heap %d KiB before and %d KiB after, goroutines %d and %d", heap>>10, now>>10, goroutines, after)
+	if grown := int64(now) - int64(heap); grown > clients*each*40<<10 {
+		t.Errorf("the heap has grown by %d KiB", grown>>10)
+	}
+}
