@@ -2,11 +2,13 @@ package rest
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -18,9 +20,15 @@ import (
 // and a body that is still on its way would keep net/http from noticing that
 // the client is gone.
 func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
+	if r.Header.Get("Content-Encoding") != "" {
+		f.writeProblem(w, huma.NewError(http.StatusUnsupportedMediaType, "body: it is compressed, or otherwise encoded; send it as it is"))
+		return false
+	}
 	body, err := io.ReadAll(r.Body)
 	var large *http.MaxBytesError
 	switch {
+	case err == nil && repeats(body):
+		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: a field is there twice, in one case or another; write it once"))
 	case err == nil:
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return true
@@ -32,4 +40,47 @@ func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
 		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: cut off, or sent in a way that cannot be read"))
 	}
 	return false
+}
+
+// repeats tells whether an object in a JSON text has a member twice, in any
+// case, as the decoder reads them. Of such two it takes one, whoever looked at
+// the text before us perhaps the other. What is not JSON is for the decoder.
+func repeats(text []byte) bool {
+	in := json.NewDecoder(bytes.NewReader(text))
+	var open []map[string]bool // members of the objects that are open; nil: an array
+	name := false              // the next string is a member's name
+	for {
+		token, err := in.Token()
+		if err != nil {
+			return false
+		}
+		var members map[string]bool
+		if len(open) > 0 {
+			members = open[len(open)-1]
+		}
+		switch t := token.(type) {
+		case json.Delim:
+			switch t {
+			case '{':
+				open = append(open, map[string]bool{})
+			case '[':
+				open = append(open, nil)
+			default:
+				open = open[:len(open)-1]
+			}
+			name = len(open) > 0 && open[len(open)-1] != nil
+			continue
+		case string:
+			if name {
+				folded := strings.ToLower(strings.ToUpper(t))
+				if members[folded] {
+					return true
+				}
+				members[folded] = true
+				name = false
+				continue
+			}
+		}
+		name = members != nil
+	}
 }

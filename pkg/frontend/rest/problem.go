@@ -134,7 +134,9 @@ func (p *problemWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 func (p *problemWriter) WriteHeader(status int) {
 	redirect := status >= 300 && status < 400 && p.Header().Get("Location") != ""
-	if !redirect && (status < 400 || !strings.HasPrefix(p.Header().Get("Content-Type"), "text/plain")) {
+	contentType := p.Header().Get("Content-Type")
+	plain := contentType == "" || strings.HasPrefix(contentType, "text/plain")
+	if !redirect && (status < 400 || !plain) {
 		p.ResponseWriter.WriteHeader(status)
 		return
 	}

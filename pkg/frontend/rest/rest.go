@@ -130,6 +130,7 @@ func (f *frontend) register(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Summary:     "Ask for a certificate",
+		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 		Description: "agent: 202 and a Location, the certificate is obtained and kept fresh. gateway: 200 and a stream of events (" + api.TypeEvents + "), the last of which holds the chain or a problem.",
 		Responses: map[string]*huma.Response{
 			"200": {Description: "gateway: events", Content: map[string]*huma.MediaType{api.TypeEvents: {Schema: a.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")}}},
@@ -148,7 +149,11 @@ func (f *frontend) register(a huma.API) {
 		OperationID: "bundle", Method: http.MethodGet, Path: api.PathCertificates + "/{id}/bundle",
 		Summary:     "The newest bundle, age ciphertext",
 		Description: "With If-None-Match the answer is 304 while there is nothing newer; with wait it is held back until there is.",
-		Responses:   map[string]*huma.Response{"304": {Description: "nothing newer"}},
+		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "age ciphertext", Content: map[string]*huma.MediaType{api.TypeBundle: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
+			"304": {Description: "nothing newer"},
+		},
 	}, f.bundle)
 	huma.Register(a, huma.Operation{
 		OperationID: "renew", Method: http.MethodPost, Path: api.PathCertificates + "/{id}/renew", DefaultStatus: http.StatusAccepted,
