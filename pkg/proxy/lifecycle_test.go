@@ -18,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
 // The CA's account is made once and kept through restarts, as is everything
@@ -415,4 +416,46 @@ func TestTrustFromTheEnvironment(t *testing.T) {
 	if _, err := proxy.New(t.Context(), settings(t.TempDir(), nil)); err == nil || !strings.Contains(err.Error(), variable) {
 		t.Errorf("a file that is not there: %v", err)
 	}
+}
+
+// A CA and a hook that hang do not hold up a stop for longer than the grace
+// period; the next start finishes the order, and the hook runs again (A36).
+func TestStopCutsOffWhatHangs(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("SKIP: waits for the whole grace period")
+	}
+	var ca fault
+	hook := newHookLog(t)
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: func(c *proxy.Config) {
+		c.Domains = []string{"own.example.com"}
+		c.CertificateObtainedHook = hook.command() + " && test -e " + filepath.Join(hook.dir, "go") + " || exec sleep 600"
+	}})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.web1.example.com"))
+	id, recipient := newIdentity(t)
+	agent := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+	hook.deployed(t, p, 1)
+	ca.hold(t, pebbletest.Finalize)
+	m := agent.register(t, "a.web2.example.com")
+	issued := streamed(t, host, "a.web1.example.com")
+	proxytest.Until(t, "both orders are held", func() bool { return p.CA.Requests().Count(pebbletest.Finalize) == 3 })
+
+	began := time.Now()
+	p.Stop(t)
+	if took := time.Since(began); took < renewal.Grace || took > renewal.Grace+10*time.Second {
+		t.Errorf("the stop took %v, want %v", took, renewal.Grace)
+	}
+	if err := <-issued; err == nil {
+		t.Error("the gateway's client got a certificate from a CA that hangs")
+	}
+	ca.mend()
+	if err := os.WriteFile(filepath.Join(hook.dir, "go"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.Restart(t)
+	open(t, agent.bundle(t, m.ID, "").body, names(t, "a.web2.example.com"), id)
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 3 {
+		t.Errorf("%d orders, want no other than those of before", n)
+	}
+	hook.deployed(t, p, 2)
 }
