@@ -84,7 +84,7 @@ func Start(t testing.TB, o Options) *Proxy {
 
 // shortDir is a temporary folder whose path leaves room for a unix socket's.
 func shortDir(t testing.TB) string {
-	dir, err := os.MkdirTemp("", "apx")
+	dir, err := os.MkdirTemp("", "apx") //nolint:usetesting // t.TempDir's path holds the test's name
 	if err != nil {
 		t.Fatal(err)
 	}
