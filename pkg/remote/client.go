@@ -174,7 +174,7 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 // works against a CA works through a proxy. A CSR in req is sent as it is; the
 // bundle has no key then.
 func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error) {
-	const op = "get through the proxy"
+	const op = "ask the proxy"
 	csr := req.CSR
 	var bundle cert.Bundle
 	if csr == nil {
@@ -270,7 +270,7 @@ func asIssuerError(op string, err error) error {
 	if !errors.As(err, &p) {
 		return e
 	}
-	e.Type = p.Type
+	e.Op = "" // the proxy's own words need no more
 	switch {
 	case p.Status == http.StatusTooManyRequests:
 		e.Kind = issuer.RateLimited

@@ -157,7 +157,7 @@ func (g *Getter) stillComing(ctx context.Context, k *Kept) error {
 		if m.NextAttempt != nil {
 			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
 		}
-		return fmt.Errorf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)
+		return &issuer.Error{Kind: issuer.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
 	}
 	g.emit(issuer.Event{Stage: Waiting})
 	return nil

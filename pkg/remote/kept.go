@@ -168,6 +168,16 @@ func (s *State) remember(ctx context.Context, w Wanted) error {
 	return k.save()
 }
 
+// Remembered is how a certificate of these names was asked for last time.
+func (s *State) Remembered(mode string, names cert.Names) (Wanted, bool) {
+	data, err := os.ReadFile(s.keptPath(mode, names))
+	var k Kept
+	if err != nil || json.Unmarshal(data, &k) != nil {
+		return Wanted{}, false // get itself says what is wrong with the file
+	}
+	return k.Wanted, true
+}
+
 // Forget stops keeping the certificates of these names fresh, in either mode.
 // The files stay. It tells how many were forgotten. Whoever works on one is
 // waited for, or it would be kept again as soon as that is done.
