@@ -45,15 +45,19 @@ type Answer struct {
 	body      string
 	fetched   chan struct{}
 	once      sync.Once
+
+	older   *Answer // of the same pair, which this one hides; guarded by responder.mu
+	removed bool    // guarded by responder.mu
 }
 
 // Put publishes a key authorization for one host (a DNS name or IP address in
 // any spelling) and token until Remove is called. A second Put of the same pair
-// replaces the first.
+// hides the first while it is there: two orders may share an authorization.
 func (r *Responder) Put(host, token, keyAuthorization string) *Answer {
 	a := &Answer{responder: r, key: key{canonicalHost(host), token}, body: keyAuthorization, fetched: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	a.older = r.answers[a.key]
 	r.answers[a.key] = a
 	return a
 }
@@ -66,9 +70,24 @@ func (a *Answer) Fetched() <-chan struct{} { return a.fetched }
 func (a *Answer) Remove() {
 	a.responder.mu.Lock()
 	defer a.responder.mu.Unlock()
-	if a.responder.answers[a.key] == a {
-		delete(a.responder.answers, a.key)
+	a.removed = true
+	top := a.responder.answers[a.key].current()
+	for each := top; each != nil; each = each.older {
+		each.older = each.older.current()
 	}
+	if top == nil {
+		delete(a.responder.answers, a.key)
+		return
+	}
+	a.responder.answers[a.key] = top
+}
+
+// current is a, or the newest older one that is still there. a may be nil.
+func (a *Answer) current() *Answer {
+	for a != nil && a.removed {
+		a = a.older
+	}
+	return a
 }
 
 // Len is the number of challenges being answered.

@@ -198,7 +198,31 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// A second Put of a pair replaces the first, whose Remove is then harmless.
+// Two orders that share an authorization publish the same pair. Whichever ends
+// first, the other's answer stays.
+func TestShared(t *testing.T) {
+	for name, order := range map[string][3]int{"the oldest first": {0, 1, 2}, "the newest first": {2, 1, 0}, "the middle first": {1, 2, 0}} {
+		t.Run(name, func(t *testing.T) {
+			r := responder.New()
+			var answers []*responder.Answer
+			for range order {
+				answers = append(answers, r.Put("foo.example.com", token, keyAuth))
+			}
+			for _, i := range order {
+				if code, body := get(t, r, "foo.example.com", prefix+token); code != 200 || body != keyAuth {
+					t.Errorf("before the end of %d: %d %q", i, code, body)
+				}
+				answers[i].Remove()
+				answers[i].Remove()
+			}
+			if code, _ := get(t, r, "foo.example.com", prefix+token); code != 404 || r.Len() != 0 {
+				t.Errorf("%d, %d answers", code, r.Len())
+			}
+		})
+	}
+}
+
+// A second Put of a pair hides the first, whose Remove is then harmless.
 func TestReplace(t *testing.T) {
 	r := responder.New()
 	first := r.Put("foo.example.com", token, keyAuth)
