@@ -34,32 +34,47 @@ type flow struct {
 	core *api.Core
 }
 
-// prepare makes the key and the CSR, or reads the client's, before anything is
-// sent.
-func (f *flow) prepare() error {
-	const op = "prepare the order"
-	if f.req.CSR == nil {
-		key, err := cert.GenerateKey(f.req.KeyType)
+const prepare = "prepare the order"
+
+// check reads the client's CSR, if there is one, and looks at the names, before
+// anything costs anything.
+func (f *flow) check() error {
+	f.names = f.req.Names
+	if f.req.CSR != nil {
+		csr, err := cert.ParseCSR(f.req.CSR)
 		if err != nil {
-			return permanent(op, "%v", err)
+			return permanent(prepare, "csr: %v", err)
 		}
-		der, err := cert.NewCSR(key, f.req.Names)
-		if err != nil {
-			return permanent(op, "%v", err)
+		if f.req.Names != nil && !f.req.Names.Equal(csr.Names) {
+			return permanent(prepare, "csr: it is for %s, not for %s", csr.Names, f.req.Names)
 		}
-		f.key, f.req.CSR = key, der
+		f.names, f.csr, f.public = csr.Names, csr.DER, csr.Public
 	}
-	csr, err := cert.ParseCSR(f.req.CSR)
-	if err != nil {
-		return permanent(op, "csr: %v", err)
-	}
-	f.names, f.csr, f.public = csr.Names, csr.DER, csr.Public
-	if f.req.Names != nil && !f.req.Names.Equal(f.names) {
-		return permanent(op, "csr: it is for %s, not for %s", f.names, f.req.Names)
+	if len(f.names) == 0 {
+		return permanent(prepare, "names: there are none")
 	}
 	if err := CheckNames(f.names); err != nil {
-		return permanent(op, "%v", err)
+		return permanent(prepare, "%v", err)
 	}
+	return nil
+}
+
+// makeKey makes the key and the CSR where the client sent none. It takes
+// seconds of work for the longest keys, so no more of them are made at a time
+// than there are places.
+func (f *flow) makeKey() error {
+	if f.csr != nil {
+		return nil
+	}
+	key, err := cert.GenerateKey(f.req.KeyType)
+	if err != nil {
+		return permanent(prepare, "%v", err)
+	}
+	csr, err := cert.NewCSR(key, f.names)
+	if err != nil {
+		return permanent(prepare, "%v", err)
+	}
+	f.key, f.csr, f.public = key, csr, key.Public()
 	return nil
 }
 

@@ -105,7 +105,7 @@ var muteLego = sync.OnceFunc(func() {
 // always an *Error.
 func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event)) (*cert.Bundle, error) {
 	f := &flow{is: is, req: req, emit: serial(emit)}
-	if err := f.prepare(); err != nil {
+	if err := f.check(); err != nil {
 		return nil, err
 	}
 	release, err := is.place(ctx, f.emit)
@@ -113,6 +113,9 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 		return nil, err
 	}
 	defer release()
+	if err := f.makeKey(); err != nil {
+		return nil, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, is.cfg.Timeout)
 	defer cancel()
 	for attempt := 1; ; attempt++ {
