@@ -146,7 +146,8 @@ func newGet() *cobra.Command {
 		Short: "Get one certificate for all these names and keep it fresh",
 		Long: `get brings a certificate to this host now, as cert.pem, chain.pem, fullchain.pem
 and privkey.pem in one folder, and remembers it: "acmeproxy remote run" keeps it
-fresh from then on; "acmeproxy remote forget" ends that.
+fresh from then on; "acmeproxy remote forget" ends that. A later get of the same
+names takes what it is not told from the earlier one.
 
 agent    the proxy obtains and renews it, also while this host is away, and
          seals it so that only this host can open it
@@ -164,7 +165,7 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 			if err != nil {
 				return err
 			}
-			return get(c, s, w, asJSON)
+			return get(c, s, asBefore(c, s, w), asJSON)
 		},
 	}
 	flags.bind(c.Flags())
@@ -199,6 +200,26 @@ func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand stri
 		return w, usageError{err}
 	}
 	return w, nil
+}
+
+// asBefore takes what was not given this time from the last time: to repeat a
+// get must not move its files or drop its hook.
+func asBefore(c *cobra.Command, s *remote.State, w remote.Wanted) remote.Wanted {
+	last, ok := s.Remembered(w.Mode, w.Names)
+	if !ok {
+		return w
+	}
+	for flag, take := range map[string]func(){
+		"out":      func() { w.Out = last.Out },
+		"hook":     func() { w.Hook = last.Hook },
+		"key-type": func() { w.KeyType = last.KeyType },
+	} {
+		f := c.Flags().Lookup(flag)
+		if !f.Changed && f.Value.String() == f.DefValue { // neither the environment nor the file says it
+			take()
+		}
+	}
+	return w
 }
 
 func splitCommas(args []string) []string {

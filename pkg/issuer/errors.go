@@ -26,7 +26,7 @@ const (
 // show it to the client that asked and to nobody else.
 type Error struct {
 	Kind       Kind
-	Op         string    // what was being done, such as "finalize"
+	Op         string    // what was being done, such as "finalize"; may be empty
 	Type       string    // the CA's problem type (urn:ietf:params:acme:error:…), if it sent one
 	Detail     string    // for people
 	Identifier string    // the identifier that failed, if it is one
@@ -36,11 +36,10 @@ type Error struct {
 
 func (e *Error) Error() string {
 	var b strings.Builder
-	b.WriteString(e.Op)
-	if e.Identifier != "" {
-		b.WriteString(" " + e.Identifier)
+	if op := strings.TrimSpace(e.Op + " " + e.Identifier); op != "" {
+		b.WriteString(op + ": ")
 	}
-	b.WriteString(": " + e.Detail)
+	b.WriteString(e.Detail)
 	if short := strings.TrimPrefix(e.Type, "urn:ietf:params:acme:error:"); short != "" {
 		b.WriteString(" (" + short + ")")
 	}

@@ -134,7 +134,7 @@ func (p *Proxy) sayWhereWeStand() {
 	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir,
 		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)
 	for _, need := range p.cfg.Needs() {
-		p.log.Warn("not ready to order", "needs", need)
+		p.log.Warn("a setting is missing", "needs", need)
 	}
 }
 

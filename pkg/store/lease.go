@@ -66,6 +66,22 @@ func (s *Store) ReleaseLease(ctx context.Context, id, owner string) error {
 	return s.fail(err, "release lease of %s", id)
 }
 
+// FreeLeases gives back all rows and hooks that anybody holds, as due as they
+// were. It is for an instance that is alone with its database and has just
+// started: whoever held them is dead, and waiting for the leases to end would
+// only lose time.
+func (s *Store) FreeLeases(ctx context.Context) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		for _, table := range []string{"managed", "hooks_pending"} {
+			if _, err := tx.ExecContext(ctx, `UPDATE `+table+` SET lease_owner = '', lease_until = 0 WHERE lease_until > 0`); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return s.fail(err, "free leases")
+}
+
 // FailManaged records that the owner's attempt failed, frees the lease and
 // makes the row due at retryAt. The order journal stays, so that the next
 // attempt can go on with it. [ErrLost] if the row is not the owner's any more.

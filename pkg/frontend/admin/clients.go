@@ -72,12 +72,9 @@ func WireCertificate(m store.Managed) Certificate {
 
 // add makes a client. Every fault of the request is reported together.
 func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) {
-	client, err := parseClient(req)
-	if err != nil {
-		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
-	}
+	client, faults := parseClient(req)
 	answer, credential, err := f.credential(req)
-	if err != nil {
+	if err := errors.Join(faults, err); err != nil {
 		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
 	}
 	row, err := f.Store.CreateClient(r.Context(), client, credential)

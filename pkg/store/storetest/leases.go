@@ -14,6 +14,7 @@ var leaseCases = []testCase{
 	{"a lease that no one took still completes", leaseOverdue},
 	{"an extended lease holds", leaseExtended},
 	{"a released row is due again", leaseReleased},
+	{"who is alone frees what the dead hold", leasesFreed},
 	{"a failure is due again at its time", failureRetried},
 	{"a row without a due time is never claimed", neverDue},
 	{"the next due time is known", nextDue},
@@ -93,6 +94,19 @@ func leaseReleased(t *testing.T, f *fixture) { // A36
 	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "e"), time.Time{}, false), store.ErrLost)
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t), m)
 	f.claimOne(t, "w2")
+}
+
+func leasesFreed(t *testing.T, f *fixture) { // X7
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	f.complete(t, m.ID, "e", true)
+	f.clock.Advance(61 * 24 * time.Hour)
+	f.claimOne(t, "dead")
+	equal(t, len(must(f.ClaimHooks(ctx, "dead", time.Hour, 1))(t)), 1)
+	ok(t, f.FreeLeases(ctx))
+	wantErr(t, f.ExtendLease(ctx, m.ID, "dead", time.Minute), store.ErrLost)
+	f.claimOne(t, "next")
+	equal(t, len(must(f.ClaimHooks(ctx, "next", time.Hour, 1))(t)), 1)
 }
 
 func failureRetried(t *testing.T, f *fixture) { // D9
