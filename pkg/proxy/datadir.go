@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -41,7 +42,8 @@ func openDataDir(dir string) (unlock func() error, err error) {
 	}, nil
 }
 
-// closeToOthers takes the rights of group and others away, if they have any.
+// closeToOthers takes the rights of group and others away, if they have any. A
+// directory in which others work, such as /tmp, is not ours to close.
 func closeToOthers(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -49,6 +51,9 @@ func closeToOthers(dir string) error {
 	}
 	if info.Mode().Perm()&0o077 == 0 {
 		return nil
+	}
+	if info.Mode()&fs.ModeSticky != 0 || info.Mode().Perm()&0o002 != 0 {
+		return fmt.Errorf("data-dir: everybody can write to %s; name a directory of its own with --data-dir, such as %s", dir, filepath.Join(dir, "acmeproxy"))
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return fmt.Errorf("data-dir: others can read %s and this user cannot change that; run chmod 700 %s", dir, dir)
