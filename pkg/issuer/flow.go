@@ -222,6 +222,9 @@ func (f *flow) authorize(url string) (*responder.Answer, error) {
 	}
 	a := f.is.cfg.Responder.Put(name, challenge.Token, keyAuthorization)
 	f.emit(Event{Stage: Challenge, Identifier: name})
+	if challenge.Status == acme.StatusProcessing {
+		return a, nil // the CA was told before a crash, and is at it
+	}
 	if _, err := f.core.Challenges.New(challenge.URL); err != nil {
 		return a, f.failed("begin the challenge", err)
 	}
