@@ -2,29 +2,17 @@ package proxy_test
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
 	"encoding/pem"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"filippo.io/age"
-	"filippo.io/age/agessh"
-	"golang.org/x/crypto/ssh"
-
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
-	"github.com/acmeproxy/acmeproxy/pkg/remote"
-	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
 // The proxy renews while the client is away; the old bundle is served until the
@@ -244,104 +232,6 @@ func TestAgentRenewAndDelete(t *testing.T) {
 	}
 }
 
-// sshKey is an SSH host key: its public line, and the file of its private half
-// with the public one beside it.
-func sshKey(t testing.TB) (line, file string) {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " root@web1"
-	file = filepath.Join(t.TempDir(), "ssh_host_ed25519_key")
-	for path, data := range map[string][]byte{file: pem.EncodeToMemory(block), file + ".pub": []byte(line + "\n")} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return line, file
-}
-
-// A client that is known by its SSH host key alone opens its bundle with that,
-// and a remote enrols with it (X8).
-func TestAgentSSHRecipient(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
-	line, file := sshKey(t)
-	c := newCaller(t, p, "web1", []string{line}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
-	m := c.register(t, "a.web1.example.com")
-	pem, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := agessh.ParseIdentity(pem)
-	if err != nil {
-		t.Fatal(err)
-	}
-	bundle := c.bundle(t, m.ID, "")
-	if b := open(t, bundle.body, names(t, "a.web1.example.com"), id); b.Key == nil {
-		t.Error("no key")
-	}
-	if bytes.Contains(bundle.body, []byte("-> X25519")) {
-		t.Error("the bundle is sealed to an X25519 recipient, too")
-	}
-
-	_, file = sshKey(t)
-	token := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
-	dir := t.TempDir()
-	host, err := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{Identity: file})
-	if err != nil {
-		t.Fatal(err)
-	}
-	k, err := get(t, host, api.ModeAgent, "a.web2.example.com")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if b, err := certfile.Read(k.Out); err != nil || b.Serial() != k.Serial {
-		t.Errorf("installed %v, %v", b, err)
-	}
-	if _, err := os.Stat(filepath.Join(dir, "identity.age")); err == nil {
-		t.Error("an age identity was made besides")
-	}
-}
-
-// Ten load balancers share a name and open one bundle, each with its own
-// identity; nobody else does, the proxy included (X9, A10).
-func TestAgentSeveralRecipients(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
-	var ids []age.Identity
-	var recipients []string
-	for range 10 {
-		id, recipient := newIdentity(t)
-		ids, recipients = append(ids, id), append(recipients, recipient)
-	}
-	c := newCaller(t, p, "lb", recipients, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "www.example.com")
-	bundle := c.bundle(t, m.ID, "").body
-	for _, id := range ids {
-		open(t, bundle, names(t, "www.example.com"), id)
-	}
-	stranger, _ := newIdentity(t)
-	own, err := seal.LoadOrCreateIdentity(filepath.Join(p.DataDir, "identity.age"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for who, id := range map[string]age.Identity{"a stranger": stranger, "the proxy": own} {
-		if _, err := seal.Open(bundle, id); err == nil {
-			t.Errorf("%s opens the bundle", who)
-		}
-	}
-}
-
 // A client that makes its own key registers a CSR and gets certificates for it,
 // renewals included; the bundle has no key (A10, D12).
 func TestAgentCSR(t *testing.T) {
@@ -373,50 +263,6 @@ func TestAgentCSR(t *testing.T) {
 	tick(t, p)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
 		t.Errorf("the same CSR again cost %d orders", n-orders)
-	}
-}
-
-// A stock age opens what the proxy sends, with no acmeproxy around (A10).
-func TestAgentStockAge(t *testing.T) {
-	t.Parallel()
-	age := pebbletest.Tool(t, "age")
-	p := proxytest.Start(t, proxytest.Options{})
-	id, recipient := newIdentity(t)
-	line, sshFile := sshKey(t)
-	ageFile := filepath.Join(t.TempDir(), "identity")
-	if err := os.WriteFile(ageFile, []byte(id.String()+"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	c := newCaller(t, p, "web1", []string{recipient, line}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	bundle := c.bundle(t, m.ID, "").body
-	for _, file := range []string{ageFile, sshFile} {
-		cmd := exec.CommandContext(t.Context(), age, "-d", "-i", file)
-		cmd.Stdin = bytes.NewReader(bundle)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		plain, err := cmd.Output()
-		if err != nil {
-			t.Errorf("age -d -i %s: %v: %s", filepath.Base(file), err, &stderr)
-			continue
-		}
-		if b, err := cert.ParseBundle(plain); err != nil || b.Key == nil || b.Serial() != c.certificate(t, m.ID).Serial {
-			t.Errorf("age -d -i %s: %v, %v", filepath.Base(file), b, err)
-		}
-	}
-}
-
-// A client that nothing could be sealed to is told before there is an order.
-func TestAgentWithoutRecipient(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
-	c := newCaller(t, p, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
-	if r.status != http.StatusUnprocessableEntity || !strings.Contains(r.problem(t).Detail, "--recipient") {
-		t.Errorf("%d %s; want 422 with the remedy", r.status, r.body)
-	}
-	if n := p.CA.Requests().Total(); n != 0 {
-		t.Errorf("%d requests reached the CA", n)
 	}
 }
 

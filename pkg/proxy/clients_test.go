@@ -3,16 +3,11 @@ package proxy_test
 import (
 	"errors"
 	"net/http"
-	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -332,103 +327,5 @@ func TestRefusalsAreAudited(t *testing.T) {
 	secrets := traces{"token": []byte(c.token), "unknown token": []byte(stranger)}
 	for _, found := range secrets.in(everything(t, p)) {
 		t.Error(found)
-	}
-}
-
-// Nobody administers a proxy over the network, whatever they present (A27).
-func TestNoAdministrationOverTheNetwork(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
-	c := newCaller(t, p, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	for _, prefix := range []string{"", "/v1", "/admin", "/v1/admin"} {
-		for _, op := range []struct{ method, path string }{
-			{http.MethodGet, "/status"},
-			{http.MethodGet, "/clients"},
-			{http.MethodPost, "/clients"},
-			{http.MethodGet, "/clients/web1"},
-			{http.MethodPost, "/clients/web1/disable"},
-			{http.MethodPost, "/clients/web1/enable"},
-			{http.MethodDelete, "/clients/web1"},
-			{http.MethodGet, "/audit"},
-		} {
-			body := admin.NewClient{Name: "evil", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, "*.example.com")}, Bearer: true}
-			r := c.do(t, op.method, prefix+op.path, body)
-			if r.status != http.StatusNotFound {
-				t.Errorf("%s %s%s: %d %s, want 404", op.method, prefix, op.path, r.status, r.body)
-			}
-		}
-	}
-	clients, err := p.Admin.Clients(t.Context())
-	if err != nil || len(clients) != 1 || clients[0].Disabled {
-		t.Errorf("clients %+v, %v", clients, err)
-	}
-}
-
-// as runs f on a thread that has another user's rights. The thread ends with it.
-func as(t testing.TB, uid int, f func()) {
-	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: nobody else may get this thread
-		// Not syscall.Setuid, which changes all threads.
-		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
-			done <- errno
-			return
-		}
-		f()
-		done <- nil
-	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
-}
-
-// The admin socket is its owner's and root's: the mode keeps others out, and
-// where the mode does not, their connection ends at once (A27, A38).
-func TestAdminSocketOfOthers(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("SKIP: only root can be another user; nothing shows that others are kept from the admin socket")
-	}
-	p := proxytest.Start(t, proxytest.Options{})
-	socket := filepath.Join(p.DataDir, admin.SocketName)
-	info, err := os.Stat(socket)
-	if err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("mode %v, %v", info.Mode(), err)
-	}
-	// A plain connect, so that it is this thread's and not the runtime's choice.
-	connect := func() (n int, err error) {
-		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return 0, err
-		}
-		defer unix.Close(fd)
-		if err := unix.Connect(fd, &unix.SockaddrUnix{Name: socket}); err != nil {
-			return 0, err
-		}
-		// It may be closed before or after the request is written.
-		_ = unix.Sendto(fd, []byte("GET /status HTTP/1.0\r\n\r\n"), unix.MSG_NOSIGNAL, nil)
-		return unix.Read(fd, make([]byte, 1024))
-	}
-	if n, err := connect(); n == 0 || err != nil {
-		t.Fatalf("as root: %d bytes, %v", n, err)
-	}
-	as(t, 65534, func() {
-		if _, err := connect(); !errors.Is(err, unix.EACCES) {
-			t.Errorf("as nobody: %v, want EACCES", err)
-		}
-	})
-	for path, mode := range map[string]os.FileMode{p.DataDir: 0o755, socket: 0o666} {
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-	}
-	as(t, 65534, func() {
-		if n, err := connect(); n > 0 || err != nil && !errors.Is(err, unix.ECONNRESET) {
-			t.Errorf("as nobody, with the modes open: %d bytes, %v; want an end at once", n, err)
-		}
-	})
-	if _, err := p.Admin.Status(t.Context()); err != nil {
-		t.Errorf("as root, after that: %v", err)
 	}
 }

@@ -141,7 +141,7 @@ func TestGatewayAbandoned(t *testing.T) {
 			}
 			proxytest.Until(t, "the proxy gives up", func() bool { return strings.Contains(p.Log(), "abandoned by its client") })
 			for token, name := range seen.hosts {
-				if status, _ := port80(t, p.HTTPAddr(), name, token); status != http.StatusNotFound {
+				if status, _ := answerAt(t, p.HTTPAddr(), name, token); status != http.StatusNotFound {
 					t.Errorf("token answered with %d after the client is gone", status)
 				}
 			}

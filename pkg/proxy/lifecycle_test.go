@@ -121,52 +121,6 @@ func streamed(t testing.TB, host *remote.State, list ...string) <-chan error {
 	return done
 }
 
-// A proxy that dies at any step goes on with the order that it had begun: no
-// second one, nothing lost (X7, A36).
-func TestCrashLosesNoOrder(t *testing.T) {
-	t.Parallel()
-	for _, kind := range []string{pebbletest.Authorization, pebbletest.Challenge, pebbletest.Finalize, pebbletest.Certificate} {
-		t.Run(kind, func(t *testing.T) {
-			t.Parallel()
-			var ca fault
-			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-			id, recipient := newIdentity(t)
-			c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-			arrived, release := ca.hold(t, kind)
-			m := c.register(t, "a.example.com")
-			await(t, "the CA is asked", arrived)
-			left := walk(t, p.DataDir)
-
-			// The dying proxy's request reaches nobody, and it writes no more.
-			ca.fail(http.StatusServiceUnavailable)
-			release()
-			p.Stop(t)
-			for path := range walk(t, p.DataDir) {
-				if err := os.Remove(path); err != nil {
-					t.Fatal(err)
-				}
-			}
-			for path, data := range left {
-				if strings.HasSuffix(path, "-shm") {
-					continue // an index of the WAL, in memory: it dies with its process
-				}
-				if err := os.WriteFile(path, data, 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			ca.mend()
-			p.Restart(t) // which frees what the dead one held
-			proxytest.Until(t, "the certificate is there", func() bool { return c.certificate(t, m.ID).Serial != "" })
-			open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
-			for kind, want := range map[string]int{pebbletest.NewOrder: 1, pebbletest.NewAccount: 1} {
-				if n := p.CA.Requests().Count(kind); n != want {
-					t.Errorf("%d requests of %s, want %d", n, kind, want)
-				}
-			}
-		})
-	}
-}
-
 // settings are those of a proxy that is not started by proxytest.
 func settings(dir string, change func(*proxy.Config)) proxy.Config {
 	cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test"}

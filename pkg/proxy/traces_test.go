@@ -176,7 +176,7 @@ func (w *witness) fetchAll() {
 // watch says which proxy's port 80 to look at.
 func (w *witness) watch(t testing.TB, p *proxytest.Proxy) {
 	addr := p.HTTPAddr()
-	w.port80 = func(host, token string) (int, string) { return port80(t, addr, host, token) }
+	w.port80 = func(host, token string) (int, string) { return answerAt(t, addr, host, token) }
 }
 
 // traces are what was seen.
@@ -203,8 +203,8 @@ func (w *witness) traces(t testing.TB) traces {
 	return s
 }
 
-// port80 asks for a token as a CA does.
-func port80(t testing.TB, addr, host, token string) (status int, body string) {
+// answerAt asks for a token as a CA does.
+func answerAt(t testing.TB, addr, host, token string) (status int, body string) {
 	req := httptest.NewRequest(http.MethodGet, "http://"+addr+"/.well-known/acme-challenge/"+token, nil).WithContext(t.Context())
 	req.RequestURI, req.Host = "", host
 	resp, err := http.DefaultClient.Do(req)

@@ -1,0 +1,160 @@
+package proxy_test
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// A proxy that dies at any step goes on with the order that it had begun: no
+// second one, nothing lost (X7, A36).
+func TestCrashLosesNoOrder(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{pebbletest.Authorization, pebbletest.Challenge, pebbletest.Finalize, pebbletest.Certificate} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			var ca fault
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+			id, recipient := newIdentity(t)
+			c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+			arrived, release := ca.hold(t, kind)
+			m := c.register(t, "a.example.com")
+			await(t, "the CA is asked", arrived)
+			left := walk(t, p.DataDir)
+
+			// The dying proxy's request reaches nobody, and it writes no more.
+			ca.fail(http.StatusServiceUnavailable)
+			release()
+			p.Stop(t)
+			for path := range walk(t, p.DataDir) {
+				if err := os.Remove(path); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for path, data := range left {
+				restore(t, path, data)
+			}
+			ca.mend()
+			p.Restart(t) // which frees what the dead one held
+			proxytest.Until(t, "the certificate is there", func() bool { return c.certificate(t, m.ID).Serial != "" })
+			open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+			for kind, want := range map[string]int{pebbletest.NewOrder: 1, pebbletest.NewAccount: 1} {
+				if n := p.CA.Requests().Count(kind); n != want {
+					t.Errorf("%d requests of %s, want %d", n, kind, want)
+				}
+			}
+		})
+	}
+}
+
+// relay is the CA's way to port 80, which can be closed for a while.
+type relay struct {
+	target atomic.Pointer[string] // where the proxy's port 80 is
+	gate   chan struct{}          // closed: open
+	asked  chan struct{}          // closed when somebody waits at the gate
+	token  string                 // what was asked for first, once asked is closed
+	once   sync.Once
+}
+
+func newRelay(t testing.TB, port int) *relay {
+	t.Helper()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relay{gate: make(chan struct{}), asked: make(chan struct{})}
+	forward := &httputil.ReverseProxy{Rewrite: func(pr *httputil.ProxyRequest) {
+		pr.Out.URL.Scheme, pr.Out.URL.Host, pr.Out.Host = "http", *r.target.Load(), pr.In.Host
+	}}
+	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		r.once.Do(func() {
+			r.token = path.Base(req.URL.Path)
+			close(r.asked)
+		})
+		select {
+		case <-r.gate:
+			forward.ServeHTTP(w, req)
+		case <-req.Context().Done():
+		}
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve(l) // until it is closed
+	}()
+	t.Cleanup(func() {
+		server.Close()
+		<-done
+	})
+	return r
+}
+
+func (r *relay) to(addr string) { r.target.Store(&addr) }
+
+// A proxy that dies after it told the CA to validate, and before that came, is
+// there again with the answer when the CA does (X7).
+func TestCrashWhileTheCAValidates(t *testing.T) {
+	t.Parallel()
+	var trouble fault
+	ca := pebbletest.Start(t, pebbletest.Options{Wrap: trouble.wrap})
+	port80 := newRelay(t, ca.HTTPPort)
+	p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) {
+		c.Version, c.HTTPAddr = "dead", "127.0.0.1:0"
+	}})
+	port80.to(p.HTTPAddr())
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	await(t, "the CA asks for the answer", port80.asked)
+	proxytest.Until(t, "the CA has answered the proxy", func() bool { return strings.Contains(ca.Log(), "POST /chalZ/") })
+
+	// What is left of the first one goes on here; itself, it reaches nobody.
+	left := walk(t, p.DataDir)
+	trouble.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if strings.Contains(r.UserAgent(), "acmeproxy/dead") {
+			http.Error(w, "dead", http.StatusServiceUnavailable)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	q := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) {
+		c.HTTPAddr = "127.0.0.1:0"
+		for path, data := range left {
+			restore(t, filepath.Join(c.DataDir, filepath.Base(path)), data)
+		}
+	}})
+	port80.to(q.HTTPAddr())
+	proxytest.Until(t, "the answer is there again", func() bool {
+		status, _ := answerAt(t, q.HTTPAddr(), "a.example.com", port80.token)
+		return status == http.StatusOK
+	})
+	close(port80.gate)
+	open(t, withToken(t, q, c.token).bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+	if n := ca.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+}
+
+// restore writes a file that a dead proxy has left.
+func restore(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if strings.HasSuffix(path, "-shm") {
+		return // an index of the WAL, in memory: it dies with its process
+	}
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
