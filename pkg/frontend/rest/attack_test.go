@@ -325,7 +325,8 @@ func bad(t *testing.T) map[string]struct{ body, field, needle string } {
 		"a CSR with a URI":             {csr(&x509.CertificateRequest{DNSNames: names, URIs: []*url.URL{uri}}), "body.csr", sentinel},
 		"a CSR with 101 names":         {csr(&x509.CertificateRequest{DNSNames: many}), "body.csr", many[77]},
 		"a CSR for a CA": {csr(&x509.CertificateRequest{DNSNames: names, ExtraExtensions: []pkix.Extension{
-			{Id: []int{2, 5, 29, 19}, Value: []byte{0x30, 3, 1, 1, 0xff}}}}), "body.csr", ""},
+			{Id: []int{2, 5, 29, 19}, Value: []byte{0x30, 3, 1, 1, 0xff}},
+		}}), "body.csr", ""},
 		"no object":    {`[]`, "body", ""},
 		"null":         {`null`, "body", ""},
 		"a number":     {`7`, "body", ""},
@@ -431,6 +432,7 @@ func TestCredentials(t *testing.T) {
 				}
 			})
 		}
+		g.unmoved(t)
 		// Both credentials: the handshake's key counts, if it is a client's.
 		c := newCaller(t, p, version, "")
 		c.enroll(t, p, "key-"+version[:2], proxytest.Grant(api.ModeGateway, "**.c.example.com"))
