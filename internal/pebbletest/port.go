@@ -20,7 +20,7 @@ const (
 // It is not reserved: listen on it soon.
 func FreePort() (int, error) {
 	for range portAttempts {
-		port := firstPort + rand.IntN(lastPort-firstPort+1) //nolint:gosec // a guess, not a secret
+		port := firstPort + rand.IntN(lastPort-firstPort+1)
 		if isFree(port) {
 			return port, nil
 		}

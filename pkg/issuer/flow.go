@@ -180,10 +180,9 @@ func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (acme.Ext
 	group.SetLimit(16)
 	for i, url := range order.Authorizations {
 		group.Go(func() (err error) {
-			if groupCtx.Err() != nil {
-				return nil // another one failed; its error counts
+			if groupCtx.Err() == nil { // else another one failed, and its error counts
+				answers[i], err = f.authorize(url)
 			}
-			answers[i], err = f.authorize(url)
 			return err
 		})
 	}

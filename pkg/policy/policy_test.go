@@ -52,8 +52,14 @@ func wantDenied(t *testing.T, err error, field string, texts ...string) *Denied 
 func TestAllowNames(t *testing.T) {
 	g := grant("a.example.com", "*.web.example.com", "wildcard:w.example.com", "192.0.2.0/24", "Bücher.example")
 	for _, names := range [][]string{
-		{"a.example.com"}, {"A.Example.COM."}, {"x.web.example.com", "a.example.com"}, {"*.w.example.com"},
-		{"192.0.2.1"}, {"::ffff:192.0.2.1"}, {"bücher.example"}, {"XN--BCHER-KVA.example"},
+		{"a.example.com"},
+		{"A.Example.COM."},
+		{"x.web.example.com", "a.example.com"},
+		{"*.w.example.com"},
+		{"192.0.2.1"},
+		{"::ffff:192.0.2.1"},
+		{"bücher.example"},
+		{"XN--BCHER-KVA.example"},
 		{"a.example.com", "x.web.example.com", "*.w.example.com", "192.0.2.9", "xn--bcher-kva.example"},
 	} {
 		if err := Allow(identity("", g), request(names...)); err != nil {

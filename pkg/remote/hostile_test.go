@@ -353,7 +353,7 @@ func TestNotModifiedAtOnce(t *testing.T) {
 func TestBadChains(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
-	var make func(csr *cert.CSR) []byte
+	var forge func(csr *cert.CSR) []byte
 	e.on("POST "+api.PathCertificates, func(w http.ResponseWriter, r *http.Request) {
 		var req api.CertificateRequest
 		if err := json.NewDecoder(r.Body).Decode(&req); err != nil {
@@ -364,7 +364,7 @@ func TestBadChains(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		jsonAnswer(200, api.Event{Event: api.EventCertificate, Chain: string(make(csr)), Bundle: []byte("x")})(w, r)
+		jsonAnswer(200, api.Event{Event: api.EventCertificate, Chain: string(forge(csr)), Bundle: []byte("x")})(w, r)
 	})
 	for name, row := range map[string]struct {
 		chain func(csr *cert.CSR) []byte
@@ -382,7 +382,7 @@ func TestBadChains(t *testing.T) {
 		"40 of them":    {func(c *cert.CSR) []byte { return slices.Repeat(issue{public: c.Public}.bundle(t).LeafPEM(), 40) }, "more than 16"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			make = row.chain
+			forge = row.chain
 			if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeGateway)); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("error %v, want %q", err, row.want)
 			}
@@ -390,7 +390,7 @@ func TestBadChains(t *testing.T) {
 		})
 	}
 	good := &cert.Bundle{}
-	make = func(c *cert.CSR) []byte { good = issue{public: c.Public}.bundle(t); return good.LeafPEM() }
+	forge = func(c *cert.CSR) []byte { good = issue{public: c.Public}.bundle(t); return good.LeafPEM() }
 	if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeGateway)); err != nil {
 		t.Fatal(err)
 	}

@@ -72,12 +72,11 @@ func (s *Store) ReleaseLease(ctx context.Context, id, owner string) error {
 // only lose time.
 func (s *Store) FreeLeases(ctx context.Context) error {
 	err := s.tx(ctx, func(tx *sql.Tx) error {
-		for _, table := range []string{"managed", "hooks_pending"} {
-			if _, err := tx.ExecContext(ctx, `UPDATE `+table+` SET lease_owner = '', lease_until = 0 WHERE lease_until > 0`); err != nil {
-				return err
-			}
+		_, err := tx.ExecContext(ctx, `UPDATE managed SET lease_owner = '', lease_until = 0 WHERE lease_until > 0`)
+		if err == nil {
+			_, err = tx.ExecContext(ctx, `UPDATE hooks_pending SET lease_owner = '', lease_until = 0 WHERE lease_until > 0`)
 		}
-		return nil
+		return err
 	})
 	return s.fail(err, "free leases")
 }
