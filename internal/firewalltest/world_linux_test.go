@@ -107,14 +107,10 @@ func newWorld(t *testing.T, o pebbletest.ProcessOptions) *world {
 	}
 	pebbletest.Tool(t, "ip")
 	pebbletest.Tool(t, "nft")
-	dir, err := os.MkdirTemp("", "apx") // short, for unix sockets
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir}
+	w := &world{t: t, dir: t.TempDir()}
 	prefix := fmt.Sprintf("apx%d-%d-", os.Getpid(), worlds.Add(1))
 	for name, h := range map[string]**host{"internet": &w.internet, "dmz": &w.dmz, "lan": &w.lan} {
+		var err error
 		if *h, err = newHost(t, prefix+name); err != nil {
 			impossible(t, err)
 		}
@@ -219,11 +215,10 @@ func (o *output) String() string {
 
 // process is an acmeproxy that runs on a host.
 type process struct {
-	cmd    *exec.Cmd
-	out    output        // stdout and stderr
-	done   chan struct{} // closed when it has ended
-	err    error         // how; set before done is closed
-	ending bool          // we asked it to
+	cmd  *exec.Cmd
+	out  output        // stdout and stderr
+	done chan struct{} // closed when it has ended
+	err  error         // how; set before done is closed
 }
 
 // start starts acmeproxy on a host, with more of the environment if the first

@@ -99,11 +99,7 @@ func write(t *testing.T, dir, name, text string) string {
 func (s server) start(t *testing.T, port, backend int) {
 	t.Helper()
 	path := pebbletest.Tool(t, s.program)
-	dir, err := os.MkdirTemp("", "web")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := t.TempDir()
 	text, err := os.ReadFile(filepath.Join("../../docs/web-servers", s.file))
 	if err != nil {
 		t.Fatal(err)

@@ -38,10 +38,10 @@ func TestBackend(t *testing.T) {
 	resp, answer := ask(t, addr, "POST /a%2Fb/../c?d=e HTTP/1.1\nHost: WWW.example.com:80\nContent-Length: 5\nAccept: x/y\n"+
 		"X-Forwarded-For: 192.0.2.66\nX-Forwarded-Host: evil.example\nX-Forwarded-Proto: https\nX-Forwarded-Port: 443\n"+
 		"X-Real-IP: 192.0.2.66\nForwarded: for=192.0.2.66\nUpgrade: websocket\nProxy-Authorization: Basic x\nUser-Agent: Test\n\nhello")
-	if resp.StatusCode != 302 || answer != "found" || resp.Header.Get("X-App") != "yes" || resp.Header.Get("Location") != "http://www.example.com:80/elsewhere" {
+	if resp.StatusCode != http.StatusFound || answer != "found" || resp.Header.Get("X-App") != "yes" || resp.Header.Get("Location") != "http://www.example.com:80/elsewhere" {
 		t.Errorf("%d %v %q", resp.StatusCode, resp.Header, answer)
 	}
-	if got.Method != "POST" || got.RequestURI != "/a%2Fb/../c?d=e" || got.Host != "WWW.example.com:80" || string(body) != "hello" {
+	if got.Method != http.MethodPost || got.RequestURI != "/a%2Fb/../c?d=e" || got.Host != "WWW.example.com:80" || string(body) != "hello" {
 		t.Errorf("%s %s of %s with %q", got.Method, got.RequestURI, got.Host, body)
 	}
 	want := http.Header{
@@ -65,14 +65,14 @@ func TestBackendDown(t *testing.T) {
 	h := fallback.Backend(challenges(), &url.URL{Scheme: "http", Host: down}, slog.New(slog.NewTextHandler(&log, nil)))
 	addr := serve(t, h)
 	for range 3 {
-		if resp, body := ask(t, addr, "GET /MaRk HTTP/1.1\nHost: www.example.com"); resp.StatusCode != 502 || body != "bad gateway\n" {
+		if resp, body := ask(t, addr, "GET /MaRk HTTP/1.1\nHost: www.example.com"); resp.StatusCode != http.StatusBadGateway || body != "bad gateway\n" {
 			t.Errorf("%d %q", resp.StatusCode, body)
 		}
 	}
 	if n := lines(&log); n != 1 || !strings.Contains(log.String(), "http-fallback: the backend does not answer") || strings.Contains(log.String(), "MaRk") {
 		t.Errorf("%d lines: %s", n, &log)
 	}
-	if resp, _ := ask(t, addr, "GET "+responder.Prefix+token+" HTTP/1.1\nHost: www.example.com"); resp.StatusCode != 200 {
+	if resp, _ := ask(t, addr, "GET "+responder.Prefix+token+" HTTP/1.1\nHost: www.example.com"); resp.StatusCode != http.StatusOK {
 		t.Errorf("a challenge meanwhile: %d", resp.StatusCode)
 	}
 }
@@ -127,10 +127,10 @@ func TestBackendHangs(t *testing.T) {
 	}
 	begun.Wait()
 	addr := serve(t, h)
-	if resp, body := ask(t, addr, "GET / HTTP/1.1\nHost: www.example.com"); resp.StatusCode != 503 || body != "service unavailable\n" || resp.Header.Get("Retry-After") == "" {
+	if resp, body := ask(t, addr, "GET / HTTP/1.1\nHost: www.example.com"); resp.StatusCode != http.StatusServiceUnavailable || body != "service unavailable\n" || resp.Header.Get("Retry-After") == "" {
 		t.Errorf("one too many: %d %q", resp.StatusCode, body)
 	}
-	if resp, body := ask(t, addr, "GET "+responder.Prefix+token+" HTTP/1.1\nHost: www.example.com"); resp.StatusCode != 200 || body != keyAuth {
+	if resp, body := ask(t, addr, "GET "+responder.Prefix+token+" HTTP/1.1\nHost: www.example.com"); resp.StatusCode != http.StatusOK || body != keyAuth {
 		t.Errorf("a challenge meanwhile: %d %q", resp.StatusCode, body)
 	}
 }

@@ -131,7 +131,7 @@ func TestMalformed(t *testing.T) {
 			"GET http:MaRk HTTP/1.1\nHost: www.example.com",
 		} {
 			resp, body := ask(t, addr, request)
-			if resp.StatusCode != 400 || resp.Header.Get("Location") != "" || strings.Contains(strings.ToLower(body), "mark") || strings.Contains(body, "evil") {
+			if resp.StatusCode != http.StatusBadRequest || resp.Header.Get("Location") != "" || strings.Contains(strings.ToLower(body), "mark") || strings.Contains(body, "evil") {
 				t.Errorf("%s: %q: %d %q %q", name, request, resp.StatusCode, resp.Header.Get("Location"), body)
 			}
 		}
@@ -152,7 +152,7 @@ func TestChallengesStay(t *testing.T) {
 	} {
 		addr := serve(t, h)
 		for _, host := range []string{"www.example.com", "WWW.example.com:80"} {
-			if resp, body := ask(t, addr, "GET "+responder.Prefix+token+" HTTP/1.1\nHost: "+host); resp.StatusCode != 200 || body != keyAuth {
+			if resp, body := ask(t, addr, "GET "+responder.Prefix+token+" HTTP/1.1\nHost: "+host); resp.StatusCode != http.StatusOK || body != keyAuth {
 				t.Errorf("%s: a known token: %d %q", name, resp.StatusCode, body)
 			}
 		}
@@ -172,7 +172,7 @@ func TestChallengesStay(t *testing.T) {
 			"GET /.Well-Known/ACME-challenge/unknown HTTP/1.1\nHost: www.example.com",
 			"GET http://www.example.com/.well-known/acme-challenge/unknown HTTP/1.1\nHost: www.example.com",
 		} {
-			if resp, body := ask(t, addr, request); resp.StatusCode != 404 || body != "not found\n" {
+			if resp, body := ask(t, addr, request); resp.StatusCode != http.StatusNotFound || body != "not found\n" {
 				t.Errorf("%s: %q: %d %q", name, request, resp.StatusCode, body)
 			}
 		}
