@@ -62,6 +62,7 @@ a second signal ends it at once.`,
 // serveFlags binds the proxy's settings. The struct's literals are the defaults.
 func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered")
+	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to everything that is not a challenge: 404, redirect (to https://), or the address of a web server to pass it to, such as http://127.0.0.1:8080")
 	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3)")
 	dataDirFlag(fs, &cfg.DataDir)
 	fs.StringVar(&cfg.Hostname, "hostname", cfg.Hostname, "public `name` of this host; the API's certificate is obtained for it")

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -133,7 +134,7 @@ func (ca *CA) serve(handler http.Handler) error {
 	if err != nil {
 		return err
 	}
-	ca.client = newClient(cert.caPEM)
+	ca.client = newClient(cert.caPEM, nil)
 	ca.server = httptest.NewUnstartedServer(handler)
 	ca.server.TLS = tlsConfig
 	ca.server.EnableHTTP2 = true
@@ -248,12 +249,14 @@ func serialize(h http.Handler) http.Handler {
 	})
 }
 
-// newClient returns a client of its own that trusts the roots in rootsPEM.
-func newClient(rootsPEM []byte) *http.Client {
+// newClient returns a client of its own that trusts the roots in rootsPEM. dial
+// is nil or how it connects.
+func newClient(rootsPEM []byte, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(rootsPEM)
 	return &http.Client{
 		Transport: &http.Transport{
+			DialContext:         dial,
 			TLSClientConfig:     &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
 			ForceAttemptHTTP2:   true,
 			MaxIdleConnsPerHost: 64,

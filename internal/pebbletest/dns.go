@@ -32,7 +32,7 @@ func startDNS(ctx context.Context, port int) (*challtestsrv.ChallSrv, error) {
 	srv.SetDefaultDNSIPv4("127.0.0.1")
 	srv.SetDefaultDNSIPv6("")
 	srv.Run()
-	if err := waitForDNS(ctx, addr); err != nil {
+	if err := waitForDNS(ctx, (&net.Dialer{}).DialContext, addr); err != nil {
 		srv.Shutdown()
 		return nil, err
 	}
@@ -40,14 +40,14 @@ func startDNS(ctx context.Context, port int) (*challtestsrv.ChallSrv, error) {
 }
 
 // waitForDNS returns when the DNS server at addr answers on UDP and TCP.
-func waitForDNS(ctx context.Context, addr string) error {
+func waitForDNS(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	for _, network := range []string{"udp", "tcp"} {
 		resolver := &net.Resolver{
 			PreferGo: true,
 			Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
-				return (&net.Dialer{}).DialContext(ctx, network, addr)
+				return dial(ctx, network, addr)
 			},
 		}
 		err := poll(ctx, func() error {

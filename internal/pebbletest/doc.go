@@ -6,7 +6,8 @@
 // can from about eight requests in flight). [StartProcess] runs the stock
 // binary that "make pebble" builds, for tests that need the real program. Both
 // issue certificates that nobody trusts; neither may be reachable from outside
-// of this host, so both listen on the loopback interface only.
+// of this host, so both listen on the loopback interface only, or, the second
+// one, in a [Network] of the test's own.
 //
 //	ca := pebbletest.Start(t, pebbletest.Options{})
 //	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)) // HTTP-01 answers

@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -23,12 +26,13 @@ type ProcessOptions struct {
 	// BinDir holds the programs pebble and pebble-challtestsrv. Empty finds
 	// .pebble/bin of the repository from the working directory.
 	BinDir string
-	// Port is the port of 127.0.0.1 of the ACME server. 0 picks a free one.
-	// Set it to that of a stopped Process to start a CA that has forgotten its
-	// accounts.
+	// Net is where the programs run. Nil is this host's loopback interface.
+	Net *Network
+	// Port is the port of the ACME server. 0 picks a free one. Set it to that of
+	// a stopped Process to start a CA that has forgotten its accounts.
 	Port int
-	// HTTPPort is the port of 127.0.0.1 at which HTTP-01 answers are looked for,
-	// whatever the name. 0 picks a free one.
+	// HTTPPort is the port at which HTTP-01 answers are looked for, whatever the
+	// name. 0 picks a free one.
 	HTTPPort int
 	// RetryAfterAuthz and RetryAfterOrder are as in [Options].
 	RetryAfterAuthz, RetryAfterOrder int
@@ -43,6 +47,30 @@ type ProcessOptions struct {
 	// it for [Process.Log]. Both programs write to it, at the same time.
 	Log io.Writer
 }
+
+// Network is a place for the programs that is not this host's loopback
+// interface, such as a network namespace. It must be one that nobody else can
+// reach.
+type Network struct {
+	// Host is the IPv4 address at which the programs listen.
+	Host string
+	// Target is the IPv4 address of every name, where HTTP-01 answers are looked
+	// for.
+	Target string
+	// Command is what runs a program there, such as ip netns exec NAME; the
+	// program and its arguments are appended. It must become that program, so
+	// that ending the one ends the other.
+	Command []string
+	// Dial connects to the programs.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// loopback is where the programs run if nothing else is said.
+func loopback() *Network {
+	return &Network{Host: "127.0.0.1", Target: "127.0.0.1", Dial: (&net.Dialer{}).DialContext}
+}
+
+func (n *Network) addr(port int) string { return net.JoinHostPort(n.Host, strconv.Itoa(port)) }
 
 // Process is a stock Pebble with its DNS server, as programs of their own.
 type Process struct {
@@ -71,6 +99,7 @@ type Process struct {
 
 // command is a program that runs in the background.
 type command struct {
+	name string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the program has ended
 	err  error         // how it ended; set before done is closed
@@ -80,6 +109,9 @@ type command struct {
 // called or ctx ends; stop returns when they have ended, and must be called in
 // both cases. The error is [ErrNotBuilt] if the programs are missing.
 func Run(ctx context.Context, o ProcessOptions) (p *Process, stop func(), err error) {
+	if o.Net == nil {
+		o.Net = loopback()
+	}
 	if o.BinDir == "" {
 		if o.BinDir, err = binDir(); err != nil {
 			return nil, nil, err
@@ -129,25 +161,25 @@ func (p *Process) start(ctx context.Context, o ProcessOptions) error {
 		o.HTTPPort = ports[5]
 	}
 	p.HTTPPort = o.HTTPPort
-	p.DirectoryURL = fmt.Sprintf("https://127.0.0.1:%d/dir", o.Port)
-	p.ManagementURL = fmt.Sprintf("https://127.0.0.1:%d", management)
-	p.DNSManagementURL = fmt.Sprintf("http://127.0.0.1:%d", dnsManagement)
+	p.DirectoryURL = "https://" + o.Net.addr(o.Port) + "/dir"
+	p.ManagementURL = "https://" + o.Net.addr(management)
+	p.DNSManagementURL = "http://" + o.Net.addr(dnsManagement)
 
 	configFile, err := p.configure(o, management, tlsPort)
 	if err != nil {
 		return err
 	}
 	err = p.spawn(ctx, o, "pebble-challtestsrv", "-http01", "", "-https01", "", "-doh", "", "-tlsalpn01", "",
-		"-dnsserver", fmt.Sprintf("127.0.0.1:%d", dns), "-defaultIPv4", "127.0.0.1", "-defaultIPv6", "",
-		"-management", fmt.Sprintf("127.0.0.1:%d", dnsManagement))
+		"-dnsserver", o.Net.addr(dns), "-defaultIPv4", o.Net.Target, "-defaultIPv6", "",
+		"-management", o.Net.addr(dnsManagement))
 	if err != nil {
 		return err
 	}
-	err = p.spawn(ctx, o, "pebble", "-config", configFile, "-dnsserver", fmt.Sprintf("127.0.0.1:%d", dns))
+	err = p.spawn(ctx, o, "pebble", "-config", configFile, "-dnsserver", o.Net.addr(dns))
 	if err != nil {
 		return err
 	}
-	return p.waitUntilReady(ctx, fmt.Sprintf("127.0.0.1:%d", dns))
+	return p.waitUntilReady(ctx, o.Net, o.Net.addr(dns))
 }
 
 // configFile is Pebble's configuration, as far as it is set here.
@@ -173,16 +205,16 @@ type retryAfter struct {
 // configure writes Pebble's configuration and the files that it names, and
 // returns its path.
 func (p *Process) configure(o ProcessOptions, management, tlsPort int) (string, error) {
-	cert, err := newServerCert()
+	cert, err := newServerCert(o.Net.Host)
 	if err != nil {
 		return "", err
 	}
 	p.ServerCAPEM = cert.caPEM
 	p.ServerCAFile = filepath.Join(p.dir, "server-ca.pem")
-	p.client = newClient(cert.caPEM)
+	p.client = newClient(cert.caPEM, o.Net.Dial)
 	config := configFile{
-		ListenAddress:                  fmt.Sprintf("127.0.0.1:%d", o.Port),
-		ManagementListenAddress:        fmt.Sprintf("127.0.0.1:%d", management),
+		ListenAddress:                  o.Net.addr(o.Port),
+		ManagementListenAddress:        o.Net.addr(management),
 		Certificate:                    filepath.Join(p.dir, "server-cert.pem"),
 		PrivateKey:                     filepath.Join(p.dir, "server-key.pem"),
 		HTTPPort:                       o.HTTPPort,
@@ -213,7 +245,8 @@ func (p *Process) configure(o ProcessOptions, management, tlsPort int) (string, 
 
 // spawn starts a program in the background.
 func (p *Process) spawn(ctx context.Context, o ProcessOptions, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(o.BinDir, name), args...)
+	argv := append(append(slices.Clone(o.Net.Command), filepath.Join(o.BinDir, name)), args...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Env = os.Environ()
 	for _, kv := range environment(0, 0) {
 		cmd.Env = append(cmd.Env, kv[0]+"="+kv[1])
@@ -223,7 +256,7 @@ func (p *Process) spawn(ctx context.Context, o ProcessOptions, name string, args
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
 	}
-	c := &command{cmd: cmd, done: make(chan struct{})}
+	c := &command{name: name, cmd: cmd, done: make(chan struct{})}
 	p.cmds = append(p.cmds, c)
 	go func() {
 		defer close(c.done)
@@ -233,7 +266,7 @@ func (p *Process) spawn(ctx context.Context, o ProcessOptions, name string, args
 }
 
 // waitUntilReady returns when both programs answer, or when one has ended.
-func (p *Process) waitUntilReady(ctx context.Context, dnsAddr string) error {
+func (p *Process) waitUntilReady(ctx context.Context, where *Network, dnsAddr string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	ctx, ended := context.WithCancelCause(ctx)
@@ -242,12 +275,12 @@ func (p *Process) waitUntilReady(ctx context.Context, dnsAddr string) error {
 		go func() {
 			select {
 			case <-c.done:
-				ended(fmt.Errorf("%s has ended: %w", filepath.Base(c.cmd.Path), c.err))
+				ended(fmt.Errorf("%s has ended: %w", c.name, c.err))
 			case <-ctx.Done():
 			}
 		}()
 	}
-	if err := waitForDNS(ctx, dnsAddr); err != nil {
+	if err := waitForDNS(ctx, where.Dial, dnsAddr); err != nil {
 		return err
 	}
 	if err := poll(ctx, func() error {

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// serverCert is the certificate of the ACME server itself, for 127.0.0.1, ::1
-// and localhost, with the CA that signed it. It is made anew for each server:
+// serverCert is the certificate of the ACME server itself, for 127.0.0.1, ::1,
+// localhost and more addresses, with the CA that signed it. It is made anew for each server:
 // the certificate that ships with Pebble has an end date, and its CA's private
 // key is public.
 type serverCert struct {
@@ -24,7 +24,7 @@ type serverCert struct {
 	keyPEM  []byte
 }
 
-func newServerCert() (*serverCert, error) {
+func newServerCert(addresses ...string) (*serverCert, error) {
 	caKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, fmt.Errorf("generate the server CA's key: %w", err)
@@ -57,6 +57,9 @@ func newServerCert() (*serverCert, error) {
 		ExtKeyUsage:  []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		DNSNames:     []string{"localhost"},
 		IPAddresses:  []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	for _, a := range addresses {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(a))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, caTemplate, key.Public(), caKey)
 	if err != nil {

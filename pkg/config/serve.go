@@ -18,6 +18,8 @@ type Serve struct {
 	DataDir   string // kept private: 0700
 	Hostname  string // DNS name of this host as clients know it; empty: the API stays self-signed
 
+	HTTPFallback string // what port 80 does with all but challenges: FallbackNotFound, FallbackRedirect or a backend's URL
+
 	ACMEDirectoryURL string
 	Email            string // contact of the CA account; optional
 	AcceptTOS        bool   // the operator has read and accepts the CA's terms of service
@@ -38,6 +40,7 @@ func DefaultServe() Serve {
 	return Serve{
 		HTTPAddr:         ":80",
 		HTTPSAddr:        ":443",
+		HTTPFallback:     FallbackNotFound,
 		DataDir:          DefaultDataDir(),
 		ACMEDirectoryURL: LetsEncrypt,
 		KeyType:          string(cert.EC256),

@@ -82,6 +82,20 @@ func TestValidate(t *testing.T) {
 		{"same, both families", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "127.0.0.1:80", "[::]:80" }, "https-addr: [::]:80 is taken"},
 		{"same name", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "localhost:80", "LOCALHOST:80" }, "https-addr: LOCALHOST:80 is taken"},
 
+		{"fallback", func(s *Serve) { s.HTTPFallback = "redirect" }, ""},
+		{"fallback backend", func(s *Serve) { s.HTTPFallback = "http://127.0.0.1:8080" }, ""},
+		{"fallback backend elsewhere", func(s *Serve) { s.HTTPFallback = "http://web/" }, ""},
+		{"fallback backend IPv6", func(s *Serve) { s.HTTPFallback = "http://[2001:db8::1]:80" }, ""},
+		{"fallback word", func(s *Serve) { s.HTTPFallback = "403" }, "http-fallback: is not understood; write 404, redirect, or the address of a web server, such as http://127.0.0.1:8080"},
+		{"no fallback", func(s *Serve) { s.HTTPFallback = "" }, "http-fallback: is not understood; write 404"},
+		{"fallback password", func(s *Serve) { s.HTTPFallback = "http://ops:s3cr3t@web:80" }, "http-fallback: is not understood; write 404"},
+		{"fallback https", func(s *Serve) { s.HTTPFallback = "https://127.0.0.1:8443" }, `http-fallback: "https://127.0.0.1:8443" is not http:// with a host and a port alone; write`},
+		{"fallback path", func(s *Serve) { s.HTTPFallback = "http://127.0.0.1:8080/app" }, `http-fallback: "http://127.0.0.1:8080/app" is not http://`},
+		{"fallback host", func(s *Serve) { s.HTTPFallback = "http://*.example.com" }, `http-fallback: "http://*.example.com" is not http://`},
+		{"fallback port", func(s *Serve) { s.HTTPFallback = "http://127.0.0.1:0" }, `http-fallback: "http://127.0.0.1:0" has no port from 1 to 65535; write`},
+		{"fallback to port 80", func(s *Serve) { s.HTTPFallback = "http://127.0.0.1" }, "http-fallback: http://127.0.0.1 is acmeproxy itself; name the web server's own address"},
+		{"fallback to port 443", func(s *Serve) { s.HTTPFallback = "http://localhost:443" }, "http-fallback: http://localhost:443 is acmeproxy itself"},
+
 		{"no data dir", func(s *Serve) { s.DataDir = "" }, "data-dir: is empty; write"},
 
 		{"hostname", func(s *Serve) { s.Hostname = "Acmeproxy.Example.COM" }, ""},
@@ -151,7 +165,7 @@ func TestValidateEverything(t *testing.T) {
 		keys = append(keys, key)
 	}
 	want := []string{
-		"http-addr", "https-addr", "data-dir", "hostname", "acme-directory-url", "email", "eab-hmac-key-file",
+		"http-addr", "https-addr", "http-fallback", "data-dir", "hostname", "acme-directory-url", "email", "eab-hmac-key-file",
 		"domain", "domain", "log-level", "log-format",
 	}
 	if diff := cmp.Diff(want, keys); diff != "" {

@@ -29,6 +29,8 @@ func (s *Serve) Validate() error {
 	if sameListener(s.HTTPAddr, s.HTTPSAddr) {
 		check("https-addr", fmt.Errorf("%s is taken by http-addr %s; use another port for one of them", s.HTTPSAddr, s.HTTPAddr))
 	}
+	_, err := s.Backend()
+	check("http-fallback", err)
 	if s.DataDir == "" {
 		check("data-dir", errors.New("is empty; write the directory to keep everything in, such as /var/lib/acmeproxy"))
 	}
@@ -41,7 +43,7 @@ func (s *Serve) Validate() error {
 	case s.EABKid == "" && s.EABHMACKeyFile != "":
 		check("eab-kid", errors.New("is missing; eab-hmac-key-file needs it: write the key identifier from the CA"))
 	}
-	_, err := cert.ParseKeyType(s.KeyType)
+	_, err = cert.ParseKeyType(s.KeyType)
 	check("key-type", err)
 	if _, err := s.CertificateSets(); err != nil {
 		faults = append(faults, err)

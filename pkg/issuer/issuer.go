@@ -80,6 +80,12 @@ func New(cfg Config) (*Issuer, error) {
 	}, nil
 }
 
+// pingAfter is how long a connection may be silent while something is awaited,
+// and how long its answer to a ping may take. A link that was cut or a firewall
+// that forgot the connection shows in no other way for a quarter of an hour,
+// and all requests would go to that dead connection.
+const pingAfter = 10 * time.Second
+
 // Transport is how we talk to a CA: HTTP/2, enough idle connections for all
 // issuances in flight, proxies from the environment.
 func Transport(roots *x509.CertPool) *http.Transport {
@@ -87,6 +93,7 @@ func Transport(roots *x509.CertPool) *http.Transport {
 		Proxy:                 http.ProxyFromEnvironment,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:     true,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 		MaxIdleConnsPerHost:   64,
 		IdleConnTimeout:       time.Minute,
 		TLSHandshakeTimeout:   15 * time.Second,

@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"pkg/auth"},
 	{"pkg/store/storetest"},
 	{"pkg/store"},
-	{"pkg/config", "pkg/cert/certfile"},
+	{"pkg/config", "pkg/cert/certfile", "pkg/fallback"},
 	{"pkg/api", "pkg/cert", "pkg/hook", "pkg/responder", "pkg/seal"}, // leaves
 }
 

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/fallback"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
@@ -51,6 +53,7 @@ type Proxy struct {
 	store     *store.Store
 	identity  *age.X25519Identity
 	responder *responder.Responder
+	port80    http.Handler // the responder, and what it does not answer
 	issuer    *issuer.Issuer
 	audit     *audit.Log
 	tls       *apiTLS
@@ -78,6 +81,9 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 		cfg.Now = time.Now
 	}
 	p := &Proxy{cfg: cfg, log: cfg.Logger, responder: responder.New()}
+	if p.port80, err = p.withFallback(p.responder); err != nil {
+		return nil, err
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, p.Close())
@@ -89,6 +95,20 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 		}
 	}
 	return p, nil
+}
+
+// withFallback is port 80: challenges, and what --http-fallback says.
+func (p *Proxy) withFallback(challenges http.Handler) (http.Handler, error) {
+	backend, err := p.cfg.Backend()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("http-fallback: %w", err)
+	case backend != nil:
+		return fallback.Backend(challenges, backend, p.log), nil
+	case p.cfg.HTTPFallback == config.FallbackRedirect:
+		return fallback.Redirect(challenges), nil
+	}
+	return challenges, nil // which answers 404
 }
 
 // Close closes what is open, the newest first. Run does it, too.

@@ -42,7 +42,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	inFlight, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 
-	port80 := p.server(p.responder, 5*time.Second)
+	port80 := p.server(p.port80, 5*time.Second)
 	apiCfg := p.restConfig()
 	apiCfg.Stopping = running
 	native := p.server(rest.New(apiCfg), 10*time.Second)

@@ -35,6 +35,7 @@ type Client struct {
 }
 
 const (
+	pingAfter   = 15 * time.Second // a silent connection is asked whether it is still there
 	callTimeout = 30 * time.Second // for everything but streams and long polls
 	longest     = time.Hour        // of a stream; the proxy itself gives up much earlier
 	silence     = 90 * time.Second // of a stream; the proxy sends a line every 15 s
@@ -57,6 +58,7 @@ func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent str
 			VerifyConnection:   func(s tls.ConnectionState) error { return verifyPin(s, pin) },
 		},
 		ForceAttemptHTTP2:   true,
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 		TLSHandshakeTimeout: 15 * time.Second,
 		IdleConnTimeout:     2 * time.Minute,
 	}

@@ -21,8 +21,8 @@ import (
 	"sync"
 )
 
-// prefix is where HTTP-01 looks (RFC 8555, section 8.3).
-const prefix = "/.well-known/acme-challenge/"
+// Prefix is where HTTP-01 looks (RFC 8555, section 8.3).
+const Prefix = "/.well-known/acme-challenge/"
 
 // Responder is the table of challenges being answered. It is safe for
 // concurrent use.
@@ -99,7 +99,7 @@ func (r *Responder) Len() int {
 
 // ServeHTTP answers GET and HEAD of published tokens; all else is 404.
 func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	token, ok := strings.CutPrefix(req.URL.Path, prefix)
+	token, ok := strings.CutPrefix(req.URL.Path, Prefix)
 	if !ok || (req.Method != http.MethodGet && req.Method != http.MethodHead) {
 		notFound(w)
 		return
