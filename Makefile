@@ -12,6 +12,9 @@ PACKAGES ?= ./...
 # Arguments for `go test` in the targets test and bench, such as -run or -count.
 TESTFLAGS ?=
 
+# Programs that some tests use besides Go; .ci/run installs them.
+TEST_PROGRAMS = age openssl curl ip nft nginx apache2 haproxy caddy
+
 # Each developer tool has a module of its own, so that none decides on the
 # versions of another's dependencies, or of ours.
 tool = $(GO) tool -modfile=tools/$(1)/go.mod $(1)
@@ -38,6 +41,9 @@ test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…
 		race=; \
 		echo "*** no C compiler: testing WITHOUT the race detector; install gcc to have it ***"; \
 	fi; \
+	for program in $(TEST_PROGRAMS); do \
+		command -v $$program >/dev/null || echo "*** $$program is not installed: the tests that use it are SKIPPED ***"; \
+	done; \
 	set -x; \
 	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test $$race -timeout 10m $(TESTFLAGS) $(PACKAGES)
 
