@@ -32,6 +32,12 @@ type Options struct {
 	// HTTPPort is the port of 127.0.0.1 at which HTTP-01 answers are looked for,
 	// whatever the name. 0 picks a free one.
 	HTTPPort int
+	// TLSPort is the port of 127.0.0.1 at which TLS-ALPN-01 answers are looked
+	// for, whatever the name. 0 picks a free one.
+	TLSPort int
+	// Resolver is the host:port of a DNS server that is asked in place of
+	// [CA.DNS].
+	Resolver string
 	// RetryAfterAuthz and RetryAfterOrder are the seconds in the Retry-After
 	// headers of pending authorizations and processing orders. 0 asks clients
 	// not to wait.
@@ -49,6 +55,8 @@ type Options struct {
 	// seconds. An order that names no profile gets any of them. Nil offers
 	// "default" with 90 days.
 	Profiles map[string]time.Duration
+	// AlternateRoots is how many chains are offered besides the default one.
+	AlternateRoots int
 	// Wrap returns a handler that is asked instead of Pebble's, which it may
 	// ask. It is there to inject faults: 429, 503, HTML, slow answers. It runs
 	// concurrently. [Kind] tells requests apart.
@@ -69,6 +77,10 @@ type CA struct {
 	ServerCAFile string
 	// HTTPPort is the port at which HTTP-01 answers are looked for.
 	HTTPPort int
+	// TLSPort is the port at which TLS-ALPN-01 answers are looked for.
+	TLSPort int
+	// Issuers are the common names of the roots: that of the default chain first.
+	Issuers []string
 	// DNS answers the CA's questions; records and failures can be set.
 	DNS *challtestsrv.ChallSrv
 
@@ -82,7 +94,7 @@ type CA struct {
 // New starts a CA. The caller must close it. One goroutine stays, because
 // Pebble has no way to end it: va.VAImpl.processTasks.
 func New(o Options) (ca *CA, err error) {
-	ca = &CA{HTTPPort: o.HTTPPort, requests: &Counter{counts: make(map[string]int)}, log: &tail{}}
+	ca = &CA{HTTPPort: o.HTTPPort, TLSPort: o.TLSPort, requests: &Counter{counts: make(map[string]int)}, log: &tail{}}
 	defer func() {
 		if err != nil {
 			ca.Close()
@@ -94,7 +106,10 @@ func New(o Options) (ca *CA, err error) {
 	if err != nil {
 		return nil, err
 	}
-	dnsPort, tlsPort := ports[0], ports[1]
+	dnsPort := ports[0]
+	if ca.TLSPort == 0 {
+		ca.TLSPort = ports[1]
+	}
 	if ca.HTTPPort == 0 {
 		ca.HTTPPort = ports[2]
 	}
@@ -104,11 +119,13 @@ func New(o Options) (ca *CA, err error) {
 	if o.Log == nil {
 		o.Log = ca.log
 	}
-	handler, roots, err := newPebble(o, ca.HTTPPort, tlsPort, dnsPort)
+	if o.Resolver == "" {
+		o.Resolver = fmt.Sprintf("127.0.0.1:%d", dnsPort)
+	}
+	handler, err := ca.newPebble(o)
 	if err != nil {
 		return nil, err
 	}
-	ca.RootsPEM = roots
 	handler = serialize(handler)
 	if o.Wrap != nil {
 		handler = o.Wrap(handler)
@@ -174,13 +191,14 @@ func (ca *CA) Log() string { return ca.log.String() }
 // settings from the process's environment while they are created.
 var pebbleEnv sync.Mutex
 
-// newPebble returns the handler of a new Pebble and the root of what it issues.
-func newPebble(o Options, httpPort, tlsPort, dnsPort int) (http.Handler, []byte, error) {
+// newPebble returns the handler of a new Pebble and notes the roots of what it
+// issues.
+func (ca *CA) newPebble(o Options) (http.Handler, error) {
 	pebbleEnv.Lock()
 	defer pebbleEnv.Unlock()
 	for _, kv := range environment(o.NonceReject, o.AuthzReuse) {
 		if err := os.Setenv(kv[0], kv[1]); err != nil {
-			return nil, nil, fmt.Errorf("set %s: %w", kv[0], err)
+			return nil, fmt.Errorf("set %s: %w", kv[0], err)
 		}
 	}
 
@@ -188,18 +206,23 @@ func newPebble(o Options, httpPort, tlsPort, dnsPort int) (http.Handler, []byte,
 	store := db.NewMemoryStore()
 	for id, key := range o.EAB {
 		if err := store.AddExternalAccountKeyByID(id, key); err != nil {
-			return nil, nil, fmt.Errorf("add external account binding key %q: %w", id, err)
+			return nil, fmt.Errorf("add external account binding key %q: %w", id, err)
 		}
 	}
 	profiles := make(map[string]pebbleca.Profile)
 	for name, p := range configProfiles(o.Profiles) {
 		profiles[name] = pebbleca.Profile{Description: p.Description, ValidityPeriod: p.ValidityPeriod}
 	}
-	issuer := pebbleca.New(logger, store, "", "ecdsa", 0, 1, profiles)
-	validator := va.New(logger, httpPort, tlsPort, false, fmt.Sprintf("127.0.0.1:%d", dnsPort), store)
+	issuer := pebbleca.New(logger, store, "", "ecdsa", o.AlternateRoots, 1, profiles)
+	validator := va.New(logger, ca.HTTPPort, ca.TLSPort, false, o.Resolver, store)
 	frontend := wfe.New(logger, store, validator, issuer, []string{"pebble.letsencrypt.org"},
 		false, o.EAB != nil, o.RetryAfterAuthz, o.RetryAfterOrder)
-	return frontend.Handler(), issuer.GetRootCert(0).PEM(), nil
+	for i := range o.AlternateRoots + 1 {
+		root := issuer.GetRootCert(i)
+		ca.RootsPEM = append(ca.RootsPEM, root.PEM()...)
+		ca.Issuers = append(ca.Issuers, root.Cert.Subject.CommonName)
+	}
+	return frontend.Handler(), nil
 }
 
 // environment returns the variables that Pebble reads: no pauses before

@@ -1,0 +1,222 @@
+// Package dnstest runs a DNS server on loopback for tests of DNS-01: it is the
+// resolver and the name server of its zones in one, takes dynamic updates (RFC
+// 2136) that are signed with its TSIG key (RFC 8945), and serves what programs
+// write into files.
+//
+//	server := dnstest.Start(t, dnstest.Options{Zones: []string{"example.com."}})
+//	t.Setenv("DNSUPDATE_NAMESERVER", server.Addr)
+//
+// It listens on the loopback interface only and forwards nothing: every name
+// that it does not know better has the address 127.0.0.1.
+package dnstest
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Options are the server's settings.
+type Options struct {
+	Zones  []string          // with a full stop at the end
+	CNAMEs map[string]string // likewise
+	// Dir has a file for each name, called like it, with a TXT value a line;
+	// empty: only updates and Add bring records.
+	Dir string
+	// Key and Secret (base64) of TSIG; without a key no update is taken.
+	Key, Secret string
+}
+
+// Server is a running DNS server.
+type Server struct {
+	Addr string // host:port, UDP and TCP
+	Port string
+
+	opts    Options
+	mu      sync.Mutex
+	txt     map[string][]string // guarded by mu
+	most    map[string]int      // values at a name at one time; guarded by mu
+	updates []string            // zones of accepted updates; guarded by mu
+	refused int                 // updates; guarded by mu
+	asked   chan struct{}       // gets one for each TXT question, if there is room
+}
+
+// Start runs a server for the time of a test.
+func Start(t testing.TB, opts Options) *Server {
+	t.Helper()
+	s := &Server{opts: opts, txt: map[string][]string{}, most: map[string]int{}, asked: make(chan struct{}, 1)}
+	tcp, udp := listen(t)
+	s.Addr = tcp.Addr().String()
+	_, s.Port, _ = net.SplitHostPort(s.Addr)
+	secrets := map[string]string{}
+	if opts.Key != "" {
+		secrets[opts.Key] = opts.Secret
+	}
+	for _, server := range []*dns.Server{{Listener: tcp}, {PacketConn: udp}} {
+		ready := make(chan struct{})
+		server.Handler, server.TsigSecret = s, secrets
+		server.NotifyStartedFunc = func() { close(ready) }
+		server.MsgAcceptFunc = func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }
+		done := make(chan error, 1)
+		go func() { done <- server.ActivateAndServe() }()
+		<-ready
+		t.Cleanup(func() {
+			if err := server.Shutdown(); err != nil {
+				t.Errorf("stop the DNS server: %v", err)
+			}
+			if err := <-done; err != nil {
+				t.Errorf("DNS server: %v", err)
+			}
+		})
+	}
+	return s
+}
+
+// listen finds a port that is free for both.
+func listen(t testing.TB) (net.Listener, net.PacketConn) {
+	t.Helper()
+	for range 100 {
+		tcp, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		udp, err := net.ListenPacket("udp", tcp.Addr().String())
+		if err == nil {
+			return tcp, udp
+		}
+		tcp.Close()
+	}
+	t.Fatal("no port is free on both UDP and TCP")
+	return nil, nil
+}
+
+// ServeDNS implements dns.Handler.
+func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
+	m := new(dns.Msg).SetReply(r)
+	if r.Opcode == dns.OpcodeUpdate {
+		m.Rcode = s.update(w, r)
+	} else if len(r.Question) == 1 {
+		s.answer(m, r.Question[0])
+	}
+	if t := r.IsTsig(); t != nil && w.TsigStatus() == nil {
+		m.SetTsig(t.Hdr.Name, t.Algorithm, 300, time.Now().Unix())
+	}
+	_ = w.WriteMsg(m) // a client that is gone
+}
+
+func (s *Server) answer(m *dns.Msg, q dns.Question) {
+	m.Authoritative = true
+	name := strings.ToLower(q.Name)
+	header := func(kind uint16) dns.RR_Header {
+		return dns.RR_Header{Name: q.Name, Rrtype: kind, Class: dns.ClassINET, Ttl: 1}
+	}
+	if target, ok := s.opts.CNAMEs[name]; ok {
+		m.Answer = append(m.Answer, &dns.CNAME{Hdr: header(dns.TypeCNAME), Target: target})
+		name = target
+	}
+	apex := slices.Contains(s.opts.Zones, name)
+	switch {
+	case q.Qtype == dns.TypeSOA && apex:
+		m.Answer = append(m.Answer, &dns.SOA{Hdr: header(dns.TypeSOA), Ns: "ns1." + name, Mbox: "ops." + name, Serial: 1, Refresh: 1, Retry: 1, Expire: 1, Minttl: 1})
+	case q.Qtype == dns.TypeNS && apex:
+		m.Answer = append(m.Answer, &dns.NS{Hdr: header(dns.TypeNS), Ns: "ns1." + name})
+	case q.Qtype == dns.TypeA:
+		m.Answer = append(m.Answer, &dns.A{Hdr: header(dns.TypeA), A: net.IPv4(127, 0, 0, 1)})
+	case q.Qtype == dns.TypeTXT:
+		for _, value := range s.TXT(name) {
+			m.Answer = append(m.Answer, &dns.TXT{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeTXT, Class: dns.ClassINET, Ttl: 1}, Txt: []string{value}})
+		}
+		select {
+		case s.asked <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// update follows RFC 2136, section 3.4, as far as TXT records go.
+func (s *Server) update(w dns.ResponseWriter, r *dns.Msg) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	zone := r.Question[0].Name
+	if r.IsTsig() == nil || w.TsigStatus() != nil || !slices.Contains(s.opts.Zones, zone) {
+		s.refused++
+		return dns.RcodeNotAuth
+	}
+	for _, rr := range r.Ns {
+		name := strings.ToLower(rr.Header().Name)
+		txt, ok := rr.(*dns.TXT)
+		switch {
+		case rr.Header().Class == dns.ClassANY:
+			delete(s.txt, name)
+		case rr.Header().Class == dns.ClassNONE && ok:
+			s.txt[name] = slices.DeleteFunc(s.txt[name], func(v string) bool { return v == strings.Join(txt.Txt, "") })
+		case ok:
+			s.add(name, strings.Join(txt.Txt, ""))
+		default:
+			return dns.RcodeFormatError
+		}
+	}
+	s.updates = append(s.updates, zone)
+	return dns.RcodeSuccess
+}
+
+// add is called with mu held.
+func (s *Server) add(name, value string) {
+	if !slices.Contains(s.txt[name], value) {
+		s.txt[name] = append(s.txt[name], value)
+	}
+	s.most[name] = max(s.most[name], len(s.txt[name]))
+}
+
+// Add adds a TXT value to a name.
+func (s *Server) Add(name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.add(strings.ToLower(name), value)
+}
+
+// Remove takes a TXT value from a name.
+func (s *Server) Remove(name, value string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name = strings.ToLower(name)
+	s.txt[name] = slices.DeleteFunc(s.txt[name], func(v string) bool { return v == value })
+}
+
+// TXT are the values at a name.
+func (s *Server) TXT(name string) []string {
+	s.mu.Lock()
+	values := slices.Clone(s.txt[name])
+	s.mu.Unlock()
+	if s.opts.Dir != "" && filepath.IsLocal(name) {
+		text, err := os.ReadFile(filepath.Join(s.opts.Dir, name))
+		if err == nil {
+			values = append(values, strings.Fields(string(text))...)
+		}
+	}
+	return values
+}
+
+// Most is how many values there were at a name at one time, files not counted.
+func (s *Server) Most(name string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.most[name]
+}
+
+// Updates are the zones of the updates that were taken, and how many were not.
+func (s *Server) Updates() (zones []string, refused int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.updates), s.refused
+}
+
+// Asked gets one when a TXT record was asked for.
+func (s *Server) Asked() <-chan struct{} { return s.asked }
