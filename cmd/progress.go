@@ -35,6 +35,7 @@ func newProgress(w io.Writer, label string, events int) *progress {
 var stageText = map[issuer.Stage]string{ //nolint:gochecknoglobals // a constant table
 	issuer.Queued:     "waiting for a free place at the proxy",
 	issuer.Ordering:   "ordering at the CA",
+	issuer.Publishing: "publishing the answer for",
 	issuer.Challenge:  "the CA was told to validate",
 	issuer.Validating: "the CA is validating",
 	issuer.Finalizing: "validated, sending the CSR",

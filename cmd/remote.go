@@ -139,7 +139,7 @@ func tokenText(c *cobra.Command, arg string) (string, error) {
 
 func newGet() *cobra.Command {
 	var flags remoteFlags
-	var mode, out, keyType, hookCommand string
+	var mode, out, keyType, hookCommand, profile string
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "get NAME…",
@@ -161,7 +161,7 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 			if err != nil {
 				return err
 			}
-			w, err := wanted(s, args, mode, out, keyType, hookCommand)
+			w, err := wanted(s, args, mode, out, keyType, hookCommand, profile)
 			if err != nil {
 				return err
 			}
@@ -173,13 +173,14 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 	fs.StringVar(&mode, "mode", "", "`mode`: agent or gateway (default what the proxy allows this host, agent if both)")
 	fs.StringVar(&out, "out", "", "`folder` for the files (default certs/NAME in the state directory)")
 	fs.StringVar(&keyType, "key-type", string(cert.EC256), "`type` of the key: ec256, ec384, rsa2048, rsa4096, rsa8192")
+	fs.StringVar(&profile, "profile", "", "one of the CA's `profiles`, such as shortlived (default the CA's)")
 	fs.StringVar(&hookCommand, "hook", "", "shell `command` to run after the files changed, now and at each renewal")
 	fs.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
 // wanted checks what was asked for; relative paths are from here.
-func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand string) (w remote.Wanted, err error) {
+func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand, profile string) (w remote.Wanted, err error) {
 	if w.Names, err = cert.ParseNames(splitCommas(args)...); err != nil {
 		return w, usage("names: %w", err)
 	}
@@ -195,7 +196,7 @@ func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand stri
 	if w.Out, err = filepath.Abs(out); err != nil {
 		return w, err
 	}
-	w.Mode, w.Hook = mode, hookCommand
+	w.Mode, w.Hook, w.Profile = mode, hookCommand, profile
 	if err := w.Validate(); err != nil {
 		return w, usageError{err}
 	}

@@ -95,7 +95,7 @@ func configured(s *remote.State, file string) ([]remote.Wanted, error) {
 	}
 	var all []remote.Wanted
 	for _, r := range list {
-		w, err := wanted(s, r.Names, r.Mode, r.Out, r.KeyType, r.Hook)
+		w, err := wanted(s, r.Names, r.Mode, r.Out, r.KeyType, r.Hook, r.Profile)
 		if err != nil {
 			return nil, err
 		}

@@ -17,8 +17,8 @@ func newServe() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy on the DMZ host",
-		Long: `serve answers HTTP-01 challenges on port 80, offers the API to clients on port
-443 and keeps certificates fresh. It orders nothing until it is asked to.
+		Long: `serve answers the CA's challenges, offers the API to clients on port 443 and
+keeps certificates fresh. It orders nothing until it is asked to.
 
 Without any flag it starts and says what it needs. What most want:
 
@@ -27,6 +27,12 @@ Without any flag it starts and says what it needs. What most want:
 Each flag can also be set in the environment, --http-addr as ACMEPROXY_HTTP_ADDR,
 and as a key of the configuration file, http-addr: :80. A flag beats the
 environment, which beats the file, which beats the default.
+
+Names are proven by HTTP-01 on port 80. --challenge chooses TLS-ALPN-01 on the
+API's port or DNS-01 instead; wildcards always take DNS-01, which needs a
+--dns-provider. Its own settings and secrets are environment variables, named as
+by lego: DNSUPDATE_… for rfc2136, EXEC_… for exec, HTTPREQ_… for httpreq,
+ACME_DNS_… for acme-dns. What is missing is said at start.
 
 LEGO_CA_CERTIFICATES lists PEM files of further roots to trust for the CA's own
 API, separated by colons.
@@ -61,7 +67,7 @@ a second signal ends it at once.`,
 
 // serveFlags binds the proxy's settings. The struct's literals are the defaults.
 func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
-	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered")
+	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered; none: port 80 is somebody else's")
 	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to everything that is not a challenge: 404, redirect (to https://), or the address of a web server to pass it to, such as http://127.0.0.1:8080")
 	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3)")
 	dataDirFlag(fs, &cfg.DataDir)
@@ -71,8 +77,15 @@ func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.BoolVar(&cfg.AcceptTOS, "accept-tos", cfg.AcceptTOS, "you have read and accept the CA's terms of service")
 	fs.StringVar(&cfg.EABKid, "eab-kid", cfg.EABKid, "key `identifier` of an external account binding, if the CA gave you one")
 	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "`file` with that binding's HMAC key (base64url)")
+	fs.StringVar(&cfg.Challenge, "challenge", cfg.Challenge, "`type` of challenge by which names are proven: http-01, tls-alpn-01 (CA to --https-addr), dns-01; wildcards always take dns-01")
+	fs.StringVar(&cfg.HTTP01Webroot, "http-01-webroot", cfg.HTTP01Webroot, "answer HTTP-01 by files in this `folder`, which a web server on port 80 serves, instead of at --http-addr")
+	fs.StringVar(&cfg.DNSProvider, "dns-provider", cfg.DNSProvider, "`name` of what publishes DNS-01 records: rfc2136, exec, httpreq, acme-dns; settings in the environment, see above")
+	fs.StringArrayVar(&cfg.DNSResolvers, "dns-resolver", cfg.DNSResolvers, "DNS `server` that finds zones and CNAMEs for DNS-01 in place of the system's; may be repeated")
+	fs.StringVar(&cfg.DNSPropagation, "dns-propagation", cfg.DNSPropagation, "`whom` to ask whether a DNS-01 record is there before the CA looks: nameservers (all of the zone), resolvers, none")
+	fs.StringVar(&cfg.PreferredChain, "preferred-chain", cfg.PreferredChain, "choose the CA's chain whose topmost issuer has this common `name`, if there is one")
 	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "keep a certificate with these `names` for this host itself; commas join the names of one certificate, more certificates take more flags")
 	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "`type` of the keys of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")
+	fs.StringVar(&cfg.Profile, "profile", cfg.Profile, "the CA's `profile` for this host's certificates, such as shortlived (default the CA's)")
 	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell `command` to run after one of this host's certificates was obtained or renewed")
 	logFlags(fs, &cfg.LogLevel, &cfg.LogFormat)
 }

@@ -76,6 +76,7 @@ type CertificateRequest struct {
 	Names   []string `json:"names,omitempty" maxItems:"100" doc:"DNS names; may be left out with a CSR"`
 	CSR     string   `json:"csr,omitempty" maxLength:"65536" doc:"PKCS#10 in PEM; without it the proxy makes the key in memory and seals it to the client's recipients"`
 	KeyType string   `json:"key_type,omitempty" maxLength:"16" doc:"of the key that the proxy makes: ec256 (default), ec384, rsa2048, rsa4096, rsa8192"`
+	Profile string   `json:"profile,omitempty" maxLength:"64" doc:"one of the CA's profiles, such as shortlived; left out: the CA's default"`
 }
 
 // Certificate is a certificate that the proxy keeps fresh.
@@ -111,7 +112,7 @@ type CertificateList struct {
 // sealed bundle, or a problem.
 type Event struct {
 	Event      string   `json:"event" enum:"stage,waiting,certificate,problem"`
-	Stage      string   `json:"stage,omitempty" doc:"queued, ordering, challenge, validating, finalizing, issuing, issued"`
+	Stage      string   `json:"stage,omitempty" doc:"queued, ordering, publishing, challenge, validating, finalizing, issuing, issued"`
 	Identifier string   `json:"identifier,omitempty"`
 	Chain      string   `json:"chain,omitempty" doc:"PEM, leaf first; the answer to a CSR"`
 	Bundle     []byte   `json:"bundle,omitempty" doc:"age ciphertext of key and chain; the answer to a request without CSR"`

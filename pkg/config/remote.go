@@ -22,6 +22,7 @@ type RemoteCertificate struct {
 	Out     string   // the folder for the files, absolute; empty: the remote's default
 	Hook    string   // shell command to run after each change; empty: none
 	KeyType string   // see cert.KeyTypes; empty: the default
+	Profile string   // of the CA; empty: its default
 }
 
 // LoadRemoteCertificates reads the list below certificates: in a YAML file,
@@ -32,6 +33,7 @@ type RemoteCertificate struct {
 //	    out: /etc/ssl/web1                            # or relative to this file's folder
 //	    hook: systemctl reload nginx
 //	    key-type: ec256
+//	    profile: shortlived                           # one of the CA's
 //
 // of which only names must be there. Other top-level keys are
 // Load's business. The error joins every fault.
@@ -80,7 +82,7 @@ func (d *document) certificates(dir string) ([]RemoteCertificate, error) {
 }
 
 // certificateKeys are what an entry of the list may hold.
-var certificateKeys = []string{"hook", "key-type", "mode", "names", "out"} //nolint:gochecknoglobals // a constant list
+var certificateKeys = []string{"hook", "key-type", "mode", "names", "out", "profile"} //nolint:gochecknoglobals // a constant list
 
 func (d *document) certificate(node *yaml.Node, path, dir string) (RemoteCertificate, error) {
 	line := node.Line
@@ -132,6 +134,8 @@ func (d *document) certificateEntry(c *RemoteCertificate, e entry, path, dir str
 			text = filepath.Join(dir, text)
 		}
 		c.Out = filepath.Clean(text)
+	case "profile":
+		c.Profile = text
 	case "hook":
 		c.Hook = text
 	case "key-type":

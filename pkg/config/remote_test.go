@@ -105,7 +105,7 @@ func TestRemoteCertificateFaults(t *testing.T) {
 		`acmeproxy.yaml:5: certificates[1].mode: unknown mode "acme"; write agent or gateway`,
 		`acmeproxy.yaml:6: certificates[1].key-type: unknown key type "dsa"; write one of ec256, ec384, rsa2048, rsa4096, rsa8192`,
 		"acmeproxy.yaml:7: certificates[1].hook: this is a list; write text",
-		"acmeproxy.yaml:8: certificates[1].extra: unknown key; known keys are hook, key-type, mode, names, out",
+		"acmeproxy.yaml:8: certificates[1].extra: unknown key; known keys are hook, key-type, mode, names, out, profile",
 		`acmeproxy.yaml:9: certificates[2].names: "a.example.com," has an empty name; join names by commas alone, such as a.example.com,b.example.com`,
 		`acmeproxy.yaml:10: certificates[3].names: "a_b.example.com" is not a DNS name; write it like web1.example.com`,
 		"acmeproxy.yaml:11: certificates[4].names: no name given; write at least one DNS name, such as web1.example.com",

@@ -13,7 +13,7 @@ const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 // Serve is the configuration of the DMZ process. Each field has the name of its
 // flag.
 type Serve struct {
-	HTTPAddr  string // host:port of the HTTP-01 listener
+	HTTPAddr  string // host:port of the HTTP-01 listener; None: there is none
 	HTTPSAddr string // host:port of the TLS API
 	DataDir   string // kept private: 0700
 	Hostname  string // DNS name of this host as clients know it; empty: the API stays self-signed
@@ -26,8 +26,16 @@ type Serve struct {
 	EABKid           string // external account binding (RFC 8555 section 7.3.4); both or none
 	EABHMACKeyFile   string
 
+	Challenge      string   // http-01, tls-alpn-01 or dns-01; wildcards take dns-01 whatever it is
+	HTTP01Webroot  string   // folder of a web server that serves http-01 answers; empty: the HTTP-01 listener does
+	DNSProvider    string   // rfc2136, exec, httpreq or acme-dns; empty: no dns-01
+	DNSResolvers   []string // DNS servers, with or without a port; see Resolvers
+	DNSPropagation string   // whom to ask whether a TXT record is there: nameservers, resolvers or none
+	PreferredChain string   // common name of the topmost issuer; empty: the CA's default chain
+
 	Domains                 []string // certificates for this host itself; commas join names into one
 	KeyType                 string   // of this host's certificates; see cert.KeyTypes
+	Profile                 string   // of this host's certificates, one of the CA's; empty: its default
 	CertificateObtainedHook string   // shell command; empty: none
 
 	LogLevel  string // debug, info, warn or error
@@ -43,6 +51,8 @@ func DefaultServe() Serve {
 		HTTPFallback:     FallbackNotFound,
 		DataDir:          DefaultDataDir(),
 		ACMEDirectoryURL: LetsEncrypt,
+		Challenge:        challenges[0],
+		DNSPropagation:   propagations[0],
 		KeyType:          string(cert.EC256),
 		LogLevel:         "info",
 		LogFormat:        "text",

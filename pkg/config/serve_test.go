@@ -131,6 +131,22 @@ func TestValidate(t *testing.T) {
 		{"EAB without key", func(s *Serve) { s.EABKid = "kid" }, "eab-hmac-key-file: is missing; eab-kid needs it"},
 		{"EAB without kid", func(s *Serve) { s.EABHMACKeyFile = "/etc/eab" }, "eab-kid: is missing; eab-hmac-key-file needs it"},
 
+		{"TLS-ALPN-01 without port 80", func(s *Serve) { s.Challenge, s.HTTPAddr = "tls-alpn-01", None }, ""},
+		{"DNS-01 without port 80", func(s *Serve) { s.Challenge, s.DNSProvider, s.HTTPAddr = "dns-01", "exec", None }, ""},
+		{"webroot without port 80", func(s *Serve) { s.HTTP01Webroot, s.HTTPAddr = "/var/www", None }, ""},
+		{"HTTP-01 without port 80", func(s *Serve) { s.HTTPAddr = None }, "http-addr: none leaves nobody to answer http-01; write"},
+		{"challenge", func(s *Serve) { s.Challenge = "http" }, `challenge: there is no "http"; write http-01, tls-alpn-01, dns-01`},
+		{"DNS-01 alone", func(s *Serve) { s.Challenge = "dns-01" }, "dns-provider: is missing; challenge dns-01 needs it: write one of acme-dns,"},
+		{"DNS provider", func(s *Serve) { s.DNSProvider = "route53" }, `dns-provider: there is no "route53"; write acme-dns, exec, httpreq, rfc2136`},
+		{"DNS propagation", func(s *Serve) { s.DNSPropagation = "maybe" }, `dns-propagation: there is no "maybe"; write nameservers, resolvers, none`},
+		{"DNS resolvers", func(s *Serve) {
+			s.DNSProvider, s.DNSResolvers = "rfc2136", []string{"192.0.2.53", "2001:db8::53", "[2001:db8::53]:5353", "dns.example.com:53"}
+		}, ""},
+		{"DNS resolver", func(s *Serve) { s.DNSProvider, s.DNSResolvers = "exec", []string{"https://dns.example.com"} }, `dns-resolver: "https://dns.example.com" is not a DNS server; write`},
+		{"DNS resolver for nothing", func(s *Serve) { s.DNSResolvers = []string{"192.0.2.53"} }, "dns-resolver: is of use with a dns-provider only"},
+		{"profile", func(s *Serve) { s.Profile = "shortlived" }, ""},
+		{"no profile", func(s *Serve) { s.Profile = "short lived" }, "profile: not the name of a profile; the CA's directory"},
+
 		{"key type", func(s *Serve) { s.KeyType = "rsa4096" }, ""},
 		{"weak key type", func(s *Serve) { s.KeyType = "rsa1024" }, `key-type: unknown key type "rsa1024"; write one of ec256, ec384,`},
 		{"log", func(s *Serve) { s.LogLevel, s.LogFormat = "debug", "json" }, ""},
@@ -156,6 +172,15 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestResolvers(t *testing.T) {
+	s := Serve{DNSResolvers: []string{"192.0.2.53", "2001:db8::53", "[2001:db8::53]:5353", "dns.example.com:53", "dns.example.com"}}
+	got, err := s.Resolvers()
+	want := []string{"192.0.2.53:53", "[2001:db8::53]:53", "[2001:db8::53]:5353", "dns.example.com:53", "dns.example.com:53"}
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+}
+
 // All faults come together, one a line, each with its key first.
 func TestValidateEverything(t *testing.T) {
 	err := (&Serve{Hostname: "x", Email: "x", EABKid: "x", Domains: []string{"x", "y"}}).Validate()
@@ -166,7 +191,7 @@ func TestValidateEverything(t *testing.T) {
 	}
 	want := []string{
 		"http-addr", "https-addr", "http-fallback", "data-dir", "hostname", "acme-directory-url", "email", "eab-hmac-key-file",
-		"domain", "domain", "log-level", "log-format",
+		"challenge", "dns-propagation", "domain", "domain", "log-level", "log-format",
 	}
 	if diff := cmp.Diff(want, keys); diff != "" {
 		t.Error(diff)

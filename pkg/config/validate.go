@@ -24,7 +24,9 @@ func (s *Serve) Validate() error {
 			faults = append(faults, fmt.Errorf("%s: %w", key, err))
 		}
 	}
-	check("http-addr", checkAddr(s.HTTPAddr, ":80"))
+	if s.HTTPAddr != None {
+		check("http-addr", checkAddr(s.HTTPAddr, ":80"))
+	}
 	check("https-addr", checkAddr(s.HTTPSAddr, ":443"))
 	if sameListener(s.HTTPAddr, s.HTTPSAddr) {
 		check("https-addr", fmt.Errorf("%s is taken by http-addr %s; use another port for one of them", s.HTTPSAddr, s.HTTPAddr))
@@ -43,6 +45,7 @@ func (s *Serve) Validate() error {
 	case s.EABKid == "" && s.EABHMACKeyFile != "":
 		check("eab-kid", errors.New("is missing; eab-hmac-key-file needs it: write the key identifier from the CA"))
 	}
+	s.validateChallenges(check)
 	_, err = cert.ParseKeyType(s.KeyType)
 	check("key-type", err)
 	if _, err := s.CertificateSets(); err != nil {

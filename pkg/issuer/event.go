@@ -4,10 +4,12 @@ package issuer
 type Stage string
 
 // The stages of one issuance. Queued comes only when the proxy is busy,
-// Challenge and Validated only when authorizations are not reused.
+// Publishing only for DNS-01, Challenge and Validating only when authorizations
+// are not reused.
 const (
 	Queued     Stage = "queued"     // waits for a free place
 	Ordering   Stage = "ordering"   // newOrder is being sent
+	Publishing Stage = "publishing" // one identifier's answer is being published, which takes its time
 	Challenge  Stage = "challenge"  // one identifier's token is published, the CA was told
 	Validating Stage = "validating" // the CA has fetched, or should have
 	Finalizing Stage = "finalizing" // all identifiers are valid, the CSR is being sent
@@ -15,7 +17,8 @@ const (
 	Issued     Stage = "issued"     // the chain is here
 )
 
-// Event is one step of progress. Identifier is set for Challenge only.
+// Event is one step of progress. Identifier is set for Publishing and
+// Challenge only.
 type Event struct {
 	Stage      Stage
 	Identifier string

@@ -9,15 +9,9 @@ import (
 
 	"github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
-
-// fetchHint is how long the first poll waits for the CA's fetch, which another
-// instance may have answered.
-const fetchHint = 3 * time.Second
 
 // flow is one issuance.
 type flow struct {
@@ -53,7 +47,7 @@ func (f *flow) check() error {
 	if len(f.names) == 0 {
 		return permanent(prepare, "names: there are none")
 	}
-	if err := CheckNames(f.names); err != nil {
+	if err := f.is.CheckNames(f.names); err != nil {
 		return permanent(prepare, "%v", err)
 	}
 	return nil
@@ -75,18 +69,6 @@ func (f *flow) makeKey() error {
 		return permanent(prepare, "%v", err)
 	}
 	f.key, f.csr, f.public = key, csr, key.Public()
-	return nil
-}
-
-// CheckNames tells whether an Issuer can prove control over all these names.
-// The error is a *cert.FieldError. Whoever takes requests asks here first, so
-// that what can never be issued is refused at once.
-func CheckNames(names cert.Names) error {
-	for _, name := range names {
-		if cert.IsWildcard(name) {
-			return &cert.FieldError{Field: "names", Err: fmt.Errorf("%s needs a DNS-01 challenge, which this proxy does not answer; list the hosts instead", name)}
-		}
-	}
 	return nil
 }
 
@@ -114,13 +96,9 @@ func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
 	if order, err = f.await(ctx, order); err != nil {
 		return nil, err
 	}
-	chain, _, err := f.core.Certificates.Get(order.Certificate, true)
+	bundle, err := f.download(order.Certificate)
 	if err != nil {
-		return nil, f.failed("download the certificate", err)
-	}
-	bundle, err := cert.NewBundle(chain, f.key, f.public, f.names)
-	if err != nil {
-		return nil, permanent("check the certificate", "the CA sent something else than was ordered: %v", err)
+		return nil, err
 	}
 	f.emit(Event{Stage: Issued})
 	return bundle, nil
@@ -139,6 +117,11 @@ func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 			return order, err
 		}
 		// It is gone, spent or another's: only a new order helps.
+	}
+	if f.req.Profile != "" {
+		if err := checkProfile(f.req.Profile, f.core.GetDirectory().Meta.Profiles); err != nil {
+			return acme.ExtendedOrder{}, permanent("order", "profile: %v", err)
+		}
 	}
 	order, err := f.core.Orders.NewWithOptions(f.names, &api.OrderOptions{Profile: f.req.Profile})
 	if err != nil {
@@ -163,101 +146,6 @@ func (f *flow) ours(order acme.ExtendedOrder) bool {
 	}
 	names, err := cert.ParseNames(ids...)
 	return err == nil && names.Equal(f.names)
-}
-
-// validate answers all challenges at once and polls the order until it is
-// ready: N names cost 2N requests and the polls.
-func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
-	answers := make([]*responder.Answer, len(order.Authorizations))
-	defer func() {
-		for _, a := range answers {
-			if a != nil {
-				a.Remove()
-			}
-		}
-	}()
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(16)
-	for i, url := range order.Authorizations {
-		group.Go(func() (err error) {
-			if groupCtx.Err() == nil { // else another one failed, and its error counts
-				answers[i], err = f.authorize(url)
-			}
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return order, err
-	}
-	f.emit(Event{Stage: Validating})
-	if err := awaitFetch(ctx, answers); err != nil {
-		return order, classify("wait for the CA's validation", err, time.Time{})
-	}
-	return f.poll(ctx, order, &f.is.validation, "wait for the CA's validation", acme.StatusPending)
-}
-
-// authorize publishes the answer to one authorization's HTTP-01 challenge and
-// tells the CA; nil, nil means that it is valid already.
-func (f *flow) authorize(url string) (*responder.Answer, error) {
-	authz, err := f.core.Authorizations.Get(url)
-	if err != nil {
-		return nil, f.failed("read an authorization", err)
-	}
-	name := authz.Identifier.Value
-	switch authz.Status {
-	case acme.StatusValid:
-		return nil, nil
-	case acme.StatusPending:
-	default:
-		return nil, authzError(authz)
-	}
-	challenge, err := http01(authz)
-	if err != nil {
-		return nil, err
-	}
-	keyAuthorization, err := f.core.GetKeyAuthorization(challenge.Token)
-	if err != nil {
-		return nil, f.failed("answer the challenge", err)
-	}
-	a := f.is.cfg.Responder.Put(name, challenge.Token, keyAuthorization)
-	f.emit(Event{Stage: Challenge, Identifier: name})
-	if challenge.Status == acme.StatusProcessing {
-		return a, nil // the CA was told before a crash, and is at it
-	}
-	if _, err := f.core.Challenges.New(challenge.URL); err != nil {
-		return a, f.failed("begin the challenge", err)
-	}
-	return a, nil
-}
-
-func http01(authz acme.Authorization) (acme.Challenge, error) {
-	for _, c := range authz.Challenges {
-		if c.Type == "http-01" && c.Token != "" {
-			return c, nil
-		}
-	}
-	e := permanent("authorize", "the CA offers no http-01 challenge for it")
-	e.Identifier = authz.Identifier.Value
-	return acme.Challenge{}, e
-}
-
-// awaitFetch returns when every answer was fetched once, or should have been.
-func awaitFetch(ctx context.Context, answers []*responder.Answer) error {
-	timer := time.NewTimer(fetchHint)
-	defer timer.Stop()
-	for _, a := range answers {
-		if a == nil {
-			continue
-		}
-		select {
-		case <-a.Fetched():
-		case <-timer.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }
 
 // finalize sends the CSR.
@@ -321,17 +209,6 @@ func (f *flow) invalid(op string, order acme.ExtendedOrder) error {
 		return fromProblem(op, order.Error, time.Time{}, order.Error)
 	}
 	return permanent(op, "the CA made the order invalid and did not say why")
-}
-
-func authzError(authz acme.Authorization) *Error {
-	e := permanent("authorize", "the authorization is %s", authz.Status)
-	for _, c := range authz.Challenges {
-		if c.Error != nil {
-			e = fromProblem("authorize", c.Error, time.Time{}, c.Error)
-		}
-	}
-	e.Identifier = authz.Identifier.Value
-	return e
 }
 
 // failed types an error of lego's; nil stays nil.

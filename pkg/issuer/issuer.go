@@ -24,7 +24,16 @@ import (
 type Config struct {
 	DirectoryURL string // https only
 	Accounts     Accounts
-	Responder    *responder.Responder
+
+	// How control over names is proven. Wildcards always take DNS-01, and
+	// addresses never do.
+	Challenge string               // for all other names: HTTP01, which is the default, TLSALPN01 or DNS01
+	Responder *responder.Responder // answers HTTP-01; nil: nobody does
+	Webroot   string               // answers HTTP-01 by files below this folder in place of Responder; "": it does not
+	TLSALPN   *responder.TLSALPN   // answers TLS-ALPN-01; nil: nobody does
+	DNS       *DNS                 // answers DNS-01; nil: nobody does
+
+	PreferredChain string // common name of the issuer of the topmost certificate; "": the CA's default chain
 
 	Email     string // contact of the account; may be empty
 	AcceptTOS bool   // the administrator has read and accepted the CA's terms
@@ -41,11 +50,12 @@ type Config struct {
 
 // Issuer obtains certificates from one CA. It is safe for concurrent use.
 type Issuer struct {
-	cfg        Config
-	wire       *wire
-	places     chan struct{} // one taken for each issuance in flight
-	validation pace          // from the CA's fetch to the order's being ready
-	signing    pace          // from finalize to the certificate
+	cfg     Config
+	wire    *wire
+	methods map[string]*method // by type of challenge
+	turns   turns              // for challenges that cannot share a name
+	places  chan struct{}      // one taken for each issuance in flight
+	signing pace               // from finalize to the certificate
 
 	registering chan struct{} // held by whoever reads or writes current
 	current     account
@@ -53,8 +63,11 @@ type Issuer struct {
 
 // New checks the configuration; it does not talk to the CA.
 func New(cfg Config) (*Issuer, error) {
-	if cfg.DirectoryURL == "" || cfg.Accounts == nil || cfg.Responder == nil {
-		return nil, errors.New("issuer: DirectoryURL, Accounts and Responder are needed")
+	if cfg.DirectoryURL == "" || cfg.Accounts == nil {
+		return nil, errors.New("issuer: DirectoryURL and Accounts are needed")
+	}
+	if cfg.Challenge == "" {
+		cfg.Challenge = HTTP01
 	}
 	if cfg.InFlight == 0 {
 		cfg.InFlight = 32
@@ -72,8 +85,13 @@ func New(cfg Config) (*Issuer, error) {
 		cfg.Transport = Transport(cfg.RootCAs)
 	}
 	muteLego()
+	methods, err := newMethods(cfg)
+	if err != nil {
+		return nil, err
+	}
 	return &Issuer{
 		cfg:         cfg,
+		methods:     methods,
 		wire:        newWire(cfg.Transport, cfg.DirectoryURL, cfg.Now),
 		places:      make(chan struct{}, cfg.InFlight),
 		registering: make(chan struct{}, 1),
@@ -140,6 +158,14 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 		}
 		return bundle, err
 	}
+}
+
+// Close waits until the answers of issuances that have ended are removed.
+func (is *Issuer) Close() error {
+	if m := is.methods[DNS01]; m != nil {
+		m.solver.(*dnsSolver).close()
+	}
+	return nil
 }
 
 // place waits for one of the InFlight places.

@@ -63,8 +63,24 @@ type env struct {
 
 func start(t testing.TB, opts pebbletest.Options, change func(*issuer.Config)) *env {
 	t.Helper()
+	return startBehind(t, opts, nil, change)
+}
+
+// startBehind is start with another server on port 80, if web is not nil.
+func startBehind(t testing.TB, opts pebbletest.Options, web http.Handler, change func(*issuer.Config)) *env {
+	t.Helper()
 	e := &env{ca: pebbletest.Start(t, opts), accounts: &memoryAccounts{}, responder: responder.New()}
-	serve80(t, e.ca.HTTPPort, e.responder)
+	if web == nil {
+		web = e.responder
+	}
+	serve80(t, e.ca.HTTPPort, web)
+	e.issuer = e.another(t, change)
+	return e
+}
+
+// another is one more issuer with the same account.
+func (e *env) another(t testing.TB, change func(*issuer.Config)) *issuer.Issuer {
+	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(e.ca.ServerCAPEM)
 	cfg := issuer.Config{
@@ -74,11 +90,11 @@ func start(t testing.TB, opts pebbletest.Options, change func(*issuer.Config)) *
 	if change != nil {
 		change(&cfg)
 	}
-	var err error
-	if e.issuer, err = issuer.New(cfg); err != nil {
+	is, err := issuer.New(cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return e
+	return is
 }
 
 func serve80(t testing.TB, port int, h http.Handler) {
@@ -543,3 +559,5 @@ func TestQueue(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func newResponder() *responder.Responder { return responder.New() }

@@ -55,10 +55,11 @@ type session struct {
 	mu      sync.Mutex
 	retryAt map[string]time.Time // by URL; guarded by mu
 	last    time.Time            // of the newest answer; guarded by mu
+	links   map[string][]string  // alternate chains, by URL; guarded by mu
 }
 
 func (w *wire) session(ctx context.Context) *session {
-	return &session{wire: w, ctx: ctx, retryAt: map[string]time.Time{}}
+	return &session{wire: w, ctx: ctx, retryAt: map[string]time.Time{}, links: map[string][]string{}}
 }
 
 // RoundTrip sends one request of lego's.
@@ -80,6 +81,7 @@ func (s *session) RoundTrip(r *http.Request) (*http.Response, error) {
 		s.putNonce(n)
 	}
 	s.noteRetryAfter(url, resp.Header.Get("Retry-After"))
+	s.noteAlternates(url, resp.Header)
 	return resp, nil
 }
 
@@ -212,6 +214,23 @@ func (s *session) noteRetryAfter(url, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retryAt[url], s.last = at, at
+}
+
+func (s *session) noteAlternates(url string, h http.Header) {
+	links := alternateLinks(url, h)
+	if len(links) == 0 {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.links[url] = links
+}
+
+// alternates are the other chains that the answer from url offered.
+func (s *session) alternates(url string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.links[url]
 }
 
 // retryAfter is the Retry-After of the last answer from url.

@@ -160,19 +160,36 @@ func (p *Proxy) openIssuer(context.Context) error {
 			return err
 		}
 	}
-	p.issuer, err = issuer.New(issuer.Config{
-		DirectoryURL: p.cfg.ACMEDirectoryURL,
-		Accounts:     &issuer.StoredAccounts{Store: p.store, Identity: p.identity},
-		Responder:    p.responder,
-		Email:        p.cfg.Email,
-		AcceptTOS:    p.cfg.AcceptTOS,
-		EAB:          eab,
-		RootCAs:      roots,
-		UserAgent:    "acmeproxy/" + p.cfg.Version,
-		Logger:       p.log,
-		Now:          p.cfg.Now,
-	})
-	return err
+	cfg := issuer.Config{
+		DirectoryURL:   p.cfg.ACMEDirectoryURL,
+		Accounts:       &issuer.StoredAccounts{Store: p.store, Identity: p.identity},
+		Challenge:      p.cfg.Challenge,
+		Webroot:        p.cfg.HTTP01Webroot,
+		TLSALPN:        p.tls.alpn,
+		PreferredChain: p.cfg.PreferredChain,
+		Email:          p.cfg.Email,
+		AcceptTOS:      p.cfg.AcceptTOS,
+		EAB:            eab,
+		RootCAs:        roots,
+		UserAgent:      "acmeproxy/" + p.cfg.Version,
+		Logger:         p.log,
+		Now:            p.cfg.Now,
+	}
+	if p.cfg.HTTPAddr != config.None {
+		cfg.Responder = p.responder
+	}
+	if p.cfg.DNSProvider != "" {
+		resolvers, err := p.cfg.Resolvers()
+		if err != nil {
+			return fmt.Errorf("dns-resolver: %w", err)
+		}
+		cfg.DNS = &issuer.DNS{Provider: p.cfg.DNSProvider, Resolvers: resolvers, Propagation: p.cfg.DNSPropagation}
+	}
+	if p.issuer, err = issuer.New(cfg); err != nil {
+		return err
+	}
+	p.onClose(p.issuer.Close)
+	return nil
 }
 
 func readEAB(kid, file string) (*issuer.EAB, error) {
@@ -198,7 +215,7 @@ func (p *Proxy) openModes(context.Context) error {
 	owner := instanceName()
 	p.client, err = client.New(client.Config{
 		Store: p.store, Audit: p.audit, Identity: p.identity,
-		Sets: sets, KeyType: keyType, Dir: filepath.Join(p.cfg.DataDir, certsName),
+		Sets: sets, KeyType: keyType, Profile: p.cfg.Profile, CheckNames: p.issuer.CheckNames, Dir: filepath.Join(p.cfg.DataDir, certsName),
 		Hook:  hook.Hook{Command: p.cfg.CertificateObtainedHook, Timeout: hookTimeout},
 		Email: p.cfg.Email, Owner: owner, Installed: p.installed,
 		Wake:   func() { p.Deployments.Wake() },
@@ -208,7 +225,7 @@ func (p *Proxy) openModes(context.Context) error {
 		return err
 	}
 	p.agent = agent.New(agent.Config{
-		Store: p.store, Audit: p.audit, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, Check: p.issuer.Check, Logger: p.log, Now: p.cfg.Now,
 		Wake: func() { p.Renewals.Wake() },
 	})
 	p.gateway = gateway.New(gateway.Config{Issuer: p.issuer, Audit: p.audit, Logger: p.log})
@@ -268,8 +285,10 @@ func instanceName() string {
 
 // listen opens all ports before anything is served.
 func (p *Proxy) listen(context.Context) (err error) {
-	if p.http, err = p.listenTCP("http-addr", p.cfg.HTTPAddr); err != nil {
-		return err
+	if p.cfg.HTTPAddr != config.None {
+		if p.http, err = p.listenTCP("http-addr", p.cfg.HTTPAddr); err != nil {
+			return err
+		}
 	}
 	if p.https, err = p.listenTCP("https-addr", p.cfg.HTTPSAddr); err != nil {
 		return err
@@ -304,8 +323,13 @@ func listenRemedy(key string, err error) string {
 	return "name another address with --" + key
 }
 
-// HTTPAddr is where port 80's answers are served.
-func (p *Proxy) HTTPAddr() string { return p.http.Addr().String() }
+// HTTPAddr is where port 80's answers are served; config.None if they are not.
+func (p *Proxy) HTTPAddr() string {
+	if p.http == nil {
+		return config.None
+	}
+	return p.http.Addr().String()
+}
 
 // HTTPSAddr is where the API is served.
 func (p *Proxy) HTTPSAddr() string { return p.https.Addr().String() }

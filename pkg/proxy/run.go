@@ -57,7 +57,9 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 			}
 		})
 	}
-	serve("http-addr", port80, netutil.LimitListener(p.http, httpConns))
+	if p.http != nil {
+		serve("http-addr", port80, netutil.LimitListener(p.http, httpConns))
+	}
 	serve("https-addr", native, p.limitedTLS())
 	serve("admin socket", adminServer, p.admin)
 	var loops sync.WaitGroup

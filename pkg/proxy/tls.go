@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -23,6 +24,7 @@ import (
 type apiTLS struct {
 	pinned *tls.Certificate
 	public atomic.Pointer[tls.Certificate] // nil until acme-client mode has one
+	alpn   *responder.TLSALPN              // answers CAs that validate
 }
 
 // pinnedKeyName is the secret in the store that holds the pinned key.
@@ -50,7 +52,7 @@ func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity
 	if err != nil {
 		return nil, fmt.Errorf("the API's key: %w", err)
 	}
-	return &apiTLS{pinned: pinned}, nil
+	return &apiTLS{pinned: pinned, alpn: responder.NewTLSALPN()}, nil
 }
 
 func createPinnedKey(ctx context.Context, s *store.Store, identity *age.X25519Identity) ([]byte, error) {
@@ -82,13 +84,16 @@ func (a *apiTLS) install(b *cert.Bundle) {
 }
 
 // config asks for a client certificate and does not check its chain: the
-// handshake proves that the client has the key, auth knows whose key it is.
+// handshake proves that the client has the key, auth knows whose key it is. A
+// CA that looks for a TLS-ALPN-01 answer gets a handshake of its own, after
+// which the server hangs up: nobody speaks acme-tls/1.
 func (a *apiTLS) config() *tls.Config {
 	return &tls.Config{
-		MinVersion:     tls.VersionTLS13,
-		ClientAuth:     tls.RequestClientCert,
-		NextProtos:     []string{"h2", "http/1.1"},
-		GetCertificate: a.certificate,
+		MinVersion:         tls.VersionTLS13,
+		ClientAuth:         tls.RequestClientCert,
+		NextProtos:         []string{"h2", "http/1.1"},
+		GetCertificate:     a.certificate,
+		GetConfigForClient: a.alpn.Config,
 	}
 }
 

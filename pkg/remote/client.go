@@ -100,8 +100,8 @@ func (c *Client) Self(ctx context.Context) (who api.Client, err error) {
 }
 
 // Register asks for a managed certificate (agent mode). It may be repeated.
-func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.KeyType) (m api.Certificate, err error) {
-	req := api.CertificateRequest{Mode: api.ModeAgent, Names: names, KeyType: string(keyType)}
+func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.KeyType, profile string) (m api.Certificate, err error) {
+	req := api.CertificateRequest{Mode: api.ModeAgent, Names: names, KeyType: string(keyType), Profile: profile}
 	if err := c.call(ctx, http.MethodPost, api.PathCertificates, req, &m); err != nil {
 		return m, err
 	}
@@ -194,7 +194,7 @@ func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(issuer.E
 		return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
 	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})
-	last, err := c.stream(ctx, api.CertificateRequest{Mode: api.ModeGateway, CSR: string(block)}, emit)
+	last, err := c.stream(ctx, api.CertificateRequest{Mode: api.ModeGateway, CSR: string(block), Profile: req.Profile}, emit)
 	if err != nil {
 		return nil, asIssuerError(op, err)
 	}

@@ -68,7 +68,7 @@ func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) {
 
 // obtain gets a new certificate through the gateway.
 func (g *Getter) obtain(ctx context.Context, k *Kept) error {
-	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType}, g.emit)
+	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType, Profile: k.Profile}, g.emit)
 	if err != nil {
 		return err
 	}
@@ -97,12 +97,13 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
 	if k.ETag != "" && !onDisk(k) {
 		k.ETag = "" // somebody removed or changed the files
 	}
+	newer := k.ETag // than which a bundle must be
 	if k.ID == "" {
 		if err := g.register(ctx, k); err != nil {
 			return err
 		}
+		k.ETag = "" // another profile was asked for, so what is here will not do
 	}
-	newer := k.ETag // than which a bundle must be
 	for ; ; polls-- {
 		wait := time.Duration(0)
 		if k.ETag == "" && (polls != 0 || newer != "") {
@@ -133,7 +134,7 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
 // register makes the certificate managed. To ask again is no error and costs
 // nothing.
 func (g *Getter) register(ctx context.Context, k *Kept) error {
-	m, err := g.api.Register(ctx, k.Names, k.KeyType)
+	m, err := g.api.Register(ctx, k.Names, k.KeyType, k.Profile)
 	if err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type Wanted struct {
 	KeyType cert.KeyType `json:"key_type"` // empty: ec256
 	Out     string       `json:"out"`      // absolute; the folder of the PEM set
 	Hook    string       `json:"hook,omitempty"`
+	Profile string       `json:"profile,omitempty"` // of the CA; empty: its default
 }
 
 // Kept is a Wanted and how far it has come.
@@ -86,6 +87,9 @@ func (s *State) kept(w Wanted) (*Kept, error) {
 	}
 	if k.KeyType != w.KeyType {
 		k.ID, k.ETag, k.NextAttempt = "", "", time.Time{} // ask anew
+	}
+	if k.Profile != w.Profile {
+		k.ID, k.NextAttempt = "", time.Time{} // ask anew; what is on the disk is the old one
 	}
 	k.Wanted = w
 	return k, nil

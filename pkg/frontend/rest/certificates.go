@@ -30,6 +30,7 @@ func (f *frontend) request(ctx context.Context, in *certificateInput) (*huma.Str
 	if err != nil {
 		return nil, f.problem(ctx, err)
 	}
+	req.Profile = in.Body.Profile
 	if in.Body.Mode == api.ModeGateway {
 		return f.requestGateway(ctx, req)
 	}

@@ -20,7 +20,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -29,8 +28,10 @@ import (
 
 // Config is what the mode needs.
 type Config struct {
-	Store  *store.Store
-	Audit  *audit.Log
+	Store *store.Store
+	Audit *audit.Log
+	// Check tells what of a request can never be issued, as a *cert.FieldError.
+	Check  func(ctx context.Context, req cert.Request) error
 	Wake   func() // something became due now
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -46,13 +47,13 @@ type Agent struct {
 func New(cfg Config) *Agent { return &Agent{cfg: cfg} }
 
 // Register asks for a managed certificate. Asking again for the same names is
-// no error and costs nothing; another key type or CSR makes it due now.
+// no error and costs nothing; another key type, profile or CSR makes it due now.
 // Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, store.ErrOwned.
 func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error) {
 	if len(id.Client.Recipients) == 0 {
 		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; enrol it anew, or add it with --recipient")}
 	}
-	if err := issuer.CheckNames(req.Names); err != nil {
+	if err := a.cfg.Check(ctx, req); err != nil {
 		return m, false, err
 	}
 	ask := policy.Request{Mode: api.ModeAgent, Names: req.Names, KeyType: req.KeyType}
@@ -80,7 +81,7 @@ func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request
 // authorize takes from the quota only what will cost an order.
 func (a *Agent) authorize(ctx context.Context, id auth.Identity, ask policy.Request, req cert.Request) error {
 	have, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, api.ModeAgent, req.Names)
-	if err == nil && have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) {
+	if err == nil && have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) && have.Profile == req.Profile {
 		return a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) {

@@ -22,7 +22,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -34,10 +33,13 @@ type Config struct {
 	Identity *age.X25519Identity // the proxy's own
 	Sets     []cert.Names        // the certificates to keep
 	KeyType  cert.KeyType
+	Profile  string // of the CA; empty: its default
 	Dir      string // the PEM sets go to <Dir>/<first name>/
 	Hook     hook.Hook
 	Email    string // of the CA account, for lego's hooks
-	Owner    string // this instance
+	// CheckNames tells what can never be issued, as a *cert.FieldError.
+	CheckNames func(cert.Names) error
+	Owner      string // this instance
 	// Installed, if set, is called with each bundle whose files are in place:
 	// at start and after each renewal.
 	Installed func(*cert.Bundle)
@@ -53,7 +55,7 @@ type Client struct{ cfg Config }
 func New(cfg Config) (*Client, error) {
 	folders := map[string]cert.Names{}
 	for _, set := range cfg.Sets {
-		if err := issuer.CheckNames(set); err != nil {
+		if err := cfg.CheckNames(set); err != nil {
 			return nil, fmt.Errorf("domain: %w", err)
 		}
 		folder := FolderName(set)
@@ -104,7 +106,7 @@ func (c *Client) Start(ctx context.Context) error {
 
 func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 	row, _, err := c.cfg.Store.EnsureManaged(ctx, store.Managed{
-		Mode: api.ModeClient, Names: set, KeyType: string(c.cfg.KeyType),
+		Mode: api.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile,
 	})
 	if err != nil {
 		return err

@@ -24,6 +24,8 @@ import (
 // Issuer is the part of issuer.Issuer that is needed here.
 type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error)
+	// Check tells what of a request can never be issued, as a *cert.FieldError.
+	Check(ctx context.Context, req cert.Request) error
 }
 
 // Config is what the mode needs.
@@ -50,7 +52,7 @@ type Issuance = func(ctx context.Context, emit func(issuer.Event)) (api.Event, e
 // before the Issuance is called. Errors: *cert.FieldError, *policy.Denied,
 // *audit.QuotaExceeded.
 func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error) {
-	if err := issuer.CheckNames(req.Names); err != nil {
+	if err := g.cfg.Issuer.Check(ctx, req); err != nil {
 		return nil, err
 	}
 	var to []age.Recipient

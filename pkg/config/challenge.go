@@ -1,0 +1,74 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// None is the HTTPAddr of a proxy that leaves port 80 to somebody else.
+const None = "none"
+
+// The values of Challenge, DNSProvider and DNSPropagation; the first one is the
+// default, except for providers, which have none.
+var (
+	challenges   = []string{"http-01", "tls-alpn-01", "dns-01"}                        //nolint:gochecknoglobals // a constant list
+	dnsProviders = []string{"acme-dns", "exec", "httpreq", "rfc2136"}                  //nolint:gochecknoglobals // a constant list
+	propagations = []string{"nameservers", "resolvers", "none"}                        //nolint:gochecknoglobals // a constant list
+	profileChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_." //nolint:gochecknoglobals // a constant
+)
+
+// validateChallenges looks at everything about how names are proven.
+func (s *Serve) validateChallenges(check func(key string, err error)) {
+	check("challenge", oneOf(s.Challenge, challenges))
+	if s.DNSProvider != "" {
+		check("dns-provider", oneOf(s.DNSProvider, dnsProviders))
+	}
+	check("dns-propagation", oneOf(s.DNSPropagation, propagations))
+	switch {
+	case s.Challenge == "dns-01" && s.DNSProvider == "":
+		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: write one of %s", strings.Join(dnsProviders, ", ")))
+	case s.Challenge == "http-01" && s.HTTPAddr == None && s.HTTP01Webroot == "":
+		check("http-addr", errors.New("none leaves nobody to answer http-01; write an address such as :80, set http-01-webroot, or choose another challenge"))
+	}
+	if s.DNSProvider == "" && len(s.DNSResolvers) > 0 {
+		check("dns-resolver", errors.New("is of use with a dns-provider only; set that, too, or leave it out"))
+	}
+	if _, err := s.Resolvers(); err != nil {
+		check("dns-resolver", err)
+	}
+	if strings.Trim(s.Profile, profileChars) != "" || len(s.Profile) > 64 {
+		check("profile", errors.New("not the name of a profile; the CA's directory lists them, such as shortlived"))
+	}
+}
+
+func oneOf(value string, known []string) error {
+	if slices.Contains(known, value) {
+		return nil
+	}
+	return fmt.Errorf("there is no %q; write %s", value, strings.Join(known, ", "))
+}
+
+// Resolvers are the DNSResolvers as host:port; nil for the system's.
+func (s *Serve) Resolvers() ([]string, error) {
+	var all []string
+	for _, entry := range s.DNSResolvers {
+		host, port := entry, "53"
+		if _, err := netip.ParseAddr(entry); err != nil {
+			if h, p, err := net.SplitHostPort(entry); err == nil {
+				host, port = h, p
+			}
+		}
+		addr := net.JoinHostPort(host, port)
+		if _, err := cert.ParseName(host); err != nil && !strings.EqualFold(host, "localhost") || checkAddr(addr, ":53") != nil {
+			return nil, fmt.Errorf("%q is not a DNS server; write its address, such as 192.0.2.53 or [2001:db8::53]:53", entry)
+		}
+		all = append(all, addr)
+	}
+	return all, nil
+}

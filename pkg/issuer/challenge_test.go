@@ -1,0 +1,273 @@
+package issuer_test
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
+)
+
+// startTLS is start with TLS-ALPN-01 on the CA's port 443.
+func startTLS(t testing.TB) (*env, *responder.TLSALPN) {
+	t.Helper()
+	answers := responder.NewTLSALPN()
+	e := start(t, pebbletest.Options{}, func(cfg *issuer.Config) {
+		cfg.Challenge, cfg.TLSALPN, cfg.Responder = issuer.TLSALPN01, answers, nil
+	})
+	l, err := tls.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", e.ca.TLSPort), &tls.Config{
+		MinVersion: tls.VersionTLS13, GetConfigForClient: answers.Config,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return nil, errors.New("nothing else here") },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				_ = c.(*tls.Conn).Handshake()
+			}()
+		}
+	}()
+	return e, answers
+}
+
+// RFC 8737: several names in one order, one request for each authorization
+// more than HTTP-01 costs, nothing left behind.
+func TestTLSALPN(t *testing.T) {
+	e, answers := startTLS(t)
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "warm.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+	var totals []int
+	for round := range 9 {
+		e.ca.Requests().Reset()
+		n := names(t, fmt.Sprintf("a%d.example.com", round), fmt.Sprintf("b%d.example.com", round))
+		if _, err := e.issuer.Issue(t.Context(), ec(n), nil); err != nil {
+			t.Fatal(err)
+		}
+		totals = append(totals, e.ca.Requests().Total())
+	}
+	slices.Sort(totals)
+	if totals[len(totals)/2] > 12 {
+		t.Errorf("two names cost %v requests, want at most 12 mostly", totals)
+	}
+	if n := answers.Len(); n != 0 {
+		t.Errorf("%d certificates are still served", n)
+	}
+}
+
+// A CA asks by name alone, so orders for the same name take turns.
+func TestTLSALPNSameNameAtOnce(t *testing.T) {
+	e, _ := startTLS(t)
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error {
+			_, err := e.issuer.Issue(t.Context(), ec(names(t, "same.example.com")), nil)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+// X4: addresses, and the profile that was asked for, reach the CA, by both
+// challenges that there are for addresses (RFC 8738).
+func TestAddressAndProfile(t *testing.T) {
+	var orders orderLog
+	answers := responder.NewTLSALPN()
+	for _, challenge := range []string{issuer.HTTP01, issuer.TLSALPN01} {
+		t.Run(challenge, func(t *testing.T) {
+			e := start(t, pebbletest.Options{
+				Profiles: map[string]time.Duration{"classic": 90 * 24 * time.Hour, "shortlived": 160 * time.Hour},
+				Wrap:     orders.wrap,
+			}, func(cfg *issuer.Config) { cfg.Challenge, cfg.TLSALPN = challenge, answers })
+			l, err := tls.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", e.ca.TLSPort), &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: answers.Config})
+			if err != nil {
+				t.Fatal(err)
+			}
+			server := &http.Server{ReadHeaderTimeout: time.Second}
+			defer server.Close()
+			go server.Serve(l)
+			req := ec(names(t, "127.0.0.1"))
+			req.Profile = "shortlived"
+			b, err := e.issuer.Issue(t.Context(), req, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(b.Leaf.IPAddresses) != 1 || !b.Leaf.IPAddresses[0].Equal(net.IPv4(127, 0, 0, 1)) {
+				t.Errorf("addresses %v", b.Leaf.IPAddresses)
+			}
+			if life := b.Leaf.NotAfter.Sub(b.Leaf.NotBefore).Round(time.Hour); life != 160*time.Hour {
+				t.Errorf("valid for %v, want 160h", life)
+			}
+			if got := orders.last(); got != `[{ip 127.0.0.1}] shortlived` {
+				t.Errorf("the CA saw %s", got)
+			}
+		})
+	}
+}
+
+// orderLog keeps what newOrder requests held.
+type orderLog struct {
+	mu    sync.Mutex
+	lines []string // guarded by mu
+}
+
+func (o *orderLog) last() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.lines) == 0 {
+		return ""
+	}
+	return o.lines[len(o.lines)-1]
+}
+
+func (o *orderLog) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if pebbletest.Kind(r) == pebbletest.NewOrder {
+			body, _ := io.ReadAll(r.Body)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+			var jws struct{ Payload string }
+			var order struct {
+				Identifiers []struct{ Type, Value string }
+				Profile     string
+			}
+			_ = json.Unmarshal(body, &jws)
+			payload, _ := base64.RawURLEncoding.DecodeString(jws.Payload)
+			_ = json.Unmarshal(payload, &order)
+			o.mu.Lock()
+			o.lines = append(o.lines, fmt.Sprint(order.Identifiers, " ", order.Profile))
+			o.mu.Unlock()
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// X4: only profiles that the directory lists, refused before an order.
+func TestUnknownProfile(t *testing.T) {
+	e := start(t, pebbletest.Options{Profiles: map[string]time.Duration{"classic": time.Hour * 24, "shortlived": time.Hour}}, nil)
+	req := ec(names(t, "profile.example.com"))
+	req.Profile = "no-such"
+	var field *cert.FieldError
+	err := e.issuer.Check(t.Context(), req)
+	if !errors.As(err, &field) || field.Field != "profile" || !strings.Contains(err.Error(), "classic, shortlived") {
+		t.Errorf("Check: %v", err)
+	}
+	_, err = e.issuer.Issue(t.Context(), req, nil)
+	var failed *issuer.Error
+	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(err.Error(), "classic, shortlived") {
+		t.Errorf("Issue: %v", err)
+	}
+	if n := e.ca.Requests().Count(pebbletest.NewOrder); n != 0 {
+		t.Errorf("%d orders", n)
+	}
+	req.Profile = "classic"
+	if err := e.issuer.Check(t.Context(), req); err != nil {
+		t.Error(err)
+	}
+	// While the CA is away, Issue decides.
+	away, err := issuer.New(issuer.Config{DirectoryURL: "https://127.0.0.1:1/dir", Accounts: &memoryAccounts{}, Responder: newResponder()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := away.Check(t.Context(), req); err != nil {
+		t.Error(err)
+	}
+}
+
+// D15: answers in a web server's folder, for everyone to read, gone afterwards.
+func TestWebroot(t *testing.T) {
+	root := t.TempDir()
+	tokens := filepath.Join(root, ".well-known", "acme-challenge")
+	files := http.FileServer(http.Dir(root))
+	web := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		info, err := os.Stat(filepath.Join(tokens, filepath.Base(r.URL.Path)))
+		if err != nil || info.Mode() != 0o644 {
+			t.Errorf("%s: %v, %v; want a file with mode 0644", r.URL.Path, info, err)
+		}
+		files.ServeHTTP(w, r)
+	})
+	defer unix.Umask(unix.Umask(0o077))
+	e := startBehind(t, pebbletest.Options{}, web, func(cfg *issuer.Config) { cfg.Webroot = root })
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "web.example.com", "www.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(tokens); err != nil || info.Mode().Perm() != 0o755 {
+		t.Errorf("the folder has mode %v, %v; want 0755", info.Mode(), err)
+	}
+	left, err := os.ReadDir(tokens)
+	if err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A folder that cannot serve is noticed at start.
+func TestWebrootFaults(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{file, filepath.Join(t.TempDir(), "none")} {
+		_, err := issuer.New(issuer.Config{DirectoryURL: "https://ca.example/dir", Accounts: &memoryAccounts{}, Webroot: root})
+		if err == nil || !strings.Contains(err.Error(), "http-01-webroot: ") || !strings.Contains(err.Error(), root) {
+			t.Errorf("%s: got %v", root, err)
+		}
+	}
+}
+
+// The preferred chain is found by the name of its topmost issuer; others are
+// fetched only when the default is not the one.
+func TestPreferredChain(t *testing.T) {
+	e := start(t, pebbletest.Options{AlternateRoots: 2}, nil)
+	for _, test := range []struct {
+		prefer string
+		want   string
+		least  int // requests for chains
+		most   int
+	}{
+		{"", e.ca.Issuers[0], 1, 1},
+		{e.ca.Issuers[0], e.ca.Issuers[0], 1, 1},
+		{e.ca.Issuers[2], e.ca.Issuers[2], 2, 3},
+		{"Nobody's Root", e.ca.Issuers[0], 3, 3},
+	} {
+		is := e.another(t, func(cfg *issuer.Config) { cfg.PreferredChain = test.prefer })
+		e.ca.Requests().Reset()
+		b, err := is.Issue(t.Context(), ec(names(t, "chain.example.com")), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := b.Chain[len(b.Chain)-1].Issuer.CommonName; got != test.want {
+			t.Errorf("prefer %q: got %q, want %q", test.prefer, got, test.want)
+		}
+		if n := e.ca.Requests().Count(pebbletest.Certificate); n < test.least || n > test.most {
+			t.Errorf("prefer %q: %d chains fetched, want %d to %d", test.prefer, n, test.least, test.most)
+		}
+	}
+}

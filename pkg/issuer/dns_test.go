@@ -1,0 +1,444 @@
+package issuer_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+)
+
+const (
+	tsigKey    = "acmeproxy-key."
+	tsigSecret = "YWJjZGVmZGdoaWprbG1ub3BxcnN0dXZ3eHl6MTIzNDU="
+	txtName    = "_acme-challenge.zone.example."
+)
+
+// clean unsets what would set up a provider, for the time of a test.
+func clean(t testing.TB) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		for _, prefix := range []string{"DNSUPDATE_", "RFC2136_", "EXEC_", "HTTPREQ_", "ACME_DNS_", "LEGO_"} {
+			if strings.HasPrefix(name, prefix) {
+				t.Setenv(name, "")
+				os.Unsetenv(name)
+			}
+		}
+	}
+}
+
+// startDNS is start with DNS-01 as the challenge, everything through one DNS
+// server.
+func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*issuer.Config)) (*env, *dnstest.Server) {
+	t.Helper()
+	opts.Zones = append(opts.Zones, "zone.example.")
+	server := dnstest.Start(t, opts)
+	if provider == "rfc2136" {
+		t.Setenv("DNSUPDATE_NAMESERVER", server.Addr)
+		t.Setenv("DNSUPDATE_TSIG_KEY", tsigKey)
+		t.Setenv("DNSUPDATE_TSIG_ALGORITHM", "hmac-sha256.")
+		t.Setenv("DNSUPDATE_SEQUENCE_INTERVAL", "0")
+		if os.Getenv("DNSUPDATE_TSIG_SECRET") == "" {
+			t.Setenv("DNSUPDATE_TSIG_SECRET", tsigSecret)
+		}
+	}
+	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *issuer.Config) {
+		cfg.Challenge = issuer.DNS01
+		cfg.DNS = &issuer.DNS{Provider: provider, Resolvers: []string{server.Addr}, Port: server.Port}
+		if change != nil {
+			change(cfg)
+		}
+	})
+	t.Cleanup(func() { e.issuer.Close() })
+	return e, server
+}
+
+// both obtains a wildcard and its base in one certificate.
+func both(t testing.TB, e *env) {
+	t.Helper()
+	n := names(t, "zone.example", "*.zone.example")
+	b, err := e.issuer.Issue(t.Context(), ec(n), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Names(); err != nil || !got.Equal(n) {
+		t.Errorf("certificate for %s (%v), want %s", got, err, n)
+	}
+}
+
+// M45, M46, M47: signed updates for the zone that the start of authority
+// names, base and wildcard, all removed afterwards.
+func TestRFC2136(t *testing.T) {
+	clean(t)
+	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
+	both(t, e)
+	if values := server.TXT(txtName); len(values) != 0 {
+		t.Errorf("left behind: %q", values)
+	}
+	zones, refused := server.Updates()
+	if want := []string{"zone.example.", "zone.example.", "zone.example.", "zone.example."}; !slices.Equal(zones, want) || refused != 0 {
+		t.Errorf("updates of %q, %d refused; want two records put and taken in zone.example.", zones, refused)
+	}
+	// a name deep in the zone
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "a.b.c.zone.example")), nil); err != nil {
+		t.Error(err)
+	}
+}
+
+// M46: with a wrong key nothing is published, and the CA is told nothing.
+func TestRFC2136WrongKey(t *testing.T) {
+	clean(t)
+	t.Setenv("DNSUPDATE_TSIG_SECRET", "d3JvbmcgZG9nIHdyb25nIGRvZyB3cm9uZyBkb2cgd3I=")
+	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
+	var failed *issuer.Error
+	if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || failed.Identifier != "zone.example" {
+		t.Errorf("got %v", err)
+	}
+	if _, refused := server.Updates(); refused == 0 {
+		t.Error("no update was refused")
+	}
+	if n := e.ca.Requests().Count(pebbletest.Challenge); n != 0 {
+		t.Errorf("the CA was told to validate %d times", n)
+	}
+}
+
+// script is a program for the exec provider that keeps records in files.
+func script(t testing.TB, body string) (program, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	program = filepath.Join(t.TempDir(), "dns.sh")
+	if err := os.WriteFile(program, []byte("#!/bin/sh -e\ncd "+dir+"\n"+body), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("EXEC_PATH", program)
+	t.Setenv("EXEC_SEQUENCE_INTERVAL", "0")
+	return program, dir
+}
+
+// D15: a hook publishes and removes.
+func TestExec(t *testing.T) {
+	clean(t)
+	_, dir := script(t, `
+echo "$1" >> calls
+case $1 in
+present) echo "$3" > "$2" ;;
+cleanup) test "$(cat "$2")" = "$3"; rm "$2" ;;
+esac
+`)
+	e, server := startDNS(t, "exec", dnstest.Options{Dir: dir}, nil)
+	both(t, e)
+	if values := server.TXT(txtName); len(values) != 0 {
+		t.Errorf("left behind: %q", values)
+	}
+	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+	if err != nil || string(calls) != "present\ncleanup\npresent\ncleanup\n" {
+		t.Errorf("calls %q, %v; want one after the other, since there is one file for both values", calls, err)
+	}
+}
+
+// A program that fails is asked to clean up, and the CA is told nothing.
+func TestExecFails(t *testing.T) {
+	clean(t)
+	_, dir := script(t, `
+echo "$1" >> calls
+test "$1" = cleanup
+`)
+	e, _ := startDNS(t, "exec", dnstest.Options{Dir: dir}, nil)
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
+	if err == nil || !strings.Contains(err.Error(), "exit status 1") {
+		t.Errorf("got %v", err)
+	}
+	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+	if err != nil || string(calls) != "present\ncleanup\n" {
+		t.Errorf("calls %q, %v", calls, err)
+	}
+	if n := e.ca.Requests().Count(pebbletest.Challenge); n != 0 {
+		t.Errorf("the CA was told to validate %d times", n)
+	}
+}
+
+// M47: two values at one name, at the same time.
+func TestHTTPReq(t *testing.T) {
+	clean(t)
+	var server *dnstest.Server
+	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var m struct{ FQDN, Value string }
+		user, password, _ := r.BasicAuth()
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil || user != "ops" || password != "s3cret" {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		switch r.URL.Path {
+		case "/dns/present":
+			server.Add(m.FQDN, m.Value)
+		case "/dns/cleanup":
+			server.Remove(m.FQDN, m.Value)
+		default:
+			http.NotFound(w, r)
+		}
+	}))
+	defer hook.Close()
+	password := filepath.Join(t.TempDir(), "password")
+	if err := os.WriteFile(password, []byte("s3cret\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("HTTPREQ_ENDPOINT", hook.URL+"/dns")
+	t.Setenv("HTTPREQ_USERNAME", "ops")
+	t.Setenv("HTTPREQ_PASSWORD_FILE", password) // secrets may stay in files
+	var e *env
+	e, server = startDNS(t, "httpreq", dnstest.Options{}, nil)
+	both(t, e)
+	if n := server.Most(txtName); n != 2 {
+		t.Errorf("%d values at one time, want 2", n)
+	}
+	if values := server.TXT(txtName); len(values) != 0 {
+		t.Errorf("left behind: %q", values)
+	}
+}
+
+// acmeDNS is joohoi's acme-dns, as far as its API goes: each account has a name
+// that keeps the last two values.
+type acmeDNS struct {
+	mu     sync.Mutex
+	server *dnstest.Server
+	kept   []string // guarded by mu
+}
+
+func (a *acmeDNS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch r.URL.Path {
+	case "/register":
+		w.WriteHeader(http.StatusCreated)
+		fmt.Fprint(w, `{"username":"user","password":"pass","fulldomain":"sub.acme-dns.example","subdomain":"sub","allowfrom":[]}`)
+	case "/update":
+		var m struct{ Subdomain, Txt string }
+		if err := json.NewDecoder(r.Body).Decode(&m); err != nil || r.Header.Get("X-Api-User") != "user" || r.Header.Get("X-Api-Key") != "pass" {
+			http.Error(w, "no", http.StatusUnauthorized)
+			return
+		}
+		if len(a.kept) == 2 {
+			a.server.Remove(m.Subdomain+".acme-dns.example.", a.kept[0])
+			a.kept = a.kept[1:]
+		}
+		a.kept = append(a.kept, m.Txt)
+		a.server.Add(m.Subdomain+".acme-dns.example.", m.Txt)
+		fmt.Fprintf(w, `{"txt":%q}`, m.Txt)
+	}
+}
+
+// The first attempt says what to put into the zone, once; then it works, by
+// way of the CNAME (M47).
+func TestACMEDNS(t *testing.T) {
+	clean(t)
+	api := &acmeDNS{}
+	hook := httptest.NewServer(api)
+	defer hook.Close()
+	t.Setenv("ACME_DNS_API_BASE", hook.URL)
+	t.Setenv("ACME_DNS_STORAGE_PATH", filepath.Join(t.TempDir(), "accounts.json"))
+	e, server := startDNS(t, "acme-dns", dnstest.Options{
+		Zones:  []string{"acme-dns.example."},
+		CNAMEs: map[string]string{txtName: "sub.acme-dns.example."},
+	}, nil)
+	api.server = server
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
+	var failed *issuer.Error
+	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(failed.Detail, "_acme-challenge.zone.example. CNAME sub.acme-dns.example.") {
+		t.Fatalf("got %v, want the CNAME to add", err)
+	}
+	both(t, e)
+	if n := server.Most("sub.acme-dns.example."); n != 2 {
+		t.Errorf("%d values at one time, want 2", n)
+	}
+}
+
+// A record that does not show up is waited for no longer than the provider's
+// timeout, and the CA is not made to look in vain.
+func TestPropagationIsBounded(t *testing.T) {
+	clean(t)
+	_, dir := script(t, `echo "$1" >> calls`)
+	t.Setenv("EXEC_PROPAGATION_TIMEOUT", "1")
+	for _, whom := range []string{issuer.PropagationNameservers, issuer.PropagationResolvers} {
+		e, _ := startDNS(t, "exec", dnstest.Options{Dir: dir}, func(cfg *issuer.Config) { cfg.DNS.Propagation = whom })
+		_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
+		var failed *issuer.Error
+		if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || !strings.Contains(failed.Detail, "after 1s 127.0.0.1:") || !strings.Contains(failed.Detail, "--dns-propagation") {
+			t.Errorf("%s: got %v", whom, err)
+		}
+		if n := e.ca.Requests().Count(pebbletest.Challenge); n != 0 {
+			t.Errorf("%s: the CA was told to validate %d times", whom, n)
+		}
+	}
+}
+
+// Nobody waits for a record that nobody needs any more.
+func TestPropagationIsCancelled(t *testing.T) {
+	clean(t)
+	_, dir := script(t, `echo "$1" >> calls`)
+	t.Setenv("EXEC_PROPAGATION_TIMEOUT", "600")
+	e, server := startDNS(t, "exec", dnstest.Options{Dir: dir}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-server.Asked()
+		cancel()
+	}()
+	before := time.Now()
+	if _, err := e.issuer.Issue(ctx, ec(names(t, "zone.example")), nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	if took := time.Since(before); took > 30*time.Second {
+		t.Errorf("cancelled after %v", took)
+	}
+	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+	if err != nil || string(calls) != "present\ncleanup\n" {
+		t.Errorf("calls %q, %v; want the record removed", calls, err)
+	}
+}
+
+// A program that is still at work when the issuance is cancelled has its
+// record removed, too.
+func TestCancelWhilePublishing(t *testing.T) {
+	clean(t)
+	_, dir := script(t, `
+if test "$1" = present; then
+	echo > begun
+	read x < go
+fi
+echo "$1" >> calls
+`)
+	if err := unix.Mkfifo(filepath.Join(dir, "go"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e, _ := startDNS(t, "exec", dnstest.Options{Dir: dir}, nil)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		_, err := e.issuer.Issue(ctx, ec(names(t, "zone.example")), nil)
+		done <- err
+	}()
+	until(t, func() bool { _, err := os.Stat(filepath.Join(dir, "begun")); return err == nil })
+	cancel()
+	if err := os.WriteFile(filepath.Join(dir, "go"), []byte("\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	e.issuer.Close()
+	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
+	if err != nil || string(calls) != "present\ncleanup\n" {
+		t.Errorf("calls %q, %v; want the record removed", calls, err)
+	}
+}
+
+func until(t testing.TB, ok func() bool) {
+	t.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(time.Minute)
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatal("waited a minute")
+		}
+	}
+}
+
+// With HTTP-01 as the challenge, only wildcards take DNS-01, in the same order.
+func TestWildcardBesideHTTP01(t *testing.T) {
+	clean(t)
+	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, func(cfg *issuer.Config) { cfg.Challenge = issuer.HTTP01 })
+	both(t, e)
+	if zones, _ := server.Updates(); len(zones) != 2 {
+		t.Errorf("%d updates, want one record put and taken", len(zones))
+	}
+}
+
+// Whoever starts the proxy is told what a provider needs.
+func TestProviderSetUp(t *testing.T) {
+	noFile := filepath.Join(t.TempDir(), "none")
+	for _, test := range []struct {
+		provider string
+		env      map[string]string
+		want     []string
+	}{
+		{"route53", nil, []string{`"route53"`, "acme-dns, exec, httpreq, rfc2136"}},
+		{"rfc2136", nil, []string{"missing: DNSUPDATE_NAMESERVER", "DNSUPDATE_TSIG_SECRET", "DNSUPDATE_TSIG_FILE"}},
+		{"rfc2136", map[string]string{"DNSUPDATE_NAMESERVER": "192.0.2.53", "DNSUPDATE_TSIG_KEY": "k."}, []string{"half of a TSIG key"}},
+		{"rfc2136", map[string]string{"DNSUPDATE_NAMESERVER": "192.0.2.53", "DNSUPDATE_TSIG_FILE": noFile}, []string{noFile, "tsig-keygen"}},
+		{"exec", nil, []string{"missing: EXEC_PATH", "present|cleanup"}},
+		{"exec", map[string]string{"EXEC_PATH": noFile}, []string{"EXEC_PATH", noFile}},
+		{"httpreq", nil, []string{"missing: HTTPREQ_ENDPOINT", "HTTPREQ_PASSWORD_FILE"}},
+		{"httpreq", map[string]string{"HTTPREQ_ENDPOINT": "dns.example.com"}, []string{"not an http:// or https:// URL"}},
+		{"acme-dns", nil, []string{"missing: ACME_DNS_API_BASE", "ACME_DNS_STORAGE_PATH"}},
+		{"acme-dns", map[string]string{"ACME_DNS_API_BASE": "https://acme-dns.example.com"}, []string{"not set", "ACME_DNS_STORAGE_PATH"}},
+	} {
+		t.Run(test.provider, func(t *testing.T) {
+			clean(t)
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			_, err := issuer.New(issuer.Config{
+				DirectoryURL: "https://ca.example/dir", Accounts: &memoryAccounts{}, Challenge: issuer.DNS01,
+				DNS: &issuer.DNS{Provider: test.provider, Resolvers: []string{"127.0.0.1:53"}},
+			})
+			for _, want := range append(test.want, "dns-provider: ") {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want it to say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// What cannot be proven is refused before an order, by what is configured.
+func TestCheckNames(t *testing.T) {
+	clean(t)
+	script(t, "")
+	dns := &issuer.DNS{Provider: "exec", Propagation: issuer.PropagationNone}
+	for _, test := range []struct {
+		name  string
+		cfg   issuer.Config
+		names []string
+		want  string
+	}{
+		{"no DNS provider", issuer.Config{Responder: newResponder()}, []string{"a.example", "*.a.example"}, "--dns-provider"},
+		{"DNS provider", issuer.Config{Responder: newResponder(), DNS: dns}, []string{"a.example", "*.a.example", "192.0.2.1"}, ""},
+		{"DNS only", issuer.Config{Challenge: issuer.DNS01, DNS: dns}, []string{"192.0.2.1"}, "IP address"},
+		{"DNS first", issuer.Config{Challenge: issuer.DNS01, DNS: dns, Responder: newResponder()}, []string{"192.0.2.1", "*.a.example"}, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			test.cfg.DirectoryURL, test.cfg.Accounts = "https://ca.example/dir", &memoryAccounts{}
+			is, err := issuer.New(test.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = is.CheckNames(names(t, test.names...))
+			var field *cert.FieldError
+			switch {
+			case test.want == "" && err != nil:
+				t.Error(err)
+			case test.want != "" && (!errors.As(err, &field) || field.Field != "names" || !strings.Contains(err.Error(), test.want)):
+				t.Errorf("got %v, want %q", err, test.want)
+			}
+		})
+	}
+}

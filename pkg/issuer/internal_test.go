@@ -1,0 +1,108 @@
+package issuer
+
+import (
+	"context"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// A CA's token becomes a file's name: nothing of a path may be in it.
+func TestTokensAreNoPaths(t *testing.T) {
+	root := t.TempDir()
+	w, err := newWebroot(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, token := range []string{"", "..", "../../index.html", "a/b", ".htaccess", "a\x00b", strings.Repeat("a", 256), "ä"} {
+		if _, err := w.present(t.Context(), challenge{name: "a.example", token: token, keyAuthorization: "x"}); err == nil {
+			t.Errorf("%q was written", token)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(root, "index.html")); err == nil {
+		t.Error("a file outside of the folder")
+	}
+	a, err := w.present(t.Context(), challenge{name: "a.example", token: "A-z_09", keyAuthorization: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := w.present(t.Context(), challenge{name: "a.example", token: "A-z_09", keyAuthorization: "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(root, ".well-known", "acme-challenge", "A-z_09")
+	a.Remove()
+	if _, err := os.Stat(path); err != nil {
+		t.Errorf("another order needs it still: %v", err)
+	}
+	again.Remove()
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the file is still there")
+	}
+}
+
+// One at a time for each key, a pause in between, nothing kept for ever.
+func TestTurns(t *testing.T) {
+	var turns turns
+	first, _, err := turns.take(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, _, err := turns.take(t.Context(), "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other(0)
+	cancelled, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, err := turns.take(cancelled, "a"); err == nil {
+		t.Error("two have the same turn")
+	}
+	const pause = 50 * time.Millisecond
+	released := time.Now()
+	first(pause)
+	second, _, err := turns.take(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(released); took < pause {
+		t.Errorf("the next turn came after %v, want %v", took, pause)
+	}
+	second(time.Hour)
+	if _, _, err := turns.take(cancelled, "a"); err == nil {
+		t.Error("the pause was not kept")
+	}
+	if third, _, err := turns.take(t.Context(), "c"); err != nil {
+		t.Error(err)
+	} else {
+		third(0)
+	}
+	if len(turns.by) != 2 || turns.by["a"] == nil { // a's pause runs, c was the last
+		t.Errorf("kept: %v", turns.by)
+	}
+}
+
+// RFC 8288, as CAs write it.
+func TestAlternateLinks(t *testing.T) {
+	h := http.Header{"Link": {
+		`<https://ca.example/dir>;rel="index"`,
+		`<https://ca.example/cert/1/alternate/1>;rel="alternate", </cert/1/alternate/2>; rel=alternate`,
+		`<https://ca.example/up>;rel="up"`,
+	}}
+	got := alternateLinks("https://ca.example/cert/1", h)
+	want := []string{"https://ca.example/cert/1/alternate/1", "https://ca.example/cert/1/alternate/2"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	many := http.Header{}
+	for range 100 {
+		many.Add("Link", `<https://ca.example/x>;rel="alternate"`)
+	}
+	if n := len(alternateLinks("https://ca.example/cert/1", many)); n != maxAlternates {
+		t.Errorf("%d links are kept, want %d", n, maxAlternates)
+	}
+}
