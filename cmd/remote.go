@@ -214,6 +214,7 @@ func asBefore(c *cobra.Command, s *remote.State, w remote.Wanted) remote.Wanted 
 		"out":      func() { w.Out = last.Out },
 		"hook":     func() { w.Hook = last.Hook },
 		"key-type": func() { w.KeyType = last.KeyType },
+		"profile":  func() { w.Profile = last.Profile },
 	} {
 		f := c.Flags().Lookup(flag)
 		if !f.Changed && f.Value.String() == f.DefValue { // neither the environment nor the file says it

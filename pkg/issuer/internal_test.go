@@ -106,3 +106,17 @@ func TestAlternateLinks(t *testing.T) {
 		t.Errorf("%d links are kept, want %d", n, maxAlternates)
 	}
 }
+
+// A CA's headers are foreign input.
+func FuzzAlternateLinks(f *testing.F) {
+	f.Add("https://ca.example/cert/1", `<https://ca.example/cert/1/alternate/1>;rel="alternate"`)
+	f.Add("https://ca.example/cert/1", `<>;rel=alternate,,<a>;;rel="alternate`)
+	f.Add("%", `<%>;rel=alternate`)
+	f.Fuzz(func(t *testing.T, from, value string) {
+		for _, link := range alternateLinks(from, http.Header{"Link": {value}}) {
+			if link == "" && from != "" {
+				t.Errorf("an empty link of %q from %q", value, from)
+			}
+		}
+	})
+}
