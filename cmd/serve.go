@@ -79,6 +79,7 @@ func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "`file` with that binding's HMAC key (base64url)")
 	fs.StringVar(&cfg.Challenge, "challenge", cfg.Challenge, "`type` of challenge by which names are proven: http-01, tls-alpn-01 (CA to --https-addr), dns-01; wildcards always take dns-01")
 	fs.StringVar(&cfg.HTTP01Webroot, "http-01-webroot", cfg.HTTP01Webroot, "answer HTTP-01 by files in this `folder`, which a web server on port 80 serves, instead of at --http-addr")
+	fs.StringVar(&cfg.HTTP01Hook, "http-01-hook", cfg.HTTP01Hook, "shell `command` that publishes HTTP-01 answers elsewhere, and removes them; works with certbot's manual hooks")
 	fs.StringVar(&cfg.DNSProvider, "dns-provider", cfg.DNSProvider, "`name` of what publishes DNS-01 records: rfc2136, exec, httpreq, acme-dns; settings in the environment, see above")
 	fs.StringArrayVar(&cfg.DNSResolvers, "dns-resolver", cfg.DNSResolvers, "DNS `server` that finds zones and CNAMEs for DNS-01 in place of the system's; may be repeated")
 	fs.StringVar(&cfg.DNSPropagation, "dns-propagation", cfg.DNSPropagation, "`whom` to ask whether a DNS-01 record is there before the CA looks: nameservers (all of the zone), resolvers, none")

@@ -33,8 +33,11 @@ func (s *Serve) validateChallenges(check func(key string, err error)) {
 	switch {
 	case s.Challenge == "dns-01" && s.DNSProvider == "":
 		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: write one of %s", strings.Join(dnsProviders, ", ")))
-	case s.Challenge == "http-01" && s.HTTPAddr == None && s.HTTP01Webroot == "":
+	case s.Challenge == "http-01" && s.HTTPAddr == None && s.HTTP01Webroot == "" && s.HTTP01Hook == "":
 		check("http-addr", errors.New("none leaves nobody to answer http-01; write an address such as :80, set http-01-webroot, or choose another challenge"))
+	}
+	if s.HTTP01Webroot != "" && s.HTTP01Hook != "" {
+		check("http-01-hook", errors.New("is one way to answer http-01, http-01-webroot another; leave one of them out"))
 	}
 	if s.DNSProvider == "" && len(s.DNSResolvers) > 0 {
 		check("dns-resolver", errors.New("is of use with a dns-provider only; set that, too, or leave it out"))

@@ -134,6 +134,8 @@ func TestValidate(t *testing.T) {
 		{"TLS-ALPN-01 without port 80", func(s *Serve) { s.Challenge, s.HTTPAddr = "tls-alpn-01", None }, ""},
 		{"DNS-01 without port 80", func(s *Serve) { s.Challenge, s.DNSProvider, s.HTTPAddr = "dns-01", "exec", None }, ""},
 		{"webroot without port 80", func(s *Serve) { s.HTTP01Webroot, s.HTTPAddr = "/var/www", None }, ""},
+		{"hook without port 80", func(s *Serve) { s.HTTP01Hook, s.HTTPAddr = "publish", None }, ""},
+		{"webroot and hook", func(s *Serve) { s.HTTP01Webroot, s.HTTP01Hook = "/var/www", "publish" }, "http-01-hook: is one way to answer http-01, http-01-webroot another"},
 		{"HTTP-01 without port 80", func(s *Serve) { s.HTTPAddr = None }, "http-addr: none leaves nobody to answer http-01; write"},
 		{"challenge", func(s *Serve) { s.Challenge = "http" }, `challenge: there is no "http"; write http-01, tls-alpn-01, dns-01`},
 		{"DNS-01 alone", func(s *Serve) { s.Challenge = "dns-01" }, "dns-provider: is missing; challenge dns-01 needs it: write one of acme-dns,"},

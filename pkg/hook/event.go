@@ -62,9 +62,8 @@ func (e Event) variables() []variable {
 }
 
 // environ is the process's environment without our configuration and without
-// what another tool's hook may have left there, followed by the event.
-func (e Event) environ() []string {
-	set := e.variables()
+// what another tool's hook may have left there, followed by what is set.
+func environ(set []variable) []string {
 	replaced := make(map[string]bool, len(set))
 	for _, v := range set {
 		replaced[v.name] = true

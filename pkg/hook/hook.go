@@ -5,7 +5,10 @@
 // dialects: ACMEPROXY_* (ours), RENEWED_* (certbot's deploy hooks) and LEGO_*
 // (lego's hooks), so that scripts people already have run unchanged.
 //
-// It must never hand a private key, a token or the proxy's own configuration to
+// A challenge's command is told where an answer belongs and what it is, in two
+// dialects: ours and certbot's (CERTBOT_*, its manual hooks).
+//
+// It must never hand a private key, a credential or the proxy's own configuration to
 // the command: only paths, and every inherited ACMEPROXY_* variable is removed.
 // Nor does it put the command line in an error: people write secrets there.
 // Whether a hook is still due, and when it is tried again, is the caller's
@@ -72,6 +75,10 @@ func (e *Error) Unwrap() error { return e.Err }
 // its group get SIGTERM and, a few seconds later, SIGKILL. A command that
 // leaves a background process behind and exits 0 has succeeded.
 func (h Hook) Run(ctx context.Context, event Event) error {
+	return h.run(ctx, event.variables())
+}
+
+func (h Hook) run(ctx context.Context, set []variable) error {
 	if h.Command == "" {
 		return nil
 	}
@@ -83,7 +90,7 @@ func (h Hook) Run(ctx context.Context, event Event) error {
 	defer cancel()
 
 	var output tail
-	cmd := h.command(ctx, event, &output)
+	cmd := h.command(ctx, set, &output)
 	if err := cmd.Start(); err != nil {
 		return &Error{ExitCode: -1, Err: fmt.Errorf("start /bin/sh: %w", err)}
 	}
@@ -103,9 +110,9 @@ func (h Hook) Run(ctx context.Context, event Event) error {
 	}
 }
 
-func (h Hook) command(ctx context.Context, event Event, output *tail) *exec.Cmd {
+func (h Hook) command(ctx context.Context, set []variable, output *tail) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", h.Command)
-	cmd.Env = event.environ()
+	cmd.Env = environ(set)
 	cmd.Stdout, cmd.Stderr = output, output // the same writer: one pipe, in order
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }

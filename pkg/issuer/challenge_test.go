@@ -228,6 +228,52 @@ func TestWebroot(t *testing.T) {
 	}
 }
 
+// D15: a hook brings the answer to another web server, told in certbot's words,
+// and takes it away again; the proxy's own settings are not for it.
+func TestHTTPHook(t *testing.T) {
+	root := t.TempDir()
+	t.Setenv("ACMEPROXY_EAB_HMAC_KEY_FILE", "/etc/secret")
+	t.Setenv("HOOK_ROOT", root)
+	web := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFile(w, r, filepath.Join(root, r.Host+" "+filepath.Base(r.URL.Path)))
+	})
+	e := startBehind(t, pebbletest.Options{}, web, func(cfg *issuer.Config) {
+		cfg.HTTPHook = `cd "$HOOK_ROOT" && test -z "$ACMEPROXY_EAB_HMAC_KEY_FILE" || exit 9
+file="$CERTBOT_DOMAIN:$PORT $CERTBOT_TOKEN"
+case $ACMEPROXY_EVENT in
+challenge-present) printf %s "$CERTBOT_VALIDATION" > "$file" ;;
+challenge-remove) rm "$file" ;;
+esac`
+	})
+	t.Setenv("PORT", fmt.Sprint(e.ca.HTTPPort))
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "web.example.com", "www.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(root); err != nil || len(left) != 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+// A hook that fails is asked to remove, what it printed is nobody's business,
+// and the CA is told nothing.
+func TestHTTPHookFails(t *testing.T) {
+	calls := filepath.Join(t.TempDir(), "calls")
+	t.Setenv("CALLS", calls)
+	e := start(t, pebbletest.Options{}, func(cfg *issuer.Config) {
+		cfg.HTTPHook = `echo "$ACMEPROXY_EVENT" >> "$CALLS"; echo the password is 1234; exit 7`
+	})
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "web.example.com")), nil)
+	if err == nil || !strings.Contains(err.Error(), "http-01-hook: exited with code 7") || strings.Contains(err.Error(), "1234") {
+		t.Errorf("got %v", err)
+	}
+	if got, err := os.ReadFile(calls); err != nil || string(got) != "challenge-present\nchallenge-remove\n" {
+		t.Errorf("calls %q, %v", got, err)
+	}
+	if n := e.ca.Requests().Count(pebbletest.Challenge); n != 0 {
+		t.Errorf("the CA was told to validate %d times", n)
+	}
+}
+
 // A folder that cannot serve is noticed at start.
 func TestWebrootFaults(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")

@@ -86,11 +86,8 @@ func (s *dnsSolver) exclusive(c challenge) (string, time.Duration) {
 // present publishes the TXT record and waits until it can be seen.
 func (s *dnsSolver) present(ctx context.Context, c challenge) (reply, error) {
 	a := &txtRecord{s, c}
-	var done <-chan outcome
-	_ = s.needed.hold(c, func() error { // which is told by done
-		done = s.call(func() error { return s.provider.Present(c.name, c.token, c.keyAuthorization) })
-		return nil
-	})
+	s.needed.hold(c)
+	done := s.call(func() error { return s.provider.Present(c.name, c.token, c.keyAuthorization) })
 	if err := s.published(ctx, a, done); err != nil {
 		return nil, err
 	}
@@ -183,15 +180,12 @@ func (*txtRecord) Fetched() <-chan struct{} { return nil }
 
 // Remove takes the record away. No name is logged: it may be a gateway's.
 func (a *txtRecord) Remove() {
-	var done <-chan outcome
-	a.solver.needed.drop(a.challenge, func() {
-		done = a.solver.call(func() error {
-			return a.solver.provider.CleanUp(a.name, a.token, a.keyAuthorization)
-		})
-	})
-	if done == nil {
+	if !a.solver.needed.drop(a.challenge) {
 		return
 	}
+	done := a.solver.call(func() error {
+		return a.solver.provider.CleanUp(a.name, a.token, a.keyAuthorization)
+	})
 	t := time.NewTimer(lateness)
 	defer t.Stop()
 	select {

@@ -30,6 +30,7 @@ type Config struct {
 	Challenge string               // for all other names: HTTP01, which is the default, TLSALPN01 or DNS01
 	Responder *responder.Responder // answers HTTP-01; nil: nobody does
 	Webroot   string               // answers HTTP-01 by files below this folder in place of Responder; "": it does not
+	HTTPHook  string               // shell command that publishes HTTP-01 answers in place of Responder; "": none does
 	TLSALPN   *responder.TLSALPN   // answers TLS-ALPN-01; nil: nobody does
 	DNS       *DNS                 // answers DNS-01; nil: nobody does
 

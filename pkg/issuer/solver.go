@@ -56,6 +56,8 @@ func newMethods(cfg Config) (map[string]*method, error) {
 	methods := map[string]*method{}
 	add := func(kind string, s solver) { methods[kind] = &method{solver: s, kind: kind} }
 	switch {
+	case cfg.HTTPHook != "":
+		add(HTTP01, newHookSolver(cfg.HTTPHook, cfg.Logger))
 	case cfg.Webroot != "":
 		w, err := newWebroot(cfg.Webroot)
 		if err != nil {

@@ -92,23 +92,23 @@ type holders struct {
 	of map[challenge]int // guarded by mu
 }
 
-// hold notes one more, and puts the answer in place with do.
-func (h *holders) hold(c challenge, do func() error) error {
+// hold notes one more, before the answer is put in place.
+func (h *holders) hold(c challenge) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.of == nil {
 		h.of = map[challenge]int{}
 	}
 	h.of[c]++
-	return do()
 }
 
-// drop notes one less, and takes the answer away with do if it was the last.
-func (h *holders) drop(c challenge, do func()) {
+// drop notes one less, and tells whether the answer can be taken away.
+func (h *holders) drop(c challenge) (last bool) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.of[c]--; h.of[c] <= 0 {
-		delete(h.of, c)
-		do()
+	if h.of[c]--; h.of[c] > 0 {
+		return false
 	}
+	delete(h.of, c)
+	return true
 }

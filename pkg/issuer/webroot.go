@@ -62,11 +62,9 @@ func (w *webroot) present(_ context.Context, c challenge) (reply, error) {
 		return nil, errors.New("the CA's token is not base64url, so no file is written")
 	}
 	a := &tokenFile{webroot: w, challenge: c, path: filepath.Join(w.dir, c.token)}
-	err := w.needed.hold(c, func() error {
-		// The umask must not hide it from the web server.
-		return renameio.WriteFile(a.path, []byte(c.keyAuthorization), 0o644, renameio.IgnoreUmask())
-	})
-	if err != nil {
+	w.needed.hold(c)
+	// The umask must not hide it from the web server.
+	if err := renameio.WriteFile(a.path, []byte(c.keyAuthorization), 0o644, renameio.IgnoreUmask()); err != nil {
 		a.Remove()
 		return nil, fmt.Errorf("http-01-webroot: %w", err)
 	}
@@ -94,5 +92,7 @@ func (*tokenFile) Fetched() <-chan struct{} { return nil }
 
 // Remove may find that somebody else was faster; a file that stays does no harm.
 func (f *tokenFile) Remove() {
-	f.webroot.needed.drop(f.challenge, func() { _ = os.Remove(f.path) })
+	if f.webroot.needed.drop(f.challenge) {
+		_ = os.Remove(f.path)
+	}
 }

@@ -165,6 +165,7 @@ func (p *Proxy) openIssuer(context.Context) error {
 		Accounts:       &issuer.StoredAccounts{Store: p.store, Identity: p.identity},
 		Challenge:      p.cfg.Challenge,
 		Webroot:        p.cfg.HTTP01Webroot,
+		HTTPHook:       p.cfg.HTTP01Hook,
 		TLSALPN:        p.tls.alpn,
 		PreferredChain: p.cfg.PreferredChain,
 		Email:          p.cfg.Email,
