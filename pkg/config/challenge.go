@@ -6,9 +6,8 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
-
-	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
 // None is the HTTPAddr of a proxy that leaves port 80 to somebody else.
@@ -35,6 +34,9 @@ func (s *Serve) validateChallenges(check func(key string, err error)) {
 		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: write one of %s", strings.Join(dnsProviders, ", ")))
 	case s.Challenge == "http-01" && s.HTTPAddr == None && s.HTTP01Webroot == "" && s.HTTP01Hook == "":
 		check("http-addr", errors.New("none leaves nobody to answer http-01; write an address such as :80, set http-01-webroot, or choose another challenge"))
+	}
+	if s.HTTPAddr == None && s.HTTPFallback != FallbackNotFound {
+		check("http-fallback", errors.New("is of use with an http-addr only; set that, too, or leave it out"))
 	}
 	if s.HTTP01Webroot != "" && s.HTTP01Hook != "" {
 		check("http-01-hook", errors.New("is one way to answer http-01, http-01-webroot another; leave one of them out"))
@@ -67,11 +69,10 @@ func (s *Serve) Resolvers() ([]string, error) {
 				host, port = h, p
 			}
 		}
-		addr := net.JoinHostPort(host, port)
-		if _, err := cert.ParseName(host); err != nil && !strings.EqualFold(host, "localhost") || checkAddr(addr, ":53") != nil {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !isHost(host) {
 			return nil, fmt.Errorf("%q is not a DNS server; write its address, such as 192.0.2.53 or [2001:db8::53]:53", entry)
 		}
-		all = append(all, addr)
+		all = append(all, net.JoinHostPort(host, port))
 	}
 	return all, nil
 }

@@ -137,6 +137,7 @@ func TestValidate(t *testing.T) {
 		{"hook without port 80", func(s *Serve) { s.HTTP01Hook, s.HTTPAddr = "publish", None }, ""},
 		{"webroot and hook", func(s *Serve) { s.HTTP01Webroot, s.HTTP01Hook = "/var/www", "publish" }, "http-01-hook: is one way to answer http-01, http-01-webroot another"},
 		{"HTTP-01 without port 80", func(s *Serve) { s.HTTPAddr = None }, "http-addr: none leaves nobody to answer http-01; write"},
+		{"fallback without port 80", func(s *Serve) { s.Challenge, s.HTTPAddr, s.HTTPFallback = "tls-alpn-01", None, "redirect" }, "http-fallback: is of use with an http-addr only"},
 		{"challenge", func(s *Serve) { s.Challenge = "http" }, `challenge: there is no "http"; write http-01, tls-alpn-01, dns-01`},
 		{"DNS-01 alone", func(s *Serve) { s.Challenge = "dns-01" }, "dns-provider: is missing; challenge dns-01 needs it: write one of acme-dns,"},
 		{"DNS provider", func(s *Serve) { s.DNSProvider = "route53" }, `dns-provider: there is no "route53"; write acme-dns, exec, httpreq, rfc2136`},
