@@ -15,6 +15,10 @@ TESTFLAGS ?=
 # Programs that some tests use besides Go; .ci/run installs them.
 TEST_PROGRAMS = age openssl curl ip nft nginx apache2 haproxy caddy
 
+# The container image, and what builds it: podman, or docker where that is missing.
+IMAGE ?= acmeproxy
+CONTAINERS ?= $(shell command -v podman || command -v docker)
+
 # Each developer tool has a module of its own, so that none decides on the
 # versions of another's dependencies, or of ours.
 tool = $(GO) tool -modfile=tools/$(1)/go.mod $(1)
@@ -26,6 +30,31 @@ help: ## list the targets
 .PHONY: build
 build: ## build bin/acmeproxy, a static program
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w -X github.com/acmeproxy/acmeproxy/cmd.version=$(VERSION)' -o bin/acmeproxy .
+
+.PHONY: image
+image: image-files ## build a container image (IMAGE=acmeproxy)
+	@if [ -z "$(CONTAINERS)" ]; then \
+		echo "neither podman nor docker is installed; install one: sudo apt-get install podman" >&2; \
+		exit 1; \
+	fi
+	$(CONTAINERS) build -t $(IMAGE) -f Containerfile bin/image
+
+# What the Containerfile copies: the program, this host's root certificates and
+# an empty folder for data.
+.PHONY: image-files
+image-files: build
+	@rm -rf bin/image
+	@mkdir -p bin/image/data
+	@chmod 700 bin/image/data
+	@cp bin/acmeproxy bin/image/
+	@for roots in /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/ca-bundle.pem /etc/ssl/cert.pem; do \
+		if [ -s "$$roots" ]; then \
+			cp "$$roots" bin/image/ca-certificates.crt; \
+			exit 0; \
+		fi; \
+	done; \
+	echo "no root certificates found on this host; install the package ca-certificates" >&2; \
+	exit 1
 
 .PHONY: pebble
 pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
