@@ -90,6 +90,7 @@ write_config() {
 		say '[engine]'
 		say 'cgroup_manager = "cgroupfs"'
 		say 'events_logger = "none"'
+		say 'lock_type = "file"' # the default is shared with your own podman
 		[ -e /sys/fs/cgroup/cgroup.controllers ] || say 'runtime = "runc"'
 		say '[network]'
 		for dir in /usr/lib/podman /usr/libexec/podman /usr/local/lib/podman; do
@@ -347,7 +348,8 @@ stop() {
 	fi
 	local run
 	run=$(readlink "$state/run" || true)
-	if [ -n "$run" ] && [ -d "$run" ]; then
+	if [ -n "$run" ]; then
+		[ -d "$run" ] || mkdir -m 700 "$run" # gone with a restart of this host
 		local monitors pid
 		mapfile -t monitors < <(pod ps --all --quiet | while read -r pid; do pod inspect --format '{{.State.ConmonPid}}' "$pid"; done)
 		pod rm --all --force --volumes --time 10 >/dev/null
