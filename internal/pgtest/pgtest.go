@@ -187,7 +187,7 @@ func (s *Server) Resume(ctx context.Context) error {
 	defer tick.Stop()
 	timeout := time.After(time.Minute)
 	for {
-		err := s.exec(ctx, "SELECT 1")
+		err := s.Do(ctx, "SELECT 1")
 		if err == nil {
 			return nil
 		}
@@ -240,12 +240,13 @@ func NewName() string { return "t" + strings.ToLower(rand.Text()) }
 // Exec runs statements as the superuser, in the database postgres.
 func (s *Server) Exec(t testing.TB, statements ...string) {
 	t.Helper()
-	if err := s.exec(t.Context(), statements...); err != nil {
+	if err := s.Do(t.Context(), statements...); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (s *Server) exec(ctx context.Context, statements ...string) (err error) {
+// Do is Exec without a test.
+func (s *Server) Do(ctx context.Context, statements ...string) (err error) {
 	conn, err := pgx.Connect(ctx, s.SocketURL("postgres"))
 	if err != nil {
 		return err

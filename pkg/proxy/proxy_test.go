@@ -42,8 +42,15 @@ func get(t testing.TB, s *remote.State, mode string, list ...string) (*remote.Ke
 // hook (A5, A7), stored sealed (A10–A12, A17), streamed (A14, A18).
 func TestThreeModes(t *testing.T) {
 	t.Parallel()
+	threeModes(t, "")
+}
+
+// threeModes plays them on a store and returns the proxy and, by mode, the
+// certificates with the keys that their hosts have.
+func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[string]*cert.Bundle) {
+	t.Helper()
 	hookFile := filepath.Join(t.TempDir(), "hook")
-	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+	p := proxytest.Start(t, proxytest.Options{Store: storeURL, Change: func(c *proxy.Config) {
 		c.Domains = []string{"own.example.com"}
 		c.CertificateObtainedHook = `echo "$ACMEPROXY_NAMES $RENEWED_LINEAGE $LEGO_CERT_DOMAIN" >> ` + hookFile
 	}})
@@ -71,15 +78,19 @@ func TestThreeModes(t *testing.T) {
 		t.Error("the host has no key")
 	}
 
+	bundles := map[string]*cert.Bundle{api.ModeClient: b}
 	for host, mode := range map[*remote.State]string{agentHost: api.ModeAgent, gatewayHost: api.ModeGateway} {
 		k, err := get(t, host, mode, "web."+mode+".example.com")
 		if err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
-		if got, err := certfile.Read(k.Out); err != nil || got.Serial() != k.Serial {
-			t.Errorf("%s: installed %v, %v", mode, got, err)
+		got, err := certfile.Read(k.Out)
+		if err != nil || got.Serial() != k.Serial {
+			t.Fatalf("%s: installed %v, %v", mode, got, err)
 		}
+		bundles[mode] = got
 	}
+	return p, bundles
 }
 
 // Nobody without a credential gets anything, and no CA hears of it (A21, A23).
