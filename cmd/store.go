@@ -188,7 +188,7 @@ func copyStore(c *cobra.Command, dataDir string, source, target store.Config) er
 	if err != nil {
 		return err
 	}
-	defer from.Close()
+	defer func() { _ = from.Close() }() // it was read from
 	to, err := store.Open(c.Context(), target)
 	if err != nil {
 		return err

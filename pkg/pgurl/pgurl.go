@@ -155,7 +155,7 @@ func parseHost(entry string) (Host, error) {
 	return h, nil
 }
 
-var errHost = errors.New("the host or port cannot be read; write host or host:port, and a socket's folder as ?host=/run/postgresql; of the password, special characters are written as %40 for @, %2F for /, %3A for :")
+var errHost = errors.New("the host or port cannot be read; write host or host:port, and a socket's folder as ?host=/run/postgresql; of the password, special characters are written as %40 for @, %2F for /, %3A for : and so on")
 
 func text(s string) (string, error) {
 	out, err := url.PathUnescape(s)
@@ -183,28 +183,31 @@ func (h Host) local() bool {
 
 // String is the URL without its password and without its parameters.
 func (u URL) String() string {
-	out := u.Scheme + "://"
+	user, socket := "", ""
 	if u.User != "" {
-		out += url.PathEscape(u.User) + "@"
+		user = url.PathEscape(u.User) + "@"
 	}
-	var socket string
-	for i, h := range u.Hosts {
+	var hosts []string
+	for _, h := range u.Hosts {
 		if strings.HasPrefix(h.Name, "/") {
 			socket = "?host=" + h.Name
 			continue
 		}
-		if i > 0 {
-			out += ","
-		}
-		if strings.Contains(h.Name, ":") {
-			h.Name = "[" + h.Name + "]"
-		}
-		out += h.Name
-		if h.Port != "" {
-			out += ":" + h.Port
-		}
+		hosts = append(hosts, h.String())
 	}
-	return out + "/" + url.PathEscape(u.Database) + socket
+	return u.Scheme + "://" + user + strings.Join(hosts, ",") + "/" + url.PathEscape(u.Database) + socket
+}
+
+// String is the host as it stands in a URL.
+func (h Host) String() string {
+	name := h.Name
+	if strings.Contains(name, ":") {
+		name = "[" + name + "]"
+	}
+	if h.Port != "" {
+		name += ":" + h.Port
+	}
+	return name
 }
 
 var (

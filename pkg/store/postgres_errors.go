@@ -66,9 +66,9 @@ func classifyCode(u pgurl.URL, whole error, e *pgconn.PgError) error {
 	case "28P01", "28000": // invalid_password, invalid_authorization_specification
 		return fmt.Errorf("%w: check the user and the password in the URL or in the file that PGPASSFILE names, and the server's pg_hba.conf", e)
 	case "3D000": // invalid_catalog_name
-		return fmt.Errorf("%w: create it, as the server's administrator: CREATE DATABASE %s OWNER %s ENCODING 'UTF8' TEMPLATE template0", e, identifier(u.Database, "acmeproxy"), identifier(u.User, "acmeproxy"))
+		return fmt.Errorf("%w: create it, as the server's administrator: CREATE DATABASE %s OWNER %s ENCODING 'UTF8' TEMPLATE template0", e, identifier(u.Database), identifier(u.User))
 	case "42501": // insufficient_privilege
-		return fmt.Errorf("%w: make this user the database's owner: ALTER DATABASE %s OWNER TO %s", e, identifier(u.Database, "acmeproxy"), identifier(u.User, "acmeproxy"))
+		return fmt.Errorf("%w: make this user the database's owner: ALTER DATABASE %s OWNER TO %s", e, identifier(u.Database), identifier(u.User))
 	case "25006": // read_only_sql_transaction
 		return fmt.Errorf("%w: the server is a read-only standby: name the primary", e)
 	case "53300": // too_many_connections
@@ -87,10 +87,11 @@ func classifyCode(u pgurl.URL, whole error, e *pgconn.PgError) error {
 	return whole
 }
 
-// identifier quotes a name of SQL, for a statement that is shown.
-func identifier(name, otherwise string) string {
+// identifier quotes a name of SQL, for a statement that is shown. The URL need
+// not have it.
+func identifier(name string) string {
 	if name == "" {
-		name = otherwise
+		name = "acmeproxy"
 	}
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }

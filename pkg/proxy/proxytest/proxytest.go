@@ -33,7 +33,7 @@ import (
 type Options struct {
 	Pebble pebbletest.Options
 	CA     *pebbletest.CA // in place of one of its own
-	Store  string          // URL of a PostgreSQL database; empty: SQLite
+	Store  string         // URL of a PostgreSQL database; empty: SQLite
 	Change func(*proxy.Config)
 	Idle   bool // do not call Run yet
 }
