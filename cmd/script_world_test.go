@@ -22,6 +22,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
 
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 )
 
@@ -53,7 +54,7 @@ func startPostgres(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: postgres")
 	}
 	server, stop, err := pgtest.Run(context.Background())
-	if errors.Is(err, pgtest.ErrNotInstalled) && !pgtest.Required() {
+	if errors.Is(err, pgtest.ErrNotInstalled) && !pebbletest.ToolsRequired() {
 		state(ts).t.Skip("SKIP: " + err.Error())
 	}
 	ts.Check(err)

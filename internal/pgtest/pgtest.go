@@ -30,9 +30,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 )
 
-// toolsVariable is set to 1 where every program that tests use is installed.
-const toolsVariable = "ACMEPROXY_REQUIRE_TOOLS"
-
 // ErrNotInstalled is returned by Run where there is no PostgreSQL.
 var ErrNotInstalled = errors.New("PostgreSQL is not installed; run apt-get install postgresql to have its tests")
 
@@ -55,7 +52,7 @@ func Start(t testing.TB) *Server {
 	t.Helper()
 	// Not t.Context(): it ends before the cleanup of tests.
 	s, stop, err := Run(context.Background())
-	if errors.Is(err, ErrNotInstalled) && !Required() {
+	if errors.Is(err, ErrNotInstalled) && !pebbletest.ToolsRequired() {
 		t.Skipf("SKIP: %v", err)
 	}
 	if err != nil {
@@ -69,9 +66,6 @@ func Start(t testing.TB) *Server {
 	})
 	return s
 }
-
-// Required reports whether a test must fail where PostgreSQL is missing.
-func Required() bool { return os.Getenv(toolsVariable) == "1" }
 
 // Run starts a server; stop ends it and removes its files.
 func Run(ctx context.Context) (s *Server, stop func(), err error) {

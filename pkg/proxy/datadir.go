@@ -57,7 +57,10 @@ func HoldDataDir(dir string) (release func(), err error) {
 		lock.Close()
 		return nil, fmt.Errorf("data-dir: acmeproxy serve is running on %s; stop it first", dir)
 	}
-	return func() { lock.Close() }, nil
+	return func() {
+		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // closing does it, too
+		lock.Close()
+	}, nil
 }
 
 // closeToOthers takes the rights of group and others away, if they have any. A

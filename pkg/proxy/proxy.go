@@ -142,10 +142,13 @@ func (p *Proxy) openStore(ctx context.Context) error {
 		return err
 	}
 	p.onClose(p.store.Close)
-	// The lock on the data directory says that nobody else works on this
-	// database: what a killed predecessor held is free at once.
-	if err := p.store.FreeLeases(ctx); err != nil {
-		return err
+	// The lock on the data directory says that nobody else works on a database
+	// in it: what a killed predecessor held is free at once. A PostgreSQL database
+	// may have other instances; there, a dead one's leases end by themselves.
+	if p.cfg.Store == "" {
+		if err := p.store.FreeLeases(ctx); err != nil {
+			return err
+		}
 	}
 	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now})
 	p.tls, err = newAPITLS(ctx, p.store, p.identity)

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -57,13 +58,13 @@ func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[string]*ce
 	agentHost := p.Enroll(t, "agent-host", proxytest.Grant(api.ModeAgent, "*.agent.example.com"))
 	gatewayHost := p.Enroll(t, "gateway-host", proxytest.Grant(api.ModeGateway, "*.gateway.example.com"))
 
-	proxytest.Until(t, "the hook has run", func() bool { _, err := os.Stat(hookFile); return err == nil })
+	var line []byte
+	proxytest.Until(t, "the hook has run", func() bool {
+		line, _ = os.ReadFile(hookFile) // the shell makes it before there is anything in it
+		return bytes.HasSuffix(line, []byte("\n"))
+	})
 	own := filepath.Join(p.DataDir, "certs", "own.example.com")
 	b, err := certfile.Read(own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := os.ReadFile(hookFile)
 	if err != nil {
 		t.Fatal(err)
 	}
