@@ -228,6 +228,36 @@ func front(t *testing.T, port int, backends ...string) {
 	t.Cleanup(s.Close)
 }
 
+// While the database is away the proxy says so and lives on (A39); when it is
+// back, everything goes on.
+func TestDatabaseAway(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t)
+	p := proxytest.Start(t, proxytest.Options{Store: server.Database(t)})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	health := func() int { return c.do(t, http.MethodGet, api.PathHealth, nil).status }
+	if got := health(); got != http.StatusOK {
+		t.Errorf("health before: %d", got)
+	}
+	server.Stop()
+	if got := health(); got != http.StatusServiceUnavailable {
+		t.Errorf("health without the database: %d", got)
+	}
+	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
+	if r.status < 500 || bytes.Contains(r.body, []byte("postgres")) || bytes.Contains(r.body, []byte("127.0.0.1")) {
+		t.Errorf("a request without the database: %d %s", r.status, r.body)
+	}
+	if err := server.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := health(); got != http.StatusOK {
+		t.Errorf("health after: %d", got)
+	}
+	m := c.register(t, "a.example.com")
+	open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+}
+
 // An instance with an identity of its own cannot open what is sealed in a shared
 // database; it says so, and does not begin.
 func TestForeignIdentity(t *testing.T) {

@@ -84,6 +84,8 @@ func openPool(cfg *pgx.ConnConfig) *sql.DB {
 			_ = conn.Close(ctx) // nobody else does
 		}
 		return err
+	}), stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool {
+		return true // a round trip, so that no request fails on connections to a server that was restarted
 	}))
 	db.SetMaxOpenConns(postgresConns)
 	db.SetMaxIdleConns(postgresConns)
