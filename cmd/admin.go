@@ -33,15 +33,25 @@ func (f *adminFlags) bind(fs *pflag.FlagSet) {
 func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
 	dir := f.dataDir
 	if !c.Flags().Changed("data-dir") {
-		cfg := config.DefaultServe()
-		fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-		serveFlags(fs, &cfg)
-		if err := config.Load(fs, configFile(f.config)); err != nil {
-			return nil, usageError{err}
+		cfg, err := serveSettings(f.config)
+		if err != nil {
+			return nil, err
 		}
 		dir = cfg.DataDir
 	}
 	return admin.Dial(filepath.Join(dir, admin.SocketName)), nil
+}
+
+// serveSettings are what serve itself would take from the environment and the
+// configuration file.
+func serveSettings(file string) (config.Serve, error) {
+	cfg := config.DefaultServe()
+	fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	serveFlags(fs, &cfg)
+	if err := config.Load(fs, configFile(file)); err != nil {
+		return cfg, usageError{err}
+	}
+	return cfg, nil
 }
 
 func newStatus() *cobra.Command {
@@ -72,7 +82,7 @@ func newStatus() *cobra.Command {
 func printStatus(c *cobra.Command, s admin.Status) error {
 	out := c.OutOrStdout()
 	c.SetOut(out)
-	c.Printf("acmeproxy %s\nHTTP-01   %s\nAPI       %s\nCA        %s\n", s.Version, s.HTTPAddr, s.HTTPSAddr, s.Directory)
+	c.Printf("acmeproxy %s\nHTTP-01   %s\nAPI       %s\nCA        %s\nstore     %s\n", s.Version, s.HTTPAddr, s.HTTPSAddr, s.Directory, s.Store)
 	if s.Hostname != "" {
 		c.Printf("hostname  %s\n", s.Hostname)
 	}

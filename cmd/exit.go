@@ -11,6 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Exit codes, as documented in the root command's help.
@@ -48,7 +49,7 @@ func exitCode(err error) int {
 		}
 	case problem != nil && problem.Status == 422: // a field of what was asked
 		return exitUsage
-	case problem != nil && (problem.Status == 429 || problem.Status >= 500), isNetwork(err):
+	case problem != nil && (problem.Status == 429 || problem.Status >= 500), isNetwork(err), errors.Is(err, store.ErrUnreachable):
 		return exitTemporary
 	}
 	return exitFailed

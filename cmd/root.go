@@ -63,7 +63,7 @@ proxy, 4 failed for now: try again later.`,
 	}
 	root.SetVersionTemplate("acmeproxy {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newServe(), newStatus(), newClients(), newAudit(), newRemote(), newVersion())
+	root.AddCommand(newServe(), newStatus(), newClients(), newAudit(), newStore(), newRemote(), newVersion())
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {

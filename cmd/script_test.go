@@ -45,6 +45,7 @@ func TestScripts(t *testing.T) {
 			"mode":         mode,
 			"needs":        needs,
 			"pebble":       startPebble,
+			"postgres":     startPostgres,
 			"present":      present,
 			"serves":       serves,
 			"sigterm":      sigterm,

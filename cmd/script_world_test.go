@@ -2,6 +2,7 @@ package cmd_test
 
 import (
 	"bufio"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
@@ -20,6 +21,9 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 )
 
 // later makes the proxy's database as old as if that time had passed, while
@@ -40,6 +44,30 @@ func later(ts *testscript.TestScript, neg bool, args []string) {
 		_, err := db.Exec(fmt.Sprintf("UPDATE %s SET %s = %s - $1 WHERE %s > 0", table, column, column, column), d.Milliseconds())
 		ts.Check(err)
 	}
+}
+
+// startPostgres starts a PostgreSQL server of this script's own and sets
+// POSTGRES to its address, host:port, and SECRET to the password of its user
+// acmeproxy, who owns the empty database acmeproxy: postgres
+func startPostgres(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: postgres")
+	}
+	server, stop, err := pgtest.Run(context.Background())
+	if errors.Is(err, pgtest.ErrNotInstalled) && !pebbletest.ToolsRequired() {
+		state(ts).t.Skip("SKIP: " + err.Error())
+	}
+	ts.Check(err)
+	ts.Defer(stop)
+	secret := rand.Text()
+	for _, statement := range []string{
+		"CREATE ROLE acmeproxy LOGIN PASSWORD '" + secret + "'",
+		"CREATE DATABASE acmeproxy OWNER acmeproxy",
+	} {
+		ts.Check(server.Do(context.Background(), statement))
+	}
+	ts.Setenv("POSTGRES", fmt.Sprintf("127.0.0.1:%d", server.Port))
+	ts.Setenv("SECRET", secret)
 }
 
 // sshKey makes an SSH key pair without a passphrase: sshkey FILE

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 )
 
@@ -34,6 +35,15 @@ API's port or DNS-01 instead; wildcards always take DNS-01, which needs a
 by lego: DNSUPDATE_… for rfc2136, EXEC_… for exec, HTTPREQ_… for httpreq,
 ACME_DNS_… for acme-dns. What is missing is said at start.
 
+Everything is kept in SQLite in the data folder, or with --store in PostgreSQL,
+version 12 or newer, in a database that exists. A password is best kept out of the
+command line, where every user of this host can read it: put it into a file that
+PGPASSFILE names (host:port:database:user:password, mode 0600), or the whole URL
+into ACMEPROXY_STORE or the configuration file. To a server on another host the
+connection is encrypted and its certificate checked against the system's roots or
+sslrootcert=FILE in the URL, unless its sslmode says otherwise. If the server is
+not there, serve waits for it for a minute.
+
 LEGO_CA_CERTIFICATES lists PEM files of further roots to trust for the CA's own
 API, separated by colons.
 
@@ -53,6 +63,9 @@ a second signal ends it at once.`,
 			if err != nil {
 				return usageError{err}
 			}
+			if u, err := pgurl.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
+				logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
+			}
 			p, err := proxy.New(c.Context(), proxy.Config{Serve: cfg, Version: programVersion(), Logger: logger})
 			if err != nil {
 				return err
@@ -71,6 +84,7 @@ func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to everything that is not a challenge: 404, redirect (to https://), or the address of a web server to pass it to, such as http://127.0.0.1:8080")
 	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3)")
 	dataDirFlag(fs, &cfg.DataDir)
+	storeFlag(fs, &cfg.Store)
 	fs.StringVar(&cfg.Hostname, "hostname", cfg.Hostname, "public `name` of this host; the API's certificate is obtained for it")
 	fs.StringVar(&cfg.ACMEDirectoryURL, "acme-directory-url", cfg.ACMEDirectoryURL, "`URL` of the CA's ACME directory")
 	fs.StringVar(&cfg.Email, "email", cfg.Email, "contact `address` of the CA account (optional)")
@@ -100,6 +114,10 @@ func logFlags(fs *pflag.FlagSet, level, format *string) {
 
 func dataDirFlag(fs *pflag.FlagSet, dir *string) {
 	fs.StringVar(dir, "data-dir", *dir, "`folder` of the proxy's database, keys and certificates")
+}
+
+func storeFlag(fs *pflag.FlagSet, store *string) {
+	fs.StringVar(store, "store", *store, "`URL` of a PostgreSQL database to keep everything in, postgres://user@host/database; default SQLite in the data folder")
 }
 
 func configFlag(fs *pflag.FlagSet, file *string) {

@@ -93,12 +93,11 @@ type CA struct {
 
 // New starts a CA. The caller must close it. One goroutine stays, because
 // Pebble has no way to end it: va.VAImpl.processTasks.
-func New(o Options) (ca *CA, err error) {
-	ca = &CA{HTTPPort: o.HTTPPort, TLSPort: o.TLSPort, requests: &Counter{counts: make(map[string]int)}, log: &tail{}}
+func New(o Options) (_ *CA, err error) {
+	ca := &CA{HTTPPort: o.HTTPPort, TLSPort: o.TLSPort, requests: &Counter{counts: make(map[string]int)}, log: &tail{}}
 	defer func() {
 		if err != nil {
 			ca.Close()
-			ca = nil
 		}
 	}()
 
@@ -130,7 +129,10 @@ func New(o Options) (ca *CA, err error) {
 	if o.Wrap != nil {
 		handler = o.Wrap(handler)
 	}
-	return ca, ca.serve(ca.requests.wrap(handler))
+	if err := ca.serve(ca.requests.wrap(handler)); err != nil {
+		return nil, err
+	}
+	return ca, nil
 }
 
 // serve starts the TLS server and sets everything that depends on it.

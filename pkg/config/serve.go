@@ -16,6 +16,7 @@ type Serve struct {
 	HTTPAddr  string // host:port of the HTTP-01 listener; None: there is none
 	HTTPSAddr string // host:port of the TLS API
 	DataDir   string // kept private: 0700
+	Store     string // URL of a PostgreSQL database, perhaps with a password; empty: SQLite in DataDir
 	Hostname  string // DNS name of this host as clients know it; empty: the API stays self-signed
 
 	HTTPFallback string // what port 80 does with all but challenges: FallbackNotFound, FallbackRedirect or a backend's URL

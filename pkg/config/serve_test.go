@@ -98,6 +98,12 @@ func TestValidate(t *testing.T) {
 
 		{"no data dir", func(s *Serve) { s.DataDir = "" }, "data-dir: is empty; write"},
 
+		{"store", func(s *Serve) { s.Store = "postgres://u:p%40w@db.example.com:5433,db2/acmeproxy?sslmode=require" }, ""},
+		{"store by socket", func(s *Serve) { s.Store = "postgresql:///acmeproxy?host=/run/postgresql" }, ""},
+		{"store file", func(s *Serve) { s.Store = "/var/lib/acmeproxy.db" }, "store: not the URL of a PostgreSQL database; write it like postgres://"},
+		{"store password", func(s *Serve) { s.Store = "postgres://u:p@w@db/acmeproxy" }, "store: a special character stands where it cannot; write those of the password as %40"},
+		{"store port", func(s *Serve) { s.Store = "postgres://u@db:pg/acmeproxy" }, "store: the host or port cannot be read; write host"},
+
 		{"hostname", func(s *Serve) { s.Hostname = "Acmeproxy.Example.COM" }, ""},
 		{"IDNA hostname", func(s *Serve) { s.Hostname = "bücher.example" }, ""},
 		{"hostname URL", func(s *Serve) { s.Hostname = "https://a.example.com" }, `hostname: "https://a.example.com" is not a DNS name; write`},

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 )
 
 // Validate returns every fault, each with its key and what to write instead.
@@ -36,6 +37,7 @@ func (s *Serve) Validate() error {
 	if s.DataDir == "" {
 		check("data-dir", errors.New("is empty; write the directory to keep everything in, such as /var/lib/acmeproxy"))
 	}
+	check("store", checkStore(s.Store))
 	check("hostname", checkHostname(s.Hostname))
 	check("acme-directory-url", checkDirectoryURL(s.ACMEDirectoryURL))
 	check("email", checkEmail(s.Email))
@@ -186,6 +188,19 @@ func checkDirectoryURL(directory string) error {
 func isLoopback(host string) bool {
 	addr, err := netip.ParseAddr(host)
 	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
+}
+
+// checkStore wants a URL whose secrets can be told from the rest.
+func checkStore(store string) error {
+	if store == "" {
+		return nil
+	}
+	if !pgurl.Is(store) {
+		// It is not repeated: it may be a URL with a password in it.
+		return errors.New("not the URL of a PostgreSQL database; write it like " + pgurl.Example + ", or leave it out to keep everything in SQLite in the data directory")
+	}
+	_, err := pgurl.Parse(store)
+	return err
 }
 
 // checkEmail wants an address without a name: it becomes a mailto URL (RFC 8555

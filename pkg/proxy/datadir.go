@@ -42,6 +42,27 @@ func openDataDir(dir string) (unlock func() error, err error) {
 	}, nil
 }
 
+// HoldDataDir keeps every proxy from running on a directory until release is
+// called, while something works on its database. It makes and changes nothing: a
+// directory that no proxy ever ran on has nothing to hold.
+func HoldDataDir(dir string) (release func(), err error) {
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return func() {}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("data-dir: cannot lock %s: %w; run this as the user that acmeproxy serve runs as", dir, errors.Unwrap(err))
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("data-dir: acmeproxy serve is running on %s; stop it first", dir)
+	}
+	return func() {
+		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // closing does it, too
+		lock.Close()
+	}, nil
+}
+
 // closeToOthers takes the rights of group and others away, if they have any. A
 // directory in which others work, such as /tmp, is not ours to close.
 func closeToOthers(dir string) error {

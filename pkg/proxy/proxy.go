@@ -134,19 +134,45 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	if p.identity, err = seal.LoadOrCreateIdentity(filepath.Join(p.cfg.DataDir, identityName)); err != nil {
 		return err
 	}
-	p.store, err = store.Open(ctx, store.Config{Path: filepath.Join(p.cfg.DataDir, databaseName), Now: p.cfg.Now})
-	if err != nil {
+	where := StoreConfig(p.cfg.Serve)
+	where.Now = p.cfg.Now
+	where.Wait = storePatience
+	where.Waiting = func(err error) { p.log.Warn("waiting for the database", "error", err) }
+	if p.store, err = store.Open(ctx, where); err != nil {
 		return err
 	}
 	p.onClose(p.store.Close)
-	// The lock on the data directory says that nobody else works on this
-	// database: what a killed predecessor held is free at once.
-	if err := p.store.FreeLeases(ctx); err != nil {
-		return err
+	// The lock on the data directory says that nobody else works on a database
+	// in it: what a killed predecessor held is free at once. A PostgreSQL database
+	// may have other instances; there, a dead one's leases end by themselves.
+	if p.cfg.Store == "" {
+		if err := p.store.FreeLeases(ctx); err != nil {
+			return err
+		}
 	}
 	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now})
 	p.tls, err = newAPITLS(ctx, p.store, p.identity)
 	return err
+}
+
+// storePatience is how long a proxy that starts waits for a database server,
+// which may be starting as well.
+const storePatience = time.Minute
+
+// StoreConfig is where a proxy with these settings keeps everything.
+func StoreConfig(cfg config.Serve) store.Config {
+	if cfg.Store != "" {
+		return store.Config{URL: cfg.Store}
+	}
+	return store.Config{Path: filepath.Join(cfg.DataDir, databaseName)}
+}
+
+// lookEvery is how often to look for what other instances did; 0: there are none.
+func (p *Proxy) lookEvery() time.Duration {
+	if p.cfg.Store != "" {
+		return time.Second
+	}
+	return 0
 }
 
 func (p *Proxy) openIssuer(context.Context) error {
@@ -227,7 +253,8 @@ func (p *Proxy) openModes(context.Context) error {
 	}
 	p.agent = agent.New(agent.Config{
 		Store: p.store, Audit: p.audit, Check: p.issuer.Check, Logger: p.log, Now: p.cfg.Now,
-		Wake: func() { p.Renewals.Wake() },
+		Wake:  func() { p.Renewals.Wake() },
+		Every: p.lookEvery(),
 	})
 	p.gateway = gateway.New(gateway.Config{Issuer: p.issuer, Audit: p.audit, Logger: p.log})
 	queue := renewal.NewQueue(renewal.Config{

@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -42,21 +43,28 @@ func get(t testing.TB, s *remote.State, mode string, list ...string) (*remote.Ke
 // hook (A5, A7), stored sealed (A10–A12, A17), streamed (A14, A18).
 func TestThreeModes(t *testing.T) {
 	t.Parallel()
+	threeModes(t, "")
+}
+
+// threeModes plays them on a store and returns the proxy and, by mode, the
+// certificates with the keys that their hosts have.
+func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[string]*cert.Bundle) {
+	t.Helper()
 	hookFile := filepath.Join(t.TempDir(), "hook")
-	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+	p := proxytest.Start(t, proxytest.Options{Store: storeURL, Change: func(c *proxy.Config) {
 		c.Domains = []string{"own.example.com"}
 		c.CertificateObtainedHook = `echo "$ACMEPROXY_NAMES $RENEWED_LINEAGE $LEGO_CERT_DOMAIN" >> ` + hookFile
 	}})
 	agentHost := p.Enroll(t, "agent-host", proxytest.Grant(api.ModeAgent, "*.agent.example.com"))
 	gatewayHost := p.Enroll(t, "gateway-host", proxytest.Grant(api.ModeGateway, "*.gateway.example.com"))
 
-	proxytest.Until(t, "the hook has run", func() bool { _, err := os.Stat(hookFile); return err == nil })
+	var line []byte
+	proxytest.Until(t, "the hook has run", func() bool {
+		line, _ = os.ReadFile(hookFile) // the shell makes it before there is anything in it
+		return bytes.HasSuffix(line, []byte("\n"))
+	})
 	own := filepath.Join(p.DataDir, "certs", "own.example.com")
 	b, err := certfile.Read(own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line, err := os.ReadFile(hookFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,15 +79,19 @@ func TestThreeModes(t *testing.T) {
 		t.Error("the host has no key")
 	}
 
+	bundles := map[string]*cert.Bundle{api.ModeClient: b}
 	for host, mode := range map[*remote.State]string{agentHost: api.ModeAgent, gatewayHost: api.ModeGateway} {
 		k, err := get(t, host, mode, "web."+mode+".example.com")
 		if err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
-		if got, err := certfile.Read(k.Out); err != nil || got.Serial() != k.Serial {
-			t.Errorf("%s: installed %v, %v", mode, got, err)
+		got, err := certfile.Read(k.Out)
+		if err != nil || got.Serial() != k.Serial {
+			t.Fatalf("%s: installed %v, %v", mode, got, err)
 		}
+		bundles[mode] = got
 	}
+	return p, bundles
 }
 
 // Nobody without a credential gets anything, and no CA hears of it (A21, A23).

@@ -133,7 +133,7 @@ func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
 // sayWhereWeStand logs what is served, and what is missing before anything can
 // be ordered.
 func (p *Proxy) sayWhereWeStand() {
-	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir,
+	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir, "store", p.store.String(),
 		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)
 	for _, need := range p.cfg.Needs() {
 		p.log.Warn("a setting is missing", "needs", need)
@@ -144,7 +144,7 @@ func (p *Proxy) sayWhereWeStand() {
 func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	s := admin.Status{
 		Version: p.cfg.Version, HTTPAddr: p.HTTPAddr(), HTTPSAddr: p.HTTPSAddr(), Hostname: p.hostname(),
-		Directory: p.cfg.ACMEDirectoryURL, Needs: p.cfg.Needs(), Certificates: []admin.Certificate{},
+		Store: p.store.String(), Directory: p.cfg.ACMEDirectoryURL, Needs: p.cfg.Needs(), Certificates: []admin.Certificate{},
 	}
 	rows, err := p.client.Status(ctx)
 	for _, row := range rows {

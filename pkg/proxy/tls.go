@@ -42,7 +42,7 @@ func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity
 	}
 	pem, err := seal.Open(sealed, identity)
 	if err != nil {
-		return nil, fmt.Errorf("the API's key: %w; was %s replaced?", err, identityName)
+		return nil, fmt.Errorf("the API's key in %s: %w; was %s replaced? Instances that share a database share that file: copy it from the data directory of the first", s, err, identityName)
 	}
 	key, err := cert.ParseKey(pem)
 	if err != nil {

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,26 +17,23 @@ import (
 	sqlite3 "modernc.org/sqlite/lib"
 )
 
-//go:embed migrations/*.sql
-var migrations embed.FS
-
 // openSQLite opens the file at path with one writing connection, because
 // SQLite has one writer anyway and a queue in Go is fairer than its busy
 // handler, and a pool of readers that cannot write.
-func openSQLite(ctx context.Context, path string, now func() time.Time) (_ *Store, err error) {
+func openSQLite(ctx context.Context, path string, now func() time.Time) (_ *Store, m Migration, err error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
 	if err := createPrivate(abs); err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
-	s := &Store{now: now, db: dialect{classify: func(err error) error { return classifySQLite(path, err) }}}
+	s := &Store{now: now, name: path, db: dialect{classify: func(err error) error { return classifySQLite(path, err) }}}
 	if s.write, err = sql.Open("sqlite", sqliteDSN(abs, "")); err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
 	if s.read, err = sql.Open("sqlite", sqliteDSN(abs, "&_query_only=1")); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.write.Close())
+		return nil, m, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.write.Close())
 	}
 	defer func() {
 		if err != nil {
@@ -49,13 +45,13 @@ func openSQLite(ctx context.Context, path string, now func() time.Time) (_ *Stor
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
 	s.read.SetConnMaxIdleTime(5 * time.Minute) // each keeps a page cache
-	if err := migrate(ctx, goose.DialectSQLite3, s.write); err != nil {
-		return nil, s.fail(err, "open database %s", path)
+	if m, err = migrate(ctx, goose.DialectSQLite3, s.write); err != nil {
+		return nil, m, s.fail(err, "open database %s", path)
 	}
 	if err := s.Ping(ctx); err != nil {
-		return nil, fmt.Errorf("open database %s: %w", path, err)
+		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
-	return s, nil
+	return s, m, nil
 }
 
 // sqliteDSN returns the address of the file at abs. synchronous=FULL: an order
@@ -84,29 +80,6 @@ func createPrivate(path string) error {
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return fmt.Errorf("others may read it, and it cannot be made private: check that user id %d owns the file: %w", os.Geteuid(), err)
-	}
-	return nil
-}
-
-// migrate brings the schema to the newest version that this program knows.
-func migrate(ctx context.Context, d goose.Dialect, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
-		return err
-	}
-	p, err := goose.NewProvider(d, db, files, goose.WithDisableGlobalRegistry(true))
-	if err != nil {
-		return fmt.Errorf("read migrations: %w", err)
-	}
-	if _, err := p.Up(ctx); err != nil {
-		return fmt.Errorf("migrate schema: %w", err)
-	}
-	have, know, err := p.GetVersions(ctx)
-	if err != nil {
-		return fmt.Errorf("read schema version: %w", err)
-	}
-	if have > know {
-		return fmt.Errorf("its schema has version %d, this program knows %d: run the newer program that wrote it, or restore the backup made before the upgrade", have, know)
 	}
 	return nil
 }

@@ -20,6 +20,9 @@ var (
 	ErrOwned = errors.New("belongs to another client")
 	// ErrTooMany means that a list would grow beyond its bound.
 	ErrTooMany = errors.New("too many")
+	// ErrUnreachable is returned when there is no connection to the database's
+	// server. It may be there again later.
+	ErrUnreachable = errors.New("cannot be reached")
 )
 
 // Config says where the database is.
@@ -27,6 +30,12 @@ type Config struct {
 	// Path of the SQLite file. It is created with mode 0600, and an existing
 	// file is brought to that mode; its directory must exist.
 	Path string
+	// URL of a PostgreSQL database, in place of Path. The database must exist.
+	URL string
+	// Wait is how long Open waits for a PostgreSQL server that is not there yet;
+	// 0: not at all. Waiting, if set, is called before each pause with the reason.
+	Wait    time.Duration
+	Waiting func(error)
 	// Now tells the time for leases, due rows and expiry; nil means [time.Now].
 	// It must be safe for concurrent use.
 	Now func() time.Time
@@ -37,8 +46,9 @@ type Config struct {
 // milliseconds; the zero time means "none".
 type Store struct {
 	write *sql.DB
-	read  *sql.DB
+	read  *sql.DB // SQLite's readers cannot write; with PostgreSQL it is write
 	now   func() time.Time
+	name  string // where the database is, without secrets
 	db    dialect
 }
 
@@ -49,20 +59,38 @@ type dialect struct {
 	// classify turns the driver's error into one of this package's, or adds
 	// the remedy; it returns errors that it does not know unchanged.
 	classify func(error) error
+	// snapshot begins a transaction that sees one state of all tables.
+	snapshot *sql.TxOptions
+	// exclusive begins a transaction that nobody else's work may come between.
+	exclusive []string
+	// others names the other instances that are connected; empty: nobody can tell.
+	others string
 }
 
-// Open opens the database, creating it when there is none, and brings its
-// schema up to date. The error names the path and the remedy.
+// Open opens the database, creating a SQLite file when there is none, and brings
+// its schema up to date; several instances may do so at once. The error names
+// the database and the remedy, and no password.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	if c.Path == "" {
-		return nil, errors.New("open database: path is empty: give the path of the database file")
-	}
+	s, _, err := open(ctx, c)
+	return s, err
+}
+
+func open(ctx context.Context, c Config) (*Store, Migration, error) {
 	now := c.Now
 	if now == nil {
 		now = time.Now
 	}
-	return openSQLite(ctx, c.Path, now)
+	switch {
+	case c.URL != "":
+		return openPostgres(ctx, c, now)
+	case c.Path != "":
+		return openSQLite(ctx, c.Path, now)
+	}
+	return nil, Migration{}, errors.New("open database: path is empty: give the path of the database file")
 }
+
+// String says where the database is, without secrets.
+func (s *Store) String() string { return s.name }
 
 // Close waits for running statements and closes the database. Nothing that a
 // method has acknowledged is lost without it.

@@ -64,6 +64,7 @@ type Status struct {
 	Version      string        `json:"version"`
 	HTTPAddr     string        `json:"http_addr"`
 	HTTPSAddr    string        `json:"https_addr"`
+	Store        string        `json:"store"` // without secrets
 	Hostname     string        `json:"hostname,omitempty"`
 	Directory    string        `json:"acme_directory_url"`
 	Needs        []string      `json:"needs,omitempty"`

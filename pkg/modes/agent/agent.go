@@ -32,7 +32,8 @@ type Config struct {
 	Audit *audit.Log
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
 	Check  func(ctx context.Context, req cert.Request) error
-	Wake   func() // something became due now
+	Wake   func()        // something became due now
+	Every  time.Duration // how often to look for other instances' news; 0: there are none
 	Logger *slog.Logger
 	Now    func() time.Time
 }
@@ -115,6 +116,12 @@ func (a *Agent) List(ctx context.Context, id auth.Identity, after string, limit 
 func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
+	var look <-chan time.Time
+	if a.cfg.Every > 0 {
+		t := time.NewTicker(a.cfg.Every)
+		defer t.Stop()
+		look = t.C
+	}
 	for {
 		rung, leave := a.news.listen(certID) // before reading, or news could be missed
 		b, err := a.bundle(ctx, id, certID)
@@ -126,6 +133,8 @@ func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag strin
 		}
 		select {
 		case <-rung:
+			leave()
+		case <-look:
 			leave()
 		case <-timeout.C:
 			leave()

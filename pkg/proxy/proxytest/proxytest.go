@@ -1,5 +1,6 @@
 // Package proxytest starts a whole proxy for a test: real ports on loopback,
-// a real SQLite store in a temporary folder, a real Pebble in the process.
+// a real store (SQLite in a temporary folder unless another is named), a real
+// Pebble in the process.
 //
 //	p := proxytest.Start(t, proxytest.Options{})
 //	web1 := p.Enroll(t, "web1", proxytest.Grant("agent", "*.example.com"))
@@ -32,6 +33,7 @@ import (
 type Options struct {
 	Pebble pebbletest.Options
 	CA     *pebbletest.CA // in place of one of its own
+	Store  string         // URL of a PostgreSQL database; empty: SQLite
 	Change func(*proxy.Config)
 	Idle   bool // do not call Run yet
 }
@@ -63,6 +65,7 @@ func Start(t testing.TB, o Options) *Proxy {
 	p.cfg.HTTPAddr = fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)
 	p.cfg.HTTPSAddr = "127.0.0.1:0"
 	p.cfg.DataDir = p.DataDir
+	p.cfg.Store = o.Store
 	p.cfg.ACMEDirectoryURL = ca.DirectoryURL
 	p.cfg.AcceptTOS = true
 	p.cfg.Logger = slog.New(slog.NewTextHandler(p.log, &slog.HandlerOptions{Level: slog.LevelDebug}))

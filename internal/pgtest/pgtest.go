@@ -1,0 +1,288 @@
+// Package pgtest starts a private PostgreSQL server for a test: a cluster of its
+// own in a temporary folder, on a unix socket and a loopback port, made by the
+// programs of Debian's package postgresql. Nothing of a server that the machine
+// may run is touched. As root, the cluster runs as the user postgres.
+//
+//	server := pgtest.Start(t)
+//	url := server.Database(t) // a new, empty one for each call
+package pgtest
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+)
+
+// ErrNotInstalled is returned by Run where there is no PostgreSQL.
+var ErrNotInstalled = errors.New("PostgreSQL is not installed; run apt-get install postgresql to have its tests")
+
+// Server is a running server.
+type Server struct {
+	Port     int
+	Socket   string // folder of the unix socket, where no password is asked for
+	Password string // of the superuser, postgres
+	bin      string
+	dir      string
+	as       *syscall.Credential // nil: this user
+	log      tail
+	cmd      *exec.Cmd
+}
+
+// Start starts a server for the time of a test. Where PostgreSQL is not
+// installed the test is skipped, unless ACMEPROXY_REQUIRE_TOOLS=1 is set, as in
+// CI: then it fails.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	// Not t.Context(): it ends before the cleanup of tests.
+	s, stop, err := Run(context.Background())
+	if errors.Is(err, ErrNotInstalled) && !pebbletest.ToolsRequired() {
+		t.Skipf("SKIP: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		if t.Failed() {
+			t.Logf("PostgreSQL's log:\n%s", s.Log())
+		}
+	})
+	return s
+}
+
+// Run starts a server; stop ends it and removes its files.
+func Run(ctx context.Context) (s *Server, stop func(), err error) {
+	s = &Server{Password: rand.Text()}
+	if s.bin, err = find(); err != nil {
+		return nil, nil, err
+	}
+	if s.as, err = credential(); err != nil {
+		return nil, nil, err
+	}
+	// Short, because the path of a socket is limited.
+	if s.dir, err = os.MkdirTemp("", "pg"); err != nil {
+		return nil, nil, err
+	}
+	s.Socket = s.dir
+	stop = func() {
+		s.Stop()
+		os.RemoveAll(s.dir)
+	}
+	if err = s.create(ctx); err == nil {
+		s.Port, err = pebbletest.FreePort()
+	}
+	if err == nil {
+		err = s.Resume(ctx)
+	}
+	if err != nil {
+		stop()
+		return nil, nil, fmt.Errorf("start PostgreSQL: %w\n%s", err, s.Log())
+	}
+	return s, stop, nil
+}
+
+// find returns the folder of the newest installed server's programs.
+func find() (string, error) {
+	found, err := filepath.Glob("/usr/lib/postgresql/*/bin/postgres")
+	if err != nil {
+		return "", err
+	}
+	newest, bin := -1, ""
+	for _, path := range found {
+		dir := filepath.Dir(path)
+		if n, err := strconv.Atoi(filepath.Base(filepath.Dir(dir))); err == nil && n > newest {
+			newest, bin = n, dir
+		}
+	}
+	if bin == "" {
+		if path, err := exec.LookPath("postgres"); err == nil {
+			return filepath.Dir(path), nil
+		}
+		return "", ErrNotInstalled
+	}
+	return bin, nil
+}
+
+// credential is whom to run as: the server refuses to run as root.
+func credential() (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	u, err := user.Lookup("postgres")
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL does not run as root: %w", err)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err1, err2)
+}
+
+// create makes the cluster. Passwords are asked for on the port only.
+func (s *Server) create(ctx context.Context) error {
+	secret := filepath.Join(s.dir, "password")
+	if err := os.WriteFile(secret, []byte(s.Password), 0o600); err != nil {
+		return err
+	}
+	if s.as != nil {
+		for _, path := range []string{s.dir, secret} {
+			if err := os.Chown(path, int(s.as.Uid), int(s.as.Gid)); err != nil {
+				return err
+			}
+		}
+	}
+	cmd := s.command(ctx, "initdb", "-D", s.data(), "-U", "postgres", "--pwfile="+secret, "--no-sync",
+		"--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8")
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("initdb: %w: %s", err, out.Bytes())
+	}
+	return nil
+}
+
+func (s *Server) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *Server) command(ctx context.Context, program string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, program), args...)
+	cmd.Dir = s.dir
+	cmd.Stdout, cmd.Stderr = &s.log, &s.log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as, Setpgid: true}
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// Resume starts the server again after Stop, on the same port and data, and
+// waits until it answers.
+func (s *Server) Resume(ctx context.Context) error {
+	s.cmd = s.command(ctx, "postgres", "-D", s.data(), "-k", s.Socket, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port),
+		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB",
+		"-c", "max_connections=60", "-c", "log_min_messages=warning")
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	timeout := time.After(time.Minute)
+	for {
+		err := s.Do(ctx, "SELECT 1")
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			return err
+		}
+	}
+}
+
+// Stop ends the server at once, as a crash does. It may be called twice.
+func (s *Server) Stop() {
+	if s.cmd == nil || s.cmd.Process == nil {
+		return
+	}
+	_ = s.cmd.Process.Signal(syscall.SIGQUIT) // it may be gone
+	_ = s.cmd.Wait()                          // ended by a signal
+	s.cmd = nil
+}
+
+// Log is the end of what the server printed.
+func (s *Server) Log() string { return s.log.String() }
+
+// URL is a database's address by TCP, with the superuser's password.
+func (s *Server) URL(database string) string {
+	u := url.URL{
+		Scheme: "postgres", User: url.UserPassword("postgres", s.Password),
+		Host: fmt.Sprintf("127.0.0.1:%d", s.Port), Path: "/" + database,
+	}
+	return u.String()
+}
+
+// SocketURL is a database's address by the unix socket, without a password.
+func (s *Server) SocketURL(database string) string {
+	return fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%d", database, s.Socket, s.Port)
+}
+
+// Database makes an empty database and returns its URL.
+func (s *Server) Database(t testing.TB) string {
+	t.Helper()
+	name := NewName()
+	s.Exec(t, "CREATE DATABASE "+name)
+	return s.URL(name)
+}
+
+// NewName returns a name that no database has.
+func NewName() string { return "t" + strings.ToLower(rand.Text()) }
+
+// Exec runs statements as the superuser, in the database postgres.
+func (s *Server) Exec(t testing.TB, statements ...string) {
+	t.Helper()
+	if err := s.Do(t.Context(), statements...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Do is Exec without a test.
+func (s *Server) Do(ctx context.Context, statements ...string) (err error) {
+	conn, err := pgx.Connect(ctx, s.SocketURL("postgres"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close(context.WithoutCancel(ctx))) }()
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("%s: %w", statement, err)
+		}
+	}
+	return nil
+}
+
+// Dump is all that a thief of the database's backup has: pg_dump's text.
+func (s *Server) Dump(t testing.TB, databaseURL string) []byte {
+	t.Helper()
+	cmd := s.command(t.Context(), "pg_dump", databaseURL)
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("pg_dump: %v", err)
+	}
+	return out.Bytes()
+}
+
+// tail keeps the end of a log. It may be used concurrently.
+type tail struct {
+	mu  sync.Mutex // guards buf
+	buf []byte
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	const size = 32 << 10
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, p...)
+	t.buf = t.buf[max(0, len(t.buf)-size):]
+	return len(p), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.buf)
+}

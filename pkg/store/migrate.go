@@ -1,0 +1,61 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"github.com/pressly/goose/v3"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+// Migration is what became of a schema.
+type Migration struct {
+	From, To int64    // versions; 0: there was none
+	Applied  []string // names of the files, in their order
+}
+
+// Migrate brings the schema up to date, as Open does, and says what it did.
+func Migrate(ctx context.Context, c Config) (Migration, error) {
+	s, m, err := open(ctx, c)
+	if err != nil {
+		return m, err
+	}
+	return m, s.Close()
+}
+
+// migrate brings the schema to the newest version that this program knows.
+func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, opts ...goose.ProviderOption) (m Migration, err error) {
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		return m, err
+	}
+	p, err := goose.NewProvider(d, db, files, append(opts, goose.WithDisableGlobalRegistry(true))...)
+	if err != nil {
+		return m, fmt.Errorf("read migrations: %w", err)
+	}
+	if m.From, _, err = p.GetVersions(ctx); err != nil {
+		return m, fmt.Errorf("read schema version: %w", err)
+	}
+	results, err := p.Up(ctx)
+	if err != nil {
+		return m, fmt.Errorf("migrate schema: %w", err)
+	}
+	for _, r := range results {
+		m.Applied = append(m.Applied, path.Base(r.Source.Path))
+	}
+	have, know, err := p.GetVersions(ctx)
+	if err != nil {
+		return m, fmt.Errorf("read schema version: %w", err)
+	}
+	if have > know {
+		return m, fmt.Errorf("its schema has version %d, this program knows %d: run the newer program that wrote it, or restore the backup made before the upgrade", have, know)
+	}
+	m.To = have
+	return m, nil
+}

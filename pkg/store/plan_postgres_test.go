@@ -1,0 +1,82 @@
+package store
+
+import (
+	"database/sql"
+	"strings"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+)
+
+// PostgreSQL has an index for each query of a tick or a list, as SQLite has
+// (TestQueryPlans). Tables are small here, so it must be told to prefer indexes.
+func TestPostgresQueryPlans(t *testing.T) {
+	server := pgtest.Start(t)
+	s, err := Open(t.Context(), Config{URL: server.Database(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close() // only read from
+	for _, statement := range []string{
+		`INSERT INTO managed SELECT 'i' || n, 'c', 'm', 'n', 'h' || n, '', '', '', n, '', 0, 0, '', 0, '', '', 0, 0, 0, 0 FROM generate_series(1, 2000) AS n`,
+		`INSERT INTO audit SELECT n, 0, '', 'c' || n % 40, '', '', '', '', 'o' || n % 33, '' FROM generate_series(1, 2000) AS n`,
+		`INSERT INTO clients SELECT 'i' || n, 'n' || n, FALSE, '', 0 FROM generate_series(1, 2000) AS n`,
+		`ANALYZE`,
+	} {
+		if _, err := s.exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	audit := func(q AuditQuery) string { text, _ := auditSQL(q); return text }
+	for name, tc := range map[string]struct {
+		query, index string
+		args         []any
+	}{
+		"claim due":           {s.claim(claimDueSQL), "managed_due", []any{1, 1, "w", 1}},
+		"next due":            {nextDueSQL, "managed_due", []any{1}},
+		"next lease end":      {nextLeaseEndSQL, "managed_lease", []any{1}},
+		"claim hooks":         {s.claim(claimHooksSQL), "hooks_pending_due", []any{1, 1, "w", 1}},
+		"next hook":           {nextHookSQL, "hooks_pending_due", []any{1}},
+		"next hook lease end": {nextHookLeaseEndSQL, "hooks_pending_lease", []any{1}},
+		"managed by id":       {managedByIDSQL, "managed_pkey", []any{"i"}},
+		"managed by names":    {managedByNamesSQL, "managed_client_id_mode_names_hash_key", []any{"c", "m", "h"}},
+		"list managed":        {listManagedSQL, "managed_client", []any{"c", "i", "m", 1}},
+		"list clients":        {clientsPageSQL, "clients_name_key", []any{"n", 1}},
+		"client by name":      {clientByNameSQL, "clients_name_key", []any{"n1"}},
+		"credential":          {credentialSQL, "credentials_kind_verifier_key", []any{"k", []byte("v"), 1}},
+		"credentials":         {credentialsSQL, "credentials_client", []any{"c"}},
+		"audit":               {audit(AuditQuery{}), "audit_pkey", []any{1 << 40, 100}},
+		"audit by client":     {audit(AuditQuery{Client: "c"}), "audit_client", []any{1 << 40, 100, "c1"}},
+		"audit by outcome":    {audit(AuditQuery{Outcome: "o"}), "audit_outcome", []any{1 << 40, 100, "o1"}},
+		"audit by both":       {audit(AuditQuery{Client: "c", Outcome: "o"}), "audit_client_outcome", []any{1 << 40, 100, "c1", "o1"}},
+		"prune audit":         {pruneAuditSQL, "audit_pkey", []any{1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var steps []string
+			err := s.tx(t.Context(), func(tx *sql.Tx) error {
+				for _, setting := range []string{"enable_seqscan", "enable_bitmapscan"} {
+					if _, err := tx.ExecContext(t.Context(), "SET LOCAL "+setting+" = off"); err != nil {
+						return err
+					}
+				}
+				rows, err := tx.QueryContext(t.Context(), "EXPLAIN "+tc.query, tc.args...)
+				steps, err = collect(rows, err, func(r scanner) (step string, err error) { return step, r.Scan(&step) })
+				return err
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			plan := strings.Join(steps, "\n")
+			if !strings.Contains(plan, "using "+tc.index+" on") {
+				t.Errorf("does not use %s", tc.index)
+			}
+			// A page of clients is sorted with their grants once it was selected.
+			if strings.Contains(plan, "Seq Scan") || strings.Contains(plan, "Sort") && !strings.Contains(tc.query, "grants") {
+				t.Error("reads more than it needs")
+			}
+			if t.Failed() {
+				t.Log(plan)
+			}
+		})
+	}
+}

@@ -1,0 +1,216 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
+)
+
+const (
+	// oldestPostgres is the first version with AS MATERIALIZED.
+	oldestPostgres = 12
+	// postgresConns is how many connections one instance opens at most; a server
+	// takes 100 by default. Whoever finds none free waits.
+	postgresConns = 10
+	// untilNextTry is the pause of Open while the server is not there.
+	untilNextTry = time.Second
+)
+
+// sessionDefaults bound what a statement may take, so that nothing hangs on a
+// server in trouble. The URL may set others.
+var sessionDefaults = map[string]string{ //nolint:gochecknoglobals // a constant table
+	"statement_timeout":                   "30s",
+	"lock_timeout":                        "10s",
+	"idle_in_transaction_session_timeout": "60s",
+}
+
+// openPostgres opens one pool for reading and writing.
+func openPostgres(ctx context.Context, c Config, now func() time.Time) (_ *Store, m Migration, err error) {
+	u, err := pgurl.Parse(c.URL)
+	if err != nil {
+		return nil, m, fmt.Errorf("open database: %w", err)
+	}
+	s := &Store{now: now, name: u.String(), db: dialect{
+		skipLocked: "FOR UPDATE SKIP LOCKED",
+		classify:   func(err error) error { return classifyPostgres(u, err) },
+		snapshot:   &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
+		exclusive: []string{
+			"SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0",
+			"LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS EXCLUSIVE MODE",
+		},
+		others: `SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()
+			AND application_name LIKE 'acmeproxy %' AND application_name <> current_setting('application_name')`,
+	}}
+	cfg, err := postgresConfig(c.URL, u)
+	if err != nil {
+		return nil, m, s.fail(err, "open database %s", s.name)
+	}
+	s.write = openPool(cfg)
+	s.read = s.write
+	defer func() {
+		if err != nil {
+			_ = s.Close()
+		}
+	}()
+	if err := s.reach(ctx, c); err != nil {
+		return nil, m, fmt.Errorf("open database %s: %w", s.name, err)
+	}
+	if m, err = migratePostgres(ctx, cfg); err != nil {
+		return nil, m, s.fail(err, "open database %s", s.name)
+	}
+	return s, m, nil
+}
+
+func openPool(cfg *pgx.ConnConfig) *sql.DB {
+	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		err := suits(conn.PgConn().ParameterStatus("server_version"), conn.PgConn().ParameterStatus("server_encoding"))
+		if err != nil {
+			_ = conn.Close(ctx) // nobody else does
+		}
+		return err
+	}), stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool {
+		return true // a round trip, so that no request fails on connections to a server that was restarted
+	}))
+	db.SetMaxOpenConns(postgresConns)
+	db.SetMaxIdleConns(postgresConns)
+	// A firewall between forgets connections, a new primary wants new ones.
+	db.SetConnMaxIdleTime(2 * time.Minute)
+	db.SetConnMaxLifetime(30 * time.Minute)
+	return db
+}
+
+// postgresConfig is what the driver makes of the URL and its environment (PGUSER,
+// PGPASSFILE and the like), with limits of ours. The driver's own parse error
+// repeats the URL, which is left out.
+func postgresConfig(raw string, u pgurl.URL) (*pgx.ConnConfig, error) {
+	cfg, err := pgx.ParseConfig(withDefaults(raw, u, os.Getenv))
+	if err != nil {
+		_, reason, _ := strings.Cut(err.Error(), "`: ") // after the URL
+		return nil, fmt.Errorf("%s: correct the URL", pgurl.Mask(reason))
+	}
+	for name, value := range sessionDefaults {
+		if cfg.RuntimeParams[name] == "" {
+			cfg.RuntimeParams[name] = value
+		}
+	}
+	// The claims are made for this level, whatever the database's default is.
+	cfg.RuntimeParams["default_transaction_isolation"] = "read committed"
+	cfg.RuntimeParams["application_name"] = applicationName()
+	if cfg.ValidateConnect == nil { // of several servers, take the one that can write
+		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	cfg.DialFunc = (&net.Dialer{
+		Timeout:         cfg.ConnectTimeout,
+		KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 15 * time.Second, Interval: 5 * time.Second, Count: 3},
+		Control:         boundSilence,
+	}).DialContext
+	return cfg, nil
+}
+
+// withDefaults adds to the URL what it does not say. To a server on another
+// host, the connection is encrypted and its certificate checked.
+func withDefaults(raw string, u pgurl.URL, getenv func(string) string) string {
+	add := func(param, variable, value string) {
+		if u.Params.Has(param) || getenv(variable) != "" || u.Params.Has("service") || getenv("PGSERVICE") != "" {
+			return
+		}
+		sep := "?"
+		if strings.Contains(raw, "?") {
+			sep = "&"
+		}
+		raw += sep + param + "=" + value
+	}
+	add("connect_timeout", "PGCONNECT_TIMEOUT", "5")
+	inSocket := len(u.Hosts) == 0 && getenv("PGHOST") == "" // the driver's default
+	if !u.Local() && !inSocket && !u.Params.Has("ssl") {
+		add("sslmode", "PGSSLMODE", "verify-full")
+	}
+	return raw
+}
+
+// boundSilence ends a connection whose peer has acknowledged nothing for half a
+// minute; the kernel's own patience is a quarter of an hour.
+func boundSilence(network, _ string, conn syscall.RawConn) error {
+	if !strings.HasPrefix(network, "tcp") {
+		return nil
+	}
+	var failed error
+	err := conn.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 30_000)
+	})
+	return errors.Join(err, failed)
+}
+
+// applicationName tells the server's administrator who is connected. Each
+// process has its own.
+func applicationName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("acmeproxy %.40s/%d", host, os.Getpid())
+}
+
+// suits refuses a server that cannot do what the queries need.
+func suits(version, encoding string) error {
+	number, _, _ := strings.Cut(version, ".")
+	number, _, _ = strings.Cut(number, " ")
+	// What is no number, such as 18beta1, is new.
+	if major, err := strconv.Atoi(number); err == nil && major < oldestPostgres {
+		return fmt.Errorf("the server is PostgreSQL %s: use version %d or newer", version, oldestPostgres)
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database's encoding is %s: create one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
+	}
+	return nil
+}
+
+// reach connects, and waits for a server that is not there yet.
+func (s *Store) reach(ctx context.Context, c Config) error {
+	deadline := time.Now().Add(c.Wait)
+	for {
+		err := s.Ping(ctx)
+		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil || time.Until(deadline) < untilNextTry {
+			return err
+		}
+		if c.Waiting != nil {
+			c.Waiting(err)
+		}
+		select {
+		case <-time.After(untilNextTry):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// migratePostgres lets one instance at a time change the schema, for as long as
+// that takes. The lock belongs to a session, hence to one connection.
+func migratePostgres(ctx context.Context, cfg *pgx.ConnConfig) (Migration, error) {
+	cfg = cfg.Copy()
+	cfg.RuntimeParams["statement_timeout"] = "0"
+	db := openPool(cfg)
+	defer db.Close()
+	const everySecond, tries = 1, 300
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(everySecond, tries))
+	if err != nil {
+		return Migration{}, err
+	}
+	return migrate(ctx, goose.DialectPostgres, db, goose.WithSessionLocker(locker))
+}
