@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -140,6 +141,7 @@ func tokenText(c *cobra.Command, arg string) (string, error) {
 func newGet() *cobra.Command {
 	var flags remoteFlags
 	var mode, out, keyType, hookCommand, profile string
+	var layout certfile.Layout
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "get NAME…",
@@ -148,6 +150,9 @@ func newGet() *cobra.Command {
 and privkey.pem in one folder, and remembers it: "acmeproxy remote run" keeps it
 fresh from then on; "acmeproxy remote forget" ends that. A later get of the same
 names takes what it is not told from the earlier one.
+
+--format adds files for HAProxy (haproxy.pem) and others (bundle.p12, PKCS#12);
+--format pem ends that. All files change together.
 
 agent    the proxy obtains and renews it, also while this host is away, and
          seals it so that only this host can open it
@@ -165,7 +170,17 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 			if err != nil {
 				return err
 			}
-			return get(c, s, asBefore(c, s, w), asJSON)
+			if layout.PKCS12PasswordFile != "" {
+				if layout.PKCS12PasswordFile, err = filepath.Abs(layout.PKCS12PasswordFile); err != nil {
+					return err
+				}
+			}
+			w.Layout = layout
+			w = asBefore(c, s, w)
+			if err := w.Validate(); err != nil {
+				return usageError{err}
+			}
+			return get(c, s, w, asJSON)
 		},
 	}
 	flags.bind(c.Flags())
@@ -175,6 +190,7 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 	fs.StringVar(&keyType, "key-type", string(cert.EC256), "`type` of the key: ec256, ec384, rsa2048, rsa4096, rsa8192")
 	fs.StringVar(&profile, "profile", "", "one of the CA's `profiles`, such as shortlived (default the CA's)")
 	fs.StringVar(&hookCommand, "hook", "", "shell `command` to run after the files changed, now and at each renewal")
+	layoutFlags(fs, &layout)
 	fs.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -197,9 +213,6 @@ func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand, pro
 		return w, err
 	}
 	w.Mode, w.Hook, w.Profile = mode, hookCommand, profile
-	if err := w.Validate(); err != nil {
-		return w, usageError{err}
-	}
 	return w, nil
 }
 
@@ -215,6 +228,11 @@ func asBefore(c *cobra.Command, s *remote.State, w remote.Wanted) remote.Wanted 
 		"hook":     func() { w.Hook = last.Hook },
 		"key-type": func() { w.KeyType = last.KeyType },
 		"profile":  func() { w.Profile = last.Profile },
+		"format":   func() { w.Formats = last.Formats },
+		"owner":    func() { w.Owner = last.Owner },
+		"key-mode": func() { w.KeyMode = last.KeyMode },
+
+		"pkcs12-password-file": func() { w.PKCS12PasswordFile = last.PKCS12PasswordFile },
 	} {
 		f := c.Flags().Lookup(flag)
 		if !f.Changed && f.Value.String() == f.DefValue { // neither the environment nor the file says it

@@ -99,6 +99,10 @@ func configured(s *remote.State, file string) ([]remote.Wanted, error) {
 		if err != nil {
 			return nil, err
 		}
+		w.Layout = r.Files
+		if err := w.Validate(); err != nil {
+			return nil, usageError{err}
+		}
 		all = append(all, w)
 	}
 	return all, nil

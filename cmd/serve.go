@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -102,7 +103,17 @@ func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "`type` of the keys of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")
 	fs.StringVar(&cfg.Profile, "profile", cfg.Profile, "the CA's `profile` for this host's certificates, such as shortlived (default the CA's)")
 	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell `command` to run after one of this host's certificates was obtained or renewed")
+	fs.StringVar(&cfg.CertDir, "cert-dir", cfg.CertDir, "`folder` for the folders of this host's certificates; default certs in the data directory, which no other user can enter")
+	layoutFlags(fs, &cfg.Files)
 	logFlags(fs, &cfg.LogLevel, &cfg.LogFormat)
+}
+
+// layoutFlags binds what is written besides the PEM files, and for whom.
+func layoutFlags(fs *pflag.FlagSet, l *certfile.Layout) {
+	fs.StringSliceVar(&l.Formats, "format", l.Formats, "`formats` to write besides certbot's PEM files: haproxy (haproxy.pem, full chain and key), pkcs12 (bundle.p12); commas join several")
+	fs.StringVar(&l.PKCS12PasswordFile, "pkcs12-password-file", l.PKCS12PasswordFile, "`file` whose first line is the password of bundle.p12")
+	fs.StringVar(&l.Owner, "owner", l.Owner, "`user` who owns the files, or user:group, or :group")
+	fs.StringVar(&l.KeyMode, "key-mode", l.KeyMode, "octal `mode` of the files that hold the key, such as 0640 (default 0600)")
 }
 
 // logFlags binds what both daemons say, and how.

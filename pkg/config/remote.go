@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
 // CertificatesKey is the file's key that LoadRemoteCertificates reads. It is no
@@ -23,6 +25,7 @@ type RemoteCertificate struct {
 	Hook    string   // shell command to run after each change; empty: none
 	KeyType string   // see cert.KeyTypes; empty: the default
 	Profile string   // of the CA; empty: its default
+	Files   certfile.Layout
 }
 
 // LoadRemoteCertificates reads the list below certificates: in a YAML file,
@@ -34,6 +37,10 @@ type RemoteCertificate struct {
 //	    hook: systemctl reload nginx
 //	    key-type: ec256
 //	    profile: shortlived                           # one of the CA's
+//	    format: [haproxy, pkcs12]                     # besides the PEM files
+//	    pkcs12-password-file: p12-password            # or relative, too
+//	    owner: www-data:ssl-cert
+//	    key-mode: "0640"
 //
 // of which only names must be there. Other top-level keys are
 // Load's business. The error joins every fault.
@@ -82,7 +89,7 @@ func (d *document) certificates(dir string) ([]RemoteCertificate, error) {
 }
 
 // certificateKeys are what an entry of the list may hold.
-var certificateKeys = []string{"hook", "key-type", "mode", "names", "out", "profile"} //nolint:gochecknoglobals // a constant list
+var certificateKeys = []string{"format", "hook", "key-mode", "key-type", "mode", "names", "out", "owner", "pkcs12-password-file", "profile"} //nolint:gochecknoglobals // a constant list
 
 func (d *document) certificate(node *yaml.Node, path, dir string) (RemoteCertificate, error) {
 	line := node.Line
@@ -97,6 +104,11 @@ func (d *document) certificate(node *yaml.Node, path, dir string) (RemoteCertifi
 	for _, e := range entries {
 		if err := d.certificateEntry(&c, e, path, dir); err != nil {
 			faults = append(faults, err)
+		}
+	}
+	if err := c.Files.Validate(); err != nil {
+		for fault := range strings.SplitSeq(err.Error(), "\n") {
+			faults = append(faults, d.fault(line, path, "%s", fault))
 		}
 	}
 	if !slices.ContainsFunc(entries, func(e entry) bool { return e.key == "names" }) {
@@ -114,6 +126,13 @@ func (d *document) certificateEntry(c *RemoteCertificate, e entry, path, dir str
 	if e.key == "names" {
 		names, err := d.names(e, key)
 		c.Names = names
+		return err
+	}
+	if e.key == "format" {
+		formats, err := d.value(entry{key: key, line: e.line, value: e.value}, kind{tags: textKind.tags, list: true, want: "haproxy or pkcs12"})
+		if err == nil {
+			c.Files.Formats = formats.([]string)
+		}
 		return err
 	}
 	text, err := d.scalar(e.value, e.line, key, textKind)
@@ -138,6 +157,15 @@ func (d *document) certificateEntry(c *RemoteCertificate, e entry, path, dir str
 		c.Profile = text
 	case "hook":
 		c.Hook = text
+	case "owner":
+		c.Files.Owner = text
+	case "key-mode":
+		c.Files.KeyMode = text
+	case "pkcs12-password-file":
+		if text != "" && !filepath.IsAbs(text) {
+			text = filepath.Join(dir, text)
+		}
+		c.Files.PKCS12PasswordFile = text
 	case "key-type":
 		keyType, err := cert.ParseKeyType(text)
 		if err != nil {

@@ -6,9 +6,11 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
-// A17: the certificates that a remote keeps are listed in its file.
+// A17, X10: the certificates that a remote keeps are listed in its file.
 func TestLoadRemoteCertificates(t *testing.T) {
 	file := write(t, `poll: 15m
 certificates:
@@ -17,10 +19,15 @@ certificates:
     out: tls/web1
     hook: systemctl reload nginx
     key-type: RSA2048
+    format: [haproxy, pkcs12]
+    pkcs12-password-file: p12-password
+    owner: www-data:ssl-cert
+    key-mode: "0640"
   - names: b.example.com, a.example.com
     out: /etc/ssl/../ssl/b
   - &c
     names: bücher.example
+    format: haproxy,pem
   - names: ["192.0.2.1", "2001:DB8::1"]
     mode: agent
   - *c
@@ -33,11 +40,15 @@ certificates:
 		{
 			Names: []string{"*.web1.example.com", "web1.example.com"}, Mode: "gateway",
 			Out: filepath.Join(filepath.Dir(file), "tls/web1"), Hook: "systemctl reload nginx", KeyType: "rsa2048",
+			Files: certfile.Layout{
+				Formats: []string{"haproxy", "pkcs12"}, PKCS12PasswordFile: filepath.Join(filepath.Dir(file), "p12-password"),
+				Owner: "www-data:ssl-cert", KeyMode: "0640",
+			},
 		},
 		{Names: []string{"a.example.com", "b.example.com"}, Out: "/etc/ssl/b"},
-		{Names: []string{"xn--bcher-kva.example"}},
+		{Names: []string{"xn--bcher-kva.example"}, Files: certfile.Layout{Formats: []string{"haproxy,pem"}}},
 		{Names: []string{"192.0.2.1", "2001:db8::1"}, Mode: "agent"},
-		{Names: []string{"xn--bcher-kva.example"}},
+		{Names: []string{"xn--bcher-kva.example"}, Files: certfile.Layout{Formats: []string{"haproxy,pem"}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
@@ -105,7 +116,7 @@ func TestRemoteCertificateFaults(t *testing.T) {
 		`acmeproxy.yaml:5: certificates[1].mode: unknown mode "acme"; write agent or gateway`,
 		`acmeproxy.yaml:6: certificates[1].key-type: unknown key type "dsa"; write one of ec256, ec384, rsa2048, rsa4096, rsa8192`,
 		"acmeproxy.yaml:7: certificates[1].hook: this is a list; write text",
-		"acmeproxy.yaml:8: certificates[1].extra: unknown key; known keys are hook, key-type, mode, names, out, profile",
+		"acmeproxy.yaml:8: certificates[1].extra: unknown key; known keys are format, hook, key-mode, key-type, mode, names, out, owner, pkcs12-password-file, profile",
 		`acmeproxy.yaml:9: certificates[2].names: "a.example.com," has an empty name; join names by commas alone, such as a.example.com,b.example.com`,
 		`acmeproxy.yaml:10: certificates[3].names: "a_b.example.com" is not a DNS name; write it like web1.example.com`,
 		"acmeproxy.yaml:11: certificates[4].names: no name given; write at least one DNS name, such as web1.example.com",
@@ -123,5 +134,31 @@ func TestRemoteCertificateFaults(t *testing.T) {
 	want = []string{"acmeproxy.yaml:1: certificates: this is a group of keys; write a list, each entry with names: and perhaps out:"}
 	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// X10: what a file asks for besides the PEM files is checked with the rest.
+func TestRemoteLayoutFaults(t *testing.T) {
+	file := write(t, `certificates:
+  - names: a.example.com
+    format: [jks, pkcs12]
+    owner: "a:b:c"
+    key-mode: 0640
+  - names: b.example.com
+    format:
+    key-mode: "0644"
+`)
+	_, err := LoadRemoteCertificates(file)
+	for _, want := range []string{
+		`:2: certificates[0]: format: "jks" is none; write pem, haproxy or pkcs12`,
+		`:2: certificates[0]: pkcs12-password-file: is missing`,
+		`:2: certificates[0]: owner: "a:b:c" is none`,
+		`:5: certificates[0].key-mode: this is a number; write text, in quotes`,
+		`:7: certificates[1].format: has no value`,
+		`:6: certificates[1]: key-mode: "0644" is none for a key`,
+	} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no %q in:\n%v", want, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
 // LetsEncrypt is the directory of the default CA.
@@ -39,9 +40,19 @@ type Serve struct {
 	KeyType                 string   // of this host's certificates; see cert.KeyTypes
 	Profile                 string   // of this host's certificates, one of the CA's; empty: its default
 	CertificateObtainedHook string   // shell command; empty: none
+	CertDir                 string   // for a folder of each certificate; empty: certs in DataDir, which only this user can enter
+	Files                   certfile.Layout
 
 	LogLevel  string // debug, info, warn or error
 	LogFormat string // text or json
+}
+
+// CertificatesDir is where the folders of this host's own certificates are.
+func (s *Serve) CertificatesDir() string {
+	if s.CertDir != "" {
+		return s.CertDir
+	}
+	return filepath.Join(s.DataDir, "certs")
 }
 
 // DefaultServe is the configuration that works out of the box and orders

@@ -53,6 +53,9 @@ func (s *Serve) Validate() error {
 	if _, err := s.CertificateSets(); err != nil {
 		faults = append(faults, err)
 	}
+	if err := s.Files.Validate(); err != nil {
+		faults = append(faults, err)
+	}
 	_, err = parseLevel(s.LogLevel)
 	check("log-level", err)
 	check("log-format", checkFormat(s.LogFormat))

@@ -15,7 +15,6 @@ import (
 const (
 	databaseName = "acmeproxy.db"
 	identityName = "identity.age"
-	certsName    = "certs"
 	lockName     = "lock"
 )
 

@@ -29,7 +29,8 @@ var layers = [][]string{
 	{"pkg/auth"},
 	{"pkg/store/storetest"},
 	{"pkg/store"},
-	{"pkg/config", "pkg/cert/certfile", "pkg/fallback"},
+	{"pkg/config", "pkg/fallback"},
+	{"pkg/cert/certfile"},
 	{"pkg/api", "pkg/cert", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
 }
 

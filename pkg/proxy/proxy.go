@@ -242,7 +242,7 @@ func (p *Proxy) openModes(context.Context) error {
 	owner := instanceName()
 	p.client, err = client.New(client.Config{
 		Store: p.store, Audit: p.audit, Identity: p.identity,
-		Sets: sets, KeyType: keyType, Profile: p.cfg.Profile, CheckNames: p.issuer.CheckNames, Dir: filepath.Join(p.cfg.DataDir, certsName),
+		Sets: sets, KeyType: keyType, Profile: p.cfg.Profile, CheckNames: p.issuer.CheckNames, Dir: p.cfg.CertificatesDir(), Files: p.cfg.Files,
 		Hook:  hook.Hook{Command: p.cfg.CertificateObtainedHook, Timeout: hookTimeout},
 		Email: p.cfg.Email, Owner: owner, Installed: p.installed,
 		Wake:   func() { p.Deployments.Wake() },

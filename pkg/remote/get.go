@@ -46,6 +46,9 @@ const (
 // changed, and remembers it, so that Run keeps it fresh. In gateway mode a new
 // certificate is obtained each time.
 func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) {
+	if err := w.Ready(); err != nil {
+		return nil, err // before the CA has work
+	}
 	k, err := g.state.kept(w)
 	if err != nil {
 		return nil, err
@@ -200,12 +203,12 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 	if err := g.fresh(b, have); err != nil {
 		return err
 	}
-	if have == nil || !have.Leaf.Equal(b.Leaf) { // else the hook has seen it, or is due already
+	if have == nil || !k.Holds(k.Out, b) { // else the hook has seen it, or is due already
 		k.HookDue = k.Hook != ""
 		if err := k.save(); err != nil {
 			return err
 		}
-		if err := certfile.Write(k.Out, b); err != nil {
+		if err := k.Write(k.Out, b); err != nil {
 			return err
 		}
 	}
@@ -240,10 +243,11 @@ func sameNames(b *cert.Bundle, names cert.Names) bool {
 	return err == nil && got.Equal(names)
 }
 
-// onDisk tells whether the files are still those that were installed.
+// onDisk tells whether the files are still those that were installed, in the
+// layout that is wanted now.
 func onDisk(k *Kept) bool {
 	have, err := certfile.Read(k.Out)
-	return err == nil && have.Serial() == k.Serial
+	return err == nil && have.Serial() == k.Serial && k.Holds(k.Out, have)
 }
 
 // hookTimeout is how long a remote's hook may run.

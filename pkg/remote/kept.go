@@ -19,6 +19,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
 // Wanted is a certificate that this host keeps on its disk.
@@ -26,9 +27,10 @@ type Wanted struct {
 	Names   cert.Names   `json:"names"`
 	Mode    string       `json:"mode"`     // agent or gateway
 	KeyType cert.KeyType `json:"key_type"` // empty: ec256
-	Out     string       `json:"out"`      // absolute; the folder of the PEM set
+	Out     string       `json:"out"`      // absolute; the folder of the files
 	Hook    string       `json:"hook,omitempty"`
 	Profile string       `json:"profile,omitempty"` // of the CA; empty: its default
+	certfile.Layout
 }
 
 // Kept is a Wanted and how far it has come.
@@ -59,6 +61,9 @@ func (w *Wanted) Validate() error {
 	}
 	if !filepath.IsAbs(w.Out) {
 		faults = append(faults, fmt.Errorf("out: %q is not an absolute path", w.Out))
+	}
+	if err := w.Layout.Validate(); err != nil {
+		faults = append(faults, err)
 	}
 	if len(w.Names) == 0 {
 		faults = append(faults, errors.New("names: missing; write at least one DNS name"))

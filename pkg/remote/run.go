@@ -171,13 +171,15 @@ const soon = 5 * time.Second
 
 // refresh asks for news (agent), or renews when it is time (gateway).
 func (d *daemon) refresh(ctx context.Context, k *Kept) error {
+	if err := k.Ready(); err != nil {
+		return err
+	}
 	if k.Mode == api.ModeAgent {
 		return d.getter.pull(ctx, k, 1)
 	}
 	have, err := certfile.Read(k.Out)
 	if err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType) && time.Now().Before(have.RenewAt()) {
-		k.Serial, k.NotAfter = have.Serial(), have.NotAfter().UTC()
-		return d.getter.runHook(ctx, k)
+		return d.getter.install(ctx, k, have, "") // which writes only what is not as it should be
 	}
 	return d.getter.obtain(ctx, k)
 }

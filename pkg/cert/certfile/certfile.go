@@ -1,14 +1,16 @@
 // Package certfile keeps a bundle in a folder under certbot's file names:
-// cert.pem, chain.pem, fullchain.pem and privkey.pem.
+// cert.pem, chain.pem, fullchain.pem and privkey.pem, and where a Layout says
+// so haproxy.pem and bundle.p12.
 //
 //	err := certfile.Write("/etc/ssl/web1", bundle)
+//	err := certfile.Layout{Formats: []string{"haproxy"}, Owner: "haproxy"}.Write("/etc/ssl/web1", bundle)
 //
-// All four change at once: they are symbolic links through one link,
+// All files change at once: they are symbolic links through one link,
 // .acmeproxy/current, which is replaced by a rename. The disk has the old set
 // or the new one, also after a crash, and so has a reader that resolves
-// .acmeproxy/current once. One that opens two of the four names may see the
-// swap happen in between; the hook that tells it to reload comes after. The
-// key has mode 0600, whatever the umask.
+// .acmeproxy/current once. One that opens two of the names may see the swap
+// happen in between; the hook that tells it to reload comes after. What has the
+// key has mode 0600 or the layout's, whatever the umask.
 package certfile
 
 import (
@@ -31,6 +33,8 @@ const (
 	Chain     = "chain.pem"
 	Fullchain = "fullchain.pem"
 	Key       = "privkey.pem"
+	HAProxy   = "haproxy.pem" // full chain and key, for its crt keyword
+	PKCS12    = "bundle.p12"  // key and full chain under a password (RFC 7292)
 )
 
 const (
@@ -39,13 +43,20 @@ const (
 	lockName = "lock"       // in versions, held while a set is written
 )
 
+// Write installs the bundle in the zero Layout.
+func Write(dir string, b *cert.Bundle) error { return Layout{}.Write(dir, b) }
+
 // Write installs the bundle in dir, which is made (mode 0755) if need be. The
 // set that was there stays until the new one is whole; regular files and links
-// of the four names are replaced, never written through. Several processes may
+// of the set's names are replaced, never written through. Several processes may
 // write at a time: the last one counts. A bundle that has no key is an error: a
 // set without one serves nobody.
-func Write(dir string, b *cert.Bundle) error {
-	key, err := b.KeyPEM()
+func (l Layout) Write(dir string, b *cert.Bundle) error {
+	as, err := l.resolve()
+	if err != nil {
+		return fmt.Errorf("write the certificate: %w", err)
+	}
+	set, err := as.files(b)
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
@@ -59,11 +70,11 @@ func Write(dir string, b *cert.Bundle) error {
 	}
 	defer unlock()
 	previous := inUse(dir)
-	version, err := stage(dir, b, key)
+	version, err := as.stage(dir, b, set)
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
-	if err := publish(dir, version); err != nil {
+	if err := publish(dir, version, set); err != nil {
 		return fmt.Errorf("publish the certificate: %w", err)
 	}
 	if err := prune(dir, filepath.Base(version), previous); err != nil {
@@ -121,7 +132,7 @@ func inUse(dir string) string {
 }
 
 // stage writes a new version, which nobody reads yet, and has it on the disk.
-func stage(dir string, b *cert.Bundle, key []byte) (version string, err error) {
+func (r resolved) stage(dir string, b *cert.Bundle, set []file) (version string, err error) {
 	version, err = os.MkdirTemp(filepath.Join(dir, versions), b.Leaf.NotBefore.UTC().Format("20060102T150405-"))
 	if err != nil {
 		return "", err
@@ -131,18 +142,8 @@ func stage(dir string, b *cert.Bundle, key []byte) (version string, err error) {
 			err = errors.Join(err, os.RemoveAll(version))
 		}
 	}()
-	set := []struct {
-		name string
-		data []byte
-		mode fs.FileMode
-	}{
-		{Key, key, 0o600},
-		{Cert, b.LeafPEM(), 0o644},
-		{Chain, b.ChainPEM(), 0o644},
-		{Fullchain, b.FullchainPEM(), 0o644},
-	}
 	for _, f := range set {
-		if err := writeFile(filepath.Join(version, f.name), f.data, f.mode); err != nil {
+		if err := r.writeFile(filepath.Join(version, f.name), f); err != nil {
 			return "", err
 		}
 	}
@@ -153,26 +154,31 @@ func stage(dir string, b *cert.Bundle, key []byte) (version string, err error) {
 }
 
 // writeFile makes a new file and has it on the disk before it returns.
-func writeFile(path string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+func (r resolved) writeFile(path string, f file) error {
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
-	defer f.Close()
-	if err := f.Chmod(mode); err != nil { // whatever the umask
+	defer out.Close()
+	if r.uid >= 0 || r.gid >= 0 {
+		if err := out.Chown(r.uid, r.gid); err != nil {
+			return fmt.Errorf("owner: %w; run acmeproxy as root, or take a group that it is a member of", err)
+		}
+	}
+	if err := out.Chmod(f.mode); err != nil { // whatever the umask
 		return err
 	}
-	if _, err := f.Write(data); err != nil {
+	if _, err := out.Write(f.data); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
+	if err := out.Sync(); err != nil {
 		return err
 	}
-	return f.Close()
+	return out.Close()
 }
 
 // publish makes version the current one.
-func publish(dir, version string) error {
+func publish(dir, version string, set []file) error {
 	swap := filepath.Join(dir, versions, current)
 	if err := link(version, filepath.Base(version), swap); err != nil {
 		return errors.Join(err, os.RemoveAll(version))
@@ -180,13 +186,18 @@ func publish(dir, version string) error {
 	if err := syncDir(filepath.Dir(swap)); err != nil {
 		return err
 	}
-	for _, name := range []string{Key, Cert, Chain, Fullchain} {
-		target := filepath.Join(versions, current, name)
-		path := filepath.Join(dir, name)
+	for _, f := range set {
+		target := filepath.Join(versions, current, f.name)
+		path := filepath.Join(dir, f.name)
 		if got, err := os.Readlink(path); err == nil && got == target {
 			continue
 		}
 		if err := link(version, target, path); err != nil {
+			return err
+		}
+	}
+	for _, path := range leftovers(dir, set) {
+		if err := os.Remove(path); err != nil {
 			return err
 		}
 	}
@@ -236,7 +247,7 @@ func syncDir(path string) error {
 	return nil
 }
 
-// Read loads the set in dir, as those see it who use its four names; it is
+// Read loads the set in dir, as those see it who use its PEM names; it is
 // never of two sets. fs.ErrNotExist means that a file is missing; any other
 // error that the files do not belong together.
 func Read(dir string) (*cert.Bundle, error) {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,8 +24,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
-// childVariable makes the test program write to the folder it names until it
-// is killed.
+// childVariable makes the test program write every format to the folder it
+// names until it is killed.
 const childVariable = "CERTFILE_TEST_WRITE_TO"
 
 func TestMain(m *testing.M) {
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 		for serial := int64(1); ; serial++ {
 			b, err := newBundle(serial)
 			if err == nil {
-				err = certfile.Write(dir, b)
+				err = everything(filepath.Dir(dir)).Write(dir, b)
 			}
 			if err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -44,13 +45,15 @@ func TestMain(m *testing.M) {
 }
 
 // newBundle is self-signed, with a second certificate for a chain.
-func newBundle(serial int64) (*cert.Bundle, error) {
-	key, err := cert.GenerateKey(cert.EC256)
+func newBundle(serial int64) (*cert.Bundle, error) { return newBundleOf(serial, cert.EC256) }
+
+func newBundleOf(serial int64, keyType cert.KeyType) (*cert.Bundle, error) {
+	key, err := cert.GenerateKey(keyType)
 	if err != nil {
 		return nil, err
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), DNSNames: []string{"web1.example.com"},
+		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test CA"}, DNSNames: []string{"web1.example.com"},
 		NotBefore: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
@@ -253,8 +256,9 @@ func TestConcurrentWriters(t *testing.T) {
 }
 
 // kill -9 at any moment leaves a whole set, and the next Write cleans up (X7).
-func TestKilledWriter(t *testing.T) {
-	dir := t.TempDir()
+func TestKilledWriter(t *testing.T) { // X10, too: of all formats
+	dir := filepath.Join(t.TempDir(), "set")
+	all := newEverything(t, filepath.Dir(dir))
 	current := filepath.Join(dir, ".acmeproxy", "current")
 	write(t, dir, bundle(t, 1000))
 	for round := range 6 {
@@ -287,8 +291,13 @@ func TestKilledWriter(t *testing.T) {
 		if err := child.Wait(); err == nil {
 			t.Fatal("the child ended by itself")
 		}
-		if _, err := certfile.Read(dir); err != nil {
-			t.Error(err)
+		whole, err := certfile.Read(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A crash between the swap and the first links is mended by the next Write.
+		if _, err := os.Lstat(filepath.Join(dir, certfile.PKCS12)); err == nil && !all.Holds(dir, whole) {
+			t.Error("the formats are not of one set")
 		}
 	}
 	b := bundle(t, 1001)

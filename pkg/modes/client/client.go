@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -34,7 +35,8 @@ type Config struct {
 	Sets     []cert.Names        // the certificates to keep
 	KeyType  cert.KeyType
 	Profile  string // of the CA; empty: its default
-	Dir      string // the PEM sets go to <Dir>/<first name>/
+	Dir      string // the files go to <Dir>/<first name>/
+	Files    certfile.Layout
 	Hook     hook.Hook
 	Email    string // of the CA account, for lego's hooks
 	// CheckNames tells what can never be issued, as a *cert.FieldError.
@@ -51,8 +53,12 @@ type Config struct {
 // Client is the mode. It is safe for concurrent use.
 type Client struct{ cfg Config }
 
-// New checks that every set can be issued and has a folder of its own.
+// New checks that every set can be issued and written, and has a folder of its
+// own.
 func New(cfg Config) (*Client, error) {
+	if err := cfg.Files.Ready(); err != nil {
+		return nil, err
+	}
 	folders := map[string]cert.Names{}
 	for _, set := range cfg.Sets {
 		if err := cfg.CheckNames(set); err != nil {

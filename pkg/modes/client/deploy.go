@@ -69,8 +69,8 @@ func (c *Client) deploy(ctx context.Context, pending store.PendingHook) error {
 		return err
 	}
 	dir := c.dir(row.Names)
-	if !installed(dir, bundle) {
-		if err := certfile.Write(dir, bundle); err != nil {
+	if !c.cfg.Files.Holds(dir, bundle) {
+		if err := c.cfg.Files.Write(dir, bundle); err != nil {
 			return err
 		}
 	}
@@ -123,8 +123,11 @@ func (c *Client) inspect(ctx context.Context, row store.Managed) error {
 		c.cfg.Logger.Error("ordering a new certificate", "names", row.Names, "error", err)
 		return c.cfg.Store.SetDue(ctx, row.ID, c.cfg.Now())
 	}
-	if installed(c.dir(row.Names), bundle) {
-		c.announce(bundle)
+	dir := c.dir(row.Names)
+	if installed(dir, bundle) {
+		c.announce(bundle) // the PEM files are there, whatever is with the others
+	}
+	if c.cfg.Files.Holds(dir, bundle) {
 		return nil
 	}
 	return c.cfg.Store.RequireHook(ctx, row.ID, row.ETag)
@@ -136,7 +139,7 @@ func (c *Client) announce(b *cert.Bundle) {
 	}
 }
 
-// installed tells whether the files in dir are the bundle's.
+// installed tells whether the PEM files in dir are the bundle's.
 func installed(dir string, b *cert.Bundle) bool {
 	have, err := certfile.Read(dir)
 	return err == nil && have.Leaf.Equal(b.Leaf) // whatever is wrong with them, they are written anew

@@ -1,0 +1,255 @@
+package certfile
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// What a set can have besides the PEM files.
+const (
+	FormatPEM     = "pem"     // always there; may be named
+	FormatHAProxy = "haproxy" // HAProxy
+	FormatPKCS12  = "pkcs12"  // PKCS12
+)
+
+// Layout is what a set has and who may read it. The zero value is the PEM files,
+// owned by this process, the key with mode 0600.
+type Layout struct {
+	Formats            []string `json:"formats,omitempty"`              // FormatPEM and the like; commas may join several
+	PKCS12PasswordFile string   `json:"pkcs12_password_file,omitempty"` // its first line; FormatPKCS12 needs it
+	Owner              string   `json:"owner,omitempty"`                // user, user:group or :group, by name or number
+	KeyMode            string   `json:"key_mode,omitempty"`             // octal, of each file that has the key
+}
+
+// Validate reports every fault, each with the name of its flag. It looks at
+// nothing outside of l.
+func (l Layout) Validate() error {
+	var faults []error
+	for _, f := range l.formats() {
+		if !slices.Contains([]string{FormatPEM, FormatHAProxy, FormatPKCS12}, f) {
+			faults = append(faults, fmt.Errorf("format: %q is none; write pem, haproxy or pkcs12, joined by commas", f))
+		}
+	}
+	if l.has(FormatPKCS12) && l.PKCS12PasswordFile == "" {
+		faults = append(faults, errors.New("pkcs12-password-file: is missing; format pkcs12 needs it: write the file whose first line is the password"))
+	}
+	if _, err := l.keyMode(); err != nil {
+		faults = append(faults, fmt.Errorf("key-mode: %w", err))
+	}
+	if name, group, _ := strings.Cut(l.Owner, ":"); l.Owner != "" && name == "" && group == "" || strings.Contains(group, ":") {
+		faults = append(faults, fmt.Errorf("owner: %q is none; write user, user:group or :group", l.Owner))
+	}
+	return errors.Join(faults...)
+}
+
+// Ready tells whether a set could be written: the owner exists and the password
+// can be read. It is asked before a certificate is ordered.
+func (l Layout) Ready() error {
+	_, err := l.resolve()
+	return err
+}
+
+// Holds tells whether dir has the bundle in just this layout. Write mends what
+// is not so.
+func (l Layout) Holds(dir string, b *cert.Bundle) bool {
+	have, err := Read(dir)
+	if err != nil || !have.Leaf.Equal(b.Leaf) {
+		return false
+	}
+	as, err := l.resolve()
+	if err != nil {
+		return false
+	}
+	files, err := as.files(have)
+	if err != nil {
+		return false
+	}
+	for _, f := range files {
+		if !as.holds(filepath.Join(dir, f.name), f, have) {
+			return false
+		}
+	}
+	return len(leftovers(dir, files)) == 0
+}
+
+func (l Layout) formats() []string {
+	var all []string
+	for _, f := range l.Formats {
+		for part := range strings.SplitSeq(f, ",") {
+			all = append(all, strings.TrimSpace(part))
+		}
+	}
+	return all
+}
+
+func (l Layout) has(format string) bool { return slices.Contains(l.formats(), format) }
+
+func (l Layout) keyMode() (fs.FileMode, error) {
+	if l.KeyMode == "" {
+		return 0o600, nil
+	}
+	mode, err := strconv.ParseUint(l.KeyMode, 8, 32)
+	if err != nil || mode&^0o660 != 0 || mode&0o400 == 0 {
+		return 0, fmt.Errorf("%q is none for a key; write 0600, or 0640 for the owner's group to read it", l.KeyMode)
+	}
+	return fs.FileMode(mode), nil
+}
+
+// resolved is a Layout on this host.
+type resolved struct {
+	haproxy, pkcs12 bool
+	password        string
+	keyMode         fs.FileMode
+	uid, gid        int // -1: as the file is made
+}
+
+func (l Layout) resolve() (resolved, error) {
+	if err := l.Validate(); err != nil {
+		return resolved{}, err
+	}
+	r := resolved{haproxy: l.has(FormatHAProxy), pkcs12: l.has(FormatPKCS12)}
+	var errs [3]error
+	r.keyMode, errs[0] = l.keyMode()
+	r.uid, r.gid, errs[1] = lookUp(l.Owner)
+	if r.pkcs12 {
+		r.password, errs[2] = readPassword(l.PKCS12PasswordFile)
+	}
+	return r, errors.Join(errs[:]...)
+}
+
+// lookUp finds user, user:group or :group. A user alone keeps the group.
+func lookUp(owner string) (uid, gid int, err error) {
+	name, group, _ := strings.Cut(owner, ":")
+	uid, gid = -1, -1
+	if name != "" {
+		if uid, err = number(name, func() (string, error) {
+			u, err := user.Lookup(name)
+			if err != nil {
+				return "", err
+			}
+			return u.Uid, nil
+		}); err != nil {
+			return -1, -1, fmt.Errorf("owner: no user %q on this host; create it, or write another", name)
+		}
+	}
+	if group != "" {
+		if gid, err = number(group, func() (string, error) {
+			g, err := user.LookupGroup(group)
+			if err != nil {
+				return "", err
+			}
+			return g.Gid, nil
+		}); err != nil {
+			return -1, -1, fmt.Errorf("owner: no group %q on this host; create it, or write another", group)
+		}
+	}
+	return uid, gid, nil
+}
+
+// number is the id that a name has, or is.
+func number(name string, find func() (string, error)) (int, error) {
+	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
+		return int(id), nil
+	}
+	text, err := find()
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(text)
+}
+
+// readPassword is the file's first line.
+func readPassword(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("pkcs12-password-file: %w", err)
+	}
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	password := strings.TrimSuffix(string(line), "\r")
+	if password == "" {
+		return "", fmt.Errorf("pkcs12-password-file: the first line of %s is empty; write the password there", path)
+	}
+	if strings.ContainsFunc(password, func(r rune) bool { return r < ' ' || r > '~' }) { // OpenSSL and Java differ on how to encode others
+		return "", fmt.Errorf("pkcs12-password-file: the password in %s has characters that are not plain ASCII, which programs read differently; write another", path)
+	}
+	return password, nil
+}
+
+// file is one of a set. Its mode and owner are set before there is anything in it.
+type file struct {
+	name string
+	data []byte
+	mode fs.FileMode
+}
+
+// files is the whole set.
+func (r resolved) files(b *cert.Bundle) ([]file, error) {
+	key, err := b.KeyPEM()
+	if err != nil {
+		return nil, err
+	}
+	set := []file{
+		{Key, key, r.keyMode},
+		{Cert, b.LeafPEM(), 0o644},
+		{Chain, b.ChainPEM(), 0o644},
+		{Fullchain, b.FullchainPEM(), 0o644},
+	}
+	if r.haproxy {
+		set = append(set, file{HAProxy, slices.Concat(b.FullchainPEM(), key), r.keyMode})
+	}
+	if r.pkcs12 {
+		data, err := encodePKCS12(b, r.password)
+		if err != nil {
+			return nil, err
+		}
+		set = append(set, file{PKCS12, data, r.keyMode})
+	}
+	return set, nil
+}
+
+// holds tells whether what is at path is f. PKCS#12 files are never the same
+// twice, so what counts is what they open to.
+func (r resolved) holds(path string, f file, b *cert.Bundle) bool {
+	var stat unix.Stat_t
+	if err := unix.Stat(path, &stat); err != nil || fs.FileMode(stat.Mode).Perm() != f.mode {
+		return false
+	}
+	if r.uid >= 0 && int(stat.Uid) != r.uid || r.gid >= 0 && int(stat.Gid) != r.gid {
+		return false
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return false
+	}
+	if f.name == PKCS12 {
+		return opensPKCS12(data, r.password, b)
+	}
+	return bytes.Equal(data, f.data)
+}
+
+// leftovers are our links in dir to files that the set does not have (any more).
+func leftovers(dir string, set []file) []string {
+	var found []string
+	for _, name := range []string{HAProxy, PKCS12} {
+		if slices.ContainsFunc(set, func(f file) bool { return f.name == name }) {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		if target, err := os.Readlink(path); err == nil && target == filepath.Join(versions, current, name) {
+			found = append(found, path)
+		}
+	}
+	return found
+}
