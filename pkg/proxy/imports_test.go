@@ -30,7 +30,7 @@ var layers = [][]string{
 	{"pkg/store/storetest"},
 	{"pkg/store"},
 	{"pkg/config", "pkg/cert/certfile", "pkg/fallback"},
-	{"pkg/api", "pkg/cert", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
+	{"pkg/api", "pkg/cert", "pkg/connlimit", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
 }
 
 // notForFrontends do work that a frontend is handed as an interface.
