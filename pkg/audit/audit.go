@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -51,6 +53,8 @@ type Log struct {
 	logger *slog.Logger
 	now    func() time.Time
 	flood  flood
+
+	allowed *limiters
 }
 
 // New makes a Log.
@@ -59,7 +63,10 @@ func New(c Config) *Log {
 	if now == nil {
 		now = time.Now
 	}
-	return &Log{store: c.Store, logger: c.Logger, now: now}
+	return &Log{
+		store: c.Store, logger: c.Logger, now: now,
+		allowed: &limiters{every: rate.Every(allowedEvery), burst: allowedBurst},
+	}
 }
 
 // QuotaExceeded is a refusal until a time.
@@ -75,21 +82,42 @@ func (q *QuotaExceeded) Error() string {
 		q.Quota, q.RetryAt.Format(time.RFC3339))
 }
 
+// TooSoon is a refusal until a time of what is allowed in itself. Nothing is
+// recorded of it.
+type TooSoon struct {
+	// Reason says of what there was too much.
+	Reason string
+	// RetryAt is when to ask again.
+	RetryAt time.Time
+}
+
+func (t *TooSoon) Error() string {
+	return t.Reason + "; try again after " + t.RetryAt.UTC().Format(time.RFC3339)
+}
+
+// allowance bounds what one client is allowed at a time, and with it what is
+// recorded of that: no entry that says "allowed" is ever dropped.
+const (
+	allowedEvery = time.Second
+	allowedBurst = 1000
+)
+
 // Authorize decides whether the client may have what it asks for, counts it
 // against the daily quota, and records the decision. The caller must not act
-// when it returns an error: a *policy.Denied, a *QuotaExceeded, or a fault of
-// the store.
+// when it returns an error: a *policy.Denied, a *QuotaExceeded, a *TooSoon when
+// there were very many in a short time, or a fault of the store.
 func (l *Log) Authorize(ctx context.Context, id auth.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, l.takeQuota)
+	return l.authorize(ctx, id, r, true)
 }
 
-// AuthorizeAgain is Authorize for what costs no order, such as asking again
-// for a certificate that is kept already: it takes nothing from the quota.
+// AuthorizeAgain is Authorize for what costs no order and was recorded before,
+// such as asking again for a certificate that is kept already: it takes nothing
+// from the quota, and records refusals only.
 func (l *Log) AuthorizeAgain(ctx context.Context, id auth.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, func(context.Context, auth.Identity, policy.Request) error { return nil })
+	return l.authorize(ctx, id, r, false)
 }
 
-func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, quota func(context.Context, auth.Identity, policy.Request) error) error {
+func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, costs bool) error {
 	entry := store.AuditEntry{
 		ClientID:   id.Client.ID,
 		ClientName: id.Client.Name,
@@ -100,8 +128,11 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 		Outcome:    Allowed,
 	}
 	err := policy.Allow(id, r)
-	if err == nil {
-		err = quota(ctx, id, r)
+	if err == nil && costs {
+		if now := l.now(); !l.allowed.allow(id.Client.ID, now) {
+			return &TooSoon{Reason: "too many requests of this client in a short time", RetryAt: now.Add(allowedEvery)}
+		}
+		err = l.takeQuota(ctx, id, r)
 	}
 	if err != nil {
 		var denied *policy.Denied
@@ -118,7 +149,7 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 		l.Record(ctx, entry)
 		return err
 	}
-	if r.Mode == api.ModeGateway {
+	if r.Mode == api.ModeGateway || !costs {
 		return nil
 	}
 	if err := l.write(ctx, entry); err != nil {

@@ -112,6 +112,36 @@ func TestAuthorizeAgent(t *testing.T) {
 	}
 }
 
+// X5: nobody is allowed very much in a short time, and what is not allowed does
+// not take anything from others; the policy's word comes first.
+func TestAuthorizeTooSoon(t *testing.T) {
+	r := newRig(t)
+	id, other := r.client(t, "web1", grant(0, "*.a.example")), r.client(t, "web2", grant(0, "*.b.example"))
+	for range allowedBurst {
+		if err := r.Authorize(t.Context(), id, gateway("h.a.example")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var soon *TooSoon
+	if err := r.Authorize(t.Context(), id, agent("h.a.example")); !errors.As(err, &soon) || !soon.RetryAt.Equal(r.now().Add(allowedEvery)) {
+		t.Errorf("one more: %v", err)
+	}
+	if entries := r.entries(t, store.AuditQuery{}); len(entries) != 0 {
+		t.Errorf("entries %+v", entries)
+	}
+	var denied *policy.Denied
+	if err := r.Authorize(t.Context(), id, gateway("h.b.example")); !errors.As(err, &denied) {
+		t.Errorf("what is not granted: %v", err)
+	}
+	if err := r.Authorize(t.Context(), other, agent("h.b.example")); err != nil {
+		t.Errorf("another client: %v", err)
+	}
+	r.advance(allowedEvery)
+	if err := r.Authorize(t.Context(), id, agent("h.a.example")); err != nil {
+		t.Errorf("later: %v", err)
+	}
+}
+
 // A14, X14: an allowed gateway request leaves nothing in the whole data dir
 // and the log; a refused one leaves no name that the gateway could pass on.
 func TestAuthorizeGateway(t *testing.T) {

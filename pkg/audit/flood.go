@@ -45,3 +45,26 @@ func (f *flood) admit(clientID string, now time.Time) (keep bool, dropped int) {
 	}
 	return keep, dropped
 }
+
+// limiters hold one limiter for each client that asked.
+type limiters struct {
+	every rate.Limit
+	burst int
+
+	mu       sync.Mutex               // guards byClient
+	byClient map[string]*rate.Limiter // by client id
+}
+
+func (l *limiters) allow(clientID string, now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limiter := l.byClient[clientID]
+	if limiter == nil {
+		if l.byClient == nil {
+			l.byClient = make(map[string]*rate.Limiter)
+		}
+		limiter = rate.NewLimiter(l.every, l.burst)
+		l.byClient[clientID] = limiter
+	}
+	return limiter.AllowN(now, 1)
+}

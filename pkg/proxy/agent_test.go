@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/pem"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -123,6 +124,10 @@ func TestAgentRegistersAgain(t *testing.T) {
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want 1", n)
 	}
+	asked, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "allowed"})
+	if err != nil || len(asked.Entries) != 1 {
+		t.Errorf("audit: %+v, %v; want the first request only", asked.Entries, err)
+	}
 
 	web2 := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	r := web2.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com", "b.example.com"}})
@@ -202,15 +207,27 @@ func TestAgentOwnersOnly(t *testing.T) {
 	}
 }
 
-// The owner may renew at will and stop it all.
+// The owner may renew, but not so often that it uses up the CA's limits, and
+// stop it all (X5).
 func TestAgentRenewAndDelete(t *testing.T) {
 	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
 	_, recipient := newIdentity(t)
 	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	m := c.register(t, "a.example.com")
 	etag := c.bundle(t, m.ID, "").etag()
 	path := api.PathCertificates + "/" + m.ID
+	for range 3 {
+		r := c.do(t, http.MethodPost, path+"/renew", nil)
+		if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); r.status != http.StatusTooManyRequests || err != nil || seconds < 3500 || seconds > 3601 {
+			t.Errorf("renew at once: %d, Retry-After %q; want 429 for an hour", r.status, r.header.Get("Retry-After"))
+		}
+	}
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+	clk.advance(time.Hour)
 	if r := c.do(t, http.MethodPost, path+"/renew", nil); r.status != http.StatusAccepted {
 		t.Fatalf("renew: %d %s", r.status, r.body)
 	}

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -145,8 +146,12 @@ func TestDisabledClient(t *testing.T) {
 			t.Errorf("%s %s: %d, want 401", call.method, call.path, r.status)
 		}
 	}
+	before := credentials(t, p, "web2")
 	_, err := enroll(t, unused)
 	wantStatus(t, "enrolment", err, http.StatusForbidden)
+	if after := credentials(t, p, "web2"); after != before {
+		t.Errorf("a disabled client's enrolment changed its credentials from %s to %s", before, after)
+	}
 	if got := refusals(t, p); len(got) != len(calls)+1 {
 		t.Errorf("%d refusals in the audit trail, want %d", len(got), len(calls)+1)
 	}
@@ -210,6 +215,16 @@ func TestRemovedClient(t *testing.T) {
 	}
 }
 
+// credentials are those of a client, as text.
+func credentials(t *testing.T, p *proxytest.Proxy, name string) string {
+	t.Helper()
+	c, err := p.Admin.Client(t.Context(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprint(c.Credentials)
+}
+
 // noon puts the clock to the middle of a UTC day, far from a quota's end.
 func (c *clock) noon() {
 	now := time.Now().UTC()
@@ -222,6 +237,7 @@ func TestQuota(t *testing.T) {
 	t.Parallel()
 	var clk clock
 	clk.noon()
+	clk.advance(-time.Hour)
 	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
 	_, recipient := newIdentity(t)
 	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
@@ -230,6 +246,7 @@ func TestQuota(t *testing.T) {
 	c := newCaller(t, p, "web1", []string{recipient}, grant)
 	m := c.register(t, "a.example.com")
 	c.bundle(t, m.ID, "")
+	clk.advance(time.Hour) // or it would be too soon for a renewal
 	for range 3 {
 		c.register(t, "a.example.com")
 	}

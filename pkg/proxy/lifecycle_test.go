@@ -400,6 +400,9 @@ func TestStopCutsOffWhatHangs(t *testing.T) {
 	if err := <-issued; err == nil {
 		t.Error("the gateway's client got a certificate from a CA that hangs")
 	}
+	if log := p.Log(); strings.Contains(log, "abandoned by its client") || !strings.Contains(log, "cut off by our own stop") {
+		t.Error("the log blames the client for our stop")
+	}
 	ca.mend()
 	if err := os.WriteFile(filepath.Join(hook.dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)

@@ -11,18 +11,31 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/net/netutil"
+	"golang.org/x/sys/unix"
 
+	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
-// Limits of the two open ports. A connection costs some 10 KiB at most.
 const (
-	httpConns  = 4096
-	httpsConns = 4096
+	maxConns    = 4096 // of each open port; one costs some 10 KiB at most
+	connsShare  = 8    // one address may have an eighth of them
+	http2Stream = 64   // requests at once on a connection
 )
+
+// connLimits are those of each open port. Where the process may not have that
+// many files, the two ports leave a third of them for all else.
+func connLimits() connlimit.Config {
+	total := maxConns
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
+		total = int(min(uint64(total), max(files.Cur/3, connsShare)))
+	}
+	return connlimit.Config{Total: total, PerAddr: total / connsShare}
+}
 
 // Run serves until ctx ends or a listener fails, then stops in good order:
 // nothing new is begun, what is in flight may finish for renewal.Grace, port 80
@@ -39,8 +52,8 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	inFlight, abort := context.WithCancel(context.WithoutCancel(ctx))
-	defer abort()
+	inFlight, abort := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer abort(nil)
 
 	port80 := p.server(p.port80, 5*time.Second)
 	apiCfg := p.restConfig()
@@ -58,7 +71,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		})
 	}
 	if p.http != nil {
-		serve("http-addr", port80, netutil.LimitListener(p.http, httpConns))
+		serve("http-addr", port80, connlimit.New(p.http, connLimits()))
 	}
 	serve("https-addr", native, p.limitedTLS())
 	serve("admin socket", adminServer, p.admin)
@@ -100,34 +113,48 @@ func (p *Proxy) pruneAudit(ctx context.Context) {
 }
 
 // drain waits for requests and renewals in flight, at most Grace.
-func (p *Proxy) drain(native *http.Server, abort func(), loops *sync.WaitGroup) {
+func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops *sync.WaitGroup) {
 	grace, cancel := context.WithTimeout(context.Background(), renewal.Grace)
 	defer cancel()
 	if err := native.Shutdown(grace); err != nil {
 		p.log.Warn("requests in flight were cut off", "error", err)
 	}
-	abort()
+	abort(gateway.ErrStopping)
 	loops.Wait()
 }
 
 // limitedTLS counts connections before their handshake: that is what costs.
 func (p *Proxy) limitedTLS() net.Listener {
-	return tls.NewListener(netutil.LimitListener(p.https, httpsConns), p.tls.config())
+	return tls.NewListener(connlimit.New(p.https, connLimits()), p.tls.config())
 }
 
 // server has every limit set; handlers that stream move their own deadlines.
 func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           oneReading(h),
 		ReadHeaderTimeout: headers,
 		ReadTimeout:       3 * headers,
 		WriteTimeout:      6 * headers,
 		IdleTimeout:       6 * headers,
 		MaxHeaderBytes:    8 << 10,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: http2Stream},
 		// "OPTIONS *" is no exception: the handler has the say.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
+}
+
+// oneReading ends a connection after a chunked request. Whether such a request
+// has a length as well is not known here any more: were there a server in front
+// that goes by the length, what follows might be a request to us and a body to
+// it (RFC 9112, section 6.1).
+func oneReading(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // sayWhereWeStand logs what is served, and what is missing before anything can

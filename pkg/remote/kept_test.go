@@ -248,6 +248,47 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// A hook that hangs holds up no certificate but its own, whose next turn is
+// after it.
+func TestRunBesideSlowHook(t *testing.T) {
+	e := newEvil(t)
+	s := e.enrolled(t)
+	b := issue{}.bundle(t)
+	e.serves(`"1"`, sealed(t, s, b))
+	gate := filepath.Join(t.TempDir(), "gate")
+	slow := want(t, s, api.ModeAgent)
+	slow.Hook = "echo begun >> " + gate + "; test -e " + gate + ".open || exec sleep 600"
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, RunConfig{State: s, Wanted: []Wanted{slow}, Poll: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	}()
+	begun := func() int {
+		text, err := os.ReadFile(gate)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		return strings.Count(string(text), "begun")
+	}
+	eventually(t, "the slow hook runs", func() bool { return begun() == 1 })
+	quick := want(t, s, api.ModeGateway)
+	quick.Out = filepath.Join(s.Dir, "quick")
+	quick.Hook = "touch " + gate + ".quick"
+	before := e.requests.Load()
+	if err := s.remember(t.Context(), quick); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the other has its turn", func() bool { return e.requests.Load() > before })
+	if n := begun(); n != 1 {
+		t.Errorf("the slow hook was begun %d times at once", n)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
 // What a get by hand or a forget did while the daemon waited for the lock stays
 // done: the daemon works on what is wanted now, not on what it had listed.
 func TestTurnAfterChange(t *testing.T) {

@@ -7,9 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"sync"
 	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -42,30 +41,67 @@ func Run(ctx context.Context, cfg RunConfig) error {
 			return fmt.Errorf("%s: %w", w.Names, err)
 		}
 	}
-	for {
-		next, err := d.round(ctx)
-		if err != nil {
-			return err
-		}
-		t := time.NewTimer(time.Until(next))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil
-		}
-	}
+	d.run(ctx)
+	return nil
 }
 
 type daemon struct {
 	RunConfig
 	getter *Getter
 	next   map[string]time.Time // by path of the Kept: when its turn is
+	busy   map[string]bool      // by path: it has its turn, or waits in queue for it
+	queue  []Kept
 }
 
-// round gives each certificate that is due its turn, several at a time, and
-// says when the next one is. Those that were added meanwhile are seen, too.
-func (d *daemon) round(ctx context.Context) (time.Time, error) {
+// ended is a turn that is over.
+type ended struct {
+	path string
+	next time.Time
+}
+
+// turnsAtOnce are so many that some hooks that hang do not hold up the others.
+const turnsAtOnce = 32
+
+// run ends with ctx, and when all turns have.
+func (d *daemon) run(ctx context.Context) {
+	d.next, d.busy = map[string]time.Time{}, map[string]bool{}
+	var turns sync.WaitGroup
+	defer turns.Wait()
+	over := make(chan ended)
+	atWork, look := 0, time.Now()
+	for ctx.Err() == nil {
+		if !time.Now().Before(look) {
+			look = d.round()
+		}
+		for ; len(d.queue) > 0 && atWork < turnsAtOnce; atWork++ {
+			k := d.queue[0]
+			d.queue = d.queue[1:]
+			turns.Go(func() {
+				select {
+				case over <- ended{k.path, d.turn(ctx, k)}:
+				case <-ctx.Done():
+				}
+			})
+		}
+		t := time.NewTimer(time.Until(look))
+		select {
+		case e := <-over:
+			atWork--
+			delete(d.busy, e.path)
+			d.next[e.path] = e.next
+			if e.next.Before(look) {
+				look = e.next
+			}
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		t.Stop()
+	}
+}
+
+// round queues each certificate that is due and says when to look again. Those
+// that were added meanwhile are seen, too.
+func (d *daemon) round() time.Time {
 	all, err := d.State.Kept()
 	if err != nil {
 		d.Logger.Error("cannot keep all certificates", "error", err)
@@ -73,31 +109,23 @@ func (d *daemon) round(ctx context.Context) (time.Time, error) {
 	if len(all) == 0 && err == nil {
 		d.Logger.Info("nothing to keep fresh yet: acmeproxy remote get NAME, or certificates: in the configuration file")
 	}
-	turns := make([]time.Time, len(all))
-	var working errgroup.Group
-	working.SetLimit(8)
-	for i, k := range all {
-		turns[i] = d.next[k.path]
-		if time.Now().Before(turns[i]) {
-			continue
-		}
-		working.Go(func() error {
-			turns[i] = d.turn(ctx, k)
-			return nil
-		})
-	}
-	if err := working.Wait(); err != nil {
-		return time.Time{}, err
-	}
-	earliest := time.Now().Add(d.poll())
-	d.next = map[string]time.Time{}
-	for i, k := range all {
-		d.next[k.path] = turns[i]
-		if turns[i].Before(earliest) {
-			earliest = turns[i]
+	earliest, next := time.Now().Add(d.poll()), map[string]time.Time{}
+	for _, k := range all {
+		at := d.next[k.path]
+		switch {
+		case d.busy[k.path]: // its turn's end says when the next one is
+		case time.Now().Before(at):
+			next[k.path] = at
+			if at.Before(earliest) {
+				earliest = at
+			}
+		default:
+			d.busy[k.path] = true
+			d.queue = append(d.queue, k)
 		}
 	}
-	return earliest, nil
+	d.next = next
+	return earliest
 }
 
 // poll is the interval with a tenth of jitter.

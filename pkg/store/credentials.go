@@ -123,8 +123,9 @@ func (s *Store) ClientByCredential(ctx context.Context, kind CredentialKind, ver
 // first answer may have been lost. [ErrNotFound] if the secret is unknown,
 // expired or was spent on another key; [ErrConflict] if key belongs to another
 // client already, and then the secret is not used up; [ErrTooMany], likewise, if
-// the client would have more recipients than anything can be sealed to. As with
-// [Store.ClientByCredential], a disabled client is returned.
+// the client would have more recipients than anything can be sealed to;
+// [ErrDisabled], likewise, if the client is disabled, which is returned too so
+// that the refusal can be audited.
 func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key Credential, recipients []string) (Client, error) {
 	key.Kind = CredentialTLSKey
 	if err := key.validate(); err != nil {
@@ -140,8 +141,14 @@ func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key Credential
 			return err
 		}
 		c, err = addRecipients(ctx, tx, clientID, recipients)
+		if err == nil && c.Disabled {
+			return ErrDisabled // and nothing of it is kept
+		}
 		return err
 	})
+	if errors.Is(err, ErrDisabled) {
+		return c, s.fail(err, "enroll")
+	}
 	if err != nil {
 		return Client{}, s.fail(err, "enroll")
 	}

@@ -18,6 +18,8 @@ var (
 	ErrLost = errors.New("no longer held")
 	// ErrOwned is returned when a name belongs to another client.
 	ErrOwned = errors.New("belongs to another client")
+	// ErrDisabled means that the client is not to be served.
+	ErrDisabled = errors.New("disabled")
 	// ErrTooMany means that a list would grow beyond its bound.
 	ErrTooMany = errors.New("too many")
 	// ErrUnreachable is returned when there is no connection to the database's

@@ -107,8 +107,15 @@ func (f *frontend) bundle(ctx context.Context, in *bundleInput) (*huma.StreamRes
 	if err != nil {
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "query.wait", err.Error())
 	}
+	end := func() {}
+	if wait > 0 {
+		if end, err = f.polls.begin(caller(ctx).Client.ID); err != nil {
+			return nil, err
+		}
+	}
 	etag := strings.Trim(strings.TrimPrefix(in.IfNoneMatch, "W/"), `"`)
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer end()
 		r, w := humago.Unwrap(hc)
 		unhurried(w, wait)
 		ctx, cancel := context.WithCancel(r.Context())

@@ -21,11 +21,17 @@ const (
 )
 
 func (f *frontend) requestGateway(ctx context.Context, req cert.Request) (*huma.StreamResponse, error) {
+	end, err := f.streams.begin(caller(ctx).Client.ID)
+	if err != nil {
+		return nil, err
+	}
 	issue, err := f.Begin(ctx, caller(ctx), req)
 	if err != nil {
+		end()
 		return nil, f.problem(ctx, err)
 	}
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
+		defer end()
 		r, w := humago.Unwrap(hc)
 		f.stream(r, w, issue)
 	}}, nil

@@ -25,13 +25,16 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 	var field *cert.FieldError
 	var denied *policy.Denied
 	var quota *audit.QuotaExceeded
+	var soon *audit.TooSoon
 	switch {
 	case errors.As(err, &field):
 		return fieldProblem(http.StatusUnprocessableEntity, "body."+field.Field, field.Error())
 	case errors.As(err, &denied):
 		return fieldProblem(http.StatusForbidden, location(denied.Field), denied.Error())
 	case errors.As(err, &quota):
-		return f.tooMany(quota)
+		return f.tooMany(quota, quota.RetryAt)
+	case errors.As(err, &soon):
+		return f.tooMany(soon, soon.RetryAt)
 	case errors.Is(err, store.ErrOwned):
 		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is kept for another client already; ask the proxy's administrator")
 	case errors.Is(err, store.ErrNotFound):
@@ -59,9 +62,9 @@ func fieldProblem(status int, location, message string) error {
 	return huma.NewError(status, message, &huma.ErrorDetail{Location: location, Message: message})
 }
 
-func (f *frontend) tooMany(q *audit.QuotaExceeded) error {
-	seconds := int(q.RetryAt.Sub(f.Now()).Seconds()) + 1
-	err := huma.NewError(http.StatusTooManyRequests, q.Error())
+func (f *frontend) tooMany(cause error, retryAt time.Time) error {
+	seconds := int(retryAt.Sub(f.Now()).Seconds()) + 1
+	err := huma.NewError(http.StatusTooManyRequests, cause.Error())
 	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(max(seconds, 1))}})
 }
 

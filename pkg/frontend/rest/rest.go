@@ -28,7 +28,7 @@ import (
 
 // Agent is certificate-agent mode as this frontend sees it. Every call is for
 // the caller's own certificates; errors: *cert.FieldError, *policy.Denied,
-// *audit.QuotaExceeded, store.ErrOwned, store.ErrNotFound.
+// *audit.QuotaExceeded, *audit.TooSoon, store.ErrOwned, store.ErrNotFound.
 type Agent interface {
 	Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error)
 	Get(ctx context.Context, id auth.Identity, certID string) (store.Managed, error)
@@ -59,11 +59,18 @@ type Config struct {
 	Now      func() time.Time
 }
 
-type frontend struct{ Config }
+type frontend struct {
+	Config
+	polls, streams *inFlight
+}
 
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
-	f := &frontend{cfg}
+	f := &frontend{
+		Config:  cfg,
+		polls:   newInFlight("long polls", pollsOfClient, pollsOfAll),
+		streams: newInFlight("gateway requests", streamsOfClient, streamsOfAll),
+	}
 	mux := http.NewServeMux()
 	native := humago.New(mux, humaConfig(cfg.Version))
 	f.register(native)
@@ -130,7 +137,7 @@ func (f *frontend) register(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Summary:     "Ask for a certificate",
-		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
+		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 		Description: "agent: 202 and a Location, the certificate is obtained and kept fresh. gateway: 200 and a stream of events (" + api.TypeEvents + "), the last of which holds the chain or a problem.",
 		Responses: map[string]*huma.Response{
 			"200": {Description: "gateway: events", Content: map[string]*huma.MediaType{api.TypeEvents: {Schema: a.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")}}},
@@ -149,7 +156,7 @@ func (f *frontend) register(a huma.API) {
 		OperationID: "bundle", Method: http.MethodGet, Path: api.PathCertificates + "/{id}/bundle",
 		Summary:     "The newest bundle, age ciphertext",
 		Description: "With If-None-Match the answer is 304 while there is nothing newer; with wait it is held back until there is.",
-		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity},
+		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "age ciphertext", Content: map[string]*huma.MediaType{api.TypeBundle: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
 			"304": {Description: "nothing newer"},
@@ -157,7 +164,9 @@ func (f *frontend) register(a huma.API) {
 	}, f.bundle)
 	huma.Register(a, huma.Operation{
 		OperationID: "renew", Method: http.MethodPost, Path: api.PathCertificates + "/{id}/renew", DefaultStatus: http.StatusAccepted,
-		Summary: "Renew now, whatever the certificate's age",
+		Summary:     "Renew now, whatever the certificate's age",
+		Description: "At most once an hour, and a quarter of an hour after an attempt that failed: until then 429 and Retry-After. While work on it is due already, nothing changes.",
+		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests},
 	}, f.renew)
 	huma.Register(a, huma.Operation{
 		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,

@@ -100,11 +100,11 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 	case errors.Is(err, store.ErrConflict):
 		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "the TLS key belongs to another client")
 		return nil, huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
+	case errors.Is(err, store.ErrDisabled):
+		f.Audit.RefuseCaller(ctx, &auth.Error{Reason: auth.ReasonDisabled, Addr: auth.RemoteAddr(r), ClientID: client.ID, ClientName: client.Name})
+		return nil, huma.NewError(http.StatusForbidden, "client: it is disabled; ask the proxy's administrator to enable it, the token stays good until then if it does not expire")
 	case err != nil:
 		return nil, f.problem(ctx, err)
-	case client.Disabled:
-		f.Audit.RefuseCaller(ctx, &auth.Error{Reason: auth.ReasonDisabled, Addr: auth.RemoteAddr(r), ClientID: client.ID, ClientName: client.Name})
-		return nil, huma.NewError(http.StatusForbidden, "client: it is disabled; ask the proxy's administrator to enable it")
 	}
 	f.Audit.Record(ctx, store.AuditEntry{
 		ClientID: client.ID, ClientName: client.Name, Addr: auth.RemoteAddr(r).String(), Action: "enroll", Outcome: "done",

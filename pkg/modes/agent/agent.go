@@ -159,13 +159,28 @@ func (a *Agent) bundle(ctx context.Context, id auth.Identity, certID string) (st
 	return a.cfg.Store.BundleFor(ctx, certID)
 }
 
-// RenewNow makes one of the client's own certificates due, whatever its age.
+// What a client may ask the CA for at will: each of these costs an order.
+const (
+	renewPause = time.Hour        // after a certificate was obtained
+	retryPause = 15 * time.Minute // after an attempt failed
+)
+
+// RenewNow makes one of the client's own certificates due, whatever its age. If
+// it is due already, or work on it is under way, nothing changes. Errors:
+// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, store.ErrNotFound.
 func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (store.Managed, error) {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return m, err
 	}
 	ask := policy.Request{Mode: api.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
+	now := a.cfg.Now()
+	if now.Before(m.LeaseUntil) || !m.DueAt.IsZero() && !now.Before(m.DueAt) {
+		return m, a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
+	}
+	if err := a.notTooSoon(ctx, m, now); err != nil {
+		return m, err
+	}
 	if err := a.cfg.Audit.Authorize(ctx, id, ask); err != nil {
 		return m, err
 	}
@@ -174,6 +189,25 @@ func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (
 	}
 	a.cfg.Wake()
 	return a.cfg.Store.ManagedByID(ctx, m.ID)
+}
+
+// notTooSoon refuses what would let one client use up the CA's limits for all.
+// Nothing is recorded of it: it is not the client's right that is in question.
+func (a *Agent) notTooSoon(ctx context.Context, m store.Managed, now time.Time) error {
+	next := m.LastErrorAt
+	if m.Failures > 0 {
+		next = next.Add(retryPause)
+	} else {
+		b, err := a.cfg.Store.BundleFor(ctx, m.ID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			return err
+		}
+		next = b.CreatedAt.Add(renewPause)
+	}
+	if now.Before(next) {
+		return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: next}
+	}
+	return nil
 }
 
 // Delete stops managing one of the client's own certificates and forgets its bundle.

@@ -84,10 +84,18 @@ func recipients(id auth.Identity) ([]age.Recipient, error) {
 	return seal.ParseRecipients(id.Client.Recipients)
 }
 
+// ErrStopping is the cause of a context that ended because the proxy stops and
+// its grace is over.
+var ErrStopping = errors.New("the proxy stops")
+
 // logFailure tells the administrator what kind of trouble there is, and not
 // whose: who asked, and when, is metadata too.
 func (g *Gateway) logFailure(ctx context.Context, err error) {
 	log := g.cfg.Logger
+	if errors.Is(context.Cause(ctx), ErrStopping) {
+		log.Warn("gateway issuance cut off by our own stop")
+		return
+	}
 	if ctx.Err() != nil {
 		log.Info("gateway issuance abandoned by its client")
 		return

@@ -17,6 +17,7 @@ var credentialCases = []testCase{
 	{"a spent secret is refused to another key", enrollReplay},
 	{"an expired secret is refused", enrollExpired},
 	{"a key of another client is refused", enrollForeignKey},
+	{"a disabled client's enrolment spends nothing", enrollDisabled},
 	{"recipients that cannot be stored spend nothing", enrollBadRecipient},
 }
 
@@ -161,6 +162,23 @@ func enrollForeignKey(t *testing.T, f *fixture) {
 	must(f.AddCredential(ctx, store.Credential{ClientID: a.ID, Kind: store.CredentialEnroll, Verifier: hash("secret-c")}))(t)
 	must(f.Enroll(ctx, hash("secret-c"), key("k"), nil))(t)
 	equal(t, len(must(f.Credentials(ctx, a.ID))(t)), 1)
+}
+
+func enrollDisabled(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.withSecret(t, "a", "secret")
+	ok(t, f.SetClientDisabled(ctx, c.ID, true))
+	c.Disabled = true
+	before := must(f.Credentials(ctx, c.ID))(t)
+	got, err := f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"})
+	wantErr(t, err, store.ErrDisabled)
+	equal(t, got.Name, "a") // for the audit trail
+	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
+	equal(t, must(f.Credentials(ctx, c.ID))(t), before)
+	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	wantErr(t, err, store.ErrNotFound)
+	ok(t, f.SetClientDisabled(ctx, c.ID, false))
+	must(f.Enroll(ctx, hash("secret"), key("k"), nil))(t) // the secret was not used up
 }
 
 func enrollBadRecipient(t *testing.T, f *fixture) {

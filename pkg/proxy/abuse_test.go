@@ -1,0 +1,285 @@
+package proxy_test
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// idle opens connections that say nothing, from many addresses of loopback or
+// from one, and holds them until the test ends. Those that the proxy drops are
+// opened anew by nobody.
+func idle(t *testing.T, addr string, n, addresses int) {
+	t.Helper()
+	var dialing sync.WaitGroup
+	var mu sync.Mutex
+	held := make([]net.Conn, 0, n)
+	t.Cleanup(func() {
+		for _, c := range held {
+			c.Close()
+		}
+	})
+	const dialers = 8
+	for d := range dialers {
+		dialing.Go(func() {
+			for i := d; i < n; i += dialers {
+				from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(i%addresses/250), byte(1+i%addresses%250))}}
+				c, err := from.DialContext(t.Context(), "tcp4", addr)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				held = append(held, c)
+				mu.Unlock()
+			}
+		})
+	}
+	dialing.Wait()
+}
+
+// idleConns is how many connections a port is to be flooded with: 10,000,
+// or what the process may have.
+func idleConns(t *testing.T) int {
+	t.Helper()
+	const want, spare = 10_000, 1000
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	files.Cur = files.Max
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		t.Logf("cannot have more files: %v", err)
+	}
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		t.Fatal(err)
+	}
+	// Two ports; our ends of all, and the proxy's of those that it keeps.
+	can := int(min(files.Cur, 1<<20)-spare)/2 - min(4096, int(min(files.Cur, 1<<20))/3)
+	if can < want {
+		t.Logf("%d idle connections on each port instead of %d: this process may have %d files; ulimit -n 40000 for all", can, want, files.Cur)
+		return can
+	}
+	return want
+}
+
+// Strangers hold as many connections as they can, of one address and of many:
+// the CA validates and a client is served all the same (A23). Not parallel: it
+// needs the process's files.
+func TestIdleConnections(t *testing.T) {
+	n := idleConns(t)
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	for i, addresses := range []int{1, 500} {
+		for _, addr := range []string{p.HTTPAddr(), p.HTTPSAddr()} {
+			idle(t, addr, n/2, addresses)
+		}
+		m := c.register(t, fmt.Sprintf("n%d.example.com", i))
+		if r := c.bundle(t, m.ID, ""); r.status != http.StatusOK {
+			t.Errorf("with idle connections of %d addresses: %d %s", addresses, r.status, r.body)
+		}
+	}
+}
+
+// raw sends bytes to one of the ports and returns all that comes.
+func raw(t *testing.T, p *proxytest.Proxy, secure bool, text string) string {
+	t.Helper()
+	addr := p.HTTPAddr()
+	if secure {
+		addr = p.HTTPSAddr()
+	}
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if secure {
+		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, text); err != nil {
+		return "" // it hung up in the middle
+	}
+	answer, err := io.ReadAll(conn)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("%.60q holds its connection for a minute", text)
+	}
+	return string(answer)
+}
+
+// Whatever two servers may read differently has one answer at most, so nobody
+// smuggles a second request past a server in front (RFC 9112, section 11.2).
+func TestSmuggling(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	const second = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
+	length := fmt.Sprintf("Content-Length: %d\r\n", len(second))
+	both := fmt.Sprintf("Content-Length: %d\r\n", len("0\r\n\r\n"+second))
+	shapes := map[string]string{
+		"CL and TE":          both + "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + second,
+		"TE and CL":          "Transfer-Encoding: chunked\r\n" + both + "\r\n0\r\n\r\n" + second,
+		"two CLs":            "Content-Length: 0\r\n" + length + "\r\n" + second,
+		"a list of CLs":      fmt.Sprintf("Content-Length: 0, %d\r\n\r\n", len(second)) + second,
+		"a signed CL":        fmt.Sprintf("Content-Length: +%d\r\n\r\n", len(second)) + second,
+		"a CL in hex":        fmt.Sprintf("Content-Length: 0x%x\r\n\r\n", len(second)) + second,
+		"a blank before :":   "Content-Length : 5\r\n\r\n" + second,
+		"two TEs":            "Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n" + second,
+		"TE with a tab":      "Transfer-Encoding:\tchunked\r\n" + both + "\r\n0\r\n\r\n" + second,
+		"TE with a VT":       "Transfer-Encoding: \vchunked\r\n" + both + "\r\n0\r\n\r\n" + second,
+		"TE, two codings":    "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + second,
+		"obs-fold in TE":     "Transfer-Encoding:\r\n chunked\r\n" + both + "\r\n0\r\n\r\n" + second,
+		"obs-fold first":     " Transfer-Encoding: chunked\r\n" + both + "\r\n0\r\n\r\n" + second,
+		"chunk extension":    "Transfer-Encoding: chunked\r\n\r\n0;a=\"\r\n\r\n" + second,
+		"a long extension":   "Transfer-Encoding: chunked\r\n\r\n1;" + strings.Repeat("a", 100_000) + "\r\nx\r\n0\r\n\r\n" + second,
+		"bare LF in chunks":  "Transfer-Encoding: chunked\r\n\r\n0\n\n" + second,
+		"a chunk too large":  "Transfer-Encoding: chunked\r\n\r\nffffffffffffffff1\r\n" + second,
+		"a negative chunk":   "Transfer-Encoding: chunked\r\n\r\n-1\r\n" + second,
+		"a trailer":          "Transfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 9\r\n\r\n" + second,
+		"bare CR in a value": "X: a\rContent-Length: 0\r\n" + length + "\r\n" + second,
+		"NUL in a value":     "X: a\x00\r\n" + length + "\r\n" + second,
+	}
+	for _, secure := range []bool{false, true} {
+		path := "/.well-known/acme-challenge/x"
+		if secure {
+			path = api.PathCertificates
+		}
+		for name, shape := range shapes {
+			t.Run(fmt.Sprintf("%s, TLS %v", name, secure), func(t *testing.T) {
+				t.Parallel()
+				answer := raw(t, p, secure, "POST "+path+" HTTP/1.1\r\nHost: x\r\n"+shape)
+				if n := strings.Count(answer, "HTTP/1.1 "); n > 1 {
+					t.Errorf("%d answers: %q", n, answer)
+				}
+				if answer != "" && !strings.HasPrefix(answer, "HTTP/1.1 4") && !strings.HasPrefix(answer, "HTTP/1.1 501 ") || strings.Contains(answer, "smuggled") {
+					t.Errorf("%q", answer)
+				}
+			})
+		}
+	}
+}
+
+// Who is slow with headers or with a body is cut off, and holds up nobody. (The
+// API's deadline for a body has its tests in pkg/frontend/rest: it is long.)
+func TestSlowloris(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	var slow sync.WaitGroup
+	for _, secure := range []bool{false, true} {
+		for _, text := range []string{
+			"", "G", "POST / HTTP/1.1\r\nHost: x\r\nX: ",
+			"POST /v1/enroll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{",
+			"POST /v1/enroll HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n",
+		} {
+			if secure && strings.Contains(text, "/v1/enroll") {
+				continue
+			}
+			for range 20 {
+				slow.Go(func() {
+					if answer := raw(t, p, secure, text); strings.Contains(answer, "HTTP/1.1 2") || strings.Contains(answer, "HTTP/1.1 5") {
+						t.Errorf("%q has the answer %q", text, answer)
+					}
+				})
+			}
+		}
+	}
+	m := c.register(t, "a.example.com")
+	if r := c.bundle(t, m.ID, ""); r.status != http.StatusOK {
+		t.Errorf("beside slow strangers: %d %s", r.status, r.body)
+	}
+	slow.Wait()
+}
+
+// Headers without end are cut off where the limit is.
+func TestHugeHeaders(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	for _, secure := range []bool{false, true} {
+		for _, text := range []string{
+			"GET / HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("a", 1<<20) + "\r\n\r\n",
+			"GET / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: a\r\n", 1<<17) + "\r\n",
+			"GET /" + strings.Repeat("a", 1<<20) + " HTTP/1.1\r\nHost: x\r\n\r\n",
+		} {
+			if answer := raw(t, p, secure, text); answer != "" && !strings.HasPrefix(answer, "HTTP/1.1 431 ") {
+				t.Errorf("%.40q: %.200q", text, answer)
+			}
+		}
+	}
+}
+
+// 200,000 requests of strangers leave nothing on port 80. Not parallel, because
+// it measures the process.
+func TestFloodOfPort80(t *testing.T) {
+	const senders, batch = 4, 50 // a batch is on its way at a time
+	p := proxytest.Start(t, proxytest.Options{})
+	flood := func(requests int) {
+		var sending sync.WaitGroup
+		for s := range senders {
+			sending.Go(func() {
+				conn, err := net.Dial("tcp", p.HTTPAddr())
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer conn.Close()
+				in, out := bufio.NewReader(conn), bufio.NewWriter(conn)
+				for n := 0; n < requests/senders; n += batch {
+					for i := range batch {
+						fmt.Fprintf(out, "GET /.well-known/acme-challenge/t%d-%d HTTP/1.1\r\nHost: h%d-%d.example\r\n\r\n", s, n+i, s, n+i)
+					}
+					if err := out.Flush(); err != nil {
+						t.Error(err)
+						return
+					}
+					for answers := 0; answers < batch; {
+						line, err := in.ReadSlice('\n')
+						if err != nil {
+							t.Error(err)
+							return
+						}
+						if bytes.HasPrefix(line, []byte("HTTP/1.1 404 ")) {
+							answers++
+						}
+					}
+				}
+			})
+		}
+		sending.Wait()
+	}
+	heap := func() int64 {
+		runtime.GC()
+		used, _ := footprint()
+		return int64(used)
+	}
+	requests := 200_000
+	if raceDetector {
+		requests /= 5
+		t.Logf("%d requests only, as the race detector is on", requests)
+	}
+	flood(4000) // pools and stacks are warm now
+	before := heap()
+	flood(requests)
+	if grown := heap() - before; grown > 2<<20 {
+		t.Errorf("%d requests have left %d KiB", requests, grown>>10)
+	}
+}
