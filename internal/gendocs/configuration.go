@@ -11,6 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 )
 
+// intro has a place for the keys of a certificate of remote run.
 const intro = `# Configuration
 
 <!-- Written by make docs from the code. Do not edit. -->
@@ -24,9 +25,9 @@ A flag beats the environment, which beats the file, which beats the default.
 - The other commands of ` + "`remote`" + ` take ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `, too, and nothing else.
 - The default folders below are root's. For everybody else they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
 
-Besides these, ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of further roots to trust for the CA's own API, separated by colons. ` + "`HTTPS_PROXY`" + ` (remote) names the HTTP proxy on the way out.
+Besides these, ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of further roots to trust for the CA's own API, separated by colons. A DNS provider has variables of its own; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote) names the HTTP proxy on the way out.
 
-The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `, and may have ` + "`mode`, `out`, `hook` and `key-type`" + `, with the meaning of the flags of ` + "`remote get`" + `. A relative ` + "`out`" + ` begins at the file's folder.
+The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `; its other keys mean what the flags of ` + "`remote get`" + ` mean. They are %s. A relative ` + "`out`" + ` begins at the file's folder.
 `
 
 // sources say where a command's flags may come from, besides its command line.
@@ -56,7 +57,7 @@ var notSettings = map[string]bool{"help": true, "json": true} //nolint:gocheckno
 // configuration is docs/configuration.md.
 func configuration() []byte {
 	var b bytes.Buffer
-	b.WriteString(intro)
+	fmt.Fprintf(&b, intro, "`"+strings.Join(config.CertificateKeys(), "`, `")+"`")
 	everyCommand(root(), func(c *cobra.Command) {
 		if c.HasSubCommands() || !c.Runnable() || strings.HasPrefix(c.CommandPath(), "acmeproxy completion") {
 			return
