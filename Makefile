@@ -7,6 +7,8 @@ SHELL := /bin/sh
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 10s
+# What man pages are dated by: the last commit, so that builds can be repeated.
+SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 # What the targets test and fuzz are about.
 PACKAGES ?= ./...
 # Arguments for `go test` in the targets test and bench, such as -run or -count.
@@ -25,7 +27,7 @@ tool = $(GO) tool -modfile=tools/$(1)/go.mod $(1)
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "%-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## build bin/acmeproxy, a static program
@@ -111,6 +113,23 @@ bench: ## run the benchmarks (TESTFLAGS=…)
 .PHONY: demo
 demo: build pebble ## show the three modes with a test CA
 	$(GO) run ./internal/demo
+
+.PHONY: docs
+docs: ## write docs/configuration.md from the code
+	$(GO) run ./internal/gendocs config docs/configuration.md
+
+.PHONY: man
+man: ## write the man pages into dist/man
+	rm -rf dist/man
+	SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) $(GO) run ./internal/gendocs man dist/man
+
+.PHONY: completions
+completions: ## write shell completions into dist/completions
+	rm -rf dist/completions
+	$(GO) run ./internal/gendocs completions dist/completions
+
+.PHONY: dist
+dist: build man completions ## build the program, man pages and completions
 
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (PACKAGES=… FUZZTIME=10s)

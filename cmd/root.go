@@ -40,6 +40,9 @@ func Execute() int {
 	return exitCode(err)
 }
 
+// Root is the whole command line, for the programs that write its documents.
+func Root() *cobra.Command { return newRoot() }
+
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "acmeproxy",

@@ -91,6 +91,9 @@ func (d *document) certificates(dir string) ([]RemoteCertificate, error) {
 // certificateKeys are what an entry of the list may hold.
 var certificateKeys = []string{"format", "hook", "key-mode", "key-type", "mode", "names", "out", "owner", "pkcs12-password-file", "profile"} //nolint:gochecknoglobals // a constant list
 
+// CertificateKeys are the keys of an entry below CertificatesKey, sorted.
+func CertificateKeys() []string { return slices.Clone(certificateKeys) }
+
 func (d *document) certificate(node *yaml.Node, path, dir string) (RemoteCertificate, error) {
 	line := node.Line
 	if node.Kind == yaml.AliasNode {

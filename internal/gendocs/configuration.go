@@ -1,0 +1,104 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+)
+
+// intro has a place for the keys of a certificate of remote run.
+const intro = `# Configuration
+
+<!-- Written by make docs from the code. Do not edit. -->
+
+A flag beats the environment, which beats the file, which beats the default.
+
+- The environment: ` + "`ACMEPROXY_`" + ` and the flag's name in capitals, with ` + "`_`" + ` for ` + "`-`" + `. An empty variable is none. The entries of a list are separated by white space.
+- The file is YAML. Its keys are the flags' names, without dashes in front. A list is a YAML list or one string. An unknown key is an error.
+- ` + "`acmeproxy serve`" + ` reads ` + "`/etc/acmeproxy/acmeproxy.yaml`" + `, and ` + "`acmeproxy remote run`" + ` reads ` + "`/etc/acmeproxy/remote.yaml`" + `, if it is there. ` + "`--config`" + ` or ` + "`ACMEPROXY_CONFIG`" + ` names another, which must be there.
+- The commands for administrators (` + "`status`, `clients`, `audit`" + `) take only ` + "`data-dir`" + ` from the environment and the file of ` + "`serve`" + `.
+- The other commands of ` + "`remote`" + ` take only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
+- The default folders below are root's. For everybody else they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
+
+Besides these, ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of further roots to trust for the CA's own API, separated by colons. A DNS provider has variables of its own; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote) names the HTTP proxy on the way out.
+
+The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `; its other keys mean what the flags of ` + "`remote get`" + ` mean. They are %s. A relative ` + "`out`" + ` begins at the file's folder.
+`
+
+// sources say where a command's flags may come from, besides its command line.
+type sources struct {
+	env, file bool
+	only      string // the one flag that they are about; empty: all
+}
+
+func sourcesOf(c *cobra.Command) sources {
+	words := strings.Fields(c.CommandPath())[1:]
+	switch strings.Join(words, " ") {
+	case "serve", "remote run":
+		return sources{env: true, file: true}
+	}
+	switch words[0] {
+	case "remote":
+		return sources{env: true}
+	case "status", "clients", "audit":
+		return sources{env: true, only: "data-dir"}
+	}
+	return sources{}
+}
+
+// notSettings are flags that are for one call.
+var notSettings = map[string]bool{"help": true, "json": true} //nolint:gochecknoglobals // a constant set
+
+// configuration is docs/configuration.md.
+func configuration() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, intro, "`"+strings.Join(config.CertificateKeys(), "`, `")+"`")
+	everyCommand(root(), func(c *cobra.Command) {
+		if c.HasSubCommands() || !c.Runnable() || strings.HasPrefix(c.CommandPath(), "acmeproxy completion") {
+			return
+		}
+		var rows bytes.Buffer
+		s := sourcesOf(c)
+		c.Flags().VisitAll(func(f *pflag.Flag) {
+			if !f.Hidden && f.Name != "help" {
+				row(&rows, f, s)
+			}
+		})
+		if rows.Len() == 0 {
+			return
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n%s.\n\n| flag | environment | file | default | meaning |\n|---|---|---|---|---|\n%s", c.CommandPath(), c.Short, &rows)
+	})
+	return b.Bytes()
+}
+
+func row(b *bytes.Buffer, f *pflag.Flag, s sources) {
+	variable, meaning := pflag.UnquoteUsage(f)
+	flag, env, key, value := "--"+f.Name, "", "", f.DefValue
+	if variable != "" {
+		flag += " " + variable
+	}
+	if s.env && !notSettings[f.Name] && (s.only == "" || s.only == f.Name || f.Name == "config") {
+		env = config.EnvName(f.Name)
+	}
+	if s.file && !notSettings[f.Name] && f.Name != "config" {
+		key = f.Name
+	}
+	if value == "[]" {
+		value = ""
+	}
+	fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", code(flag), code(env), code(key), code(value), strings.ReplaceAll(meaning, "|", `\|`))
+}
+
+// code is a cell in monospace; an empty one stays empty.
+func code(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "`" + strings.ReplaceAll(s, "|", `\|`) + "`"
+}

@@ -1,0 +1,66 @@
+package systemdtest
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/cmd"
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+)
+
+const program = "/usr/local/bin/acmeproxy"
+
+func units(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("../../contrib/systemd/*.service")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no units: %v", err)
+	}
+	texts := map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[filepath.Base(file)] = string(text)
+	}
+	return texts
+}
+
+// systemd finds nothing to say about the units, once the program is there.
+func TestVerify(t *testing.T) {
+	analyze := pebbletest.Tool(t, "systemd-analyze")
+	for name, text := range units(t) {
+		file := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(file, []byte(strings.ReplaceAll(text, program, "/bin/true")), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.CommandContext(t.Context(), analyze, "verify", "--man=no", file).CombinedOutput()
+		if err != nil || len(out) > 0 {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+}
+
+// What the units start is a command with flags that there are.
+func TestCommandLines(t *testing.T) {
+	for name, text := range units(t) {
+		_, rest, ok := strings.Cut(text, "\nExecStart="+program+" ")
+		if !ok {
+			t.Errorf("%s does not start %s", name, program)
+			continue
+		}
+		line, _, _ := strings.Cut(rest, "\n")
+		c, args, err := cmd.Root().Find(strings.Fields(line))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if err := c.ParseFlags(args); err != nil || c.Flags().NArg() > 0 || c.HasSubCommands() {
+			t.Errorf("%s starts %q: %v", name, line, err)
+		}
+	}
+}
