@@ -18,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 const (
@@ -180,4 +181,16 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 		s.Certificates = append(s.Certificates, c)
 	}
 	return s, err
+}
+
+// ca is what acmeproxy check holds CAA records against.
+func (p *Proxy) ca(ctx context.Context) (admin.CA, error) {
+	ca := admin.CA{Directory: p.cfg.ACMEDirectoryURL}
+	account, err := p.store.AccountByDirectory(ctx, ca.Directory)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return ca, err
+	}
+	ca.AccountURL = account.URL
+	ca.CAAIdentities, err = p.issuer.CAAIdentities(ctx)
+	return ca, err
 }
