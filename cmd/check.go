@@ -31,7 +31,10 @@ func newCheck() *cobra.Command {
   dns    which addresses the name has
   http   does port 80 of each address lead to this proxy? It fetches a random
          token that the proxy answers for a moment
-  caa    do CAA records let the CA issue, with this account and by HTTP-01?
+  caa    do CAA records let the CA issue, to this account and by this challenge?
+
+Port 80 is looked at where the proxy itself answers HTTP-01: not for wildcards,
+nor with another --challenge, --http-01-webroot or --http-01-hook.
 
 Each verdict is ok, warning, fails or not checked, with what to do in one line.
 
@@ -68,11 +71,12 @@ func (f *checkFlags) run(c *cobra.Command, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := a.Status(c.Context()); err != nil {
+	status, err := a.Status(c.Context())
+	if err != nil {
 		return err // without a proxy nothing can lead to it
 	}
 	checker, err := preflight.New(preflight.Config{
-		Publish: publisher(a), CA: authority(a),
+		Publish: publisher(a), CA: authority(a), Challenge: status.Challenge, Elsewhere: elsewhere(status), DNS01: status.DNS01,
 		Resolvers: resolvers, HTTPPort: f.httpPort, UserAgent: "acmeproxy-check/" + programVersion(),
 	})
 	if err != nil {
@@ -134,6 +138,19 @@ func publisher(a *admin.Admin) func(context.Context, string) (preflight.Probe, e
 			_ = a.RemoveProbe(context.WithoutCancel(ctx), p.Token)
 		}}, nil
 	}
+}
+
+// elsewhere says why the proxy does not answer HTTP-01 itself.
+func elsewhere(s admin.Status) string {
+	switch s.HTTP01 {
+	case admin.HTTP01Webroot:
+		return "the web server of --http-01-webroot answers there"
+	case admin.HTTP01Hook:
+		return "what --http-01-hook tells answers there"
+	case admin.HTTP01Nobody:
+		return "--http-addr is none"
+	}
+	return ""
 }
 
 func authority(a *admin.Admin) func(context.Context) (preflight.Authority, error) {

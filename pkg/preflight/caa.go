@@ -20,19 +20,14 @@ const (
 
 // caa checks whether the CA may issue (RFC 8659).
 func (c *Checker) caa(ctx context.Context, name string, authority func() (Authority, error)) Check {
-	base, method := name, http01
-	wildcard := cert.IsWildcard(name)
-	if wildcard {
-		base, method = strings.TrimPrefix(name, "*."), dns01
-	}
-	at, set, err := c.relevant(ctx, base)
+	at, set, err := c.relevant(ctx, strings.TrimPrefix(name, "*."))
 	if err != nil {
 		return verdictOnCAALookup(err)
 	}
 	if len(set) == 0 {
 		return Check{Check: CAA, Verdict: OK, Detail: "no CAA records: any CA may issue"}
 	}
-	check := set.verdict(at, wildcard, method, authority)
+	check := set.verdict(at, cert.IsWildcard(name), c.method(name), authority)
 	check.Check = CAA
 	return check
 }

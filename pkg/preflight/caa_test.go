@@ -56,7 +56,7 @@ func TestCAA(t *testing.T) {
 				t.Error("the CA was asked though there is no CAA record")
 			}
 			if c.ask == "*.a.test" {
-				wants(t, name, only(t, r, preflight.HTTP), preflight.NotChecked, "DNS-01")
+				wants(t, name, only(t, r, preflight.HTTP), preflight.NotChecked, "dns-01")
 			}
 		})
 	}

@@ -183,3 +183,26 @@ func TestManyNames(t *testing.T) {
 		t.Errorf("%d names at a time", most.Load())
 	}
 }
+
+// Port 80 is looked at only where it decides (X13).
+func TestOtherChallenges(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, startZone(t, nil, "web1.example.test. A 127.0.0.1", `web1.example.test. CAA 0 issue "ca.test; validationmethods=http-01"`))
+	w.web(t, http.NotFoundHandler()) // which would fail
+	w.cfg.Elsewhere = "a webroot"
+	r := w.run(t, "web1.example.test").Names[0]
+	wants(t, "webroot", only(t, r, preflight.HTTP), preflight.NotChecked, "a webroot")
+	wants(t, "webroot", only(t, r, preflight.CAA), preflight.OK)
+	for _, challenge := range []string{"tls-alpn-01", "dns-01"} {
+		w.cfg.Challenge = challenge
+		r := w.run(t, "web1.example.test").Names[0]
+		wants(t, challenge, only(t, r, preflight.HTTP), preflight.NotChecked, challenge)
+		wants(t, challenge, only(t, r, preflight.CAA), preflight.Fails, "does not allow "+challenge)
+	}
+	// which is dns-01 by now
+	wants(t, "wildcard", only(t, w.run(t, "*.example.test").Names[0], preflight.HTTP), preflight.NotChecked, "dns-01")
+	w.cfg.DNS01 = false
+	wants(t, "wildcard", only(t, w.run(t, "*.example.test").Names[0], preflight.HTTP), preflight.Fails, "--dns-provider")
+	w.cfg.Elsewhere = ""
+	wants(t, "address", only(t, w.run(t, "127.0.0.1").Names[0], preflight.HTTP), preflight.Fails, "404") // by http-01 whatever is preferred
+}

@@ -113,6 +113,14 @@ type Config struct {
 	// CA says what CAA records are held against. It is called once for a Run,
 	// and only if there are such records.
 	CA func(ctx context.Context) (Authority, error)
+	// Challenge is the type by which the proxy has names validated that are no
+	// wildcards; empty: http-01. Port 80 is looked at for that one only.
+	Challenge string
+	// Elsewhere says why the probe is not at port 80, such as "a webroot
+	// answers": it is then not looked at. Empty: the proxy answers.
+	Elsewhere string
+	// DNS01 says that the proxy can answer DNS-01, which wildcards need.
+	DNS01 bool
 	// Resolvers are asked in turn until one answers, each as HOST:PORT. None:
 	// those of /etc/resolv.conf.
 	Resolvers []string
@@ -139,6 +147,9 @@ type Checker struct {
 func New(cfg Config) (*Checker, error) {
 	if cfg.Publish == nil || cfg.CA == nil {
 		return nil, errors.New("preflight: Publish and CA are needed")
+	}
+	if cfg.Challenge == "" {
+		cfg.Challenge = http01
 	}
 	if cfg.HTTPPort == 0 {
 		cfg.HTTPPort = 80
@@ -193,21 +204,40 @@ func (c *Checker) name(ctx context.Context, name string, authority func() (Autho
 	return r
 }
 
-// reach checks whether the name leads here.
+// reach checks whether the name leads here, as far as that matters.
 func (c *Checker) reach(ctx context.Context, name string) []Check {
-	if cert.IsWildcard(name) {
-		return []Check{{
-			Check: HTTP, Verdict: NotChecked,
-			Detail: "a wildcard is validated by DNS-01, for which nobody connects to port 80",
-		}}
+	if c.method(name) == dns01 {
+		if !c.cfg.DNS01 {
+			return []Check{{
+				Check: HTTP, Verdict: Fails, Detail: "a wildcard needs a dns-01 challenge, which this proxy does not answer",
+				Remedy: "set --dns-provider of serve, or list the hosts instead of the wildcard",
+			}}
+		}
+		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by dns-01, for which nobody connects to port 80"}}
 	}
 	addrs, dns := c.addresses(ctx, name)
 	return append([]Check{dns}, c.http(ctx, name, addrs)...)
 }
 
+// method is the type of the challenge for a name, as pkg/issuer chooses it.
+func (c *Checker) method(name string) string {
+	switch {
+	case cert.IsWildcard(name):
+		return dns01
+	case cert.IsIP(name) && c.cfg.Challenge == dns01: // RFC 8738, section 7
+		return http01
+	}
+	return c.cfg.Challenge
+}
+
 // http checks port 80 of each address, at the same time.
 func (c *Checker) http(ctx context.Context, name string, addrs []netip.Addr) []Check {
-	if len(addrs) == 0 {
+	switch {
+	case c.method(name) != http01:
+		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by " + c.method(name) + ", for which nobody connects to port 80"}}
+	case c.cfg.Elsewhere != "":
+		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "the proxy's token is not to be had at port 80: " + c.cfg.Elsewhere}}
+	case len(addrs) == 0:
 		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "there is no address to connect to"}}
 	}
 	probe, err := c.cfg.Publish(ctx, name)

@@ -133,6 +133,7 @@ func newWorld(t *testing.T, dnsServer string) *world {
 		CA:        func(context.Context) (preflight.Authority, error) { w.asked++; return w.authority, nil },
 		Resolvers: []string{dnsServer},
 		UserAgent: "acmeproxy-check/test",
+		DNS01:     true,
 		Timeout:   10 * time.Second,
 	}
 	t.Cleanup(func() {

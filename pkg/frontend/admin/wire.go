@@ -67,6 +67,9 @@ type Status struct {
 	Store        string        `json:"store"` // without secrets
 	Hostname     string        `json:"hostname,omitempty"`
 	Directory    string        `json:"acme_directory_url"`
+	Challenge    string        `json:"challenge"` // of names that are no wildcards
+	HTTP01       string        `json:"http_01"`   // who publishes its answers: HTTP01Proxy, …Webroot, …Hook or …Nobody
+	DNS01        bool          `json:"dns_01"`    // wildcards can be had
 	Needs        []string      `json:"needs,omitempty"`
 	Certificates []Certificate `json:"certificates"` // acme-client mode
 }
@@ -89,6 +92,14 @@ type Probe struct {
 	Token string `json:"token"`
 	Body  string `json:"body"`
 }
+
+// Who publishes the answers to HTTP-01.
+const (
+	HTTP01Proxy   = "proxy"
+	HTTP01Webroot = "webroot"
+	HTTP01Hook    = "hook"
+	HTTP01Nobody  = "nobody"
+)
 
 // JSONDuration is a duration as a string, such as "24h".
 type JSONDuration time.Duration
