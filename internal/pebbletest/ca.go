@@ -83,8 +83,6 @@ type CA struct {
 	Issuers []string
 	// DNS answers the CA's questions; records and failures can be set.
 	DNS *challtestsrv.ChallSrv
-	// DNSAddr is where it does so, by UDP and TCP.
-	DNSAddr string
 
 	requests *Counter
 	log      *tail
@@ -117,7 +115,6 @@ func New(o Options) (_ *CA, err error) {
 	if ca.DNS, err = startDNS(context.Background(), dnsPort); err != nil {
 		return nil, err
 	}
-	ca.DNSAddr = fmt.Sprintf("127.0.0.1:%d", dnsPort)
 	if o.Log == nil {
 		o.Log = ca.log
 	}

@@ -3,11 +3,14 @@ package proxy_test
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
-	"github.com/letsencrypt/challtestsrv"
+	"github.com/miekg/dns"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -18,8 +21,55 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// preflightOf checks names as acmeproxy check does, with the CA's own resolver.
-func preflightOf(t *testing.T, p *proxytest.Proxy, names ...string) preflight.Report {
+// caaZone is a DNS server in which every name leads to 127.0.0.1 and one has
+// the CAA records that are set. (The CA's own is shared by all of a process.)
+type caaZone struct {
+	addr string
+	name string
+	caa  atomic.Pointer[string] // of an issue property; nil: no record
+}
+
+func startCAAZone(t *testing.T, name string) *caaZone {
+	t.Helper()
+	z := &caaZone{name: name}
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	z.addr = packets.LocalAddr().String()
+	up := make(chan struct{})
+	server := &dns.Server{PacketConn: packets, Handler: z, NotifyStartedFunc: func() { close(up) }}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		if err := server.ActivateAndServe(); err != nil {
+			t.Errorf("DNS server: %v", err)
+		}
+	})
+	<-up
+	t.Cleanup(func() {
+		if err := server.Shutdown(); err != nil {
+			t.Error(err)
+		}
+		serving.Wait()
+	})
+	return z
+}
+
+func (z *caaZone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	m := new(dns.Msg).SetReply(q)
+	header := dns.RR_Header{Name: q.Question[0].Name, Rrtype: q.Question[0].Qtype, Class: dns.ClassINET}
+	issue := z.caa.Load()
+	switch {
+	case header.Rrtype == dns.TypeA:
+		m.Answer = append(m.Answer, &dns.A{Hdr: header, A: net.IPv4(127, 0, 0, 1)})
+	case header.Rrtype == dns.TypeCAA && header.Name == z.name && issue != nil:
+		m.Answer = append(m.Answer, &dns.CAA{Hdr: header, Tag: "issue", Value: *issue})
+	}
+	_ = w.WriteMsg(m) // whoever asked may be gone
+}
+
+// preflightOf checks a name as acmeproxy check does.
+func preflightOf(t *testing.T, p *proxytest.Proxy, resolver, name string) preflight.Report {
 	t.Helper()
 	checker, err := preflight.New(preflight.Config{
 		Publish: func(ctx context.Context, host string) (preflight.Probe, error) {
@@ -34,13 +84,13 @@ func preflightOf(t *testing.T, p *proxytest.Proxy, names ...string) preflight.Re
 			ca, err := p.Admin.CA(ctx)
 			return preflight.Authority{Identities: ca.CAAIdentities, AccountURL: ca.AccountURL}, err
 		},
-		Resolvers: []string{p.CA.DNSAddr},
+		Resolvers: []string{resolver},
 		HTTPPort:  p.CA.HTTPPort,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return checker.Run(t.Context(), names)
+	return checker.Run(t.Context(), []string{name})
 }
 
 // What a check says of CAA records is what a CA then does, and no attempt at
@@ -48,9 +98,10 @@ func preflightOf(t *testing.T, p *proxytest.Proxy, names ...string) preflight.Re
 func TestCheckWithTheCA(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
+	zone := startCAAZone(t, "account.example.test.")
 	check := func(name string) (port80, caa preflight.Check) {
 		t.Helper()
-		r := preflightOf(t, p, name).Names[0]
+		r := preflightOf(t, p, zone.addr, name).Names[0]
 		if len(r.Checks) != 3 {
 			t.Fatalf("%d checks: %+v", len(r.Checks), r.Checks)
 		}
@@ -60,10 +111,7 @@ func TestCheckWithTheCA(t *testing.T) {
 	if port80.Verdict != preflight.OK || caa.Verdict != preflight.OK {
 		t.Errorf("%+v, %+v", port80, caa)
 	}
-	issue := func(value string) []challtestsrv.CAAPolicy {
-		return []challtestsrv.CAAPolicy{{Tag: "issue", Value: value}}
-	}
-	p.CA.DNS.AddDNSCAARecord("account.example.test.", issue("pebble.letsencrypt.org; accounturi=https://ca.example/1"))
+	zone.caa.Store(new("pebble.letsencrypt.org; accounturi=https://ca.example/1"))
 	if _, caa = check("account.example.test"); caa.Verdict != preflight.Warning {
 		t.Errorf("before the proxy has an account: %+v", caa)
 	}
@@ -79,7 +127,7 @@ func TestCheckWithTheCA(t *testing.T) {
 		t.Fatalf("a record for another account: %+v", caa)
 	}
 	_, account, _ := strings.Cut(caa.Remedy, "accounturi=")
-	p.CA.DNS.AddDNSCAARecord("account.example.test.", issue("pebble.letsencrypt.org; accounturi="+account))
+	zone.caa.Store(new("pebble.letsencrypt.org; accounturi=" + account))
 	if _, caa = check("account.example.test"); caa.Verdict != preflight.OK {
 		t.Errorf("with a record for this account: %+v", caa)
 	}
