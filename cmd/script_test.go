@@ -83,6 +83,7 @@ func setup(env *testscript.Env) error {
 		fmt.Sprintf("ACMEPROXY_ACME_DIRECTORY_URL=https://127.0.0.1:%d/dir", nobody),
 		fmt.Sprintf("API=https://127.0.0.1:%d", s.https),
 		fmt.Sprintf("HTTPS_PORT=%d", s.https),
+		fmt.Sprintf("HTTP_PORT=%d", s.http),
 	)
 	return nil
 }
@@ -140,6 +141,7 @@ func startPebble(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs("roots.pem"), ca.RootsPEM, 0o600))
 	ts.Setenv("ACMEPROXY_ACME_DIRECTORY_URL", ca.DirectoryURL)
 	ts.Setenv("LEGO_CA_CERTIFICATES", ca.ServerCAFile)
+	ts.Setenv("DNS", ca.DNSAddr)
 	s.ca = ca
 }
 

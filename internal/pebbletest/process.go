@@ -82,6 +82,8 @@ type Process struct {
 	// DNSManagementURL is the URL of the management interface of the DNS
 	// server (pebble-challtestsrv), without a slash at its end.
 	DNSManagementURL string
+	// DNSAddr is where that server answers the CA's questions.
+	DNSAddr string
 	// RootsPEM are the roots of the certificates that the CA issues.
 	RootsPEM []byte
 	// ServerCAPEM is the root of the ACME server's own certificate.
@@ -163,6 +165,7 @@ func (p *Process) start(ctx context.Context, o ProcessOptions) error {
 	p.HTTPPort = o.HTTPPort
 	p.DirectoryURL = "https://" + o.Net.addr(o.Port) + "/dir"
 	p.ManagementURL = "https://" + o.Net.addr(management)
+	p.DNSAddr = o.Net.addr(dns)
 	p.DNSManagementURL = "http://" + o.Net.addr(dnsManagement)
 
 	configFile, err := p.configure(o, management, tlsPort)

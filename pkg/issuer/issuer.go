@@ -197,6 +197,19 @@ func (is *Issuer) core(s *session, acc account) (*api.Core, error) {
 	return core, nil
 }
 
+// CAAIdentities are the names by which CAA records allow this CA (RFC 8555,
+// section 7.1.1); none if it does not say. It reads the directory, which costs
+// no request once it is known, and registers no account.
+func (is *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	core, err := is.core(is.wire.session(ctx), account{})
+	if err != nil {
+		return nil, err
+	}
+	return core.GetDirectory().Meta.CaaIdentities, nil
+}
+
 // serial makes emit callable from several goroutines.
 func serial(emit func(Event)) func(Event) {
 	if emit == nil {

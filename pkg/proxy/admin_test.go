@@ -30,6 +30,9 @@ func TestNoAdministrationOverTheNetwork(t *testing.T) {
 			{http.MethodPost, "/clients/web1/enable"},
 			{http.MethodDelete, "/clients/web1"},
 			{http.MethodGet, "/audit"},
+			{http.MethodGet, "/ca"},
+			{http.MethodPost, "/probes"},
+			{http.MethodDelete, "/probes/x"},
 		} {
 			body := admin.NewClient{Name: "evil", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, "*.example.com")}, Bearer: true}
 			r := c.do(t, op.method, prefix+op.path, body)

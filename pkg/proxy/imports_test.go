@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"pkg/auth"},
 	{"pkg/store/storetest"},
 	{"pkg/store"},
-	{"pkg/config", "pkg/fallback"},
+	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/cert/certfile"},
 	{"pkg/api", "pkg/cert", "pkg/connlimit", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
 }

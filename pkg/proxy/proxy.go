@@ -385,6 +385,6 @@ func (p *Proxy) restConfig() rest.Config {
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
 		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(),
-		Status: p.Status, Logger: p.log, Now: p.cfg.Now,
+		Status: p.Status, CA: p.ca, Responder: p.responder, Logger: p.log, Now: p.cfg.Now,
 	}
 }

@@ -13,11 +13,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 const (
@@ -171,7 +173,8 @@ func (p *Proxy) sayWhereWeStand() {
 func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	s := admin.Status{
 		Version: p.cfg.Version, HTTPAddr: p.HTTPAddr(), HTTPSAddr: p.HTTPSAddr(), Hostname: p.hostname(),
-		Store: p.store.String(), Directory: p.cfg.ACMEDirectoryURL, Needs: p.cfg.Needs(), Certificates: []admin.Certificate{},
+		Store: p.store.String(), Directory: p.cfg.ACMEDirectoryURL, Challenge: p.cfg.Challenge, HTTP01: p.http01(), DNS01: p.cfg.DNSProvider != "",
+		Needs: p.cfg.Needs(), Certificates: []admin.Certificate{},
 	}
 	rows, err := p.client.Status(ctx)
 	for _, row := range rows {
@@ -180,4 +183,29 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 		s.Certificates = append(s.Certificates, c)
 	}
 	return s, err
+}
+
+// http01 says who publishes HTTP-01 answers.
+func (p *Proxy) http01() string {
+	switch {
+	case p.cfg.HTTP01Webroot != "":
+		return admin.HTTP01Webroot
+	case p.cfg.HTTP01Hook != "":
+		return admin.HTTP01Hook
+	case p.cfg.HTTPAddr == config.None:
+		return admin.HTTP01Nobody
+	}
+	return admin.HTTP01Proxy
+}
+
+// ca is what acmeproxy check holds CAA records against.
+func (p *Proxy) ca(ctx context.Context) (admin.CA, error) {
+	ca := admin.CA{Directory: p.cfg.ACMEDirectoryURL}
+	account, err := p.store.AccountByDirectory(ctx, ca.Directory)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return ca, err
+	}
+	ca.AccountURL = account.URL
+	ca.CAAIdentities, err = p.issuer.CAAIdentities(ctx)
+	return ca, err
 }

@@ -1,6 +1,6 @@
 // Package admin is the proxy's administration over a unix socket that only its
 // owner can open: clients, their grants and tokens, the audit trail, the
-// status. The acmeproxy command is its client.
+// status, probes of port 80. The acmeproxy command is its client.
 //
 // There is no other way to administer a proxy: the API on the network has no
 // such operation for anybody.
@@ -21,6 +21,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -34,15 +35,21 @@ type Config struct {
 	URL    string   // of the API, for enrolment tokens; empty: not known
 	Pin    [32]byte // of the key that enrolment tokens pin
 	Status func(ctx context.Context) (Status, error)
-	Logger *slog.Logger
-	Now    func() time.Time
+	// CA reads the directory of the CA, from memory if it can.
+	CA        func(ctx context.Context) (CA, error)
+	Responder *responder.Responder // of port 80, for probes
+	Logger    *slog.Logger
+	Now       func() time.Time
 }
 
-type frontend struct{ Config }
+type frontend struct {
+	Config
+	probes probes
+}
 
 // New returns the socket's handler.
 func New(cfg Config) http.Handler {
-	f := &frontend{cfg}
+	f := &frontend{Config: cfg, probes: probes{live: map[string]func(){}}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", serve(f, func(r *http.Request, _ struct{}) (Status, error) { return f.Status(r.Context()) }))
 	mux.HandleFunc("GET /clients", serve(f, f.list))
@@ -52,6 +59,9 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /clients/{name}/enable", serve(f, f.disable(false)))
 	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))
 	mux.HandleFunc("GET /audit", serve(f, f.audit))
+	mux.HandleFunc("GET /ca", serve(f, f.ca))
+	mux.HandleFunc("POST /probes", serve(f, f.addProbe))
+	mux.HandleFunc("DELETE /probes/{token}", serve(f, f.removeProbe))
 	return http.MaxBytesHandler(mux, api.MaxRequest)
 }
 

@@ -100,6 +100,21 @@ func (a *Admin) Audit(ctx context.Context, q AuditQuery) (page AuditList, err er
 	return page, a.call(ctx, http.MethodGet, "/audit?"+v.Encode(), nil, &page)
 }
 
+// CA returns what the proxy knows of its CA.
+func (a *Admin) CA(ctx context.Context) (ca CA, err error) {
+	return ca, a.call(ctx, http.MethodGet, "/ca", nil, &ca)
+}
+
+// AddProbe makes port 80 answer a random token for a host.
+func (a *Admin) AddProbe(ctx context.Context, req NewProbe) (p Probe, err error) {
+	return p, a.call(ctx, http.MethodPost, "/probes", req, &p)
+}
+
+// RemoveProbe ends it.
+func (a *Admin) RemoveProbe(ctx context.Context, token string) error {
+	return a.call(ctx, http.MethodDelete, "/probes/"+url.PathEscape(token), nil, &struct{}{})
+}
+
 func (a *Admin) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

@@ -67,9 +67,39 @@ type Status struct {
 	Store        string        `json:"store"` // without secrets
 	Hostname     string        `json:"hostname,omitempty"`
 	Directory    string        `json:"acme_directory_url"`
+	Challenge    string        `json:"challenge"` // of names that are no wildcards
+	HTTP01       string        `json:"http_01"`   // who publishes its answers: HTTP01Proxy, …Webroot, …Hook or …Nobody
+	DNS01        bool          `json:"dns_01"`    // wildcards can be had
 	Needs        []string      `json:"needs,omitempty"`
 	Certificates []Certificate `json:"certificates"` // acme-client mode
 }
+
+// CA is what is known of the upstream CA and of the account with it.
+type CA struct {
+	Directory     string   `json:"acme_directory_url"`
+	CAAIdentities []string `json:"caa_identities,omitempty"` // RFC 8555, section 7.1.1
+	AccountURL    string   `json:"account_url,omitempty"`    // empty: not registered yet
+}
+
+// NewProbe asks for a probe: a random token that port 80 answers, for one host,
+// until it is removed or ProbeLife is over.
+type NewProbe struct {
+	Name string `json:"name"`
+}
+
+// Probe is what port 80 answers: Body, at the HTTP-01 path of Token.
+type Probe struct {
+	Token string `json:"token"`
+	Body  string `json:"body"`
+}
+
+// Who publishes the answers to HTTP-01.
+const (
+	HTTP01Proxy   = "proxy"
+	HTTP01Webroot = "webroot"
+	HTTP01Hook    = "hook"
+	HTTP01Nobody  = "nobody"
+)
 
 // JSONDuration is a duration as a string, such as "24h".
 type JSONDuration time.Duration

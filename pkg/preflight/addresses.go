@@ -1,0 +1,138 @@
+package preflight
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/miekg/dns"
+)
+
+// addresses looks the name up, IPv4 and IPv6.
+func (c *Checker) addresses(ctx context.Context, name string) ([]netip.Addr, Check) {
+	v4, err4 := c.lookup(ctx, name, dns.TypeA)
+	v6, err6 := c.lookup(ctx, name, dns.TypeAAAA)
+	addrs := slices.Concat(v4, v6)
+	for _, err := range []error{err4, err6} {
+		if unlessNoName(err) != nil {
+			return addrs, verdictOnLookup(err)
+		}
+	}
+	switch {
+	case len(addrs) > 0:
+		return addrs, verdictOnAddresses(addrs)
+	case errors.Is(err4, errNoSuchName):
+		return nil, Check{
+			Check: DNS, Verdict: Fails, Detail: "DNS has no such name",
+			Remedy: "check the spelling, or add an A record (and an AAAA record for IPv6) with this host's public address",
+		}
+	}
+	return nil, Check{
+		Check: DNS, Verdict: Fails, Detail: "the name has no address",
+		Remedy: "add an A record (and an AAAA record for IPv6) with this host's public address",
+	}
+}
+
+// unlessNoName keeps errors that leave open whether there are addresses.
+func unlessNoName(err error) error {
+	if errors.Is(err, errNoSuchName) {
+		return nil
+	}
+	return err
+}
+
+func (c *Checker) lookup(ctx context.Context, name string, qtype uint16) ([]netip.Addr, error) {
+	records, err := c.resolver.ask(ctx, name, qtype)
+	var addrs []netip.Addr
+	for _, rr := range records {
+		var addr netip.Addr
+		switch rr := rr.(type) {
+		case *dns.A:
+			addr, _ = netip.AddrFromSlice(rr.A.To4())
+		case *dns.AAAA:
+			addr, _ = netip.AddrFromSlice(rr.AAAA.To16())
+		}
+		if addr.IsValid() {
+			addrs = append(addrs, addr)
+		}
+	}
+	slices.SortFunc(addrs, netip.Addr.Compare)
+	return slices.Compact(addrs), err
+}
+
+// verdictOnLookup is about a question that got no usable answer.
+func verdictOnLookup(err error) Check {
+	check := Check{Check: DNS, Verdict: Fails, Detail: err.Error()}
+	var refused *rcodeError
+	switch {
+	case !errors.As(err, &refused):
+		check.Remedy = "check this host's network, or name another resolver with --resolver"
+	case refused.rcode == dns.RcodeServerFailure:
+		check.Remedy = "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong: mend them, a CA sees the same"
+	default:
+		check.Remedy = "name a resolver that answers this host with --resolver"
+	}
+	return check
+}
+
+// verdictOnAddresses names those that no public CA can reach.
+func verdictOnAddresses(addrs []netip.Addr) Check {
+	check := Check{Check: DNS, Verdict: OK}
+	var all, kinds []string
+	for _, addr := range addrs {
+		s := addr.String()
+		if kind := special(addr); kind != "" {
+			s += " (" + kind + ")"
+			kinds = append(kinds, s)
+		}
+		all = append(all, s)
+	}
+	check.Detail = strings.Join(all[:min(len(all), maxAddresses)], ", ")
+	if len(all) > maxAddresses {
+		check.Detail += ", …"
+	}
+	if len(kinds) > 0 {
+		check.Verdict = Warning
+		check.Remedy = "a public CA cannot reach it: let public DNS have this host's public address; if it does, and DNS answers differently inside, ask a public resolver with --resolver 9.9.9.9:53"
+	}
+	return check
+}
+
+// ranges are addresses that are not on the public Internet, besides those that
+// netip knows by itself (RFC 6890 and its registries).
+var ranges = map[netip.Prefix]string{ //nolint:gochecknoglobals // a constant table
+	netip.MustParsePrefix("100.64.0.0/10"):   "carrier-grade NAT",
+	netip.MustParsePrefix("192.0.2.0/24"):    "for documentation only",
+	netip.MustParsePrefix("198.51.100.0/24"): "for documentation only",
+	netip.MustParsePrefix("203.0.113.0/24"):  "for documentation only",
+	netip.MustParsePrefix("2001:db8::/32"):   "for documentation only",
+	netip.MustParsePrefix("3fff::/20"):       "for documentation only",
+	netip.MustParsePrefix("198.18.0.0/15"):   "for benchmarks only",
+	netip.MustParsePrefix("240.0.0.0/4"):     "reserved",
+	netip.MustParsePrefix("0.0.0.0/8"):       "this network",
+}
+
+// special says why an address is not on the public Internet; empty if it is.
+func special(addr netip.Addr) string {
+	addr = addr.Unmap()
+	switch {
+	case addr.IsLoopback():
+		return "loopback"
+	case addr.IsPrivate():
+		return "private"
+	case addr.IsLinkLocalUnicast():
+		return "link-local"
+	case addr.IsMulticast():
+		return "multicast"
+	case addr.IsUnspecified():
+		return "unspecified"
+	}
+	for prefix, kind := range ranges {
+		if prefix.Contains(addr) {
+			return kind
+		}
+	}
+	return ""
+}
