@@ -101,18 +101,18 @@ func New(o Options) (_ *CA, err error) {
 		}
 	}()
 
-	ports, err := freePorts(3)
+	ports, err := freePorts(2)
 	if err != nil {
 		return nil, err
 	}
-	dnsPort := ports[0]
 	if ca.TLSPort == 0 {
-		ca.TLSPort = ports[1]
+		ca.TLSPort = ports[0]
 	}
 	if ca.HTTPPort == 0 {
-		ca.HTTPPort = ports[2]
+		ca.HTTPPort = ports[1]
 	}
-	if ca.DNS, err = startDNS(context.Background(), dnsPort); err != nil {
+	var dnsPort int
+	if ca.DNS, dnsPort, err = startDNSAnywhere(context.Background()); err != nil {
 		return nil, err
 	}
 	if o.Log == nil {

@@ -2,6 +2,7 @@ package pebbletest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -17,6 +18,27 @@ const startTimeout = 30 * time.Second
 
 // pollInterval is the pause between two questions to a server that is starting.
 const pollInterval = 5 * time.Millisecond
+
+// startDNSAnywhere starts the DNS server on a port of its choice. The server does
+// not say when its port was taken meanwhile, by a test that looked for one in
+// the same moment: then it never answers, and the next port is tried.
+func startDNSAnywhere(ctx context.Context) (*challtestsrv.ChallSrv, int, error) {
+	var failures []error
+	for patience := 2 * time.Second; patience <= startTimeout; patience *= 2 {
+		port, err := FreePort()
+		if err != nil {
+			return nil, 0, err
+		}
+		attempt, cancel := context.WithTimeout(ctx, patience)
+		srv, err := startDNS(attempt, port)
+		cancel()
+		if err == nil {
+			return srv, port, nil
+		}
+		failures = append(failures, err)
+	}
+	return nil, 0, errors.Join(failures...)
+}
 
 // startDNS runs a DNS server on port that answers every name with 127.0.0.1.
 // When it returns, the server answers on UDP and TCP.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"sync"
 )
 
 // Ports are picked below the range from which kernels take the source ports of
@@ -16,12 +17,16 @@ const (
 	portAttempts = 100
 )
 
+// given are the ports that this process has had: none comes twice, or two that
+// look at the same moment could get the same one.
+var given sync.Map //nolint:gochecknoglobals // ports are the process's
+
 // FreePort returns a port on which nothing listens, neither on TCP nor on UDP.
 // It is not reserved: listen on it soon.
 func FreePort() (int, error) {
 	for range portAttempts {
 		port := firstPort + rand.IntN(lastPort-firstPort+1)
-		if isFree(port) {
+		if _, had := given.LoadOrStore(port, true); !had && isFree(port) {
 			return port, nil
 		}
 	}
