@@ -15,7 +15,7 @@ PACKAGES ?= ./...
 TESTFLAGS ?=
 
 # Programs that some tests use besides Go; .ci/run installs them.
-TEST_PROGRAMS = age openssl curl ip nft nginx apache2 haproxy caddy
+TEST_PROGRAMS = age openssl curl ip nft nginx apache2 haproxy caddy podman
 
 # The container image, and what builds it: podman, or docker where that is missing.
 IMAGE ?= acmeproxy
@@ -107,8 +107,9 @@ format: ## format the code
 	$(call tool,gofumpt) -l -w .
 
 .PHONY: bench
-bench: ## run the benchmarks (TESTFLAGS=…)
-	$(GO) test -run '^$$' -bench . -benchtime 100x $(TESTFLAGS) ./pkg/proxy
+bench: build ## run the benchmarks (TESTFLAGS=…)
+	$(GO) test -run '^$$' -bench . -benchtime 100x $(TESTFLAGS) ./pkg/proxy ./pkg/store
+	$(GO) test -run '^$$' -bench . -benchtime 10x $(TESTFLAGS) ./internal/processbench
 
 .PHONY: demo
 demo: build pebble ## show the three modes with a test CA

@@ -38,6 +38,7 @@ type Server struct {
 	Port     int
 	Socket   string // folder of the unix socket, where no password is asked for
 	Password string // of the superuser, postgres
+	settings []string
 	bin      string
 	dir      string
 	as       *syscall.Credential // nil: this user
@@ -47,11 +48,11 @@ type Server struct {
 
 // Start starts a server for the time of a test. Where PostgreSQL is not
 // installed the test is skipped, unless ACMEPROXY_REQUIRE_TOOLS=1 is set, as in
-// CI: then it fails.
-func Start(t testing.TB) *Server {
+// CI: then it fails. settings are such as "fsync=on", which tests do without.
+func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	// Not t.Context(): it ends before the cleanup of tests.
-	s, stop, err := Run(context.Background())
+	s, stop, err := Run(context.Background(), settings...)
 	if errors.Is(err, ErrNotInstalled) && !pebbletest.ToolsRequired() {
 		t.Skipf("SKIP: %v", err)
 	}
@@ -68,8 +69,8 @@ func Start(t testing.TB) *Server {
 }
 
 // Run starts a server; stop ends it and removes its files.
-func Run(ctx context.Context) (s *Server, stop func(), err error) {
-	s = &Server{Password: rand.Text()}
+func Run(ctx context.Context, settings ...string) (s *Server, stop func(), err error) {
+	s = &Server{Password: rand.Text(), settings: settings}
 	if s.bin, err = find(); err != nil {
 		return nil, nil, err
 	}
@@ -171,9 +172,13 @@ func (s *Server) command(ctx context.Context, program string, args ...string) *e
 // Resume starts the server again after Stop, on the same port and data, and
 // waits until it answers.
 func (s *Server) Resume(ctx context.Context) error {
-	s.cmd = s.command(ctx, "postgres", "-D", s.data(), "-k", s.Socket, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port),
-		"-c", "fsync=off", "-c", "full_page_writes=off", "-c", "shared_buffers=16MB",
-		"-c", "max_connections=60", "-c", "log_min_messages=warning")
+	args := []string{"-D", s.data(), "-k", s.Socket, "-h", "127.0.0.1", "-p", strconv.Itoa(s.Port)}
+	for _, setting := range append([]string{
+		"fsync=off", "full_page_writes=off", "shared_buffers=16MB", "max_connections=60", "log_min_messages=warning",
+	}, s.settings...) {
+		args = append(args, "-c", setting)
+	}
+	s.cmd = s.command(ctx, "postgres", args...)
 	if err := s.cmd.Start(); err != nil {
 		return err
 	}
