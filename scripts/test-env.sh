@@ -19,7 +19,8 @@ Usage: ./scripts/test-env.sh start|stop|status|logs|run
   logs [NAME]      show the logs of pebble, dns, proxy or remote; default all
   run NAME ARG…    run acmeproxy in the container proxy or remote
 
-Needs podman 4 or newer, as root or not, and no Internet.
+Needs podman 4 or newer, as root or not, and no Internet. The exit code is 3
+where this host lacks something, and 1 when anything else failed.
 TEXT
 }
 
@@ -42,14 +43,20 @@ fail() {
 	exit 1
 }
 
+# lacks says what is missing on this host, and has an exit code of its own.
+lacks() {
+	printf 'test-env: %s\n' "$*" >&2
+	exit 3
+}
+
 # Where distributions have programs for administrators.
 export PATH="$PATH:/usr/sbin:/sbin"
 
-# need PROGRAM PACKAGE… fails with the remedy if the program is missing.
+# need PROGRAM PACKAGE… ends with the remedy if the program is missing.
 need() {
 	local program=$1
 	shift
-	command -v "$program" >/dev/null || fail "$program is not installed; install it: sudo apt-get install $*"
+	command -v "$program" >/dev/null || lacks "$program is not installed; install it: sudo apt-get install $*"
 }
 
 check_host() {
@@ -64,9 +71,9 @@ check_host() {
 		need newuidmap "${packages[@]}"
 		need slirp4netns "${packages[@]}"
 		grep -q "^$(id -un):" /etc/subuid 2>/dev/null ||
-			fail "$(id -un) has no subordinate user ids; give some: sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $(id -un)"
+			lacks "$(id -un) has no subordinate user ids; give some: sudo usermod --add-subuids 200000-265535 --add-subgids 200000-265535 $(id -un)"
 		[ -w /dev/net/tun ] ||
-			fail "$(id -un) may not open /dev/net/tun, which podman's networks need; allow it: sudo chmod 666 /dev/net/tun"
+			lacks "$(id -un) may not open /dev/net/tun, which podman's networks need; allow it: sudo chmod 666 /dev/net/tun"
 	fi
 	need podman "${packages[@]}"
 	need nsenter util-linux
@@ -75,7 +82,7 @@ check_host() {
 	local version
 	version=$(podman --version) # the subcommand would touch your own storage
 	version=${version##* }
-	[ "${version%%.*}" -ge 4 ] || fail "podman $version is too old; version 4 or newer is needed"
+	[ "${version%%.*}" -ge 4 ] || lacks "podman $version is too old; version 4 or newer is needed"
 }
 
 # write_config makes the folders and a configuration of podman that works
