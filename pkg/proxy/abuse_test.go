@@ -210,6 +210,27 @@ func TestSlowloris(t *testing.T) {
 	slow.Wait()
 }
 
+// Who asks and never reads the answers is cut off, too.
+func TestNeverReads(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	conn, err := net.Dial("tcp", p.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	requests := []byte(strings.Repeat("GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: x\r\n\r\n", 1000))
+	for err == nil {
+		_, err = conn.Write(requests)
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("still connected after a minute")
+	}
+}
+
 // Headers without end are cut off where the limit is.
 func TestHugeHeaders(t *testing.T) {
 	t.Parallel()
