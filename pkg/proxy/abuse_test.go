@@ -10,80 +10,97 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// idle opens connections that say nothing, from many addresses of loopback or
-// from one, and holds them until the test ends. Those that the proxy drops are
-// opened anew by nobody.
-func idle(t *testing.T, addr string, n, addresses int) {
-	t.Helper()
-	var dialing sync.WaitGroup
-	var mu sync.Mutex
-	held := make([]net.Conn, 0, n)
-	t.Cleanup(func() {
-		for _, c := range held {
-			c.Close()
-		}
-	})
-	const dialers = 8
-	for d := range dialers {
-		dialing.Go(func() {
-			for i := d; i < n; i += dialers {
-				from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(i%addresses/250), byte(1+i%addresses%250))}}
-				c, err := from.DialContext(t.Context(), "tcp4", addr)
-				if err != nil {
-					t.Error(err)
-					return
-				}
-				mu.Lock()
-				held = append(held, c)
-				mu.Unlock()
-			}
+// hold makes this process one that holds connections: so many that say nothing,
+// from many addresses of loopback or from one. It says when all have been
+// opened, and ends with its input. Those that the proxy drops are opened anew by
+// nobody.
+func hold(addr string, n, addresses int) error {
+	var dialing errgroup.Group
+	dialing.SetLimit(8)
+	held := make([]net.Conn, n)
+	for i := range n {
+		dialing.Go(func() (err error) {
+			from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 1, byte(i%addresses/250), byte(1+i%addresses%250))}}
+			held[i], err = from.Dial("tcp4", addr)
+			return err
 		})
 	}
-	dialing.Wait()
+	if err := dialing.Wait(); err != nil {
+		return err
+	}
+	fmt.Println("all opened")
+	_, err := io.Copy(io.Discard, os.Stdin)
+	runtime.KeepAlive(held)
+	return err
 }
 
-// idleConns is how many connections a port is to be flooded with: 10,000,
-// or what the process may have.
-func idleConns(t *testing.T) int {
+// holdVariable has the arguments of hold, for a process that is to be one.
+const holdVariable = "ACMEPROXY_TEST_HOLD"
+
+func TestMain(m *testing.M) {
+	args := os.Getenv(holdVariable)
+	if args == "" {
+		os.Exit(m.Run())
+	}
+	var addr string
+	var n, addresses int
+	_, err := fmt.Sscan(args, &addr, &n, &addresses)
+	if err == nil {
+		err = hold(addr, n, addresses)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// idle has other processes, which may have files of their own, hold n
+// connections until the test ends.
+func idle(t *testing.T, addr string, n, addresses int) {
 	t.Helper()
-	const want, spare = 10_000, 1000
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
 		t.Fatal(err)
 	}
-	files.Cur = files.Max
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-		t.Logf("cannot have more files: %v", err)
+	each := int(min(files.Max, 1<<20)) - 100
+	for ; n > 0; n -= each {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%s %d %d", holdVariable, addr, min(n, each), addresses))
+		cmd.Stderr = os.Stderr
+		in, err1 := cmd.StdinPipe()
+		out, err2 := cmd.StdoutPipe()
+		if err := errors.Join(err1, err2, cmd.Start()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			in.Close()
+			cmd.Wait()
+		})
+		if line, err := bufio.NewReader(out).ReadString('\n'); err != nil {
+			t.Fatalf("the connections were not opened: %q, %v", line, err)
+		}
 	}
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
-		t.Fatal(err)
-	}
-	// Two ports; our ends of all, and the proxy's of those that it keeps.
-	can := int(min(files.Cur, 1<<20)-spare)/2 - min(4096, int(min(files.Cur, 1<<20))/3)
-	if can < want {
-		t.Logf("%d idle connections on each port instead of %d: this process may have %d files; ulimit -n 40000 for all", can, want, files.Cur)
-		return can
-	}
-	return want
 }
 
-// Strangers hold as many connections as they can, of one address and of many:
+// Strangers hold 10,000 connections to each port, of one address and of many:
 // the CA validates and a client is served all the same (A23). Not parallel: it
 // needs the process's files.
 func TestIdleConnections(t *testing.T) {
-	n := idleConns(t)
+	const n = 10_000
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := newIdentity(t)
 	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
