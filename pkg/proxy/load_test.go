@@ -2,10 +2,14 @@ package proxy_test
 
 import (
 	"fmt"
+	"net/http"
 	"runtime"
 	"strings"
 	"sync"
 	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -82,5 +86,57 @@ func TestManyAtOnce(t *testing.T) {
 	t.Logf("heap %d KiB before and %d KiB after, goroutines %d and %d", heap>>10, now>>10, goroutines, after)
 	if grown := int64(now) - int64(heap); grown > clients*each*40<<10 {
 		t.Errorf("the heap has grown by %d KiB", grown>>10)
+	}
+}
+
+// One client's long polls are bounded, and take nothing from another's (X5).
+func TestLongPollsOfOneClient(t *testing.T) {
+	t.Parallel()
+	const most = 128
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	greedy := newCaller(t, p, "greedy", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com"))
+	modest := newCaller(t, p, "modest", []string{recipient}, proxytest.Grant(api.ModeAgent, "b.example.com"))
+	m := greedy.register(t, "a.example.com")
+	etag := greedy.bundle(t, m.ID, "").etag()
+	poll := func(wait string) (reply, error) {
+		return greedy.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+wait, nil, "If-None-Match", etag)
+	}
+	var polls errgroup.Group
+	for range most {
+		polls.Go(func() error {
+			for {
+				switch r, err := poll("60s"); {
+				case err != nil:
+					return err
+				case r.status == http.StatusNotFound: // see below
+					return nil
+				case r.status != http.StatusTooManyRequests: // the probe has taken the last place
+					return fmt.Errorf("a long poll ended with %d", r.status)
+				}
+			}
+		})
+	}
+	for deadline := time.Now().Add(time.Minute); ; { // until all are under way
+		r, err := poll("10ms")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.status == http.StatusTooManyRequests {
+			if r.header.Get("Retry-After") == "" || !strings.Contains(r.problem(t).Detail, "128 long polls") {
+				t.Errorf("refused with %v %s", r.header, r.body)
+			}
+			break
+		}
+		if r.status != http.StatusNotModified || time.Now().After(deadline) {
+			t.Fatalf("beside %d long polls: %d %s", most, r.status, r.body)
+		}
+	}
+	modest.bundle(t, modest.register(t, "b.example.com").ID, "")
+	if r := greedy.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNoContent {
+		t.Errorf("delete: %d %s", r.status, r.body)
+	}
+	if err := polls.Wait(); err != nil {
+		t.Error(err)
 	}
 }
