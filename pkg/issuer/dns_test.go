@@ -210,10 +210,12 @@ func script(t testing.TB, body string) (program, dir string) {
 	return program, dir
 }
 
-// D15: a hook publishes and removes.
+// D15: a hook publishes and removes; unlike others, it gets what it is set up by.
 func TestExec(t *testing.T) {
 	clean(t)
+	t.Setenv("EXEC_TOKEN", "s3cret")
 	_, dir := script(t, `
+test "$EXEC_TOKEN" = s3cret
 echo "$1" >> calls
 case $1 in
 present) echo "$3" > "$2" ;;
