@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net"
 	"time"
 
 	"github.com/miekg/dns"
@@ -32,10 +33,13 @@ func (c *Client) exchange(ctx context.Context, server string, m *dns.Msg) (*dns.
 			return nil, fmt.Errorf("%s: %w", server, refused)
 		}
 	}
+	var slow net.Error
 	switch {
 	case errors.Is(err, dns.ErrAuth) && answer != nil && answer.Rcode == dns.RcodeNotAuth:
 		return answer, nil // of which the library checks no signature; it says no anyway
-	case limited.Err() != nil && ctx.Err() == nil:
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case limited.Err() != nil, errors.As(err, &slow) && slow.Timeout():
 		return nil, fmt.Errorf("%s does not answer within %v", server, c.cfg.Timeout)
 	case err != nil:
 		return nil, fmt.Errorf("%s: no good answer: %w", server, err)

@@ -65,6 +65,23 @@ func TestHooksAreNotToldOfProviders(t *testing.T) {
 	}
 }
 
+// M46: without anybody to ask for CNAMEs, the name itself is taken only where
+// nobody is to look afterwards; they can be switched off as lego has it.
+func TestPlaceWithoutResolvers(t *testing.T) {
+	for _, test := range []struct{ whom, off, want string }{
+		{PropagationNone, "", "_acme-challenge.a.example."},
+		{PropagationNameservers, "", ""},
+		{PropagationNameservers, "true", "_acme-challenge.a.example."},
+	} {
+		t.Setenv("LEGO_DISABLE_CNAME_SUPPORT", test.off)
+		r := &rfc2136{check: &propagation{whom: test.whom}}
+		got, err := r.place(t.Context(), challenge{name: "a.example"})
+		if got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("%+v: got %q, %v", test, got, err)
+		}
+	}
+}
+
 // One at a time for each key, a pause in between, nothing kept for ever.
 func TestTurns(t *testing.T) {
 	var turns turns
