@@ -86,7 +86,7 @@ func (c *Client) refusal(rcode int) error {
 	if code == "" {
 		code = fmt.Sprintf("code %d", rcode)
 	}
-	remedy := ""
+	var remedy string
 	switch rcode {
 	case dns.RcodeRefused:
 		remedy = "it may not be changed by the key " + c.cfg.Key.Name + "; allow that there (in BIND by update-policy)"

@@ -81,8 +81,7 @@ func (s *dnsSolver) present(ctx context.Context, c challenge) (reply, error) {
 	if err := s.published(ctx, a, done); err != nil {
 		return nil, err
 	}
-	_, value := dnsValue(c)
-	if err := s.check.wait(ctx, txtName(c), value, s.timeout, s.interval); err != nil {
+	if err := s.check.wait(ctx, txtName(c), dnsValue(c), s.timeout, s.interval); err != nil {
 		a.Remove()
 		return nil, err
 	}

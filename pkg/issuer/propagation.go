@@ -59,11 +59,10 @@ func newPropagation(cfg DNS) (*propagation, error) {
 	return p, nil
 }
 
-// dnsValue is where a challenge's TXT record is and what it holds (RFC 8555,
-// section 8.4).
-func dnsValue(c challenge) (name, value string) {
+// dnsValue is what a challenge's TXT record holds (RFC 8555, section 8.4).
+func dnsValue(c challenge) string {
 	digest := sha256.Sum256([]byte(c.keyAuthorization))
-	return txtName(c), base64.RawURLEncoding.EncodeToString(digest[:])
+	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
 // wait looks until the value is there, at most for timeout; the first looks

@@ -53,8 +53,7 @@ func (r *rfc2136) publish(ctx context.Context, c challenge) error {
 	r.mu.Lock()
 	r.at[c] = name
 	r.mu.Unlock()
-	_, value := dnsValue(c)
-	return r.client.Add(ctx, name, value)
+	return r.client.Add(ctx, name, dnsValue(c))
 }
 
 // withdraw goes where publish went, wherever CNAMEs may lead by now.
@@ -66,8 +65,7 @@ func (r *rfc2136) withdraw(ctx context.Context, c challenge) error {
 	if !ok {
 		return nil // no server was asked
 	}
-	_, value := dnsValue(c)
-	return r.client.Delete(ctx, name, value)
+	return r.client.Delete(ctx, name, dnsValue(c))
 }
 
 // place follows CNAMEs, unless they are switched off as lego has it. Without

@@ -25,6 +25,9 @@ func TestRFC2136(t *testing.T) {
 	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
 	server.Add(txtName, "another's")
 	both(t, e)
+	if n := e.ca.Requests().Count(pebbletest.Authorization); n != 2 {
+		t.Errorf("%d requests for two authorizations: they took turns", n)
+	}
 	if n := server.Most(txtName); n != 3 {
 		t.Errorf("%d values at one time, want base, wildcard and another's", n)
 	}
