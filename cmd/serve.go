@@ -34,7 +34,9 @@ Names are proven by HTTP-01 on port 80. --challenge chooses TLS-ALPN-01 on the
 API's port or DNS-01 instead; wildcards always take DNS-01, which needs a
 --dns-provider. Its own settings and secrets are environment variables, named as
 by lego: DNSUPDATE_… for rfc2136, EXEC_… for exec, HTTPREQ_… for httpreq,
-ACME_DNS_… for acme-dns. What is missing is said at start.
+ACME_DNS_… for acme-dns. What is missing is said at start. Hooks inherit the
+environment without these, without ACMEPROXY_… and without PGPASSWORD, PGPASSFILE,
+PGSERVICEFILE and PGSSLPASSWORD.
 
 Everything is kept in SQLite in the data folder, or with --store in PostgreSQL,
 version 12 or newer, in a database that exists. A password is best kept out of the

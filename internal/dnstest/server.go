@@ -25,13 +25,26 @@ import (
 
 // Options are the server's settings.
 type Options struct {
-	Zones  []string          // with a full stop at the end
-	CNAMEs map[string]string // likewise
+	Zones []string // with a full stop at the end
+	// Delegated are zones below one of these that others have: whoever asks gets
+	// a reference.
+	Delegated []string
+	CNAMEs    map[string]string // likewise
 	// Dir has a file for each name, called like it, with a TXT value a line;
 	// empty: only updates and Add bring records.
 	Dir string
 	// Key and Secret (base64) of TSIG; without a key no update is taken.
 	Key, Secret string
+	// Refuse is the code that every update gets, if it is not 0.
+	Refuse int
+	// Unsigned leaves the signature out of all answers.
+	Unsigned bool
+}
+
+// Update is an update as it came, taken or not.
+type Update struct {
+	Network string // tcp or udp
+	Msg     *dns.Msg
 }
 
 // Server is a running DNS server.
@@ -45,6 +58,7 @@ type Server struct {
 	most    map[string]int      // values at a name at one time; guarded by mu
 	updates []string            // zones of accepted updates; guarded by mu
 	refused int                 // updates; guarded by mu
+	came    []Update            // guarded by mu
 	asked   chan struct{}       // gets one for each TXT question, if there is room
 }
 
@@ -105,8 +119,12 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 	} else if len(r.Question) == 1 {
 		s.answer(m, r.Question[0])
 	}
-	if t := r.IsTsig(); t != nil && w.TsigStatus() == nil {
+	if t := r.IsTsig(); t != nil && !s.opts.Unsigned {
 		m.SetTsig(t.Hdr.Name, t.Algorithm, 300, time.Now().Unix())
+		if status := w.TsigStatus(); status != nil { // RFC 8945, section 5.3.2
+			m.Rcode, m.Answer, m.Ns = dns.RcodeNotAuth, nil, nil
+			m.IsTsig().Error = dns.RcodeBadSig
+		}
 	}
 	_ = w.WriteMsg(m) // a client that is gone
 }
@@ -124,7 +142,7 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 	apex := slices.Contains(s.opts.Zones, name)
 	switch {
 	case q.Qtype == dns.TypeSOA && apex:
-		m.Answer = append(m.Answer, &dns.SOA{Hdr: header(dns.TypeSOA), Ns: "ns1." + name, Mbox: "ops." + name, Serial: 1, Refresh: 1, Retry: 1, Expire: 1, Minttl: 1})
+		m.Answer = append(m.Answer, soa(header(dns.TypeSOA), name))
 	case q.Qtype == dns.TypeNS && apex:
 		m.Answer = append(m.Answer, &dns.NS{Hdr: header(dns.TypeNS), Ns: "ns1." + name})
 	case q.Qtype == dns.TypeA:
@@ -138,16 +156,58 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 		default:
 		}
 	}
+	if len(m.Answer) == 0 {
+		s.authority(m, name, header)
+	}
+}
+
+// authority says who knows more, or that there is nothing.
+func (s *Server) authority(m *dns.Msg, name string, header func(uint16) dns.RR_Header) {
+	if zone := above(s.opts.Delegated, name); zone != "" {
+		m.Authoritative = false
+		ns := &dns.NS{Hdr: header(dns.TypeNS), Ns: "ns1." + zone}
+		ns.Hdr.Name = zone
+		m.Ns = append(m.Ns, ns)
+	} else if zone := above(s.opts.Zones, name); zone != "" {
+		rr := soa(header(dns.TypeSOA), zone)
+		rr.Hdr.Name = zone
+		m.Ns = append(m.Ns, rr)
+	} else {
+		m.Rcode = dns.RcodeRefused
+	}
+}
+
+// above is the longest zone that has the name.
+func above(zones []string, name string) (longest string) {
+	for _, zone := range zones {
+		if dns.IsSubDomain(zone, name) && len(zone) > len(longest) {
+			longest = zone
+		}
+	}
+	return longest
+}
+
+func soa(h dns.RR_Header, zone string) *dns.SOA {
+	return &dns.SOA{Hdr: h, Ns: "ns1." + zone, Mbox: "ops." + zone, Serial: 1, Refresh: 1, Retry: 1, Expire: 1, Minttl: 1}
 }
 
 // update follows RFC 2136, section 3.4, as far as TXT records go.
 func (s *Server) update(w dns.ResponseWriter, r *dns.Msg) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.came = append(s.came, Update{w.RemoteAddr().Network(), r})
 	zone := r.Question[0].Name
-	if r.IsTsig() == nil || w.TsigStatus() != nil || !slices.Contains(s.opts.Zones, zone) {
+	code := s.opts.Refuse
+	switch {
+	case code != 0:
+	case r.IsTsig() == nil:
+		code = dns.RcodeRefused
+	case w.TsigStatus() != nil || !slices.Contains(s.opts.Zones, zone):
+		code = dns.RcodeNotAuth
+	}
+	if code != 0 {
 		s.refused++
-		return dns.RcodeNotAuth
+		return code
 	}
 	for _, rr := range r.Ns {
 		name := strings.ToLower(rr.Header().Name)
@@ -216,6 +276,13 @@ func (s *Server) Updates() (zones []string, refused int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.updates), s.refused
+}
+
+// Came are all updates, in order.
+func (s *Server) Came() []Update {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.came)
 }
 
 // Asked gets one when a TXT record was asked for.

@@ -1,7 +1,6 @@
 package hook
 
 import (
-	"os"
 	"strings"
 	"time"
 )
@@ -59,26 +58,4 @@ func (e Event) variables() []variable {
 		{"LEGO_CERT_KEY_PATH", e.KeyPath},
 		{"LEGO_ISSUER_CERT_PATH", e.ChainPath},
 	}
-}
-
-// environ is the process's environment without our configuration and without
-// what another tool's hook may have left there, followed by what is set.
-func environ(set []variable) []string {
-	replaced := make(map[string]bool, len(set))
-	for _, v := range set {
-		replaced[v.name] = true
-	}
-	var env []string
-	for _, kv := range os.Environ() {
-		name, _, _ := strings.Cut(kv, "=")
-		if !strings.HasPrefix(name, own) && !replaced[name] {
-			env = append(env, kv)
-		}
-	}
-	for _, v := range set {
-		if v.value != "" {
-			env = append(env, v.name+"="+v.value)
-		}
-	}
-	return env
 }

@@ -9,7 +9,8 @@
 // dialects: ours and certbot's (CERTBOT_*, its manual hooks).
 //
 // It must never hand a private key, a credential or the proxy's own configuration to
-// the command: only paths, and every inherited ACMEPROXY_* variable is removed.
+// the command: only paths. Inherited variables that the proxy reads itself are
+// removed: ACMEPROXY_*, a DNS provider's and a database's secrets (environ.go).
 // Nor does it put the command line in an error: people write secrets there.
 // Whether a hook is still due, and when it is tried again, is the caller's
 // business: a certificate is kept whatever its hook does.

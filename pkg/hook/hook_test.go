@@ -116,6 +116,41 @@ func TestInheritedVariables(t *testing.T) {
 	}
 }
 
+// A7, X11: neither a deploy hook nor a challenge's gets the secrets that the
+// proxy reads from its environment; what people set for their hooks stays.
+func TestWithheldVariables(t *testing.T) {
+	for _, name := range []string{
+		"DNSUPDATE_TSIG_SECRET", "DNSUPDATE_TSIG_SECRET_FILE", "DNSUPDATE_TSIG_FILE", "RFC2136_TSIG_SECRET", "EXEC_TOKEN",
+		"HTTPREQ_PASSWORD", "HTTPREQ_PASSWORD_FILE", "ACME_DNS_STORAGE_PATH", "PGPASSWORD", "PGPASSFILE", "PGSSLPASSWORD", "ACMEPROXY_STORE",
+	} {
+		t.Setenv(name, "s3cret of "+name)
+	}
+	kept := []string{"SLACK_TOKEN", "PGHOST", "EXECUTOR", "DEPLOY_DNSUPDATE_KEY", "LC_ALL", "https_proxy"}
+	for _, name := range kept {
+		t.Setenv(name, "kept "+name)
+	}
+	file := filepath.Join(t.TempDir(), "env")
+	t.Setenv("SEEN", file)
+	h := Hook{Command: `env >"$SEEN"`}
+	for name, run := range map[string]func() error{
+		"deploy":    func() error { return h.Run(t.Context(), lineage(t)) },
+		"challenge": func() error { return h.RunChallenge(t.Context(), Challenge{Name: "a.example"}) },
+	} {
+		if err := run(); err != nil {
+			t.Fatal(err)
+		}
+		seen, err := os.ReadFile(file)
+		if err != nil || strings.Contains(string(seen), "s3cret") {
+			t.Errorf("%s: %v, a hook sees\n%s", name, err, seen)
+		}
+		for _, v := range append(kept, "PATH") {
+			if !strings.Contains(string(seen), "\n"+v+"="+os.Getenv(v)+"\n") && !strings.HasPrefix(string(seen), v+"=") {
+				t.Errorf("%s: %s is missing", name, v)
+			}
+		}
+	}
+}
+
 // X11: deploy scripts written for certbot and lego run as they are.
 func TestStockScripts(t *testing.T) {
 	for _, test := range []struct {

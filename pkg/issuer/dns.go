@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	legochallenge "github.com/go-acme/lego/v4/challenge"
 	"github.com/go-acme/lego/v4/challenge/dns01"
 	"github.com/go-acme/lego/v4/providers/dns/acmedns"
 )
@@ -27,19 +26,15 @@ type DNS struct {
 	Port        string // of the zones' name servers; "": 53
 }
 
-// lateness is how long a provider, which cannot be cancelled, is waited for
+// lateness is how long a provider, which may not be cancellable, is waited for
 // when its answer is not needed any more, or is to be removed.
 const lateness = 15 * time.Second
 
-// dnsSolver answers DNS-01 challenges through one of lego's providers.
+// dnsSolver answers DNS-01 challenges through a provider.
 type dnsSolver struct {
-	provider  legochallenge.Provider
+	publisher
 	places    chan struct{} // one for each call at a time; nil: any number
 	check     *propagation
-	timeout   time.Duration // of the propagation
-	interval  time.Duration // between two looks, at most
-	alone     bool          // one value at a name at a time
-	pause     time.Duration // after each, so that caches of the old value run out
 	log       *slog.Logger
 	needed    holders        // of the same record
 	providing sync.WaitGroup // calls in flight
@@ -47,24 +42,19 @@ type dnsSolver struct {
 
 func newDNS01(cfg DNS, log *slog.Logger) (*dnsSolver, error) {
 	muteLego()
-	p, kind, err := openProvider(cfg.Provider)
+	check, err := newPropagation(cfg)
 	if err != nil {
 		return nil, err
 	}
-	s := &dnsSolver{provider: p, timeout: dns01.DefaultPropagationTimeout, interval: dns01.DefaultPollingInterval, log: log}
-	if s.check, err = newPropagation(cfg); err != nil {
+	p, kind, err := openProvider(cfg.Provider, check)
+	if err != nil {
 		return nil, err
 	}
+	s := &dnsSolver{publisher: p, check: check, log: log}
 	if cfg.Resolvers != nil {
 		if err := dns01.AddRecursiveNameservers(cfg.Resolvers)(nil); err != nil {
 			return nil, fmt.Errorf("dns-resolver: %w", err)
 		}
-	}
-	if t, ok := p.(legochallenge.ProviderTimeout); ok {
-		s.timeout, s.interval = t.Timeout()
-	}
-	if q, ok := p.(interface{ Sequential() time.Duration }); ok {
-		s.alone, s.pause = true, q.Sequential()
 	}
 	if kind.oneAtATime {
 		s.places = make(chan struct{}, 1)
@@ -74,8 +64,8 @@ func newDNS01(cfg DNS, log *slog.Logger) (*dnsSolver, error) {
 
 func txtName(c challenge) string { return "_acme-challenge." + c.name + "." }
 
-// exclusive: some of lego's providers replace whatever is at the name, so that
-// a wildcard and its base need one turn each.
+// exclusive: an administrator's program may replace whatever is at the name, so
+// that a wildcard and its base need one turn each.
 func (s *dnsSolver) exclusive(c challenge) (string, time.Duration) {
 	if !s.alone {
 		return "", 0
@@ -87,12 +77,11 @@ func (s *dnsSolver) exclusive(c challenge) (string, time.Duration) {
 func (s *dnsSolver) present(ctx context.Context, c challenge) (reply, error) {
 	a := &txtRecord{s, c}
 	s.needed.hold(c)
-	done := s.call(func() error { return s.provider.Present(c.name, c.token, c.keyAuthorization) })
+	done := s.call(func() error { return s.publish(ctx, c) })
 	if err := s.published(ctx, a, done); err != nil {
 		return nil, err
 	}
-	_, value := dnsValue(c)
-	if err := s.check.wait(ctx, txtName(c), value, s.timeout, s.interval); err != nil {
+	if err := s.check.wait(ctx, txtName(c), dnsValue(c), s.timeout, s.interval); err != nil {
 		a.Remove()
 		return nil, err
 	}
@@ -128,7 +117,7 @@ func (s *dnsSolver) published(ctx context.Context, a *txtRecord, done <-chan out
 // outcome is how a provider's call ended.
 type outcome struct{ err error }
 
-// call runs one call of the provider's, which has no context.
+// call runs one call of the provider's, which may not be cancellable.
 func (s *dnsSolver) call(f func() error) <-chan outcome {
 	done := make(chan outcome, 1)
 	s.providing.Go(func() {
@@ -183,9 +172,7 @@ func (a *txtRecord) Remove() {
 	if !a.solver.needed.drop(a.challenge) {
 		return
 	}
-	done := a.solver.call(func() error {
-		return a.solver.provider.CleanUp(a.name, a.token, a.keyAuthorization)
-	})
+	done := a.solver.call(func() error { return a.solver.withdraw(context.Background(), a.challenge) })
 	t := time.NewTimer(lateness)
 	defer t.Stop()
 	select {

@@ -10,8 +10,9 @@
 //	bundle, err := ca.Issue(ctx, cert.Request{Names: names}, nil)
 //
 // How a name is proven is a solver's business (solver.go): HTTP-01 from memory or
-// by files, TLS-ALPN-01, DNS-01 through one of lego's providers. Answers that
-// would get into each other's way take turns, which costs one request each.
+// by files, TLS-ALPN-01, DNS-01 by dynamic updates (pkg/dnsupdate) or through one
+// of lego's providers. Answers that would get into each other's way take turns,
+// which costs one request each.
 //
 // It keeps no certificate and no key but the account's, writes no name to a
 // log, and is the only package that imports lego.

@@ -5,10 +5,13 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/hook"
 )
 
 // A CA's token becomes a file's name: nothing of a path may be in it.
@@ -42,6 +45,40 @@ func TestTokensAreNoPaths(t *testing.T) {
 	again.Remove()
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the file is still there")
+	}
+}
+
+// A7, X11: what a DNS provider is set up by is not for hooks.
+func TestHooksAreNotToldOfProviders(t *testing.T) {
+	variable := regexp.MustCompile(`[A-Z][A-Z0-9]*(_[A-Z0-9]+)+`)
+	for provider, known := range dnsProviders() {
+		all := variable.FindAllString(known.needs, -1)
+		if len(all) < 2 && provider != "exec" {
+			t.Errorf("%s: %q is all it needs", provider, all)
+		}
+		for _, name := range all {
+			t.Setenv(name, "s3cret of "+provider)
+		}
+	}
+	if err := (hook.Hook{Command: "! env | grep s3cret"}).Run(t.Context(), hook.Event{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// M46: without anybody to ask for CNAMEs, the name itself is taken only where
+// nobody is to look afterwards; they can be switched off as lego has it.
+func TestPlaceWithoutResolvers(t *testing.T) {
+	for _, test := range []struct{ whom, off, want string }{
+		{PropagationNone, "", "_acme-challenge.a.example."},
+		{PropagationNameservers, "", ""},
+		{PropagationNameservers, "true", "_acme-challenge.a.example."},
+	} {
+		t.Setenv("LEGO_DISABLE_CNAME_SUPPORT", test.off)
+		r := &rfc2136{check: &propagation{whom: test.whom}}
+		got, err := r.place(t.Context(), challenge{name: "a.example"})
+		if got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("%+v: got %q, %v", test, got, err)
+		}
 	}
 }
 

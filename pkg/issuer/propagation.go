@@ -43,11 +43,14 @@ func newPropagation(cfg DNS) (*propagation, error) {
 	if p.port == "" {
 		p.port = "53"
 	}
-	if len(p.resolvers) > 0 || p.whom == PropagationNone {
+	if len(p.resolvers) > 0 {
 		return p, nil
 	}
 	system, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil || len(system.Servers) == 0 {
+		if p.whom == PropagationNone {
+			return p, nil
+		}
 		return nil, errors.New("dns-resolver: this system has none in /etc/resolv.conf; name one, such as 192.0.2.53")
 	}
 	for _, server := range system.Servers {
@@ -56,11 +59,10 @@ func newPropagation(cfg DNS) (*propagation, error) {
 	return p, nil
 }
 
-// dnsValue is where a challenge's TXT record is and what it holds (RFC 8555,
-// section 8.4).
-func dnsValue(c challenge) (name, value string) {
+// dnsValue is what a challenge's TXT record holds (RFC 8555, section 8.4).
+func dnsValue(c challenge) string {
 	digest := sha256.Sum256([]byte(c.keyAuthorization))
-	return txtName(c), base64.RawURLEncoding.EncodeToString(digest[:])
+	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
 // wait looks until the value is there, at most for timeout; the first looks
@@ -202,6 +204,7 @@ func (p *propagation) atServer(ctx context.Context, server, name, value string) 
 
 // resolve asks the resolvers, one after the other until one answers.
 func (p *propagation) resolve(ctx context.Context, name string, kind uint16) (answer *dns.Msg, err error) {
+	err = errNoResolver
 	for _, resolver := range p.resolvers {
 		if answer, err = query(ctx, resolver, name, kind, true); err == nil {
 			return answer, nil
@@ -223,7 +226,10 @@ func hasTXT(ctx context.Context, server, name, value string, recursive bool) err
 	return fmt.Errorf("%s does not have it yet", server)
 }
 
-var errUnreachable = errors.New("does not answer")
+var (
+	errUnreachable = errors.New("does not answer")
+	errNoResolver  = errors.New("there is no resolver to ask")
+)
 
 // query asks one server one question, over TCP when the answer is long. ctx
 // ends it at once.

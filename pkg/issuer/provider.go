@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,22 +10,32 @@ import (
 	osexec "os/exec"
 	"slices"
 	"strings"
+	"time"
 
 	legochallenge "github.com/go-acme/lego/v4/challenge"
+	"github.com/go-acme/lego/v4/challenge/dns01"
 	"github.com/go-acme/lego/v4/providers/dns/acmedns"
 	"github.com/go-acme/lego/v4/providers/dns/exec"
 	"github.com/go-acme/lego/v4/providers/dns/httpreq"
-	"github.com/go-acme/lego/v4/providers/dns/rfc2136"
 )
 
-// dnsProvider is one of lego's, which reads its settings from the environment
-// under the names that lego documents.
+// publisher brings TXT values to names, and takes them away again.
+type publisher struct {
+	publish, withdraw func(ctx context.Context, c challenge) error
+
+	timeout  time.Duration // of the propagation
+	interval time.Duration // between two looks, at most
+	alone    bool          // one value at a name at a time
+	pause    time.Duration // after each, so that caches of the old value run out
+}
+
+// dnsProvider makes a publisher, whose settings are in the environment under
+// the names that lego documents.
 type dnsProvider struct {
-	open  func() (legochallenge.Provider, error)
-	check func() error // what lego would find out too late, or never
-	needs string       // for people: the variables
-	// oneAtATime is for those that keep something in memory: lego itself never
-	// calls them concurrently.
+	open  func(*propagation) (publisher, error)
+	needs string // for people: the variables
+	// oneAtATime is for those of lego's that keep something in memory: lego
+	// itself never calls them concurrently.
 	oneAtATime bool
 }
 
@@ -33,23 +44,28 @@ type dnsProvider struct {
 func dnsProviders() map[string]dnsProvider {
 	return map[string]dnsProvider{
 		"rfc2136": {
-			open:  func() (legochallenge.Provider, error) { return rfc2136.NewDNSProvider() },
-			check: checkRFC2136,
-			needs: "DNSUPDATE_NAMESERVER (host or host:port), and for signed updates DNSUPDATE_TSIG_FILE (made by tsig-keygen) or DNSUPDATE_TSIG_KEY, DNSUPDATE_TSIG_SECRET and DNSUPDATE_TSIG_ALGORITHM (such as hmac-sha256.)",
+			open:  openRFC2136,
+			needs: "DNSUPDATE_NAMESERVER (host or host:port, or several), and for signed updates DNSUPDATE_TSIG_FILE (made by tsig-keygen) or DNSUPDATE_TSIG_KEY, DNSUPDATE_TSIG_SECRET and DNSUPDATE_TSIG_ALGORITHM (hmac-sha256, if left out)",
 		},
 		"exec": {
-			open:  func() (legochallenge.Provider, error) { return exec.NewDNSProvider() },
-			check: checkExec,
+			open: func(*propagation) (publisher, error) {
+				p, err := exec.NewDNSProvider()
+				return fromLego(p, err, checkExec)
+			},
 			needs: "EXEC_PATH (the program, run as: PATH present|cleanup FQDN VALUE)",
 		},
 		"httpreq": {
-			open:  func() (legochallenge.Provider, error) { return httpreq.NewDNSProvider() },
-			check: checkHTTPReq,
+			open: func(*propagation) (publisher, error) {
+				p, err := httpreq.NewDNSProvider()
+				return fromLego(p, err, checkHTTPReq)
+			},
 			needs: "HTTPREQ_ENDPOINT (a URL), and where it asks for a password HTTPREQ_USERNAME and HTTPREQ_PASSWORD or HTTPREQ_PASSWORD_FILE",
 		},
 		"acme-dns": {
-			open:       func() (legochallenge.Provider, error) { return acmedns.NewDNSProvider() },
-			check:      func() error { return nil },
+			open: func(*propagation) (publisher, error) {
+				p, err := acmedns.NewDNSProvider()
+				return fromLego(p, err, func() error { return nil })
+			},
 			needs:      "ACME_DNS_API_BASE (the acme-dns server's URL), and ACME_DNS_STORAGE_PATH (a file for its accounts) or ACME_DNS_STORAGE_BASE_URL",
 			oneAtATime: true,
 		},
@@ -57,30 +73,44 @@ func dnsProviders() map[string]dnsProvider {
 }
 
 // openProvider returns the provider of that name, or says what it lacks.
-func openProvider(name string) (legochallenge.Provider, dnsProvider, error) {
+func openProvider(name string, check *propagation) (publisher, dnsProvider, error) {
 	all := dnsProviders()
 	known, ok := all[name]
 	if !ok {
-		return nil, known, fmt.Errorf("dns-provider: there is no %q; write one of %s", name, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+		return publisher{}, known, fmt.Errorf("dns-provider: there is no %q; write one of %s", name, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
 	}
-	p, err := known.open()
-	if err == nil {
-		err = known.check()
-	}
+	p, err := known.open(check)
 	if err != nil {
-		return nil, known, fmt.Errorf("dns-provider: %w; %s is set up by the environment: %s", err, name, known.needs)
+		return p, known, fmt.Errorf("dns-provider: %w; %s is set up by the environment: %s", err, name, known.needs)
 	}
 	return p, known, nil
 }
 
-// checkRFC2136 refuses half a TSIG key, with which lego would send updates
-// that are not signed at all.
-func checkRFC2136() error {
-	key, secret := os.Getenv(rfc2136.EnvTSIGKey) != "", os.Getenv(rfc2136.EnvTSIGSecret) != ""
-	if key != secret {
-		return errors.New("rfc2136: half of a TSIG key: DNSUPDATE_TSIG_KEY and DNSUPDATE_TSIG_SECRET go together")
+// fromLego is one of lego's providers, whose calls cannot be cancelled; check
+// finds out what it would too late, or never.
+func fromLego(p legochallenge.Provider, err error, check func() error) (publisher, error) {
+	if err == nil {
+		err = check()
 	}
-	return nil
+	if err != nil {
+		return publisher{}, err
+	}
+	own := publisher{
+		publish: func(_ context.Context, c challenge) error {
+			return p.Present(c.name, c.token, c.keyAuthorization)
+		},
+		withdraw: func(_ context.Context, c challenge) error {
+			return p.CleanUp(c.name, c.token, c.keyAuthorization)
+		},
+		timeout: dns01.DefaultPropagationTimeout, interval: dns01.DefaultPollingInterval,
+	}
+	if t, ok := p.(legochallenge.ProviderTimeout); ok {
+		own.timeout, own.interval = t.Timeout()
+	}
+	if q, ok := p.(interface{ Sequential() time.Duration }); ok {
+		own.alone, own.pause = true, q.Sequential()
+	}
+	return own, nil
 }
 
 func checkExec() error {

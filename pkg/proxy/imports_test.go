@@ -31,7 +31,7 @@ var layers = [][]string{
 	{"pkg/store"},
 	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/cert/certfile"},
-	{"pkg/api", "pkg/cert", "pkg/connlimit", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
+	{"pkg/api", "pkg/cert", "pkg/connlimit", "pkg/dnsupdate", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
 }
 
 // notForFrontends do work that a frontend is handed as an interface.

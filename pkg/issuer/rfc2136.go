@@ -1,0 +1,83 @@
+package issuer
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+
+	"github.com/go-acme/lego/v4/challenge/dns01"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsupdate"
+)
+
+// rfc2136 publishes by dynamic updates of an administrator's name server. Each
+// value comes and goes by itself, so that a wildcard and its base are proven at
+// the same time.
+type rfc2136 struct {
+	client *dnsupdate.Client
+	check  *propagation
+	mu     sync.Mutex
+	at     map[challenge]string // where a value was brought to; guarded by mu
+}
+
+func openRFC2136(check *propagation) (publisher, error) {
+	settings, err := dnsupdate.FromEnvironment(os.Getenv)
+	if err != nil {
+		return publisher{}, fmt.Errorf("rfc2136: %w", err)
+	}
+	client, err := dnsupdate.New(settings.Config)
+	if err != nil {
+		return publisher{}, fmt.Errorf("rfc2136: %w", err)
+	}
+	r := &rfc2136{client: client, check: check, at: map[challenge]string{}}
+	p := publisher{
+		publish: r.publish, withdraw: r.withdraw,
+		timeout: dns01.DefaultPropagationTimeout, interval: dns01.DefaultPollingInterval,
+	}
+	if settings.PropagationTimeout > 0 {
+		p.timeout = settings.PropagationTimeout
+	}
+	if settings.PollingInterval > 0 {
+		p.interval = settings.PollingInterval
+	}
+	return p, nil
+}
+
+func (r *rfc2136) publish(ctx context.Context, c challenge) error {
+	name, err := r.place(ctx, c)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	r.at[c] = name
+	r.mu.Unlock()
+	return r.client.Add(ctx, name, dnsValue(c))
+}
+
+// withdraw goes where publish went, wherever CNAMEs may lead by now.
+func (r *rfc2136) withdraw(ctx context.Context, c challenge) error {
+	r.mu.Lock()
+	name, ok := r.at[c]
+	delete(r.at, c)
+	r.mu.Unlock()
+	if !ok {
+		return nil // no server was asked
+	}
+	return r.client.Delete(ctx, name, dnsValue(c))
+}
+
+// place follows CNAMEs, unless they are switched off as lego has it. Without
+// resolvers to look there can be none, if nobody is to look afterwards.
+func (r *rfc2136) place(ctx context.Context, c challenge) (string, error) {
+	name := txtName(c)
+	if off, err := strconv.ParseBool(os.Getenv("LEGO_DISABLE_CNAME_SUPPORT")); err == nil && off {
+		return name, nil
+	}
+	followed, err := r.check.follow(ctx, name)
+	if err != nil && r.check.whom == PropagationNone && ctx.Err() == nil {
+		return name, nil
+	}
+	return followed, err
+}
