@@ -227,9 +227,15 @@ func (l *Log) write(ctx context.Context, e store.AuditEntry) error {
 	if e.At.IsZero() {
 		e.At = l.now()
 	}
+	return l.store.AppendAudit(ctx, Trim(e))
+}
+
+// Trim cuts an entry to what is kept of one. It is for entries that the store
+// writes together with what they are about.
+func Trim(e store.AuditEntry) store.AuditEntry {
 	e.Names = e.Names[:min(len(e.Names), cert.MaxNames)]
 	e.Detail = e.Detail[:min(len(e.Detail), maxDetail)]
-	return l.store.AppendAudit(ctx, e)
+	return e
 }
 
 // address is empty for the administrator's unix socket.

@@ -35,22 +35,23 @@ type AuditQuery struct {
 
 // AppendAudit adds an entry.
 func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) error {
-	at := e.At
-	if at.IsZero() {
-		at = s.now()
-	}
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		var id int64
-		if err := tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ('audit', 1)
-			ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`).Scan(&id); err != nil {
-			return err
-		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, id, millis(at), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
-			cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail))
-		return err
-	})
+	err := s.tx(ctx, func(tx *sql.Tx) error { return s.appendAudit(ctx, tx, e) })
 	return s.fail(err, "append to audit trail")
+}
+
+func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, e AuditEntry) error {
+	if e.At.IsZero() {
+		e.At = s.now()
+	}
+	var id int64
+	if err := tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ('audit', 1)
+		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`).Scan(&id); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
+		cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail))
+	return err
 }
 
 // Audit returns entries, newest first. The id of the last one is the Before of

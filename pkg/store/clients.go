@@ -87,34 +87,39 @@ func (s *Store) CreateClient(ctx context.Context, c Client, credentials ...Crede
 	if c.Name == "" {
 		return Client{}, errors.New("create client: name is empty: give it a name")
 	}
-	recipients, err := lines("recipients", c.Recipients)
-	if err != nil {
-		return Client{}, fmt.Errorf("create client %s: %w", c.Name, err)
-	}
-	id := newID()
 	var created Client
-	err = s.tx(ctx, func(tx *sql.Tx) error {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO clients (id, name, disabled, recipients, created_at)
-			VALUES ($1, $2, $3, $4, $5)`, id, c.Name, c.Disabled, recipients, millis(s.now())); err != nil {
-			return err
-		}
-		if err := insertGrants(ctx, tx, id, c.Grants); err != nil {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		inserted, err := s.insertClient(ctx, tx, c)
+		if err != nil {
 			return err
 		}
 		for _, cred := range credentials {
-			cred.ClientID = id
+			cred.ClientID = inserted.ID
 			if _, err := s.insertCredential(ctx, tx, cred); err != nil {
 				return err
 			}
 		}
-		var err error
-		created, err = queryClient(ctx, tx, clientByIDSQL, id)
+		created, err = queryClient(ctx, tx, clientByIDSQL, inserted.ID)
 		return err
 	})
 	if err != nil {
 		return Client{}, s.fail(err, "create client %s", c.Name)
 	}
 	return created, nil
+}
+
+// insertClient adds a client with its grants, and returns it with its id.
+func (s *Store) insertClient(ctx context.Context, tx *sql.Tx, c Client) (Client, error) {
+	recipients, err := lines("recipients", c.Recipients)
+	if err != nil {
+		return Client{}, err
+	}
+	c.ID, c.CreatedAt = newID(), s.now()
+	if _, err := tx.ExecContext(ctx, `INSERT INTO clients (id, name, disabled, recipients, created_at)
+		VALUES ($1, $2, $3, $4, $5)`, c.ID, c.Name, c.Disabled, recipients, millis(c.CreatedAt)); err != nil {
+		return Client{}, err
+	}
+	return c, insertGrants(ctx, tx, c.ID, c.Grants)
 }
 
 func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []Grant) error {
@@ -164,19 +169,21 @@ func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool)
 // quotas, managed certificates with bundles, orders and hooks, and the names it
 // owns. The audit trail stays. Work in flight for it ends with [ErrLost].
 func (s *Store) RemoveClient(ctx context.Context, id string) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		// First the client: its row lock keeps EnsureManaged from adding to it.
-		n, err := affected(tx.ExecContext(ctx, `DELETE FROM clients WHERE id = $1`, id))
-		if err := must(n, err, ErrNotFound); err != nil {
-			return err
-		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM managed WHERE client_id = $1`, id); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `DELETE FROM name_owners WHERE client_id = $1`, id)
-		return err
-	})
+	err := s.tx(ctx, func(tx *sql.Tx) error { return removeClient(ctx, tx, id) })
 	return s.fail(err, "remove client %s", id)
+}
+
+func removeClient(ctx context.Context, tx *sql.Tx, id string) error {
+	// First the client: its row lock keeps EnsureManaged from adding to it.
+	n, err := affected(tx.ExecContext(ctx, `DELETE FROM clients WHERE id = $1`, id))
+	if err := must(n, err, ErrNotFound); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM managed WHERE client_id = $1`, id); err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM name_owners WHERE client_id = $1`, id)
+	return err
 }
 
 // lockClient holds the client's row until the transaction ends, so that it

@@ -185,18 +185,27 @@ func (s *Store) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key Cr
 // sealed to the client any more.
 const maxRecipients = 64
 
+// withRecipients adds to the recipients that a client has those that it has not.
+func withRecipients(have, more []string) ([]string, error) {
+	all := slices.Clone(have)
+	for _, r := range more {
+		if !slices.Contains(all, r) {
+			all = append(all, r)
+		}
+	}
+	if len(all) > maxRecipients {
+		return nil, fmt.Errorf("%d recipients: %w", len(all), ErrTooMany)
+	}
+	return all, nil
+}
+
 func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients []string) (Client, error) {
 	c, err := queryClient(ctx, tx, clientByIDSQL, clientID)
 	if err != nil {
 		return Client{}, err
 	}
-	for _, r := range recipients {
-		if !slices.Contains(c.Recipients, r) {
-			c.Recipients = append(c.Recipients, r)
-		}
-	}
-	if len(c.Recipients) > maxRecipients {
-		return Client{}, fmt.Errorf("%d recipients: %w", len(c.Recipients), ErrTooMany)
+	if c.Recipients, err = withRecipients(c.Recipients, recipients); err != nil {
+		return Client{}, err
 	}
 	text, err := lines("recipients", c.Recipients)
 	if err != nil {

@@ -54,6 +54,8 @@ func openPostgres(ctx context.Context, c Config, now func() time.Time) (_ *Store
 			"SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0",
 			"LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS EXCLUSIVE MODE",
 		},
+		// Reading goes on, and so do rows that refer to a client.
+		lockClients: "LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE",
 		others: `SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()
 			AND application_name LIKE 'acmeproxy %' AND application_name <> current_setting('application_name')`,
 	}}

@@ -65,6 +65,9 @@ type dialect struct {
 	snapshot *sql.TxOptions
 	// exclusive begins a transaction that nobody else's work may come between.
 	exclusive []string
+	// lockClients keeps everybody else from changing a client until the
+	// transaction ends; empty: a transaction does so by itself.
+	lockClients string
 	// others names the other instances that are connected; empty: nobody can tell.
 	others string
 }

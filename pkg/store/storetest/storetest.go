@@ -71,6 +71,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Stor
 		{"hooks", hookCases},
 		{"audit", auditCases},
 		{"limits", limitCases},
+		{"apply", applyCases},
 		{"concurrency", concurrencyCases},
 	} {
 		t.Run(group.name, func(t *testing.T) {
