@@ -23,7 +23,7 @@ proxy's own host only, for root and the proxy's user.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	c.AddCommand(newClientsAdd(), newClientsList(), newClientsShow(),
+	c.AddCommand(newClientsAdd(), newClientsApply(), newClientsExport(), newClientsList(), newClientsShow(),
 		newClientsSwitch("disable", "Lock a client out; its certificates are not renewed", true),
 		newClientsSwitch("enable", "Let a disabled client in again", false),
 		newClientsRemove())

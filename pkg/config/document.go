@@ -22,6 +22,7 @@ type document struct {
 	file    string
 	entries []entry
 	faults  []error // of the keys themselves: twice, or no text
+	notText string  // what to say of a key that is no text; empty: remove it
 }
 
 // entry is one key of a mapping. An alias's value is what it stands for.
@@ -48,6 +49,12 @@ func readDocument(file string) (*document, error) {
 }
 
 func parseDocument(file string, data []byte) (*document, error) {
+	return parseMapping(file, data, "write settings as lines such as hostname: acmeproxy.example.com")
+}
+
+// parseMapping reads a file whose top level is a mapping, or empty; hint says
+// what to write if it is something else.
+func parseMapping(file string, data []byte, hint string) (*document, error) {
 	doc := &document{file: file}
 	decoder := yaml.NewDecoder(bytes.NewReader(data))
 	var root yaml.Node
@@ -68,7 +75,7 @@ func parseDocument(file string, data []byte) (*document, error) {
 		return doc, nil
 	}
 	if top.Kind != yaml.MappingNode {
-		return nil, doc.fault(top.Line, "", "write settings as lines such as hostname: acmeproxy.example.com")
+		return nil, doc.fault(top.Line, "", "%s", hint)
 	}
 	doc.entries, doc.faults = doc.mapping(top, "")
 	return doc, nil
@@ -100,7 +107,11 @@ func (d *document) mapping(node *yaml.Node, prefix string) (entries []entry, fau
 			if name.Value == "" {
 				key = prefix + "?"
 			}
-			faults = append(faults, d.fault(name.Line, key, "unknown key; remove it"))
+			text := d.notText
+			if text == "" {
+				text = "unknown key; remove it"
+			}
+			faults = append(faults, d.fault(name.Line, key, "%s", text))
 			continue
 		}
 		if line, twice := first[name.Value]; twice {

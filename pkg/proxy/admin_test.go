@@ -25,6 +25,7 @@ func TestNoAdministrationOverTheNetwork(t *testing.T) {
 			{http.MethodGet, "/status"},
 			{http.MethodGet, "/clients"},
 			{http.MethodPost, "/clients"},
+			{http.MethodPut, "/clients"},
 			{http.MethodGet, "/clients/web1"},
 			{http.MethodPost, "/clients/web1/disable"},
 			{http.MethodPost, "/clients/web1/enable"},

@@ -62,7 +62,10 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /ca", serve(f, f.ca))
 	mux.HandleFunc("POST /probes", serve(f, f.addProbe))
 	mux.HandleFunc("DELETE /probes/{token}", serve(f, f.removeProbe))
-	return http.MaxBytesHandler(mux, api.MaxRequest)
+	bounded := http.NewServeMux()
+	bounded.Handle("/", http.MaxBytesHandler(mux, api.MaxRequest))
+	bounded.Handle("PUT /clients", http.MaxBytesHandler(serve(f, f.apply), MaxApply))
+	return bounded
 }
 
 // refusal is an error whose text is for the administrator.
@@ -83,7 +86,12 @@ func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error)
 		var req Req
 		dec := json.NewDecoder(r.Body)
 		dec.DisallowUnknownFields()
-		if err := dec.Decode(&req); err != nil && !errors.Is(err, io.EOF) {
+		err := dec.Decode(&req)
+		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
+			f.answer(w, nil, refuse(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes; ask for less at a time", large.Limit))
+			return
+		}
+		if err != nil && !errors.Is(err, io.EOF) {
 			f.answer(w, nil, refuse(http.StatusBadRequest, "the request is not the JSON expected; are both programs of one version?"))
 			return
 		}

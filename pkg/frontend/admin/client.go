@@ -80,6 +80,14 @@ func (a *Admin) RemoveClient(ctx context.Context, name string) (c Client, err er
 	return c, a.call(ctx, http.MethodDelete, "/clients/"+url.PathEscape(name), nil, &c)
 }
 
+// Apply makes all clients what the request says, or says what would change.
+// If the answer does not come, it may have been done or not: ask again.
+func (a *Admin) Apply(ctx context.Context, req ApplyRequest) (answer ApplyAnswer, err error) {
+	patient := *a // very many clients take a while
+	patient.http = &http.Client{Transport: a.http.Transport, Timeout: 2 * a.http.Timeout}
+	return answer, patient.call(ctx, http.MethodPut, "/clients", req, &answer)
+}
+
 // AuditQuery selects entries of the audit trail; a zero field selects all.
 type AuditQuery struct {
 	Client  string

@@ -9,7 +9,6 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
-	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -92,7 +91,7 @@ func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) 
 func parseClient(req NewClient) (store.Client, error) {
 	client := store.Client{Name: req.Name, Recipients: req.Recipients}
 	var faults []error
-	if err := checkName(req.Name); err != nil {
+	if err := CheckName(req.Name); err != nil {
 		faults = append(faults, err)
 	}
 	if _, err := seal.ParseRecipients(req.Recipients); err != nil {
@@ -102,17 +101,16 @@ func parseClient(req NewClient) (store.Client, error) {
 		faults = append(faults, errors.New("allow: missing; say what the client may ask for, such as --allow web1.example.com"))
 	}
 	for _, g := range req.Grants {
-		grant := store.Grant{Patterns: g.Names, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota}
-		if err := policy.ValidateGrant(grant); err != nil {
+		if err := CheckGrant(g); err != nil {
 			faults = append(faults, err)
 		}
-		client.Grants = append(client.Grants, grant)
+		client.Grants = append(client.Grants, grantRow(g))
 	}
 	return client, errors.Join(faults...)
 }
 
-// checkName keeps names printable and fit for paths and logs.
-func checkName(name string) error {
+// CheckName keeps names printable and fit for paths and logs.
+func CheckName(name string) error {
 	ok := name != "" && len(name) <= 100 && name[0] != '-' && name[0] != '.'
 	for _, c := range []byte(name) {
 		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.')

@@ -1,0 +1,168 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+)
+
+func newClientsApply() *cobra.Command {
+	var flags adminFlags
+	var file string
+	var req admin.ApplyRequest
+	c := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Make all clients what a file says",
+		Long: `apply makes the clients match a file, for configuration management. All of it
+is done, or nothing. To apply the same file again changes nothing.
+
+  clients:
+    web1:
+      grants:
+        - names: [web1.example.com, "*.web1.example.com"]
+          modes: [agent]
+
+A client that is not there yet is added, without a secret: "acmeproxy clients
+token NAME" makes one. Grants and disabled become what the file says; recipients
+are added to those that the client has. Clients that the file does not name stay
+as they are. With --prune they are removed, with all that is theirs.`,
+		Example: `  acmeproxy clients apply -f clients.yaml --dry-run
+  acmeproxy clients apply -f clients.yaml
+  acmeproxy clients apply -f - --prune < clients.yaml`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			clients, err := readClients(file, c.InOrStdin())
+			if err != nil {
+				return usageError{err}
+			}
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			for _, cl := range clients {
+				req.Clients = append(req.Clients, admin.ClientSpec(cl))
+			}
+			answer, err := a.Apply(c.Context(), req)
+			if err != nil {
+				return err
+			}
+			if flags.json {
+				return printJSON(c.OutOrStdout(), answer)
+			}
+			return printApplied(c, file, answer)
+		},
+	}
+	flags.bind(c.Flags())
+	fs := c.Flags()
+	fs.StringVarP(&file, "file", "f", "", "`file` that says what the clients are to be (YAML); -: standard input")
+	fs.BoolVar(&req.DryRun, "dry-run", false, "show what would change, and change nothing")
+	fs.BoolVar(&req.Prune, "prune", false, "remove clients that the file does not name, with their credentials, certificates and bundles")
+	return c
+}
+
+func readClients(file string, stdin io.Reader) ([]config.Client, error) {
+	checks := config.ClientChecks{Name: admin.CheckName, Grant: admin.CheckGrant}
+	switch file {
+	case "":
+		return nil, usage("file: missing; name the file that says what the clients are to be, such as -f clients.yaml, or - for standard input")
+	case "-":
+		return config.ReadClients("standard input", stdin, checks)
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, fmt.Errorf("file: %w", err)
+	}
+	defer f.Close()
+	return config.ReadClients(file, f, checks)
+}
+
+// printApplied shows what changed on standard output, and what is left to do on
+// standard error.
+func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error {
+	signs := map[string]string{"add": "+", "change": "~", "remove": "-"}
+	counts := map[string]int{}
+	out := c.OutOrStdout()
+	for _, change := range answer.Changes {
+		counts[change.Action]++
+		if _, err := fmt.Fprintf(out, "%s %s: %s\n", signs[change.Action], change.Name, change); err != nil {
+			return err
+		}
+	}
+	summary := "%d added, %d changed, %d removed, %d as they were\n"
+	switch {
+	case len(answer.Changes) == 0:
+		_, err := fmt.Fprintln(out, "nothing to change")
+		if err != nil {
+			return err
+		}
+		summary = ""
+	case answer.DryRun:
+		summary = "%d to add, %d to change, %d to remove, %d as they are; this was a dry run, nothing was changed\n"
+	}
+	if summary != "" {
+		if _, err := fmt.Fprintf(out, summary, counts["add"], counts["change"], counts["remove"], answer.Unchanged); err != nil {
+			return err
+		}
+	}
+	if len(answer.Left) > 0 {
+		c.PrintErrf("not in %s, and left as they are: %s; --prune removes such clients\n", file, few(answer.Left))
+	}
+	if counts["add"] > 0 && !answer.DryRun {
+		c.PrintErrln("the clients that were added cannot ask for anything yet; make a token for each:")
+		for _, change := range answer.Changes {
+			if change.Action == "add" {
+				c.PrintErrln("acmeproxy clients token " + change.Name)
+			}
+		}
+	}
+	return nil
+}
+
+// few names the first of a list that may be very long.
+func few(names []string) string {
+	const most = 20
+	text := strings.Join(names[:min(most, len(names))], ", ")
+	if n := len(names) - most; n > 0 {
+		text += fmt.Sprintf(" and %d more", n)
+	}
+	return text
+}
+
+func newClientsExport() *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   "export",
+		Short: "Print all clients as a file for clients apply",
+		Long: `export prints what clients apply reads: names, grants, recipients, and who is
+disabled. It holds no secret; tokens, keys and certificates are not in it.`,
+		Example: `  acmeproxy clients export > clients.yaml`,
+		Args:    noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			a, err := flags.dial(c)
+			if err != nil {
+				return err
+			}
+			all, err := a.Clients(c.Context())
+			if err != nil {
+				return err
+			}
+			clients := make([]config.Client, 0, len(all))
+			for _, cl := range all {
+				clients = append(clients, config.Client{Name: cl.Name, Disabled: cl.Disabled, Recipients: cl.Recipients, Grants: cl.Grants})
+			}
+			file := config.NewClientsFile(clients)
+			if flags.json { // which apply reads, too
+				return printJSON(c.OutOrStdout(), file)
+			}
+			return file.WriteYAML(c.OutOrStdout())
+		},
+	}
+	flags.bind(c.Flags())
+	return c
+}

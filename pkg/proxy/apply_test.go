@@ -1,0 +1,189 @@
+package proxy_test
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+func apply(t testing.TB, p *proxytest.Proxy, req admin.ApplyRequest) admin.ApplyAnswer {
+	t.Helper()
+	answer, err := p.Admin.Apply(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+func spec(name string, patterns ...string) admin.ClientSpec {
+	return admin.ClientSpec{Name: name, Grants: []api.Grant{proxytest.Grant(api.ModeAgent, patterns...)}}
+}
+
+// What is applied counts at once: for the next request, and for the renewal of
+// what was granted before. What is pruned is locked out (A21, A22, X14).
+func TestApplyCountsAtOnce(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	first := c.bundle(t, m.ID, "")
+	register := func(name string) reply {
+		return c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
+	}
+
+	narrow := admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web1", "*.other.example")}}
+	narrow.DryRun = true
+	apply(t, p, narrow)
+	if r := register("a.example.com"); r.status != http.StatusAccepted {
+		t.Errorf("after a dry run: %d %s", r.status, r.body)
+	}
+	narrow.DryRun = false
+	answer := apply(t, p, narrow)
+	if len(answer.Changes) != 1 || !slices.Equal(answer.Changes[0].Fields, []string{"grants"}) {
+		t.Errorf("changes %+v", answer.Changes)
+	}
+	for _, name := range []string{"a.example.com", "b.example.com"} {
+		if r := register(name); r.status != http.StatusForbidden {
+			t.Errorf("%s, which is not granted any more: %d %s", name, r.status, r.body)
+		}
+	}
+	orders := p.CA.Requests().Count(pebbletest.NewOrder)
+	clk.advance(61 * 24 * time.Hour)
+	tick(t, p)
+	proxytest.Until(t, "the renewal is refused", func() bool {
+		m = c.certificate(t, m.ID)
+		return m.Failures > 0
+	})
+	if !strings.Contains(m.LastError, `a.example.com is not granted to client "web1"`) {
+		t.Errorf("the renewal: %q", m.LastError)
+	}
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
+		t.Errorf("%d orders for what is not granted", n-orders)
+	}
+	if r := c.bundle(t, m.ID, ""); r.etag() != first.etag() {
+		t.Error("the old bundle is gone")
+	}
+
+	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web1", "*.example.com")}})
+	clk.advance(24 * time.Hour)
+	tick(t, p)
+	if r := c.bundle(t, m.ID, first.etag()); r.etag() == first.etag() {
+		t.Error("no new bundle when it is granted again")
+	}
+
+	answer = apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web2", "*.example.com")}, Prune: true})
+	if len(answer.Changes) != 2 || answer.Changes[0].Certificates != 1 {
+		t.Errorf("changes %+v", answer.Changes)
+	}
+	if r := register("a.example.com"); r.status != http.StatusUnauthorized {
+		t.Errorf("a pruned client: %d %s", r.status, r.body)
+	}
+	trail, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range trail.Entries {
+		if strings.HasPrefix(e.Detail, "clients apply: ") {
+			got = append(got, e.Addr+" "+e.Action+" "+e.Detail)
+		}
+	}
+	want := []string{
+		"admin client remove clients apply: with 1 certificate",
+		"admin client change clients apply: grants: *.other.example (agent) → *.example.com (agent)",
+		"admin client change clients apply: grants: *.example.com (agent) → *.other.example (agent)",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("audit trail %q", got)
+	}
+}
+
+// A host enrols while its client is applied again and again: it ends up
+// enrolled, with what is applied (A21, A22).
+func TestApplyWhileEnrolling(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeGateway, "old.example.com"))
+	_, recipient := newIdentity(t)
+	want := spec("web1", "web1.example.com")
+	want.Recipients = []string{recipient}
+	enrolled := make(chan error, 1)
+	dir := t.TempDir()
+	go func() {
+		_, err := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{})
+		enrolled <- err
+	}()
+	for done := false; !done; {
+		select {
+		case err := <-enrolled:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+		default:
+		}
+		apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{want}, Prune: true})
+	}
+	c, err := p.Admin.Client(t.Context(), "web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Recipients) != 2 || !slices.Contains(c.Recipients, recipient) || c.Grants[0].Names[0] != "web1.example.com" || len(c.Credentials) != 1 {
+		t.Errorf("client %+v", c)
+	}
+}
+
+// Very many clients are one request, larger than any other may be; whatever is
+// wrong with them is told together, and then nothing is done (A37).
+func TestApplyBounds(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	var many []admin.ClientSpec
+	for i := range 1500 {
+		many = append(many, spec(fmt.Sprintf("host%d", i), fmt.Sprintf("host%d.example.com", i), strings.Repeat("a", 60)+".example.com"))
+	}
+	bad := slices.Clone(many)
+	bad[7] = spec("a b", "*.com")
+	bad[9] = admin.ClientSpec{Name: "none", Recipients: []string{"age1broken"}}
+	_, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: bad})
+	var problem *api.Problem
+	if !errors.As(err, &problem) || problem.Status != http.StatusUnprocessableEntity {
+		t.Fatalf("bad clients: %v", err)
+	}
+	for _, want := range []string{`client "a b": name: `, `"*.com" covers a whole top-level domain`, `client "none": recipient 1: `, "grants: none given"} {
+		if !strings.Contains(problem.Detail, want) {
+			t.Errorf("%q is not in %q", want, problem.Detail)
+		}
+	}
+	if all, err := p.Admin.Clients(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("after the refusal: %d clients, %v", len(all), err)
+	}
+	if answer := apply(t, p, admin.ApplyRequest{Clients: many}); len(answer.Changes) != len(many) || answer.Changes[0].After == nil {
+		t.Errorf("%d changes", len(answer.Changes))
+	}
+	if answer := apply(t, p, admin.ApplyRequest{Clients: many}); len(answer.Changes) != 0 || answer.Unchanged != len(many) {
+		t.Errorf("%d changes the second time", len(answer.Changes))
+	}
+	large := admin.Dial(filepath.Join(p.DataDir, admin.SocketName))
+	_, err = large.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: strings.Repeat("x", admin.MaxApply)}}})
+	if !errors.As(err, &problem) || problem.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("beyond the limit: %v", err)
+	}
+	_, err = large.AddClient(t.Context(), admin.NewClient{Name: strings.Repeat("x", api.MaxRequest)})
+	if !errors.As(err, &problem) || problem.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("another request beyond the limit of all: %v", err)
+	}
+}
