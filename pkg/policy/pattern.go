@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 
@@ -90,7 +91,8 @@ func parseDNS(s string, wildcard bool) (Pattern, error) {
 		return Pattern{}, fmt.Errorf("%q has a * where none can be; write *.example.com, **.example.com or a full name", s)
 	}
 	reaches := p.depth != exact || p.wildcard
-	if tld := strings.TrimSuffix(base, "."); reaches && tld != "" && !strings.ContainsAny(tld, ".:") {
+	// What cannot be printed is no domain; ParseName says so, and quotes it.
+	if tld := strings.TrimSuffix(base, "."); reaches && tld != "" && !strings.ContainsAny(tld, ".:") && printable(tld) {
 		return Pattern{}, fmt.Errorf("%q covers a whole top-level domain; write a domain of your own, such as *.example.%s", s, tld)
 	}
 	name, err := cert.ParseName(base)
@@ -105,6 +107,10 @@ func parseDNS(s string, wildcard bool) (Pattern, error) {
 		return Pattern{}, fmt.Errorf("%q covers the whole public suffix %s; write a domain of your own, such as *.example.%s", s, name, name)
 	}
 	return p, nil
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
 // publicBelow tells whether the public registers names right below a domain,
