@@ -4,9 +4,11 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -229,6 +231,23 @@ func TestKeyTypes(t *testing.T) { // A30
 		if !cert.SameKey(b.Key.Public(), b.Leaf.PublicKey) {
 			t.Errorf("%s: the key is not the certificate's", kt)
 		}
+	}
+}
+
+// A30: a key of 8192 bits, which takes too long to make here, is the client's.
+func TestKeyOf8192Bits(t *testing.T) {
+	text, err := os.ReadFile("testdata/rsa8192.csr") // by openssl; its key was thrown away
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	e := start(t, pebbletest.Options{}, nil)
+	b, err := e.issuer.Issue(t.Context(), cert.Request{CSR: block.Bytes}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := cert.KeyTypeOf(b.Leaf.PublicKey); err != nil || got != cert.RSA8192 {
+		t.Errorf("key type %s, %v", got, err)
 	}
 }
 

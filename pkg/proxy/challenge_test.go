@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -44,6 +45,55 @@ func TestTLSALPNOnTheAPIPort(t *testing.T) {
 	}
 	own := filepath.Join(p.DataDir, "certs", "api.example.com")
 	proxytest.Until(t, "the API has its certificate", func() bool { _, err := certfile.Read(own); return err == nil })
+}
+
+// D15: where port 80 is another web server's, it serves the answers from a
+// folder or a hook brings them, in each mode.
+func TestAnswersOfAnotherWebServer(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(c *proxy.Config, root string){
+		"webroot": func(c *proxy.Config, root string) { c.HTTP01Webroot = root },
+		"hook": func(c *proxy.Config, root string) {
+			c.HTTP01Hook = `cd "` + root + `/.well-known/acme-challenge"
+case $ACMEPROXY_EVENT in
+challenge-present) printf %s "$CERTBOT_VALIDATION" > "$CERTBOT_TOKEN" ;;
+challenge-remove) rm "$CERTBOT_TOKEN" ;;
+esac`
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			root := t.TempDir()
+			tokens := filepath.Join(root, ".well-known", "acme-challenge")
+			if err := os.MkdirAll(tokens, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			ca := pebbletest.Start(t, pebbletest.Options{})
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort))
+			if err != nil {
+				t.Fatal(err)
+			}
+			web := &http.Server{Handler: http.FileServer(http.Dir(root)), ReadHeaderTimeout: time.Second}
+			t.Cleanup(func() { web.Close() })
+			go web.Serve(l)
+			p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) {
+				c.HTTPAddr, c.Domains = config.None, []string{"own.example.com"}
+				change(c, root)
+			}})
+			for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+				host := p.Enroll(t, mode, proxytest.Grant(mode, "*."+mode+".example.com"))
+				if _, err := get(t, host, mode, "a."+mode+".example.com", "b."+mode+".example.com"); err != nil {
+					t.Fatal(err)
+				}
+			}
+			own := filepath.Join(p.DataDir, "certs", "own.example.com")
+			proxytest.Until(t, "the proxy's own certificate is there", func() bool { _, err := certfile.Read(own); return err == nil })
+			p.Stop(t)
+			if left, err := os.ReadDir(tokens); err != nil || len(left) != 0 {
+				t.Errorf("left behind: %v, %v", left, err)
+			}
+		})
+	}
 }
 
 // X4: a profile that a client asks for is the one that the CA sees, in either

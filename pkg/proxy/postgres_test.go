@@ -57,25 +57,7 @@ func TestThreeModesPostgres(t *testing.T) {
 		}
 	}
 	dump := map[string][]byte{"dump": readable(server.Dump(t, url))}
-	control, secrets := traces{}, traces{}
-	control.add("serial of agent mode", bundles[api.ModeAgent].Serial())
-	control.add("serial of client mode", bundles[api.ModeClient].Serial())
-	if found := control.in(dump); len(found) != len(control) {
-		t.Errorf("the search finds only %v in\n%s", found, dump["dump"])
-	}
-	secrets.add("a key", "PRIVATE KEY")
-	secrets.add("gateway's name", "web."+api.ModeGateway+".example.com")
-	secrets.certificate(t, "gateway", bundles[api.ModeGateway])
-	for _, mode := range []string{api.ModeClient, api.ModeAgent} {
-		pem, err := bundles[mode].KeyPEM()
-		if err != nil {
-			t.Fatal(err)
-		}
-		secrets.lines(mode, pem)
-	}
-	for _, found := range secrets.in(dump) {
-		t.Error(found)
-	}
+	checkStolen(t, dump, bundles, ownSecrets(t, p, store.Config{URL: url}))
 }
 
 // readable replaces pg_dump's form of binary columns by the bytes themselves.

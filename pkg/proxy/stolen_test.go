@@ -1,0 +1,113 @@
+package proxy_test
+
+import (
+	"context"
+	"encoding/pem"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Whoever steals the SQLite database, or a backup of it, without identity.age,
+// can read no key and no bundle in it, and of the gateway nothing is there at
+// all (X17, A10, A11, A14).
+func TestStolenDatabase(t *testing.T) {
+	t.Parallel()
+	p, bundles := threeModes(t, "")
+	died := database(t, p.DataDir) // with what is still in the write-ahead log
+	p.Stop(t)
+	stopped := database(t, p.DataDir)
+	secrets := ownSecrets(t, p, store.Config{Path: filepath.Join(p.DataDir, "acmeproxy.db")})
+	checkStolen(t, died, bundles, secrets)
+	checkStolen(t, stopped, bundles, secrets)
+}
+
+// database is the SQLite file and those beside it.
+func database(t testing.TB, dir string) map[string][]byte {
+	t.Helper()
+	files := walk(t, dir)
+	for path := range files {
+		if !strings.HasPrefix(filepath.Base(path), "acmeproxy.db") {
+			delete(files, path)
+		}
+	}
+	return files
+}
+
+// ownSecrets are the proxy's keys in clear, by what they are: of its account
+// with the CA, and the one that remotes pin. Only its identity opens them.
+func ownSecrets(t testing.TB, p *proxytest.Proxy, at store.Config) map[string][]byte {
+	t.Helper()
+	s, err := store.Open(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	account, err := s.AccountByDirectory(context.Background(), p.CA.DirectoryURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pinned, err := s.Secret(context.Background(), "api-key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := seal.LoadOrCreateIdentity(filepath.Join(p.DataDir, "identity.age"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger, _ := newIdentity(t)
+	secrets := map[string][]byte{}
+	for what, sealed := range map[string][]byte{"account": account.SealedKey, "pinned": pinned} {
+		plain, err := seal.Open(sealed, id)
+		if block, _ := pem.Decode(plain); err != nil || block == nil {
+			t.Fatalf("%s: %v; want a key in PEM", what, err)
+		}
+		if _, err := seal.Open(sealed, stranger); err == nil {
+			t.Errorf("%s: a stranger's identity opens it", what)
+		}
+		secrets[what] = plain
+	}
+	return secrets
+}
+
+// checkStolen searches a database for what must not be there, after making sure
+// that the search finds what is.
+func checkStolen(t testing.TB, dump map[string][]byte, bundles map[string]*cert.Bundle, keys map[string][]byte) {
+	t.Helper()
+	control, secrets := traces{}, traces{}
+	control.add("serial of agent mode", bundles[api.ModeAgent].Serial())
+	control.add("serial of client mode", bundles[api.ModeClient].Serial())
+	seen := map[string]bool{}
+	for _, found := range control.in(dump) {
+		what, _, _ := strings.Cut(found, " in ")
+		seen[what] = true
+	}
+	if len(seen) != len(control) {
+		t.Errorf("the search finds only %v", seen)
+	}
+	secrets.add("a key", "PRIVATE KEY")
+	secrets.add("a certificate", "BEGIN CERTIFICATE")
+	secrets.add("gateway's name", "web."+api.ModeGateway+".example.com")
+	secrets.certificate(t, "gateway", bundles[api.ModeGateway])
+	for _, mode := range []string{api.ModeClient, api.ModeAgent} {
+		key, err := bundles[mode].KeyPEM()
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys[mode] = key
+	}
+	for what, key := range keys {
+		secrets.lines(what, key)
+		block, _ := pem.Decode(key)
+		secrets[what+", DER"] = block.Bytes
+	}
+	for _, found := range secrets.in(dump) {
+		t.Error(found)
+	}
+}
