@@ -172,15 +172,16 @@ func TestReadClientsBounds(t *testing.T) {
 	if got, err := readClients(many.String()); err != nil || len(got) != maxClients {
 		t.Errorf("%d clients, %v", len(got), err)
 	}
-	aliases := "clients:\n c: {grants: &g [&x {names: [" + strings.Repeat("a,", 1000) + "], modes: agent}" + strings.Repeat(",*x", 10_000) + "]}\n"
+	var aliases strings.Builder
+	aliases.WriteString("clients:\n c: {grants: &g [&x {names: [" + strings.Repeat("a,", 1000) + "], modes: agent}" + strings.Repeat(",*x", 10_000) + "]}\n")
 	for i := range 100 {
-		aliases += fmt.Sprintf(" c%d: {grants: *g}\n", i)
+		fmt.Fprintf(&aliases, " c%d: {grants: *g}\n", i)
 	}
 	for what, tc := range map[string]struct{ text, want string }{
 		"one too many": {many.String() + " more: {}\n", "20001 clients are too many; the limit is 20000"},
 		"large":        {strings.Repeat("#", maxClientsFile+1), "larger than 16 MiB; is it the right file?"},
 		"faults":       {faulty.String(), "clients.yaml: and 19900 faults more"},
-		"aliases":      {aliases, "aliases make too much of this file; write less of them"},
+		"aliases":      {aliases.String(), "aliases make too much of this file; write less of them"},
 	} {
 		got, err := readClients(tc.text)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {

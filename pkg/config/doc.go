@@ -15,6 +15,9 @@
 // All faults are reported together, one a line, each with its key, where it is
 // written and what to write instead.
 //
+// Two lists have readers of their own: LoadRemoteCertificates for what a remote
+// keeps, ReadClients for the clients of a proxy.
+//
 // The package must never use the network, change a file, or show a setting's
 // value in an error when the setting may be a secret.
 package config

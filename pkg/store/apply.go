@@ -169,15 +169,14 @@ func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, a Apply, changes []Cli
 			return fmt.Errorf("client %s: %w", changes[i].Name, err)
 		}
 	}
-	if a.Audit == nil {
+	if a.Audit == nil || len(changes) == 0 {
 		return nil
 	}
+	entries := make([]AuditEntry, 0, len(changes))
 	for _, c := range changes {
-		if err := s.appendAudit(ctx, tx, a.Audit(c)); err != nil {
-			return err
-		}
+		entries = append(entries, a.Audit(c))
 	}
-	return nil
+	return s.appendAudit(ctx, tx, entries...)
 }
 
 func (s *Store) change(ctx context.Context, tx *sql.Tx, c *ClientChange) error {

@@ -39,19 +39,26 @@ func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) error {
 	return s.fail(err, "append to audit trail")
 }
 
-func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, e AuditEntry) error {
-	if e.At.IsZero() {
-		e.At = s.now()
-	}
-	var id int64
-	if err := tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ('audit', 1)
-		ON CONFLICT (name) DO UPDATE SET value = counters.value + 1 RETURNING value`).Scan(&id); err != nil {
+// appendAudit adds entries in their order. Their ids are taken in one go: the
+// counter's row must not be written very often in one transaction.
+func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...AuditEntry) error {
+	var last int64
+	if err := tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ('audit', $1)
+		ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value`, len(entries)).Scan(&last); err != nil {
 		return err
 	}
-	_, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
-		cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail))
-	return err
+	for i, e := range entries {
+		if e.At.IsZero() {
+			e.At = s.now()
+		}
+		id := last - int64(len(entries)-1-i)
+		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
+			cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Audit returns entries, newest first. The id of the last one is the Before of

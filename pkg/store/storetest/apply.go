@@ -134,8 +134,10 @@ func applyDryRun(t *testing.T, f *fixture) {
 	old := f.client(t, "old")
 	must2(f.EnsureManaged(ctx, store.Managed{ClientID: old.ID, Names: []string{"old.example"}}))(t)
 	before := must(f.CreateClient(ctx, wanted("web1", "web1.example")))(t)
-	a := store.Apply{Clients: []store.Client{wanted("web1", "other.example"), wanted("new", "n.example")}, Prune: true, DryRun: true,
-		Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} }}
+	a := store.Apply{
+		Clients: []store.Client{wanted("web1", "other.example"), wanted("new", "n.example")}, Prune: true, DryRun: true,
+		Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} },
+	}
 	plan := must(f.ApplyClients(ctx, a))(t)
 	equal(t, actions(plan), []string{"add new", "remove old", "change web1"})
 	equal(t, plan.Changes[1].Certificates, int64(1))
@@ -182,8 +184,10 @@ func applyAllOrNothing(t *testing.T, f *fixture) {
 		{Name: "zz", Grants: []store.Grant{{Patterns: []string{""}}}},
 		tooMany,
 	} {
-		a := store.Apply{Clients: []store.Client{wanted("web1", "other.example"), wanted("new", "n.example"), bad}, Prune: true,
-			Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} }}
+		a := store.Apply{
+			Clients: []store.Client{wanted("web1", "other.example"), wanted("new", "n.example"), bad}, Prune: true,
+			Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} },
+		}
 		if _, err := f.ApplyClients(ctx, a); err == nil {
 			t.Fatalf("applied %+v", bad)
 		}
@@ -211,10 +215,12 @@ func applyAudits(t *testing.T, f *fixture) { // X14
 	ctx := t.Context()
 	f.client(t, "old")
 	f.client(t, "web1")
-	a := store.Apply{Clients: []store.Client{wanted("web1", "a.example"), wanted("new", "n.example")}, Prune: true,
+	a := store.Apply{
+		Clients: []store.Client{wanted("web1", "a.example"), wanted("new", "n.example")}, Prune: true,
 		Audit: func(c store.ClientChange) store.AuditEntry {
 			return store.AuditEntry{ClientID: c.Before.ID + c.After.ID, ClientName: c.Name, Action: string(c.Action), Outcome: "done"}
-		}}
+		},
+	}
 	for range 2 { // the second changes nothing
 		must(f.ApplyClients(ctx, a))(t)
 		var got []string
