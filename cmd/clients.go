@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -23,7 +22,7 @@ proxy's own host only, for root and the proxy's user.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	c.AddCommand(newClientsAdd(), newClientsApply(), newClientsExport(), newClientsList(), newClientsShow(),
+	c.AddCommand(newClientsAdd(), newClientsToken(), newClientsApply(), newClientsExport(), newClientsList(), newClientsShow(),
 		newClientsSwitch("disable", "Lock a client out; its certificates are not renewed", true),
 		newClientsSwitch("enable", "Let a disabled client in again", false),
 		newClientsRemove())
@@ -34,7 +33,7 @@ func newClientsAdd() *cobra.Command {
 	var flags adminFlags
 	var req admin.NewClient
 	var grant api.Grant
-	var life time.Duration
+	var secret secretFlags
 	c := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a client and print the command that enrols it",
@@ -57,7 +56,9 @@ What --allow takes:
 			if err != nil {
 				return err
 			}
-			req.Name, req.Grants, req.TokenLife = args[0], []api.Grant{grant}, admin.JSONDuration(life)
+			what := secret.get()
+			req.Name, req.Grants = args[0], []api.Grant{grant}
+			req.Bearer, req.URL, req.TokenLife = what.Bearer, what.URL, what.TokenLife
 			answer, err := a.AddClient(c.Context(), req)
 			if err != nil {
 				return inFlags(err)
@@ -65,7 +66,7 @@ What --allow takes:
 			if flags.json {
 				return printJSON(c.OutOrStdout(), answer)
 			}
-			return printNewClient(c, answer)
+			return printSecret(c, answer, "added")
 		},
 	}
 	flags.bind(c.Flags())
@@ -76,9 +77,7 @@ What --allow takes:
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
 	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of certificates that it may ask for a day, UTC (default no limit)")
 	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public `key` to which its bundles are sealed besides its own; may be repeated")
-	fs.BoolVar(&req.Bearer, "bearer", false, "print a bearer token for scripts in place of an enrolment token")
-	fs.StringVar(&req.URL, "url", "", "`URL` at which this client reaches the proxy, if not the --hostname of serve: https://HOST:PORT")
-	fs.DurationVar(&life, "token-life", admin.DefaultTokenLife, "how long the enrolment token may be used, 1m to 720h")
+	secret.bind(fs)
 	return c
 }
 
@@ -99,17 +98,6 @@ func inFlags(err error) error {
 		lines = append(lines, line)
 	}
 	return usageError{errors.New(strings.Join(lines, ""))}
-}
-
-func printNewClient(c *cobra.Command, answer admin.NewClientAnswer) error {
-	if answer.BearerToken != "" {
-		c.PrintErrf("client %q added; its bearer token, shown this once only:\n", answer.Client.Name)
-		_, err := fmt.Fprintln(c.OutOrStdout(), answer.BearerToken)
-		return err
-	}
-	c.PrintErrf("client %q added; run this on its host before %s:\n", answer.Client.Name, moment(answer.ExpiresAt))
-	_, err := fmt.Fprintln(c.OutOrStdout(), "acmeproxy remote enroll "+answer.EnrollToken)
-	return err
 }
 
 func newClientsList() *cobra.Command {

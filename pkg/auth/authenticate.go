@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -17,6 +18,10 @@ type Identity struct {
 	Client store.Client
 	// Via is the kind of credential that proved it.
 	Via store.CredentialKind
+	// CredentialID is that credential's, and Since is when it was made. A key that
+	// took another's place is as old as that.
+	CredentialID string
+	Since        time.Time
 	// Addr is the address of the other end of the connection, IPv4 addresses
 	// in their 4-byte form. It is the zero Addr for a unix socket.
 	Addr netip.Addr
@@ -112,7 +117,7 @@ func (a *Authenticator) lookup(ctx context.Context, addr netip.Addr, kind store.
 	if client.Disabled {
 		return Identity{}, &Error{Reason: ReasonDisabled, Addr: addr, ClientID: client.ID, ClientName: client.Name}
 	}
-	return Identity{Client: client, Via: kind, Addr: addr}, nil
+	return Identity{Client: client, Via: kind, CredentialID: credential.ID, Since: credential.CreatedAt, Addr: addr}, nil
 }
 
 // bearer reads the token of the one Authorization header; "" if there is none.

@@ -27,8 +27,9 @@ type Claim struct {
 
 // Delivery says what becomes of an issued bundle.
 type Delivery struct {
-	Recipients []age.Recipient // who can open it
-	Hook       bool            // files and hooks are due after it is stored
+	// Recipients can open it; nil: those that the client has when it is stored.
+	Recipients []age.Recipient
+	Hook       bool // files and hooks are due after it is stored
 }
 
 // Obtain takes the row from wherever it stands to a stored bundle: a crash at
@@ -145,19 +146,57 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 	if err != nil {
 		return err
 	}
-	ciphertext, err := seal.Seal(plain, d.Recipients...)
-	if err != nil {
-		return err
-	}
-	row := store.Bundle{
-		ManagedID: c.ID, ETag: ETag(ciphertext), Ciphertext: ciphertext,
-		Serial: b.Serial(), NotBefore: b.Leaf.NotBefore, NotAfter: b.Leaf.NotAfter,
-	}
-	if err := c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook); err != nil {
-		return fmt.Errorf("store the certificate: %w", err)
+	for {
+		row, err := c.seal(ctx, b, plain, d)
+		if err != nil {
+			return err
+		}
+		err = c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook)
+		if errors.Is(err, store.ErrStale) {
+			continue // somebody enrolled meanwhile, or was thrown out
+		}
+		if err != nil {
+			return fmt.Errorf("store the certificate: %w", err)
+		}
+		break
 	}
 	c.cfg.Logger.Info("certificate obtained", "mode", c.Mode, "names", c.Names, "serial", b.Serial(), "not_after", b.NotAfter())
 	return nil
+}
+
+// seal makes what is to be stored.
+func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delivery) (row store.Bundle, err error) {
+	recipients := d.Recipients
+	if recipients == nil {
+		if recipients, row.SealedTo, err = c.clientRecipients(ctx); err != nil {
+			return row, err
+		}
+	}
+	if row.Ciphertext, err = seal.Seal(plain, recipients...); err != nil {
+		return row, err
+	}
+	row.ManagedID, row.ETag, row.Serial = c.ID, ETag(row.Ciphertext), b.Serial()
+	row.NotBefore, row.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter
+	return row, nil
+}
+
+// clientRecipients are those of the client as it is now. Nothing is ever sealed
+// to those that it had when the work on the certificate began.
+func (c *Claim) clientRecipients(ctx context.Context) ([]age.Recipient, []string, error) {
+	client, err := c.cfg.Store.ClientByID(ctx, c.ClientID)
+	if err != nil {
+		return nil, nil, err
+	}
+	recipients, err := seal.ParseRecipients(client.Recipients)
+	if err == nil && len(recipients) == 0 {
+		err = NoRecipients(client.Name)
+	}
+	return recipients, client.Recipients, err
+}
+
+// NoRecipients says that nobody could open what is obtained for a client.
+func NoRecipients(client string) error {
+	return fmt.Errorf("client %q has no recipients, so nothing can be sealed to it: enrol its host with the token of acmeproxy clients token %s", client, client)
 }
 
 // dueAt spreads renewals over some days, so that certificates that were

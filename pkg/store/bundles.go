@@ -14,6 +14,9 @@ type Bundle struct {
 	Serial              string
 	NotBefore, NotAfter time.Time
 	CreatedAt           time.Time // set by the store
+	// SealedTo are the client's recipients that Ciphertext is sealed to, for
+	// CompleteManaged to compare; nil: there is nothing to compare. It is not kept.
+	SealedTo []string
 }
 
 const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, created_at FROM bundles WHERE managed_id = $1`
@@ -22,19 +25,27 @@ const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_
 // bundle replaces the old one, the row is due again at dueAt (zero: never) with
 // its failures forgotten, its lease is freed, its order leaves the journal, and
 // with hook a deployment is pending. [ErrLost], and nothing changes, if the row
-// is not the owner's any more.
+// is not the owner's any more; [ErrStale], likewise, if the client's recipients
+// are no longer those of SealedTo.
 func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, dueAt time.Time, hook bool) error {
 	if owner == "" {
 		return errNoOwner
 	}
 	now := millis(s.now())
 	err := s.tx(ctx, func(tx *sql.Tx) error {
+		stale, err := sealedToOthers(ctx, tx, b)
+		if err != nil {
+			return err
+		}
 		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
 			failures = 0, last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
 			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now))
 		if err := must(n, err, ErrLost); err != nil {
 			return err
+		}
+		if stale {
+			return ErrStale
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, created_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
@@ -49,6 +60,21 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, due
 		return err
 	})
 	return s.fail(err, "complete %s", b.ManagedID)
+}
+
+// sealedToOthers tells whether the client's recipients have changed. If not, its
+// row is held until the transaction ends, so that they cannot meanwhile.
+func sealedToOthers(ctx context.Context, tx *sql.Tx, b Bundle) (bool, error) {
+	if b.SealedTo == nil {
+		return false, nil
+	}
+	recipients, err := lines("recipients", b.SealedTo)
+	if err != nil {
+		return false, err
+	}
+	n, err := affected(tx.ExecContext(ctx, `UPDATE clients SET name = name
+		WHERE id = (SELECT client_id FROM managed WHERE id = $1) AND recipients = $2`, b.ManagedID, recipients))
+	return n == 0, err
 }
 
 // BundleFor returns the current bundle of a managed certificate, or

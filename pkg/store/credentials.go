@@ -204,13 +204,19 @@ func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients 
 	if err != nil {
 		return Client{}, err
 	}
-	if c.Recipients, err = withRecipients(c.Recipients, recipients); err != nil {
+	return setRecipients(ctx, tx, c, append(c.Recipients, recipients...))
+}
+
+// setRecipients keeps each recipient once, in this order.
+func setRecipients(ctx context.Context, tx *sql.Tx, c Client, recipients []string) (Client, error) {
+	var err error
+	if c.Recipients, err = withRecipients(nil, recipients); err != nil {
 		return Client{}, err
 	}
 	text, err := lines("recipients", c.Recipients)
 	if err != nil {
 		return Client{}, err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, clientID, text)
+	_, err = tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, c.ID, text)
 	return c, err
 }

@@ -16,6 +16,9 @@ var (
 	// ErrLost is returned when a lease, or the version of a row that the caller
 	// worked from, is no longer the caller's. The work is another's now: drop it.
 	ErrLost = errors.New("no longer held")
+	// ErrStale is returned when the caller worked from what has changed since:
+	// read it again.
+	ErrStale = errors.New("changed meanwhile")
 	// ErrOwned is returned when a name belongs to another client.
 	ErrOwned = errors.New("belongs to another client")
 	// ErrDisabled means that the client is not to be served.

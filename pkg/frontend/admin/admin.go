@@ -55,6 +55,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /clients", serve(f, f.list))
 	mux.HandleFunc("POST /clients", serve(f, f.add))
 	mux.HandleFunc("GET /clients/{name}", serve(f, f.show))
+	mux.HandleFunc("POST /clients/{name}/token", serve(f, f.token))
 	mux.HandleFunc("POST /clients/{name}/disable", serve(f, f.disable(true)))
 	mux.HandleFunc("POST /clients/{name}/enable", serve(f, f.disable(false)))
 	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -72,7 +70,7 @@ func WireCertificate(m store.Managed) Certificate {
 // add makes a client. Every fault of the request is reported together.
 func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) {
 	client, faults := parseClient(req)
-	answer, credential, err := f.credential(req)
+	answer, credential, err := f.credential(Secret{req.Bearer, req.URL, req.TokenLife})
 	if err := errors.Join(faults, err); err != nil {
 		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
 	}
@@ -119,35 +117,6 @@ func CheckName(name string) error {
 		return fmt.Errorf("name: %q cannot name a client; use letters, digits, - _ . and at most 100 of them", name)
 	}
 	return nil
-}
-
-// credential makes the client's one secret; the store gets its verifier only.
-func (f *frontend) credential(req NewClient) (NewClientAnswer, store.Credential, error) {
-	if req.Bearer {
-		token, verifier := auth.NewBearer()
-		return NewClientAnswer{BearerToken: token}, store.Credential{Kind: store.CredentialBearer, Verifier: verifier}, nil
-	}
-	target := req.URL
-	if target == "" {
-		target = f.URL
-	}
-	if target == "" {
-		return NewClientAnswer{}, store.Credential{}, errors.New("url: the proxy does not know its name; start serve with --hostname, or say how this client reaches it: --url https://HOST:PORT")
-	}
-	life := time.Duration(req.TokenLife)
-	if life == 0 {
-		life = DefaultTokenLife
-	}
-	if life < time.Minute || life > 30*24*time.Hour {
-		return NewClientAnswer{}, store.Credential{}, errors.New("token-life: must be between 1m and 720h")
-	}
-	token, err := auth.NewEnrollToken(target, f.Pin)
-	if err != nil {
-		return NewClientAnswer{}, store.Credential{}, fmt.Errorf("url: %w", err)
-	}
-	expires := f.Now().Add(life).UTC().Truncate(time.Second)
-	return NewClientAnswer{EnrollToken: token.String(), ExpiresAt: expires},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: token.Verifier(), ExpiresAt: expires}, nil
 }
 
 func (f *frontend) disable(disabled bool) func(*http.Request, struct{}) (Client, error) {

@@ -6,17 +6,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
 
-// DefaultTokenLife is how long an enrolment token may be used.
-const DefaultTokenLife = 24 * time.Hour
-
 // NewClient is a request for a client.
 type NewClient struct {
 	Name       string       `json:"name"`
 	Grants     []api.Grant  `json:"grants"`
 	Recipients []string     `json:"recipients,omitempty"`
-	Bearer     bool         `json:"bearer,omitempty"` // a bearer token in place of an enrolment token
-	URL        string       `json:"url,omitempty"`    // how this client reaches the API, if not by the proxy's hostname
-	TokenLife  JSONDuration `json:"token_life,omitempty"`
+	Bearer     bool         `json:"bearer,omitempty"`     // as in Secret
+	URL        string       `json:"url,omitempty"`        // as in Secret
+	TokenLife  JSONDuration `json:"token_life,omitempty"` // as in Secret
 }
 
 // NewClientAnswer holds the one copy of the client's secret.

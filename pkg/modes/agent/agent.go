@@ -22,7 +22,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -178,7 +177,7 @@ func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (
 	if now.Before(m.LeaseUntil) || !m.DueAt.IsZero() && !now.Before(m.DueAt) {
 		return m, a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
 	}
-	if err := a.notTooSoon(ctx, m, now); err != nil {
+	if err := a.notTooSoon(ctx, id, m, now); err != nil {
 		return m, err
 	}
 	if err := a.cfg.Audit.Authorize(ctx, id, ask); err != nil {
@@ -193,18 +192,19 @@ func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (
 
 // notTooSoon refuses what would let one client use up the CA's limits for all.
 // Nothing is recorded of it: it is not the client's right that is in question.
-func (a *Agent) notTooSoon(ctx context.Context, m store.Managed, now time.Time) error {
-	next := m.LastErrorAt
-	if m.Failures > 0 {
-		next = next.Add(retryPause)
-	} else {
+// A host that has enrolled since the last attempt need not wait, once: what was
+// sealed before is of no use to it.
+func (a *Agent) notTooSoon(ctx context.Context, id auth.Identity, m store.Managed, now time.Time) error {
+	last, pause := m.LastErrorAt, retryPause
+	if m.Failures == 0 {
 		b, err := a.cfg.Store.BundleFor(ctx, m.ID)
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
-		next = b.CreatedAt.Add(renewPause)
+		last, pause = b.CreatedAt, renewPause
 	}
-	if now.Before(next) {
+	next := last.Add(pause)
+	if enrolledSince := id.Via == store.CredentialTLSKey && !id.Since.Before(last); !enrolledSince && now.Before(next) {
 		return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: next}
 	}
 	return nil
@@ -224,8 +224,8 @@ func (a *Agent) Delete(ctx context.Context, id auth.Identity, certID string) err
 	return nil
 }
 
-// Renew implements renewal.Mode: the client must still be allowed to have it,
-// and everyone who is its recipient today can open the new bundle.
+// Renew implements renewal.Mode: the client must still be allowed to have it.
+// Everyone who is its recipient when it is stored can open the new bundle.
 func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
 	client, err := a.cfg.Store.ClientByID(ctx, c.ClientID)
 	if err != nil {
@@ -235,11 +235,10 @@ func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
 	if err := a.stillAllowed(id, c); err != nil {
 		return err
 	}
-	recipients, err := seal.ParseRecipients(client.Recipients)
-	if err != nil {
-		return err
+	if len(client.Recipients) == 0 { // or the order would be for nothing
+		return renewal.NoRecipients(client.Name)
 	}
-	bundle, err := c.Obtain(ctx, renewal.Delivery{Recipients: recipients})
+	bundle, err := c.Obtain(ctx, renewal.Delivery{})
 	if err != nil {
 		if ctx.Err() == nil {
 			a.record(ctx, id, c.Names, "failed", err.Error())

@@ -1,0 +1,113 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// ReplaceCredentials takes from a client all that it has to prove itself with,
+// enrolment secrets included, used ones too, and all its recipients, and gives
+// it c and these recipients instead, in one transaction. Grants, managed
+// certificates and names stay. A certificate that is being obtained meanwhile is
+// not stored for the old recipients: see [Store.CompleteManaged]. It returns the
+// client. [ErrNotFound] for an unknown client, [ErrConflict] when c is
+// registered for another, [ErrTooMany] for too many recipients; then nothing
+// changes.
+func (s *Store) ReplaceCredentials(ctx context.Context, c Credential, recipients []string) (Client, error) {
+	var client Client
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		if c.ClientID == "" {
+			return ErrNotFound
+		}
+		if err := lockClient(ctx, tx, c.ClientID); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE client_id = $1`, c.ClientID); err != nil {
+			return err
+		}
+		if _, err := s.insertCredential(ctx, tx, c); err != nil {
+			return err
+		}
+		before, err := queryClient(ctx, tx, clientByIDSQL, c.ClientID)
+		if err != nil {
+			return err
+		}
+		client, err = setRecipients(ctx, tx, before, recipients)
+		return err
+	})
+	if err != nil {
+		return Client{}, s.fail(err, "replace the credentials of client %s", c.ClientID)
+	}
+	return client, nil
+}
+
+// Rollover puts a client's new TLS key in the place of an old one.
+type Rollover struct {
+	CredentialID string
+	Old, New     []byte   // verifiers
+	Add, Retire  []string // recipients
+}
+
+// ErrRecipients is returned when recipients are to be retired that the client
+// does not have, or all that it has.
+var ErrRecipients = errors.New("not among the recipients, or the last of them")
+
+// RollKey replaces the verifier of one TLS key and swaps recipients, in one
+// transaction. The credential stays as old as it was. An enrolment secret that
+// the old key was enrolled with goes: it would let that key in again. It returns
+// the client.
+//
+// [ErrNotFound] if there is no such credential with the old key (any more),
+// [ErrConflict] if the new key is registered already, [ErrTooMany] for too many
+// recipients, [ErrRecipients]; then nothing changes.
+func (s *Store) RollKey(ctx context.Context, r Rollover) (Client, error) {
+	if len(r.New) == 0 {
+		return Client{}, errors.New("roll key: the new verifier is empty: give the hash of the key")
+	}
+	var c Client
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		var clientID string
+		if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE id = $1`, r.CredentialID).Scan(&clientID); err != nil {
+			return err
+		}
+		// The client before its credential, the order in which a removal locks them.
+		if err := lockClient(ctx, tx, clientID); err != nil {
+			return err
+		}
+		n, err := affected(tx.ExecContext(ctx, `UPDATE credentials SET verifier = $3
+			WHERE id = $1 AND verifier = $2 AND kind = $4 AND (expires_at = 0 OR expires_at > $5)`,
+			r.CredentialID, blob(r.Old), r.New, string(CredentialTLSKey), millis(s.now())))
+		if err := must(n, err, ErrNotFound); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE client_id = $1 AND used_by = $2`, clientID, blob(r.Old)); err != nil {
+			return err
+		}
+		before, err := queryClient(ctx, tx, clientByIDSQL, clientID)
+		if err != nil {
+			return err
+		}
+		c, err = swapRecipients(ctx, tx, before, r.Add, r.Retire)
+		return err
+	})
+	if err != nil {
+		return Client{}, s.fail(err, "roll the key of credential %s", r.CredentialID)
+	}
+	return c, nil
+}
+
+func swapRecipients(ctx context.Context, tx *sql.Tx, c Client, add, retire []string) (Client, error) {
+	for _, r := range retire {
+		if !slices.Contains(c.Recipients, r) {
+			return Client{}, fmt.Errorf("retire: %w", ErrRecipients)
+		}
+	}
+	rest := slices.DeleteFunc(append(slices.Clone(c.Recipients), add...), func(r string) bool { return slices.Contains(retire, r) })
+	if len(rest) == 0 && len(c.Recipients) > 0 {
+		return Client{}, fmt.Errorf("retire: %w", ErrRecipients)
+	}
+	return setRecipients(ctx, tx, c, rest)
+}
