@@ -43,6 +43,7 @@ var stageText = map[issuer.Stage]string{ //nolint:gochecknoglobals // a constant
 	issuer.Issued:     "issued",
 	remote.Registered: "registered, the proxy keeps it fresh from now on",
 	remote.Waiting:    "waiting for the proxy to obtain it",
+	remote.Locked:     "sealed before this host was enrolled, asking the proxy for a new one",
 }
 
 func (p *progress) event(e issuer.Event) {

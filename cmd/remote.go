@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +10,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
@@ -27,7 +25,7 @@ HTTPS_PROXY if that is set, and listens to nothing.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	c.AddCommand(newEnroll(), newGet(), newRun(), newRemoteList(), newRemoteStatus(), newForget())
+	c.AddCommand(newEnroll(), newGet(), newRun(), newRemoteList(), newRemoteStatus(), newForget(), newRekey())
 	return c
 }
 
@@ -74,75 +72,11 @@ func (f *remoteFlags) open(c *cobra.Command) (*remote.State, error) {
 	return remote.Open(f.stateDir, userAgent())
 }
 
-func newEnroll() *cobra.Command {
-	var flags remoteFlags
-	var opts remote.EnrollOptions
-	c := &cobra.Command{
-		Use:   "enroll TOKEN",
-		Short: "Become a client of the proxy with a one-time token",
-		Long: `enroll makes this host's TLS key and age identity and registers them at the
-proxy. The token is what "acmeproxy clients add" printed on the proxy's host; it
-works once, expires, and pins the proxy's key, so that nobody in between can
-answer in its place. Write - for TOKEN to read it from standard input, where no
-other user of this host can see it.`,
-		Example: `  acmeproxy remote enroll apx1-…
-  ssh proxy acmeproxy clients add web1 --allow web1.example.com | acmeproxy remote enroll -
-  acmeproxy remote enroll apx1-… --identity /etc/ssh/ssh_host_ed25519_key`,
-		Args: oneArg("TOKEN"),
-		RunE: func(c *cobra.Command, args []string) error {
-			if err := flags.load(c); err != nil {
-				return err
-			}
-			text, err := tokenText(c, args[0])
-			if err != nil {
-				return err
-			}
-			token, err := auth.ParseEnrollToken(text)
-			if err != nil {
-				return usageError{err}
-			}
-			if opts.Identity != "" {
-				if opts.Identity, err = filepath.Abs(opts.Identity); err != nil {
-					return err
-				}
-			}
-			s, err := remote.Enroll(c.Context(), flags.stateDir, userAgent(), token, opts)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "enrolled as %q at %s; its key is pinned\n", s.Client(), s.URL())
-			return err
-		},
-	}
-	flags.bind(c.Flags())
-	c.Flags().StringVar(&opts.Identity, "identity", "", "open bundles with this key `file` in place of a new one: an age identity, or an SSH private key with its .pub beside it")
-	c.Flags().StringArrayVar(&opts.Recipients, "recipient", nil, "a further age or SSH public `key` that can open this host's bundles; may be repeated")
-	return c
-}
-
-// tokenText reads the token; on the command line other users could see it. From
-// standard input the whole line that "clients add" printed will do.
-func tokenText(c *cobra.Command, arg string) (string, error) {
-	if arg != "-" {
-		return arg, nil
-	}
-	text, err := io.ReadAll(io.LimitReader(c.InOrStdin(), 64<<10))
-	if err != nil {
-		return "", fmt.Errorf("read the token from standard input: %w", err)
-	}
-	for _, word := range strings.Fields(string(text)) {
-		if strings.HasPrefix(word, "apx1-") {
-			return word, nil
-		}
-	}
-	return "", usage("no enrolment token on standard input; it begins with apx1-")
-}
-
 func newGet() *cobra.Command {
 	var flags remoteFlags
 	var mode, out, keyType, hookCommand, profile string
 	var layout certfile.Layout
-	var asJSON bool
+	var renew, asJSON bool
 	c := &cobra.Command{
 		Use:   "get NAME…",
 		Short: "Get one certificate for all these names and keep it fresh",
@@ -150,6 +84,10 @@ func newGet() *cobra.Command {
 and privkey.pem in one folder, and remembers it: "acmeproxy remote run" keeps it
 fresh from then on; "acmeproxy remote forget" ends that. A later get of the same
 names takes what it is not told from the earlier one.
+
+--renew asks for a new key and certificate now, also if the present ones are good
+for long, such as after a theft. In agent mode the proxy allows it once an hour;
+in gateway mode each get is a new one anyway.
 
 --format adds files for HAProxy (haproxy.pem) and others (bundle.p12, PKCS#12);
 --format pem ends that. All files change together.
@@ -159,7 +97,8 @@ agent    the proxy obtains and renews it, also while this host is away, and
 gateway  the key is made here and never leaves; the proxy passes the certificate
          through and keeps nothing; this host renews it`,
 		Example: `  acmeproxy remote get web1.example.com --out /etc/ssl/web1
-  acmeproxy remote get web1.example.com www.web1.example.com --mode gateway --hook 'systemctl reload nginx'`,
+  acmeproxy remote get web1.example.com www.web1.example.com --mode gateway --hook 'systemctl reload nginx'
+  acmeproxy remote get web1.example.com --renew`,
 		Args: someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)
@@ -180,7 +119,7 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 			if err := w.Validate(); err != nil {
 				return usageError{err}
 			}
-			return get(c, s, w, asJSON)
+			return get(c, s, w, renew, asJSON)
 		},
 	}
 	flags.bind(c.Flags())
@@ -190,6 +129,7 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 	fs.StringVar(&keyType, "key-type", string(cert.EC256), "`type` of the key: ec256, ec384, rsa2048, rsa4096, rsa8192")
 	fs.StringVar(&profile, "profile", "", "one of the CA's `profiles`, such as shortlived (default the CA's)")
 	fs.StringVar(&hookCommand, "hook", "", "shell `command` to run after the files changed, now and at each renewal")
+	fs.BoolVar(&renew, "renew", false, "ask for a new key and certificate, whatever the age of the present ones")
 	layoutFlags(fs, &layout)
 	fs.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
@@ -254,7 +194,7 @@ func defaultOut(s *remote.State, names cert.Names) string {
 	return filepath.Join(s.Dir, "certs", strings.NewReplacer("*", "_wildcard", ":", "-").Replace(names[0]))
 }
 
-func get(c *cobra.Command, s *remote.State, w remote.Wanted, asJSON bool) error {
+func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool) error {
 	events := len(w.Names) + 5 // of a gateway: see issuer.Stage
 	if w.Mode == api.ModeAgent {
 		events = 2
@@ -264,7 +204,11 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, asJSON bool) error 
 	if err != nil {
 		return err
 	}
-	k, err := g.Get(c.Context(), w)
+	do := g.Get
+	if renew {
+		do = g.Renew
+	}
+	k, err := do(c.Context(), w)
 	p.done()
 	if err != nil {
 		return err

@@ -15,6 +15,7 @@ import (
 const (
 	PathEnroll       = "/v1/enroll"
 	PathClient       = "/v1/client"
+	PathClientKey    = "/v1/client/key"
 	PathCertificates = "/v1/certificates"
 	PathHealth       = "/health"
 	PathOpenAPI      = "/openapi.json"
@@ -59,6 +60,15 @@ type Client struct {
 	Name       string   `json:"name"`
 	Recipients []string `json:"recipients" doc:"everyone who can open this client's bundles"`
 	Grants     []Grant  `json:"grants"`
+}
+
+// KeyRequest puts a new TLS key in the place of the one of the connection that
+// it comes over.
+type KeyRequest struct {
+	PublicKey  []byte   `json:"public_key" minLength:"1" maxLength:"3000" doc:"of the new key: SubjectPublicKeyInfo in DER; Ed25519, ECDSA P-256 or P-384, RSA of 2048 to 8192 bits"`
+	Proof      []byte   `json:"proof" minLength:"1" maxLength:"2000" doc:"signature by the new key over the text \"acmeproxy client key rollover v1\", a zero byte, SHA-256 of the old key's SubjectPublicKeyInfo, SHA-256 of public_key: Ed25519, ECDSA with SHA-256 (ASN.1), or RSA-PSS with SHA-256 and a salt of 32 bytes"`
+	Recipients []string `json:"recipients,omitempty" maxItems:"64" doc:"age recipients to add"`
+	Retire     []string `json:"retire,omitempty" maxItems:"64" doc:"recipients to remove, as the client has them"`
 }
 
 // Grant is what a client may ask for.

@@ -110,6 +110,15 @@ func (l *Log) Authorize(ctx context.Context, id auth.Identity, r policy.Request)
 	return l.authorize(ctx, id, r, true)
 }
 
+// Pace is a *TooSoon when the client was allowed very much in a short time, of
+// whatever kind. What is recorded of what a client does needs it.
+func (l *Log) Pace(id auth.Identity) error {
+	if now := l.now(); !l.allowed.allow(id.Client.ID, now) {
+		return &TooSoon{Reason: "too many requests of this client in a short time", RetryAt: now.Add(allowedEvery)}
+	}
+	return nil
+}
+
 // AuthorizeAgain is Authorize for what costs no order and was recorded before,
 // such as asking again for a certificate that is kept already: it takes nothing
 // from the quota, and records refusals only.
@@ -129,8 +138,8 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 	}
 	err := policy.Allow(id, r)
 	if err == nil && costs {
-		if now := l.now(); !l.allowed.allow(id.Client.ID, now) {
-			return &TooSoon{Reason: "too many requests of this client in a short time", RetryAt: now.Add(allowedEvery)}
+		if err := l.Pace(id); err != nil {
+			return err
 		}
 		err = l.takeQuota(ctx, id, r)
 	}

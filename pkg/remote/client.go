@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto"
 	"crypto/subtle"
 	"crypto/tls"
 	"encoding/base64"
@@ -14,6 +15,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -30,8 +32,21 @@ var ErrPin = errors.New("the server has another key than the one pinned at enrol
 // Issue. It is safe for concurrent use.
 type Client struct {
 	url     string
-	http    *http.Client
 	silence time.Duration // of a stream, after which we hang up
+	// connect makes connections with a TLS key.
+	connect func(tls.Certificate) *http.Client
+	// otherKey, if not nil, is asked for another TLS key when the proxy does not
+	// know the one with this pin; nil from it: there is none.
+	otherKey func(ctx context.Context, pin [32]byte) (*tls.Certificate, error)
+
+	mu      sync.Mutex
+	session session // guarded by mu; replaced when the key is
+}
+
+// session is all connections with one TLS key.
+type session struct {
+	http *http.Client
+	pin  [32]byte // of the key
 }
 
 const (
@@ -47,6 +62,18 @@ const (
 // NewClient returns a client of the proxy at url whose key has that pin, with
 // the client's TLS key. Proxies of the environment (HTTPS_PROXY) are used.
 func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent string) *Client {
+	c := &Client{url: proxyURL, silence: silence, connect: func(key tls.Certificate) *http.Client {
+		return connect(pin, key, userAgent)
+	}}
+	c.session = c.newSession(key)
+	return c
+}
+
+func (c *Client) newSession(key tls.Certificate) session {
+	return session{http: c.connect(key), pin: auth.SPKIPin(key.Leaf)}
+}
+
+func connect(pin [32]byte, key tls.Certificate, userAgent string) *http.Client {
 	transport := &http.Transport{
 		Proxy: http.ProxyFromEnvironment,
 		TLSClientConfig: &tls.Config{
@@ -62,11 +89,57 @@ func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent str
 		TLSHandshakeTimeout: 15 * time.Second,
 		IdleConnTimeout:     2 * time.Minute,
 	}
-	return &Client{url: proxyURL, silence: silence, http: &http.Client{
+	return &http.Client{
 		Transport: &agentTransport{transport, userAgent},
 		// A redirect would carry a request elsewhere; the API has none.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+}
+
+// do sends a request. If the proxy does not know our key, a rekey may have
+// replaced it: then once more with the one that is in force now.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
+	used := c.current()
+	resp, err := used.http.Do(req)
+	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.otherKey == nil {
+		return resp, err
+	}
+	now, err := c.rekeyed(req.Context(), used)
+	if err != nil || now.pin == used.pin {
+		return resp, nil //nolint:nilerr // the refusal says more
+	}
+	resp.Body.Close()
+	again := req.Clone(req.Context())
+	if req.GetBody != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	return now.http.Do(again)
+}
+
+func (c *Client) current() session {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.session
+}
+
+// rekeyed is the session that takes the place of one whose key is refused.
+func (c *Client) rekeyed(ctx context.Context, used session) (session, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.session.pin != used.pin {
+		return c.session, nil // another request was refused first
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	key, err := c.otherKey(ctx, used.pin)
+	if err != nil || key == nil {
+		return used, err
+	}
+	c.session = c.newSession(*key)
+	used.http.CloseIdleConnections()
+	return c.session, nil
 }
 
 func verifyPin(s tls.ConnectionState, pin [32]byte) error {
@@ -80,6 +153,13 @@ func verifyPin(s tls.ConnectionState, pin [32]byte) error {
 type agentTransport struct {
 	next      http.RoundTripper
 	userAgent string
+}
+
+// CloseIdleConnections is for http.Client, which asks its transport for it.
+func (t *agentTransport) CloseIdleConnections() {
+	if next, ok := t.next.(interface{ CloseIdleConnections() }); ok {
+		next.CloseIdleConnections()
+	}
 }
 
 func (t *agentTransport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -99,6 +179,17 @@ func (c *Client) Self(ctx context.Context) (who api.Client, err error) {
 	return who, c.call(ctx, http.MethodGet, api.PathClient, nil, &who)
 }
 
+// ReplaceKey puts a new TLS key in the place of the one that this client calls
+// with, adds recipients and removes others. From its success on the proxy knows
+// the new key only.
+func (c *Client) ReplaceKey(ctx context.Context, key crypto.Signer, add, retire []string) (who api.Client, err error) {
+	req := api.KeyRequest{Recipients: add, Retire: retire}
+	if req.PublicKey, req.Proof, err = auth.ProveKey(key, c.current().pin); err != nil {
+		return who, err
+	}
+	return who, c.call(ctx, http.MethodPost, api.PathClientKey, req, &who)
+}
+
 // Register asks for a managed certificate (agent mode). It may be repeated.
 func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.KeyType, profile string) (m api.Certificate, err error) {
 	req := api.CertificateRequest{Mode: api.ModeAgent, Names: names, KeyType: string(keyType), Profile: profile}
@@ -114,6 +205,12 @@ func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.Ke
 // Certificate reads one managed certificate.
 func (c *Client) Certificate(ctx context.Context, id string) (m api.Certificate, err error) {
 	return m, c.call(ctx, http.MethodGet, api.PathCertificates+"/"+url.PathEscape(id), nil, &m)
+}
+
+// Renew asks for a new key and certificate now, whatever the age of the present
+// ones. A *api.Problem with status 429 says when it may be asked again.
+func (c *Client) Renew(ctx context.Context, id string) (m api.Certificate, err error) {
+	return m, c.call(ctx, http.MethodPost, api.PathCertificates+"/"+url.PathEscape(id)+"/renew", nil, &m)
 }
 
 // Certificates lists all managed certificates of this client.
@@ -150,7 +247,7 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 	if etag != "" {
 		req.Header.Set("If-None-Match", `"`+etag+`"`)
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.do(req)
 	if err != nil {
 		return nil, "", false, unreachable(err)
 	}
@@ -320,7 +417,7 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	if in != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := c.http.Do(req)
+	resp, err := c.do(req)
 	if err != nil {
 		return nil, unreachable(err)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"path/filepath"
 	"time"
 
@@ -40,12 +39,18 @@ func (s *State) Getter(emit func(issuer.Event)) (*Getter, error) {
 const (
 	Registered issuer.Stage = "registered" // the proxy keeps it fresh from now on
 	Waiting    issuer.Stage = "waiting"    // for the proxy to obtain it
+	Locked     issuer.Stage = "locked"     // sealed to others; the proxy is asked for a new one
 )
 
 // Get brings one certificate to the disk now, runs its hook if the files
 // changed, and remembers it, so that Run keeps it fresh. In gateway mode a new
 // certificate is obtained each time.
-func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) {
+func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) { return g.get(ctx, w, false) }
+
+// Renew is Get of a new key and certificate, whatever the age of the present ones.
+func (g *Getter) Renew(ctx context.Context, w Wanted) (*Kept, error) { return g.get(ctx, w, true) }
+
+func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 	if err := w.Ready(); err != nil {
 		return nil, err // before the CA has work
 	}
@@ -64,7 +69,7 @@ func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) {
 	if w.Mode == api.ModeGateway {
 		err = g.obtain(ctx, k)
 	} else {
-		err = g.pull(ctx, k, -1)
+		err = g.pull(ctx, k, -1, renew)
 	}
 	return k, err
 }
@@ -76,95 +81,6 @@ func (g *Getter) obtain(ctx context.Context, k *Kept) error {
 		return err
 	}
 	return g.install(ctx, k, bundle, "")
-}
-
-const pollWait = 30 * time.Second
-
-// breathe is the least pause between two polls.
-func breathe(ctx context.Context) error {
-	t := time.NewTimer(500 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// pull brings the newest bundle of agent mode. Where there is none yet, or only
-// one with a key of the type that was wanted before, it waits up to that many
-// long polls, negative for as long as it takes, for the proxy to obtain it or
-// to fail.
-func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
-	if k.ETag != "" && !onDisk(k) {
-		k.ETag = "" // somebody removed or changed the files
-	}
-	newer := k.ETag // than which a bundle must be
-	if k.ID == "" {
-		if err := g.register(ctx, k); err != nil {
-			return err
-		}
-		k.ETag = "" // another profile was asked for, so what is here will not do
-	}
-	for ; ; polls-- {
-		wait := time.Duration(0)
-		if k.ETag == "" && (polls != 0 || newer != "") {
-			wait = pollWait
-		}
-		ciphertext, etag, news, err := g.api.Bundle(ctx, k.ID, newer, wait)
-		switch {
-		case isStatus(err, http.StatusNotFound), isStatus(err, http.StatusForbidden), err == nil && !news && k.ETag == "":
-			err = g.stillComing(ctx, k)
-		case err == nil && !news:
-			return g.runHook(ctx, k)
-		case err == nil:
-			var b *cert.Bundle
-			if b, err = g.open(k, ciphertext); err == nil && keyTypeIs(b, k.KeyType) {
-				return g.install(ctx, k, b, etag)
-			}
-			newer = etag
-		}
-		if err != nil || polls == 0 {
-			return err
-		}
-		if err := breathe(ctx); err != nil { // a proxy that does not wait must not be hammered
-			return err
-		}
-	}
-}
-
-// register makes the certificate managed. To ask again is no error and costs
-// nothing.
-func (g *Getter) register(ctx context.Context, k *Kept) error {
-	m, err := g.api.Register(ctx, k.Names, k.KeyType, k.Profile)
-	if err != nil {
-		return err
-	}
-	k.ID = m.ID
-	g.emit(issuer.Event{Stage: Registered})
-	return k.save()
-}
-
-// stillComing tells a certificate that is on its way from one that failed.
-func (g *Getter) stillComing(ctx context.Context, k *Kept) error {
-	m, err := g.api.Certificate(ctx, k.ID)
-	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) {
-		k.ETag = "" // the proxy forgot it, or is another one now
-		return g.register(ctx, k)
-	}
-	if err != nil {
-		return err
-	}
-	if m.Failures > 0 {
-		next := ""
-		if m.NextAttempt != nil {
-			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
-		}
-		return &issuer.Error{Kind: issuer.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
-	}
-	g.emit(issuer.Event{Stage: Waiting})
-	return nil
 }
 
 // open decrypts a bundle and holds it against what was asked for.
@@ -213,7 +129,7 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 		}
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
-	k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
+	k.Failures, k.LastError, k.NextAttempt, k.AskAgain = 0, "", time.Time{}, time.Time{}
 	if err := k.save(); err != nil {
 		return err
 	}

@@ -46,6 +46,9 @@ type Kept struct {
 	Failures    int       `json:"failures,omitempty"`
 	LastError   string    `json:"last_error,omitempty"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	// AskAgain is when the daemon may ask the proxy for another bundle than one
+	// that it cannot open.
+	AskAgain time.Time `json:"ask_again,omitzero"`
 
 	path string
 }

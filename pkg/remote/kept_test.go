@@ -418,7 +418,7 @@ func TestTwoEnrolments(t *testing.T) {
 	if len(won) != 1 || len(pins) != 1 {
 		t.Fatalf("%d won, %d keys were enrolled", len(won), len(pins))
 	}
-	key, err := won[0].tlsKey()
+	key, err := won[0].tlsKey(keyName)
 	if err != nil || !pins[auth.SPKIPin(key.Leaf)] {
 		t.Errorf("the key that is kept was not enrolled: %v", err)
 	}

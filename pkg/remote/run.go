@@ -203,7 +203,7 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 		return err
 	}
 	if k.Mode == api.ModeAgent {
-		return d.getter.pull(ctx, k, 1)
+		return d.getter.pull(ctx, k, 1, false)
 	}
 	have, err := certfile.Read(k.Out)
 	if err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType) && time.Now().Before(have.RenewAt()) {

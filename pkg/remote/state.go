@@ -2,6 +2,7 @@ package remote
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
@@ -14,7 +15,6 @@ import (
 	"strings"
 	"time"
 
-	"filippo.io/age"
 	"github.com/google/renameio/v2"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -28,6 +28,8 @@ const (
 	enrolmentName    = "remote.json"
 	keyName          = "key.pem"
 	identityName     = "identity.age"
+	oldIdentityName  = "identity-old.age" // those of before the last rekeys
+	nextSuffix       = ".next"            // of what a rekey that is not finished has made
 	certificatesName = "certificates"
 	lockName         = "lock"
 )
@@ -48,27 +50,43 @@ type enrolment struct {
 	Pin        string    `json:"pin"` // SHA-256 of the proxy's SPKI, hexadecimal
 	Client     string    `json:"client"`
 	Modes      []string  `json:"modes"`
-	Identity   string    `json:"identity,omitempty"` // of age; empty: identity.age in this directory
+	Identity   string    `json:"identity,omitempty"`          // of age; empty: identity.age in this directory
+	Former     []string  `json:"former_identities,omitempty"` // files that Identity named before
 	EnrolledAt time.Time `json:"enrolled_at"`
 }
 
 // Open reads the state directory; ErrNotEnrolled if nothing is there.
 func Open(dir, userAgent string) (*State, error) {
-	s := &State{Dir: dir, UserAgent: userAgent}
-	data, err := os.ReadFile(filepath.Join(dir, enrolmentName))
+	e, err := readEnrolment(filepath.Join(dir, enrolmentName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, ErrNotEnrolled
 	}
 	if err != nil {
-		return nil, fmt.Errorf("state-dir: %w; run as the user that enrolled, or name another with --state-dir", err)
+		return nil, err
 	}
-	if err := json.Unmarshal(data, &s.enrolment); err != nil {
-		return nil, fmt.Errorf("state-dir: %s is damaged (%w); enrol again", filepath.Join(dir, enrolmentName), err)
+	return &State{Dir: dir, UserAgent: userAgent, enrolment: e}, nil
+}
+
+func readEnrolment(path string) (e enrolment, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return e, fmt.Errorf("state-dir: %w; run as the user that enrolled, or name another with --state-dir", err)
 	}
-	if !strings.HasPrefix(s.enrolment.URL, "https://") {
-		return nil, fmt.Errorf("state-dir: %s is damaged (no https:// url); enrol again", filepath.Join(dir, enrolmentName))
+	if err := json.Unmarshal(data, &e); err != nil {
+		return e, fmt.Errorf("state-dir: %s is damaged (%w); enrol again", path, err)
 	}
-	return s, nil
+	if !strings.HasPrefix(e.URL, "https://") {
+		return e, fmt.Errorf("state-dir: %s is damaged (no https:// url); enrol again", path)
+	}
+	return e, nil
+}
+
+func (e enrolment) write(path string) error {
+	data, err := json.MarshalIndent(e, "", "  ")
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(path, append(data, '\n'), 0o600)
 }
 
 // EnrollOptions say what to enrol with besides the token.
@@ -95,7 +113,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	s := &State{Dir: dir, UserAgent: userAgent, enrolment: enrolment{
 		URL: token.URL, Pin: hex.EncodeToString(token.ProxyPin[:]), Identity: opts.Identity, EnrolledAt: time.Now().UTC().Truncate(time.Second),
 	}}
-	own, err := s.recipient()
+	own, err := s.recipientOf(s.identityFile())
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +121,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	if _, err := seal.ParseRecipients(recipients); err != nil {
 		return nil, err
 	}
-	client, err := s.API()
+	client, err := s.client(keyName)
 	if err != nil {
 		return nil, err
 	}
@@ -113,11 +131,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	}
 	s.enrolment.Client = who.Name
 	s.enrolment.Modes = modesOf(who)
-	data, err := json.MarshalIndent(s.enrolment, "", "  ")
-	if err != nil {
-		return nil, err
-	}
-	if err := renameio.WriteFile(filepath.Join(dir, enrolmentName), append(data, '\n'), 0o600); err != nil {
+	if err := s.enrolment.write(filepath.Join(dir, enrolmentName)); err != nil {
 		return nil, fmt.Errorf("state-dir: %w; the token is used, but running the same command again works", err)
 	}
 	return s, nil
@@ -149,24 +163,42 @@ func (s *State) DefaultMode() string {
 	return api.ModeAgent
 }
 
-// API returns a client of the proxy.
+// API returns a client of the proxy. It goes on with the new TLS key when a
+// rekey replaces the one that it has, by this process or another.
 func (s *State) API() (*Client, error) {
+	c, err := s.client(keyName)
+	if err == nil {
+		c.otherKey = s.otherKey
+	}
+	return c, err
+}
+
+// client returns one that calls with the TLS key of that file only.
+func (s *State) client(keyFile string) (*Client, error) {
 	var pin [32]byte
 	raw, err := hex.DecodeString(s.enrolment.Pin)
 	if err != nil || len(raw) != len(pin) {
 		return nil, fmt.Errorf("state-dir: the pin in %s is damaged; enrol again", enrolmentName)
 	}
 	copy(pin[:], raw)
-	key, err := s.tlsKey()
+	key, err := s.tlsKey(keyFile)
 	if err != nil {
 		return nil, err
 	}
 	return NewClient(s.enrolment.URL, pin, *key, s.UserAgent), nil
 }
 
-// tlsKey loads the key that proves who we are, and makes it the first time.
-func (s *State) tlsKey() (*tls.Certificate, error) {
-	path := filepath.Join(s.Dir, keyName)
+// tlsKey loads a key that proves who we are, and makes it the first time.
+func (s *State) tlsKey(file string) (*tls.Certificate, error) {
+	key, err := s.signer(file)
+	if err != nil {
+		return nil, err
+	}
+	return cert.SelfSigned(key, "acmeproxy remote")
+}
+
+func (s *State) signer(file string) (crypto.Signer, error) {
+	path := filepath.Join(s.Dir, file)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		data, err = createKey(path)
@@ -178,7 +210,7 @@ func (s *State) tlsKey() (*tls.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("state-dir: %s: %w; enrol again", path, err)
 	}
-	return cert.SelfSigned(key, "acmeproxy remote")
+	return key, nil
 }
 
 func createKey(path string) ([]byte, error) {
@@ -191,37 +223,4 @@ func createKey(path string) ([]byte, error) {
 		return nil, err
 	}
 	return data, renameio.WriteFile(path, data, 0o600)
-}
-
-// identities are what opens our bundles.
-func (s *State) identities() ([]age.Identity, error) {
-	if s.enrolment.Identity == "" {
-		id, err := seal.LoadOrCreateIdentity(filepath.Join(s.Dir, identityName))
-		return []age.Identity{id}, err
-	}
-	data, err := os.ReadFile(s.enrolment.Identity)
-	if err != nil {
-		return nil, fmt.Errorf("identity: %w", err)
-	}
-	ids, err := seal.ParseIdentities(data)
-	if err != nil {
-		return nil, fmt.Errorf("identity: %s: %w", s.enrolment.Identity, err)
-	}
-	return ids, nil
-}
-
-// recipient is the public half of identities.
-func (s *State) recipient() (string, error) {
-	ids, err := s.identities()
-	if err != nil {
-		return "", err
-	}
-	if id, ok := ids[0].(*age.X25519Identity); ok {
-		return id.Recipient().String(), nil
-	}
-	line, err := os.ReadFile(s.enrolment.Identity + ".pub")
-	if err != nil {
-		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w", s.enrolment.Identity, err)
-	}
-	return strings.TrimSpace(string(line)), nil
 }

@@ -46,7 +46,7 @@ type Issuance = func(ctx context.Context, emit func(issuer.Event)) (api.Event, e
 type Config struct {
 	Auth  *auth.Authenticator
 	Audit *audit.Log
-	Store *store.Store // for enrolment only
+	Store *store.Store // for enrolment and new keys only
 	Agent Agent
 	// Begin is acme-gateway mode: it decides and returns what will do it.
 	Begin  func(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error)
@@ -134,6 +134,13 @@ func (f *frontend) register(a huma.API) {
 		OperationID: "client", Method: http.MethodGet, Path: api.PathClient,
 		Summary: "Who the caller is and what it may ask for",
 	}, f.client)
+	huma.Register(a, huma.Operation{
+		OperationID: "key", Method: http.MethodPost, Path: api.PathClientKey, MaxBodyBytes: -1, BodyReadTimeout: -1,
+		Summary:     "Put a new TLS key in the place of the one of this connection",
+		Description: "From this answer on the old key is refused. Recipients can be swapped in the same step.",
+		Security:    []map[string][]string{{"clientKey": {}}},
+		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
+	}, f.rollKey)
 	huma.Register(a, huma.Operation{
 		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Summary:     "Ask for a certificate",

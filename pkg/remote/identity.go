@@ -1,0 +1,129 @@
+package remote
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"filippo.io/age"
+	"github.com/google/renameio/v2"
+
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// identityFile is what new bundles are sealed to, its private half.
+func (s *State) identityFile() string {
+	if s.enrolment.Identity != "" {
+		return s.enrolment.Identity
+	}
+	return filepath.Join(s.Dir, identityName)
+}
+
+// identities are what opens our bundles: the one that they are sealed to now,
+// the one of a rekey that is not finished, and those of before. A rekey by
+// another process counts at once.
+func (s *State) identities() ([]age.Identity, error) {
+	now := *s
+	if e, err := readEnrolment(filepath.Join(s.Dir, enrolmentName)); err == nil {
+		now.enrolment = e
+	}
+	ids, err := now.loadIdentities(now.identityFile())
+	if err != nil {
+		return nil, err
+	}
+	others := append([]string{
+		filepath.Join(s.Dir, identityName), filepath.Join(s.Dir, identityName+nextSuffix), filepath.Join(s.Dir, oldIdentityName),
+	}, now.enrolment.Former...)
+	if next, err := readEnrolment(filepath.Join(s.Dir, enrolmentName+nextSuffix)); err == nil && next.Identity != "" {
+		others = append(others, next.Identity)
+	}
+	for _, path := range others {
+		// What cannot be read opens nothing, and then the proxy is asked anew.
+		if data, err := os.ReadFile(path); err == nil && path != now.identityFile() {
+			more, _ := seal.ParseIdentities(data)
+			ids = append(ids, more...)
+		}
+	}
+	return ids, nil
+}
+
+// loadIdentities reads an identity file. The one of our own is made the first
+// time.
+func (s *State) loadIdentities(path string) ([]age.Identity, error) {
+	if filepath.Dir(path) == filepath.Clean(s.Dir) && strings.HasPrefix(filepath.Base(path), identityName) && path != s.enrolment.Identity {
+		id, err := seal.LoadOrCreateIdentity(path)
+		return []age.Identity{id}, err
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %w", err)
+	}
+	ids, err := seal.ParseIdentities(data)
+	if err != nil {
+		return nil, fmt.Errorf("identity: %s: %w", path, err)
+	}
+	return ids, nil
+}
+
+// recipientOf is the public half of an identity file.
+func (s *State) recipientOf(path string) (string, error) {
+	ids, err := s.loadIdentities(path)
+	if err != nil {
+		return "", err
+	}
+	if id, ok := ids[0].(*age.X25519Identity); ok {
+		return id.Recipient().String(), nil
+	}
+	line, err := os.ReadFile(path + ".pub")
+	if err != nil {
+		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w", path, err)
+	}
+	return strings.TrimSpace(string(line)), nil
+}
+
+// findRecipient returns how a list spells a recipient, whatever its comment;
+// empty: it is not there.
+func findRecipient(all []string, want string) string {
+	i := slices.IndexFunc(all, func(r string) bool { return slices.Equal(keyFields(r), keyFields(want)) })
+	if i < 0 {
+		return ""
+	}
+	return all[i]
+}
+
+func keyFields(recipient string) []string {
+	f := strings.Fields(recipient)
+	return f[:min(len(f), 2)]
+}
+
+// mostOld bounds the identities of before that are kept.
+const mostOld = 32
+
+// keepOldIdentity adds the identity that is about to be replaced to those of
+// before: bundles that were sealed to it are still to be opened.
+func (s *State) keepOldIdentity() error {
+	current, err := os.ReadFile(filepath.Join(s.Dir, identityName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.Dir, oldIdentityName)
+	old, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var secrets []string
+	for line := range strings.Lines(string(old) + "\n" + string(current)) {
+		if line = strings.TrimSpace(line); line != "" && line[0] != '#' && !slices.Contains(secrets, line) {
+			secrets = append(secrets, line)
+		}
+	}
+	secrets = secrets[max(0, len(secrets)-mostOld):]
+	return renameio.WriteFile(path, []byte(strings.Join(secrets, "\n")+"\n"), 0o600)
+}

@@ -1,0 +1,199 @@
+package storetest
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+var rolloverCases = []testCase{
+	{"replaced credentials are gone, grants and certificates stay", replaceAll},
+	{"a replacement that cannot be changes nothing", replaceRefused},
+	{"a bundle is stored for today's recipients only", completeStale},
+	{"a key takes another's place", rollKey},
+	{"a rolled key cannot be enrolled again", rollKeyToken},
+	{"a rollover that cannot be changes nothing", rollKeyRefused},
+	{"of two rollovers one wins", rollKeyRace},
+}
+
+func replaceAll(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := must(f.CreateClient(ctx, store.Client{Name: "web1", Recipients: []string{"age1a"}, Grants: []store.Grant{{Patterns: []string{"a.example"}}}},
+		store.Credential{Kind: store.CredentialEnroll, Verifier: hash("used"), ExpiresAt: f.clock.Now().Add(time.Hour)},
+		store.Credential{Kind: store.CredentialEnroll, Verifier: hash("unused"), ExpiresAt: f.clock.Now().Add(time.Hour)},
+		store.Credential{Kind: store.CredentialBearer, Verifier: hash("bearer")}))(t)
+	other := f.withSecret(t, "web2", "other")
+	must(f.Enroll(ctx, hash("used"), key("k"), []string{"age1b"}))(t)
+	m, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: "agent", Names: []string{"a.example"}, KeyType: "ec256"})
+	ok(t, err)
+	f.complete(t, m.ID, "e", false)
+	before := must(f.ManagedByID(ctx, m.ID))(t)
+
+	got := must(f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("new"), ExpiresAt: f.clock.Now().Add(time.Hour)}, []string{"age1c"}))(t)
+	c.Recipients = []string{"age1c"}
+	equal(t, got, c)
+	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
+	for _, cred := range []store.Credential{{Kind: store.CredentialTLSKey, Verifier: hash("k")}, {Kind: store.CredentialBearer, Verifier: hash("bearer")}} {
+		_, _, err := f.ClientByCredential(ctx, cred.Kind, cred.Verifier)
+		wantErr(t, err, store.ErrNotFound)
+	}
+	for _, token := range []string{"used", "unused"} {
+		_, err := f.Enroll(ctx, hash(token), key("k"), nil)
+		wantErr(t, err, store.ErrNotFound)
+	}
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t), before)
+	equal(t, must(f.BundleFor(ctx, m.ID))(t).ETag, "e")
+	equal(t, len(must(f.Credentials(ctx, other.ID))(t)), 1)
+	must(f.Enroll(ctx, hash("new"), key("k"), []string{"age1d"}))(t) // also the key of before
+	equal(t, must(f.ClientByID(ctx, c.ID))(t).Recipients, []string{"age1c", "age1d"})
+}
+
+func replaceRefused(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.withSecret(t, "web1", "secret")
+	f.withSecret(t, "web2", "taken")
+	before := must(f.Credentials(ctx, c.ID))(t)
+	cred := store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("taken")}
+	_, err := f.ReplaceCredentials(ctx, cred, nil)
+	wantErr(t, err, store.ErrConflict)
+	cred.Verifier = hash("new")
+	many := []string{}
+	for i := range 65 {
+		many = append(many, fmt.Sprintf("age1%d", i))
+	}
+	_, err = f.ReplaceCredentials(ctx, cred, many)
+	wantErr(t, err, store.ErrTooMany)
+	for _, id := range []string{"", "nobody"} {
+		cred.ClientID = id
+		_, err = f.ReplaceCredentials(ctx, cred, nil)
+		wantErr(t, err, store.ErrNotFound)
+	}
+	equal(t, must(f.Credentials(ctx, c.ID))(t), before)
+	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
+}
+
+func completeStale(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c := f.withSecret(t, "web1", "secret")
+	m, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: "agent", Names: []string{"a.example"}, KeyType: "ec256"})
+	ok(t, err)
+	f.claimOne(t, "w1")
+	b := f.bundle(m.ID, "e")
+	for _, change := range []func(){
+		func() { must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"}))(t) },
+		func() {
+			must(f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("2")}, []string{"age1x"}))(t)
+		},
+		func() {
+			must(f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("3")}, nil))(t)
+		},
+	} {
+		b.SealedTo = must(f.ClientByID(ctx, c.ID))(t).Recipients
+		change()
+		wantErr(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false), store.ErrStale)
+		_, err = f.BundleFor(ctx, m.ID)
+		wantErr(t, err, store.ErrNotFound)
+	}
+	must(f.Enroll(ctx, hash("3"), key("k"), []string{"age1y"}))(t)
+	b.SealedTo = []string{"age1y"}
+	wantErr(t, f.CompleteManaged(ctx, "w2", b, time.Time{}, false), store.ErrLost)
+	ok(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false))
+	ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
+	f.claimOne(t, "w1")
+	ok(t, f.RemoveClient(ctx, c.ID))
+	wantErr(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false), store.ErrLost)
+}
+
+// enrolled is a client with one key.
+func (f *fixture) enrolled(t *testing.T, name string) (store.Client, store.Credential) {
+	t.Helper()
+	c := f.withSecret(t, name, "secret-"+name)
+	must(f.Enroll(t.Context(), hash("secret-"+name), key("key-"+name), []string{"age1" + name}))(t)
+	c, cred, err := f.ClientByCredential(t.Context(), store.CredentialTLSKey, hash("key-"+name))
+	ok(t, err)
+	return c, cred
+}
+
+func rollKey(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c, cred := f.enrolled(t, "web1")
+	f.clock.Advance(time.Hour)
+	got := must(f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: []string{"age1new", "age1old"}, Retire: []string{"age1web1"}}))(t)
+	c.Recipients = []string{"age1old", "age1new"}
+	equal(t, got, c)
+	client, now, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("new"))
+	ok(t, err)
+	equal(t, client, c)
+	cred.Verifier = hash("new")
+	equal(t, now, cred) // as old as before
+	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("key-web1"))
+	wantErr(t, err, store.ErrNotFound)
+}
+
+func rollKeyToken(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c, cred := f.enrolled(t, "web1")
+	must(f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new")}))(t)
+	_, err := f.Enroll(ctx, hash("secret-web1"), key("key-web1"), []string{"age1thief"})
+	wantErr(t, err, store.ErrNotFound) // the token of before must not let the old key in again
+	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
+}
+
+func rollKeyRefused(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c, cred := f.enrolled(t, "web1")
+	_, other := f.enrolled(t, "web2")
+	bearer := must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialBearer, Verifier: hash("token")}))(t)
+	many := []string{}
+	for i := range 63 {
+		many = append(many, fmt.Sprintf("age1%d", i))
+	}
+	for name, r := range map[string]struct {
+		rollover store.Rollover
+		want     error
+	}{
+		"a key of another client":  {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: other.Verifier}, store.ErrConflict},
+		"not the old key":          {store.Rollover{CredentialID: cred.ID, Old: other.Verifier, New: hash("new")}, store.ErrNotFound},
+		"no such credential":       {store.Rollover{CredentialID: "nobody", Old: cred.Verifier, New: hash("new")}, store.ErrNotFound},
+		"a bearer token":           {store.Rollover{CredentialID: bearer.ID, Old: bearer.Verifier, New: hash("new")}, store.ErrNotFound},
+		"too many recipients":      {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: many}, store.ErrTooMany},
+		"a recipient of others":    {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Retire: []string{"age1web2"}}, store.ErrRecipients},
+		"all recipients":           {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Retire: c.Recipients}, store.ErrRecipients},
+		"what is added at once":    {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: []string{"age1x"}, Retire: []string{"age1x"}}, store.ErrRecipients},
+		"a key of the same client": {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: f.second(t, c)}, store.ErrConflict},
+	} {
+		_, err := f.RollKey(ctx, r.rollover)
+		t.Log(name)
+		wantErr(t, err, r.want)
+	}
+	if _, err := f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier}); err == nil {
+		t.Error("an empty key was taken")
+	}
+	got, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, cred.Verifier)
+	ok(t, err)
+	equal(t, got, c)
+}
+
+func (f *fixture) second(t *testing.T, c store.Client) []byte {
+	t.Helper()
+	return must(f.AddCredential(t.Context(), store.Credential{ClientID: c.ID, Kind: store.CredentialTLSKey, Verifier: hash("second")}))(t).Verifier
+}
+
+func rollKeyRace(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	_, cred := f.enrolled(t, "web1")
+	won := make(chan int, workers)
+	each(func(i int) {
+		_, err := f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash(fmt.Sprint(i)), Add: []string{fmt.Sprintf("age1%d", i)}})
+		if err == nil {
+			won <- i
+		}
+	})
+	close(won)
+	equal(t, len(won), 1)
+	c, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash(fmt.Sprint(<-won)))
+	ok(t, err)
+	equal(t, len(c.Recipients), 3)
+}
