@@ -60,8 +60,10 @@ func TestKeyProof(t *testing.T) {
 			"another new key": func() ([]byte, []byte, [32]byte) { return otherSPKI(t), proof, oldPin },
 			"no proof":        func() ([]byte, []byte, [32]byte) { return spki, nil, oldPin },
 			"a flipped bit":   func() ([]byte, []byte, [32]byte) { return spki, flip(proof), oldPin },
-			"a long proof":    func() ([]byte, []byte, [32]byte) { return spki, append(slices.Clone(proof), make([]byte, 2000)...), oldPin },
-			"another text":    func() ([]byte, []byte, [32]byte) { return spki, signed(t, key, append(oldPin[:], pin[:]...)), oldPin },
+			"a long proof": func() ([]byte, []byte, [32]byte) {
+				return spki, append(slices.Clone(proof), make([]byte, 2000)...), oldPin
+			},
+			"another text": func() ([]byte, []byte, [32]byte) { return spki, signed(t, key, append(oldPin[:], pin[:]...)), oldPin },
 			"pins swapped": func() ([]byte, []byte, [32]byte) {
 				return spki, signed(t, key, slices.Concat([]byte("acmeproxy client key rollover v1\x00"), pin[:], oldPin[:])), oldPin
 			},

@@ -96,6 +96,11 @@ func (p *pulling) register(ctx context.Context) error {
 	}
 	p.k.ID = m.ID
 	p.emit(issuer.Event{Stage: Registered})
+	if m.Failures > 0 && m.Serial == "" && !p.asked { // perhaps because this host was missing; the proxy knows whether it is too soon
+		if err := p.renew(ctx); err != nil && !isStatus(err, http.StatusTooManyRequests) {
+			return err
+		}
+	}
 	return p.k.save()
 }
 
@@ -183,11 +188,6 @@ func (p *pulling) stillComing(ctx context.Context) error {
 	}
 	if err != nil {
 		return err
-	}
-	if m.Failures > 0 && !p.asked && m.LastErrorAt != nil && m.LastErrorAt.Before(p.state.enrolment.EnrolledAt) {
-		if err := p.renew(ctx); err != nil { // it may have failed because this host was missing
-			return err
-		}
 	}
 	if m.Failures > p.failure {
 		next := ""

@@ -1,0 +1,422 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// rekey gives a host new keys.
+func rekey(t testing.TB, host *remote.State) *remote.Rekeyed {
+	t.Helper()
+	r, err := host.Rekey(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// self asks the proxy who the caller is, with a new connection.
+func self(t testing.TB, dir string) error {
+	t.Helper()
+	host, err := remote.Open(dir, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = client.Self(t.Context())
+	return err
+}
+
+// copied is a state directory as it is now.
+func copied(t testing.TB, dir string) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "state")
+	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+func readFile(t testing.TB, elem ...string) []byte {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func writeFile(t testing.TB, data []byte, elem ...string) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(elem...), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// After a rekey the old key is refused, the new one is as old as that was, what
+// was sealed before still opens, and what comes is sealed to the new identity
+// only (A10, A21).
+func TestRekey(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	first, _ := mustFetch(t, host, "a.example.com")
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := copied(t, host.Dir)
+	was, err := p.Admin.Client(t.Context(), "web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	r := rekey(t, host)
+	if r.Client != "web1" || r.Finished || !slices.Equal(r.Recipients, []string{r.Recipient}) || slices.Contains(was.Recipients, r.Recipient) {
+		t.Errorf("%+v", r)
+	}
+	wantStatus(t, "the old key", self(t, before), http.StatusUnauthorized)
+	if _, err := client.Self(t.Context()); err != nil {
+		t.Errorf("who was at work: %v", err)
+	}
+	now, err := p.Admin.Client(t.Context(), "web1")
+	if err != nil || len(now.Credentials) != 1 || !now.Credentials[0].CreatedAt.Equal(was.Credentials[0].CreatedAt) {
+		t.Errorf("credentials %+v, %v", now.Credentials, err)
+	}
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
+	if err != nil || page.Entries[0].Action != "client key" || page.Entries[0].Addr != "127.0.0.1" {
+		t.Errorf("audit %+v, %v", page.Entries, err)
+	}
+
+	if err := os.RemoveAll(first.Out); err != nil {
+		t.Fatal(err)
+	}
+	if k, stages := mustFetch(t, host, "a.example.com"); k.Serial != first.Serial || slices.Contains(stages, remote.Locked) {
+		t.Errorf("what was sealed before: %s after %v", k.Serial, stages)
+	}
+	g, err := host.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = g.Renew(t.Context(), wantedAt(t, host, "a.example.com"))
+	wantStatus(t, "a rekey lifts the pause", err, http.StatusTooManyRequests)
+	clk.advance(time.Hour)
+	if _, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err != nil {
+		t.Fatal(err)
+	}
+	m, err := client.Certificates(t.Context())
+	if err != nil || len(m) != 1 {
+		t.Fatal(m, err)
+	}
+	bundle, _, _, err := client.Bundle(t.Context(), m[0].ID, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for file, opens := range map[string]bool{"identity.age": true, "identity-old.age": false} {
+		ids, err := seal.ParseIdentities(readFile(t, host.Dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := seal.Open(bundle, ids...); (err == nil) != opens {
+			t.Errorf("%s: %v", file, err)
+		}
+	}
+	rekey(t, host)
+	if old, err := seal.ParseIdentities(readFile(t, host.Dir, "identity-old.age")); err != nil || len(old) != 2 {
+		t.Errorf("%d old identities, %v; want both", len(old), err)
+	}
+}
+
+// Wherever a rekey is killed, or its answer lost, the host still gets in, opens
+// what it has, and rekey run again ends it (X7).
+func TestRekeyKilled(t *testing.T) {
+	t.Parallel()
+	key := func(t *testing.T) []byte {
+		k, err := cert.GenerateKey(cert.EC256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := cert.MarshalKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	for name, test := range map[string]struct {
+		accepted bool // by the proxy, before the kill
+		finished bool // by the next rekey, without another key
+		wreck    func(t *testing.T, dir, before string)
+	}{
+		"before the key was made": {false, false, func(t *testing.T, dir, _ string) {
+			if _, err := seal.LoadOrCreateIdentity(filepath.Join(dir, "identity.age.next")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"before the proxy was asked": {false, false, func(t *testing.T, dir, _ string) {
+			if _, err := seal.LoadOrCreateIdentity(filepath.Join(dir, "identity.age.next")); err != nil {
+				t.Fatal(err)
+			}
+			writeFile(t, key(t), dir, "key.pem.next")
+		}},
+		"the answer is lost": {true, true, func(t *testing.T, dir, before string) {
+			for _, file := range []string{"key.pem", "identity.age"} {
+				writeFile(t, readFile(t, dir, file), dir, file+".next")
+				writeFile(t, readFile(t, before, file), dir, file)
+			}
+			if err := os.Remove(filepath.Join(dir, "identity-old.age")); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		"the old identity is kept": {true, true, func(t *testing.T, dir, before string) {
+			for _, file := range []string{"key.pem", "identity.age"} {
+				writeFile(t, readFile(t, dir, file), dir, file+".next")
+				writeFile(t, readFile(t, before, file), dir, file)
+			}
+		}},
+		"between the renames": {true, true, func(t *testing.T, dir, before string) {
+			writeFile(t, readFile(t, dir, "key.pem"), dir, "key.pem.next")
+			writeFile(t, readFile(t, before, "key.pem"), dir, "key.pem")
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var clk clock
+			p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+			first, _ := mustFetch(t, host, "a.example.com")
+			before := copied(t, host.Dir)
+			if test.accepted {
+				rekey(t, host)
+			}
+			test.wreck(t, host.Dir, before)
+			wreck := copied(t, host.Dir)
+
+			// A rekey comes next.
+			r := rekey(t, host)
+			if r.Finished != test.finished {
+				t.Errorf("finished %v", r.Finished)
+			}
+			if !slices.Equal(r.Recipients, []string{r.Recipient}) {
+				t.Errorf("recipients %v, the host's is %s", r.Recipients, r.Recipient)
+			}
+			if err := self(t, host.Dir); err != nil {
+				t.Error(err)
+			}
+			if err := os.RemoveAll(first.Out); err != nil {
+				t.Fatal(err)
+			}
+			if k, _ := mustFetch(t, host, "a.example.com"); k.Serial != first.Serial {
+				t.Errorf("the bundle of before does not open: serial %s", k.Serial)
+			}
+			if left, err := filepath.Glob(filepath.Join(host.Dir, "*.next")); err != nil || len(left) > 0 {
+				t.Errorf("left: %v, %v", left, err)
+			}
+
+			// Or any other command.
+			if !test.accepted {
+				return // the wreck's key is no longer in force
+			}
+			if err := self(t, wreck); err != nil {
+				t.Errorf("another command: %v", err)
+			}
+			if left, err := filepath.Glob(filepath.Join(wreck, "*.next")); err != nil || len(left) > 0 {
+				t.Errorf("another command left %v, %v", left, err)
+			}
+			restored, err := remote.Open(wreck, "test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k, _ := mustFetch(t, restored, "a.example.com"); k.Serial != first.Serial {
+				t.Errorf("another command: serial %s", k.Serial)
+			}
+			clk.advance(61 * 24 * time.Hour)
+			tick(t, p)
+			for _, dir := range []string{host.Dir, wreck} {
+				state, err := remote.Open(dir, "test")
+				if err != nil {
+					t.Fatal(err)
+				}
+				proxytest.Until(t, "what is sealed to the new identity is there", func() bool {
+					k, _ := mustFetch(t, state, "a.example.com")
+					return k.Serial != first.Serial
+				})
+			}
+		})
+	}
+}
+
+// A daemon goes on with the new keys, and with the bundles sealed to them (A12).
+func TestRekeyUnderADaemon(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	first, _ := mustFetch(t, host, "a.example.com")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- remote.Run(ctx, remote.RunConfig{State: host, Poll: time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	}()
+	other, err := remote.Open(host.Dir, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rekey(t, other)
+	clk.advance(61 * 24 * time.Hour)
+	tick(t, p)
+	proxytest.Until(t, "the daemon has installed the renewed certificate", func() bool {
+		b, err := certfile.Read(first.Out)
+		return err == nil && b.Serial() != first.Serial
+	})
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+// With an SSH key only the TLS key is new, until another file is named; bundles
+// of before open all the same (X8).
+func TestRekeyIdentityFile(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	line, file := sshKey(t)
+	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	host, err := remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{Identity: file})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := mustFetch(t, host, "a.example.com")
+	key := readFile(t, host.Dir, "key.pem")
+	if r := rekey(t, host); r.Recipient != line || !slices.Equal(r.Recipients, []string{line}) {
+		t.Errorf("%+v", r)
+	}
+	if slices.Equal(key, readFile(t, host.Dir, "key.pem")) {
+		t.Error("the key is the old one")
+	}
+	if _, err := host.Rekey(t.Context(), filepath.Join(t.TempDir(), "nowhere")); err == nil {
+		t.Error("an identity that is not there was taken")
+	}
+	line2, file2 := sshKey(t)
+	r, err := host.Rekey(t.Context(), file2)
+	if err != nil || r.Recipient != line2 || !slices.Equal(r.Recipients, []string{line2}) {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if err := os.RemoveAll(first.Out); err != nil {
+		t.Fatal(err)
+	}
+	if k, _ := mustFetch(t, host, "a.example.com"); k.Serial != first.Serial { // the state of before the rekey, as in a daemon
+		t.Errorf("serial %s", k.Serial)
+	}
+}
+
+// keyed speaks the API with the TLS key of a state directory.
+func keyed(t testing.TB, p *proxytest.Proxy, dir string) (*caller, [32]byte) {
+	t.Helper()
+	key, err := cert.ParseKey(readFile(t, dir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := cert.SelfSigned(key, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{*c}}, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &caller{p.URL, "", &http.Client{Transport: transport}}, auth.SPKIPin(c.Leaf)
+}
+
+// Nobody replaces a key but its holder, by a key that its holder has, once; and
+// nobody's recipients but the own (A21, X14).
+func TestKeyAbuse(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+	web1, web2 := p.Enroll(t, "web1", grant), p.Enroll(t, "web2", grant)
+	one, onePin := keyed(t, p, web1.Dir)
+	two, twoPin := keyed(t, p, web2.Dir)
+	_, recipient := newIdentity(t)
+	bearer := newCaller(t, p, "script", []string{recipient}, grant)
+	proof := func(oldPin [32]byte, dir string) api.KeyRequest {
+		t.Helper()
+		key, err := cert.GenerateKey(cert.EC256)
+		if dir != "" {
+			key, err = cert.ParseKey(readFile(t, dir, "key.pem"))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var r api.KeyRequest
+		if r.PublicKey, r.Proof, err = auth.ProveKey(key, oldPin); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	with := func(r api.KeyRequest, change func(*api.KeyRequest)) api.KeyRequest { change(&r); return r }
+	good := proof(onePin, "")
+	others := p.Enroll(t, "web3", grant)
+	status, err := p.Admin.Client(t.Context(), "web3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, test := range map[string]struct {
+		from *caller
+		req  api.KeyRequest
+		want int
+	}{
+		"a bearer client":                 {bearer, good, http.StatusForbidden},
+		"a stranger":                      {withToken(t, p, ""), good, http.StatusUnauthorized},
+		"another client's proof":          {two, good, http.StatusUnprocessableEntity},
+		"a proof for another key":         {one, with(good, func(r *api.KeyRequest) { r.PublicKey = proof(onePin, "").PublicKey }), http.StatusUnprocessableEntity},
+		"another client's key, its proof": {one, with(good, func(r *api.KeyRequest) { r.PublicKey = proof(twoPin, web2.Dir).PublicKey }), http.StatusUnprocessableEntity},
+		"a key of another client":         {one, proof(onePin, web2.Dir), http.StatusConflict},
+		"another client's recipient":      {one, with(good, func(r *api.KeyRequest) { r.Retire = status.Recipients }), http.StatusUnprocessableEntity},
+		"no recipient":                    {one, with(good, func(r *api.KeyRequest) { r.Recipients = []string{"age1broken"} }), http.StatusUnprocessableEntity},
+		"too many":                        {one, with(good, func(r *api.KeyRequest) { r.Recipients = slices.Repeat([]string{recipient}, 65) }), http.StatusUnprocessableEntity},
+		"a huge key":                      {one, with(good, func(r *api.KeyRequest) { r.PublicKey = make([]byte, 100_000) }), http.StatusUnprocessableEntity},
+		"nothing":                         {one, api.KeyRequest{}, http.StatusUnprocessableEntity},
+	} {
+		r := test.from.do(t, http.MethodPost, api.PathClientKey, test.req)
+		if r.status != test.want {
+			t.Errorf("%s: %d %s, want %d", what, r.status, r.body, test.want)
+		}
+		r.problem(t)
+	}
+	for _, host := range []*remote.State{web1, web2, others} {
+		if err := self(t, host.Dir); err != nil {
+			t.Errorf("%s lost its key: %v", host.Client(), err)
+		}
+	}
+	if r := one.do(t, http.MethodPost, api.PathClientKey, good); r.status != http.StatusOK {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	for _, what := range []string{"again", "and again"} {
+		if r := one.do(t, http.MethodPost, api.PathClientKey, good); r.status != http.StatusUnauthorized {
+			t.Errorf("%s: %d %s", what, r.status, r.body)
+		}
+	}
+	refused := refusals(t, p)
+	if n := len(slices.DeleteFunc(refused, func(e admin.AuditEntry) bool { return e.Action != "client key" })); n != 4 {
+		t.Errorf("%d refusals of keys in the audit trail, want 4: %+v", n, refused)
+	}
+}

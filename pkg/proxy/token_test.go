@@ -1,0 +1,322 @@
+package proxy_test
+
+import (
+	"errors"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// newToken gives a client one more enrolment token.
+func newToken(t testing.TB, p *proxytest.Proxy, name string, req admin.NewToken) auth.EnrollToken {
+	t.Helper()
+	req.URL = p.URL
+	answer, err := p.Admin.NewToken(t.Context(), name, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token, err := auth.ParseEnrollToken(answer.EnrollToken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// enrolled is a new host with a token.
+func enrolled(t testing.TB, token auth.EnrollToken) *remote.State {
+	t.Helper()
+	host, err := enroll(t, token)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host
+}
+
+// wantedAt is one agent certificate, always in the same place of a host.
+func wantedAt(t testing.TB, host *remote.State, list ...string) remote.Wanted {
+	return remote.Wanted{Names: names(t, list...), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(host.Dir, "out")}
+}
+
+// fetch gets a certificate and tells the stages on the way.
+func fetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, []issuer.Stage, error) {
+	t.Helper()
+	var stages []issuer.Stage
+	g, err := host.Getter(func(e issuer.Event) { stages = append(stages, e.Stage) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	k, err := g.Get(t.Context(), wantedAt(t, host, list...))
+	return k, stages, err
+}
+
+func mustFetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, []issuer.Stage) {
+	t.Helper()
+	k, stages, err := fetch(t, host, list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k, stages
+}
+
+func orders(p *proxytest.Proxy) int { return p.CA.Requests().Count(pebbletest.NewOrder) }
+
+// Hosts that come to a client one after another have the certificate made anew
+// once for all that are there by then, and none of them waits an hour for it (X9).
+func TestHostsShareAClient(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	first := p.Enroll(t, "lb", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	mustFetch(t, first, "www.example.com")
+	second := enrolled(t, newToken(t, p, "lb", admin.NewToken{}))
+	third := enrolled(t, newToken(t, p, "lb", admin.NewToken{}))
+	made, stages := mustFetch(t, second, "www.example.com")
+	if !slices.Contains(stages, remote.Locked) {
+		t.Errorf("stages %v do not say why there is a new one", stages)
+	}
+	for _, host := range []*remote.State{third, first} {
+		if k, stages := mustFetch(t, host, "www.example.com"); k.Serial != made.Serial || slices.Contains(stages, remote.Locked) {
+			t.Errorf("serial %s after %v, want %s as it is", k.Serial, stages, made.Serial)
+		}
+	}
+	if n := orders(p); n != 2 {
+		t.Errorf("%d orders, want 2", n)
+	}
+	g, err := second.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = g.Renew(t.Context(), wantedAt(t, second, "www.example.com"))
+	wantStatus(t, "a new one at will", err, http.StatusTooManyRequests)
+	if err != nil && !strings.Contains(err.Error(), "try again after ") {
+		t.Errorf("%q does not say when", err)
+	}
+}
+
+// To get a certificate with renew is to have another key within the proxy's
+// limits (X5).
+func TestGetRenew(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	g, err := host.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")) // the first one is new anyway
+	if err != nil {
+		t.Fatal(err)
+	}
+	clk.advance(time.Hour)
+	second, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com"))
+	if err != nil || second.Serial == first.Serial {
+		t.Fatalf("%v, %v; want another serial than %s", second, err, first.Serial)
+	}
+	if again, _ := mustFetch(t, host, "a.example.com"); again.Serial != second.Serial || orders(p) != 2 {
+		t.Errorf("serial %s after %d orders", again.Serial, orders(p))
+	}
+	clk.advance(2 * time.Hour)
+	ca.fail(http.StatusServiceUnavailable)
+	if _, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err == nil || !strings.Contains(err.Error(), "the proxy has no certificate yet") {
+		t.Errorf("a renewal that failed: %v", err)
+	}
+	ca.mend()
+	clk.advance(time.Hour) // what failed before does not count as failing now
+	if third, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err != nil || third.Serial == second.Serial {
+		t.Errorf("%v, %v", third, err)
+	}
+}
+
+// A client whose secrets were replaced is locked out with all that it had. No
+// order is made for it until a host has enrolled, which then has its
+// certificates anew, at once (A21, X9).
+func TestTokenReplaces(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	stolen := enrolled(t, token)
+	old, _ := mustFetch(t, stolen, "a.example.com")
+	unused := newToken(t, p, "web1", admin.NewToken{})
+	client, err := stolen.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := client.Self(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+
+	fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
+	_, err = client.Self(t.Context())
+	wantStatus(t, "the old key on its old connection", err, http.StatusUnauthorized)
+	_, err = again(t, stolen, token)
+	wantStatus(t, "the old key with its token", err, http.StatusUnauthorized)
+	_, err = enroll(t, unused)
+	wantStatus(t, "a token of before", err, http.StatusUnauthorized)
+	c, err := p.Admin.Client(t.Context(), "web1")
+	if err != nil || len(c.Recipients) != 0 || len(c.Credentials) != 1 || len(c.Certificates) != 1 || len(c.Grants) != 1 {
+		t.Errorf("after the replacement: %+v, %v", c, err)
+	}
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
+	if err != nil || !slices.ContainsFunc(page.Entries, func(e admin.AuditEntry) bool {
+		return e.Action == "client token" && strings.Contains(e.Detail, "in place of all")
+	}) {
+		t.Errorf("audit: %+v, %v", page.Entries, err)
+	}
+
+	clk.advance(61 * 24 * time.Hour) // the renewal is due, and nobody could open it
+	fresh = newToken(t, p, "web1", admin.NewToken{Replace: true})
+	tick(t, p)
+	proxytest.Until(t, "the renewal is given up", func() bool {
+		c, err := p.Admin.Client(t.Context(), "web1")
+		return err == nil && strings.Contains(c.Certificates[0].LastError, "acmeproxy clients token web1")
+	})
+	if n := orders(p); n != 1 {
+		t.Errorf("%d orders for nobody", n-1)
+	}
+	host := enrolled(t, fresh)
+	k, _ := mustFetch(t, host, "a.example.com")
+	if k.Serial == old.Serial || orders(p) != 2 {
+		t.Errorf("serial %s, was %s; %d orders", k.Serial, old.Serial, orders(p))
+	}
+}
+
+// A host whose certificate has never been obtained, because nobody was there to
+// seal it to, need not wait either.
+func TestEnrolledAfterAFailure(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	ca.fail(http.StatusServiceUnavailable)
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	id := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	if _, _, err := fetch(t, id, "a.example.com"); err == nil {
+		t.Fatal("the CA is out of order")
+	}
+	fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
+	ca.mend()
+	mustFetch(t, enrolled(t, fresh), "a.example.com")
+}
+
+// Whoever was thrown out while a certificate was being obtained cannot open it,
+// whoever came meanwhile can, and no second order is made (A10, X9).
+func TestRecipientsChangeInFlight(t *testing.T) {
+	t.Parallel()
+	newID, newRecipient := newIdentity(t)
+	for name, change := range map[string]func(t *testing.T, p *proxytest.Proxy) (opens seal1){
+		"replaced by a recipient": func(t *testing.T, p *proxytest.Proxy) seal1 {
+			newToken(t, p, "web1", admin.NewToken{Replace: true, Recipients: []string{newRecipient}})
+			return func(bundle []byte) error { _, err := seal.Open(bundle, newID); return err }
+		},
+		"a host enrols": func(t *testing.T, p *proxytest.Proxy) seal1 {
+			host := enrolled(t, newToken(t, p, "web1", admin.NewToken{}))
+			return func([]byte) error { return opensAsItIs(t, host) }
+		},
+		"replaced, and a host enrols later": func(t *testing.T, p *proxytest.Proxy) seal1 {
+			token := newToken(t, p, "web1", admin.NewToken{Replace: true})
+			return func([]byte) error { return opensAsItIs(t, enrolled(t, token)) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var ca fault
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+			oldID, oldRecipient := newIdentity(t)
+			c := newCaller(t, p, "web1", []string{oldRecipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+			arrived, release := ca.hold(t, pebbletest.Finalize)
+			m := c.register(t, "a.example.com")
+			await(t, "the order is about to be finalized", arrived)
+			opens := change(t, p)
+			release()
+			st, err := store.Open(t.Context(), proxy.StoreConfig(config.Serve{DataDir: p.DataDir}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer st.Close()
+			var bundle []byte
+			proxytest.Until(t, "the work has ended", func() bool {
+				b, err := st.BundleFor(t.Context(), m.ID)
+				bundle = b.Ciphertext
+				row, rowErr := st.ManagedByID(t.Context(), m.ID)
+				return err == nil || rowErr == nil && row.Failures > 0
+			})
+			if err := opens(bundle); err != nil {
+				t.Errorf("the new one cannot open it: %v", err)
+			}
+			if strings.HasPrefix(name, "replaced") {
+				b, err := st.BundleFor(t.Context(), m.ID)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if _, err := seal.Open(b.Ciphertext, oldID); !errors.Is(err, seal.ErrNotForUs) {
+					t.Errorf("the stolen identity opens the bundle: %v", err)
+				}
+			}
+			if n := orders(p); n != 1 {
+				t.Errorf("%d orders, want 1", n)
+			}
+		})
+	}
+}
+
+// seal1 tells whether one opens a bundle.
+type seal1 func(bundle []byte) error
+
+func opensAsItIs(t *testing.T, host *remote.State) error {
+	_, stages, err := fetch(t, host, "a.example.com")
+	if slices.Contains(stages, remote.Locked) {
+		return errors.New("it was sealed to others")
+	}
+	return err
+}
+
+// Bearer tokens are replaced the same way; faults are told with the remedy.
+func TestBearerTokenReplaced(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	old := withToken(t, p, p.Bearer(t, "script", proxytest.Grant(api.ModeGateway, "*.example.com")))
+	one, err := p.Admin.NewToken(t.Context(), "script", admin.NewToken{Secret: admin.Secret{Bearer: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := p.Admin.NewToken(t.Context(), "script", admin.NewToken{Secret: admin.Secret{Bearer: true}, Replace: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for c, want := range map[*caller]int{old: 401, withToken(t, p, one.BearerToken): 401, withToken(t, p, two.BearerToken): 200} {
+		if r := c.do(t, http.MethodGet, api.PathClient, nil); r.status != want {
+			t.Errorf("%d %s, want %d", r.status, r.body, want)
+		}
+	}
+	_, recipient := newIdentity(t)
+	for what, req := range map[string]admin.NewToken{
+		"recipient": {Recipients: []string{recipient}, Secret: admin.Secret{Bearer: true}},
+		"token-li":  {Secret: admin.Secret{URL: p.URL, TokenLife: admin.JSONDuration(time.Second)}},
+		"url":       {},
+	} {
+		_, err := p.Admin.NewToken(t.Context(), "script", req)
+		wantStatus(t, what, err, http.StatusUnprocessableEntity)
+		if err != nil && !strings.HasPrefix(err.Error(), what) {
+			t.Errorf("%q does not name the field %s", err, what)
+		}
+	}
+	_, err = p.Admin.NewToken(t.Context(), "nobody", admin.NewToken{Secret: admin.Secret{Bearer: true}})
+	wantStatus(t, "an unknown client", err, http.StatusNotFound)
+}
