@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -418,5 +419,50 @@ func TestKeyAbuse(t *testing.T) {
 	refused := refusals(t, p)
 	if n := len(slices.DeleteFunc(refused, func(e admin.AuditEntry) bool { return e.Action != "client key" })); n != 4 {
 		t.Errorf("%d refusals of keys in the audit trail, want 4: %+v", n, refused)
+	}
+}
+
+// A host that has lost its identity is told what to do. What the proxy does not
+// make anew yet, a daemon does not ask for at each poll.
+func TestLostIdentity(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	first, _ := mustFetch(t, host, "a.example.com")
+	for _, lost := range []string{filepath.Join(host.Dir, "identity.age"), first.Out} {
+		if err := os.RemoveAll(lost); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, _, err := fetch(t, host, "a.example.com"); err == nil || !strings.Contains(err.Error(), "acmeproxy remote rekey brings it there") {
+		t.Errorf("an identity that the proxy does not know: %v", err)
+	}
+	rekey(t, host)
+	_, _, err := fetch(t, host, "a.example.com")
+	wantStatus(t, "another bundle within the hour", err, http.StatusTooManyRequests)
+
+	asked := func(route string) int { return strings.Count(p.Log(), "route="+api.PathCertificates+"/{id}/"+route) }
+	renews, bundles := asked("renew"), asked("bundle")
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- remote.Run(ctx, remote.RunConfig{State: host, Poll: time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	}()
+	proxytest.Until(t, "the daemon has polled", func() bool { return asked("bundle") >= bundles+3 })
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n := asked("renew") - renews; n != 1 {
+		t.Errorf("the daemon asked %d times for another bundle, want once", n)
+	}
+	kept, err := host.Kept()
+	if err != nil || len(kept) != 1 || !strings.Contains(kept[0].LastError, "the proxy can be asked for another at 2") {
+		t.Errorf("%+v, %v", kept, err)
+	}
+	clk.advance(time.Hour)
+	if k, _ := mustFetch(t, host, "a.example.com"); k.Serial == first.Serial {
+		t.Error("the old one came back")
 	}
 }

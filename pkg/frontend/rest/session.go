@@ -94,7 +94,7 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 	switch {
 	case errors.Is(err, store.ErrNotFound):
 		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "unknown, expired or used token")
-		return nil, huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients add)")
+		return nil, huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients token)")
 	case errors.Is(err, store.ErrTooMany):
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: too many, with those that the client has already")
 	case errors.Is(err, store.ErrConflict):

@@ -92,7 +92,7 @@ func TestPaths(t *testing.T) {
 func TestMethods(t *testing.T) {
 	t.Parallel()
 	g, c := enrolled(t, "http/1.1")
-	for _, path := range []string{api.PathCertificates, api.PathClient, api.PathEnroll, api.PathHealth, api.PathOpenAPI, api.PathCertificates + "/x", api.PathCertificates + "/x/bundle", api.PathCertificates + "/x/renew"} {
+	for _, path := range []string{api.PathCertificates, api.PathClient, api.PathClientKey, api.PathEnroll, api.PathHealth, api.PathOpenAPI, api.PathCertificates + "/x", api.PathCertificates + "/x/bundle", api.PathCertificates + "/x/renew"} {
 		for _, method := range []string{"PUT", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND", "get", sentinel} {
 			resp := c.raw(t, method+" "+path+" HTTP/1.1\r\nHost: x\r\nX-Secret: "+sentinel+"\r\nConnection: close\r\n\r\n", false)
 			resp.refused(t, "", sentinel, http.StatusMethodNotAllowed)
@@ -120,7 +120,7 @@ func TestBodies(t *testing.T) {
 	large := object("mode", "gateway", "names", []string{"web.a.example.com"}, "csr", strings.Repeat("A", api.MaxRequest))
 	both(t, func(t *testing.T, version string) {
 		g, c := enrolled(t, version)
-		for _, path := range []string{api.PathCertificates, api.PathEnroll} {
+		for _, path := range []string{api.PathCertificates, api.PathEnroll, api.PathClientKey} {
 			c.do(t, request{method: "POST", path: path, body: large}).refused(t, "body", "", http.StatusRequestEntityTooLarge)
 			for _, contentType := range []string{"text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "application/cbor", sentinel} {
 				c.do(t, request{method: "POST", path: path, body: good, header: http.Header{"Content-Type": {contentType}}}).
@@ -260,7 +260,7 @@ func TestOpenAPI(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"DELETE /v1/certificates/{id}", "GET /health", "GET /v1/certificates", "GET /v1/certificates/{id}", "GET /v1/certificates/{id}/bundle",
-		"GET /v1/client", "POST /v1/certificates", "POST /v1/certificates/{id}/renew", "POST /v1/enroll",
+		"GET /v1/client", "POST /v1/certificates", "POST /v1/certificates/{id}/renew", "POST /v1/client/key", "POST /v1/enroll",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("operations\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -51,7 +51,7 @@ func New(cfg Config) *Agent { return &Agent{cfg: cfg} }
 // Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, store.ErrOwned.
 func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error) {
 	if len(id.Client.Recipients) == 0 {
-		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; enrol it anew, or add it with --recipient")}
+		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; ask the proxy's administrator for an enrolment token (acmeproxy clients token), or to name one with --recipient")}
 	}
 	if err := a.cfg.Check(ctx, req); err != nil {
 		return m, false, err
