@@ -3,7 +3,6 @@ package proxy_test
 import (
 	"context"
 	"crypto/tls"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -267,6 +266,22 @@ func TestRekeyKilled(t *testing.T) {
 	}
 }
 
+// daemon runs one of a host, until stop.
+func daemon(t testing.TB, host *remote.State) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- remote.Run(ctx, remote.RunConfig{State: host, Poll: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	}()
+	return func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // A daemon goes on with the new keys, and with the bundles sealed to them (A12).
 func TestRekeyUnderADaemon(t *testing.T) {
 	t.Parallel()
@@ -274,11 +289,7 @@ func TestRekeyUnderADaemon(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	first, _ := mustFetch(t, host, "a.example.com")
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- remote.Run(ctx, remote.RunConfig{State: host, Poll: time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	}()
+	stop := daemon(t, host)
 	other, err := remote.Open(host.Dir, "test")
 	if err != nil {
 		t.Fatal(err)
@@ -291,9 +302,6 @@ func TestRekeyUnderADaemon(t *testing.T) {
 		return err == nil && b.Serial() != first.Serial
 	})
 	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
 }
 
 // With an SSH key only the TLS key is new, until another file is named; bundles
@@ -444,16 +452,9 @@ func TestLostIdentity(t *testing.T) {
 
 	asked := func(route string) int { return strings.Count(p.Log(), "route="+api.PathCertificates+"/{id}/"+route) }
 	renews, bundles := asked("renew"), asked("bundle")
-	ctx, stop := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() {
-		ended <- remote.Run(ctx, remote.RunConfig{State: host, Poll: time.Second, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
-	}()
+	stop := daemon(t, host)
 	proxytest.Until(t, "the daemon has polled", func() bool { return asked("bundle") >= bundles+3 })
 	stop()
-	if err := <-ended; err != nil {
-		t.Error(err)
-	}
 	if n := asked("renew") - renews; n != 1 {
 		t.Errorf("the daemon asked %d times for another bundle, want once", n)
 	}

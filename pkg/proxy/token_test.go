@@ -163,7 +163,7 @@ func TestTokenReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
+	newToken(t, p, "web1", admin.NewToken{Replace: true})
 	_, err = client.Self(t.Context())
 	wantStatus(t, "the old key on its old connection", err, http.StatusUnauthorized)
 	_, err = again(t, stolen, token)
@@ -182,7 +182,7 @@ func TestTokenReplaces(t *testing.T) {
 	}
 
 	clk.advance(61 * 24 * time.Hour) // the renewal is due, and nobody could open it
-	fresh = newToken(t, p, "web1", admin.NewToken{Replace: true})
+	fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
 	tick(t, p)
 	proxytest.Until(t, "the renewal is given up", func() bool {
 		c, err := p.Admin.Client(t.Context(), "web1")

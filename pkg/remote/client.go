@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"crypto"
-	"crypto/subtle"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
@@ -43,12 +42,6 @@ type Client struct {
 	session session // guarded by mu; replaced when the key is
 }
 
-// session is all connections with one TLS key.
-type session struct {
-	http *http.Client
-	pin  [32]byte // of the key
-}
-
 const (
 	pingAfter   = 15 * time.Second // a silent connection is asked whether it is still there
 	callTimeout = 30 * time.Second // for everything but streams and long polls
@@ -67,105 +60,6 @@ func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent str
 	}}
 	c.session = c.newSession(key)
 	return c
-}
-
-func (c *Client) newSession(key tls.Certificate) session {
-	return session{http: c.connect(key), pin: auth.SPKIPin(key.Leaf)}
-}
-
-func connect(pin [32]byte, key tls.Certificate, userAgent string) *http.Client {
-	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
-		TLSClientConfig: &tls.Config{
-			MinVersion:   tls.VersionTLS13,
-			Certificates: []tls.Certificate{key},
-			NextProtos:   []string{"h2", "http/1.1", api.ALPN},
-			// The pin is a stronger statement than any CA's; see VerifyConnection.
-			InsecureSkipVerify: true, //nolint:gosec // see the line above
-			VerifyConnection:   func(s tls.ConnectionState) error { return verifyPin(s, pin) },
-		},
-		ForceAttemptHTTP2:   true,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
-		TLSHandshakeTimeout: 15 * time.Second,
-		IdleConnTimeout:     2 * time.Minute,
-	}
-	return &http.Client{
-		Transport: &agentTransport{transport, userAgent},
-		// A redirect would carry a request elsewhere; the API has none.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-}
-
-// do sends a request. If the proxy does not know our key, a rekey may have
-// replaced it: then once more with the one that is in force now.
-func (c *Client) do(req *http.Request) (*http.Response, error) {
-	used := c.current()
-	resp, err := used.http.Do(req)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.otherKey == nil {
-		return resp, err
-	}
-	now, err := c.rekeyed(req.Context(), used)
-	if err != nil || now.pin == used.pin {
-		return resp, nil //nolint:nilerr // the refusal says more
-	}
-	resp.Body.Close()
-	again := req.Clone(req.Context())
-	if req.GetBody != nil {
-		if again.Body, err = req.GetBody(); err != nil {
-			return nil, err
-		}
-	}
-	return now.http.Do(again)
-}
-
-func (c *Client) current() session {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.session
-}
-
-// rekeyed is the session that takes the place of one whose key is refused.
-func (c *Client) rekeyed(ctx context.Context, used session) (session, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.session.pin != used.pin {
-		return c.session, nil // another request was refused first
-	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	key, err := c.otherKey(ctx, used.pin)
-	if err != nil || key == nil {
-		return used, err
-	}
-	c.session = c.newSession(*key)
-	used.http.CloseIdleConnections()
-	return c.session, nil
-}
-
-func verifyPin(s tls.ConnectionState, pin [32]byte) error {
-	got := auth.SPKIPin(s.PeerCertificates[0])
-	if subtle.ConstantTimeCompare(got[:], pin[:]) != 1 {
-		return ErrPin
-	}
-	return nil
-}
-
-type agentTransport struct {
-	next      http.RoundTripper
-	userAgent string
-}
-
-// CloseIdleConnections is for http.Client, which asks its transport for it.
-func (t *agentTransport) CloseIdleConnections() {
-	if next, ok := t.next.(interface{ CloseIdleConnections() }); ok {
-		next.CloseIdleConnections()
-	}
-}
-
-func (t *agentTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.Header.Set("User-Agent", t.userAgent)
-	return t.next.RoundTrip(r)
 }
 
 // Enroll registers this client's TLS key with a one-time token.

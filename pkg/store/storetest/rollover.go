@@ -110,7 +110,7 @@ func completeStale(t *testing.T, f *fixture) {
 // enrolled is a client with one key.
 func (f *fixture) enrolled(t *testing.T, name string) (store.Client, store.Credential) {
 	t.Helper()
-	c := f.withSecret(t, name, "secret-"+name)
+	f.withSecret(t, name, "secret-"+name)
 	must(f.Enroll(t.Context(), hash("secret-"+name), key("key-"+name), []string{"age1" + name}))(t)
 	c, cred, err := f.ClientByCredential(t.Context(), store.CredentialTLSKey, hash("key-"+name))
 	ok(t, err)
