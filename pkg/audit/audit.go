@@ -29,6 +29,7 @@ const (
 const (
 	ActionAuthenticate = "authenticate"
 	ActionRequest      = "request" // of a certificate
+	ActionRevoke       = "revoke"  // a certificate
 )
 
 const (
@@ -107,28 +108,47 @@ const (
 // when it returns an error: a *policy.Denied, a *QuotaExceeded, a *TooSoon when
 // there were very many in a short time, or a fault of the store.
 func (l *Log) Authorize(ctx context.Context, id auth.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, true)
+	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, true})
 }
 
 // AuthorizeAgain is Authorize for what costs no order and was recorded before,
 // such as asking again for a certificate that is kept already: it takes nothing
 // from the quota, and records refusals only.
 func (l *Log) AuthorizeAgain(ctx context.Context, id auth.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, false)
+	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, false})
 }
 
-func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, costs bool) error {
+// AuthorizeRevocation is Authorize for revoking a certificate of these names.
+// One that the proxy keeps for the client (mode agent) is its own, whatever its
+// grants are today; of another (mode gateway) it must have proven to hold the
+// key, and its grants must cover the names.
+func (l *Log) AuthorizeRevocation(ctx context.Context, id auth.Identity, r policy.Request) error {
+	allow := policy.Allow
+	if r.Mode == api.ModeAgent {
+		allow = func(auth.Identity, policy.Request) error { return nil }
+	}
+	return l.authorize(ctx, policy.ForRevocation(id), r, question{ActionRevoke, allow, true})
+}
+
+// question is what to decide about a request.
+type question struct {
+	action string
+	allow  func(auth.Identity, policy.Request) error
+	costs  bool // the CA something, and the client some of its quota
+}
+
+func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, q question) error {
 	entry := store.AuditEntry{
 		ClientID:   id.Client.ID,
 		ClientName: id.Client.Name,
 		Addr:       address(id.Addr),
-		Action:     ActionRequest,
+		Action:     q.action,
 		Mode:       r.Mode,
 		Names:      r.Names,
 		Outcome:    Allowed,
 	}
-	err := policy.Allow(id, r)
-	if err == nil && costs {
+	err := q.allow(id, r)
+	if err == nil && q.costs {
 		if now := l.now(); !l.allowed.allow(id.Client.ID, now) {
 			return &TooSoon{Reason: "too many requests of this client in a short time", RetryAt: now.Add(allowedEvery)}
 		}
@@ -149,7 +169,7 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 		l.Record(ctx, entry)
 		return err
 	}
-	if r.Mode == api.ModeGateway || !costs {
+	if r.Mode == api.ModeGateway || !q.costs {
 		return nil
 	}
 	if err := l.write(ctx, entry); err != nil {

@@ -152,6 +152,7 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 	row := store.Bundle{
 		ManagedID: c.ID, ETag: ETag(ciphertext), Ciphertext: ciphertext,
 		Serial: b.Serial(), NotBefore: b.Leaf.NotBefore, NotAfter: b.Leaf.NotAfter,
+		CertificateURL: b.URL,
 	}
 	if err := c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook); err != nil {
 		return fmt.Errorf("store the certificate: %w", err)
