@@ -120,7 +120,7 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int) error {
 			return g.runHook(ctx, k)
 		case err == nil:
 			var b *cert.Bundle
-			if b, err = g.open(k, ciphertext); err == nil && keyTypeIs(b, k.KeyType) {
+			if b, err = g.open(k, ciphertext); err == nil && keyTypeIs(b, k.KeyType) && b.Serial() != k.Revoked {
 				return g.install(ctx, k, b, etag)
 			}
 			newer = etag
@@ -200,6 +200,12 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 	if err != nil || !sameNames(have, k.Names) {
 		have = nil // nothing there that counts
 	}
+	if b.Serial() == k.Revoked {
+		return errRevoked
+	}
+	if have != nil && have.Serial() == k.Revoked {
+		have = nil // whatever comes is better
+	}
 	if err := g.fresh(b, have); err != nil {
 		return err
 	}
@@ -213,7 +219,7 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 		}
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
-	k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
+	k.Failures, k.LastError, k.NextAttempt, k.Revoked = 0, "", time.Time{}, ""
 	if err := k.save(); err != nil {
 		return err
 	}

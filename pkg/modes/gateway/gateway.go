@@ -26,6 +26,8 @@ type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error)
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
 	Check(ctx context.Context, req cert.Request) error
+	// Revoke counts what is revoked already as a success.
+	Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error
 }
 
 // Config is what the mode needs.
@@ -69,7 +71,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 	return func(ctx context.Context, emit func(issuer.Event)) (api.Event, error) {
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {
-			g.logFailure(ctx, err)
+			g.logFailure(ctx, "issuance", err)
 			return api.Event{}, err
 		}
 		g.cfg.Logger.Info("gateway issuance passed through")
@@ -90,22 +92,22 @@ var ErrStopping = errors.New("the proxy stops")
 
 // logFailure tells the administrator what kind of trouble there is, and not
 // whose: who asked, and when, is metadata too.
-func (g *Gateway) logFailure(ctx context.Context, err error) {
+func (g *Gateway) logFailure(ctx context.Context, what string, err error) {
 	log := g.cfg.Logger
 	if errors.Is(context.Cause(ctx), ErrStopping) {
-		log.Warn("gateway issuance cut off by our own stop")
+		log.Warn("gateway " + what + " cut off by our own stop")
 		return
 	}
 	if ctx.Err() != nil {
-		log.Info("gateway issuance abandoned by its client")
+		log.Info("gateway " + what + " abandoned by its client")
 		return
 	}
 	var e *issuer.Error
 	if errors.As(err, &e) {
-		log.Warn("gateway issuance failed", "kind", string(e.Kind), "type", e.Type)
+		log.Warn("gateway "+what+" failed", "kind", string(e.Kind), "type", e.Type)
 		return
 	}
-	log.Warn("gateway issuance failed")
+	log.Warn("gateway " + what + " failed")
 }
 
 func answer(b *cert.Bundle, to []age.Recipient) (api.Event, error) {
