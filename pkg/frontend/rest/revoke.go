@@ -11,7 +11,7 @@ import (
 )
 
 type deleteInput struct {
-	idInput
+	ID     string `path:"id" maxLength:"64"`
 	Revoke bool   `query:"revoke" doc:"revoke its current certificate first"`
 	Reason string `query:"reason" maxLength:"32" doc:"of the revocation: unspecified (default), keyCompromise, superseded or cessationOfOperation, in any case"`
 }
