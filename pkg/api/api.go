@@ -118,6 +118,7 @@ type Revocation struct {
 	Reason      string     `json:"reason"`
 	ID          string     `json:"id,omitempty" doc:"of the managed certificate whose current one it was"`
 	NextAttempt *time.Time `json:"next_attempt,omitempty" doc:"when the proxy obtains another, if it keeps one for the caller"`
+	RetryAfter  int        `json:"retry_after,omitempty" doc:"seconds until then"`
 }
 
 // CertificateList is one page of a client's certificates.

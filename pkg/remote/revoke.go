@@ -95,15 +95,16 @@ func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, f
 		return nil, fmt.Errorf("the certificate in %s is for other names, so it was not revoked", k.Out)
 	}
 	if k.Revoking != nil && k.Revoking.Serial != have.Serial() { // an older one, not known yet
-		if err := g.finishRevoking(ctx, k); err != nil || k.forgotten {
+		if _, err := g.finishRevoking(ctx, k); err != nil || k.forgotten {
 			return nil, errors.Join(err, errors.New("run the same command again"))
 		}
 	}
-	if k.Revoked != have.Serial() || forget {
+	var answer api.Revocation
+	if k.Revoked != have.Serial() || forget || k.Mode == api.ModeAgent { // of an agent's, asking again costs nothing
 		if err := k.prepareRevoking(have, reason, forget); err != nil {
 			return nil, err
 		}
-		if err := g.finishRevoking(ctx, k); err != nil {
+		if answer, err = g.finishRevoking(ctx, k); err != nil {
 			return nil, err
 		}
 	}
@@ -111,7 +112,7 @@ func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, f
 	if k.forgotten {
 		return done, nil
 	}
-	if err := g.replace(ctx, k); err != nil {
+	if err := g.replace(ctx, k, answer); err != nil {
 		return done, &ReplaceError{done.Serial, err}
 	}
 	done.Certificate = k
@@ -136,22 +137,22 @@ func (k *Kept) prepareRevoking(have *cert.Bundle, reason cert.Reason, forget boo
 // finishRevoking asks the proxy what was written down. Revoking is gone when
 // its answer is known, and Revoked set if that was a yes. The caller must hold
 // the lock.
-func (g *Getter) finishRevoking(ctx context.Context, k *Kept) error {
+func (g *Getter) finishRevoking(ctx context.Context, k *Kept) (api.Revocation, error) {
 	ask := k.Revoking
 	answer, err := g.api.Revoke(ctx, ask.RevokeRequest)
 	if err != nil {
 		if refused(err) {
 			k.Revoking = nil
-			return errors.Join(err, k.save())
+			return answer, errors.Join(err, k.save())
 		}
-		return fmt.Errorf("whether certificate %s is revoked is not known yet; \"acmeproxy remote run\" asks again, and so does the same command: %w", ask.Serial, err)
+		return answer, fmt.Errorf("whether certificate %s is revoked is not known yet; \"acmeproxy remote run\" asks again, and so does the same command: %w", ask.Serial, err)
 	}
 	if ask.Forget {
-		return g.forgetRevoked(ctx, k, answer)
+		return answer, g.forgetRevoked(ctx, k, answer)
 	}
 	k.Revoking, k.Revoked = nil, ask.Serial
 	k.ETag, k.Failures, k.LastError, k.NextAttempt = "", 0, "", time.Time{}
-	return k.save()
+	return answer, k.save()
 }
 
 // refused tells a no from an answer that leaves open what happened.
@@ -180,19 +181,16 @@ func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocati
 const patience = time.Minute
 
 // replace brings another certificate in place of the one that is revoked.
-func (g *Getter) replace(ctx context.Context, k *Kept) error {
+func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) error {
 	if err := k.Ready(); err != nil {
 		return err
 	}
 	if k.Mode == api.ModeGateway {
 		return g.obtain(ctx, k)
 	}
-	if k.ID != "" {
-		m, err := g.api.Certificate(ctx, k.ID)
-		if err == nil && m.Status == api.StatusRevoked && m.NextAttempt != nil && m.NextAttempt.After(g.now().Add(patience)) {
-			return &issuer.Error{Kind: issuer.Temporary, Detail: "the proxy obtains another at " + m.NextAttempt.UTC().Format(time.RFC3339) +
-				", because the last attempt at this certificate was a short while ago"}
-		}
+	if time.Duration(answer.RetryAfter)*time.Second > patience && answer.NextAttempt != nil {
+		return &issuer.Error{Kind: issuer.Temporary, Detail: "the proxy obtains another at " + answer.NextAttempt.UTC().Format(time.RFC3339) +
+			", because the last attempt at this certificate was a short while ago"}
 	}
 	return g.pull(ctx, k, -1)
 }

@@ -189,7 +189,7 @@ func (d *daemon) finishRevoking(ctx context.Context, k *Kept, log *slog.Logger) 
 		return nil
 	}
 	serial := k.Revoking.Serial
-	err := d.getter.finishRevoking(ctx, k)
+	_, err := d.getter.finishRevoking(ctx, k)
 	switch {
 	case err != nil && k.Revoking == nil:
 		log.Warn("certificate not revoked", "serial", serial, "error", err)

@@ -66,9 +66,9 @@ func fieldProblem(status int, location, message string) error {
 }
 
 func (f *frontend) tooMany(cause error, retryAt time.Time) error {
-	seconds := int(retryAt.Sub(f.Now()).Seconds()) + 1
+	wait := int(retryAt.Sub(f.Now()).Seconds()) + 1
 	err := huma.NewError(http.StatusTooManyRequests, cause.Error())
-	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(max(seconds, 1))}})
+	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(max(wait, 1))}})
 }
 
 // issuerProblem is an issuance that failed under way, after status 200.

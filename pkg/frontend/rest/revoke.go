@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -67,6 +68,7 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 		out.Body.ID = m.ID
 		if !in.Body.Forget {
 			out.Body.NextAttempt = known(m.DueAt)
+			out.Body.RetryAfter = seconds(m.DueAt.Sub(f.Now()))
 		}
 	}
 	if err != nil {
@@ -74,3 +76,6 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 	}
 	return out, nil
 }
+
+// seconds rounds up; what is past is none.
+func seconds(d time.Duration) int { return int(max(d+time.Second-1, 0) / time.Second) }
