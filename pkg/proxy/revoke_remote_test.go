@@ -206,6 +206,10 @@ func TestRemoteRevokesAndForgets(t *testing.T) {
 	var clk clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"), proxytest.Grant(api.ModeGateway, "*.example.org"))
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		mode, name string
 		newer      bool
@@ -217,7 +221,11 @@ func TestRemoteRevokesAndForgets(t *testing.T) {
 		old := onDisk(t, k.Out)
 		if tc.newer {
 			clk.advance(61 * 24 * time.Hour)
-			tick(t, p)
+			p.Renewals.Wake()
+			proxytest.Until(t, "the proxy has a newer one", func() bool {
+				m, err := client.Certificate(t.Context(), k.ID)
+				return err == nil && m.Serial != old.Serial()
+			})
 		}
 		orders := p.CA.Requests().Count(pebbletest.NewOrder)
 		if done, err := revokeKept(t, host, tc.name, true); err != nil || done.Certificate != nil {
@@ -234,10 +242,6 @@ func TestRemoteRevokesAndForgets(t *testing.T) {
 		if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
 			t.Errorf("%s: ordered again", tc.name)
 		}
-	}
-	client, err := host.API()
-	if err != nil {
-		t.Fatal(err)
 	}
 	if all, err := client.Certificates(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("the proxy still keeps %+v, %v", all, err)
