@@ -184,16 +184,16 @@ func TestRemoteRevokeRefused(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	k, err := get(t, host, api.ModeGateway, "a.example.com")
-	if err != nil {
+	if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Admin.SetDisabled(t.Context(), "web1", true); err != nil {
 		t.Fatal(err)
 	}
-	_, err = revokeKept(t, host, "a.example.com", false)
+	_, err := revokeKept(t, host, "a.example.com", false)
 	wantStatus(t, "a disabled client", err, http.StatusUnauthorized)
-	if k, err = host.KeptAs(names(t, "a.example.com"), ""); err != nil || k.Revoking != nil || k.Revoked != "" {
+	k, err := host.KeptAs(names(t, "a.example.com"), "")
+	if err != nil || k.Revoking != nil || k.Revoked != "" {
 		t.Errorf("%+v, %v", k, err)
 	}
 	wantRevoked(t, p, onDisk(t, k.Out), false, "")

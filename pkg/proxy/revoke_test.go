@@ -1,9 +1,12 @@
 package proxy_test
 
 import (
+	"crypto/rand"
+	"crypto/x509"
 	"database/sql"
 	"encoding/base64"
 	"encoding/json"
+	"encoding/pem"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -263,11 +266,16 @@ func TestRevokeOthers(t *testing.T) {
 	foreignProof.Proof = base64.StdEncoding.EncodeToString(foreign)
 	ofAnother.Proof = proofOf(t, own, cert.Unspecified).Proof
 	otherReason.Reason = "keyCompromise"
-	unknown := withoutProof // a certificate that nobody knows has the same answer
-	unknown.Certificate = string(own.ChainPEM())
+	like := &x509.Certificate{SerialNumber: victim.Leaf.SerialNumber, DNSNames: victim.Leaf.DNSNames, NotAfter: victim.NotAfter()}
+	forged, err := x509.CreateCertificate(rand.Reader, like, like, own.Key.Public(), own.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := ofAnother // a certificate that nobody knows has the same answer
+	unknown.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: forged}))
 	texts := map[string]bool{}
 	for name, req := range map[string]api.RevokeRequest{
-		"without proof": withoutProof, "by its own key": foreignProof, "for another certificate": ofAnother, "for another reason": otherReason,
+		"without proof": withoutProof, "by its own key": foreignProof, "for another certificate": ofAnother, "for another reason": otherReason, "forged": unknown,
 	} {
 		for who, c := range map[string]*caller{"granted": thief, "not granted": outside} {
 			r := c.do(t, http.MethodPost, api.PathRevoke, req)
@@ -290,8 +298,8 @@ func TestRevokeOthers(t *testing.T) {
 		t.Errorf("the CA was asked %d times", n)
 	}
 	wantRevoked(t, p, victim, false, "")
-	if n := audited(t, p, "web2", "revoke", "refused"); n != 4 {
-		t.Errorf("%d refusals of web2 audited, want 4", n)
+	if n := audited(t, p, "web2", "revoke", "refused"); n != 5 {
+		t.Errorf("%d refusals of web2 audited, want 5", n)
 	}
 	if got := web1.certificate(t, m.ID); got.Status != api.StatusValid {
 		t.Errorf("%+v", got)
