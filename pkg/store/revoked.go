@@ -11,7 +11,7 @@ import (
 // there is another certificate by now or the row is gone.
 func (s *Store) RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time) error {
 	n, err := s.exec(ctx, `UPDATE managed SET revoked_at = $3, updated_at = $3,
-		due_at = CASE WHEN $4 > 0 AND due_at > 0 AND due_at < $4 THEN due_at ELSE $4 END
+		due_at = CASE WHEN due_at > 0 AND due_at < CAST($4 AS BIGINT) THEN due_at ELSE CAST($4 AS BIGINT) END
 		WHERE id = $1 AND serial = $2 AND serial <> ''`, id, serial, millis(s.now()), millis(dueAt))
 	return s.fail(must(n, err, ErrLost), "record that %s is revoked", id)
 }
