@@ -29,7 +29,7 @@ func oneArg(what string) cobra.PositionalArgs {
 }
 
 // someArgs wants at least one.
-func someArgs(what string) cobra.PositionalArgs {
+func someArgs(what string) cobra.PositionalArgs { //nolint:unparam // as oneArg has it
 	return func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
 			return usage("%s wants at least one %s; see %s --help", c.CommandPath(), what, c.CommandPath())

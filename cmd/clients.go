@@ -227,32 +227,3 @@ func newClientsSwitch(verb, short string, disabled bool) *cobra.Command {
 	flags.bind(c.Flags())
 	return c
 }
-
-func newClientsRemove() *cobra.Command {
-	var flags adminFlags
-	c := &cobra.Command{
-		Use:   "remove NAME",
-		Short: "Remove a client with its credentials, certificates and bundles",
-		Long: `remove forgets a client: its credentials, its managed certificates and their
-bundles. Its entries in the audit trail stay. Certificates that it has are not
-revoked. To lock it out for a while only, use disable.`,
-		Args: oneArg("NAME"),
-		RunE: func(c *cobra.Command, args []string) error {
-			a, err := flags.dial(c)
-			if err != nil {
-				return err
-			}
-			cl, err := a.RemoveClient(c.Context(), args[0])
-			if err != nil {
-				return err
-			}
-			if flags.json {
-				return printJSON(c.OutOrStdout(), cl)
-			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "client %q is removed\n", cl.Name)
-			return err
-		},
-	}
-	flags.bind(c.Flags())
-	return c
-}

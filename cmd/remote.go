@@ -25,7 +25,7 @@ HTTPS_PROXY if that is set, and listens to nothing.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	c.AddCommand(newEnroll(), newGet(), newRun(), newRemoteList(), newRemoteStatus(), newForget(), newRekey())
+	c.AddCommand(newEnroll(), newGet(), newRun(), newRemoteList(), newRemoteStatus(), newRekey(), newRevoke(), newForget())
 	return c
 }
 
@@ -242,7 +242,7 @@ func newRemoteList() *cobra.Command {
 			}
 			t := newTable(c.OutOrStdout(), "NAMES", "MODE", "EXPIRES", "FILES", "TROUBLE")
 			for _, k := range all {
-				t.row(strings.Join(k.Names, " "), k.Mode, moment(k.NotAfter), k.Out, k.LastError)
+				t.row(strings.Join(k.Names, " "), k.Mode, moment(k.NotAfter), k.Out, keptTrouble(k))
 			}
 			return t.flush()
 		},

@@ -3,6 +3,7 @@ package cmd_test
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -140,5 +141,25 @@ func mode(ts *testscript.TestScript, neg bool, args []string) {
 		if got := fmt.Sprintf("%04o", info.Mode().Perm()); (got == args[0]) == neg {
 			ts.Fatalf("%s has mode %s", path, got)
 		}
+	}
+}
+
+// revoked asks the CA whether a certificate is: [!] revoked SERIAL [REASON],
+// the reason as a number.
+func revoked(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) == 0 || len(args) > 2 {
+		ts.Fatalf("usage: [!] revoked SERIAL [REASON]")
+	}
+	ca := state(ts).ca
+	resp, err := ca.HTTPClient().Get(ca.ManagementURL + "/cert-status-by-serial/" + args[0])
+	ts.Check(err)
+	defer resp.Body.Close()
+	var got struct {
+		Status string
+		Reason int
+	}
+	ts.Check(json.NewDecoder(resp.Body).Decode(&got))
+	if (got.Status == "Revoked") == neg || len(args) == 2 && fmt.Sprint(got.Reason) != args[1] {
+		ts.Fatalf("certificate %s: %+v", args[0], got)
 	}
 }

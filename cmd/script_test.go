@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"pebble":       startPebble,
 			"postgres":     startPostgres,
 			"present":      present,
+			"revoked":      revoked,
 			"serves":       serves,
 			"sigterm":      sigterm,
 			"sshkey":       sshKey,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -85,6 +86,7 @@ type CA struct {
 	DNS *challtestsrv.ChallSrv
 
 	requests *Counter
+	store    *db.MemoryStore
 	log      *tail
 	server   *httptest.Server
 	client   *http.Client
@@ -186,6 +188,19 @@ func (ca *CA) Requests() *Counter { return ca.requests }
 // the same one.
 func (ca *CA) HTTPClient() *http.Client { return ca.client }
 
+// Revoked returns the reason (RFC 5280, section 5.3.1) with which the
+// certificate of that serial number was revoked, and whether it was.
+func (ca *CA) Revoked(serial *big.Int) (reason uint, revoked bool) {
+	c := ca.store.GetRevokedCertificateBySerial(serial)
+	if c == nil {
+		return 0, false
+	}
+	if c.Reason != nil {
+		reason = *c.Reason
+	}
+	return reason, true
+}
+
 // Log returns the end of Pebble's log, if Options.Log did not take it.
 func (ca *CA) Log() string { return ca.log.String() }
 
@@ -215,6 +230,7 @@ func (ca *CA) newPebble(o Options) (http.Handler, error) {
 	for name, p := range configProfiles(o.Profiles) {
 		profiles[name] = pebbleca.Profile{Description: p.Description, ValidityPeriod: p.ValidityPeriod}
 	}
+	ca.store = store
 	issuer := pebbleca.New(logger, store, "", "ecdsa", o.AlternateRoots, 1, profiles)
 	validator := va.New(logger, ca.HTTPPort, ca.TLSPort, false, o.Resolver, store)
 	frontend := wfe.New(logger, store, validator, issuer, []string{"pebble.letsencrypt.org"},

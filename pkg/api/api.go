@@ -17,6 +17,7 @@ const (
 	PathClient       = "/v1/client"
 	PathClientKey    = "/v1/client/key"
 	PathCertificates = "/v1/certificates"
+	PathRevoke       = "/v1/certificates/revoke"
 	PathHealth       = "/health"
 	PathOpenAPI      = "/openapi.json"
 
@@ -94,7 +95,7 @@ type Certificate struct {
 	ID          string     `json:"id"`
 	Mode        string     `json:"mode"`
 	Names       []string   `json:"names"`
-	Status      string     `json:"status" enum:"pending,valid,failing,expired" doc:"failing: the last attempt failed; a bundle that is still valid can be had all the same"`
+	Status      string     `json:"status" enum:"pending,valid,failing,expired,revoked" doc:"failing: the last attempt failed; a bundle that is still valid can be had all the same. revoked: there is no bundle until a new certificate is obtained"`
 	Serial      string     `json:"serial,omitempty" doc:"lower-case hexadecimal"`
 	NotBefore   *time.Time `json:"not_before,omitempty"`
 	NotAfter    *time.Time `json:"not_after,omitempty"`
@@ -110,7 +111,25 @@ const (
 	StatusValid   = "valid"
 	StatusFailing = "failing"
 	StatusExpired = "expired"
+	StatusRevoked = "revoked"
 )
+
+// RevokeRequest asks for the revocation of a certificate that the caller holds.
+type RevokeRequest struct {
+	Certificate string `json:"certificate" minLength:"1" maxLength:"65536" doc:"the leaf in PEM, as in cert.pem"`
+	Reason      string `json:"reason,omitempty" maxLength:"32" doc:"unspecified (default), keyCompromise, superseded or cessationOfOperation, in any case"`
+	Proof       string `json:"proof,omitempty" maxLength:"1400" doc:"needed unless it is the current certificate of one that the proxy keeps for the caller: base64 of a signature by the certificate's key; docs/security.md says of what"`
+	Forget      bool   `json:"forget,omitempty" doc:"of a certificate that the proxy keeps for the caller: stop managing it in place of obtaining another"`
+}
+
+// Revocation says that a certificate is revoked, or has expired.
+type Revocation struct {
+	Serial      string     `json:"serial" doc:"lower-case hexadecimal"`
+	Reason      string     `json:"reason"`
+	ID          string     `json:"id,omitempty" doc:"of the managed certificate whose current one it was"`
+	NextAttempt *time.Time `json:"next_attempt,omitempty" doc:"when the proxy obtains another, if it keeps one for the caller"`
+	RetryAfter  int        `json:"retry_after,omitempty" doc:"seconds until then"`
+}
 
 // CertificateList is one page of a client's certificates.
 type CertificateList struct {

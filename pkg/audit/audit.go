@@ -29,6 +29,7 @@ const (
 const (
 	ActionAuthenticate = "authenticate"
 	ActionRequest      = "request" // of a certificate
+	ActionRevoke       = "revoke"  // a certificate
 )
 
 const (
@@ -107,7 +108,7 @@ const (
 // when it returns an error: a *policy.Denied, a *QuotaExceeded, a *TooSoon when
 // there were very many in a short time, or a fault of the store.
 func (l *Log) Authorize(ctx context.Context, id auth.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, true)
+	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, true})
 }
 
 // Pace is a *TooSoon when the client was allowed very much in a short time, of
@@ -123,21 +124,40 @@ func (l *Log) Pace(id auth.Identity) error {
 // such as asking again for a certificate that is kept already: it takes nothing
 // from the quota, and records refusals only.
 func (l *Log) AuthorizeAgain(ctx context.Context, id auth.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, false)
+	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, false})
 }
 
-func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, costs bool) error {
+// AuthorizeRevocation is Authorize for revoking a certificate of these names.
+// One that the proxy keeps for the client (mode agent) is its own, whatever its
+// grants are today; of another (mode gateway) it must have proven to hold the
+// key, and its grants must cover the names.
+func (l *Log) AuthorizeRevocation(ctx context.Context, id auth.Identity, r policy.Request) error {
+	allow := policy.Allow
+	if r.Mode == api.ModeAgent {
+		allow = func(auth.Identity, policy.Request) error { return nil }
+	}
+	return l.authorize(ctx, policy.ForRevocation(id), r, question{ActionRevoke, allow, true})
+}
+
+// question is what to decide about a request.
+type question struct {
+	action string
+	allow  func(auth.Identity, policy.Request) error
+	costs  bool // the CA something, and the client some of its quota
+}
+
+func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, q question) error {
 	entry := store.AuditEntry{
 		ClientID:   id.Client.ID,
 		ClientName: id.Client.Name,
 		Addr:       address(id.Addr),
-		Action:     ActionRequest,
+		Action:     q.action,
 		Mode:       r.Mode,
 		Names:      r.Names,
 		Outcome:    Allowed,
 	}
-	err := policy.Allow(id, r)
-	if err == nil && costs {
+	err := q.allow(id, r)
+	if err == nil && q.costs {
 		if err := l.Pace(id); err != nil {
 			return err
 		}
@@ -158,7 +178,7 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 		l.Record(ctx, entry)
 		return err
 	}
-	if r.Mode == api.ModeGateway || !costs {
+	if r.Mode == api.ModeGateway || !q.costs {
 		return nil
 	}
 	if err := l.write(ctx, entry); err != nil {

@@ -35,6 +35,7 @@ type Bundle struct {
 	Key   crypto.Signer // nil if the request came with a CSR
 	Leaf  *x509.Certificate
 	Chain []*x509.Certificate // the issuers, leaf's own first, root excluded
+	URL   string              // where the CA keeps it for its account; empty if that is not known
 }
 
 // NewBundle reads a PEM chain, leaf first, as ACME serves it (RFC 8555,

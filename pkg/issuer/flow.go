@@ -100,6 +100,7 @@ func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
 	if err != nil {
 		return nil, err
 	}
+	bundle.URL = order.Certificate
 	f.emit(Event{Stage: Issued})
 	return bundle, nil
 }

@@ -252,7 +252,7 @@ func (p *Proxy) openModes(context.Context) error {
 		return err
 	}
 	p.agent = agent.New(agent.Config{
-		Store: p.store, Audit: p.audit, Check: p.issuer.Check, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, Check: p.issuer.Check, CA: p.issuer, Logger: p.log, Now: p.cfg.Now,
 		Wake:  func() { p.Renewals.Wake() },
 		Every: p.lookEvery(),
 	})
@@ -377,7 +377,7 @@ func (p *Proxy) URL() string {
 func (p *Proxy) restConfig() rest.Config {
 	return rest.Config{
 		Auth:  auth.New(auth.Config{Store: p.store}),
-		Audit: p.audit, Store: p.store, Agent: p.agent, Begin: p.gateway.Begin,
+		Audit: p.audit, Store: p.store, Agent: p.agent, Begin: p.gateway.Begin, Revoke: p.gateway.Revoke,
 		Health: p.store.Ping, Version: p.cfg.Version, Logger: p.log, Now: p.cfg.Now,
 	}
 }
@@ -385,6 +385,6 @@ func (p *Proxy) restConfig() rest.Config {
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
 		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(),
-		Status: p.Status, CA: p.ca, Responder: p.responder, Logger: p.log, Now: p.cfg.Now,
+		Status: p.Status, CA: p.ca, Revoke: p.agent.RevokeFor, Responder: p.responder, Logger: p.log, Now: p.cfg.Now,
 	}
 }

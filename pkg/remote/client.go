@@ -125,6 +125,17 @@ func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
 	return nil, fmt.Errorf("the proxy's list has no end; stopped after %d pages", maxPages)
 }
 
+// Revoke asks for the revocation of a certificate that this host holds. To
+// repeat it is no error.
+func (c *Client) Revoke(ctx context.Context, req api.RevokeRequest) (r api.Revocation, err error) {
+	return r, c.call(ctx, http.MethodPost, api.PathRevoke, req, &r)
+}
+
+// Delete stops the managing of a certificate.
+func (c *Client) Delete(ctx context.Context, id string) error {
+	return c.call(ctx, http.MethodDelete, api.PathCertificates+"/"+url.PathEscape(id), nil, nil)
+}
+
 // Bundle pulls the ciphertext of a managed certificate. While it is the one
 // with that etag, or none is there yet, the proxy waits; then news is false.
 func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration) (ciphertext []byte, newETag string, news bool, err error) {
@@ -291,6 +302,9 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 	body, err := readBounded(resp.Body)
 	if err != nil {
 		return err
+	}
+	if out == nil {
+		return nil
 	}
 	return decode(body, out)
 }

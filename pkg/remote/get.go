@@ -116,6 +116,12 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 	if err != nil || !sameNames(have, k.Names) {
 		have = nil // nothing there that counts
 	}
+	if b.Serial() == k.Revoked {
+		return errRevoked
+	}
+	if have != nil && have.Serial() == k.Revoked {
+		have = nil // whatever comes is better
+	}
 	if err := g.fresh(b, have); err != nil {
 		return err
 	}
@@ -129,7 +135,7 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 		}
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
-	k.Failures, k.LastError, k.NextAttempt, k.AskAgain = 0, "", time.Time{}, time.Time{}
+	k.Failures, k.LastError, k.NextAttempt, k.AskAgain, k.Revoked = 0, "", time.Time{}, time.Time{}, ""
 	if err := k.save(); err != nil {
 		return err
 	}

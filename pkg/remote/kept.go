@@ -42,7 +42,11 @@ type Kept struct {
 	NotAfter time.Time `json:"not_after,omitzero"`
 	// HookDue is set before the files change and cleared when the hook has
 	// succeeded, so that a crash in between runs it again.
-	HookDue     bool      `json:"hook_due,omitempty"`
+	HookDue bool `json:"hook_due,omitempty"`
+	// Revoking is what the proxy is asked until its answer is known. Revoked is
+	// the serial number of a certificate that must not stay on the disk.
+	Revoking    *revoking `json:"revoking,omitempty"`
+	Revoked     string    `json:"revoked,omitempty"`
 	Failures    int       `json:"failures,omitempty"`
 	LastError   string    `json:"last_error,omitempty"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
@@ -50,7 +54,8 @@ type Kept struct {
 	// that it cannot open.
 	AskAgain time.Time `json:"ask_again,omitzero"`
 
-	path string
+	path      string
+	forgotten bool // the file is removed and must not be written again
 }
 
 // Validate reports every fault, each with its field.

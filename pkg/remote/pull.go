@@ -70,7 +70,7 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int, renew bool) error
 			return g.runHook(ctx, k)
 		case err == nil:
 			var b *cert.Bundle
-			if b, err = g.open(k, ciphertext); err == nil && keyTypeIs(b, k.KeyType) {
+			if b, err = g.open(k, ciphertext); err == nil && keyTypeIs(b, k.KeyType) && b.Serial() != k.Revoked {
 				return g.install(ctx, k, b, etag)
 			}
 			p.newer = etag

@@ -164,8 +164,15 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	if time.Now().Before(k.NextAttempt) {
 		return k.NextAttempt, nil
 	}
+	unknown := d.finishRevoking(ctx, k, log)
+	if k.forgotten {
+		return time.Now().Add(d.poll()), nil
+	}
 	before := k.Serial
 	failure := d.refresh(ctx, k)
+	if failure == nil {
+		failure = unknown
+	}
 	if k.Serial != before {
 		log.Info("certificate installed", "out", k.Out, "serial", k.Serial, "not_after", k.NotAfter)
 	}
@@ -175,12 +182,30 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	return d.settle(k, failure, log), k.save()
 }
 
+// finishRevoking asks what a crash or a bad connection left open. Its error says
+// that it is still open, which is no reason not to renew.
+func (d *daemon) finishRevoking(ctx context.Context, k *Kept, log *slog.Logger) error {
+	if k.Revoking == nil {
+		return nil
+	}
+	serial := k.Revoking.Serial
+	_, err := d.getter.finishRevoking(ctx, k)
+	switch {
+	case err != nil && k.Revoking == nil:
+		log.Warn("certificate not revoked", "serial", serial, "error", err)
+		return nil
+	case err == nil:
+		log.Info("certificate revoked", "serial", serial, "kept", !k.forgotten)
+	}
+	return err
+}
+
 // settle notes how the turn went and says when the next one is.
 func (d *daemon) settle(k *Kept, failure error, log *slog.Logger) time.Time {
 	next := time.Now().Add(d.poll())
 	if failure == nil {
 		k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
-		if k.Serial == "" && next.After(time.Now().Add(soon)) {
+		if (k.Serial == "" || k.Serial == k.Revoked) && next.After(time.Now().Add(soon)) {
 			return time.Now().Add(soon) // the proxy is at it
 		}
 		return next
@@ -206,7 +231,7 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 		return d.getter.pull(ctx, k, 1, false)
 	}
 	have, err := certfile.Read(k.Out)
-	if err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType) && time.Now().Before(have.RenewAt()) {
+	if err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType) && have.Serial() != k.Revoked && time.Now().Before(have.RenewAt()) {
 		return d.getter.install(ctx, k, have, "") // which writes only what is not as it should be
 	}
 	return d.getter.obtain(ctx, k)

@@ -176,7 +176,7 @@ func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delive
 		return row, err
 	}
 	row.ManagedID, row.ETag, row.Serial = c.ID, ETag(row.Ciphertext), b.Serial()
-	row.NotBefore, row.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter
+	row.NotBefore, row.NotAfter, row.CertificateURL = b.Leaf.NotBefore, b.Leaf.NotAfter, b.URL
 	return row, nil
 }
 

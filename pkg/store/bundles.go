@@ -13,13 +13,14 @@ type Bundle struct {
 	Ciphertext          []byte // sealed by the caller
 	Serial              string
 	NotBefore, NotAfter time.Time
+	CertificateURL      string    // where the CA keeps it; empty: not known
 	CreatedAt           time.Time // set by the store
 	// SealedTo are the client's recipients that Ciphertext is sealed to, for
 	// CompleteManaged to compare; nil: there is nothing to compare. It is not kept.
 	SealedTo []string
 }
 
-const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, created_at FROM bundles WHERE managed_id = $1`
+const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, certificate_url, created_at FROM bundles WHERE managed_id = $1`
 
 // CompleteManaged stores what the owner obtained, in one transaction: the
 // bundle replaces the old one, the row is due again at dueAt (zero: never) with
@@ -38,7 +39,7 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, due
 			return err
 		}
 		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
-			failures = 0, last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
+			revoked_at = 0, failures = 0, last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
 			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now))
 		if err := must(n, err, ErrLost); err != nil {
@@ -47,10 +48,11 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, due
 		if stale {
 			return ErrStale
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
-			serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after, created_at = excluded.created_at`,
-			b.ManagedID, b.ETag, blob(b.Ciphertext), b.Serial, millis(b.NotBefore), millis(b.NotAfter), now); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, certificate_url, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
+			serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after,
+			certificate_url = excluded.certificate_url, created_at = excluded.created_at`,
+			b.ManagedID, b.ETag, blob(b.Ciphertext), b.Serial, millis(b.NotBefore), millis(b.NotAfter), b.CertificateURL, now); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, b.ManagedID); err != nil || !hook {
@@ -82,6 +84,6 @@ func sealedToOthers(ctx context.Context, tx *sql.Tx, b Bundle) (bool, error) {
 func (s *Store) BundleFor(ctx context.Context, managedID string) (Bundle, error) {
 	var b Bundle
 	err := s.read.QueryRowContext(ctx, bundleSQL, managedID).Scan(&b.ManagedID, &b.ETag, &b.Ciphertext, &b.Serial,
-		moment{&b.NotBefore}, moment{&b.NotAfter}, moment{&b.CreatedAt})
+		moment{&b.NotBefore}, moment{&b.NotAfter}, &b.CertificateURL, moment{&b.CreatedAt})
 	return b, s.fail(err, "bundle of %s", managedID)
 }

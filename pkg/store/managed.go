@@ -27,16 +27,17 @@ type Managed struct {
 
 	ETag, Serial         string // of the current bundle; empty: none yet
 	NotBefore, NotAfter  time.Time
+	RevokedAt            time.Time // of the current certificate; zero: it is not revoked
 	CreatedAt, UpdatedAt time.Time // set by the store
 }
 
 const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
-	failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at`
+	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at, created_at, updated_at`
 
 func scanManaged(row scanner) (m Managed, err error) {
 	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list{&m.Names}, &m.KeyType, &m.Profile, &m.CSR,
 		moment{&m.DueAt}, &m.LeaseOwner, moment{&m.LeaseUntil}, &m.Failures, &m.LastError, moment{&m.LastErrorAt},
-		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.CreatedAt}, moment{&m.UpdatedAt})
+		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt}, moment{&m.CreatedAt}, moment{&m.UpdatedAt})
 	if len(m.CSR) == 0 {
 		m.CSR = nil
 	}
@@ -173,6 +174,12 @@ func (s *Store) ListManaged(ctx context.Context, clientID, mode, afterID string,
 // and gives up the names that the client uses in no other. [ErrNotFound] if
 // there is none. Work in flight for it ends with [ErrLost].
 func (s *Store) DeleteManaged(ctx context.Context, id string) error {
+	return s.deleteManaged(ctx, id, nil)
+}
+
+// deleteManaged wants the row's certificate to be the one with that serial
+// number, if one is given.
+func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) error {
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
 		if err != nil {
@@ -184,8 +191,12 @@ func (s *Store) DeleteManaged(ctx context.Context, id string) error {
 		if err := takeNames(ctx, tx, m.ClientID, m.Names); err != nil {
 			return err
 		}
-		n, err := affected(tx.ExecContext(ctx, `DELETE FROM managed WHERE id = $1`, id))
-		if err := must(n, err, ErrNotFound); err != nil {
+		query, args, none := `DELETE FROM managed WHERE id = $1`, []any{id}, ErrNotFound
+		if serial != nil {
+			query, args, none = query+` AND serial = $2`, append(args, *serial), ErrLost
+		}
+		n, err := affected(tx.ExecContext(ctx, query, args...))
+		if err := must(n, err, none); err != nil {
 			return err
 		}
 		return releaseNames(ctx, tx, m.Names)

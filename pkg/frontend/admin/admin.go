@@ -21,6 +21,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -36,7 +37,10 @@ type Config struct {
 	Pin    [32]byte // of the key that enrolment tokens pin
 	Status func(ctx context.Context) (Status, error)
 	// CA reads the directory of the CA, from memory if it can.
-	CA        func(ctx context.Context) (CA, error)
+	CA func(ctx context.Context) (CA, error)
+	// Revoke revokes the current certificate of a client's managed row and
+	// deletes the row; if it cannot be revoked the row stays.
+	Revoke    func(ctx context.Context, client store.Client, m store.Managed, reason cert.Reason) error
 	Responder *responder.Responder // of port 80, for probes
 	Logger    *slog.Logger
 	Now       func() time.Time
@@ -59,6 +63,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /clients/{name}/disable", serve(f, f.disable(true)))
 	mux.HandleFunc("POST /clients/{name}/enable", serve(f, f.disable(false)))
 	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))
+	mux.HandleFunc("POST /clients/{name}/revoke", serve(f, f.revoke))
 	mux.HandleFunc("GET /audit", serve(f, f.audit))
 	mux.HandleFunc("GET /ca", serve(f, f.ca))
 	mux.HandleFunc("POST /probes", serve(f, f.addProbe))

@@ -88,6 +88,25 @@ func (a *Admin) Apply(ctx context.Context, req ApplyRequest) (answer ApplyAnswer
 	return answer, patient.call(ctx, http.MethodPut, "/clients", req, &answer)
 }
 
+// RevokeClient locks a client out and revokes all current certificates that the
+// proxy keeps for it, each of which it tells seen. The rest is not tried when
+// the CA cannot be asked.
+func (a *Admin) RevokeClient(ctx context.Context, name, reason string, seen func(Revoked)) error {
+	for after := ""; ; {
+		var page RevokedList
+		req := RevokeClient{Reason: reason, After: after}
+		if err := a.call(ctx, http.MethodPost, "/clients/"+url.PathEscape(name)+"/revoke", req, &page); err != nil {
+			return err
+		}
+		for _, r := range page.Revoked {
+			seen(r)
+		}
+		if after = page.Next; after == "" {
+			return nil
+		}
+	}
+}
+
 // AuditQuery selects entries of the audit trail; a zero field selects all.
 type AuditQuery struct {
 	Client  string

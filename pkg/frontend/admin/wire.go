@@ -56,6 +56,25 @@ type Certificate struct {
 	HookError   string    `json:"hook_error,omitempty"`
 }
 
+// RevokeClient asks for the revocation of a client's certificates.
+type RevokeClient struct {
+	Reason string `json:"reason,omitempty"`
+	After  string `json:"after,omitempty"` // Next of the page before
+}
+
+// Revoked is what became of one certificate.
+type Revoked struct {
+	Names  []string `json:"names"`
+	Serial string   `json:"serial,omitempty"`
+	Error  string   `json:"error,omitempty"` // why it is not revoked
+}
+
+// RevokedList is one page of certificates.
+type RevokedList struct {
+	Revoked []Revoked `json:"revoked"`
+	Next    string    `json:"next,omitempty"` // there may be more
+}
+
 // Status is the proxy's own state.
 type Status struct {
 	Version      string        `json:"version"`

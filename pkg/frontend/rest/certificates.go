@@ -89,13 +89,6 @@ func (f *frontend) renew(ctx context.Context, in *idInput) (*certificateOutput, 
 	return &certificateOutput{f.certificate(m)}, nil
 }
 
-func (f *frontend) delete(ctx context.Context, in *idInput) (*struct{}, error) {
-	if err := f.Agent.Delete(ctx, caller(ctx), in.ID); err != nil {
-		return nil, f.problem(ctx, err)
-	}
-	return nil, nil
-}
-
 type bundleInput struct {
 	ID          string `path:"id" maxLength:"64"`
 	IfNoneMatch string `header:"If-None-Match" maxLength:"256"`
@@ -159,6 +152,8 @@ func (f *frontend) certificate(m store.Managed) api.Certificate {
 
 func (f *frontend) status(m store.Managed) string {
 	switch {
+	case !m.RevokedAt.IsZero():
+		return api.StatusRevoked
 	case m.Serial != "" && m.NotAfter.Before(f.Now()):
 		return api.StatusExpired
 	case m.Failures > 0:

@@ -26,6 +26,7 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 	var denied *policy.Denied
 	var quota *audit.QuotaExceeded
 	var soon *audit.TooSoon
+	var failed *issuer.Error
 	switch {
 	case errors.As(err, &field):
 		return fieldProblem(http.StatusUnprocessableEntity, "body."+field.Field, field.Error())
@@ -35,6 +36,8 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 		return f.tooMany(quota, quota.RetryAt)
 	case errors.As(err, &soon):
 		return f.tooMany(soon, soon.RetryAt)
+	case errors.As(err, &failed):
+		return f.caProblem(failed)
 	case errors.Is(err, store.ErrOwned):
 		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is kept for another client already; ask the proxy's administrator")
 	case errors.Is(err, store.ErrNotFound):
@@ -50,7 +53,7 @@ const internalDetail = "internal error; the proxy's log has the cause"
 
 func location(field string) string {
 	switch field {
-	case "names", "mode", "key_type":
+	case "names", "mode", "key_type", "proof":
 		return "body." + field
 	case "id":
 		return "path.id"
@@ -63,9 +66,9 @@ func fieldProblem(status int, location, message string) error {
 }
 
 func (f *frontend) tooMany(cause error, retryAt time.Time) error {
-	seconds := int(retryAt.Sub(f.Now()).Seconds()) + 1
+	wait := int(retryAt.Sub(f.Now()).Seconds()) + 1
 	err := huma.NewError(http.StatusTooManyRequests, cause.Error())
-	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(max(seconds, 1))}})
+	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(max(wait, 1))}})
 }
 
 // issuerProblem is an issuance that failed under way, after status 200.
@@ -89,6 +92,20 @@ func (f *frontend) issuerProblem(err error) *api.Problem {
 		p.RetryAfter = int(wait/time.Second) + 1
 	}
 	return p
+}
+
+// caProblem is what the CA refused, before anything was answered. Its status
+// says whether to try again; a conflict is with what the CA has.
+func (f *frontend) caProblem(e *issuer.Error) error {
+	p := f.issuerProblem(e)
+	if e.Kind == issuer.Permanent {
+		p.Status, p.Title = http.StatusConflict, http.StatusText(http.StatusConflict)
+	}
+	err := error(&huma.ErrorModel{Type: p.Type, Title: p.Title, Status: p.Status, Detail: p.Detail})
+	if p.RetryAfter > 0 {
+		err = huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(p.RetryAfter)}})
+	}
+	return err
 }
 
 // writeProblem writes an error of problem's outside of huma.

@@ -36,6 +36,10 @@ type Agent interface {
 	Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error)
 	RenewNow(ctx context.Context, id auth.Identity, certID string) (store.Managed, error)
 	Delete(ctx context.Context, id auth.Identity, certID string) error
+	// Revoke and RevokeAndDelete have *issuer.Error, too. store.ErrNotFound of
+	// Revoke: it is not the current certificate of one of the caller's own.
+	Revoke(ctx context.Context, id auth.Identity, rev cert.Revocation, forget bool) (store.Managed, error)
+	RevokeAndDelete(ctx context.Context, id auth.Identity, certID string, reason cert.Reason) error
 }
 
 // Issuance is an allowed gateway request; calling it obtains the certificate
@@ -49,7 +53,9 @@ type Config struct {
 	Store *store.Store // for enrolment and new keys only
 	Agent Agent
 	// Begin is acme-gateway mode: it decides and returns what will do it.
-	Begin  func(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error)
+	Begin func(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error)
+	// Revoke revokes what is nobody's managed certificate.
+	Revoke func(ctx context.Context, id auth.Identity, rev cert.Revocation) error
 	Health func(ctx context.Context) error // nil error: fit to serve
 	// Stopping ends when the proxy is asked to stop: long polls are answered
 	// at once then, issuances may finish.
@@ -177,8 +183,16 @@ func (f *frontend) register(a huma.API) {
 	}, f.renew)
 	huma.Register(a, huma.Operation{
 		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,
-		Summary: "Stop managing a certificate and forget its bundle",
+		Summary:     "Stop managing a certificate and forget its bundle",
+		Description: "With revoke=true its current certificate is revoked first, for that reason; if that fails nothing is deleted. One that is expired or revoked already counts as done.",
+		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}, f.delete)
+	huma.Register(a, huma.Operation{
+		OperationID: "revoke", Method: http.MethodPost, Path: api.PathRevoke, MaxBodyBytes: -1, BodyReadTimeout: -1,
+		Summary:     "Revoke a certificate that the caller holds",
+		Description: "If it is the current one of a certificate that the proxy keeps for the caller, another is obtained in its place, an hour after it was obtained at the earliest. Any other needs a proof that the caller has its key, and its names must be granted. One that is expired or revoked already counts as done.",
+		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
+	}, f.revoke)
 	a.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: api.PathHealth,
 		Summary: "Whether the proxy is fit to serve", Security: []map[string][]string{},

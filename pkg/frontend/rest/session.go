@@ -172,6 +172,9 @@ func (f *frontend) guarded(next http.Handler, w *statusWriter, r *http.Request) 
 // route is the path with identifiers left out; the mux's own pattern is not
 // known outside of it.
 func route(r *http.Request) string {
+	if r.URL.Path == api.PathRevoke {
+		return api.PathRevoke
+	}
 	if rest, ok := strings.CutPrefix(r.URL.Path, api.PathCertificates+"/"); ok {
 		if _, action, ok := strings.Cut(rest, "/"); ok && (action == "bundle" || action == "renew") {
 			return api.PathCertificates + "/{id}/" + action

@@ -31,6 +31,7 @@ type Config struct {
 	Audit *audit.Log
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
 	Check  func(ctx context.Context, req cert.Request) error
+	CA     CA            // which revokes
 	Wake   func()        // something became due now
 	Every  time.Duration // how often to look for other instances' news; 0: there are none
 	Logger *slog.Logger
@@ -149,10 +150,14 @@ func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag strin
 var errGone = fmt.Errorf("no such certificate: %w", store.ErrNotFound)
 
 func (a *Agent) bundle(ctx context.Context, id auth.Identity, certID string) (store.Bundle, error) {
-	if _, err := a.Get(ctx, id, certID); err != nil {
-		if errors.Is(err, store.ErrNotFound) {
-			err = errGone
-		}
+	m, err := a.Get(ctx, id, certID)
+	if errors.Is(err, store.ErrNotFound) {
+		err = errGone
+	}
+	if err == nil && !m.RevokedAt.IsZero() {
+		err = store.ErrNotFound // a revoked certificate is not handed out; a new one is on its way
+	}
+	if err != nil {
 		return store.Bundle{}, err
 	}
 	return a.cfg.Store.BundleFor(ctx, certID)
@@ -195,19 +200,27 @@ func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (
 // A host that has enrolled since the last attempt need not wait, once: what was
 // sealed before is of no use to it.
 func (a *Agent) notTooSoon(ctx context.Context, id auth.Identity, m store.Managed, now time.Time) error {
-	last, pause := m.LastErrorAt, retryPause
-	if m.Failures == 0 {
-		b, err := a.cfg.Store.BundleFor(ctx, m.ID)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return err
-		}
-		last, pause = b.CreatedAt, renewPause
+	last, next, err := a.nextAttempt(ctx, m)
+	if err != nil {
+		return err
 	}
-	next := last.Add(pause)
 	if enrolledSince := id.Via == store.CredentialTLSKey && !id.Since.Before(last); !enrolledSince && now.Before(next) {
 		return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: next}
 	}
 	return nil
+}
+
+// nextAttempt is the earliest time at which a client's wish may cost an order,
+// counted from the last attempt.
+func (a *Agent) nextAttempt(ctx context.Context, m store.Managed) (last, next time.Time, err error) {
+	if m.Failures > 0 {
+		return m.LastErrorAt, m.LastErrorAt.Add(retryPause), nil
+	}
+	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return last, next, err
+	}
+	return b.CreatedAt, b.CreatedAt.Add(renewPause), nil
 }
 
 // Delete stops managing one of the client's own certificates and forgets its bundle.
@@ -260,12 +273,16 @@ func (a *Agent) stillAllowed(id auth.Identity, c *renewal.Claim) error {
 }
 
 func (a *Agent) record(ctx context.Context, id auth.Identity, names []string, outcome, detail string) {
-	e := store.AuditEntry{
-		ClientID: id.Client.ID, ClientName: id.Client.Name, Action: "certificate", Mode: api.ModeAgent,
-		Names: names, Outcome: outcome, Detail: detail,
-	}
+	e := caller(id)
+	e.Action, e.Mode, e.Names, e.Outcome, e.Detail = "certificate", api.ModeAgent, names, outcome, detail
+	a.cfg.Audit.Record(ctx, e)
+}
+
+// caller is an entry that says who it is about, and nothing else yet.
+func caller(id auth.Identity) store.AuditEntry {
+	e := store.AuditEntry{ClientID: id.Client.ID, ClientName: id.Client.Name}
 	if id.Addr != (netip.Addr{}) {
 		e.Addr = id.Addr.String()
 	}
-	a.cfg.Audit.Record(ctx, e)
+	return e
 }

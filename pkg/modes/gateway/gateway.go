@@ -26,6 +26,8 @@ type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error)
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
 	Check(ctx context.Context, req cert.Request) error
+	// Revoke counts what is revoked already as a success.
+	Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error
 }
 
 // Config is what the mode needs.

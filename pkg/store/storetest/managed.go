@@ -19,6 +19,8 @@ var managedCases = []testCase{
 	{"lists are paged by id", managedPages},
 	{"a hundred long names fit", managedLongNames},
 	{"a bundle replaces the old one", bundleReplaced},
+	{"a revoked certificate is due, and one serial only", managedRevoked},
+	{"a row whose certificate is revoked is deleted, and no newer one", managedRevokedDeleted},
 	{"an order is journalled while the lease is held", orderJournal},
 }
 
@@ -236,4 +238,45 @@ func orderJournal(t *testing.T, f *fixture) { // X7
 	if f.DeleteOrder(ctx, "", m.ID) == nil {
 		t.Fatal("an order was deleted without an owner")
 	}
+}
+
+func managedRevoked(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	soon := f.clock.Now().Add(time.Hour)
+	wantErr(t, f.RevokeManaged(ctx, m.ID, "", soon), store.ErrLost) // there is none yet
+	f.complete(t, m.ID, "e1", false)
+	before := must(f.ManagedByID(ctx, m.ID))(t)
+	wantErr(t, f.RevokeManaged(ctx, m.ID, "serial-other", soon), store.ErrLost)
+	wantErr(t, f.RevokeManaged(ctx, "none", "serial-e1", soon), store.ErrLost)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t), before)
+
+	f.clock.Advance(time.Minute)
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", soon))
+	want := before
+	want.RevokedAt, want.UpdatedAt, want.DueAt = f.clock.Now(), f.clock.Now(), soon
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t), want)
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", soon.Add(time.Hour))) // not later than it was
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt, soon)
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now()))
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt, f.clock.Now())
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", time.Time{}))
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt.IsZero(), true)
+
+	f.complete(t, m.ID, "e2", false)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).RevokedAt.IsZero(), true)
+}
+
+func managedRevokedDeleted(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	x, y := f.client(t, "x"), f.client(t, "y")
+	m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"a.example"}}))(t)
+	f.complete(t, m.ID, "e1", false)
+	f.complete(t, m.ID, "e2", false)
+	wantErr(t, f.DeleteRevoked(ctx, m.ID, "serial-e1"), store.ErrLost)
+	_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example"}})
+	wantErr(t, err, store.ErrOwned) // nothing was released
+	ok(t, f.DeleteRevoked(ctx, m.ID, "serial-e2"))
+	wantErr(t, f.DeleteRevoked(ctx, m.ID, "serial-e2"), store.ErrNotFound)
+	must2(f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example"}}))(t)
 }

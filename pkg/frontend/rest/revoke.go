@@ -1,0 +1,81 @@
+package rest
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+type deleteInput struct {
+	ID     string `path:"id" maxLength:"64"`
+	Revoke bool   `query:"revoke" doc:"revoke its current certificate first"`
+	Reason string `query:"reason" maxLength:"32" doc:"of the revocation: unspecified (default), keyCompromise, superseded or cessationOfOperation, in any case"`
+}
+
+func (f *frontend) delete(ctx context.Context, in *deleteInput) (*struct{}, error) {
+	reason, err := cert.ParseReason(in.Reason)
+	if err == nil && in.Reason != "" && !in.Revoke {
+		err = errors.New("it is of a revocation; write revoke=true with it")
+	}
+	if err != nil {
+		return nil, fieldProblem(http.StatusUnprocessableEntity, "query.reason", "reason: "+err.Error())
+	}
+	if !in.Revoke {
+		return nil, f.problemOrNil(ctx, f.Agent.Delete(ctx, caller(ctx), in.ID))
+	}
+	end, err := f.streams.begin(caller(ctx).Client.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	return nil, f.problemOrNil(ctx, f.Agent.RevokeAndDelete(ctx, caller(ctx), in.ID, reason))
+}
+
+func (f *frontend) problemOrNil(ctx context.Context, err error) error {
+	if err == nil {
+		return nil
+	}
+	return f.problem(ctx, err)
+}
+
+type revokeInput struct{ Body api.RevokeRequest }
+
+type revokeOutput struct{ Body api.Revocation }
+
+// revoke takes both what the proxy keeps for the caller and what only the
+// caller knows of.
+func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, error) {
+	rev, err := cert.ParseRevocation(in.Body.Certificate, in.Body.Reason, in.Body.Proof)
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	end, err := f.streams.begin(caller(ctx).Client.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer end()
+	out := &revokeOutput{api.Revocation{Serial: rev.Serial(), Reason: string(rev.Reason)}}
+	m, err := f.Agent.Revoke(ctx, caller(ctx), rev, in.Body.Forget)
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+		err = f.Revoke(ctx, caller(ctx), rev)
+	case err == nil:
+		out.Body.ID = m.ID
+		if !in.Body.Forget {
+			out.Body.NextAttempt = known(m.DueAt)
+			out.Body.RetryAfter = seconds(m.DueAt.Sub(f.Now()))
+		}
+	}
+	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	return out, nil
+}
+
+// seconds rounds up; what is past is none.
+func seconds(d time.Duration) int { return int(max(d+time.Second-1, 0) / time.Second) }

@@ -1,0 +1,76 @@
+package issuer
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/pem"
+	"time"
+
+	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/acme/api"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// revokeTimeout is for one revocation, or for reading one certificate again.
+const revokeTimeout = 20 * time.Second
+
+// Revoke revokes a certificate with the account's key (RFC 8555, section 7.6).
+// One that is revoked already counts as a success, so that it can be repeated
+// after a crash. The error is always an *Error.
+func (is *Issuer) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error {
+	const op = "revoke the certificate"
+	return is.asAccount(ctx, func(s *session, core *api.Core) error {
+		if core.GetDirectory().RevokeCertURL == "" {
+			return permanent(op, "the CA's directory has no revokeCert, so it cannot be asked to")
+		}
+		code := reason.Code()
+		err := core.Certificates.Revoke(acme.RevokeCertMessage{
+			Certificate: base64.RawURLEncoding.EncodeToString(leafDER),
+			Reason:      &code,
+		})
+		if err == nil || isProblem(err, "alreadyRevoked") {
+			return nil
+		}
+		return classify(op, err, s.lastRetryAfter())
+	})
+}
+
+// Certificate reads an issued certificate again, by the URL that its bundle
+// had. The error is always an *Error.
+func (is *Issuer) Certificate(ctx context.Context, certURL string) (leaf *x509.Certificate, err error) {
+	const op = "read the certificate again"
+	err = is.asAccount(ctx, func(s *session, core *api.Core) error {
+		chain, _, err := core.Certificates.Get(certURL, true)
+		if err != nil {
+			return classify(op, err, s.lastRetryAfter())
+		}
+		block, _ := pem.Decode(chain)
+		if block == nil {
+			return permanent(op, "the CA sent something else")
+		}
+		if leaf, err = x509.ParseCertificate(block.Bytes); err != nil {
+			return permanent(op, "the CA sent something else: %v", err)
+		}
+		return nil
+	})
+	return leaf, err
+}
+
+// asAccount does something with the account's key. An account that the CA lost
+// is not made anew here: the new one would own no certificate.
+func (is *Issuer) asAccount(ctx context.Context, do func(*session, *api.Core) error) error {
+	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
+	defer cancel()
+	acc, err := is.account(ctx)
+	if err != nil {
+		return err
+	}
+	s := is.wire.session(ctx)
+	core, err := is.core(s, acc)
+	if err != nil {
+		return err
+	}
+	return do(s, core)
+}

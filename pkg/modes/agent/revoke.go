@@ -1,0 +1,198 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// CA is the part of issuer.Issuer that is needed to revoke. Errors are
+// *issuer.Error. To revoke what is revoked already is none.
+type CA interface {
+	Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error
+	Certificate(ctx context.Context, certURL string) (*x509.Certificate, error)
+}
+
+// revokeTimeout is for all that one revocation asks of the CA.
+const revokeTimeout = 25 * time.Second
+
+// Revoke revokes the certificate that the caller holds, if it is the current
+// one of those that the proxy keeps for it: no proof is needed then. Another one
+// is obtained in its place, when DueAt of what it returns says, or with forget
+// it is no longer managed, and what is returned is how it was. To repeat it does
+// no harm. Errors: store.ErrNotFound when it is not such a certificate,
+// *audit.QuotaExceeded, *audit.TooSoon, *issuer.Error.
+func (a *Agent) Revoke(ctx context.Context, id auth.Identity, rev cert.Revocation, forget bool) (store.Managed, error) {
+	m, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, api.ModeAgent, rev.Names)
+	if err != nil {
+		return m, err
+	}
+	if m.Serial != rev.Serial() || !m.NotAfter.Equal(rev.Leaf.NotAfter) {
+		return m, store.ErrNotFound
+	}
+	// From here on nobody's hanging up may leave it half done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	if a.toRevoke(m) {
+		if err := a.authorizeRevocation(ctx, id, m); err != nil {
+			return m, err
+		}
+		if err := a.revoke(ctx, caller(id), m, rev.Leaf, rev.Reason); err != nil {
+			return m, err
+		}
+	}
+	if forget {
+		return m, a.deleteRevoked(ctx, caller(id), m, m.Serial, rev.Reason)
+	}
+	return a.replace(ctx, m, rev.Reason)
+}
+
+// toRevoke tells whether a row has a certificate that is good today.
+func (a *Agent) toRevoke(m store.Managed) bool {
+	return m.Serial != "" && m.RevokedAt.IsZero() && a.cfg.Now().Before(m.NotAfter)
+}
+
+func (a *Agent) authorizeRevocation(ctx context.Context, id auth.Identity, m store.Managed) error {
+	return a.cfg.Audit.AuthorizeRevocation(ctx, id, policy.Request{Mode: api.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)})
+}
+
+// replace makes a row due whose certificate was revoked.
+func (a *Agent) replace(ctx context.Context, m store.Managed, reason cert.Reason) (store.Managed, error) {
+	at, err := a.replaceAt(ctx, m, reason)
+	if err != nil {
+		return m, err
+	}
+	err = a.cfg.Store.RevokeManaged(ctx, m.ID, m.Serial, at)
+	if err != nil && !errors.Is(err, store.ErrLost) { // lost: there is another one already
+		return m, err
+	}
+	a.cfg.Wake()
+	now, err := a.cfg.Store.ManagedByID(ctx, m.ID)
+	if errors.Is(err, store.ErrNotFound) {
+		return m, nil // somebody deleted it meanwhile
+	}
+	return now, err
+}
+
+// replaceAt is when to obtain another certificate: as soon as the client could
+// have asked for a renewal, or revoking would be a way to use up the CA's limits.
+// With a CSR the key is the client's: once that is compromised no certificate
+// may be for it any more, and another CSR must come first.
+func (a *Agent) replaceAt(ctx context.Context, m store.Managed, reason cert.Reason) (time.Time, error) {
+	if len(m.CSR) > 0 && reason == cert.KeyCompromise {
+		return time.Time{}, nil
+	}
+	_, at, err := a.nextAttempt(ctx, m)
+	if now := a.cfg.Now(); at.Before(now) {
+		at = now
+	}
+	return at, err
+}
+
+// RevokeAndDelete revokes the current certificate of one of the client's own,
+// then stops managing it. If it cannot be revoked nothing is deleted. Errors:
+// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, store.ErrNotFound,
+// *issuer.Error.
+func (a *Agent) RevokeAndDelete(ctx context.Context, id auth.Identity, certID string, reason cert.Reason) error {
+	m, err := a.Get(ctx, id, certID)
+	if err != nil {
+		return err
+	}
+	if a.toRevoke(m) {
+		if err := a.authorizeRevocation(ctx, id, m); err != nil {
+			return err
+		}
+	}
+	return a.revokeAndDelete(ctx, caller(id), m, reason)
+}
+
+// RevokeFor is RevokeAndDelete for the administrator. m is a row of the client's.
+func (a *Agent) RevokeFor(ctx context.Context, client store.Client, m store.Managed, reason cert.Reason) error {
+	who := store.AuditEntry{ClientID: client.ID, ClientName: client.Name, Addr: "admin"}
+	return a.revokeAndDelete(ctx, who, m, reason)
+}
+
+func (a *Agent) revokeAndDelete(ctx context.Context, who store.AuditEntry, m store.Managed, reason cert.Reason) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	serial, err := a.revokeCurrent(ctx, who, m, reason)
+	if err != nil {
+		return err
+	}
+	return a.deleteRevoked(ctx, who, m, serial, reason)
+}
+
+// revokeCurrent revokes the row's current certificate, if there is one that is
+// good, and returns its serial number.
+func (a *Agent) revokeCurrent(ctx context.Context, who store.AuditEntry, m store.Managed, reason cert.Reason) (serial string, err error) {
+	if !a.toRevoke(m) {
+		return m.Serial, nil
+	}
+	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
+	if err != nil {
+		return "", err
+	}
+	if b.CertificateURL == "" {
+		return "", &issuer.Error{Kind: issuer.Permanent, Detail: "an older version of this program obtained the certificate and did not keep where the CA has it: revoke it where it is in use (acmeproxy remote revoke), or renew it and delete it then"}
+	}
+	leaf, err := a.cfg.CA.Certificate(ctx, b.CertificateURL)
+	if err != nil {
+		var e *issuer.Error
+		if errors.As(err, &e) && e.Kind == issuer.Permanent {
+			e.Detail += "; the CA does not show it any more, perhaps because it is revoked already: then it can be deleted without that"
+		}
+		return "", err
+	}
+	if hex.EncodeToString(leaf.SerialNumber.Bytes()) != b.Serial {
+		return "", &issuer.Error{Kind: issuer.Permanent, Detail: "the CA has another certificate at the URL that was kept, and it was not revoked; revoke the right one where it is in use (acmeproxy remote revoke)"}
+	}
+	return b.Serial, a.revoke(ctx, who, m, leaf, reason)
+}
+
+// deleteRevoked deletes a row whose certificate with that serial number is
+// revoked. If a renewal brought another one meanwhile, that is revoked, too.
+func (a *Agent) deleteRevoked(ctx context.Context, who store.AuditEntry, m store.Managed, serial string, reason cert.Reason) error {
+	for {
+		err := a.cfg.Store.DeleteRevoked(ctx, m.ID, serial)
+		switch {
+		case err == nil:
+			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = "certificate", api.ModeAgent, m.Names, audit.Done, "no longer managed"
+			a.cfg.Audit.Record(ctx, who)
+			a.news.ring(m.ID)
+			return nil
+		case errors.Is(err, store.ErrNotFound):
+			return nil // somebody else deleted it
+		case !errors.Is(err, store.ErrLost):
+			return err
+		}
+		if m, err = a.cfg.Store.ManagedByID(ctx, m.ID); err != nil {
+			return err
+		}
+		if serial, err = a.revokeCurrent(ctx, who, m, reason); err != nil {
+			return err
+		}
+	}
+}
+
+// revoke asks the CA, and records what came of it.
+func (a *Agent) revoke(ctx context.Context, who store.AuditEntry, m store.Managed, leaf *x509.Certificate, reason cert.Reason) error {
+	who.Action, who.Mode, who.Names = audit.ActionRevoke, api.ModeAgent, m.Names
+	who.Outcome, who.Detail = audit.Done, fmt.Sprintf("serial %s, %s", hex.EncodeToString(leaf.SerialNumber.Bytes()), reason)
+	err := a.cfg.CA.Revoke(ctx, leaf.Raw, reason)
+	if err != nil {
+		who.Outcome, who.Detail = audit.Failed, err.Error()
+	}
+	a.cfg.Audit.Record(ctx, who)
+	return err
+}

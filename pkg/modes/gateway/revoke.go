@@ -1,0 +1,70 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// notProven is one text for whatever is wrong, so that nobody learns which
+// certificates there are.
+const notProven = "missing, or no signature by this certificate's key that it is to be revoked for this reason; only who holds the key may revoke a certificate that the proxy does not keep for this client"
+
+// Revoke revokes a certificate of which the proxy knows nothing: the caller
+// must have proven to hold its key, and be granted its names. Nothing of it is
+// kept. Errors: *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
+// *issuer.Error.
+func (g *Gateway) Revoke(ctx context.Context, id auth.Identity, rev cert.Revocation) error {
+	ask := policy.Request{Mode: api.ModeGateway, Names: rev.Names}
+	if !rev.Proven() {
+		return g.refuse(ctx, id, ask)
+	}
+	if err := g.cfg.Audit.AuthorizeRevocation(ctx, id, ask); err != nil {
+		return err
+	}
+	if rev.Expired(time.Now()) {
+		return nil
+	}
+	// Whoever hangs up now must not leave the caller in doubt when it asks again.
+	if err := g.cfg.Issuer.Revoke(context.WithoutCancel(ctx), rev.Leaf.Raw, rev.Reason); err != nil {
+		g.logUnrevoked(err)
+		return err
+	}
+	g.cfg.Logger.Info("gateway revocation passed through")
+	return nil
+}
+
+// logUnrevoked tells the administrator what kind of trouble there is, and not
+// whose.
+func (g *Gateway) logUnrevoked(err error) {
+	var e *issuer.Error
+	if errors.As(err, &e) {
+		g.cfg.Logger.Warn("gateway revocation failed", "kind", string(e.Kind), "type", e.Type)
+		return
+	}
+	g.cfg.Logger.Warn("gateway revocation failed")
+}
+
+// refuse records, as every refusal does, the names that are not granted, and
+// no others.
+func (g *Gateway) refuse(ctx context.Context, id auth.Identity, ask policy.Request) error {
+	refusal := &policy.Denied{Field: "proof", Reason: notProven}
+	entry := store.AuditEntry{
+		ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: id.Addr.String(),
+		Action: audit.ActionRevoke, Mode: api.ModeGateway, Outcome: audit.Refused, Detail: "no proof of the certificate's key",
+	}
+	var denied *policy.Denied
+	if errors.As(policy.Allow(policy.ForRevocation(id), ask), &denied) {
+		entry.Names = denied.Ungranted
+	}
+	g.cfg.Audit.Record(ctx, entry)
+	return refusal
+}

@@ -1,0 +1,19 @@
+package policy
+
+import (
+	"slices"
+
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+)
+
+// ForRevocation is the client with its grants as they count for revoking a
+// certificate of which it has proven to hold the key: each in all modes and for
+// all types of keys. The names and the network count as ever.
+func ForRevocation(id auth.Identity) auth.Identity {
+	grants := slices.Clone(id.Client.Grants)
+	for i := range grants {
+		grants[i].Modes, grants[i].KeyTypes = Modes, nil
+	}
+	id.Client.Grants = grants
+	return id
+}

@@ -1,0 +1,249 @@
+package proxy_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// revokeKept revokes what a host keeps for one name.
+func revokeKept(t testing.TB, host *remote.State, name string, forget bool) (*remote.Revoked, error) {
+	t.Helper()
+	k, err := host.KeptAs(names(t, name), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := host.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.Revoke(t.Context(), k, cert.KeyCompromise, forget)
+}
+
+func onDisk(t testing.TB, dir string) *cert.Bundle {
+	t.Helper()
+	b, err := certfile.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// keepFresh runs the daemon until a condition holds.
+func keepFresh(t testing.TB, host *remote.State, what string, ok func() bool) {
+	t.Helper()
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- remote.Run(ctx, remote.RunConfig{State: host, Poll: time.Second, Logger: slog.New(slog.DiscardHandler)})
+	}()
+	proxytest.Until(t, what, ok)
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// In both modes the certificate of this host's disk is revoked and replaced,
+// with another key.
+func TestRemoteRevokes(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			var clk clock
+			p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+			host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.example.com"))
+			k, err := get(t, host, mode, "a.example.com")
+			if err != nil {
+				t.Fatal(err)
+			}
+			old := onDisk(t, k.Out)
+			clk.advance(2 * time.Hour) // no certificate of an agent's is obtained twice in an hour
+			done, err := revokeKept(t, host, "a.example.com", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wantRevoked(t, p, old, true, cert.KeyCompromise)
+			now := onDisk(t, k.Out)
+			if done.Serial != old.Serial() || done.Certificate == nil || done.Certificate.Serial != now.Serial() || now.Serial() == old.Serial() {
+				t.Errorf("%+v; on the disk %s, before %s", done, now.Serial(), old.Serial())
+			}
+			if cert.SameKey(now.Key.Public(), old.Key.Public()) {
+				t.Error("the key is the old one")
+			}
+			wantRevoked(t, p, now, false, "")
+			if k, err := host.KeptAs(names(t, "a.example.com"), mode); err != nil || k.Revoked != "" || k.Revoking != nil {
+				t.Errorf("%+v, %v", k, err)
+			}
+		})
+	}
+}
+
+// An agent's certificate that was obtained a short while ago is revoked, and
+// replaced when the proxy may: the error says that, and the daemon does it.
+func TestRemoteRevokesTooSoon(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	k, err := get(t, host, api.ModeAgent, "a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := onDisk(t, k.Out)
+	for range 2 { // to repeat it does no harm
+		done, err := revokeKept(t, host, "a.example.com", false)
+		var late *remote.ReplaceError
+		if !errors.As(err, &late) || done == nil || done.Certificate != nil || !strings.Contains(err.Error(), "IS revoked") {
+			t.Fatalf("%+v, %v", done, err)
+		}
+	}
+	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 1 {
+		t.Errorf("the CA was asked %d times", n)
+	}
+	wantRevoked(t, p, old, true, cert.KeyCompromise)
+	clk.advance(2 * time.Hour)
+	p.Renewals.Wake()
+	keepFresh(t, host, "another certificate is on the disk", func() bool { return onDisk(t, k.Out).Serial() != old.Serial() })
+}
+
+// Wherever a revocation breaks off, the daemon brings it to its end: revoked,
+// and replaced. A certificate that was not revoked is not replaced.
+func TestRemoteRevokeBreaksOff(t *testing.T) {
+	t.Parallel()
+	lost := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if pebbletest.Kind(r) == pebbletest.RevokeCert { // done, but nobody hears of it
+			next.ServeHTTP(httptest.NewRecorder(), r)
+			http.Error(w, "out of order", http.StatusInternalServerError)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}
+	for name, tc := range map[string]struct {
+		trouble func(*fault)
+		known   bool // the caller is told that it is revoked
+	}{
+		"before the CA is asked":      {func(f *fault) { f.fail(http.StatusServiceUnavailable, pebbletest.RevokeCert) }, false},
+		"before the CA has answered":  {func(f *fault) { f.set(lost) }, false},
+		"before there is another one": {func(f *fault) { f.fail(http.StatusServiceUnavailable, pebbletest.NewOrder) }, true},
+	} {
+		for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+			if tc.known && mode == api.ModeAgent {
+				continue // that is TestRemoteRevokesTooSoon
+			}
+			t.Run(name+"/"+mode, func(t *testing.T) {
+				t.Parallel()
+				var clk clock
+				var ca fault
+				p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+				host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.example.com"))
+				k, err := get(t, host, mode, "a.example.com")
+				if err != nil {
+					t.Fatal(err)
+				}
+				old := onDisk(t, k.Out)
+				clk.advance(2 * time.Hour)
+				tc.trouble(&ca)
+				_, err = revokeKept(t, host, "a.example.com", false)
+				var late *remote.ReplaceError
+				if err == nil || errors.As(err, &late) != tc.known {
+					t.Fatalf("%v", err)
+				}
+				if got := onDisk(t, k.Out); got.Serial() != old.Serial() {
+					t.Error("replaced already")
+				}
+				ca.mend()
+				keepFresh(t, host, "another certificate is on the disk", func() bool {
+					clk.advance(time.Minute) // over the proxy's pauses
+					p.Renewals.Wake()
+					return onDisk(t, k.Out).Serial() != old.Serial()
+				})
+				wantRevoked(t, p, old, true, cert.KeyCompromise)
+				wantRevoked(t, p, onDisk(t, k.Out), false, "")
+			})
+		}
+	}
+}
+
+// A refusal leaves everything as it was; the daemon does not ask again.
+func TestRemoteRevokeRefused(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Admin.SetDisabled(t.Context(), "web1", true); err != nil {
+		t.Fatal(err)
+	}
+	_, err := revokeKept(t, host, "a.example.com", false)
+	wantStatus(t, "a disabled client", err, http.StatusUnauthorized)
+	k, err := host.KeptAs(names(t, "a.example.com"), "")
+	if err != nil || k.Revoking != nil || k.Revoked != "" {
+		t.Errorf("%+v, %v", k, err)
+	}
+	wantRevoked(t, p, onDisk(t, k.Out), false, "")
+}
+
+// With forget nothing is kept for the host any more, and its files stay; also
+// when the proxy has a newer certificate than the host.
+func TestRemoteRevokesAndForgets(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"), proxytest.Grant(api.ModeGateway, "*.example.org"))
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		mode, name string
+		newer      bool
+	}{{api.ModeAgent, "a.example.com", false}, {api.ModeAgent, "b.example.com", true}, {api.ModeGateway, "a.example.org", false}} {
+		k, err := get(t, host, tc.mode, tc.name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old := onDisk(t, k.Out)
+		if tc.newer {
+			clk.advance(61 * 24 * time.Hour)
+			p.Renewals.Wake()
+			proxytest.Until(t, "the proxy has a newer one", func() bool {
+				m, err := client.Certificate(t.Context(), k.ID)
+				return err == nil && m.Serial != old.Serial()
+			})
+		}
+		orders := p.CA.Requests().Count(pebbletest.NewOrder)
+		if done, err := revokeKept(t, host, tc.name, true); err != nil || done.Certificate != nil {
+			t.Fatalf("%s: %+v, %v", tc.name, done, err)
+		}
+		wantRevoked(t, p, old, true, cert.KeyCompromise)
+		if onDisk(t, k.Out).Serial() != old.Serial() {
+			t.Errorf("%s: the files changed", tc.name)
+		}
+		if _, err := host.KeptAs(names(t, tc.name), ""); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s is still kept: %v", tc.name, err)
+		}
+		tick(t, p)
+		if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
+			t.Errorf("%s: ordered again", tc.name)
+		}
+	}
+	if all, err := client.Certificates(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("the proxy still keeps %+v, %v", all, err)
+	}
+}

@@ -1,0 +1,422 @@
+package proxy_test
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"encoding/pem"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// managedFor registers a certificate and opens its bundle.
+func managedFor(t testing.TB, p *proxytest.Proxy, client string, list ...string) (*caller, api.Certificate, *cert.Bundle) {
+	t.Helper()
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, client, []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, list...)
+	b := open(t, c.bundle(t, m.ID, "").body, names(t, list...), id)
+	return c, m, b
+}
+
+// proofOf is a request with the proof of a key.
+func proofOf(t testing.TB, b *cert.Bundle, reason cert.Reason) api.RevokeRequest {
+	t.Helper()
+	proof, err := cert.ProveRevocation(b.Key, b.Leaf.Raw, reason)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: string(reason), Proof: base64.StdEncoding.EncodeToString(proof)}
+}
+
+func (c *caller) revoke(t testing.TB, req api.RevokeRequest) (done api.Revocation) {
+	t.Helper()
+	r := c.do(t, http.MethodPost, api.PathRevoke, req)
+	if r.status != http.StatusOK || json.Unmarshal(r.body, &done) != nil {
+		t.Fatalf("revoke: %d %s", r.status, r.body)
+	}
+	return done
+}
+
+func wantRevoked(t testing.TB, p *proxytest.Proxy, b *cert.Bundle, want bool, reason cert.Reason) {
+	t.Helper()
+	got, revoked := p.CA.Revoked(b.Leaf.SerialNumber)
+	if revoked != want || revoked && got != reason.Code() {
+		t.Errorf("at the CA: revoked %v, reason %d; want %v, %s", revoked, got, want, reason)
+	}
+}
+
+func audited(t testing.TB, p *proxytest.Proxy, client, action, outcome string) (n int) {
+	t.Helper()
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: client, Outcome: outcome})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range page.Entries {
+		if e.Action == action {
+			n++
+		}
+	}
+	return n
+}
+
+// DELETE with revoke=true revokes at the CA and then deletes; if the CA does
+// not revoke, nothing is deleted and the answer says why (D4).
+func TestRevokeAndDelete(t *testing.T) {
+	t.Parallel()
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	c, m, b := managedFor(t, p, "web1", "a.example.com")
+	path := api.PathCertificates + "/" + m.ID
+	for query, field := range map[string]string{"?revoke=true&reason=stolen": "reason", "?reason=superseded": "reason"} {
+		if r := c.do(t, http.MethodDelete, path+query, nil); r.status != http.StatusUnprocessableEntity || !strings.Contains(r.problem(t).Detail, field) {
+			t.Errorf("%s: %d %s", query, r.status, r.body)
+		}
+	}
+	for _, kind := range []string{pebbletest.RevokeCert, pebbletest.Certificate} {
+		ca.fail(http.StatusServiceUnavailable, kind)
+		r := c.do(t, http.MethodDelete, path+"?revoke=true", nil)
+		if r.status != http.StatusServiceUnavailable || !strings.Contains(r.problem(t).Detail, "503") {
+			t.Errorf("%s fails: %d %s", kind, r.status, r.body)
+		}
+	}
+	if got := c.certificate(t, m.ID); got.Serial != b.Serial() || got.Status != api.StatusValid {
+		t.Errorf("after a failure: %+v", got)
+	}
+	wantRevoked(t, p, b, false, "")
+	ca.mend()
+	if r := c.do(t, http.MethodDelete, path+"?revoke=true&reason=KEYCOMPROMISE", nil); r.status != http.StatusNoContent {
+		t.Fatalf("%d %s", r.status, r.body)
+	}
+	wantRevoked(t, p, b, true, cert.KeyCompromise)
+	if r := c.do(t, http.MethodGet, path, nil); r.status != http.StatusNotFound {
+		t.Errorf("the row: %d", r.status)
+	}
+	if done, failed := audited(t, p, "web1", "revoke", "done"), audited(t, p, "web1", "revoke", "failed"); done != 1 || failed != 1 {
+		t.Errorf("audited %d done, %d failed", done, failed)
+	}
+}
+
+// What an older program obtained cannot be found at the CA: the answer says
+// what to do. What has expired needs no revocation (D4).
+func TestRevokeAndDeleteOld(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	c, m, b := managedFor(t, p, "web1", "a.example.com")
+	db, err := sql.Open("sqlite", filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "UPDATE bundles SET certificate_url = ''"); err != nil {
+		t.Fatal(err)
+	}
+	path := api.PathCertificates + "/" + m.ID + "?revoke=true"
+	if r := c.do(t, http.MethodDelete, path, nil); r.status != http.StatusConflict || !strings.Contains(r.problem(t).Detail, "remote revoke") {
+		t.Errorf("without URL: %d %s", r.status, r.body)
+	}
+	wantRevoked(t, p, b, false, "")
+	ca.fail(http.StatusServiceUnavailable)
+	clk.advance(91 * 24 * time.Hour)
+	if r := c.do(t, http.MethodDelete, path, nil); r.status != http.StatusNoContent {
+		t.Errorf("expired: %d %s", r.status, r.body)
+	}
+}
+
+// A client revokes its managed certificate without proof; it is no longer
+// handed out, and another is obtained after the pause that renew keeps, so that
+// nobody burns orders in a loop. To repeat it costs nothing.
+func TestRevokeHeld(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	c, m, b := managedFor(t, p, "web1", "a.example.com", "b.example.com")
+	etag := c.bundle(t, m.ID, "").etag()
+	req := api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "superseded"}
+	var next time.Time
+	for range 3 {
+		done := c.revoke(t, req)
+		if done.Serial != b.Serial() || done.ID != m.ID || done.NextAttempt == nil || done.Reason != "superseded" {
+			t.Fatalf("%+v", done)
+		}
+		next = *done.NextAttempt
+	}
+	if wait := next.Sub(clk.Now()); wait < 50*time.Minute || wait > time.Hour {
+		t.Errorf("another one in %v", wait)
+	}
+	wantRevoked(t, p, b, true, cert.Superseded)
+	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 1 {
+		t.Errorf("the CA was asked %d times", n)
+	}
+	if got := c.certificate(t, m.ID); got.Status != api.StatusRevoked {
+		t.Errorf("status %q", got.Status)
+	}
+	path := api.PathCertificates + "/" + m.ID + "/bundle"
+	for _, have := range []string{"", etag} {
+		if r := c.do(t, http.MethodGet, path, nil, "If-None-Match", have); r.status != http.StatusNotFound {
+			t.Errorf("the revoked bundle: %d", r.status)
+		}
+	}
+	waiting := make(chan reply, 1)
+	go func() {
+		r, err := c.try(t, http.MethodGet, path+"?wait=60s", nil)
+		if err != nil {
+			t.Error(err)
+		}
+		waiting <- r
+	}()
+	tick(t, p)
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders before the pause is over", n)
+	}
+	clk.advance(time.Hour + time.Minute)
+	p.Renewals.Wake()
+	if r := <-waiting; r.status != http.StatusOK || r.etag() == etag {
+		t.Fatalf("the long poll: %d", r.status)
+	}
+	if got := c.certificate(t, m.ID); got.Status != api.StatusValid || got.Serial == b.Serial() {
+		t.Errorf("after the replacement: %+v", got)
+	}
+}
+
+// forget deletes the row in place of obtaining another; a revoked certificate
+// can still be deleted with revoke=true.
+func TestRevokeAndForget(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	c, m, b := managedFor(t, p, "web1", "a.example.com")
+	req := api.RevokeRequest{Certificate: string(b.LeafPEM())}
+	c.revoke(t, req)
+	req.Forget = true
+	if done := c.revoke(t, req); done.NextAttempt != nil || done.ID != m.ID {
+		t.Errorf("%+v", done)
+	}
+	wantRevoked(t, p, b, true, cert.Unspecified)
+	if r := c.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNotFound {
+		t.Errorf("the row: %d", r.status)
+	}
+	again := c.register(t, "a.example.com")
+	c.bundle(t, again.ID, "")
+	p.Stop(t)
+	p.Restart(t)
+	if r := c.do(t, http.MethodDelete, api.PathCertificates+"/"+again.ID+"?revoke=true", nil); r.status != http.StatusNoContent {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+}
+
+// A certificate for a CSR is not obtained anew for a key that is compromised.
+func TestRevokeCompromisedCSR(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := api.CertificateRequest{Mode: api.ModeAgent, CSR: csrPEM(t, key, names(t, "a.example.com"))}
+	m := c.registered(t, ask)
+	b := open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+	if done := c.revoke(t, api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "keyCompromise"}); done.NextAttempt != nil {
+		t.Errorf("another at %v", done.NextAttempt)
+	}
+	if again := c.registered(t, ask); again.Status != api.StatusRevoked || again.NextAttempt != nil {
+		t.Errorf("the same CSR again: %+v", again)
+	}
+	if key, err = cert.GenerateKey(cert.EC256); err != nil {
+		t.Fatal(err)
+	}
+	ask.CSR = csrPEM(t, key, names(t, "a.example.com"))
+	c.registered(t, ask)
+	if b2 := open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id); !cert.SameKey(b2.Leaf.PublicKey, key.Public()) {
+		t.Error("not for the new key")
+	}
+}
+
+// Another client's certificate is revoked by nobody who has not its key, and
+// every refusal has one text. Who has the key needs the names granted (X14).
+func TestRevokeOthers(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	web1, m, victim := managedFor(t, p, "web1", "a.example.com")
+	thief, _, own := managedFor(t, p, "web2", "b.example.com") // granted a.example.com, too
+	_, recipient := newIdentity(t)
+	outside := newCaller(t, p, "web3", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.org"))
+
+	right := proofOf(t, victim, cert.Unspecified)
+	withoutProof, foreignProof, ofAnother, otherReason := right, right, right, right
+	withoutProof.Proof = ""
+	foreign, err := cert.ProveRevocation(own.Key, victim.Leaf.Raw, cert.Unspecified)
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreignProof.Proof = base64.StdEncoding.EncodeToString(foreign)
+	ofAnother.Proof = proofOf(t, own, cert.Unspecified).Proof
+	otherReason.Reason = "keyCompromise"
+	like := &x509.Certificate{SerialNumber: victim.Leaf.SerialNumber, DNSNames: victim.Leaf.DNSNames, NotAfter: victim.NotAfter()}
+	forged, err := x509.CreateCertificate(rand.Reader, like, like, own.Key.Public(), own.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unknown := ofAnother // a certificate that nobody knows has the same answer
+	unknown.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: forged}))
+	texts := map[string]bool{}
+	for name, req := range map[string]api.RevokeRequest{
+		"without proof": withoutProof, "by its own key": foreignProof, "for another certificate": ofAnother, "for another reason": otherReason, "forged": unknown,
+	} {
+		for who, c := range map[string]*caller{"granted": thief, "not granted": outside} {
+			r := c.do(t, http.MethodPost, api.PathRevoke, req)
+			if r.status != http.StatusForbidden {
+				t.Errorf("%s, %s: %d %s", name, who, r.status, r.body)
+			}
+			texts[r.problem(t).Detail] = true
+		}
+	}
+	if r := outside.do(t, http.MethodPost, api.PathRevoke, right); r.status != http.StatusForbidden || !strings.Contains(r.problem(t).Detail, "a.example.com is not granted") {
+		t.Errorf("with the key, not granted: %d %s", r.status, r.body)
+	}
+	if len(texts) != 1 {
+		t.Errorf("refusals differ: %v", texts)
+	}
+	if r := thief.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID+"?revoke=true", nil); r.status != http.StatusForbidden {
+		t.Errorf("by its id: %d %s", r.status, r.body)
+	}
+	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 0 {
+		t.Errorf("the CA was asked %d times", n)
+	}
+	wantRevoked(t, p, victim, false, "")
+	if n := audited(t, p, "web2", "revoke", "refused"); n != 5 {
+		t.Errorf("%d refusals of web2 audited, want 5", n)
+	}
+	if got := web1.certificate(t, m.ID); got.Status != api.StatusValid {
+		t.Errorf("%+v", got)
+	}
+	if done := thief.revoke(t, right); done.ID != "" || done.NextAttempt != nil {
+		t.Errorf("who has the key learns of the owner: %+v", done)
+	}
+	wantRevoked(t, p, victim, true, cert.Unspecified)
+}
+
+// A client whose grants are used up for today, or are for few requests at a
+// time, revokes no more than it may obtain.
+func TestRevokeTakesQuota(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	id, recipient := newIdentity(t)
+	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	grant.DailyQuota = 2
+	c := newCaller(t, p, "web1", []string{recipient}, grant)
+	var bundles []*cert.Bundle
+	for _, name := range []string{"a.example.com"} {
+		events := c.gateway(t, api.CertificateRequest{Names: []string{name}})
+		bundles = append(bundles, open(t, events[len(events)-1].Bundle, names(t, name), id))
+	}
+	c.revoke(t, proofOf(t, bundles[0], cert.Unspecified))
+	if r := c.do(t, http.MethodPost, api.PathRevoke, proofOf(t, bundles[0], cert.Unspecified)); r.status != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
+		t.Errorf("beyond the quota: %d %s", r.status, r.body)
+	}
+}
+
+// Revoking what went through the gateway leaves no trace, a refusal only the
+// names that are not granted (A14).
+func TestRevokeGatewayKeepsNothing(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, p, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	events := c.gateway(t, api.CertificateRequest{Names: []string{"payroll.corp.example.com"}})
+	b := open(t, events[len(events)-1].Bundle, names(t, "payroll.corp.example.com"), id)
+	bad := proofOf(t, b, cert.KeyCompromise)
+	bad.Reason = "superseded"
+	if r := c.do(t, http.MethodPost, api.PathRevoke, bad); r.status != http.StatusForbidden {
+		t.Errorf("another reason: %d", r.status)
+	}
+	if done := c.revoke(t, proofOf(t, b, cert.KeyCompromise)); done.NextAttempt != nil || done.Serial != b.Serial() {
+		t.Errorf("%+v", done)
+	}
+	wantRevoked(t, p, b, true, cert.KeyCompromise)
+	secrets := traces{}
+	secrets.add("name", "payroll")
+	secrets.certificate(t, "revoked", b)
+	for _, when := range []string{"running", "stopped"} {
+		if when == "stopped" {
+			p.Stop(t)
+		}
+		for _, found := range secrets.in(everything(t, p)) {
+			t.Errorf("%s: %s", when, found)
+		}
+	}
+}
+
+// Nonsense is refused by name, before anything is asked.
+func TestRevokeBadInput(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	c, _, b := managedFor(t, p, "web1", "a.example.com")
+	good := proofOf(t, b, cert.Unspecified)
+	for name, tc := range map[string]struct {
+		change func(*api.RevokeRequest)
+		field  string
+	}{
+		"no certificate":    {func(r *api.RevokeRequest) { r.Certificate = "x" }, "certificate"},
+		"a damaged one":     {func(r *api.RevokeRequest) { r.Certificate = strings.Replace(r.Certificate, "MII", "AAA", 1) }, "certificate"},
+		"a CA's":            {func(r *api.RevokeRequest) { r.Certificate = string(b.ChainPEM()) }, "certificate"},
+		"an unknown reason": {func(r *api.RevokeRequest) { r.Reason = "stolen" }, "reason"},
+		"no base64":         {func(r *api.RevokeRequest) { r.Proof = "!" }, "proof"},
+		"a huge proof":      {func(r *api.RevokeRequest) { r.Proof = strings.Repeat("A", 1401) }, "proof"},
+	} {
+		req := good
+		tc.change(&req)
+		r := c.do(t, http.MethodPost, api.PathRevoke, req)
+		if r.status != http.StatusUnprocessableEntity || !strings.Contains(string(r.body), tc.field) {
+			t.Errorf("%s: %d %s", name, r.status, r.body)
+		}
+	}
+	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 0 {
+		t.Errorf("the CA was asked %d times", n)
+	}
+}
+
+// The administrator revokes all of a client's certificates before it removes
+// the client; what cannot be revoked stays, and the client is locked out.
+func TestRevokeClient(t *testing.T) {
+	t.Parallel()
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	c, _, one := managedFor(t, p, "web1", "a.example.com")
+	c.bundle(t, c.register(t, "b.example.com").ID, "")
+	ca.fail(http.StatusServiceUnavailable, pebbletest.RevokeCert)
+	var seen []admin.Revoked
+	note := func(r admin.Revoked) { seen = append(seen, r) }
+	if err := p.Admin.RevokeClient(t.Context(), "web1", "superseded", note); err != nil || len(seen) != 1 || seen[0].Error == "" {
+		t.Errorf("the CA is down: %+v, %v", seen, err)
+	}
+	if r := c.do(t, http.MethodGet, api.PathCertificates, nil); r.status != http.StatusUnauthorized {
+		t.Errorf("not locked out: %d", r.status)
+	}
+	ca.mend()
+	seen = nil
+	if err := p.Admin.RevokeClient(t.Context(), "web1", "superseded", note); err != nil || len(seen) != 2 || seen[0].Error+seen[1].Error != "" {
+		t.Errorf("%+v, %v", seen, err)
+	}
+	wantRevoked(t, p, one, true, cert.Superseded)
+	if cl, err := p.Admin.Client(t.Context(), "web1"); err != nil || len(cl.Certificates) != 0 || !cl.Disabled {
+		t.Errorf("%+v, %v", cl, err)
+	}
+	if err := p.Admin.RevokeClient(t.Context(), "nobody", "", note); err == nil {
+		t.Error("revoked for nobody")
+	}
+}

@@ -1,0 +1,196 @@
+package remote
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+)
+
+// revoking is a request to revoke that is written down before it is sent. It
+// holds all that is needed to send it again, whatever becomes of the files: a
+// proof is no secret, as it is good for nothing but this revocation.
+type revoking struct {
+	Serial string `json:"serial"`
+	api.RevokeRequest
+}
+
+var errRevoked = errors.New("the proxy sent the certificate that was revoked; the files stay as they are")
+
+// Revoked is what became of a revocation.
+type Revoked struct {
+	Names  cert.Names  `json:"names"`
+	Mode   string      `json:"mode"`
+	Serial string      `json:"revoked"` // of the certificate that is revoked
+	Reason cert.Reason `json:"reason"`
+	// Certificate is the one in its place; nil: there is none (yet).
+	Certificate *Kept `json:"certificate,omitempty"`
+}
+
+// ReplaceError is why there is no other certificate yet in place of one that
+// is revoked.
+type ReplaceError struct {
+	Serial string
+	Err    error
+}
+
+func (e *ReplaceError) Error() string {
+	return fmt.Sprintf("certificate %s IS revoked, but its files and the services that use it are as they were: %v", e.Serial, e.Err)
+}
+
+func (e *ReplaceError) Unwrap() error { return e.Err }
+
+// KeptAs returns what is kept for these names, in that mode or, if it is empty,
+// in the only one. fs.ErrNotExist: nothing.
+func (s *State) KeptAs(names cert.Names, mode string) (*Kept, error) {
+	var found []*Kept
+	for _, m := range []string{api.ModeAgent, api.ModeGateway} {
+		if mode != "" && mode != m {
+			continue
+		}
+		k, err := readKept(s.keptPath(m, names))
+		if err == nil {
+			found = append(found, k)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fs.ErrNotExist
+	case 1:
+		return found[0], nil
+	}
+	return nil, errors.New("mode: certificates for these names are kept in both modes; say which with --mode agent or --mode gateway")
+}
+
+// Revoke revokes the certificate that is on this host's disk and brings another,
+// with another key, in its place; with forget it is no longer kept fresh, and
+// its files stay. Once it is revoked, all errors are *ReplaceError, and the
+// result says so. A crash or an error on the way is made good by Run.
+func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, forget bool) (*Revoked, error) {
+	unlock, err := listed.lock(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock()
+	k, err := readKept(listed.path) // another process may have had it
+	if err != nil {
+		return nil, err
+	}
+	have, err := certfile.Read(k.Out)
+	if err != nil {
+		return nil, fmt.Errorf("the certificate that is to be revoked: %w", err)
+	}
+	if !sameNames(have, k.Names) {
+		return nil, fmt.Errorf("the certificate in %s is for other names, so it was not revoked", k.Out)
+	}
+	if k.Revoking != nil && k.Revoking.Serial != have.Serial() { // an older one, not known yet
+		if _, err := g.finishRevoking(ctx, k); err != nil || k.forgotten {
+			return nil, errors.Join(err, errors.New("run the same command again"))
+		}
+	}
+	var answer api.Revocation
+	if k.Revoked != have.Serial() || forget || k.Mode == api.ModeAgent { // of an agent's, asking again costs nothing
+		if err := k.prepareRevoking(have, reason, forget); err != nil {
+			return nil, err
+		}
+		if answer, err = g.finishRevoking(ctx, k); err != nil {
+			return nil, err
+		}
+	}
+	done := &Revoked{Names: k.Names, Mode: k.Mode, Serial: have.Serial(), Reason: reason}
+	if k.forgotten {
+		return done, nil
+	}
+	if err := g.replace(ctx, k, answer); err != nil {
+		return done, &ReplaceError{done.Serial, err}
+	}
+	done.Certificate = k
+	return done, nil
+}
+
+// prepareRevoking writes down what the proxy will be asked.
+func (k *Kept) prepareRevoking(have *cert.Bundle, reason cert.Reason, forget bool) error {
+	if have.Key == nil {
+		return fmt.Errorf("the folder %s has no key of the certificate, which must prove that it is this host's", k.Out)
+	}
+	proof, err := cert.ProveRevocation(have.Key, have.Leaf.Raw, reason)
+	if err != nil {
+		return err
+	}
+	k.Revoking = &revoking{Serial: have.Serial(), RevokeRequest: api.RevokeRequest{
+		Certificate: string(have.LeafPEM()), Reason: string(reason), Proof: base64.StdEncoding.EncodeToString(proof), Forget: forget,
+	}}
+	return k.save()
+}
+
+// finishRevoking asks the proxy what was written down. Revoking is gone when
+// its answer is known, and Revoked set if that was a yes. The caller must hold
+// the lock.
+func (g *Getter) finishRevoking(ctx context.Context, k *Kept) (api.Revocation, error) {
+	ask := k.Revoking
+	answer, err := g.api.Revoke(ctx, ask.RevokeRequest)
+	if err != nil {
+		if refused(err) {
+			k.Revoking = nil
+			return answer, errors.Join(err, k.save())
+		}
+		return answer, fmt.Errorf("whether certificate %s is revoked is not known yet; \"acmeproxy remote run\" asks again, and so does the same command: %w", ask.Serial, err)
+	}
+	if ask.Forget {
+		return answer, g.forgetRevoked(ctx, k, answer)
+	}
+	k.Revoking, k.Revoked = nil, ask.Serial
+	k.ETag, k.Failures, k.LastError, k.NextAttempt = "", 0, "", time.Time{}
+	return answer, k.save()
+}
+
+// refused tells a no from an answer that leaves open what happened.
+func refused(err error) bool {
+	var p *api.Problem
+	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusRequestTimeout
+}
+
+// forgetRevoked ends the keeping of what was revoked. If the proxy keeps a newer
+// one for this host, it is to forget that as well.
+func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocation) error {
+	if k.Mode == api.ModeAgent && k.ID != "" && k.ID != answer.ID {
+		if err := g.api.Delete(ctx, k.ID); err != nil && !refused(err) {
+			return fmt.Errorf("certificate %s IS revoked, but the proxy still manages these names: %w", answer.Serial, err)
+		}
+	}
+	if err := os.Remove(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("certificate %s IS revoked, but it is still kept: state-dir: %w", answer.Serial, err)
+	}
+	k.forgotten = true
+	return nil
+}
+
+// patience is how long Revoke waits for another certificate before the proxy
+// even begins to obtain it.
+const patience = time.Minute
+
+// replace brings another certificate in place of the one that is revoked.
+func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) error {
+	if err := k.Ready(); err != nil {
+		return err
+	}
+	if k.Mode == api.ModeGateway {
+		return g.obtain(ctx, k)
+	}
+	if time.Duration(answer.RetryAfter)*time.Second > patience && answer.NextAttempt != nil {
+		return &issuer.Error{Kind: issuer.Temporary, Detail: "the proxy obtains another at " + answer.NextAttempt.UTC().Format(time.RFC3339) +
+			", because the last attempt at this certificate was a short while ago"}
+	}
+	return g.pull(ctx, k, -1, false)
+}
