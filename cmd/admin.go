@@ -86,6 +86,7 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 	if s.Hostname != "" {
 		c.Printf("hostname  %s\n", s.Hostname)
 	}
+	printInstances(c, s.Instances)
 	for _, need := range s.Needs {
 		c.Printf("needs     %s\n", need)
 	}
@@ -98,6 +99,24 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
 	}
 	return t.flush()
+}
+
+// printInstances shows whom this instance shares its database with.
+func printInstances(c *cobra.Command, all *admin.Instances) {
+	if all == nil {
+		return
+	}
+	c.Printf("instances %s (this one)\n", all.Self)
+	for _, o := range all.Others {
+		c.Printf("          %s", o.Name)
+		if o.Silent {
+			c.Printf(" (does not acknowledge answers to challenges)")
+		}
+		c.Println()
+	}
+	if all.Trouble != "" {
+		c.Printf("trouble   %s\n", all.Trouble)
+	}
 }
 
 func trouble(c admin.Certificate) string {

@@ -21,7 +21,6 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
-	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -36,10 +35,11 @@ type Config struct {
 	Pin    [32]byte // of the key that enrolment tokens pin
 	Status func(ctx context.Context) (Status, error)
 	// CA reads the directory of the CA, from memory if it can.
-	CA        func(ctx context.Context) (CA, error)
-	Responder *responder.Responder // of port 80, for probes
-	Logger    *slog.Logger
-	Now       func() time.Time
+	CA func(ctx context.Context) (CA, error)
+	// Publish has port 80 answer a token of a name until remove is called.
+	Publish func(ctx context.Context, name, token, body string) (remove func())
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
 
 type frontend struct {
