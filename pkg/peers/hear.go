@@ -43,6 +43,9 @@ func (p *Peers) connected() {
 		p.cfg.Logger.Info("other instances can be heard again")
 	}
 	p.hearing.down, p.hearing.since = nil, time.Now()
+	for _, o := range p.others {
+		o.silent = false // it may have been us who did not hear
+	}
 	p.say(item{Do: hello})
 	p.sayOwn()
 }

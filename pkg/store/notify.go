@@ -34,7 +34,8 @@ func (s *Store) Notify(ctx context.Context, text string) error {
 	if len(text) > MaxNotice || text == "" {
 		return fmt.Errorf("notify: a text of %d bytes; there may be 1 to %d", len(text), MaxNotice)
 	}
-	_, err := s.write.ExecContext(ctx, "SELECT pg_notify($1, $2)", channel, text)
+	// Nothing of it must outlive a crash: no disk and no standby is waited for.
+	_, err := s.write.ExecContext(ctx, "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)", channel, text)
 	return s.fail(err, "notify")
 }
 
