@@ -59,7 +59,10 @@ func newStatus() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show the proxy's state and the certificates of its own host",
-		Args:  noArgs,
+		Long: `status shows where a running proxy listens, what it needs, and the certificates
+of its own host. With PostgreSQL it shows, too, which other instances on the same
+database it hears, and what keeps it from hearing any.`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			a, err := flags.dial(c)
 			if err != nil {

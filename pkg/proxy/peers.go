@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,5 +87,11 @@ func instanceName() string {
 	if err != nil {
 		host = "unknown"
 	}
+	host = strings.Map(func(c rune) rune { // it is shown to people
+		if c <= ' ' || c > '~' {
+			return '_'
+		}
+		return c
+	}, host)
 	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
 }
