@@ -59,7 +59,10 @@ func newStatus() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Show the proxy's state and the certificates of its own host",
-		Args:  noArgs,
+		Long: `status shows where a running proxy listens, what it needs, and the certificates
+of its own host. With PostgreSQL it shows, too, which other instances on the same
+database it hears, and what keeps it from hearing any.`,
+		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			a, err := flags.dial(c)
 			if err != nil {
@@ -86,6 +89,7 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 	if s.Hostname != "" {
 		c.Printf("hostname  %s\n", s.Hostname)
 	}
+	printInstances(c, s.Instances)
 	for _, need := range s.Needs {
 		c.Printf("needs     %s\n", need)
 	}
@@ -98,6 +102,24 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
 	}
 	return t.flush()
+}
+
+// printInstances shows whom this instance shares its database with.
+func printInstances(c *cobra.Command, all *admin.Instances) {
+	if all == nil {
+		return
+	}
+	c.Printf("instances %s (this one)\n", all.Self)
+	for _, o := range all.Others {
+		c.Printf("          %s", o.Name)
+		if o.Silent {
+			c.Printf(" (does not acknowledge answers to challenges)")
+		}
+		c.Println()
+	}
+	if all.Trouble != "" {
+		c.Printf("trouble   %s\n", all.Trouble)
+	}
 }
 
 func trouble(c admin.Certificate) string {

@@ -208,8 +208,21 @@ func (s *Server) Stop() {
 	s.cmd = nil
 }
 
-// Log is the end of what the server printed.
+// Log is the end of what the server printed; after LogStatements, all of it.
 func (s *Server) Log() string { return s.log.String() }
+
+// LogStatements has the server log every statement on a database from its next
+// connections on, with parameters, and keeps the whole log.
+func (s *Server) LogStatements(t testing.TB, databaseURL string) {
+	t.Helper()
+	u, err := url.Parse(databaseURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.log.keepAll()
+	name := pgx.Identifier{strings.TrimPrefix(u.Path, "/")}.Sanitize()
+	s.Exec(t, "ALTER DATABASE "+name+" SET log_statement = 'all'")
+}
 
 // URL is a database's address by TCP, with the superuser's password.
 func (s *Server) URL(database string) string {
@@ -273,8 +286,15 @@ func (s *Server) Dump(t testing.TB, databaseURL string) []byte {
 
 // tail keeps the end of a log. It may be used concurrently.
 type tail struct {
-	mu  sync.Mutex // guards buf
+	mu  sync.Mutex // guards what follows
 	buf []byte
+	all bool // keep everything
+}
+
+func (t *tail) keepAll() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.all = true
 }
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -282,7 +302,9 @@ func (t *tail) Write(p []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.buf = append(t.buf, p...)
-	t.buf = t.buf[max(0, len(t.buf)-size):]
+	if !t.all {
+		t.buf = t.buf[max(0, len(t.buf)-size):]
+	}
 	return len(p), nil
 }
 

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// fetchHint is how long the first poll waits for the CA's fetch, which another
-// instance may have answered.
+// fetchHint is how long the first poll waits for the CA's fetch, which may have
+// reached another instance without our hearing of it.
 const fetchHint = 3 * time.Second
 
 // atOnce bounds how many authorizations of one order are worked on.

@@ -17,6 +17,7 @@ import (
 	legolog "github.com/go-acme/lego/v4/log"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
@@ -33,6 +34,7 @@ type Config struct {
 	HTTPHook  string               // shell command that publishes HTTP-01 answers in place of Responder; "": none does
 	TLSALPN   *responder.TLSALPN   // answers TLS-ALPN-01; nil: nobody does
 	DNS       *DNS                 // answers DNS-01; nil: nobody does
+	Peers     *peers.Peers         // give the answers of Responder and TLSALPN, too; nil: there are none
 
 	PreferredChain string // common name of the issuer of the topmost certificate; "": the CA's default chain
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
@@ -65,10 +66,10 @@ func newMethods(cfg Config) (map[string]*method, error) {
 		}
 		add(HTTP01, w)
 	case cfg.Responder != nil:
-		add(HTTP01, http01{cfg.Responder})
+		add(HTTP01, http01{cfg.Responder, cfg.Peers})
 	}
 	if cfg.TLSALPN != nil {
-		add(TLSALPN01, tlsALPN01{cfg.TLSALPN})
+		add(TLSALPN01, tlsALPN01{cfg.TLSALPN, cfg.Peers})
 	}
 	if cfg.DNS != nil {
 		d, err := newDNS01(*cfg.DNS, cfg.Logger)
@@ -136,25 +137,45 @@ func (is *Issuer) Check(ctx context.Context, req cert.Request) error {
 	return nil
 }
 
-// http01 answers from memory, on port 80.
-type http01 struct{ responder *responder.Responder }
+// sharedReply is one that other instances give, too.
+type sharedReply struct {
+	reply
+	withdraw func()
+}
 
-func (s http01) present(_ context.Context, c challenge) (reply, error) {
-	return s.responder.Put(c.name, c.token, c.keyAuthorization), nil
+func (r sharedReply) Remove() {
+	r.withdraw()
+	r.reply.Remove()
+}
+
+// http01 answers from memory, on port 80 of all instances.
+type http01 struct {
+	responder *responder.Responder
+	peers     *peers.Peers
+}
+
+func (s http01) present(ctx context.Context, c challenge) (reply, error) {
+	a := s.responder.Put(c.name, c.token, c.keyAuthorization)
+	shared := peers.Answer{Type: HTTP01, Name: c.name, Token: c.token, KeyAuthorization: c.keyAuthorization}
+	return sharedReply{a, s.peers.Share(ctx, shared, a.SetFetched)}, nil
 }
 
 func (http01) exclusive(challenge) (string, time.Duration) { return "", 0 }
 
 // tlsALPN01 answers on the API's port. The CA asks by name alone, so there can
 // be one answer for a name at a time.
-type tlsALPN01 struct{ certificates *responder.TLSALPN }
+type tlsALPN01 struct {
+	certificates *responder.TLSALPN
+	peers        *peers.Peers
+}
 
-func (s tlsALPN01) present(_ context.Context, c challenge) (reply, error) {
+func (s tlsALPN01) present(ctx context.Context, c challenge) (reply, error) {
 	a, err := s.certificates.Put(c.name, c.keyAuthorization)
 	if err != nil {
 		return nil, err
 	}
-	return a, nil
+	shared := peers.Answer{Type: TLSALPN01, Name: c.name, KeyAuthorization: c.keyAuthorization}
+	return sharedReply{a, s.peers.Share(ctx, shared, a.SetFetched)}, nil
 }
 
 func (tlsALPN01) exclusive(c challenge) (string, time.Duration) { return TLSALPN01 + " " + c.name, 0 }

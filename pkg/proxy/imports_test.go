@@ -24,6 +24,7 @@ var layers = [][]string{
 	{"pkg/frontend/rest", "pkg/frontend/admin"},
 	{"pkg/renewal"},
 	{"pkg/issuer"},
+	{"pkg/peers"},
 	{"pkg/audit"},
 	{"pkg/policy"},
 	{"pkg/auth"},

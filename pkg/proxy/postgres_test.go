@@ -3,25 +3,16 @@ package proxy_test
 import (
 	"bytes"
 	"encoding/hex"
-	"fmt"
-	"io"
-	"net"
 	"net/http"
-	"net/http/httptest"
-	"os"
-	"path"
-	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
-	"github.com/acmeproxy/acmeproxy/pkg/remote"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -75,139 +66,6 @@ func readable(dump []byte) []byte {
 		out.WriteByte('\n')
 	}
 	return out.Bytes()
-}
-
-// Two instances on one database, behind a web server that asks the second when
-// the first does not know a token: each due row is worked on once, by either,
-// and what one was asked for the other one serves (D13, X7).
-func TestTwoInstances(t *testing.T) {
-	t.Parallel()
-	url := pgtest.Start(t).Database(t)
-	var ca fault
-	pebble := pebbletest.Start(t, pebbletest.Options{Wrap: ca.wrap})
-	anyPort := func(c *proxy.Config) { c.HTTPAddr = "127.0.0.1:0" }
-	one := proxytest.Start(t, proxytest.Options{CA: pebble, Store: url, Change: anyPort})
-	s, err := store.Open(t.Context(), store.Config{URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-
-	const certificates = 20 // more than one instance works on at once
-	id, recipient := newIdentity(t)
-	c := newCaller(t, one, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	arrived, release := ca.hold(t, pebbletest.NewOrder)
-	var rows []api.Certificate
-	for i := range certificates {
-		rows = append(rows, c.register(t, fmt.Sprintf("n%d.example.com", i)))
-	}
-	await(t, "the first order", arrived)
-	// The second takes nothing from the first, and finds what is left.
-	two := proxytest.Start(t, proxytest.Options{CA: pebble, Store: url, Change: func(c *proxy.Config) {
-		anyPort(c)
-		shareIdentity(t, one.DataDir, c.DataDir)
-	}})
-	front(t, pebble.HTTPPort, one.HTTPAddr(), two.HTTPAddr())
-	client, err := s.ClientByName(t.Context(), "script")
-	if err != nil {
-		t.Fatal(err)
-	}
-	proxytest.Until(t, "both instances work", func() bool { return len(workers(t, s, client.ID)) == 2 })
-	release()
-	c.url = two.URL
-	for _, row := range rows {
-		open(t, c.bundle(t, row.ID, "").body, names(t, row.Names...), id)
-	}
-	if n := pebble.Requests().Count(pebbletest.NewOrder); n != certificates {
-		t.Errorf("%d orders for %d certificates", n, certificates)
-	}
-
-	// A row that anybody inserted is enough (D14).
-	row, _, err := s.EnsureManaged(t.Context(), store.Managed{
-		ClientID: client.ID, Mode: api.ModeAgent, Names: []string{"row.example.com"}, KeyType: "ec256",
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	one.Renewals.Wake()
-	open(t, c.bundle(t, row.ID, "").body, names(t, "row.example.com"), id)
-
-	// A token of the one enrols with the other, which has the same pinned key;
-	// one instance alone carries on.
-	token := one.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
-	one.Stop(t)
-	token.URL = two.URL
-	web1, err := remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := get(t, web1, api.ModeAgent, "www.web1.example.com"); err != nil {
-		t.Error(err)
-	}
-}
-
-// workers are the instances that hold a lease on a client's rows.
-func workers(t *testing.T, s *store.Store, clientID string) map[string]bool {
-	t.Helper()
-	rows, err := s.ListManaged(t.Context(), clientID, api.ModeAgent, "", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	found := map[string]bool{}
-	for _, row := range rows {
-		if row.LeaseOwner != "" {
-			found[path.Dir(row.LeaseOwner)] = true // each claim adds a part
-		}
-	}
-	return found
-}
-
-// shareIdentity gives the second instance the first one's, as its operator does.
-func shareIdentity(t *testing.T, from, to string) {
-	t.Helper()
-	const name = "identity.age"
-	data, err := os.ReadFile(filepath.Join(from, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// front listens where the CA connects and asks the instances in turn until one
-// knows the token, as nginx does with proxy_next_upstream http_404.
-func front(t *testing.T, port int, backends ...string) {
-	t.Helper()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for _, backend := range backends {
-			req, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://"+backend+r.URL.Path, nil)
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			req.Host = r.Host
-			resp, err := http.DefaultTransport.RoundTrip(req)
-			if err != nil {
-				continue // it was stopped
-			}
-			body, err := io.ReadAll(resp.Body)
-			resp.Body.Close()
-			if err == nil && resp.StatusCode == http.StatusOK {
-				w.Write(body)
-				return
-			}
-		}
-		http.NotFound(w, r)
-	}))
-	s.Listener.Close()
-	s.Listener = l
-	s.Start()
-	t.Cleanup(s.Close)
 }
 
 // While the database is away the proxy says so and lives on (A39); when it is

@@ -2,7 +2,6 @@ package proxy
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -30,6 +29,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
+	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -49,11 +49,13 @@ type Config struct {
 type Proxy struct {
 	cfg       Config
 	log       *slog.Logger
+	name      string         // of this instance
 	closers   []func() error // in the order in which things were opened
 	store     *store.Store
 	identity  *age.X25519Identity
 	responder *responder.Responder
 	port80    http.Handler // the responder, and what it does not answer
+	peers     *peers.Peers // nil with SQLite
 	issuer    *issuer.Issuer
 	audit     *audit.Log
 	tls       *apiTLS
@@ -80,7 +82,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	p := &Proxy{cfg: cfg, log: cfg.Logger, responder: responder.New()}
+	p := &Proxy{cfg: cfg, name: instanceName(), log: cfg.Logger, responder: responder.New()}
 	if p.port80, err = p.withFallback(p.responder); err != nil {
 		return nil, err
 	}
@@ -89,7 +91,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openStore, p.openIssuer, p.openModes, p.listen} {
+	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openIssuer, p.openModes, p.listen} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -167,14 +169,6 @@ func StoreConfig(cfg config.Serve) store.Config {
 	return store.Config{Path: filepath.Join(cfg.DataDir, databaseName)}
 }
 
-// lookEvery is how often to look for what other instances did; 0: there are none.
-func (p *Proxy) lookEvery() time.Duration {
-	if p.cfg.Store != "" {
-		return time.Second
-	}
-	return 0
-}
-
 func (p *Proxy) openIssuer(context.Context) error {
 	eab, err := readEAB(p.cfg.EABKid, p.cfg.EABHMACKeyFile)
 	if err != nil {
@@ -193,6 +187,7 @@ func (p *Proxy) openIssuer(context.Context) error {
 		Webroot:        p.cfg.HTTP01Webroot,
 		HTTPHook:       p.cfg.HTTP01Hook,
 		TLSALPN:        p.tls.alpn,
+		Peers:          p.peers,
 		PreferredChain: p.cfg.PreferredChain,
 		Email:          p.cfg.Email,
 		AcceptTOS:      p.cfg.AcceptTOS,
@@ -239,12 +234,11 @@ func (p *Proxy) openModes(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("key-type: %w", err)
 	}
-	owner := instanceName()
 	p.client, err = client.New(client.Config{
 		Store: p.store, Audit: p.audit, Identity: p.identity,
 		Sets: sets, KeyType: keyType, Profile: p.cfg.Profile, CheckNames: p.issuer.CheckNames, Dir: p.cfg.CertificatesDir(), Files: p.cfg.Files,
 		Hook:  hook.Hook{Command: p.cfg.CertificateObtainedHook, Timeout: hookTimeout},
-		Email: p.cfg.Email, Owner: owner, Installed: p.installed,
+		Email: p.cfg.Email, Owner: p.name, Installed: p.installed,
 		Wake:   func() { p.Deployments.Wake() },
 		Logger: p.log, Now: p.cfg.Now,
 	})
@@ -253,14 +247,15 @@ func (p *Proxy) openModes(context.Context) error {
 	}
 	p.agent = agent.New(agent.Config{
 		Store: p.store, Audit: p.audit, Check: p.issuer.Check, CA: p.issuer, Logger: p.log, Now: p.cfg.Now,
-		Wake:  func() { p.Renewals.Wake() },
-		Every: p.lookEvery(),
+		Wake:  func() { p.Renewals.Wake(); p.peers.TellDue() },
+		Tell:  p.peers.TellNews,
+		Every: p.lookEvery,
 	})
 	p.gateway = gateway.New(gateway.Config{Issuer: p.issuer, Audit: p.audit, Logger: p.log})
 	queue := renewal.NewQueue(renewal.Config{
 		Store: p.store, Issuer: p.issuer, DirectoryURL: p.cfg.ACMEDirectoryURL, Identity: p.identity,
 		Modes:  map[string]renewal.Mode{api.ModeClient: p.client, api.ModeAgent: p.agent},
-		Owner:  owner,
+		Owner:  p.name,
 		Logger: p.log, Now: p.cfg.Now,
 	})
 	p.Renewals = renewal.NewLoop(queue, 8, p.cfg.Now, p.log)
@@ -300,15 +295,6 @@ func (p *Proxy) installed(b *cert.Bundle) {
 		p.tls.install(b)
 		p.log.Info("the API serves its certificate from the CA", "hostname", name, "serial", b.Serial(), "not_after", b.NotAfter())
 	}
-}
-
-// instanceName is unique among all instances that ever share a store.
-func instanceName() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s/%d/%s", host, os.Getpid(), rand.Text()[:8])
 }
 
 // listen opens all ports before anything is served.
@@ -385,6 +371,6 @@ func (p *Proxy) restConfig() rest.Config {
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
 		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(),
-		Status: p.Status, CA: p.ca, Revoke: p.agent.RevokeFor, Responder: p.responder, Logger: p.log, Now: p.cfg.Now,
+		Status: p.Status, CA: p.ca, Revoke: p.agent.RevokeFor, Publish: p.publishProbe, Logger: p.log, Now: p.cfg.Now,
 	}
 }

@@ -44,6 +44,8 @@ func connLimits() connlimit.Config {
 // answers until it has, the database is closed last.
 func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, p.Close()) }()
+	stopPeers := p.runPeers(ctx)
+	defer stopPeers()
 	if err := p.client.Start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it served
@@ -175,6 +177,9 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 		Version: p.cfg.Version, HTTPAddr: p.HTTPAddr(), HTTPSAddr: p.HTTPSAddr(), Hostname: p.hostname(),
 		Store: p.store.String(), Directory: p.cfg.ACMEDirectoryURL, Challenge: p.cfg.Challenge, HTTP01: p.http01(), DNS01: p.cfg.DNSProvider != "",
 		Needs: p.cfg.Needs(), Certificates: []admin.Certificate{},
+	}
+	if p.peers != nil {
+		s.Instances = p.instances()
 	}
 	rows, err := p.client.Status(ctx)
 	for _, row := range rows {

@@ -66,6 +66,9 @@ func (r *Responder) Put(host, token, keyAuthorization string) *Answer {
 // hint: a CA may look from several places before it is satisfied.
 func (a *Answer) Fetched() <-chan struct{} { return a.fetched }
 
+// SetFetched says that it was fetched elsewhere.
+func (a *Answer) SetFetched() { a.once.Do(func() { close(a.fetched) }) }
+
 // Remove forgets the answer; from then on it is a 404. It may be called twice.
 func (a *Answer) Remove() {
 	a.responder.mu.Lock()
@@ -117,7 +120,7 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	io.WriteString(w, a.body)
-	a.once.Do(func() { close(a.fetched) })
+	a.SetFetched()
 }
 
 // contentType is shared between answers: a slice less for each.

@@ -44,12 +44,12 @@ type TLSALPN struct {
 	config *tls.Config
 
 	mu      sync.RWMutex
-	answers map[string]*TLSAnswer // by server name as it is asked for; guarded by mu
+	answers map[string][]*TLSAnswer // by server name as it is asked for, the newest last; guarded by mu
 }
 
 // NewTLSALPN returns one that answers nothing yet.
 func NewTLSALPN() *TLSALPN {
-	t := &TLSALPN{answers: map[string]*TLSAnswer{}}
+	t := &TLSALPN{answers: map[string][]*TLSAnswer{}}
 	t.config = &tls.Config{
 		MinVersion:             tls.VersionTLS12, // RFC 8737, section 3: 1.2 or higher
 		NextProtos:             []string{ALPN},
@@ -69,8 +69,8 @@ type TLSAnswer struct {
 }
 
 // Put publishes the certificate for one DNS name or IP address until Remove is
-// called. The CA asks by name alone, so a second Put of a name replaces the
-// first.
+// called. The CA asks by name alone, so a second Put of a name hides the first
+// while it is there.
 func (t *TLSALPN) Put(name, keyAuthorization string) (*TLSAnswer, error) {
 	c, err := challengeCertificate(name, keyAuthorization)
 	if err != nil {
@@ -79,7 +79,7 @@ func (t *TLSALPN) Put(name, keyAuthorization string) (*TLSAnswer, error) {
 	a := &TLSAnswer{table: t, serverName: serverName(name), certificate: c, fetched: make(chan struct{})}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.answers[a.serverName] = a
+	t.answers[a.serverName] = append(t.answers[a.serverName], a)
 	return a, nil
 }
 
@@ -87,16 +87,22 @@ func (t *TLSALPN) Put(name, keyAuthorization string) (*TLSAnswer, error) {
 // as with HTTP-01.
 func (a *TLSAnswer) Fetched() <-chan struct{} { return a.fetched }
 
+// SetFetched says that it was asked for elsewhere.
+func (a *TLSAnswer) SetFetched() { a.once.Do(func() { close(a.fetched) }) }
+
 // Remove forgets the answer. It may be called twice.
 func (a *TLSAnswer) Remove() {
 	a.table.mu.Lock()
 	defer a.table.mu.Unlock()
-	if a.table.answers[a.serverName] == a {
+	left := slices.DeleteFunc(a.table.answers[a.serverName], func(each *TLSAnswer) bool { return each == a })
+	if len(left) == 0 {
 		delete(a.table.answers, a.serverName)
+		return
 	}
+	a.table.answers[a.serverName] = left
 }
 
-// Len is the number of challenges being answered.
+// Len is the number of names being answered.
 func (t *TLSALPN) Len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -114,12 +120,15 @@ func (t *TLSALPN) Config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 
 func (t *TLSALPN) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	t.mu.RLock()
-	a := t.answers[strings.ToLower(hello.ServerName)]
+	var a *TLSAnswer
+	if all := t.answers[strings.ToLower(hello.ServerName)]; len(all) > 0 {
+		a = all[len(all)-1]
+	}
 	t.mu.RUnlock()
 	if a == nil {
 		return nil, errNoChallenge
 	}
-	a.once.Do(func() { close(a.fetched) })
+	a.SetFetched()
 	return a.certificate, nil
 }
 

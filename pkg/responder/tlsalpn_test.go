@@ -133,7 +133,8 @@ func TestTLSALPNForOthers(t *testing.T) {
 	}
 }
 
-// The newest of two stays when the older one is removed; many at once.
+// The newest of two stays when the older one is removed, and hides it no more
+// when it goes itself; many at once.
 func TestTLSALPNConcurrently(t *testing.T) {
 	answers := NewTLSALPN()
 	server := api(t, answers)
@@ -145,6 +146,12 @@ func TestTLSALPNConcurrently(t *testing.T) {
 		t.Fatal(err)
 	}
 	old.Remove()
+	hides, err := answers.Put("a.example.com", "hides")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hides.Remove()
+	hides.Remove()
 	var wg sync.WaitGroup
 	for i := range 8 {
 		wg.Go(func() {

@@ -65,6 +65,7 @@ func openPostgres(ctx context.Context, c Config, now func() time.Time) (_ *Store
 	}
 	s.write = openPool(cfg)
 	s.read = s.write
+	s.listener = cfg.Copy()
 	defer func() {
 		if err != nil {
 			_ = s.Close()

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 var (
@@ -55,6 +57,8 @@ type Store struct {
 	now   func() time.Time
 	name  string // where the database is, without secrets
 	db    dialect
+
+	listener *pgx.ConnConfig // of Listen's connection; nil: SQLite
 }
 
 // dialect is what the two databases do not have in common.

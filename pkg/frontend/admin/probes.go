@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
 // ProbeLife is how long a probe is answered at most.
@@ -24,30 +23,40 @@ type probes struct {
 	live map[string]func() // by token, what ends it; guarded by mu
 }
 
-func (f *frontend) addProbe(_ *http.Request, req NewProbe) (Probe, error) {
+func (f *frontend) addProbe(r *http.Request, req NewProbe) (Probe, error) {
 	name, err := cert.ParseName(req.Name)
 	if err != nil {
 		return Probe{}, refuse(http.StatusUnprocessableEntity, "name: %w", err)
 	}
 	p := Probe{Token: "acmeproxy-probe-" + rand.Text(), Body: "acmeproxy-probe-" + rand.Text()}
-	f.probes.mu.Lock()
-	defer f.probes.mu.Unlock()
-	if len(f.probes.live) >= maxProbes {
+	if !f.probes.reserve(p.Token) {
 		return Probe{}, refuse(http.StatusTooManyRequests, "%d probes are being answered already; try again in a minute", maxProbes)
 	}
-	f.probes.live[p.Token] = publish(f.Responder, name, p, func() { f.probes.end(p.Token) })
+	remove := f.Publish(r.Context(), name, p.Token, p.Body) // it may wait for other instances
+	timer := time.AfterFunc(ProbeLife, func() { f.probes.end(p.Token) })
+	f.probes.begun(p.Token, func() {
+		timer.Stop()
+		remove()
+	})
 	return p, nil
 }
 
-// publish answers the probe until the function that it returns is called, which
-// a timer does if nobody else does.
-func publish(r *responder.Responder, name string, p Probe, expired func()) (remove func()) {
-	answer := r.Put(name, p.Token, p.Body)
-	timer := time.AfterFunc(ProbeLife, expired)
-	return func() {
-		timer.Stop()
-		answer.Remove()
+// reserve reports whether there was room for one more.
+func (p *probes) reserve(token string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.live) >= maxProbes {
+		return false
 	}
+	p.live[token] = func() {}
+	return true
+}
+
+// begun says what ends a probe for which there is a place.
+func (p *probes) begun(token string, remove func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.live[token] = remove
 }
 
 // end forgets a probe; it may have ended already.

@@ -87,7 +87,22 @@ type Status struct {
 	HTTP01       string        `json:"http_01"`   // who publishes its answers: HTTP01Proxy, …Webroot, …Hook or …Nobody
 	DNS01        bool          `json:"dns_01"`    // wildcards can be had
 	Needs        []string      `json:"needs,omitempty"`
-	Certificates []Certificate `json:"certificates"` // acme-client mode
+	Instances    *Instances    `json:"instances,omitempty"` // with PostgreSQL
+	Certificates []Certificate `json:"certificates"`        // acme-client mode
+}
+
+// Instances are those that this one knows of, on the same database.
+type Instances struct {
+	Self    string     `json:"self"`
+	Others  []Instance `json:"others"`
+	Trouble string     `json:"trouble,omitempty"` // why others may not be heard
+}
+
+// Instance is another one that was heard a short while ago.
+type Instance struct {
+	Name    string    `json:"name"`
+	HeardAt time.Time `json:"heard_at"`
+	Silent  bool      `json:"silent,omitempty"` // it did not acknowledge an answer to a challenge in time
 }
 
 // CA is what is known of the upstream CA and of the account with it.

@@ -30,10 +30,14 @@ type Config struct {
 	Store *store.Store
 	Audit *audit.Log
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
-	Check  func(ctx context.Context, req cert.Request) error
-	CA     CA            // which revokes
-	Wake   func()        // something became due now
-	Every  time.Duration // how often to look for other instances' news; 0: there are none
+	Check func(ctx context.Context, req cert.Request) error
+	CA    CA     // which revokes
+	Wake  func() // something became due now
+	// Tell, if set, passes news of a certificate on to other instances, which
+	// call News. Every is how often to look for theirs all the same; nil, or 0:
+	// there are none.
+	Tell   func(certID string)
+	Every  func() time.Duration
 	Logger *slog.Logger
 	Now    func() time.Time
 }
@@ -45,7 +49,23 @@ type Agent struct {
 }
 
 // New returns the mode.
-func New(cfg Config) *Agent { return &Agent{cfg: cfg} }
+func New(cfg Config) *Agent {
+	if cfg.Tell == nil {
+		cfg.Tell = func(string) {}
+	}
+	if cfg.Every == nil {
+		cfg.Every = func() time.Duration { return 0 }
+	}
+	return &Agent{cfg: cfg}
+}
+
+// News wakes who waits here for a certificate that another instance obtained.
+func (a *Agent) News(certID string) { a.news.ring(certID) }
+
+func (a *Agent) ring(certID string) {
+	a.news.ring(certID)
+	a.cfg.Tell(certID)
+}
 
 // Register asks for a managed certificate. Asking again for the same names is
 // no error and costs nothing; another key type, profile or CSR makes it due now.
@@ -116,12 +136,6 @@ func (a *Agent) List(ctx context.Context, id auth.Identity, after string, limit 
 func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
-	var look <-chan time.Time
-	if a.cfg.Every > 0 {
-		t := time.NewTicker(a.cfg.Every)
-		defer t.Stop()
-		look = t.C
-	}
 	for {
 		rung, leave := a.news.listen(certID) // before reading, or news could be missed
 		b, err := a.bundle(ctx, id, certID)
@@ -130,6 +144,10 @@ func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag strin
 		if wait <= 0 || (!none && !old) {
 			leave()
 			return b, err
+		}
+		var look <-chan time.Time
+		if every := a.cfg.Every(); every > 0 {
+			look = time.After(every)
 		}
 		select {
 		case <-rung:
@@ -233,7 +251,7 @@ func (a *Agent) Delete(ctx context.Context, id auth.Identity, certID string) err
 		return err
 	}
 	a.record(ctx, id, m.Names, "done", "no longer managed")
-	a.news.ring(m.ID)
+	a.ring(m.ID)
 	return nil
 }
 
@@ -259,7 +277,7 @@ func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
 		return err
 	}
 	a.record(ctx, id, c.Names, "done", "serial "+bundle.Serial())
-	a.news.ring(c.ID)
+	a.ring(c.ID)
 	return nil
 }
 

@@ -169,7 +169,7 @@ func (a *Agent) deleteRevoked(ctx context.Context, who store.AuditEntry, m store
 		case err == nil:
 			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = "certificate", api.ModeAgent, m.Names, audit.Done, "no longer managed"
 			a.cfg.Audit.Record(ctx, who)
-			a.news.ring(m.ID)
+			a.ring(m.ID)
 			return nil
 		case errors.Is(err, store.ErrNotFound):
 			return nil // somebody else deleted it

@@ -1,0 +1,178 @@
+package peers
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+func newPeers(t testing.TB) *Peers {
+	t.Helper()
+	id, err := seal.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := New(Config{
+		Identity: id, Self: "self", HTTP01: responder.New(), TLSALPN: responder.NewTLSALPN(),
+		Due: func() {}, News: func(string) {},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.running, p.hearing.since = true, time.Now()
+	t.Cleanup(func() {
+		p.mu.Lock()
+		for key := range p.foreign {
+			p.drop(key)
+		}
+		p.mu.Unlock()
+		p.keeping.Wait()
+	})
+	return p
+}
+
+// said is what p hears from an instance.
+func said(t testing.TB, p *Peers, from string, at time.Time, its ...item) {
+	t.Helper()
+	var box outbox
+	box.more = make(chan struct{}, 1)
+	if !box.add(its...) {
+		t.Fatal("no room")
+	}
+	for items := box.take(); len(items) > 0; items = box.take() {
+		text, err := sealMessage(p.box, message{From: from, At: at.UnixMilli(), Items: items})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(text) > store.MaxNotice {
+			t.Fatalf("a text of %d bytes", len(text))
+		}
+		p.heard(text)
+	}
+}
+
+func answer(name, token string) *Answer {
+	return &Answer{Type: HTTP01, Name: name, Token: token, KeyAuthorization: token + ".x"}
+}
+
+// However much one with the identity says, what it can make us remember is
+// bounded, and every message fits.
+func TestBounds(t *testing.T) {
+	t.Parallel()
+	p := newPeers(t)
+	long := strings.Repeat(strings.Repeat("a", 62)+".", 3) + strings.Repeat("b", 61)
+	token := strings.Repeat("t", maxText-10)
+	for i := range maxForeign + 10 {
+		said(t, p, "other", time.Now(), item{Do: put, ID: fmt.Sprint(i), Answer: answer("a.example.com", fmt.Sprint(i))})
+	}
+	if len(p.foreign) != maxForeign || p.cfg.HTTP01.Len() != maxForeign {
+		t.Errorf("%d answers, %d published", len(p.foreign), p.cfg.HTTP01.Len())
+	}
+	said(t, p, "other", time.Now(), item{Do: bye})
+	said(t, p, "long", time.Now(), item{Do: put, ID: strings.Repeat("i", maxID), To: strings.Repeat("t", maxName), Answer: answer(long, token)}, item{Do: here})
+	if len(p.foreign) != 1 {
+		t.Error("the longest answer does not fit")
+	}
+	said(t, p, "long", time.Now(), item{Do: bye})
+	for i := range maxOthers + 10 {
+		said(t, p, strings.Repeat("n", maxName-10)+fmt.Sprint(i), time.Now(), item{Do: here})
+	}
+	if len(p.others) != maxOthers || len(p.foreign) != 0 {
+		t.Errorf("%d others, %d answers", len(p.others), len(p.foreign))
+	}
+	for range maxWaiting + 10 {
+		p.TellDue()
+	}
+	if n := len(p.out.items); n > maxWaiting {
+		t.Errorf("%d items wait", n)
+	}
+}
+
+// A message of another time counts for nothing, and it is said why.
+func TestOldMessage(t *testing.T) {
+	t.Parallel()
+	p := newPeers(t)
+	for _, at := range []time.Time{time.Now().Add(-2 * maxSkew), time.Now().Add(2 * maxSkew), time.UnixMilli(-1 << 62), time.UnixMilli(1 << 62)} {
+		said(t, p, "other", at, item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
+	}
+	if len(p.others)+len(p.foreign)+p.cfg.HTTP01.Len() != 0 {
+		t.Error("it was heard")
+	}
+	if s := p.Status(); !strings.Contains(s.Trouble, "the clock of other ") {
+		t.Errorf("trouble: %q", s.Trouble)
+	}
+	said(t, p, "other", time.Now().Add(-maxSkew/2), item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
+	if p.cfg.HTTP01.Len() != 1 {
+		t.Error("half a minute is too much")
+	}
+	// Told again it is the same answer, and is acknowledged again.
+	said(t, p, "other", time.Now(), item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
+	if p.cfg.HTTP01.Len() != 1 || len(p.foreign) != 1 {
+		t.Error("it is there twice")
+	}
+}
+
+func TestParseMessage(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		`{"from":"a","at":1,"items":[{"do":"here"}]}  `: "",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"t.x"}}]}`: "",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"tls-alpn-01","name":"2001:db8::1","key_authorization":"t.x"}}]}`:       "",
+		`{"from":"","at":1,"items":[]}`:                                       "from",
+		`{"from":"` + strings.Repeat("a", maxName+1) + `","at":1,"items":[]}`: "from",
+		`{"from":"a","at":1,"items":[]} {}`:                                   "more after",
+		`{"from":"a","at":1,"more":1}`:                                        "unknown field",
+		`{"from":"a","at":1,"items":[{"do":"run"}]}`:                          "unknown",
+		`{"from":"a","at":1,"items":[{"do":"ack"}]}`:                          "id",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1"}]}`:                 "answer",
+		`{"from":"a","at":1,"items":[{"do":"here","answer":{}}]}`:             "answer",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"dns-01","name":"a.example","token":"t","key_authorization":"x"}}]}`:      "type",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"*.a.example","token":"t","key_authorization":"x"}}]}`:   "name",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"A.example","token":"t","key_authorization":"x"}}]}`:     "name",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"../t/","key_authorization":"x"}}]}`: "token",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"<b>"}}]}`:   "token",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"` + strings.Repeat("1", maxID+1) + `","answer":{"type":"http-01","name":"a.example"}}]}`:      "id",
+		``: "EOF",
+	} {
+		_, _, err := parseMessage([]byte(text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+}
+
+// Whatever is written into the channel, sealed or not, nothing breaks and no
+// more than a plain answer for a plain name is published.
+func FuzzHeard(f *testing.F) {
+	f.Add(`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"t.x"}}]}`)
+	f.Add(`{"from":"a","items":[{"do":"bye"},{"do":"ack","id":"1","to":"self"},{"do":"fetched","id":"1","to":"self"}]}`)
+	f.Add(`{"from":"a","items":[{"do":"hello"},{"do":"remove","id":"1"},{"do":"due"},{"do":"news","id":"1"}]}`)
+	f.Add("AAAA")
+	f.Fuzz(func(t *testing.T, text string) {
+		p := newPeers(t)
+		p.begin(*answer("b.example", "t"), func() {})
+		p.heard(text)
+		if p.cfg.HTTP01.Len() != 0 || len(p.others) != 0 {
+			t.Fatal("a stranger was heard")
+		}
+		m, items, err := parseMessage([]byte(text))
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		p.hear(time.Now(), m.From, items)
+		p.mu.Unlock()
+		for _, it := range items {
+			raw, err := json.Marshal(it)
+			if err != nil || strings.ContainsAny(string(raw), "\r\n") {
+				t.Fatalf("%s, %v", raw, err)
+			}
+		}
+	})
+}

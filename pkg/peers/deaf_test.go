@@ -1,0 +1,105 @@
+package peers_test
+
+import (
+	"encoding/binary"
+	"io"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/peers"
+)
+
+// pooler stands before a server as PgBouncer in transaction mode does, as far as
+// this is about: LISTEN succeeds, and no notification ever comes.
+func pooler(t testing.TB, server string) (addr string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	t.Cleanup(func() {
+		l.Close()
+		serving.Wait()
+	})
+	serving.Go(func() {
+		for {
+			client, err := l.Accept()
+			if err != nil {
+				return // closed
+			}
+			behind, err := net.Dial("tcp", server)
+			if err != nil {
+				client.Close()
+				continue
+			}
+			serving.Go(func() {
+				defer behind.Close()
+				_, _ = io.Copy(behind, client)
+			})
+			serving.Go(func() {
+				defer client.Close()
+				withoutNotifications(client, behind)
+			})
+		}
+	})
+	return l.Addr().String()
+}
+
+// withoutNotifications copies the server's messages: a letter, a length that
+// counts itself, and the rest.
+func withoutNotifications(to io.Writer, from io.Reader) {
+	for {
+		head := make([]byte, 5)
+		if _, err := io.ReadFull(from, head); err != nil {
+			return
+		}
+		rest := make([]byte, binary.BigEndian.Uint32(head[1:])-4)
+		if _, err := io.ReadFull(from, rest); err != nil {
+			return
+		}
+		if head[0] == 'A' { // NotificationResponse
+			continue
+		}
+		if _, err := to.Write(append(head, rest...)); err != nil {
+			return
+		}
+	}
+}
+
+// An instance behind a pooler that delivers nothing says so, and delays the
+// others once at most (X18).
+func testDeaf(t *testing.T, server *pgtest.Server) {
+	id := identity(t)
+	direct := server.Database(t)
+	behind, err := url.Parse(direct)
+	if err != nil {
+		t.Fatal(err)
+	}
+	behind.Host = pooler(t, behind.Host)
+	behind.RawQuery = "sslmode=disable"
+	quick := func(c *peers.Config) { c.Heartbeat = 200 * time.Millisecond }
+	deaf := begin(t, behind.String(), id, quick)
+	one := start(t, direct, id, quick)
+	one.knows(t, 1) // it is heard, and does not hear
+	until(t, "it notices", func() bool { return strings.Contains(deaf.log.String(), "hears neither itself nor others") })
+	if s := deaf.Status(); !strings.Contains(s.Trouble, "PgBouncer") || deaf.Hears() {
+		t.Errorf("trouble: %q, hears: %v", s.Trouble, deaf.Hears())
+	}
+	if s := one.Status(); s.Trouble != "" {
+		t.Errorf("the other one's trouble: %q", s.Trouble)
+	}
+	if took, _ := deaf.share(t, http01("theirs")); took >= 2*peers.Patience {
+		t.Errorf("the deaf one waits %v", took)
+	}
+	until(t, "the other one answers", func() bool { return one.answers("theirs") })
+	one.share(t, http01("first"))
+	if took, _ := one.share(t, http01("second")); took >= peers.Patience {
+		t.Errorf("the deaf one is waited for again: %v", took)
+	}
+}

@@ -1,0 +1,79 @@
+package peers
+
+import "time"
+
+// foreignKey is an answer of another instance.
+type foreignKey struct{ from, id string }
+
+// published is an answer in one of the responders.
+type published interface {
+	Fetched() <-chan struct{}
+	Remove()
+}
+
+// take gives another instance's answer, and says so. Told again, it says so
+// again: the first time may not have been heard.
+func (p *Peers) take(from string, it item) {
+	key := foreignKey{from, it.ID}
+	if _, there := p.foreign[key]; !there {
+		if !p.running || len(p.foreign) >= maxForeign {
+			p.warnLocked("foreign", "too many answers of other instances", "limit", maxForeign)
+			return
+		}
+		answer, err := p.publish(*it.Answer)
+		if err != nil {
+			p.warnLocked("publish", "cannot give another instance's answer", "error", err)
+			return
+		}
+		if answer != nil {
+			gone := make(chan struct{})
+			p.foreign[key] = gone
+			p.keeping.Go(func() { p.keep(key, answer, gone) })
+		}
+	}
+	p.say(item{Do: ack, ID: it.ID, To: from})
+}
+
+// publish returns nil for what no CA can ask this instance for.
+func (p *Peers) publish(a Answer) (published, error) {
+	switch {
+	case a.Type == HTTP01 && p.cfg.HTTP01 != nil:
+		return p.cfg.HTTP01.Put(a.Name, a.Token, a.KeyAuthorization), nil
+	case a.Type == TLSALPN01 && p.cfg.TLSALPN != nil:
+		return p.cfg.TLSALPN.Put(a.Name, a.KeyAuthorization)
+	}
+	return nil, nil
+}
+
+// drop ends an answer of another instance.
+func (p *Peers) drop(key foreignKey) {
+	if gone, there := p.foreign[key]; there {
+		delete(p.foreign, key)
+		close(gone)
+	}
+}
+
+// keep is such an answer's life: its instance is told of the first fetch, and if
+// that instance dies the answer ends by itself.
+func (p *Peers) keep(key foreignKey, answer published, gone <-chan struct{}) {
+	defer answer.Remove()
+	life := time.NewTimer(p.cfg.Life)
+	defer life.Stop()
+	first := answer.Fetched()
+	for {
+		select {
+		case <-first:
+			first = nil
+			p.mu.Lock()
+			p.say(item{Do: fetched, ID: key.id, To: key.from})
+			p.mu.Unlock()
+		case <-life.C:
+			p.mu.Lock()
+			p.drop(key)
+			p.mu.Unlock()
+			return
+		case <-gone:
+			return
+		}
+	}
+}

@@ -1,0 +1,277 @@
+package peers
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Config says who we are and what the others may cause here.
+type Config struct {
+	Store    *store.Store         // on PostgreSQL
+	Identity *age.X25519Identity  // the one that all instances share
+	Self     string               // unique among all instances that ever share the database
+	HTTP01   *responder.Responder // gives the others' answers; nil: this instance has no port 80
+	TLSALPN  *responder.TLSALPN
+	Due      func()          // something became due; it must not block
+	News     func(id string) // there is news of a certificate; it must not block
+	Logger   *slog.Logger    // nil: none. No name that a certificate is for is ever logged here.
+
+	// Life is how long another instance's answer is given if that instance does
+	// not take it away: longer than any issuance. 0: 10 minutes.
+	Life time.Duration
+	// Heartbeat is how often an instance says that it is here. Who is not heard
+	// for three of them is forgotten. 0: 10 seconds.
+	Heartbeat time.Duration
+}
+
+const (
+	// Patience is how long Share waits for the others at most.
+	Patience = 2 * time.Second
+	// settling is how long after our own hello the others have to answer it.
+	settling = 200 * time.Millisecond
+	// maxSkew is how old a message may be, or how far ahead its sender's clock.
+	maxSkew = time.Minute
+	// maxOthers and maxForeign bound what the others can make us remember.
+	maxOthers  = 64
+	maxForeign = 4096
+)
+
+// Peers is this instance's ear and voice. It is safe for concurrent use. A nil
+// *Peers is an instance that has a database to itself: it shares nothing.
+type Peers struct {
+	cfg     Config
+	box     *seal.Box
+	out     outbox
+	ready   chan struct{} // closed when the others have had the time to answer our hello
+	settled sync.Once     // closes ready
+	keeping sync.WaitGroup
+
+	mu       sync.Mutex // guards what follows
+	running  bool
+	others   map[string]*other
+	own      map[string]*shared
+	foreign  map[foreignKey]chan struct{} // closed when the answer goes
+	hearing  hearing
+	complain map[string]time.Time // when each kind of trouble was logged last
+}
+
+// other is another instance.
+type other struct {
+	heardAt time.Time
+	silent  bool // it did not acknowledge in time: nobody waits for it
+}
+
+// shared is an answer of ours that the others give as well.
+type shared struct {
+	item    item
+	fetched func()
+	waiting map[string]bool // instances that have not acknowledged it
+	done    chan struct{}   // closed when none is left, or nobody waits any more
+	closed  bool            // done is
+}
+
+// New checks the configuration; nothing is heard or said before Run.
+func New(cfg Config) (*Peers, error) {
+	if cfg.Self == "" || len(strconv.QuoteToASCII(cfg.Self)) > maxName {
+		return nil, errors.New("peers: Self must be a short line of ASCII")
+	}
+	if cfg.Life == 0 {
+		cfg.Life = 10 * time.Minute
+	}
+	if cfg.Heartbeat == 0 {
+		cfg.Heartbeat = 10 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	box, err := seal.NewBox(cfg.Identity, purpose)
+	if err != nil {
+		return nil, err
+	}
+	return &Peers{
+		cfg: cfg, box: box, out: outbox{more: make(chan struct{}, 1)}, ready: make(chan struct{}),
+		others: map[string]*other{}, own: map[string]*shared{}, foreign: map[foreignKey]chan struct{}{},
+		complain: map[string]time.Time{},
+	}, nil
+}
+
+// Share has the others give an answer that this instance gives already. It
+// returns when all that listen do, or after Patience. fetched is called when a
+// CA fetched it from one of them. withdraw ends it; it may be called twice.
+func (p *Peers) Share(ctx context.Context, a Answer, fetched func()) (withdraw func()) {
+	if p == nil {
+		return func() {}
+	}
+	timeout := time.NewTimer(Patience)
+	defer timeout.Stop()
+	if p.isRunning() {
+		select {
+		case <-p.ready:
+		case <-timeout.C:
+		case <-ctx.Done():
+		}
+	}
+	if err := a.check(); err != nil {
+		p.warn("unusual", "an answer to a challenge is not shared with the other instances", "error", err)
+		return func() {}
+	}
+	id, s := p.begin(a, fetched)
+	select {
+	case <-s.done:
+	case <-timeout.C:
+		p.giveUp(s)
+	case <-ctx.Done():
+	}
+	return func() { p.withdraw(id) }
+}
+
+func (p *Peers) isRunning() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.running
+}
+
+// begin tells the others, and waits for nobody.
+func (p *Peers) begin(a Answer, fetched func()) (string, *shared) {
+	id := rand.Text()
+	s := &shared{item: item{Do: put, ID: id, Answer: &a}, fetched: fetched, waiting: map[string]bool{}, done: make(chan struct{})}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running {
+		for name, o := range p.others {
+			if !o.silent {
+				s.waiting[name] = true
+			}
+		}
+		p.say(s.item)
+	}
+	p.own[id] = s
+	s.settle()
+	return id, s
+}
+
+// settle ends the waiting if there is nobody left to wait for.
+func (s *shared) settle() {
+	if len(s.waiting) == 0 && !s.closed {
+		s.closed = true
+		close(s.done)
+	}
+}
+
+// giveUp waits no more for those that have not acknowledged, here or elsewhere.
+func (p *Peers) giveUp(s *shared) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for name := range s.waiting {
+		if o := p.others[name]; o != nil && !o.silent {
+			o.silent = true
+			p.cfg.Logger.Warn("another instance does not acknowledge answers to challenges; going on without it", "instance", name)
+		}
+		p.waitNoMore(name)
+	}
+}
+
+// waitNoMore releases all who wait for one instance.
+func (p *Peers) waitNoMore(name string) {
+	for _, s := range p.own {
+		delete(s.waiting, name)
+		s.settle()
+	}
+}
+
+func (p *Peers) withdraw(id string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s := p.own[id]; s != nil {
+		delete(p.own, id)
+		if p.running {
+			p.say(item{Do: remove, ID: id})
+		}
+	}
+}
+
+// TellDue wakes the others: something became due.
+func (p *Peers) TellDue() { p.tell(item{Do: due}) }
+
+// TellNews wakes who waits at the others for news of a certificate.
+func (p *Peers) TellNews(id string) { p.tell(item{Do: news, ID: id}) }
+
+func (p *Peers) tell(it item) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.running && len(p.others) > 0 {
+		p.say(it)
+	}
+}
+
+// say puts items into the outbox.
+func (p *Peers) say(its ...item) {
+	if !p.out.add(its...) {
+		p.warnLocked("full", "too much to tell the other instances; some of it is dropped")
+	}
+}
+
+// Status is what an administrator wants to know.
+type Status struct {
+	Others  []Other // by name
+	Trouble string  // why the others may not be heard; empty when all is well
+}
+
+// Other is another instance that was heard.
+type Other struct {
+	Name    string
+	HeardAt time.Time
+	Silent  bool // it did not acknowledge in time
+}
+
+// Status tells who is heard.
+func (p *Peers) Status() Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s := Status{Trouble: p.trouble(time.Now())}
+	for name, o := range p.others {
+		s.Others = append(s.Others, Other{Name: name, HeardAt: o.heardAt, Silent: o.silent})
+	}
+	slices.SortFunc(s.Others, func(a, b Other) int { return strings.Compare(a.Name, b.Name) })
+	return s
+}
+
+// Hears tells whether news of the others arrives.
+func (p *Peers) Hears() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.running && p.hearing.down == nil && time.Since(p.hearing.own) < p.deafAfter()
+}
+
+// warnEvery is how often the same trouble is logged.
+const warnEvery = 10 * time.Minute
+
+func (p *Peers) warn(kind, text string, args ...any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.warnLocked(kind, text, args...)
+}
+
+func (p *Peers) warnLocked(kind, text string, args ...any) {
+	if last, ok := p.complain[kind]; ok && time.Since(last) < warnEvery {
+		return
+	}
+	p.complain[kind] = time.Now()
+	p.cfg.Logger.Warn(text, args...) //nolint:sloglint // a constant of its callers
+}

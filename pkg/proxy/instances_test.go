@@ -1,0 +1,295 @@
+package proxy_test
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// instances are on one database, behind one name that leads the CA to the second.
+type instances struct {
+	ca       *pebbletest.CA
+	url      string
+	one, two *proxytest.Proxy
+	change   func(*proxy.Config)
+}
+
+// startOne starts the instance that no CA ever comes to.
+func startOne(t testing.TB, url string, o pebbletest.Options, changes ...func(*proxy.Config)) *instances {
+	t.Helper()
+	in := &instances{ca: pebbletest.Start(t, o), url: url, change: func(c *proxy.Config) {
+		for _, change := range changes {
+			change(c)
+		}
+	}}
+	in.one = proxytest.Start(t, proxytest.Options{CA: in.ca, Store: url, Change: func(c *proxy.Config) {
+		in.change(c)
+		if c.HTTPAddr != config.None {
+			c.HTTPAddr = "127.0.0.1:0"
+		}
+	}})
+	return in
+}
+
+// startTwo starts the one where the CA looks, and waits until they know each
+// other.
+func (in *instances) startTwo(t testing.TB) {
+	t.Helper()
+	in.two = proxytest.Start(t, proxytest.Options{CA: in.ca, Store: in.url, Change: func(c *proxy.Config) {
+		in.change(c)
+		if c.HTTPAddr == config.None {
+			c.HTTPSAddr = fmt.Sprintf("127.0.0.1:%d", in.ca.TLSPort)
+		}
+		shareIdentity(t, in.one.DataDir, c.DataDir)
+	}})
+	for _, p := range []*proxytest.Proxy{in.one, in.two} {
+		proxytest.Until(t, "they know each other", func() bool {
+			s, err := p.Admin.Status(t.Context())
+			return err == nil && len(s.Instances.Others) == 1 && s.Instances.Trouble == ""
+		})
+	}
+}
+
+func startTwo(t testing.TB, url string, o pebbletest.Options, changes ...func(*proxy.Config)) *instances {
+	t.Helper()
+	in := startOne(t, url, o, changes...)
+	in.startTwo(t)
+	return in
+}
+
+// Each due row is worked on once, by either, both being woken; the CA comes to
+// the second only; and what one was asked for the other one serves (D13, X7, X18).
+func TestTwoInstances(t *testing.T) {
+	t.Parallel()
+	url := pgtest.Start(t).Database(t)
+	var ca fault
+	in := startTwo(t, url, pebbletest.Options{Wrap: ca.wrap})
+	s, err := store.Open(t.Context(), store.Config{URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+
+	const certificates = 20 // more than one instance works on at once
+	id, recipient := newIdentity(t)
+	c := newCaller(t, in.one, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	_, release := ca.hold(t, pebbletest.NewOrder)
+	var rows []api.Certificate
+	for i := range certificates {
+		rows = append(rows, c.register(t, fmt.Sprintf("n%d.example.com", i)))
+	}
+	client, err := s.ClientByName(t.Context(), "script")
+	if err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	proxytest.Until(t, "both instances work", func() bool { return len(workers(t, s, client.ID)) == 2 })
+	if took := time.Since(began); took > 20*time.Second {
+		t.Errorf("the second looked by itself, after %v", took)
+	}
+	release()
+	c.url = in.two.URL
+	for _, row := range rows {
+		open(t, c.bundle(t, row.ID, "").body, names(t, row.Names...), id)
+	}
+	if n := in.ca.Requests().Count(pebbletest.NewOrder); n != certificates {
+		t.Errorf("%d orders for %d certificates", n, certificates)
+	}
+	in.answerNothing(t)
+
+	// A row that anybody inserted is enough (D14).
+	row, _, err := s.EnsureManaged(t.Context(), store.Managed{
+		ClientID: client.ID, Mode: api.ModeAgent, Names: []string{"row.example.com"}, KeyType: "ec256",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	in.one.Renewals.Wake()
+	open(t, c.bundle(t, row.ID, "").body, names(t, "row.example.com"), id)
+
+	// A token of the one enrols with the other, which has the same pinned key;
+	// one instance alone carries on.
+	token := in.one.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	in.one.Stop(t)
+	token.URL = in.two.URL
+	web1, err := remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(t, web1, api.ModeAgent, "www.web1.example.com"); err != nil {
+		t.Error(err)
+	}
+}
+
+// answerNothing waits until no instance answers any challenge.
+func (in *instances) answerNothing(t testing.TB) {
+	t.Helper()
+	for _, p := range []*proxytest.Proxy{in.one, in.two} {
+		proxytest.Until(t, "the answers are gone", func() bool { return p.Answers() == 0 })
+	}
+}
+
+// In gateway mode, too, the CA may come to the instance that was not asked; and
+// the database's server learns neither name nor token nor key authorization: they
+// are in no table and in no statement that it logs (X18, A14).
+func TestTwoInstancesGateway(t *testing.T) {
+	t.Parallel()
+	server := pgtest.Start(t)
+	url := server.Database(t)
+	server.LogStatements(t, url)
+	seen := newWitness()
+	in := startTwo(t, url, pebbletest.Options{Wrap: seen.wrap})
+	seen.watch(t, in.two)
+	id, recipient := newIdentity(t)
+	c := newCaller(t, in.one, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	want := names(t, "payroll.corp.example.com", "wages.hr.corp.example.com")
+	events := c.gateway(t, api.CertificateRequest{Names: want})
+	if strings.Contains(in.one.Log(), "does not acknowledge") {
+		t.Error("the second did not acknowledge in time")
+	}
+	b := open(t, events[len(events)-1].Bundle, want, id)
+	in.answerNothing(t)
+
+	secrets := seen.traces(t)
+	secrets.add("name", "payroll")
+	secrets.add("name", "wages")
+	secrets.certificate(t, "certificate", b)
+	files := everything(t, in.one)
+	for name, data := range everything(t, in.two) {
+		files["two/"+name] = data
+	}
+	files["statements"] = []byte(server.Log())
+	files["dump"] = readable(server.Dump(t, url))
+	for _, found := range secrets.in(files) {
+		t.Error(found)
+	}
+	control := traces{"message": []byte("pg_notify("), "grant": []byte("**.corp.example.com")}
+	for _, want := range []string{"message in statements", "grant in statements", "grant in dump"} {
+		if found := strings.Join(control.in(files), ", "); !strings.Contains(found, want) {
+			t.Errorf("the search does not find %s, but %s", want, found)
+		}
+	}
+}
+
+// TLS-ALPN-01 is shared as HTTP-01 is (X18, X4).
+func TestTwoInstancesTLSALPN(t *testing.T) {
+	t.Parallel()
+	in := startTwo(t, pgtest.Start(t).Database(t), pebbletest.Options{}, func(c *proxy.Config) {
+		c.Challenge, c.HTTPAddr = "tls-alpn-01", config.None
+	})
+	for mode, list := range map[string][]string{
+		api.ModeGateway: {"a.example.com", "b.example.com", "127.0.0.1"},
+		api.ModeAgent:   {"c.example.com", "d.example.com"},
+	} {
+		host := in.one.Enroll(t, mode, proxytest.Grant(mode, "*.example.com", "127.0.0.1"))
+		if _, err := get(t, host, mode, list...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in.answerNothing(t)
+}
+
+// An instance that starts while another one's order is under way answers for it,
+// and a long poll there wakes at once when the other one has the certificate
+// (X18, D13).
+func TestInstanceInTheMiddle(t *testing.T) {
+	t.Parallel()
+	var ca fault
+	in := startOne(t, pgtest.Start(t).Database(t), pebbletest.Options{Wrap: ca.wrap})
+	id, recipient := newIdentity(t)
+	c := newCaller(t, in.one, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	arrived, release := ca.hold(t, pebbletest.Challenge)
+	m := c.register(t, "a.example.com")
+	await(t, "the CA is about to look", arrived)
+	in.startTwo(t)
+	proxytest.Until(t, "the second answers", func() bool { return in.two.Answers() == 1 })
+	c.url = in.two.URL
+	type pulled struct {
+		reply
+		at  time.Time
+		err error
+	}
+	polls := make(chan pulled, 1)
+	go func() {
+		r, err := c.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
+		polls <- pulled{r, time.Now(), err}
+	}()
+	finishing, finish := ca.hold(t, pebbletest.Finalize)
+	release()
+	await(t, "the CA has looked", finishing)
+	in.answerNothing(t)
+	released := time.Now()
+	finish()
+	p := <-polls
+	if p.err != nil || p.status != http.StatusOK {
+		t.Fatalf("%d %s, %v", p.status, p.body, p.err)
+	}
+	open(t, p.body, names(t, "a.example.com"), id)
+	if took := p.at.Sub(released); took > 10*time.Second {
+		t.Errorf("the poll looked by itself, after %v", took)
+	}
+	if n := in.ca.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders", n)
+	}
+}
+
+// A token of acmeproxy check, too, is known to whichever instance a name leads to.
+func TestTwoInstancesProbe(t *testing.T) {
+	t.Parallel()
+	in := startTwo(t, pgtest.Start(t).Database(t), pebbletest.Options{})
+	probe, err := in.one.Admin.AddProbe(t.Context(), admin.NewProbe{Name: "a.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if status, body := answerAt(t, in.two.HTTPAddr(), "a.example.com", probe.Token); status != http.StatusOK || body != probe.Body {
+		t.Errorf("%d %s", status, body)
+	}
+	if err := in.one.Admin.RemoveProbe(t.Context(), probe.Token); err != nil {
+		t.Fatal(err)
+	}
+	in.answerNothing(t)
+}
+
+// workers are the instances that hold a lease on a client's rows.
+func workers(t *testing.T, s *store.Store, clientID string) map[string]bool {
+	t.Helper()
+	rows, err := s.ListManaged(t.Context(), clientID, api.ModeAgent, "", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := map[string]bool{}
+	for _, row := range rows {
+		if row.LeaseOwner != "" {
+			found[path.Dir(row.LeaseOwner)] = true // each claim adds a part
+		}
+	}
+	return found
+}
+
+// shareIdentity gives the second instance the first one's, as its operator does.
+func shareIdentity(t testing.TB, from, to string) {
+	t.Helper()
+	const name = "identity.age"
+	data, err := os.ReadFile(filepath.Join(from, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
