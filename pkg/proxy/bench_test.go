@@ -24,6 +24,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
@@ -151,16 +152,22 @@ func legoFlow(b *testing.B, ca *pebbletest.CA, r *responder.Responder) obtain {
 }
 
 // throughGateway is the same work through a proxy: key and CSR made by the
-// client, TLS, authentication, policy, the stream.
+// client, TLS, authentication, policy, the stream. The clients take turns, since
+// one may not have that many.
 func throughGateway(b *testing.B) obtain {
 	b.Helper()
 	p := proxytest.Start(b, proxytest.Options{})
-	state := p.Enroll(b, "bench", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	client, err := state.API()
-	if err != nil {
-		b.Fatal(err)
+	var clients [32]*remote.Client
+	for i := range clients {
+		state := p.Enroll(b, fmt.Sprintf("bench%d", i), proxytest.Grant(api.ModeGateway, "*.example.com"))
+		var err error
+		if clients[i], err = state.API(); err != nil {
+			b.Fatal(err)
+		}
 	}
+	var turn atomic.Int64
 	return func(ctx context.Context, names cert.Names) error {
+		client := clients[turn.Add(1)%int64(len(clients))]
 		_, err := client.Issue(ctx, cert.Request{Names: names, KeyType: cert.EC256}, nil)
 		return err
 	}
@@ -189,7 +196,7 @@ func compare(b *testing.B, names, legoTurns int) {
 	b.Helper()
 	ours, legos := straight(b)
 	gateway := throughGateway(b)
-	for range 10 { // accounts, nonces, connections, the CA's pace
+	for range 40 { // accounts, nonces, connections, the CA's pace
 		timed(b, ours, freshNames(names))
 		timed(b, gateway, freshNames(names))
 	}

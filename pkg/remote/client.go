@@ -179,32 +179,33 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 // bundle has no key then.
 func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error) {
 	const op = "ask the proxy"
-	csr := req.CSR
-	var bundle cert.Bundle
-	if csr == nil {
-		key, err := cert.GenerateKey(req.KeyType)
-		if err != nil {
-			return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
-		}
-		if csr, err = cert.NewCSR(key, req.Names); err != nil {
-			return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
-		}
-		bundle.Key = key
-	}
-	parsed, err := cert.ParseCSR(csr)
+	ask, key, err := request(req)
 	if err != nil {
 		return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
 	}
-	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: csr})
+	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: ask.DER})
 	last, err := c.stream(ctx, api.CertificateRequest{Mode: api.ModeGateway, CSR: string(block), Profile: req.Profile}, emit)
 	if err != nil {
 		return nil, asIssuerError(op, err)
 	}
-	b, err := cert.NewBundle([]byte(last.Chain), bundle.Key, parsed.Public, parsed.Names)
+	b, err := cert.NewBundle([]byte(last.Chain), key, ask.Public, ask.Names)
 	if err != nil {
 		return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: "the proxy sent something else than was asked for: " + err.Error(), Err: err}
 	}
 	return b, nil
+}
+
+// request is the CSR that is given, or one of a new key.
+func request(req cert.Request) (ask *cert.CSR, key crypto.Signer, err error) {
+	if req.CSR != nil {
+		ask, err = cert.ParseCSR(req.CSR)
+		return ask, nil, err
+	}
+	if key, err = cert.GenerateKey(req.KeyType); err != nil {
+		return nil, nil, err
+	}
+	der, err := cert.NewCSR(key, req.Names)
+	return &cert.CSR{DER: der, Names: req.Names, Public: key.Public()}, key, err
 }
 
 // stream reads the events of a gateway request and returns the last one.
