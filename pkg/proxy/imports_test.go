@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -37,6 +39,38 @@ var layers = [][]string{
 
 // notForFrontends do work that a frontend is handed as an interface.
 var notForFrontends = []string{"pkg/renewal", "pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"}
+
+// docs/architecture.md has a row for each package, in an order in which imports
+// point down.
+func TestArchitectureListsPackages(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:cmd|pkg/)[^`]*)` \\|").FindAllStringSubmatch(string(page), -1) {
+		rows = append(rows, m[1])
+	}
+	for _, p := range goList(t, "./cmd", "./pkg/...") {
+		rel := ours(p.ImportPath)
+		from := slices.Index(rows, rel)
+		if from < 0 {
+			t.Errorf("docs/architecture.md has no row for %s", rel)
+			continue
+		}
+		for _, path := range p.Imports {
+			if to := slices.Index(rows, ours(path)); to >= 0 && to < from {
+				t.Errorf("docs/architecture.md has %s below %s, which it imports", rel, rows[to])
+			}
+		}
+	}
+	for _, rel := range rows {
+		if layerOf(rel) < 0 {
+			t.Errorf("docs/architecture.md has a row for %s, which is no package", rel)
+		}
+	}
+}
 
 type goPackage struct {
 	ImportPath string
