@@ -12,9 +12,16 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
+// enrolled is what enroll shows.
+type enrolled struct {
+	Client string `json:"client"`
+	Proxy  string `json:"proxy"`
+}
+
 func newEnroll() *cobra.Command {
 	var flags remoteFlags
 	var opts remote.EnrollOptions
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "enroll TOKEN",
 		Short: "Become a client of the proxy with a one-time token",
@@ -48,6 +55,9 @@ other user of this host can see it.`,
 			if err != nil {
 				return err
 			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), enrolled{Client: s.Client(), Proxy: s.URL()})
+			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "enrolled as %q at %s; its key is pinned\n", s.Client(), s.URL())
 			return err
 		},
@@ -55,6 +65,7 @@ other user of this host can see it.`,
 	flags.bind(c.Flags())
 	c.Flags().StringVar(&opts.Identity, "identity", "", "open bundles with this key `file` in place of a new one: an age identity, or an SSH private key with its .pub beside it")
 	c.Flags().StringArrayVar(&opts.Recipients, "recipient", nil, "a further age or SSH public `key` that can open this host's bundles; may be repeated")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 

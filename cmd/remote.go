@@ -310,8 +310,14 @@ func printRemoteStatus(c *cobra.Command, st remoteStatus) error {
 	return t.flush()
 }
 
+// forgotten is what forget shows.
+type forgotten struct {
+	Names cert.Names `json:"names"`
+}
+
 func newForget() *cobra.Command {
 	var flags remoteFlags
+	var asJSON bool
 	c := &cobra.Command{
 		Use:   "forget NAME…",
 		Short: "Stop keeping the certificate of these names fresh; its files stay",
@@ -335,10 +341,14 @@ administrator removes the client.`,
 			if n == 0 {
 				return fmt.Errorf("nothing is kept for %s; acmeproxy remote list shows what is", names)
 			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), forgotten{names})
+			}
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is no longer kept fresh here\n", names)
 			return err
 		},
 	}
 	flags.bind(c.Flags())
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -79,15 +79,30 @@ proxy, 4 failed for now: try again later.`,
 func showHelp(c *cobra.Command, _ []string) error { return c.Help() }
 
 func newVersion() *cobra.Command {
-	return &cobra.Command{
+	var asJSON bool
+	c := &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			_, err := fmt.Fprintf(c.OutOrStdout(), "acmeproxy %s %s %s/%s\n", programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			v := versions{programVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), v)
+			}
+			_, err := fmt.Fprintf(c.OutOrStdout(), "acmeproxy %s %s %s/%s\n", v.Version, v.Go, v.OS, v.Arch)
 			return err
 		},
 	}
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// versions are what version shows.
+type versions struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+	OS      string `json:"os"`
+	Arch    string `json:"arch"`
 }
 
 func programVersion() string {

@@ -28,12 +28,16 @@ func newStore() *cobra.Command {
 }
 
 // storeFlags find the database that serve is set up with.
-type storeFlags struct{ dataDir, config string }
+type storeFlags struct {
+	dataDir, config string
+	json            bool
+}
 
 func (f *storeFlags) bind(fs *pflag.FlagSet) {
 	f.dataDir = config.DefaultDataDir()
 	dataDirFlag(fs, &f.dataDir)
 	configFlag(fs, &f.config)
+	fs.BoolVar(&f.json, "json", false, "print JSON")
 }
 
 // settings are serve's, with the data folder that this command was given.
@@ -71,7 +75,7 @@ A newer schema is not made older: make a backup before an upgrade.`,
 			if err := cfg.Validate(); err != nil {
 				return usageError{err}
 			}
-			return migrateStore(c, cfg)
+			return migrateStore(c, cfg, flags.json)
 		},
 	}
 	flags.bind(c.Flags())
@@ -79,7 +83,7 @@ A newer schema is not made older: make a backup before an upgrade.`,
 	return c
 }
 
-func migrateStore(c *cobra.Command, cfg config.Serve) error {
+func migrateStore(c *cobra.Command, cfg config.Serve, asJSON bool) error {
 	where := proxy.StoreConfig(cfg)
 	if where.URL == "" {
 		release, err := proxy.HoldDataDir(cfg.DataDir)
@@ -91,6 +95,9 @@ func migrateStore(c *cobra.Command, cfg config.Serve) error {
 	m, err := store.Migrate(c.Context(), where)
 	if err != nil {
 		return err
+	}
+	if asJSON {
+		return printJSON(c.OutOrStdout(), m)
 	}
 	c.SetOut(c.OutOrStdout())
 	if len(m.Applied) == 0 {
@@ -143,7 +150,7 @@ store that serve is set up with, in ACMEPROXY_STORE or the configuration file.`,
 			if err := checkDatabases(source, target); err != nil {
 				return usageError{err}
 			}
-			return copyStore(c, cfg.DataDir, source, target)
+			return copyStore(c, cfg.DataDir, source, target, flags.json)
 		},
 	}
 	flags.bind(c.Flags())
@@ -178,7 +185,14 @@ func checkDatabases(source, target store.Config) error {
 	return errors.Join(faults...)
 }
 
-func copyStore(c *cobra.Command, dataDir string, source, target store.Config) error {
+// copied is what copy shows.
+type copied struct {
+	From   string         `json:"from"`
+	To     string         `json:"to"`
+	Tables []store.Copied `json:"tables"`
+}
+
+func copyStore(c *cobra.Command, dataDir string, source, target store.Config, asJSON bool) error {
 	release, err := holdAll(dataDir, source, target)
 	if err != nil {
 		return err
@@ -197,9 +211,12 @@ func copyStore(c *cobra.Command, dataDir string, source, target store.Config) er
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
 	}
+	if asJSON {
+		return printJSON(c.OutOrStdout(), copied{From: from.String(), To: to.String(), Tables: done})
+	}
 	t := newTable(c.OutOrStdout(), "TABLE", "ROWS")
-	for _, copied := range done {
-		t.row(copied.Table, strconv.FormatInt(copied.Rows, 10))
+	for _, d := range done {
+		t.row(d.Table, strconv.FormatInt(d.Rows, 10))
 	}
 	if err := t.flush(); err != nil {
 		return err

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,7 @@ A flag beats the environment, which beats the file, which beats the default.
 - The environment: ` + "`ACMEPROXY_`" + ` and the flag's name in capitals, with ` + "`_`" + ` for ` + "`-`" + `. An empty variable is none. The entries of a list are separated by white space.
 - The file is YAML. Its keys are the flags' names, without dashes in front. A list is a YAML list or one string. An unknown key is an error.
 - ` + "`acmeproxy serve`" + ` reads ` + "`/etc/acmeproxy/acmeproxy.yaml`" + `, and ` + "`acmeproxy remote run`" + ` reads ` + "`/etc/acmeproxy/remote.yaml`" + `, if it is there. ` + "`--config`" + ` or ` + "`ACMEPROXY_CONFIG`" + ` names another, which must be there.
-- The commands for administrators (` + "`status`, `clients`, `audit`" + `) take only ` + "`data-dir`" + ` from the environment and the file of ` + "`serve`" + `.
+- The commands for administrators (` + "`status`, `clients`, `audit`, `check`" + `) take only ` + "`data-dir`" + `, and ` + "`store`" + ` also ` + "`store`" + `, from the environment and the file of ` + "`serve`" + `.
 - The other commands of ` + "`remote`" + ` take only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
 - The default folders below are root's. For everybody else they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
 
@@ -33,7 +34,7 @@ The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + 
 // sources say where a command's flags may come from, besides its command line.
 type sources struct {
 	env, file bool
-	only      string // the one flag that they are about; empty: all
+	only      []string // the flags that they are about; empty: all
 }
 
 func sourcesOf(c *cobra.Command) sources {
@@ -45,8 +46,10 @@ func sourcesOf(c *cobra.Command) sources {
 	switch words[0] {
 	case "remote":
 		return sources{env: true}
-	case "status", "clients", "audit":
-		return sources{env: true, only: "data-dir"}
+	case "status", "clients", "audit", "check":
+		return sources{env: true, only: []string{"data-dir"}}
+	case "store":
+		return sources{env: true, only: []string{"data-dir", "store"}}
 	}
 	return sources{}
 }
@@ -83,7 +86,7 @@ func row(b *bytes.Buffer, f *pflag.Flag, s sources) {
 	if variable != "" {
 		flag += " " + variable
 	}
-	if s.env && !notSettings[f.Name] && (s.only == "" || s.only == f.Name || f.Name == "config") {
+	if s.env && !notSettings[f.Name] && (len(s.only) == 0 || slices.Contains(s.only, f.Name) || f.Name == "config") {
 		env = config.EnvName(f.Name)
 	}
 	if s.file && !notSettings[f.Name] && f.Name != "config" {

@@ -19,8 +19,8 @@ var tables = []string{ //nolint:gochecknoglobals // a constant list
 
 // Copied is what Copy did with one table.
 type Copied struct {
-	Table string
-	Rows  int64
+	Table string `json:"table"`
+	Rows  int64  `json:"rows"`
 }
 
 // Copy brings every row of one database into another, which must be empty, in

@@ -16,8 +16,9 @@ var migrations embed.FS
 
 // Migration is what became of a schema.
 type Migration struct {
-	From, To int64    // versions; 0: there was none
-	Applied  []string // names of the files, in their order
+	From    int64    `json:"from"` // version; 0: there was none
+	To      int64    `json:"to"`
+	Applied []string `json:"applied,omitempty"` // names of the files, in their order
 }
 
 // Migrate brings the schema up to date, as Open does, and says what it did.
