@@ -35,7 +35,7 @@ const (
 )
 
 // ErrNotEnrolled means that there is no enrolment in the state directory.
-var ErrNotEnrolled = errors.New("not enrolled at a proxy yet: ask its administrator for a token (acmeproxy clients add), then run acmeproxy remote enroll TOKEN")
+var ErrNotEnrolled = errors.New("not enrolled at a proxy yet: ask its administrator for a token (acmeproxy clients add), then run acmeproxy remote enroll TOKEN; if this host is enrolled, run this as the user that did it, mostly root, or name its --state-dir")
 
 // State is the directory with a remote's keys and what it keeps fresh.
 type State struct {
@@ -59,7 +59,7 @@ type enrolment struct {
 func Open(dir, userAgent string) (*State, error) {
 	e, err := readEnrolment(filepath.Join(dir, enrolmentName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNotEnrolled
+		return nil, fmt.Errorf("state-dir: %s: %w", dir, ErrNotEnrolled)
 	}
 	if err != nil {
 		return nil, err

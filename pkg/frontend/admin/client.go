@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"time"
 
@@ -183,7 +184,11 @@ func (a *Admin) unreachable(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("may not use the admin socket %s: run this as root or as the proxy's user", a.path)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		return fmt.Errorf("no proxy answers at %s: start acmeproxy serve, or name its --data-dir", a.path)
+		remedy := "start acmeproxy serve, or name its --data-dir"
+		if os.Geteuid() != 0 { // whose default is another folder
+			remedy += "; if it runs, run this as root or as the proxy's user"
+		}
+		return fmt.Errorf("no proxy answers at %s: %s", a.path, remedy)
 	}
 	return fmt.Errorf("ask the proxy at %s: %w", a.path, err)
 }

@@ -76,7 +76,7 @@ func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) 
 	}
 	row, err := f.Store.CreateClient(r.Context(), client, credential)
 	if errors.Is(err, store.ErrConflict) {
-		return NewClientAnswer{}, refuse(http.StatusConflict, "there is a client %q already; choose another name, or remove it first", req.Name)
+		return NewClientAnswer{}, refuse(http.StatusConflict, "there is a client %q already; choose another name; clients apply changes what it may have, clients token makes a token for it", req.Name)
 	}
 	if err != nil {
 		return NewClientAnswer{}, err
