@@ -15,7 +15,7 @@ PACKAGES ?= ./...
 TESTFLAGS ?=
 
 # Programs that some tests use besides Go; .ci/run installs them.
-TEST_PROGRAMS = age openssl curl ip nft named nginx apache2 haproxy caddy podman
+TEST_PROGRAMS = age openssl curl jq ip nft named nginx apache2 haproxy caddy podman
 
 # The container image, and what builds it: podman, or docker where that is missing.
 IMAGE ?= acmeproxy

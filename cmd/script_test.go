@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -74,8 +75,12 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	readme, err := filepath.Abs("../README.md")
+	if err != nil {
+		return err
+	}
 	env.Values[stateKey{}] = s
-	env.Vars = append(env.Vars, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1",
+	env.Vars = append(env.Vars, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1", "README="+readme,
 		"GORACE=atexit_sleep_ms=0", // else each process of a test with -race ends a second late
 		fmt.Sprintf("ACMEPROXY_HTTP_ADDR=127.0.0.1:%d", s.http),
 		fmt.Sprintf("ACMEPROXY_HTTPS_ADDR=127.0.0.1:%d", s.https),
