@@ -127,6 +127,8 @@ func keptTrouble(k remote.Kept) string {
 		return k.LastError
 	case k.Revoked != "" && k.Revoked == k.Serial:
 		return "revoked; there is no other one yet"
+	case k.HookDue:
+		return "its hook has not succeeded yet"
 	}
 	return ""
 }

@@ -188,7 +188,7 @@ func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 		KeyPath:       filepath.Join(k.Out, certfile.Key),
 	}
 	if err := (hook.Hook{Command: k.Hook, Timeout: hookTimeout}).Run(ctx, event); err != nil {
-		return fmt.Errorf("the certificate is in place, but its hook failed: %w", err)
+		return fmt.Errorf("the certificate is in place, but its hook failed, and is due until it succeeds: %w", err)
 	}
 	k.HookDue = false
 	return k.save()

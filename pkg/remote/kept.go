@@ -58,6 +58,17 @@ type Kept struct {
 	forgotten bool // the file is removed and must not be written again
 }
 
+// Ready tells whether the files could be written: the folder, their owner, the
+// password. It is asked before the CA has work, and before anything is
+// remembered.
+func (w *Wanted) Ready() error {
+	err := certfile.Writable(w.Out)
+	if err != nil {
+		err = fmt.Errorf("out: %w; run this as a user who may, or name another folder", err)
+	}
+	return errors.Join(err, w.Layout.Ready())
+}
+
 // Validate reports every fault, each with its field.
 func (w *Wanted) Validate() error {
 	var faults []error

@@ -83,6 +83,31 @@ func (l Layout) Write(dir string, b *cert.Bundle) error {
 	return nil
 }
 
+// Writable tells whether a set could be written to dir, or to the nearest folder
+// above it that there is. It makes nothing.
+func Writable(dir string) error {
+	path := filepath.Join(dir, versions)
+	info, err := os.Stat(path)
+	for (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && path != filepath.Dir(path) {
+		path = filepath.Dir(path)
+		info, err = os.Stat(path)
+	}
+	switch {
+	case err != nil:
+	case !info.IsDir():
+		err = unix.ENOTDIR
+	default:
+		err = unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	}
+	if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
+		err = cause.Err
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write to %s: %w", path, err)
+	}
+	return nil
+}
+
 // makeFolders makes dir and the folder of versions in it. Others than root must
 // reach the certificates, whatever the umask; the key has its own mode.
 func makeFolders(dir string) error {
