@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 )
 
@@ -62,9 +63,26 @@ func helpTopic(c *cobra.Command, args []string) error {
 	return nil
 }
 
+// nearFlag is the flag that somebody who wrote name most likely meant.
+func nearFlag(fs *pflag.FlagSet, name string) string {
+	var known []string
+	fs.VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			known = append(known, f.Name)
+		}
+	})
+	return config.Nearest(name, known)
+}
+
 // flagError says what a flag wants in place of what Go could not parse.
 func flagError(c *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		if near := nearFlag(c.Flags(), unknown.GetSpecifiedName()); near != "" {
+			return usage("%w; did you mean --%s?", err, near)
+		}
+	}
 	if !errors.As(err, &invalid) {
 		return usage("%w; see %s --help", err, c.CommandPath())
 	}

@@ -60,11 +60,8 @@ fails, 1: something does.`,
 
 func (f *checkFlags) run(c *cobra.Command, args []string) error {
 	names, err := parseNames(args)
-	if err != nil {
-		return err
-	}
-	resolvers, err := parseResolvers(f.resolvers)
-	if err != nil {
+	resolvers, wrong := parseResolvers(f.resolvers)
+	if err := errors.Join(err, wrong); err != nil {
 		return err
 	}
 	a, err := f.dial(c)
@@ -103,7 +100,7 @@ func parseNames(args []string) (names []string, err error) {
 	for _, arg := range args {
 		name, err := cert.ParseName(arg)
 		if err != nil {
-			faults = append(faults, usageError{err})
+			faults = append(faults, usage("names: %w", err))
 		} else if !slices.Contains(names, name) {
 			names = append(names, name)
 		}

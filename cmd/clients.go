@@ -50,7 +50,8 @@ What --allow takes:
 		Example: `  acmeproxy clients add web1 --allow 'web1.example.com,*.web1.example.com' --mode agent
   acmeproxy clients add lb --allow www.example.com --recipient "$(cat lb1.pub)" --recipient "$(cat lb2.pub)"
   acmeproxy clients add script --allow api.example.com --mode gateway --bearer`,
-		Args: oneArg("NAME"),
+		SuggestFor: []string{"new", "create"},
+		Args:       oneArg("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			a, err := flags.dial(c)
 			if err != nil {

@@ -35,7 +35,12 @@ as they are. With --prune they are removed, with all that is theirs.`,
 		Example: `  acmeproxy clients apply -f clients.yaml --dry-run
   acmeproxy clients apply -f clients.yaml
   acmeproxy clients apply -f - --prune < clients.yaml`,
-		Args: noArgs,
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 1 && file == "" {
+				return usage("file: write -f %s", args[0])
+			}
+			return noArgs(c, args)
+		},
 		RunE: func(c *cobra.Command, _ []string) error {
 			clients, err := readClients(file, c.InOrStdin())
 			if err != nil {

@@ -34,7 +34,8 @@ what went through the gateway the proxy knows nothing: revoke that where it is,
 with "acmeproxy remote revoke", before the client is removed.`,
 		Example: `  acmeproxy clients remove web1
   acmeproxy clients remove web1 --revoke --reason keyCompromise`,
-		Args: oneArg("NAME"),
+		SuggestFor: []string{"rm", "del", "delete", "revoke"},
+		Args:       oneArg("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			why, err := parseReason(reason)
 			if err != nil {

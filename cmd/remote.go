@@ -324,7 +324,8 @@ func newForget() *cobra.Command {
 		Long: `forget makes "acmeproxy remote run" leave the certificate alone. The files stay.
 The proxy goes on renewing what it keeps for this host in agent mode, until its
 administrator removes the client.`,
-		Args: someArgs("NAME"),
+		SuggestFor: []string{"rm", "remove", "delete"},
+		Args:       someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)
 			if err != nil {

@@ -166,7 +166,7 @@ func (d *document) unknown(e entry, known []string) []error {
 	below, faults := d.mapping(e.value, e.key+".")
 	for _, b := range below {
 		text := remedy(b.key, known)
-		if near := nearest(b.key, known); near != "" {
+		if near := Nearest(b.key, known); near != "" {
 			text = fmt.Sprintf("did you mean %s? Write it at the start of its line, not below %s", near, printable(e.key))
 		}
 		faults = append(faults, d.fault(b.line, e.key+"."+b.key, "unknown key; %s", text))

@@ -331,7 +331,7 @@ func TestNearest(t *testing.T) {
 		"http-adr": "http-addr", "https_addr": "https-addr", "host-name": "hostname", "e-mail": "email",
 		"DATA_DIR": "data-dir", "eab": "", "xyz": "", "": "", strings.Repeat("hostname", 1000): "",
 	} {
-		if got := nearest(key, known); got != want {
+		if got := Nearest(key, known); got != want {
 			t.Errorf("%.20q: got %q, want %q", key, got, want)
 		}
 	}

@@ -4,15 +4,15 @@ import "strings"
 
 // remedy says what to write for a key that is not known.
 func remedy(key string, known []string) string {
-	if near := nearest(key, known); near != "" {
+	if near := Nearest(key, known); near != "" {
 		return "did you mean " + near + "?"
 	}
 	return "known keys are " + strings.Join(known, ", ")
 }
 
-// nearest is the known key that somebody who wrote key most likely meant, or ""
+// Nearest is the known key that somebody who wrote key most likely meant, or ""
 // when none is near.
-func nearest(key string, known []string) string {
+func Nearest(key string, known []string) string {
 	if len(key) > 64 { // no key is that long; this also bounds the work
 		return ""
 	}

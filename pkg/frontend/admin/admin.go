@@ -102,6 +102,9 @@ func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error)
 			return
 		}
 		resp, err := do(r, req)
+		if name := r.PathValue("name"); name != "" && errors.Is(err, store.ErrNotFound) {
+			err = refuse(http.StatusNotFound, "there is no client %q; acmeproxy clients list shows all", name)
+		}
 		f.answer(w, resp, err)
 	}
 }
@@ -128,8 +131,6 @@ func (f *frontend) problem(err error) *api.Problem {
 	switch {
 	case errors.As(err, &r):
 		p.Status = r.status
-	case errors.Is(err, store.ErrNotFound):
-		p.Status, p.Detail = http.StatusNotFound, "there is no such client; acmeproxy clients list shows them"
 	default:
 		f.Logger.Error("admin request failed", "error", err)
 	}

@@ -29,7 +29,7 @@ func (f *frontend) list(r *http.Request, _ struct{}) (ClientList, error) {
 }
 
 func wireClient(c store.Client) Client {
-	out := Client{Name: c.Name, Disabled: c.Disabled, CreatedAt: c.CreatedAt, Recipients: c.Recipients, Grants: []api.Grant{}}
+	out := Client{Name: c.Name, Disabled: c.Disabled, CreatedAt: c.CreatedAt, Recipients: append([]string{}, c.Recipients...), Grants: []api.Grant{}}
 	for _, g := range c.Grants {
 		out.Grants = append(out.Grants, api.Grant{Names: g.Patterns, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota})
 	}
