@@ -66,7 +66,7 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 		err = f.Revoke(ctx, caller(ctx), rev)
 	case err == nil:
 		out.Body.ID = m.ID
-		if !in.Body.Forget {
+		if !in.Body.Forget && m.Serial == rev.Serial() { // else another one is there already
 			out.Body.NextAttempt = known(m.DueAt)
 			out.Body.RetryAfter = seconds(m.DueAt.Sub(f.Now()))
 		}
