@@ -127,7 +127,7 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 	fs.StringVar(&mode, "mode", "", "`mode`: agent or gateway (default what the proxy allows this host, agent if both)")
 	fs.StringVar(&out, "out", "", "`folder` for the files (default certs/NAME in the state directory)")
 	fs.StringVar(&keyType, "key-type", string(cert.EC256), "`type` of the key: ec256, ec384, rsa2048, rsa4096, rsa8192")
-	fs.StringVar(&profile, "profile", "", "one of the CA's `profiles`, such as shortlived (default the CA's)")
+	fs.StringVar(&profile, "profile", "", "the CA's `profile`, such as shortlived (default the CA's)")
 	fs.StringVar(&hookCommand, "hook", "", "shell `command` to run after the files changed, now and at each renewal")
 	fs.BoolVar(&renew, "renew", false, "ask for a new key and certificate, whatever the age of the present ones")
 	layoutFlags(fs, &layout)

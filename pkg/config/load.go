@@ -15,7 +15,7 @@ import (
 const EnvPrefix = "ACMEPROXY_"
 
 // notSettings are flags of one call, which only the command line has.
-var notSettings = []string{"config", "help", "json", "version"} //nolint:gochecknoglobals // a constant list
+var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version"} //nolint:gochecknoglobals // a constant list
 
 // Option changes what Load accepts.
 type Option func(*loader)
