@@ -217,10 +217,12 @@ func TestRevokeAndForget(t *testing.T) {
 	}
 }
 
-// A certificate for a CSR is not obtained anew for a key that is compromised.
+// A certificate for a CSR is not obtained anew for a key that is compromised,
+// whatever its client asks for then.
 func TestRevokeCompromisedCSR(t *testing.T) {
 	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
 	id, recipient := newIdentity(t)
 	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	key, err := cert.GenerateKey(cert.EC256)
@@ -235,6 +237,17 @@ func TestRevokeCompromisedCSR(t *testing.T) {
 	}
 	if again := c.registered(t, ask); again.Status != api.StatusRevoked || again.NextAttempt != nil {
 		t.Errorf("the same CSR again: %+v", again)
+	}
+	if done := c.revoke(t, api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "superseded"}); done.NextAttempt != nil {
+		t.Errorf("after another reason: another at %v", done.NextAttempt)
+	}
+	clk.advance(2 * time.Hour)
+	if r := c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.status != http.StatusUnprocessableEntity {
+		t.Errorf("a renewal: %d %s", r.status, r.body)
+	}
+	tick(t, p)
+	if n := orders(p); n != 1 {
+		t.Errorf("%d orders for a key that is compromised", n-1)
 	}
 	if key, err = cert.GenerateKey(cert.EC256); err != nil {
 		t.Fatal(err)

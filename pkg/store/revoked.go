@@ -2,18 +2,32 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"time"
 )
 
 // RevokeManaged records that the current certificate of a row, which must have
 // that serial number, is revoked. The row is due at dueAt, or as early as it
-// was; zero: never. The next bundle ends it. [ErrLost], and nothing changes, if
-// there is another certificate by now or the row is gone.
-func (s *Store) RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time) error {
-	n, err := s.exec(ctx, `UPDATE managed SET revoked_at = $3, updated_at = $3,
-		due_at = CASE WHEN due_at > 0 AND due_at < CAST($4 AS BIGINT) THEN due_at ELSE CAST($4 AS BIGINT) END
-		WHERE id = $1 AND serial = $2 AND serial <> ''`, id, serial, millis(s.now()), millis(dueAt))
-	return s.fail(must(n, err, ErrLost), "record that %s is revoked", id)
+// was. If its CSR is still dead, whose key is compromised, it is never due until
+// there is another one, also not when it is revoked again, and work in flight
+// ends with [ErrLost]; nil: no CSR is. The next bundle ends it. [ErrLost], and
+// nothing changes, if there is another certificate by now or the row is gone.
+func (s *Store) RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET revoked_at = $3, updated_at = $3,
+			due_at = CASE WHEN (due_at > 0 OR revoked_at > 0) AND due_at < CAST($4 AS BIGINT) THEN due_at ELSE CAST($4 AS BIGINT) END
+			WHERE id = $1 AND serial = $2 AND serial <> ''`, id, serial, millis(s.now()), millis(dueAt)))
+		if err := must(n, err, ErrLost); err != nil || len(dead) == 0 {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE managed SET due_at = 0, lease_owner = '', lease_until = 0
+			WHERE id = $1 AND csr = $2`, id, dead); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1 AND csr = $2`, id, dead)
+		return err
+	})
+	return s.fail(err, "record that %s is revoked", id)
 }
 
 // DeleteRevoked is [Store.DeleteManaged] for a row whose certificate has been

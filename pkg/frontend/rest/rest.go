@@ -179,7 +179,7 @@ func (f *frontend) register(a huma.API) {
 		OperationID: "renew", Method: http.MethodPost, Path: api.PathCertificates + "/{id}/renew", DefaultStatus: http.StatusAccepted,
 		Summary:     "Renew now, whatever the certificate's age",
 		Description: "At most once an hour, and a quarter of an hour after an attempt that failed: until then 429 and Retry-After. While work on it is due already, nothing changes.",
-		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusTooManyRequests},
+		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}, f.renew)
 	huma.Register(a, huma.Operation{
 		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,

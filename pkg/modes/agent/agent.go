@@ -189,11 +189,15 @@ const (
 
 // RenewNow makes one of the client's own certificates due, whatever its age. If
 // it is due already, or work on it is under way, nothing changes. Errors:
-// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, store.ErrNotFound.
+// *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
+// store.ErrNotFound.
 func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (store.Managed, error) {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return m, err
+	}
+	if awaitsCSR(m) {
+		return m, &cert.FieldError{Field: "csr", Err: errors.New("the key of the present one is compromised; ask for the certificate with a CSR of another key")}
 	}
 	ask := policy.Request{Mode: api.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
 	now := a.cfg.Now()

@@ -55,7 +55,7 @@ func (a *Agent) Revoke(ctx context.Context, id auth.Identity, rev cert.Revocatio
 	if forget {
 		return m, a.deleteRevoked(ctx, caller(id), m, m.Serial, rev.Reason)
 	}
-	return a.replace(ctx, m, rev.Reason)
+	return a.replace(ctx, m, rev)
 }
 
 // toRevoke tells whether a row has a certificate that is good today.
@@ -68,12 +68,12 @@ func (a *Agent) authorizeRevocation(ctx context.Context, id auth.Identity, m sto
 }
 
 // replace makes a row due whose certificate was revoked.
-func (a *Agent) replace(ctx context.Context, m store.Managed, reason cert.Reason) (store.Managed, error) {
-	at, err := a.replaceAt(ctx, m, reason)
+func (a *Agent) replace(ctx context.Context, m store.Managed, rev cert.Revocation) (store.Managed, error) {
+	at, err := a.replaceAt(ctx, m)
 	if err != nil {
 		return m, err
 	}
-	err = a.cfg.Store.RevokeManaged(ctx, m.ID, m.Serial, at)
+	err = a.cfg.Store.RevokeManaged(ctx, m.ID, m.Serial, at, deadCSR(m, rev))
 	if err != nil && !errors.Is(err, store.ErrLost) { // lost: there is another one already
 		return m, err
 	}
@@ -87,18 +87,29 @@ func (a *Agent) replace(ctx context.Context, m store.Managed, reason cert.Reason
 
 // replaceAt is when to obtain another certificate: as soon as the client could
 // have asked for a renewal, or revoking would be a way to use up the CA's limits.
-// With a CSR the key is the client's: once that is compromised no certificate
-// may be for it any more, and another CSR must come first.
-func (a *Agent) replaceAt(ctx context.Context, m store.Managed, reason cert.Reason) (time.Time, error) {
-	if len(m.CSR) > 0 && reason == cert.KeyCompromise {
-		return time.Time{}, nil
-	}
+func (a *Agent) replaceAt(ctx context.Context, m store.Managed) (time.Time, error) {
 	_, at, err := a.nextAttempt(ctx, m)
 	if now := a.cfg.Now(); at.Before(now) {
 		at = now
 	}
 	return at, err
 }
+
+// deadCSR is the row's CSR if no certificate may be for its key any more: that
+// is the client's, and compromised, so another CSR must come first.
+func deadCSR(m store.Managed, rev cert.Revocation) []byte {
+	if len(m.CSR) == 0 || rev.Reason != cert.KeyCompromise {
+		return nil
+	}
+	csr, err := cert.ParseCSR(m.CSR)
+	if err != nil || !cert.SameKey(csr.Public, rev.Leaf.PublicKey) {
+		return nil // it has sent another one already
+	}
+	return m.CSR
+}
+
+// awaitsCSR tells whether it has not come yet.
+func awaitsCSR(m store.Managed) bool { return !m.RevokedAt.IsZero() && m.DueAt.IsZero() }
 
 // RevokeAndDelete revokes the current certificate of one of the client's own,
 // then stops managing it. If it cannot be revoked nothing is deleted. Errors:

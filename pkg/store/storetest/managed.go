@@ -20,6 +20,7 @@ var managedCases = []testCase{
 	{"a hundred long names fit", managedLongNames},
 	{"a bundle replaces the old one", bundleReplaced},
 	{"a revoked certificate is due, and one serial only", managedRevoked},
+	{"a CSR of a compromised key is not used again", managedRevokedCSR},
 	{"a row whose certificate is revoked is deleted, and no newer one", managedRevokedDeleted},
 	{"an order is journalled while the lease is held", orderJournal},
 }
@@ -244,27 +245,51 @@ func managedRevoked(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
 	soon := f.clock.Now().Add(time.Hour)
-	wantErr(t, f.RevokeManaged(ctx, m.ID, "", soon), store.ErrLost) // there is none yet
+	wantErr(t, f.RevokeManaged(ctx, m.ID, "", soon, nil), store.ErrLost) // there is none yet
 	f.complete(t, m.ID, "e1", false)
 	before := must(f.ManagedByID(ctx, m.ID))(t)
-	wantErr(t, f.RevokeManaged(ctx, m.ID, "serial-other", soon), store.ErrLost)
-	wantErr(t, f.RevokeManaged(ctx, "none", "serial-e1", soon), store.ErrLost)
+	wantErr(t, f.RevokeManaged(ctx, m.ID, "serial-other", soon, nil), store.ErrLost)
+	wantErr(t, f.RevokeManaged(ctx, "none", "serial-e1", soon, nil), store.ErrLost)
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t), before)
 
 	f.clock.Advance(time.Minute)
-	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", soon))
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", soon, nil))
 	want := before
 	want.RevokedAt, want.UpdatedAt, want.DueAt = f.clock.Now(), f.clock.Now(), soon
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t), want)
-	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", soon.Add(time.Hour))) // not later than it was
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", soon.Add(time.Hour), nil)) // not later than it was
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt, soon)
-	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now()))
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now(), nil))
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt, f.clock.Now())
-	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", time.Time{}))
-	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt.IsZero(), true)
-
 	f.complete(t, m.ID, "e2", false)
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t).RevokedAt.IsZero(), true)
+}
+
+// A CSR whose key is compromised is not used again, whatever is under way or
+// comes after (X7).
+func managedRevokedCSR(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	spec := store.Managed{ClientID: f.client(t, "x").ID, Mode: "certificate-agent", Names: []string{"a.example"}, CSR: []byte("csr 1")}
+	m := must2(f.EnsureManaged(ctx, spec))(t)
+	f.complete(t, m.ID, "e1", false)
+	ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
+	f.claimOne(t, "w1")
+	ok(t, f.SaveOrder(ctx, "w1", store.Order{ManagedID: m.ID, OrderURL: "https://ca.example/order/1", CSR: spec.CSR}))
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now(), spec.CSR))
+	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "e2"), time.Time{}, false), store.ErrLost)
+	wantErr(t, f.FailManaged(ctx, m.ID, "w1", "no", f.clock.Now()), store.ErrLost)
+	_, err := f.OrderFor(ctx, m.ID)
+	wantErr(t, err, store.ErrNotFound)
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now(), nil)) // for another reason
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt.IsZero(), true)
+
+	spec.CSR = []byte("csr 2")
+	must2(f.EnsureManaged(ctx, spec))(t)
+	f.claimOne(t, "w2")
+	ok(t, f.SaveOrder(ctx, "w2", store.Order{ManagedID: m.ID, OrderURL: "https://ca.example/order/2", CSR: spec.CSR}))
+	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now().Add(time.Hour), []byte("csr 1"))) // late
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt, f.clock.Now())
+	ok(t, f.CompleteManaged(ctx, "w2", f.bundle(m.ID, "e2"), time.Time{}, false))
 }
 
 func managedRevokedDeleted(t *testing.T, f *fixture) {
