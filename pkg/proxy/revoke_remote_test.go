@@ -199,6 +199,112 @@ func TestRemoteRevokeRefused(t *testing.T) {
 	wantRevoked(t, p, onDisk(t, k.Out), false, "")
 }
 
+// The daemon goes on with a revocation that may be asked for later only: what was
+// lost may have been the answer that it is done.
+func TestRemoteRevokeNotNow(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	grant.DailyQuota = 2
+	host := p.Enroll(t, "web1", grant)
+	k, err := get(t, host, api.ModeGateway, "a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := onDisk(t, k.Out)
+	ca.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if pebbletest.Kind(r) == pebbletest.RevokeCert {
+			next.ServeHTTP(httptest.NewRecorder(), r)
+			http.Error(w, "out of order", http.StatusInternalServerError)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+	_, err = revokeKept(t, host, "a.example.com", false)
+	wantStatus(t, "the answer is lost", err, http.StatusServiceUnavailable)
+	ca.mend()
+	_, err = revokeKept(t, host, "a.example.com", false)
+	wantStatus(t, "the quota is used up", err, http.StatusTooManyRequests)
+	clk.advance(24 * time.Hour)
+	keepFresh(t, host, "another certificate is on the disk", func() bool { return onDisk(t, k.Out).Serial() != old.Serial() })
+	wantRevoked(t, p, old, true, cert.KeyCompromise)
+}
+
+// What a renewal brings while the old certificate is being revoked is put in its
+// place at once.
+func TestRemoteRevokesDuringARenewal(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	k, err := get(t, host, api.ModeAgent, "a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := onDisk(t, k.Out)
+	arrived, release := ca.hold(t, pebbletest.RevokeCert)
+	type result struct {
+		*remote.Revoked
+		error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r, err := revokeKept(t, host, "a.example.com", false)
+		done <- result{r, err}
+	}()
+	await(t, "the CA is asked to revoke", arrived)
+	clk.advance(61 * 24 * time.Hour)
+	p.Renewals.Wake()
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxytest.Until(t, "the proxy has a newer one", func() bool {
+		m, err := client.Certificate(t.Context(), k.ID)
+		return err == nil && m.Serial != old.Serial()
+	})
+	release()
+	if r := <-done; r.error != nil || r.Certificate == nil || r.Certificate.Serial == old.Serial() {
+		t.Errorf("%+v, %v", r.Revoked, r.error)
+	}
+	wantRevoked(t, p, old, true, cert.KeyCompromise)
+	wantRevoked(t, p, onDisk(t, k.Out), false, "")
+}
+
+// Who gets a certificate after all is not made to forget it by a revocation that
+// was interrupted; that is still brought to its end.
+func TestRemoteGetsWhatItWasToForget(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	k, err := get(t, host, api.ModeGateway, "a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := onDisk(t, k.Out)
+	ca.fail(http.StatusServiceUnavailable, pebbletest.RevokeCert)
+	if _, err := revokeKept(t, host, "a.example.com", true); err == nil {
+		t.Fatal("the CA is out of order")
+	}
+	ca.mend()
+	k, err = get(t, host, api.ModeGateway, "a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keepFresh(t, host, "the old one is revoked", func() bool {
+		_, revoked := p.CA.Revoked(old.Leaf.SerialNumber)
+		return revoked
+	})
+	if now, err := host.KeptAs(names(t, "a.example.com"), ""); err != nil || now.Serial != k.Serial {
+		t.Errorf("%+v, %v", now, err)
+	}
+}
+
 // With forget nothing is kept for the host any more, and its files stay; also
 // when the proxy has a newer certificate than the host.
 func TestRemoteRevokesAndForgets(t *testing.T) {

@@ -66,6 +66,9 @@ func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 	if k, err = g.state.kept(w); err != nil { // another process may have had it
 		return nil, err
 	}
+	if k.Revoking != nil {
+		k.Revoking.Forget = false // it is wanted again
+	}
 	if w.Mode == api.ModeGateway {
 		err = g.obtain(ctx, k)
 	} else {

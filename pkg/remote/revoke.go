@@ -145,7 +145,7 @@ func (g *Getter) finishRevoking(ctx context.Context, k *Kept) (api.Revocation, e
 			k.Revoking = nil
 			return answer, errors.Join(err, k.save())
 		}
-		return answer, fmt.Errorf("whether certificate %s is revoked is not known yet; \"acmeproxy remote run\" asks again, and so does the same command: %w", ask.Serial, err)
+		return answer, asIssuerError("", fmt.Errorf("whether certificate %s is revoked is not known yet; \"acmeproxy remote run\" asks again, and so does the same command: %w", ask.Serial, err))
 	}
 	if ask.Forget {
 		return answer, g.forgetRevoked(ctx, k, answer)
@@ -155,10 +155,11 @@ func (g *Getter) finishRevoking(ctx context.Context, k *Kept) (api.Revocation, e
 	return answer, k.save()
 }
 
-// refused tells a no from an answer that leaves open what happened.
+// refused tells a no from an answer that leaves open what happened, or says not
+// now: perhaps only the answer to an earlier question was lost.
 func refused(err error) bool {
 	var p *api.Problem
-	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusRequestTimeout
+	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusRequestTimeout && p.Status != http.StatusTooManyRequests
 }
 
 // forgetRevoked ends the keeping of what was revoked. If the proxy keeps a newer
