@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"path/filepath"
@@ -195,6 +196,36 @@ func TestTokenReplaces(t *testing.T) {
 	k, _ := mustFetch(t, host, "a.example.com")
 	if k.Serial == old.Serial || orders(p) != 2 {
 		t.Errorf("serial %s, was %s; %d orders", k.Serial, old.Serial, orders(p))
+	}
+}
+
+// A certificate that was revoked before all was replaced comes at once, too.
+func TestTokenReplacesAfterARevocation(t *testing.T) {
+	t.Parallel()
+	for name, pause := range map[string]time.Duration{"in its pause": 0, "given up": 2 * time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var clk clock
+			p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+			stolen := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+			old, _ := mustFetch(t, stolen, "a.example.com")
+			if _, err := revokeKept(t, stolen, "a.example.com", false); err == nil {
+				t.Fatal("obtained twice in an hour")
+			}
+			fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
+			clk.advance(pause)
+			tick(t, p)
+			host := enrolled(t, fresh)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			g, err := host.Getter(nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if k, err := g.Get(ctx, wantedAt(t, host, "a.example.com")); err != nil || k.Serial == old.Serial || orders(p) != 2 {
+				t.Errorf("%+v after %d orders: %v", k, orders(p), err)
+			}
+		})
 	}
 }
 

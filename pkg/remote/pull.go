@@ -96,7 +96,10 @@ func (p *pulling) register(ctx context.Context) error {
 	}
 	p.k.ID = m.ID
 	p.emit(issuer.Event{Stage: Registered})
-	if m.Failures > 0 && m.Serial == "" && !p.asked { // perhaps because this host was missing; the proxy knows whether it is too soon
+	// Perhaps the proxy waits because this host was missing; it knows whether it
+	// is too soon.
+	waits := m.Failures > 0 && m.Serial == "" || m.Status == api.StatusRevoked
+	if waits && !p.asked {
 		if err := p.renew(ctx); err != nil && !isStatus(err, http.StatusTooManyRequests) {
 			return err
 		}
