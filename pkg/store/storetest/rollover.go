@@ -17,6 +17,7 @@ var rolloverCases = []testCase{
 	{"a rolled key cannot be enrolled again", rollKeyToken},
 	{"a rollover that cannot be changes nothing", rollKeyRefused},
 	{"of two rollovers one wins", rollKeyRace},
+	{"nobody gets in while all is replaced", raceReplace},
 }
 
 func replaceAll(t *testing.T, f *fixture) {
@@ -198,4 +199,36 @@ func rollKeyRace(t *testing.T, f *fixture) {
 	c, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash(fmt.Sprint(<-won)))
 	ok(t, err)
 	equal(t, len(c.Recipients), 3)
+}
+
+// Whoever enrols, or rolls its key, while all that a client has is replaced
+// comes too late or is thrown out with the rest (A21).
+func raceReplace(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	c, cred := f.enrolled(t, "web1")
+	for i := range workers {
+		must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash(fmt.Sprint("token", i))}))(t)
+	}
+	each(func(i int) {
+		var err error
+		switch {
+		case i == workers/2:
+			_, err = f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("fresh")}, []string{"age1fresh"})
+			if err != nil {
+				t.Error(err)
+			}
+			return
+		case i%2 == 0:
+			_, err = f.Enroll(ctx, hash(fmt.Sprint("token", i)), key(fmt.Sprint("key", i)), []string{fmt.Sprint("age1", i)})
+		default:
+			_, err = f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash(fmt.Sprint("rolled", i)), Add: []string{fmt.Sprint("age1", i)}})
+		}
+		if err != nil && !errors.Is(err, store.ErrNotFound) {
+			t.Error(err)
+		}
+	})
+	equal(t, must(f.ClientByID(ctx, c.ID))(t).Recipients, []string{"age1fresh"})
+	left := must(f.Credentials(ctx, c.ID))(t)
+	equal(t, len(left), 1)
+	equal(t, left[0].Verifier, hash("fresh"))
 }
