@@ -127,6 +127,19 @@ func (l *Log) AuthorizeAgain(ctx context.Context, id auth.Identity, r policy.Req
 	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, false})
 }
 
+// AuthorizeFrom decides whether the client may do this from where it calls, and
+// records a refusal. It is for what needs no grant, and takes nothing from the
+// quota. The error is a *policy.Denied.
+func (l *Log) AuthorizeFrom(ctx context.Context, id auth.Identity, action string) error {
+	err := policy.AllowFrom(id)
+	if err != nil {
+		l.Record(ctx, store.AuditEntry{
+			ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: address(id.Addr), Action: action, Outcome: Refused, Detail: err.Error(),
+		})
+	}
+	return err
+}
+
 // AuthorizeRevocation is Authorize for revoking a certificate of these names.
 // One that the proxy keeps for the client (mode agent) is its own, whatever its
 // grants are today; of another (mode gateway) it must have proven to hold the

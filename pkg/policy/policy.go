@@ -72,6 +72,17 @@ func Allow(id auth.Identity, r Request) error {
 	return nearest.denied(id, r, names, ungranted)
 }
 
+// AllowFrom tells whether the client may change anything of its own from the
+// address it calls from: it may if one of its grants is for that network. The
+// error is a *Denied.
+func AllowFrom(id auth.Identity) error {
+	here := func(g store.Grant) bool { return len(g.Networks) == 0 || within(g.Networks, id.Addr) }
+	if len(id.Client.Grants) == 0 || slices.ContainsFunc(id.Client.Grants, here) {
+		return nil
+	}
+	return &Denied{Field: "source", Reason: fmt.Sprintf("client %q may not do this from %s; call from one of the networks of its grants, or ask the proxy's administrator", id.Client.Name, id.Addr)}
+}
+
 // QuotaFor is how many certificates a day the client may ask for through the
 // grants that cover the request: the highest of their quotas, 0 if one of them
 // has none. It means nothing for a request that Allow refuses.

@@ -327,3 +327,24 @@ func FuzzAllow(f *testing.F) {
 		checkAllow(t, lists, strings.Split(names, " "))
 	})
 }
+
+// One grant for the network that the client calls from is enough (A22).
+func TestAllowFrom(t *testing.T) {
+	t.Parallel()
+	from := func(networks ...string) store.Grant { return store.Grant{Networks: networks} }
+	for name, test := range map[string]struct {
+		grants []store.Grant
+		want   bool
+	}{
+		"no grant":         {nil, true},
+		"no network":       {[]store.Grant{from("192.0.2.0/24"), from()}, true},
+		"one of some":      {[]store.Grant{from("192.0.2.0/24"), from("2001:db8::/32", "10.0.0.0/8")}, true},
+		"none of these":    {[]store.Grant{from("192.0.2.0/24"), from("2001:db8::/32")}, false},
+		"a damaged prefix": {[]store.Grant{from("10.0.0.0/99")}, false},
+	} {
+		id := auth.Identity{Client: store.Client{Name: "web1", Grants: test.grants}, Addr: netip.MustParseAddr("10.1.2.3")}
+		if err := AllowFrom(id); (err == nil) != test.want {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -323,6 +323,49 @@ func TestRevokeOthers(t *testing.T) {
 	wantRevoked(t, p, victim, true, cert.Unspecified)
 }
 
+// From where a client may ask for nothing it changes nothing either: whoever
+// stole its key or token and sits elsewhere can read what is sealed, and no more
+// (A22, X14).
+func TestFromElsewhere(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	k, _ := mustFetch(t, host, "a.example.com")
+	elsewhere, here := spec("web1", "*.example.com"), spec("web1", "*.example.com")
+	elsewhere.Grants[0].Networks, here.Grants[0].Networks = []string{"192.0.2.0/24"}, []string{"127.0.0.0/8"}
+	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{elsewhere}})
+	one, _ := keyed(t, p, host.Dir)
+	row := api.PathCertificates + "/" + k.ID
+	revocation := proofOf(t, onDisk(t, k.Out), cert.KeyCompromise)
+	for what, r := range map[string]reply{
+		"delete":            one.do(t, http.MethodDelete, row, nil),
+		"revoke and delete": one.do(t, http.MethodDelete, row+"?revoke=true", nil),
+		"revoke":            one.do(t, http.MethodPost, api.PathRevoke, revocation),
+	} {
+		if p := r.problem(t); r.status != http.StatusForbidden {
+			t.Errorf("%s: %d %s", what, r.status, p.Detail)
+		}
+	}
+	_, err := host.Rekey(t.Context(), "")
+	wantStatus(t, "another key", err, http.StatusForbidden)
+	for action, want := range map[string]int{"certificate": 1, "revoke": 2, "client key": 1} {
+		if n := audited(t, p, "web1", action, "refused"); n != want {
+			t.Errorf("%d refusals of %s in the audit trail, want %d", n, action, want)
+		}
+	}
+	wantRevoked(t, p, onDisk(t, k.Out), false, "")
+	if r := one.do(t, http.MethodGet, row+"/bundle", nil); r.status != http.StatusOK {
+		t.Errorf("the bundle: %d %s", r.status, r.body)
+	}
+	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{here}})
+	rekey(t, host)
+	one, _ = keyed(t, p, host.Dir)
+	one.revoke(t, revocation)
+	if r := one.do(t, http.MethodDelete, row, nil); r.status != http.StatusNoContent {
+		t.Errorf("delete: %d %s", r.status, r.body)
+	}
+}
+
 // A client whose grants are used up for today, or are for few requests at a
 // time, revokes no more than it may obtain.
 func TestRevokeTakesQuota(t *testing.T) {

@@ -24,6 +24,9 @@ func (f *frontend) rollKey(ctx context.Context, in *keyInput) (*clientOutput, er
 	if id.Via != store.CredentialTLSKey {
 		return nil, huma.NewError(http.StatusForbidden, "only a TLS key can be replaced by its owner; for another bearer token ask the proxy's administrator (acmeproxy clients token NAME --bearer --replace)")
 	}
+	if err := f.Audit.AuthorizeFrom(ctx, id, actionKey); err != nil {
+		return nil, f.problem(ctx, err)
+	}
 	old := auth.SPKIPin(ctx.Value(requestKey{}).(*http.Request).TLS.PeerCertificates[0])
 	pin, err := auth.CheckKeyProof(in.Body.PublicKey, in.Body.Proof, old)
 	if err != nil {

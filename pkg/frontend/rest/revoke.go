@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -24,6 +25,13 @@ func (f *frontend) delete(ctx context.Context, in *deleteInput) (*struct{}, erro
 	}
 	if err != nil {
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "query.reason", "reason: "+err.Error())
+	}
+	action := "certificate"
+	if in.Revoke {
+		action = audit.ActionRevoke
+	}
+	if err := f.Audit.AuthorizeFrom(ctx, caller(ctx), action); err != nil {
+		return nil, f.problem(ctx, err)
 	}
 	if !in.Revoke {
 		return nil, f.problemOrNil(ctx, f.Agent.Delete(ctx, caller(ctx), in.ID))
@@ -52,6 +60,9 @@ type revokeOutput struct{ Body api.Revocation }
 func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, error) {
 	rev, err := cert.ParseRevocation(in.Body.Certificate, in.Body.Reason, in.Body.Proof)
 	if err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	if err := f.Audit.AuthorizeFrom(ctx, caller(ctx), audit.ActionRevoke); err != nil {
 		return nil, f.problem(ctx, err)
 	}
 	end, err := f.streams.begin(caller(ctx).Client.ID)
