@@ -65,6 +65,8 @@ pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
 	cd .pebble && CGO_ENABLED=0 $(GO) build -trimpath -o bin/ tool
 	touch $@
 
+# Most tests wait more than they compute, so more of them run at once than there
+# are processors.
 .PHONY: test
 test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…)
 	@race=-race; \
@@ -75,8 +77,9 @@ test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…
 	for program in $(TEST_PROGRAMS); do \
 		command -v $$program >/dev/null || echo "*** $$program is not installed: the tests that use it are SKIPPED ***"; \
 	done; \
+	parallel=$$((3 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); \
 	set -x; \
-	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test $$race -timeout 10m $(TESTFLAGS) $(PACKAGES)
+	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test $$race -timeout 10m -parallel "$$parallel" $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: lint
 lint: lint-format lint-vet lint-staticcheck lint-golangci ## check format and code

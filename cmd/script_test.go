@@ -55,6 +55,12 @@ func TestScripts(t *testing.T) {
 			"verify":       verify,
 			"waitfor":      waitFor,
 		},
+		Condition: func(cond string) (bool, error) {
+			if cond != "root" {
+				return false, fmt.Errorf("unknown condition %q", cond)
+			}
+			return os.Geteuid() == 0, nil
+		},
 		Setup:               setup,
 		RequireExplicitExec: true,
 	})

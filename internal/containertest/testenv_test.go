@@ -116,7 +116,7 @@ func TestEnvironment(t *testing.T) {
 			t.Error("a name that is not granted was not refused")
 		}
 	})
-	t.Run("volume", func(t *testing.T) { // a new container, the same data
+	t.Run("volume", func(t *testing.T) { // what is still there is in it, since no other folder can be written to
 		if _, code := run(t, podman(t, "restart", "--time", "20", "proxy")); code != 0 {
 			t.Fatal("cannot restart the proxy")
 		}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 )
 
 // The whole story: the three modes across a firewall that lets the private host
@@ -25,7 +26,7 @@ func TestThreeModes(t *testing.T) {
 
 	// acme-client: for the DMZ host itself
 	w.serve("--hostname", "acmeproxy.example.com", "--domain", "www.example.com", "--certificate-obtained-hook", "echo $RENEWED_DOMAINS >>hooks.log")
-	until(t, "the proxy's own certificates are there", func() bool {
+	watch.Until(t, "the proxy's own certificates are there", func() bool {
 		hooks, _ := os.ReadFile(w.path("hooks.log"))
 		return bytes.Count(hooks, []byte("\n")) == 2
 	})
@@ -46,7 +47,7 @@ func TestThreeModes(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.start(w.lan, "remote", "run", "--config", w.path("remote.yaml"), "--poll", "1s")
-	until(t, "the daemon has its certificate", func() bool { return installed(w.path("kept")) })
+	watch.Until(t, "the daemon has its certificate", func() bool { return installed(w.path("kept")) })
 	w.verify(w.path("kept"), "kept.web1.example.com")
 
 	if got := w.lan.listening(); len(got) > 0 {
@@ -195,7 +196,7 @@ func TestUplinkFlaps(t *testing.T) {
 	w.enroll("web1.example.com")
 	w.hold()
 	get := w.start(w.lan, "remote", "get", "web1.example.com", "--out", "ssl")
-	until(t, "the CA validates", func() bool { return w.dmz.counter("held") > 0 })
+	watch.Until(t, "the CA validates", func() bool { return w.dmz.counter("held") > 0 })
 	w.cut("wan")
 	w.release()
 	if reaches(w.internet, dmzWAN, "80") {
@@ -220,9 +221,9 @@ func TestUplinkLost(t *testing.T) {
 	proxy := w.serve()
 	w.enroll("web1.example.com")
 	w.start(w.lan, "remote", "get", "web1.example.com", "--out", "first") // which may fail when the proxy does
-	until(t, "the CA issues", func() bool { return w.issued() == 1 })
+	watch.Until(t, "the CA issues", func() bool { return w.issued() == 1 })
 	w.cut("wan")
-	until(t, "the proxy gives up for now", func() bool { return strings.Contains(proxy.out.String(), "no certificate yet") })
+	watch.Until(t, "the proxy gives up for now", func() bool { return strings.Contains(proxy.out.String(), "no certificate yet") })
 	if reaches(w.dmz, internetAddr, "443") {
 		t.Error("the proxy reaches the CA's side over a link that is cut")
 	}
@@ -230,7 +231,7 @@ func TestUplinkLost(t *testing.T) {
 		t.Fatal("the certificate came over a link that is cut")
 	}
 	w.mend("wan")
-	until(t, "the proxy has the certificate", func() bool {
+	watch.Until(t, "the proxy has the certificate", func() bool {
 		out, err := w.start(w.lan, "remote", "get", "web1.example.com", "--out", "ssl").wait()
 		if err != nil && !strings.Contains(out, "the proxy tries again at") {
 			t.Fatalf("%v\n%s", err, out)
@@ -269,10 +270,10 @@ func (w *world) interrupted(mode string, args ...string) {
 	issued, held := w.issued(), w.dmz.counter("held")
 	w.hold()
 	w.start(w.lan, args...)
-	until(w.t, "the CA validates", func() bool { return w.dmz.counter("held") > held })
+	watch.Until(w.t, "the CA validates", func() bool { return w.dmz.counter("held") > held })
 	w.cut("lan")
 	w.release()
-	until(w.t, "the CA issues although the private link is cut", func() bool { return w.issued() > issued })
+	watch.Until(w.t, "the CA issues although the private link is cut", func() bool { return w.issued() > issued })
 	if reaches(w.lan, dmzLAN, "443") {
 		w.t.Error("the private host reaches the proxy over a link that is cut")
 	}
@@ -280,6 +281,6 @@ func (w *world) interrupted(mode string, args ...string) {
 		w.t.Error("the certificate came over a link that is cut")
 	}
 	w.mend("lan")
-	until(w.t, "the certificate is there", func() bool { return installed(w.path(mode)) })
+	watch.Until(w.t, "the certificate is there", func() bool { return installed(w.path(mode)) })
 	w.verify(w.path(mode), mode+".web1.example.com")
 }

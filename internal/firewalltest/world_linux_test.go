@@ -1,7 +1,6 @@
 package firewalltest
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -11,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -19,6 +17,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/cmd"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
@@ -181,42 +180,10 @@ func reaches(h *host, host, port string) bool {
 	return err == nil
 }
 
-// until waits for a condition, at most a minute.
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for timeout := time.After(time.Minute); !ok(); {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("waited a minute until %s", what)
-		}
-	}
-}
-
-// output is what a program prints, and may be read meanwhile.
-type output struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.buf.String()
-}
-
 // process is an acmeproxy that runs on a host.
 type process struct {
 	cmd  *exec.Cmd
-	out  output        // stdout and stderr
+	out  watch.Log     // stdout and stderr
 	done chan struct{} // closed when it has ended
 	err  error         // how; set before done is closed
 }
@@ -295,7 +262,7 @@ func (w *world) path(name string) string { return filepath.Join(w.dir, name) }
 func (w *world) serve(args ...string) *process {
 	w.t.Helper()
 	p := w.start(w.dmz, append([]string{"serve", "--accept-tos"}, args...)...)
-	until(w.t, "the proxy serves", func() bool {
+	watch.Until(w.t, "the proxy serves", func() bool {
 		select {
 		case <-p.done:
 			w.t.Fatalf("the proxy has ended: %v\n%s", p.err, &p.out)

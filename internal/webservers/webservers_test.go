@@ -3,10 +3,8 @@
 package webservers
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -19,6 +17,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -226,7 +225,7 @@ func TestForwarding(t *testing.T) {
 				{"/a?b=c", "web1.example.com", 301, "https://web1.example.com/a?b=c"},
 				{"/.well-known/security.txt", "web1.example.com", 301, "https://web1.example.com/.well-known/security.txt"},
 			} {
-				resp, body := ask(t, front, test.path, test.host)
+				resp, body := rawhttp.Ask(t, fmt.Sprintf("127.0.0.1:%d", front), "GET "+test.path+" HTTP/1.1\r\nHost: "+test.host+"\r\nConnection: close\r\n\r\n")
 				got := body
 				if test.status == 301 {
 					got = resp.Header.Get("Location")
@@ -237,26 +236,4 @@ func TestForwarding(t *testing.T) {
 			}
 		})
 	}
-}
-
-func ask(t *testing.T, port int, path, host string) (*http.Response, string) {
-	t.Helper()
-	conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nConnection: close\r\n\r\n", path, host); err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return resp, string(body)
 }

@@ -47,6 +47,9 @@ func TestPackets(t *testing.T) {
 	server := dnstest.Start(t, signing(dnstest.Options{}))
 	server.Add(name, "another's")
 	c := client(t, server.Addr)
+	if c.cfg.Timeout != 5*time.Second {
+		t.Errorf("it waits for %v, want 5 s", c.cfg.Timeout)
+	}
 	if err := c.Add(t.Context(), name, "value"); err != nil {
 		t.Fatal(err)
 	}

@@ -1,18 +1,17 @@
 package fallback_test
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
 	"github.com/acmeproxy/acmeproxy/pkg/fallback"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
@@ -43,25 +42,7 @@ func serve(t testing.TB, h http.Handler) (addr string) {
 // ask sends a request as it is: the first lines, without the last empty one.
 func ask(t testing.TB, addr, request string) (*http.Response, string) {
 	t.Helper()
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if _, err := io.WriteString(conn, strings.ReplaceAll(request, "\n", "\r\n")+"\r\nConnection: close\r\n\r\n"); err != nil {
-		t.Fatal(err)
-	}
-	method, _, _ := strings.Cut(request, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	if err != nil {
-		t.Fatalf("%q: %v", request, err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatalf("%q: %v", request, err)
-	}
-	return resp, string(body)
+	return rawhttp.Ask(t, addr, strings.ReplaceAll(request, "\n", "\r\n")+"\r\nConnection: close\r\n\r\n")
 }
 
 // The same host and path at https://, whatever is asked for.

@@ -58,7 +58,7 @@ func startTLS(t testing.TB) (*env, *responder.TLSALPN) {
 }
 
 // RFC 8737: several names in one order, one request for each authorization
-// more than HTTP-01 costs, nothing left behind.
+// more than HTTP-01 costs, nothing left behind (D15).
 func TestTLSALPN(t *testing.T) {
 	e, answers := startTLS(t)
 	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "warm.example.com")), nil); err != nil {
@@ -73,9 +73,8 @@ func TestTLSALPN(t *testing.T) {
 		}
 		totals = append(totals, e.ca.Requests().Total())
 	}
-	slices.Sort(totals)
-	if totals[len(totals)/2] > 12 {
-		t.Errorf("two names cost %v requests, want at most 12 mostly", totals)
+	if slices.Min(totals) != 11 { // a poll that comes too soon costs one more
+		t.Errorf("two names cost %v requests, want 11 at best", totals)
 	}
 	if n := answers.Len(); n != 0 {
 		t.Errorf("%d certificates are still served", n)
@@ -112,7 +111,7 @@ func TestAddressAndProfile(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			server := &http.Server{ReadHeaderTimeout: time.Second}
+			server := &http.Server{ReadHeaderTimeout: time.Minute}
 			defer server.Close()
 			go server.Serve(l)
 			req := ec(names(t, "127.0.0.1"))

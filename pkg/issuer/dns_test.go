@@ -18,6 +18,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
@@ -296,7 +297,7 @@ echo "$1" >> calls
 		_, err := e.issuer.Issue(ctx, ec(names(t, "zone.example")), nil)
 		done <- err
 	}()
-	until(t, func() bool { _, err := os.Stat(filepath.Join(dir, "begun")); return err == nil })
+	watch.Until(t, "the hook runs", func() bool { _, err := os.Stat(filepath.Join(dir, "begun")); return err == nil })
 	cancel()
 	if err := os.WriteFile(filepath.Join(dir, "go"), []byte("\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -308,20 +309,6 @@ echo "$1" >> calls
 	calls, err := os.ReadFile(filepath.Join(dir, "calls"))
 	if err != nil || string(calls) != "present\ncleanup\n" {
 		t.Errorf("calls %q, %v; want the record removed", calls, err)
-	}
-}
-
-func until(t testing.TB, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(time.Minute)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatal("waited a minute")
-		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 )
 
@@ -87,7 +88,7 @@ func testDeaf(t *testing.T, server *pgtest.Server) {
 	deaf := begin(t, behind.String(), id, quick)
 	one := start(t, direct, id, quick)
 	one.knows(t, 1) // it is heard, and does not hear
-	until(t, "it notices", func() bool { return strings.Contains(deaf.log.String(), "hears neither itself nor others") })
+	watch.Until(t, "it notices", func() bool { return strings.Contains(deaf.log.String(), "hears neither itself nor others") })
 	if s := deaf.Status(); !strings.Contains(s.Trouble, "PgBouncer") || deaf.Hears() {
 		t.Errorf("trouble: %q, hears: %v", s.Trouble, deaf.Hears())
 	}
@@ -97,7 +98,7 @@ func testDeaf(t *testing.T, server *pgtest.Server) {
 	if took, _ := deaf.share(t, http01("theirs")); took >= 2*peers.Patience {
 		t.Errorf("the deaf one waits %v", took)
 	}
-	until(t, "the other one answers", func() bool { return one.answers("theirs") })
+	watch.Until(t, "the other one answers", func() bool { return one.answers("theirs") })
 	one.share(t, http01("first"))
 	if took, _ := one.share(t, http01("second")); took >= peers.Patience {
 		t.Errorf("the deaf one is waited for again: %v", took)

@@ -2,7 +2,6 @@ package peers_test
 
 import (
 	"bufio"
-	"bytes"
 	"context"
 	"crypto/rand"
 	"io"
@@ -21,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -33,7 +33,7 @@ type instance struct {
 	name string
 	http *responder.Responder
 	tls  *responder.TLSALPN
-	log  *buffer
+	log  *watch.Log
 	due  atomic.Int32
 	news chan string
 	stop func() // in good order; it may be called twice
@@ -43,7 +43,7 @@ type instance struct {
 func start(t testing.TB, url string, id *age.X25519Identity, change ...func(*peers.Config)) *instance {
 	t.Helper()
 	i := begin(t, url, id, change...)
-	until(t, "it hears itself", i.Hears)
+	watch.Until(t, "it hears itself", i.Hears)
 	return i
 }
 
@@ -55,7 +55,7 @@ func begin(t testing.TB, url string, id *age.X25519Identity, change ...func(*pee
 	}
 	i := &instance{
 		name: "dmz/" + rand.Text(), http: responder.New(), tls: responder.NewTLSALPN(),
-		log: &buffer{}, news: make(chan string, 16),
+		log: &watch.Log{}, news: make(chan string, 16),
 	}
 	cfg := peers.Config{
 		Store: s, Identity: id, Self: i.name, HTTP01: i.http, TLSALPN: i.tls,
@@ -86,38 +86,6 @@ func begin(t testing.TB, url string, id *age.X25519Identity, change ...func(*pee
 	return i
 }
 
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
-}
-
-func until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(2 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(30 * time.Second)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("waited in vain until %s", what)
-		}
-	}
-}
-
 func identity(t testing.TB) *age.X25519Identity {
 	t.Helper()
 	id, err := seal.GenerateIdentity()
@@ -130,7 +98,7 @@ func identity(t testing.TB) *age.X25519Identity {
 // knows waits until i hears of so many others.
 func (i *instance) knows(t testing.TB, n int) {
 	t.Helper()
-	until(t, "the others are heard", func() bool { return len(i.Status().Others) == n })
+	watch.Until(t, "the others are heard", func() bool { return len(i.Status().Others) == n })
 }
 
 // missedNobody is for when all acknowledge in time.
@@ -197,7 +165,7 @@ func testShare(t *testing.T, server *pgtest.Server) {
 	withdraw()
 	withdrawTLS()
 	withdraw()
-	until(t, "all is withdrawn", func() bool {
+	watch.Until(t, "all is withdrawn", func() bool {
 		return two.http.Len()+three.http.Len()+two.tls.Len()+three.tls.Len() == 0
 	})
 
@@ -211,7 +179,7 @@ func testShare(t *testing.T, server *pgtest.Server) {
 	three.Share(t.Context(), http01("left"), nil)
 	three.stop()
 	one.knows(t, 1)
-	until(t, "the answers of who went are gone", func() bool { return one.http.Len()+two.http.Len() == 0 })
+	watch.Until(t, "the answers of who went are gone", func() bool { return one.http.Len()+two.http.Len() == 0 })
 	one.Share(t.Context(), http01("later"), nil)
 	one.missedNobody(t)
 }
@@ -241,7 +209,7 @@ func testShareWithNewcomer(t *testing.T, server *pgtest.Server) {
 	one := start(t, url, id)
 	_, withdraw := one.share(t, http01("token"))
 	two := start(t, url, id)
-	until(t, "the newcomer answers", func() bool { return two.answers("token") })
+	watch.Until(t, "the newcomer answers", func() bool { return two.answers("token") })
 	one.knows(t, 1)
 	if _, withdraw := one.share(t, http01("next")); !two.answers("next") {
 		t.Error("the newcomer was not waited for")
@@ -249,7 +217,7 @@ func testShareWithNewcomer(t *testing.T, server *pgtest.Server) {
 		withdraw()
 	}
 	withdraw()
-	until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
+	watch.Until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
 }
 
 // A connection that breaks is made again; what was said meanwhile is said again
@@ -263,20 +231,20 @@ func TestReconnect(t *testing.T) {
 	for _, token := range []string{"a", "b", "c"} {
 		server.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()")
 		_, withdraw := one.share(t, http01(token)) // perhaps before they are back
-		until(t, "the other one answers", func() bool { return two.answers(token) })
-		until(t, "both hear", func() bool { return one.Hears() && two.Hears() })
+		watch.Until(t, "the other one answers", func() bool { return two.answers(token) })
+		watch.Until(t, "both hear", func() bool { return one.Hears() && two.Hears() })
 		withdraw()
-		until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
+		watch.Until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
 	}
 	server.Stop()
-	until(t, "the trouble is seen", func() bool { return strings.Contains(one.Status().Trouble, "other instances are not heard: listen: ") })
+	watch.Until(t, "the trouble is seen", func() bool { return strings.Contains(one.Status().Trouble, "other instances are not heard: listen: ") })
 	_, withdraw := one.share(t, http01("away"))
 	defer withdraw()
 	if err := server.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "the other one answers", func() bool { return two.answers("away") })
-	until(t, "the trouble is over", func() bool { return one.Status().Trouble == "" })
+	watch.Until(t, "the other one answers", func() bool { return two.answers("away") })
+	watch.Until(t, "the trouble is over", func() bool { return one.Status().Trouble == "" })
 }
 
 // The other instance is a process that is killed, while it works on an order of
@@ -288,7 +256,7 @@ func testKilled(t *testing.T, server *pgtest.Server) {
 	one.knows(t, 1)
 	one.Share(t.Context(), http01("first"), nil)
 	one.missedNobody(t)
-	until(t, "its answer is here", func() bool { return one.answers("theirs") })
+	watch.Until(t, "its answer is here", func() bool { return one.answers("theirs") })
 	kill()
 	for i, limit := range []time.Duration{2 * peers.Patience, peers.Patience} {
 		if took, _ := one.share(t, http01("next")); took >= limit {
@@ -298,7 +266,7 @@ func testKilled(t *testing.T, server *pgtest.Server) {
 	if others := one.Status().Others; len(others) != 1 || !others[0].Silent || !strings.Contains(one.log.String(), "does not acknowledge") {
 		t.Errorf("%v\n%s", others, one.log)
 	}
-	until(t, "its answer is gone", func() bool { return one.http.Len() == 0 })
+	watch.Until(t, "its answer is gone", func() bool { return one.http.Len() == 0 })
 }
 
 // Who is not heard is forgotten.
@@ -369,7 +337,7 @@ func testStrangers(t *testing.T, server *pgtest.Server) {
 	one.knows(t, 1)
 	_, withdraw := one.share(t, http01("tokentokentoken"))
 	withdraw()
-	until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
+	watch.Until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
 	copies := []string{}
 	for {
 		ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -399,7 +367,7 @@ func testStrangers(t *testing.T, server *pgtest.Server) {
 	}
 	one.missedNobody(t)
 	withdraw()
-	until(t, "it is withdrawn", func() bool { return !two.answers("next") })
+	watch.Until(t, "it is withdrawn", func() bool { return !two.answers("next") })
 	if n := len(one.Status().Others); n != 1 || strings.Count(one.log.String(), "is not from an instance") != 1 {
 		t.Errorf("%d others\n%s", n, one.log)
 	}

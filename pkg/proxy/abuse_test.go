@@ -320,4 +320,7 @@ func TestFloodOfPort80(t *testing.T) {
 	if grown := heap() - before; grown > 2<<20 {
 		t.Errorf("%d requests have left %d KiB", requests, grown>>10)
 	}
+	if strings.Count(p.Log(), "\n") > 100 {
+		t.Error("each stranger has a line in the log")
+	}
 }

@@ -23,7 +23,7 @@ import (
 )
 
 // TLS-ALPN-01 shares the API's port with remotes and everybody else; nothing
-// listens on port 80.
+// listens on port 80 (D15).
 func TestTLSALPNOnTheAPIPort(t *testing.T) {
 	t.Parallel()
 	ca := pebbletest.Start(t, pebbletest.Options{})
@@ -73,7 +73,7 @@ esac`
 			if err != nil {
 				t.Fatal(err)
 			}
-			web := &http.Server{Handler: http.FileServer(http.Dir(root)), ReadHeaderTimeout: time.Second}
+			web := &http.Server{Handler: http.FileServer(http.Dir(root)), ReadHeaderTimeout: time.Minute}
 			t.Cleanup(func() { web.Close() })
 			go web.Serve(l)
 			p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) {

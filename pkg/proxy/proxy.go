@@ -256,6 +256,7 @@ func (p *Proxy) openModes(context.Context) error {
 		Store: p.store, Issuer: p.issuer, DirectoryURL: p.cfg.ACMEDirectoryURL, Identity: p.identity,
 		Modes:  map[string]renewal.Mode{api.ModeClient: p.client, api.ModeAgent: p.agent},
 		Owner:  p.name,
+		Failed: p.agent.Failed,
 		Logger: p.log, Now: p.cfg.Now,
 	})
 	p.Renewals = renewal.NewLoop(queue, 8, p.cfg.Now, p.log)

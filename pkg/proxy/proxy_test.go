@@ -40,7 +40,8 @@ func get(t testing.TB, s *remote.State, mode string, list ...string) (*remote.Ke
 }
 
 // One server, three clients, each in a mode of its own (A1): stored with a
-// hook (A5, A7), stored sealed (A10–A12, A17), streamed (A14, A18).
+// hook (A5, A7), stored sealed (A10–A12, A17), streamed (A14, A18). The CA's
+// challenges are answered by the proxy's own port 80 (D15).
 func TestThreeModes(t *testing.T) {
 	t.Parallel()
 	threeModes(t, "")

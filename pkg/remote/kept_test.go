@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -227,25 +228,12 @@ func TestRunBesideDamage(t *testing.T) {
 	go func() {
 		done <- Run(ctx, RunConfig{State: s, Wanted: []Wanted{want(t, s, api.ModeAgent)}, Poll: time.Second, Logger: slog.New(slog.DiscardHandler)})
 	}()
-	eventually(t, "the hook has run", func() bool { return len(hooks(t, s)) == 1 })
+	watch.Until(t, "the hook has run", func() bool { return len(hooks(t, s)) == 1 })
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 	installedIs(t, s, b, b.Serial())
-}
-
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for timeout := time.After(time.Minute); !ok(); {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("waited a minute until %s", what)
-		}
-	}
 }
 
 // A hook that hangs holds up no certificate but its own, whose next turn is
@@ -271,7 +259,7 @@ func TestRunBesideSlowHook(t *testing.T) {
 		}
 		return strings.Count(string(text), "begun")
 	}
-	eventually(t, "the slow hook runs", func() bool { return begun() == 1 })
+	watch.Until(t, "the slow hook runs", func() bool { return begun() == 1 })
 	quick := want(t, s, api.ModeGateway)
 	quick.Out = filepath.Join(s.Dir, "quick")
 	quick.Hook = "touch " + gate + ".quick"
@@ -279,7 +267,7 @@ func TestRunBesideSlowHook(t *testing.T) {
 	if err := s.remember(t.Context(), quick); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the other has its turn", func() bool { return e.requests.Load() > before })
+	watch.Until(t, "the other has its turn", func() bool { return e.requests.Load() > before })
 	if n := begun(); n != 1 {
 		t.Errorf("the slow hook was begun %d times at once", n)
 	}

@@ -36,6 +36,7 @@ type Config struct {
 	Identity     *age.X25519Identity // the proxy's own; journalled keys are sealed to it
 	Modes        map[string]Mode     // by store.Managed.Mode
 	Owner        string              // this instance, unique among all that share the store
+	Failed       func(certID string) // told of each failure, once it is with the row; nil: nobody
 	Logger       *slog.Logger
 	Now          func() time.Time
 }
@@ -114,6 +115,9 @@ func (q *Queue) fail(ctx context.Context, owner string, row store.Managed, cause
 	err := q.cfg.Store.FailManaged(context.WithoutCancel(ctx), row.ID, owner, cause.Error(), retryAt)
 	if err != nil && !errors.Is(err, store.ErrLost) { // lost: it is wanted differently now, or not at all
 		log.Error("cannot record the failure; the claim comes free by itself", "error", err)
+	}
+	if err == nil && q.cfg.Failed != nil {
+		q.cfg.Failed(row.ID)
 	}
 }
 

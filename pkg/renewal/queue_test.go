@@ -15,6 +15,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
@@ -138,19 +139,6 @@ func (r *rig) keyType(t *testing.T, m store.Managed) cert.KeyType {
 	return got
 }
 
-func until(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for timeout := time.After(time.Minute); !ok(); {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("waited a minute until %s", what)
-		}
-	}
-}
-
 // twice begins an issuance, wants something else, and begins that, too.
 func (r *rig) twice(t *testing.T) (m store.Managed, before, after *underWay) {
 	t.Helper()
@@ -206,7 +194,7 @@ func TestFailedPredecessor(t *testing.T) {
 	if _, err := r.st.OrderFor(t.Context(), m.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("an order that cannot be finished: %v", err)
 	}
-	until(t, "the failure is counted", func() bool {
+	watch.Until(t, "the failure is counted", func() bool {
 		row, err := r.st.ManagedByID(t.Context(), m.ID)
 		return err == nil && row.Failures > 0 && row.LeaseOwner == ""
 	})

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestContract(t *testing.T) {
+func TestContract(t *testing.T) { // C12
 	storetest.Run(t, func(t *testing.T, now func() time.Time) *store.Store {
 		s := open(t, filepath.Join(t.TempDir(), "acmeproxy.db"), now)
 		t.Cleanup(func() {

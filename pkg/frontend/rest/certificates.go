@@ -92,7 +92,7 @@ func (f *frontend) renew(ctx context.Context, in *idInput) (*certificateOutput, 
 type bundleInput struct {
 	ID          string `path:"id" maxLength:"64"`
 	IfNoneMatch string `header:"If-None-Match" maxLength:"256"`
-	Wait        string `query:"wait" maxLength:"16" doc:"hold the answer back until there is a newer bundle, at most this long: 1s to 60s"`
+	Wait        string `query:"wait" maxLength:"16" doc:"hold the answer back until there is a newer bundle or an attempt failed, at most this long: 1s to 60s"`
 }
 
 func (f *frontend) bundle(ctx context.Context, in *bundleInput) (*huma.StreamResponse, error) {

@@ -168,7 +168,7 @@ func (f *frontend) register(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "bundle", Method: http.MethodGet, Path: api.PathCertificates + "/{id}/bundle",
 		Summary:     "The newest bundle, age ciphertext",
-		Description: "With If-None-Match the answer is 304 while there is nothing newer; with wait it is held back until there is.",
+		Description: "With If-None-Match the answer is 304 while there is nothing newer; with wait it is held back until there is, or until an attempt failed: the certificate says why.",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "age ciphertext", Content: map[string]*huma.MediaType{api.TypeBundle: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},

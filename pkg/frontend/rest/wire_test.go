@@ -1,7 +1,6 @@
 package rest_test
 
 import (
-	"bufio"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -35,17 +35,8 @@ func (c *caller) raw(t *testing.T, text string, cut bool) response {
 			t.Fatal(err)
 		}
 	}
-	method, _, _ := strings.Cut(text, " ")
-	resp, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return response{resp.StatusCode, resp.Proto, resp.Header, string(body)}
+	resp, body := rawhttp.Answer(t, conn, text)
+	return response{resp.StatusCode, resp.Proto, resp.Header, body}
 }
 
 // enrolled is a proxy under attack by one of its own clients.

@@ -59,8 +59,13 @@ func New(cfg Config) *Agent {
 	return &Agent{cfg: cfg}
 }
 
-// News wakes who waits here for a certificate that another instance obtained.
+// News wakes who waits here for a certificate that another instance obtained, or
+// failed to.
 func (a *Agent) News(certID string) { a.news.ring(certID) }
+
+// Failed wakes who waits for a certificate, here and at other instances: an
+// attempt at it failed, and the row says why.
+func (a *Agent) Failed(certID string) { a.ring(certID) }
 
 func (a *Agent) ring(certID string) {
 	a.news.ring(certID)
@@ -131,17 +136,17 @@ func (a *Agent) List(ctx context.Context, id auth.Identity, after string, limit 
 }
 
 // Bundle returns the ciphertext. If it is still the one that the client has
-// (etag), or there is none yet, Bundle waits up to wait for news.
-// store.ErrNotFound from it means: none yet.
+// (etag), or there is none yet, Bundle waits up to wait for news: for another
+// one, or an attempt that failed. store.ErrNotFound from it means: none yet.
 func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
-	for {
+	for rang := false; ; {
 		rung, leave := a.news.listen(certID) // before reading, or news could be missed
 		b, err := a.bundle(ctx, id, certID)
 		none := errors.Is(err, store.ErrNotFound) && !errors.Is(err, errGone)
 		old := err == nil && b.ETag == etag
-		if wait <= 0 || (!none && !old) {
+		if wait <= 0 || rang || (!none && !old) {
 			leave()
 			return b, err
 		}
@@ -151,6 +156,7 @@ func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag strin
 		}
 		select {
 		case <-rung:
+			rang = true
 			leave()
 		case <-look:
 			leave()

@@ -8,19 +8,16 @@
 package proxytest
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
@@ -46,7 +43,7 @@ type Proxy struct {
 	URL     string // by address, for enrolment
 	Admin   *admin.Admin
 	cfg     proxy.Config
-	log     *logBuffer
+	log     *watch.Log
 	cancel  context.CancelFunc
 	done    chan error
 }
@@ -60,7 +57,7 @@ func Start(t testing.TB, o Options) *Proxy {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.ServerCAPEM)
-	p := &Proxy{CA: ca, DataDir: shortDir(t), log: &logBuffer{}}
+	p := &Proxy{CA: ca, DataDir: shortDir(t), log: &watch.Log{}}
 	p.cfg = proxy.Config{Serve: config.DefaultServe(), Version: "test", RootCAs: roots}
 	p.cfg.HTTPAddr = fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)
 	p.cfg.HTTPSAddr = "127.0.0.1:0"
@@ -191,37 +188,8 @@ func (p *Proxy) Bearer(t testing.TB, name string, grants ...api.Grant) string {
 	return answer.BearerToken
 }
 
-// Until waits for a condition, at most a minute.
+// Until is [watch.Until], for tests that need nothing else of it.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	timeout := time.After(time.Minute)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("waited a minute until %s", what)
-		}
-	}
-}
-
-// logBuffer is a log that may be read while it is written.
-type logBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer // guarded by mu
-}
-
-var _ io.Writer = (*logBuffer)(nil)
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
+	watch.Until(t, what, ok)
 }
