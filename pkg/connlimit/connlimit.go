@@ -15,12 +15,19 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"time"
 )
 
-// Config are the limits; both must be positive.
+// Config are the limits; the first two must be positive.
 type Config struct {
 	Total   int // connections at once
 	PerAddr int // of which from one IPv4 address, or one IPv6 /64
+
+	// WriteTimeout is for a peer that does not read: each write has between half
+	// of it and all of it. It takes the place of http.Server's, which moves a
+	// timer twice for each answer; where answers are small that is a good part
+	// of what they cost. 0: deadlines are the server's.
+	WriteTimeout time.Duration
 }
 
 // Listener is a net.Listener with limits.
@@ -93,6 +100,7 @@ type conn struct {
 	l             *Listener
 	addr          netip.Prefix
 	inAll, inAddr *list.Element // nil once it is counted out; guarded by l.mu
+	deadline      time.Time     // of writes, with a WriteTimeout; guarded by l.mu
 }
 
 func (c *conn) Write(b []byte) (int, error) {
@@ -101,8 +109,35 @@ func (c *conn) Write(b []byte) (int, error) {
 		c.l.all.MoveToBack(c.inAll)
 		c.l.byAddr[c.addr].MoveToBack(c.inAddr)
 	}
+	err := c.allowTime()
 	c.l.mu.Unlock()
+	if err != nil {
+		return 0, err
+	}
 	return c.Conn.Write(b)
+}
+
+// allowTime moves the deadline of writes, if less than half of the timeout is
+// left. l.mu is held.
+func (c *conn) allowTime() error {
+	timeout := c.l.cfg.WriteTimeout
+	if timeout == 0 {
+		return nil
+	}
+	now := time.Now()
+	if c.deadline.Sub(now) >= timeout/2 {
+		return nil
+	}
+	c.deadline = now.Add(timeout)
+	return c.Conn.SetWriteDeadline(c.deadline)
+}
+
+// SetWriteDeadline is the server's; see Config.WriteTimeout.
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	if c.l.cfg.WriteTimeout > 0 {
+		return nil
+	}
+	return c.Conn.SetWriteDeadline(t)
 }
 
 func (c *conn) Close() error {

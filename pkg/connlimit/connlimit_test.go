@@ -1,10 +1,14 @@
 package connlimit
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // pipes is a listener of connections that come from where the test says.
@@ -150,4 +154,28 @@ func TestClose(t *testing.T) {
 	l.counts(t, 1, 1)
 	dial(t, l, "192.0.2.1").server.Close()
 	l.counts(t, 0, 0)
+}
+
+// Who does not read what is written is let go, whatever the server does with
+// deadlines; and however long a connection lasts, each write has its time.
+func TestWriteTimeout(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const timeout = 30 * time.Second
+		l := New(&pipes{make(chan net.Conn, 1)}, Config{Total: 1, PerAddr: 1, WriteTimeout: timeout})
+		c := dial(t, l, "192.0.2.1")
+		for range 10 {
+			c.answer(t)
+			if err := c.server.SetWriteDeadline(time.Now()); err != nil { // the server's have no say
+				t.Fatal(err)
+			}
+			time.Sleep(timeout / 3) // by the test's clock
+		}
+		begun := time.Now()
+		_, err := c.server.Write([]byte("nobody reads this"))
+		took := time.Since(begun)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || took < timeout/2 || took > timeout {
+			t.Errorf("%v after %v", err, took)
+		}
+	})
 }

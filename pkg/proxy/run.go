@@ -60,6 +60,8 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer abort(nil)
 
 	port80 := p.server(p.port80, 5*time.Second)
+	limits80 := connLimits()
+	limits80.WriteTimeout, port80.WriteTimeout = port80.WriteTimeout, 0
 	apiCfg := p.restConfig()
 	apiCfg.Stopping = running
 	native := p.server(rest.New(apiCfg), 10*time.Second)
@@ -75,7 +77,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		})
 	}
 	if p.http != nil {
-		serve("http-addr", port80, connlimit.New(p.http, connLimits()))
+		serve("http-addr", port80, connlimit.New(p.http, limits80))
 	}
 	serve("https-addr", native, p.limitedTLS())
 	serve("admin socket", adminServer, p.admin)
