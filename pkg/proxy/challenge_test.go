@@ -57,7 +57,7 @@ func TestAnswersOfAnotherWebServer(t *testing.T) {
 			c.HTTP01Hook = `cd "` + root + `/.well-known/acme-challenge"
 case $ACMEPROXY_EVENT in
 challenge-present) printf %s "$CERTBOT_VALIDATION" > "$CERTBOT_TOKEN" ;;
-challenge-remove) rm "$CERTBOT_TOKEN" ;;
+challenge-remove) rm -- "$CERTBOT_TOKEN" ;;
 esac`
 		},
 	} {
@@ -68,11 +68,11 @@ esac`
 			if err := os.MkdirAll(tokens, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			ca := pebbletest.Start(t, pebbletest.Options{})
-			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort))
+			l, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
 				t.Fatal(err)
 			}
+			ca := pebbletest.Start(t, pebbletest.Options{HTTPPort: l.Addr().(*net.TCPAddr).Port})
 			web := &http.Server{Handler: http.FileServer(http.Dir(root)), ReadHeaderTimeout: time.Minute}
 			t.Cleanup(func() { web.Close() })
 			go web.Serve(l)
