@@ -131,6 +131,21 @@ func serveDocument(doc *huma.OpenAPI) http.HandlerFunc {
 }
 
 func (f *frontend) register(a huma.API) {
+	f.registerClient(a)
+	f.registerCertificates(a)
+	f.registerRevocation(a)
+	a.OpenAPI().AddOperation(&huma.Operation{
+		OperationID: "health", Method: http.MethodGet, Path: api.PathHealth,
+		Summary: "Whether the proxy is fit to serve", Security: []map[string][]string{},
+		Responses: map[string]*huma.Response{
+			"200": {Description: "it is", Content: map[string]*huma.MediaType{api.TypeHealth: {Schema: a.OpenAPI().Components.Schemas.Schema(healthType, true, "Health")}}},
+			"503": {Description: "it is not"},
+		},
+	})
+}
+
+// registerClient is about the caller itself.
+func (f *frontend) registerClient(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "enroll", Method: http.MethodPost, Path: api.PathEnroll, DefaultStatus: http.StatusCreated,
 		Summary:  "Register the TLS key of this connection with a one-time token",
@@ -147,6 +162,10 @@ func (f *frontend) register(a huma.API) {
 		Security:    []map[string][]string{{"clientKey": {}}},
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}, f.rollKey)
+}
+
+// registerCertificates is about having certificates.
+func (f *frontend) registerCertificates(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Summary:     "Ask for a certificate",
@@ -181,6 +200,10 @@ func (f *frontend) register(a huma.API) {
 		Description: "At most once an hour, and a quarter of an hour after an attempt that failed: until then 429 and Retry-After. While work on it is due already, nothing changes.",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}, f.renew)
+}
+
+// registerRevocation is about being rid of them.
+func (f *frontend) registerRevocation(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,
 		Summary:     "Stop managing a certificate and forget its bundle",
@@ -193,12 +216,4 @@ func (f *frontend) register(a huma.API) {
 		Description: "If it is the current one of a certificate that the proxy keeps for the caller, another is obtained in its place, an hour after it was obtained at the earliest. Any other needs a proof that the caller has its key, and its names must be granted. One that is expired or revoked already counts as done.",
 		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}, f.revoke)
-	a.OpenAPI().AddOperation(&huma.Operation{
-		OperationID: "health", Method: http.MethodGet, Path: api.PathHealth,
-		Summary: "Whether the proxy is fit to serve", Security: []map[string][]string{},
-		Responses: map[string]*huma.Response{
-			"200": {Description: "it is", Content: map[string]*huma.MediaType{api.TypeHealth: {Schema: a.OpenAPI().Components.Schemas.Schema(healthType, true, "Health")}}},
-			"503": {Description: "it is not"},
-		},
-	})
 }
