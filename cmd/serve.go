@@ -72,6 +72,10 @@ a second signal ends it at once.`,
 			}
 			collectLess()
 			p, err := proxy.New(c.Context(), proxy.Config{Serve: cfg, Version: programVersion(), Logger: logger})
+			if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
+				logger.Info("stopped")
+				return nil
+			}
 			if err != nil {
 				return err
 			}

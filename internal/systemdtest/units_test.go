@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,19 @@ func TestCommandLines(t *testing.T) {
 		}
 		if err := c.ParseFlags(args); err != nil || c.Flags().NArg() > 0 || c.HasSubCommands() {
 			t.Errorf("%s starts %q: %v", name, line, err)
+		}
+	}
+}
+
+// No unit starts before the clock is right (X45).
+func TestTimeSync(t *testing.T) {
+	for name, text := range units(t) {
+		for _, setting := range []string{"Wants", "After"} {
+			_, rest, _ := strings.Cut(text, "\n"+setting+"=")
+			line, _, _ := strings.Cut(rest, "\n")
+			if !slices.Contains(strings.Fields(line), "time-sync.target") {
+				t.Errorf("%s: %s=%s", name, setting, line)
+			}
 		}
 	}
 }
