@@ -105,6 +105,9 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 		if err != nil {
 			return nil, fmt.Errorf("certificate %d of the chain: %w", len(chain)+1, err)
 		}
+		if err := CheckSize(c.PublicKey); err != nil {
+			return nil, fmt.Errorf("certificate %d of the chain: %w", len(chain)+1, err)
+		}
 		chain = append(chain, c)
 	}
 	if len(chain) == 0 {

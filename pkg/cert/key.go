@@ -79,7 +79,7 @@ func KeyTypeOf(pub crypto.PublicKey) (KeyType, error) {
 		}
 		return "", fmt.Errorf("curve %s is not accepted; use P-256 or P-384", k.Curve.Params().Name)
 	case *rsa.PublicKey:
-		if k.E < 65537 || k.E&1 == 0 {
+		if k.E < 65537 || k.E&1 == 0 || k.E > maxExponent {
 			return "", fmt.Errorf("RSA exponent %d is not accepted; use 65537", k.E)
 		}
 		// A modulus of another size is legal, but a typo more often than a wish.
@@ -98,6 +98,29 @@ func KeyTypeOf(pub crypto.PublicKey) (KeyType, error) {
 	return "", fmt.Errorf("keys of type %T are not accepted; use P-256", pub)
 }
 
+// MaxRSABits is the largest RSA modulus that any public key from outside may have.
+// The time of one verification grows with the square of its size and cannot be cancelled.
+const MaxRSABits = 8192
+
+// maxExponent is the largest public exponent that crypto/rsa computes with.
+const maxExponent = 1<<31 - 1
+
+// CheckSize returns an error for an RSA key that is too costly to compute with. Call
+// it before a key from outside verifies or encrypts anything.
+func CheckSize(pub crypto.PublicKey) error {
+	k, ok := pub.(*rsa.PublicKey)
+	if !ok {
+		return nil
+	}
+	if bits := k.N.BitLen(); bits > MaxRSABits {
+		return fmt.Errorf("RSA key of %d bits is too large; use one of at most %d", bits, MaxRSABits)
+	}
+	if k.E > maxExponent {
+		return fmt.Errorf("RSA exponent %d is too large; use 65537", k.E)
+	}
+	return nil
+}
+
 // MarshalKey encodes a key as PKCS#8 PEM.
 func MarshalKey(key crypto.Signer) ([]byte, error) {
 	der, err := x509.MarshalPKCS8PrivateKey(key)
@@ -107,8 +130,13 @@ func MarshalKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// ParseKey reads a PEM private key: PKCS#8, SEC 1 or PKCS#1.
-// Errors never quote the input.
+// maxKeyDER is the largest private key that is decoded, in bytes. One of RSA with
+// MaxRSABits has about 4,700; crypto/x509 computes with all numbers of a larger one
+// before it returns it.
+const maxKeyDER = 6 << 10
+
+// ParseKey reads a PEM private key: PKCS#8, SEC 1 or PKCS#1. An RSA key has at most
+// MaxRSABits. Errors never quote the input.
 func ParseKey(data []byte) (crypto.Signer, error) {
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
@@ -121,6 +149,9 @@ func ParseKey(data []byte) (crypto.Signer, error) {
 func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 	var key any
 	var err error
+	if len(block.Bytes) > maxKeyDER {
+		return nil, fmt.Errorf("private key of %d bytes is too large; use RSA of at most %d bits", len(block.Bytes), MaxRSABits)
+	}
 	switch block.Type {
 	case "PRIVATE KEY":
 		key, err = x509.ParsePKCS8PrivateKey(block.Bytes)
@@ -137,6 +168,9 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 	signer, ok := key.(crypto.Signer)
 	if !ok {
 		return nil, fmt.Errorf("key of type %T cannot sign", key)
+	}
+	if err := CheckSize(signer.Public()); err != nil {
+		return nil, err
 	}
 	return signer, nil
 }
