@@ -83,21 +83,20 @@ database it hears, and what keeps it from hearing any.`,
 }
 
 func printStatus(c *cobra.Command, s admin.Status) error {
-	out := c.OutOrStdout()
-	c.SetOut(out)
-	c.Printf("acmeproxy %s\nHTTP-01   %s\nAPI       %s\nCA        %s\nstore     %s\n", s.Version, s.HTTPAddr, s.HTTPSAddr, s.Directory, s.Store)
+	printf(c, "acmeproxy %s\nHTTP-01   %s\nAPI       %s\nCA        %s\nstore     %s\n",
+		s.Version, s.HTTPAddr, s.HTTPSAddr, s.Directory, s.Store)
 	if s.Hostname != "" {
-		c.Printf("hostname  %s\n", s.Hostname)
+		printf(c, "hostname  %s\n", s.Hostname)
 	}
 	printInstances(c, s.Instances)
 	for _, need := range s.Needs {
-		c.Printf("needs     %s\n", need)
+		printf(c, "needs     %s\n", need)
 	}
 	if len(s.Certificates) == 0 {
 		return nil
 	}
-	c.Println()
-	t := newTable(out, "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
+	printf(c, "\n")
+	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
 	for _, cert := range s.Certificates {
 		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
 	}
@@ -109,16 +108,16 @@ func printInstances(c *cobra.Command, all *admin.Instances) {
 	if all == nil {
 		return
 	}
-	c.Printf("instances %s (this one)\n", all.Self)
+	printf(c, "instances %s (this one)\n", all.Self)
 	for _, o := range all.Others {
-		c.Printf("          %s", o.Name)
+		printf(c, "          %s", o.Name)
 		if o.Silent {
-			c.Printf(" (does not acknowledge answers to challenges)")
+			printf(c, " (does not acknowledge answers to challenges)")
 		}
-		c.Println()
+		printf(c, "\n")
 	}
 	if all.Trouble != "" {
-		c.Printf("trouble   %s\n", all.Trouble)
+		printf(c, "trouble   %s\n", all.Trouble)
 	}
 }
 

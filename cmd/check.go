@@ -160,14 +160,14 @@ func authority(a *admin.Admin) func(context.Context) (preflight.Authority, error
 func printReport(c *cobra.Command, report preflight.Report) error {
 	for i, r := range report.Names {
 		if i > 0 {
-			fmt.Fprintln(c.OutOrStdout())
+			printf(c, "\n")
 		}
-		fmt.Fprintf(c.OutOrStdout(), "%s: %s\n", r.Name, r.Verdict)
+		printf(c, "%s: %s\n", r.Name, r.Verdict)
 		for _, check := range r.Checks {
 			printCheck(c, check)
 		}
 	}
-	_, err := fmt.Fprintf(c.OutOrStdout(), "\n%s\n", report.Viewpoint)
+	_, err := printf(c, "\n%s\n", report.Viewpoint)
 	return err
 }
 
@@ -176,8 +176,8 @@ func printCheck(c *cobra.Command, check preflight.Check) {
 	if check.Address.IsValid() {
 		detail = "port 80 of " + check.Address.String() + ": " + detail
 	}
-	fmt.Fprintf(c.OutOrStdout(), "  %-4s  %-11s  %s\n", check.Check, check.Verdict, detail)
+	printf(c, "  %-4s  %-11s  %s\n", check.Check, check.Verdict, detail)
 	if check.Remedy != "" {
-		fmt.Fprintf(c.OutOrStdout(), "  %19s%s\n", "→ ", check.Remedy)
+		printf(c, "  %19s%s\n", "→ ", check.Remedy)
 	}
 }

@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"errors"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 func newClients() *cobra.Command {
@@ -167,35 +167,35 @@ func newClientsShow() *cobra.Command {
 }
 
 func printClient(c *cobra.Command, cl admin.Client) error {
-	c.SetOut(c.OutOrStdout())
-	c.Printf("%s  %s  added %s\n", cl.Name, state(cl), moment(cl.CreatedAt))
+	printf(c, "%s  %s  added %s\n", cl.Name, state(cl), moment(cl.CreatedAt))
 	for _, g := range cl.Grants {
-		c.Printf("grant       %s  modes %s", strings.Join(g.Names, ","), strings.Join(g.Modes, ","))
+		// policy checked the patterns: all of them are shown, however many.
+		printf(c, "grant       %s  modes %s", printable.Exact(strings.Join(g.Names, ",")), strings.Join(g.Modes, ","))
 		if len(g.Networks) > 0 {
-			c.Printf("  from %s", strings.Join(g.Networks, ","))
+			printf(c, "  from %s", strings.Join(g.Networks, ","))
 		}
 		if len(g.KeyTypes) > 0 {
-			c.Printf("  key types %s", strings.Join(g.KeyTypes, ","))
+			printf(c, "  key types %s", strings.Join(g.KeyTypes, ","))
 		}
 		if g.DailyQuota > 0 {
-			c.Printf("  quota %s a day", strconv.Itoa(g.DailyQuota))
+			printf(c, "  quota %s a day", strconv.Itoa(g.DailyQuota))
 		}
-		c.Println()
+		printf(c, "\n")
 	}
 	for _, r := range cl.Recipients {
-		c.Printf("recipient   %s\n", r)
+		printf(c, "recipient   %s\n", r)
 	}
 	for _, cr := range cl.Credentials {
-		c.Printf("credential  %s  since %s", cr.Kind, moment(cr.CreatedAt))
+		printf(c, "credential  %s  since %s", cr.Kind, moment(cr.CreatedAt))
 		if !cr.ExpiresAt.IsZero() {
-			c.Printf("  until %s", moment(cr.ExpiresAt))
+			printf(c, "  until %s", moment(cr.ExpiresAt))
 		}
-		c.Println()
+		printf(c, "\n")
 	}
 	if len(cl.Certificates) == 0 {
 		return nil
 	}
-	c.Println()
+	printf(c, "\n")
 	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
 	for _, cert := range cl.Certificates {
 		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
@@ -221,7 +221,7 @@ func newClientsSwitch(verb, short string, disabled bool) *cobra.Command {
 			if flags.json {
 				return printJSON(c.OutOrStdout(), cl)
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "client %q is %s\n", cl.Name, state(cl))
+			_, err = printf(c, "client %q is %s\n", cl.Name, state(cl))
 			return err
 		},
 	}

@@ -92,17 +92,16 @@ func readClients(file string, stdin io.Reader) ([]config.Client, error) {
 func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error {
 	signs := map[string]string{"add": "+", "change": "~", "remove": "-"}
 	counts := map[string]int{}
-	out := c.OutOrStdout()
 	for _, change := range answer.Changes {
 		counts[change.Action]++
-		if _, err := fmt.Fprintf(out, "%s %s: %s\n", signs[change.Action], change.Name, change); err != nil {
+		if _, err := printf(c, "%s %s: %s\n", signs[change.Action], change.Name, change); err != nil {
 			return err
 		}
 	}
 	summary := "%d added, %d changed, %d removed, %d as they were\n"
 	switch {
 	case len(answer.Changes) == 0:
-		_, err := fmt.Fprintln(out, "nothing to change")
+		_, err := printf(c, "nothing to change\n")
 		if err != nil {
 			return err
 		}
@@ -111,18 +110,18 @@ func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error
 		summary = "%d to add, %d to change, %d to remove, %d as they are; this was a dry run, nothing was changed\n"
 	}
 	if summary != "" {
-		if _, err := fmt.Fprintf(out, summary, counts["add"], counts["change"], counts["remove"], answer.Unchanged); err != nil {
+		if _, err := printf(c, summary, counts["add"], counts["change"], counts["remove"], answer.Unchanged); err != nil {
 			return err
 		}
 	}
 	if len(answer.Left) > 0 {
-		c.PrintErrf("not in %s, and left as they are: %s; --prune removes such clients\n", file, few(answer.Left))
+		printErrf(c, "not in %s, and left as they are: %s; --prune removes such clients\n", file, few(answer.Left))
 	}
 	if counts["add"] > 0 && !answer.DryRun {
-		c.PrintErrln("the clients that were added cannot ask for anything yet; make a token for each:")
+		printErrf(c, "the clients that were added cannot ask for anything yet; make a token for each:\n")
 		for _, change := range answer.Changes {
 			if change.Action == "add" {
-				c.PrintErrln("acmeproxy clients token " + change.Name)
+				printErrf(c, "acmeproxy clients token %s\n", change.Name)
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // removed is what remove shows.
@@ -61,9 +62,9 @@ with "acmeproxy remote revoke", before the client is removed.`,
 				return printJSON(c.OutOrStdout(), out)
 			}
 			for _, r := range out.Revoked {
-				fmt.Fprintf(c.OutOrStdout(), "revoked %s  %s\n", r.Serial, strings.Join(r.Names, " "))
+				printf(c, "revoked %s  %s\n", r.Serial, strings.Join(r.Names, " "))
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "client %q is removed\n", out.Name)
+			_, err = printf(c, "client %q is removed\n", out.Name)
 			return err
 		},
 	}
@@ -89,16 +90,16 @@ func revokeClient(c *cobra.Command, a *admin.Admin, name string, reason cert.Rea
 	}
 	var lines strings.Builder
 	for _, r := range revoked {
-		fmt.Fprintf(&lines, "revoked %s  %s\n", r.Serial, strings.Join(r.Names, " "))
+		printable.Fprintf(&lines, "revoked %s  %s\n", r.Serial, strings.Join(r.Names, " "))
 	}
 	for _, r := range failed {
-		fmt.Fprintf(&lines, "NOT revoked %s  %s: %s\n", r.Serial, strings.Join(r.Names, " "), r.Error)
+		printable.Fprintf(&lines, "NOT revoked %s  %s: %s\n", r.Serial, strings.Join(r.Names, " "), r.Error)
 	}
 	if err != nil && len(revoked)+len(failed) == 0 {
 		return nil, err // perhaps there is no such client
 	}
 	if err != nil {
-		fmt.Fprintf(&lines, "%v\n", err)
+		printable.Fprintf(&lines, "%v\n", err)
 	}
 	return nil, fmt.Errorf("%sclient %q is disabled, not removed: repeat the command when the cause is mended; without --revoke it removes the client and leaves its certificates valid", &lines, name)
 }

@@ -1,13 +1,13 @@
 package cmd
 
 import (
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // secretFlags say what a client proves itself with, for add and token.
@@ -31,12 +31,12 @@ func (f *secretFlags) get() admin.Secret {
 // to the client.
 func printSecret(c *cobra.Command, answer admin.NewClientAnswer, done string) error {
 	if answer.BearerToken != "" {
-		c.PrintErrf("client %q %s; its bearer token, shown this once only:\n", answer.Client.Name, done)
-		_, err := fmt.Fprintln(c.OutOrStdout(), answer.BearerToken)
+		printErrf(c, "client %q %s; its bearer token, shown this once only:\n", answer.Client.Name, done)
+		_, err := printf(c, "%s\n", printable.Exact(answer.BearerToken))
 		return err
 	}
-	c.PrintErrf("client %q %s; run this on its host before %s:\n", answer.Client.Name, done, moment(answer.ExpiresAt))
-	_, err := fmt.Fprintln(c.OutOrStdout(), "acmeproxy remote enroll "+answer.EnrollToken)
+	printErrf(c, "client %q %s; run this on its host before %s:\n", answer.Client.Name, done, moment(answer.ExpiresAt))
+	_, err := printf(c, "acmeproxy remote enroll %s\n", printable.Exact(answer.EnrollToken))
 	return err
 }
 

@@ -58,7 +58,7 @@ other user of this host can see it.`,
 			if asJSON {
 				return printJSON(c.OutOrStdout(), enrolled{Client: s.Client(), Proxy: s.URL()})
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "enrolled as %q at %s; its key is pinned\n", s.Client(), s.URL())
+			_, err = printf(c, "enrolled as %q at %s; its key is pinned\n", s.Client(), s.URL())
 			return err
 		},
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -69,7 +70,7 @@ func printError(w io.Writer, err error) {
 	}
 	for line := range strings.Lines(err.Error()) {
 		if line = strings.TrimSpace(line); line != "" {
-			fmt.Fprintf(w, "acmeproxy: %s\n", line)
+			printable.Fprintf(w, "acmeproxy: %s\n", line)
 		}
 	}
 }

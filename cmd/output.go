@@ -7,7 +7,22 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
+
+// printf prints to standard output. Foreign text in args becomes harmless; a
+// token is printable.Exact.
+func printf(c *cobra.Command, format string, args ...any) (int, error) {
+	return printable.Fprintf(c.OutOrStdout(), format, args...)
+}
+
+// printErrf prints to standard error, like printf.
+func printErrf(c *cobra.Command, format string, args ...any) {
+	printable.Fprintf(c.ErrOrStderr(), format, args...)
+}
 
 // printJSON writes v for machines.
 func printJSON(w io.Writer, v any) error {
@@ -28,6 +43,7 @@ func newTable(w io.Writer, heading ...string) *table {
 
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
+		cells[i] = printable.Line(c)
 		if c == "" {
 			cells[i] = "-"
 		}

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -11,6 +10,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -24,9 +24,9 @@ type progress struct {
 
 // newProgress expects about so many events.
 func newProgress(w io.Writer, label string, events int) *progress {
-	p := &progress{w: w, label: label}
-	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		p.live = newLiveLine(f, label, events)
+	p := &progress{w: w, label: printable.Line(label)}
+	if f := printable.File(w); f != nil && term.IsTerminal(int(f.Fd())) {
+		p.live = newLiveLine(f, p.label, events)
 	}
 	return p
 }
@@ -55,10 +55,10 @@ func (p *progress) event(e issuer.Event) {
 		text += " " + e.Identifier
 	}
 	if p.live == nil {
-		fmt.Fprintf(p.w, "%s: %s\n", p.label, text)
+		printable.Fprintf(p.w, "%s: %s\n", p.label, text)
 		return
 	}
-	p.live.next(p.label + ": " + text)
+	p.live.next(p.label + ": " + printable.Line(text))
 }
 
 // done takes the live line away.

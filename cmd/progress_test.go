@@ -25,6 +25,7 @@ func TestProgressLines(t *testing.T) {
 		{Stage: remote.Registered},
 		{Stage: remote.Waiting},
 		{Stage: "of a newer proxy"},
+		{Stage: "of a hostile\x1b[2J\nproxy", Identifier: "\u202emoc.elpmaxe"}, // A5
 	} {
 		p.event(e)
 	}
@@ -39,6 +40,7 @@ www.example.com: issued
 www.example.com: registered, the proxy keeps it fresh from now on
 www.example.com: waiting for the proxy to obtain it
 www.example.com: of a newer proxy
+www.example.com: of a hostile\u001b[2J\nproxy \u202emoc.elpmaxe
 `
 	if got := out.String(); got != want {
 		t.Errorf("got:\n%swant:\n%s", got, want)

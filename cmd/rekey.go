@@ -46,11 +46,10 @@ opens what was sealed before.`,
 			if asJSON {
 				return printJSON(c.OutOrStdout(), r)
 			}
-			c.SetOut(c.OutOrStdout())
 			if r.Finished {
-				c.Println("a rekey that was interrupted is complete now")
+				printf(c, "a rekey that was interrupted is complete now\n")
 			}
-			c.Printf("%q has a new TLS key at %s\nits bundles are sealed to %s\n", r.Client, r.Proxy, r.Recipient)
+			printf(c, "%q has a new TLS key at %s\nits bundles are sealed to %s\n", r.Client, r.Proxy, r.Recipient)
 			return nil
 		},
 	}

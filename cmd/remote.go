@@ -216,7 +216,7 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool)
 	if asJSON {
 		return printJSON(c.OutOrStdout(), k)
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "%s: certificate %s, valid until %s\nfiles in %s\n",
+	_, err = printf(c, "%s: certificate %s, valid until %s\nfiles in %s\n",
 		strings.Join(k.Names, " "), k.Serial, moment(k.NotAfter), k.Out)
 	return err
 }
@@ -294,15 +294,14 @@ func newRemoteStatus() *cobra.Command {
 }
 
 func printRemoteStatus(c *cobra.Command, st remoteStatus) error {
-	c.SetOut(c.OutOrStdout())
-	c.Printf("proxy   %s\nclient  %s\n", st.Proxy, st.Client.Name)
+	printf(c, "proxy   %s\nclient  %s\n", st.Proxy, st.Client.Name)
 	for _, g := range st.Client.Grants {
-		c.Printf("may     %s  modes %s\n", strings.Join(g.Names, ","), strings.Join(g.Modes, ","))
+		printf(c, "may     %s  modes %s\n", strings.Join(g.Names, ","), strings.Join(g.Modes, ","))
 	}
 	if len(st.Certificates) == 0 {
 		return nil
 	}
-	c.Println()
+	printf(c, "\n")
 	t := newTable(c.OutOrStdout(), "NAMES", "STATUS", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
 	for _, m := range st.Certificates {
 		t.row(strings.Join(m.Names, " "), m.Status, optional(m.NotAfter), optional(m.NextAttempt), m.LastError)
@@ -345,7 +344,7 @@ administrator removes the client.`,
 			if asJSON {
 				return printJSON(c.OutOrStdout(), forgotten{names})
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "%s is no longer kept fresh here\n", names)
+			_, err = printf(c, "%s is no longer kept fresh here\n", names)
 			return err
 		},
 	}

@@ -107,15 +107,15 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 	if asJSON {
 		return errors.Join(printJSON(c.OutOrStdout(), done), failure)
 	}
-	fmt.Fprintf(c.OutOrStdout(), "%s: certificate %s is revoked (%s)\n", done.Names, done.Serial, done.Reason)
+	printf(c, "%s: certificate %s is revoked (%s)\n", done.Names, done.Serial, done.Reason)
 	switch {
 	case failure != nil:
 		return fmt.Errorf("%w\n\"acmeproxy remote run\" goes on trying; by hand: acmeproxy remote get %s --mode %s", failure, strings.Join(done.Names, " "), done.Mode)
 	case done.Certificate == nil:
-		_, err = fmt.Fprintf(c.OutOrStdout(), "it is no longer kept fresh here; its files are still in %s\n", k.Out)
+		_, err = printf(c, "it is no longer kept fresh here; its files are still in %s\n", k.Out)
 	default:
 		n := done.Certificate
-		_, err = fmt.Fprintf(c.OutOrStdout(), "%s: certificate %s, valid until %s\nfiles in %s\n", n.Names, n.Serial, moment(n.NotAfter), n.Out)
+		_, err = printf(c, "%s: certificate %s, valid until %s\nfiles in %s\n", n.Names, n.Serial, moment(n.NotAfter), n.Out)
 	}
 	return err
 }

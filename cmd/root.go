@@ -6,7 +6,6 @@ package cmd
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/signal"
 	"runtime"
@@ -17,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // version is set by the linker (make build).
@@ -32,11 +32,17 @@ func Execute() int {
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	root := newRoot()
+	stdout, stderr := printable.NewWriter(os.Stdout), printable.NewWriter(os.Stderr)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) {
 		err = errInterrupted
 	}
-	printError(root.ErrOrStderr(), err)
+	printError(stderr, err)
+	if lost := errors.Join(stdout.Flush(), stderr.Flush()); err == nil {
+		err = lost
+	}
 	return exitCode(err)
 }
 
@@ -89,7 +95,7 @@ func newVersion() *cobra.Command {
 			if asJSON {
 				return printJSON(c.OutOrStdout(), v)
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "acmeproxy %s %s %s/%s\n", v.Version, v.Go, v.OS, v.Arch)
+			_, err := printf(c, "acmeproxy %s %s %s/%s\n", v.Version, v.Go, v.OS, v.Arch)
 			return err
 		},
 	}

@@ -42,10 +42,12 @@ func TestScripts(t *testing.T) {
 			"connectproxy": connectProxy,
 			"exits":        exits,
 			"field":        field,
+			"harmless":     harmless,
 			"later":        later,
 			"mode":         mode,
 			"needs":        needs,
 			"pebble":       startPebble,
+			"poison":       poison,
 			"postgres":     startPostgres,
 			"present":      present,
 			"revoked":      revoked,
@@ -86,7 +88,7 @@ func setup(env *testscript.Env) error {
 		return err
 	}
 	env.Values[stateKey{}] = s
-	env.Vars = append(env.Vars, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1", "README="+readme,
+	env.Vars = append(env.Vars, "HOSTILE="+hostile, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1", "README="+readme,
 		"GORACE=atexit_sleep_ms=0", // else each process of a test with -race ends a second late
 		fmt.Sprintf("ACMEPROXY_HTTP_ADDR=127.0.0.1:%d", s.http),
 		fmt.Sprintf("ACMEPROXY_HTTPS_ADDR=127.0.0.1:%d", s.https),

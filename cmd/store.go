@@ -99,15 +99,14 @@ func migrateStore(c *cobra.Command, cfg config.Serve, asJSON bool) error {
 	if asJSON {
 		return printJSON(c.OutOrStdout(), m)
 	}
-	c.SetOut(c.OutOrStdout())
 	if len(m.Applied) == 0 {
-		c.Printf("the schema has version %d already: nothing to do\n", m.To)
+		printf(c, "the schema has version %d already: nothing to do\n", m.To)
 		return nil
 	}
 	for _, name := range m.Applied {
-		c.Printf("applied %s\n", name)
+		printf(c, "applied %s\n", name)
 	}
-	c.Printf("the schema has version %d now, %d before\n", m.To, m.From)
+	printf(c, "the schema has version %d now, %d before\n", m.To, m.From)
 	return nil
 }
 
@@ -221,7 +220,7 @@ func copyStore(c *cobra.Command, dataDir string, source, target store.Config, as
 	if err := t.flush(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.OutOrStdout(), "\ncopied %s to %s and compared every row\n", from, to)
+	_, err = printf(c, "\ncopied %s to %s and compared every row\n", from, to)
 	return err
 }
 

@@ -107,9 +107,10 @@ func fromProblem(op string, p *acme.ProblemDetails, retryAt time.Time, err error
 	return e
 }
 
-// shorten bounds what a CA can make us log or send on.
+// shorten bounds what a CA can make us log or send on, and makes one line of it.
 func shorten(s string) string {
 	const limit = 1024
+	s = strings.Join(strings.Fields(s), " ")
 	if len(s) > limit {
 		s = s[:limit] + "…"
 	}
