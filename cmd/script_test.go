@@ -87,8 +87,12 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	stored, err := filepath.Abs("testdata/stored")
+	if err != nil {
+		return err
+	}
 	env.Values[stateKey{}] = s
-	env.Vars = append(env.Vars, "HOSTILE="+hostile, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1", "README="+readme,
+	env.Vars = append(env.Vars, "HOSTILE="+hostile, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1", "README="+readme, "STORED="+stored,
 		"GORACE=atexit_sleep_ms=0", // else each process of a test with -race ends a second late
 		fmt.Sprintf("ACMEPROXY_HTTP_ADDR=127.0.0.1:%d", s.http),
 		fmt.Sprintf("ACMEPROXY_HTTPS_ADDR=127.0.0.1:%d", s.https),
