@@ -79,7 +79,7 @@ run() { "$program" "$@"; }
 admin() { run "$@" --config acmeproxy.yaml; }
 "$program" serve --config acmeproxy.yaml >../serve.log 2>&1 &
 serve=$!
-pids+=($serve)
+pids+=("$serve")
 until_ok admin status
 until_ok test -s hook.log
 
