@@ -215,7 +215,7 @@ func (d *daemon) settle(k *Kept, failure error, log *slog.Logger) time.Time {
 	}
 	k.Failures, k.LastError = k.Failures+1, failure.Error()
 	if k.Mode == api.ModeGateway { // each attempt may cost the CA an order
-		k.NextAttempt = renewal.RetryAt(time.Now(), k.Failures-1, failure).UTC()
+		k.NextAttempt = renewal.RetryAt(time.Now(), k.Failures-1, k.NotAfter, failure).UTC()
 		next = k.NextAttempt
 	}
 	log.Warn("not fresh", "error", failure, "next_attempt", next)

@@ -2,9 +2,14 @@ package renewal
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"syscall"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // permanentSteps are the waits after failures that somebody must mend: few
@@ -15,29 +20,86 @@ const (
 	temporaryFirst = 10 * time.Second
 	temporaryMost  = time.Hour
 	limitedDefault = time.Hour // when the CA did not say
+
+	// Faults of this host cost the CA nothing.
+	localLeast = 5 * time.Second
+	localMost  = 30 * time.Second
+
+	// A delay is at most this share of the certificate's remaining life, but the
+	// CA's limits, such as five failed validations an hour, still count.
+	lifeShare      = 10
+	leastTemporary = time.Minute
+	leastOther     = 15 * time.Minute
 )
 
-// RetryAt is when to try again after a failure that follows failures others.
-// What the CA asks for always wins, if it is later.
-func RetryAt(now time.Time, failures int, cause error) time.Time {
+// RetryAt returns the time of the next attempt after a failure that follows
+// failures others. notAfter is the end of the present certificate, zero if there
+// is none. What the CA asks for always wins, if it is later.
+func RetryAt(now time.Time, failures int, notAfter time.Time, cause error) time.Time {
+	if IsLocal(cause) {
+		return now.Add(localLeast + random(localMost-localLeast))
+	}
 	wait := permanentSteps[min(failures, len(permanentSteps)-1)]
 	var e *issuer.Error
 	if !errors.As(cause, &e) {
-		return now.Add(spread(wait))
+		return now.Add(spread(atMostShare(wait, notAfter.Sub(now), leastOther)))
 	}
-	limited := e.Kind == issuer.RateLimited
+	limited, least := e.Kind == issuer.RateLimited, leastOther
 	switch {
 	case limited:
 		wait = max(wait, limitedDefault)
 	case e.Kind == issuer.Temporary:
 		wait = min(temporaryFirst<<min(failures, 16), temporaryMost)
+		least = leastTemporary
 	}
-	at := now.Add(spread(wait))
+	at := now.Add(spread(atMostShare(wait, notAfter.Sub(now), least)))
 	if e.RetryAt.After(at) || limited && e.RetryAt.After(now) {
 		// Those who were told the same come back one by one.
-		return e.RetryAt.Add(random(min(e.RetryAt.Sub(now)/10, time.Hour)))
+		at = e.RetryAt.Add(random(min(e.RetryAt.Sub(now)/10, time.Hour)))
+	}
+	if latest := now.Add(cert.LongestWait); at.After(latest) {
+		return latest // later times are taken for those of a wrong clock
 	}
 	return at // a moment that is over says nothing: the clocks differ
+}
+
+// atMostShare bounds a wait by a share of the certificate's remaining life. One
+// that has ended, or is not there, sets no bound.
+func atMostShare(wait, remaining, least time.Duration) time.Duration {
+	if remaining <= 0 {
+		return wait
+	}
+	return min(wait, max(remaining/lifeShare, least))
+}
+
+// IsTransient reports whether a failure may end as soon as the CA works again:
+// a temporary one that is not this host's fault and for which the CA did not ask
+// for a wait.
+func IsTransient(now time.Time, cause error) bool {
+	var e *issuer.Error
+	return !IsLocal(cause) && errors.As(cause, &e) && e.Kind == issuer.Temporary && !e.RetryAt.After(now)
+}
+
+// IsLocal reports whether a failure is this host's own: its database or its disk.
+func IsLocal(cause error) bool {
+	for _, fault := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
+		if errors.Is(cause, fault) {
+			return true
+		}
+	}
+	var e *issuer.Error
+	var path *fs.PathError
+	var link *os.LinkError
+	return isFault(cause) || !errors.As(cause, &e) && (errors.As(cause, &path) || errors.As(cause, &link))
+}
+
+// failure describes a failed attempt to the store.
+func failure(now time.Time, failures int, notAfter time.Time, ca string, cause error) store.Failure {
+	f := store.Failure{Reason: cause.Error(), RetryAt: RetryAt(now, failures, notAfter, cause), Local: IsLocal(cause)}
+	if IsTransient(now, cause) {
+		f.With = ca
+	}
+	return f
 }
 
 // spread takes up to a tenth off, so that what failed together does not come

@@ -3,11 +3,18 @@ package renewal_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Failures persist with the row, so the wait grows over restarts; Retry-After
@@ -52,7 +59,7 @@ func TestRetryAt(t *testing.T) {
 		{"permanent, told too little", 3, asks(issuer.Permanent, time.Hour), day - day/10, day},
 	} {
 		for range 50 {
-			wait := renewal.RetryAt(now, c.failures, c.cause).Sub(now)
+			wait := renewal.RetryAt(now, c.failures, time.Time{}, c.cause).Sub(now)
 			if wait < c.least || wait > c.most {
 				t.Errorf("%s after %d: %s, want %s to %s", c.name, c.failures, wait, c.least, c.most)
 				break
@@ -70,10 +77,84 @@ func TestRetryAtSpreads(t *testing.T) {
 	} {
 		moments := map[time.Time]bool{}
 		for range 100 {
-			moments[renewal.RetryAt(now, 2, cause)] = true
+			moments[renewal.RetryAt(now, 2, time.Time{}, cause)] = true
 		}
 		if len(moments) < 50 {
 			t.Errorf("%v: %d moments for 100 rows", cause, len(moments))
+		}
+	}
+}
+
+// A delay never exceeds a tenth of the certificate's remaining life, except what
+// the CA asks for, and never comes near the CA's limits (B11 of issue 7).
+func TestRetryAtLife(t *testing.T) {
+	const day = 24 * time.Hour
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	temporary, permanent := &issuer.Error{Kind: issuer.Temporary}, &issuer.Error{Kind: issuer.Permanent}
+	told := &issuer.Error{Kind: issuer.RateLimited, RetryAt: now.Add(2 * day)}
+	for _, c := range []struct {
+		name        string
+		left        time.Duration
+		cause       error
+		least, most time.Duration
+	}{
+		{"temporary", 5 * time.Hour, temporary, 27 * time.Minute, 30 * time.Minute},
+		{"temporary, much left", 30 * day, temporary, 54 * time.Minute, time.Hour},
+		{"temporary, minutes left", 3 * time.Minute, temporary, 54 * time.Second, time.Minute},
+		{"permanent", 2 * day, permanent, 4 * time.Hour, 288 * time.Minute},
+		{"permanent, an hour left", time.Hour, permanent, 13 * time.Minute, 15 * time.Minute},
+		{"another error", 2 * day, errors.New("policy"), 4 * time.Hour, 288 * time.Minute},
+		{"told", time.Hour, told, 2 * day, 2*day + time.Hour},
+		{"ended", -time.Hour, permanent, day - day/10, day},
+	} {
+		for range 50 {
+			wait := renewal.RetryAt(now, 9, now.Add(c.left), c.cause).Sub(now)
+			if wait < c.least || wait > c.most {
+				t.Errorf("%s: %s, want %s to %s", c.name, wait, c.least, c.most)
+				break
+			}
+		}
+	}
+	longest := &issuer.Error{Kind: issuer.RateLimited, RetryAt: now.Add(cert.LongestWait)}
+	if at := renewal.RetryAt(now, 0, time.Time{}, longest); cert.IsParked(at, time.Time{}, now) {
+		t.Errorf("a wait that the CA may ask for looks like that of a wrong clock: %s", at)
+	}
+}
+
+// Faults of this host are told from those of the CA, and soon tried again.
+func TestLocalFaults(t *testing.T) {
+	now := time.Now()
+	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, notFound := s.ManagedByID(t.Context(), "none")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, closed := s.ManagedByID(t.Context(), "none")
+	_, noFile := os.Open(filepath.Join(t.TempDir(), "none"))
+	full := &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+	for _, c := range []struct {
+		name  string
+		cause error
+		local bool
+	}{
+		{"database", closed, true},
+		{"database, in an issuance", &issuer.Error{Kind: issuer.Temporary, Err: closed}, true},
+		{"no such row", notFound, false},
+		{"disk full", fmt.Errorf("write: %w", full), true},
+		{"disk full, in an issuance", &issuer.Error{Kind: issuer.Permanent, Err: full}, true},
+		{"file", noFile, true},
+		{"file, in an issuance", &issuer.Error{Kind: issuer.Permanent, Err: noFile}, false}, // it may cost an order
+		{"connection", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, false},
+		{"CA", &issuer.Error{Kind: issuer.Temporary}, false},
+	} {
+		if got := renewal.IsLocal(c.cause); got != c.local {
+			t.Errorf("%s: %v: local %v", c.name, c.cause, got)
+		}
+		if wait := renewal.RetryAt(now, 50, time.Time{}, c.cause).Sub(now); c.local != (wait <= time.Minute) {
+			t.Errorf("%s: retry after %s", c.name, wait)
 		}
 	}
 }

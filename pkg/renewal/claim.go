@@ -123,7 +123,7 @@ func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
 			return err
 		}
 	}
-	return c.cfg.Store.SaveOrder(ctx, c.owner, row)
+	return persist(ctx, func(ctx context.Context) error { return c.cfg.Store.SaveOrder(ctx, c.owner, row) })
 }
 
 // settle drops the journal of an order that can never be finished.
@@ -151,7 +151,9 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 		if err != nil {
 			return err
 		}
-		err = c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook)
+		err = persist(ctx, func(ctx context.Context) error {
+			return c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook)
+		})
 		if errors.Is(err, store.ErrStale) {
 			continue // somebody enrolled meanwhile, or was thrown out
 		}

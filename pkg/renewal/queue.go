@@ -3,7 +3,6 @@ package renewal
 import (
 	"context"
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -41,9 +40,6 @@ type Config struct {
 	Now          func() time.Time
 }
 
-// lease is how long a row stays ours without a sign of life.
-const lease = 2 * time.Minute
-
 // Queue claims managed certificates that are due.
 type Queue struct{ cfg Config }
 
@@ -59,7 +55,7 @@ func (q *Queue) Claim(ctx context.Context, limit int) ([]Job, error) {
 	// is wanted differently now, or this process slept through its lease) may be
 	// claimed by this very instance again; what was begun before must lose it.
 	owner := q.cfg.Owner + "/" + rand.Text()[:8]
-	rows, err := q.cfg.Store.ClaimDue(ctx, owner, lease, limit)
+	rows, err := q.cfg.Store.ClaimDue(ctx, owner, Lease, limit)
 	jobs := make([]Job, len(rows))
 	for i, row := range rows {
 		jobs[i] = func(ctx context.Context) { q.work(ctx, owner, row) }
@@ -69,54 +65,23 @@ func (q *Queue) Claim(ctx context.Context, limit int) ([]Job, error) {
 
 // work carries one row through its mode, with the lease kept alive.
 func (q *Queue) work(ctx context.Context, owner string, row store.Managed) {
-	log := q.cfg.Logger.With("mode", row.Mode, "names", row.Names, "certificate", row.ID)
-	mode, ok := q.cfg.Modes[row.Mode]
-	if !ok {
-		q.fail(ctx, owner, row, fmt.Errorf("mode %q is not served by this instance", row.Mode), log)
-		return
+	st := q.cfg.Store
+	hold := Hold{
+		Extend:   func(ctx context.Context, lease time.Duration) error { return st.ExtendLease(ctx, row.ID, owner, lease) },
+		Release:  func(ctx context.Context) error { return st.ReleaseLease(ctx, row.ID, owner) },
+		Fail:     func(ctx context.Context, f store.Failure) error { return st.FailManaged(ctx, row.ID, owner, f) },
+		Failures: row.Failures, NotAfter: row.NotAfter, CA: q.cfg.DirectoryURL,
+		Failed: "no certificate yet", Now: q.cfg.Now,
+		Log: q.cfg.Logger.With("mode", row.Mode, "names", row.Names, "certificate", row.ID),
 	}
-	held, lost := context.WithCancel(ctx)
-	defer lost()
-	go q.keepLease(held, lost, row.ID, owner)
-	err := mode.Renew(held, &Claim{Managed: row, cfg: q.cfg, owner: owner})
-	switch {
-	case err == nil:
-	case ctx.Err() != nil: // we are asked to stop: whoever comes next goes on
-		if err := q.cfg.Store.ReleaseLease(context.WithoutCancel(ctx), row.ID, owner); err != nil {
-			log.Warn("cannot give the claim back; it comes free by itself", "error", err)
+	failed := hold.Run(ctx, func(ctx context.Context) error {
+		mode, ok := q.cfg.Modes[row.Mode]
+		if !ok {
+			return fmt.Errorf("mode %q is not served by this instance", row.Mode)
 		}
-	default:
-		q.fail(ctx, owner, row, err, log)
-	}
-}
-
-// keepLease renews the lease until held ends; losing it ends the work.
-func (q *Queue) keepLease(held context.Context, lost func(), id, owner string) {
-	t := time.NewTicker(lease / 4)
-	defer t.Stop()
-	for {
-		select {
-		case <-held.Done():
-			return
-		case <-t.C:
-			err := q.cfg.Store.ExtendLease(held, id, owner, lease)
-			if errors.Is(err, store.ErrLost) {
-				lost()
-				return
-			}
-			// Any other error may pass before the lease does.
-		}
-	}
-}
-
-func (q *Queue) fail(ctx context.Context, owner string, row store.Managed, cause error, log *slog.Logger) {
-	retryAt := RetryAt(q.cfg.Now(), row.Failures, cause)
-	log.Warn("no certificate yet", "error", cause, "attempt", row.Failures+1, "next_attempt", retryAt)
-	err := q.cfg.Store.FailManaged(context.WithoutCancel(ctx), row.ID, owner, cause.Error(), retryAt)
-	if err != nil && !errors.Is(err, store.ErrLost) { // lost: it is wanted differently now, or not at all
-		log.Error("cannot record the failure; the claim comes free by itself", "error", err)
-	}
-	if err == nil && q.cfg.Failed != nil {
+		return mode.Renew(ctx, &Claim{Managed: row, cfg: q.cfg, owner: owner})
+	})
+	if failed && q.cfg.Failed != nil {
 		q.cfg.Failed(row.ID)
 	}
 }

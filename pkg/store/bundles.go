@@ -39,7 +39,7 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, due
 			return err
 		}
 		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
-			revoked_at = 0, failures = 0, last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
+			revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
 			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now))
 		if err := must(n, err, ErrLost); err != nil {

@@ -29,7 +29,7 @@ func scanHook(row scanner) (h PendingHook, err error) {
 const (
 	claimHooksSQL = `WITH due AS MATERIALIZED (SELECT managed_id FROM hooks_pending
 		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2 %s)
-		UPDATE hooks_pending SET lease_owner = $3, lease_until = $4, leased_etag = etag
+		UPDATE hooks_pending SET lease_owner = $3, lease_until = $4
 		WHERE managed_id IN (SELECT managed_id FROM due) RETURNING ` + hookColumns
 
 	// The lease stays, so that the hook for a newer bundle does not overtake the
@@ -38,8 +38,7 @@ const (
 		VALUES ($1, $2, $3, '', 0, '', 0, '') ON CONFLICT (managed_id) DO UPDATE SET
 		etag = excluded.etag, due_at = excluded.due_at, failures = 0, last_error = ''`
 
-	freeHookSQL = `UPDATE hooks_pending SET lease_owner = '', lease_until = 0, leased_etag = ''
-		WHERE managed_id = $1 AND leased_etag = $2`
+	freeHookSQL = `UPDATE hooks_pending SET lease_owner = '', lease_until = 0 WHERE managed_id = $1 AND lease_owner = $2`
 
 	hookForSQL          = `SELECT ` + hookColumns + ` FROM hooks_pending WHERE managed_id = $1`
 	nextHookSQL         = `SELECT due_at FROM hooks_pending WHERE due_at > 0 AND lease_until <= $1 ORDER BY due_at LIMIT 1`
@@ -69,34 +68,49 @@ func (s *Store) ClaimHooks(ctx context.Context, owner string, lease time.Duratio
 	return claimed, nil
 }
 
-// CompleteHook records that the bundle etag was deployed. [ErrLost] if that is
-// not what is pending any more: a newer bundle waits for its own run, which is
-// free to begin now, or nothing is pending.
-func (s *Store) CompleteHook(ctx context.Context, managedID, etag string) error {
-	err := s.settleHook(ctx, managedID, etag, `DELETE FROM hooks_pending WHERE managed_id = $1 AND etag = $2`, managedID, etag)
+// ExtendHook is [Store.ExtendLease] for a deployment.
+func (s *Store) ExtendHook(ctx context.Context, managedID, owner string, lease time.Duration) error {
+	err := s.held(ctx, owner, `UPDATE hooks_pending SET lease_until = $3 WHERE managed_id = $1 AND lease_owner = $2`,
+		managedID, owner, millis(s.now().Add(lease)))
+	return s.fail(err, "extend lease of the hook of %s", managedID)
+}
+
+// ReleaseHook is [Store.ReleaseLease] for a deployment.
+func (s *Store) ReleaseHook(ctx context.Context, managedID, owner string) error {
+	return s.fail(s.held(ctx, owner, freeHookSQL, managedID, owner), "release hook of %s", managedID)
+}
+
+// CompleteHook records that the owner deployed the bundle etag. [ErrLost] if
+// another bundle is pending by now, whose own deployment may begin at once, or if
+// the deployment is not the owner's any more.
+func (s *Store) CompleteHook(ctx context.Context, managedID, owner, etag string) error {
+	err := s.settleHook(ctx, managedID, owner, `DELETE FROM hooks_pending WHERE managed_id = $1 AND lease_owner = $2 AND etag = $3`,
+		managedID, owner, etag)
 	return s.fail(err, "complete hook of %s", managedID)
 }
 
-// FailHook records that the deployment of etag failed and makes it due at
-// retryAt. [ErrLost] as for [Store.CompleteHook].
-func (s *Store) FailHook(ctx context.Context, managedID, etag, reason string, retryAt time.Time) error {
-	err := s.settleHook(ctx, managedID, etag, `UPDATE hooks_pending SET failures = failures + 1, last_error = $3, due_at = $4,
-		lease_owner = '', lease_until = 0, leased_etag = '' WHERE managed_id = $1 AND etag = $2`,
-		managedID, etag, cleanText(reason), millis(retryAt))
+// FailHook records that the owner's deployment of etag failed and makes it due
+// at f.RetryAt. [ErrLost] as for [Store.CompleteHook].
+func (s *Store) FailHook(ctx context.Context, managedID, owner, etag string, f Failure) error {
+	err := s.settleHook(ctx, managedID, owner, `UPDATE hooks_pending SET failures = failures + CAST($6 AS BIGINT), last_error = $4,
+		due_at = $5, lease_owner = '', lease_until = 0 WHERE managed_id = $1 AND lease_owner = $2 AND etag = $3`,
+		managedID, owner, etag, cleanText(f.Reason), millis(f.RetryAt), f.count())
 	return s.fail(err, "record failed hook of %s", managedID)
 }
 
-// settleHook runs query, which touches the row only if etag is still pending;
-// if it is not, the lease that was taken for etag is freed.
-func (s *Store) settleHook(ctx context.Context, managedID, etag, query string, args ...any) error {
+// settleHook runs query, which touches the row only if the owner holds it and
+// etag is still pending; if another bundle is, the owner's lease is freed.
+func (s *Store) settleHook(ctx context.Context, managedID, owner, query string, args ...any) error {
+	if owner == "" {
+		return errNoOwner
+	}
 	lost := false
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		n, err := affected(tx.ExecContext(ctx, query, args...))
-		if err != nil || n > 0 {
-			return err
+		lost = n == 0
+		if err == nil && lost {
+			_, err = tx.ExecContext(ctx, freeHookSQL, managedID, owner)
 		}
-		lost = true
-		_, err = tx.ExecContext(ctx, freeHookSQL, managedID, etag)
 		return err
 	})
 	if err == nil && lost {

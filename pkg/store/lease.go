@@ -82,12 +82,13 @@ func (s *Store) FreeLeases(ctx context.Context) error {
 }
 
 // FailManaged records that the owner's attempt failed, frees the lease and
-// makes the row due at retryAt. The order journal stays, so that the next
+// makes the row due at f.RetryAt. The order journal stays, so that the next
 // attempt can go on with it. [ErrLost] if the row is not the owner's any more.
-func (s *Store) FailManaged(ctx context.Context, id, owner, reason string, retryAt time.Time) error {
-	err := s.held(ctx, owner, `UPDATE managed SET failures = failures + 1, last_error = $3, last_error_at = $4, due_at = $5,
+func (s *Store) FailManaged(ctx context.Context, id, owner string, f Failure) error {
+	err := s.held(ctx, owner, `UPDATE managed SET failures = failures + CAST($6 AS BIGINT), last_error = $3, last_error_at = $4,
+		due_at = $5, failed_with = CASE WHEN failed_with = '`+eased+`' THEN '' ELSE CAST($7 AS TEXT) END,
 		lease_owner = '', lease_until = 0, updated_at = $4 WHERE id = $1 AND lease_owner = $2`,
-		id, owner, cleanText(reason), millis(s.now()), millis(retryAt))
+		id, owner, cleanText(f.Reason), millis(s.now()), millis(f.RetryAt), f.count(), f.With)
 	return s.fail(err, "record failure of %s", id)
 }
 
@@ -102,7 +103,7 @@ func (s *Store) held(ctx context.Context, owner, query string, args ...any) erro
 
 // SetDue makes a row due at another time; zero: never. A lease stays.
 func (s *Store) SetDue(ctx context.Context, id string, at time.Time) error {
-	n, err := s.exec(ctx, `UPDATE managed SET due_at = $2, updated_at = $3 WHERE id = $1`, id, millis(at), millis(s.now()))
+	n, err := s.exec(ctx, `UPDATE managed SET due_at = $2, failed_with = '', updated_at = $3 WHERE id = $1`, id, millis(at), millis(s.now()))
 	return s.fail(must(n, err, ErrNotFound), "set due time of %s", id)
 }
 

@@ -57,7 +57,7 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', 0, 0, '', 0, '', '', 0, 0, $9, $9)
 		ON CONFLICT (client_id, mode, names_hash) DO UPDATE SET
 		key_type = excluded.key_type, profile = excluded.profile, csr = excluded.csr, due_at = excluded.due_at,
-		lease_owner = '', lease_until = 0, failures = 0, last_error = '', last_error_at = 0, updated_at = excluded.updated_at
+		lease_owner = '', lease_until = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, updated_at = excluded.updated_at
 		WHERE managed.key_type <> excluded.key_type OR managed.profile <> excluded.profile OR managed.csr <> excluded.csr
 		RETURNING ` + managedColumns
 )

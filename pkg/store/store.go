@@ -116,12 +116,36 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.fail(s.read.QueryRowContext(ctx, "SELECT 1").Scan(&one), "ping database")
 }
 
+// Fault is an error of the database itself, such as a full disk or a lost
+// connection: not the caller's fault, and it may pass.
+type Fault struct{ error }
+
+// Unwrap returns the driver's error.
+func (f *Fault) Unwrap() error { return f.error }
+
 // fail wraps a driver's error with what was being done; nil stays nil.
 func (s *Store) fail(err error, format string, args ...any) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf(format+": %w", append(args, s.db.classify(err))...)
+	err = s.db.classify(err)
+	if !isAnswer(err) {
+		err = &Fault{err}
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+// isAnswer reports whether an error says something about the rows.
+func isAnswer(err error) bool {
+	for _, known := range []error{
+		ErrNotFound, ErrConflict, ErrLost, ErrStale, ErrOwned, ErrDisabled, ErrTooMany,
+		errNoOwner, context.Canceled,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }
 
 // tx runs fn in one transaction. fn must not use s.write itself.

@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -24,37 +25,29 @@ func (d Deployments) Next(ctx context.Context) (time.Time, error) { return d.cfg
 
 // Claim implements renewal.Source.
 func (d Deployments) Claim(ctx context.Context, limit int) ([]renewal.Job, error) {
-	// A hook runs as long as its timeout; nobody else may start it meanwhile.
-	lease := d.cfg.Hook.Timeout + time.Minute
-	rows, err := d.cfg.Store.ClaimHooks(ctx, d.cfg.Owner, lease, limit)
+	owner := d.cfg.Owner + "/" + rand.Text()[:8] // as in renewal.Queue
+	rows, err := d.cfg.Store.ClaimHooks(ctx, owner, renewal.Lease, limit)
 	jobs := make([]renewal.Job, len(rows))
 	for i, row := range rows {
-		jobs[i] = func(ctx context.Context) { d.work(ctx, row) }
+		jobs[i] = func(ctx context.Context) { d.work(ctx, owner, row) }
 	}
 	return jobs, err
 }
 
-func (c *Client) work(ctx context.Context, pending store.PendingHook) {
-	log := c.cfg.Logger.With("certificate", pending.ManagedID)
-	err := c.deploy(ctx, pending)
-	if err == nil {
-		err = c.cfg.Store.CompleteHook(ctx, pending.ManagedID, pending.ETag)
-		if errors.Is(err, store.ErrLost) {
-			return // a newer bundle is there and has a deployment of its own
-		}
+func (c *Client) work(ctx context.Context, owner string, pending store.PendingHook) {
+	st, id := c.cfg.Store, pending.ManagedID
+	hold := renewal.Hold{
+		Extend:  func(ctx context.Context, lease time.Duration) error { return st.ExtendHook(ctx, id, owner, lease) },
+		Release: func(ctx context.Context) error { return st.ReleaseHook(ctx, id, owner) },
+		Fail: func(ctx context.Context, f store.Failure) error {
+			return st.FailHook(ctx, id, owner, pending.ETag, f)
+		},
+		Done:     func(ctx context.Context) error { return st.CompleteHook(ctx, id, owner, pending.ETag) },
+		Failures: pending.Failures,
+		Failed:   "the certificate is kept, but its deployment failed", Now: c.cfg.Now,
+		Log: c.cfg.Logger.With("certificate", id),
 	}
-	if err == nil {
-		return
-	}
-	// When we are asked to stop, the deployment is due again at once.
-	retryAt := c.cfg.Now()
-	if ctx.Err() == nil {
-		retryAt = renewal.RetryAt(retryAt, pending.Failures, err)
-		log.Error("the certificate is kept, but its deployment failed", "error", err, "next_attempt", retryAt)
-	}
-	if err := c.cfg.Store.FailHook(context.WithoutCancel(ctx), pending.ManagedID, pending.ETag, err.Error(), retryAt); err != nil && !errors.Is(err, store.ErrLost) {
-		log.Error("cannot record the failed deployment; it is tried again", "error", err)
-	}
+	hold.Run(ctx, func(ctx context.Context) error { return c.deploy(ctx, pending) })
 }
 
 // deploy brings the stored bundle to disk and tells the hook. It may run twice

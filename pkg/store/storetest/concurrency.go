@@ -85,7 +85,7 @@ func raceHooks(t *testing.T, f *fixture) {
 			}
 			for _, h := range got {
 				total.Add(1)
-				if err := f.CompleteHook(ctx, h.ManagedID, h.ETag); err != nil {
+				if err := f.CompleteHook(ctx, h.ManagedID, h.LeaseOwner, h.ETag); err != nil {
 					t.Error(err)
 				}
 			}

@@ -31,8 +31,8 @@ func hookRequired(t *testing.T, f *fixture) { // A7, A9
 	want.LeaseOwner, want.LeaseUntil = "w", f.clock.Now().Add(time.Minute)
 	equal(t, f.claimHooks(t, "w"), []store.PendingHook{want})
 	equal(t, len(f.claimHooks(t, "w2")), 0)
-	ok(t, f.CompleteHook(ctx, m.ID, "e1"))
-	wantErr(t, f.CompleteHook(ctx, m.ID, "e1"), store.ErrLost)
+	ok(t, f.CompleteHook(ctx, m.ID, "w", "e1"))
+	wantErr(t, f.CompleteHook(ctx, m.ID, "w", "e1"), store.ErrLost)
 	_, err := f.PendingHookFor(ctx, m.ID)
 	wantErr(t, err, store.ErrNotFound)
 }
@@ -43,7 +43,7 @@ func hookRetried(t *testing.T, f *fixture) { // A8
 	f.complete(t, m.ID, "e1", true)
 	for i := range 3 {
 		equal(t, len(f.claimHooks(t, "w")), 1)
-		ok(t, f.FailHook(ctx, m.ID, "e1", "exit 1", f.clock.Now().Add(time.Hour)))
+		ok(t, f.FailHook(ctx, m.ID, "w", "e1", store.Failure{Reason: "exit 1", RetryAt: f.clock.Now().Add(time.Hour)}))
 		want := store.PendingHook{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now().Add(time.Hour), Failures: i + 1, LastError: "exit 1"}
 		equal(t, must(f.PendingHookFor(ctx, m.ID))(t), want)
 		equal(t, len(f.claimHooks(t, "w")), 0)
@@ -58,15 +58,17 @@ func hookReclaimed(t *testing.T, f *fixture) {
 	equal(t, len(f.claimHooks(t, "w1")), 1)
 	f.clock.Advance(time.Minute)
 	equal(t, len(f.claimHooks(t, "w2")), 1)
-	ok(t, f.CompleteHook(t.Context(), m.ID, "e1"))
+	ok(t, f.CompleteHook(t.Context(), m.ID, "w2", "e1"))
 }
 
 func hookNewer(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
 	for name, settle := range map[string]func() error{
-		"complete": func() error { return f.CompleteHook(ctx, m.ID, "old") },
-		"fail":     func() error { return f.FailHook(ctx, m.ID, "old", "x", f.clock.Now().Add(time.Hour)) },
+		"complete": func() error { return f.CompleteHook(ctx, m.ID, "w", "old") },
+		"fail": func() error {
+			return f.FailHook(ctx, m.ID, "w", "old", store.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)})
+		},
 	} {
 		f.complete(t, m.ID, "old", true)
 		equal(t, len(f.claimHooks(t, "w")), 1)
@@ -80,7 +82,7 @@ func hookNewer(t *testing.T, f *fixture) {
 		// The old owner, if it comes late, does not free what another runs.
 		wantErr(t, settle(), store.ErrLost)
 		equal(t, len(f.claimHooks(t, "w3")), 0)
-		ok(t, f.CompleteHook(ctx, m.ID, "new"))
+		ok(t, f.CompleteHook(ctx, m.ID, "w2", "new"))
 	}
 }
 
@@ -90,7 +92,7 @@ func hookAgain(t *testing.T, f *fixture) {
 	m := f.manage(t, "a.example")
 	ok(t, f.RequireHook(ctx, m.ID, "e1"))
 	f.claimHooks(t, "w")
-	ok(t, f.FailHook(ctx, m.ID, "e1", "x", f.clock.Now().Add(time.Hour)))
+	ok(t, f.FailHook(ctx, m.ID, "w", "e1", store.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)}))
 	ok(t, f.RequireHook(ctx, m.ID, "e1"))
 	equal(t, must(f.PendingHookFor(ctx, m.ID))(t), store.PendingHook{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now()})
 }
@@ -104,6 +106,6 @@ func nextHook(t *testing.T, f *fixture) {
 	equal(t, must(f.NextHook(ctx))(t), f.clock.Now())
 	f.claimHooks(t, "w")
 	equal(t, must(f.NextHook(ctx))(t), f.clock.Now().Add(time.Minute))
-	ok(t, f.FailHook(ctx, m.ID, "e1", "x", f.clock.Now().Add(time.Hour)))
+	ok(t, f.FailHook(ctx, m.ID, "w", "e1", store.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)}))
 	equal(t, must(f.NextHook(ctx))(t), f.clock.Now().Add(time.Hour))
 }

@@ -52,7 +52,7 @@ func leaseLost(t *testing.T, f *fixture) {
 	f.claimOne(t, "w2")
 	before := must(f.ManagedByID(ctx, m.ID))(t)
 	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "late"), time.Time{}, true), store.ErrLost)
-	wantErr(t, f.FailManaged(ctx, m.ID, "w1", "late", time.Time{}), store.ErrLost)
+	wantErr(t, f.FailManaged(ctx, m.ID, "w1", store.Failure{Reason: "late"}), store.ErrLost)
 	wantErr(t, f.ExtendLease(ctx, m.ID, "w1", time.Hour), store.ErrLost)
 	wantErr(t, f.ReleaseLease(ctx, m.ID, "w1"), store.ErrLost)
 	wantErr(t, f.SaveOrder(ctx, "w1", store.Order{ManagedID: m.ID}), store.ErrLost)
@@ -115,7 +115,7 @@ func failureRetried(t *testing.T, f *fixture) { // D9
 	for i := range 3 {
 		f.claimOne(t, "w")
 		reason := fmt.Sprintf("attempt %d \x00\xff", i)
-		ok(t, f.FailManaged(ctx, m.ID, "w", reason, f.clock.Now().Add(time.Hour)))
+		ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: reason, RetryAt: f.clock.Now().Add(time.Hour)}))
 		got := must(f.ManagedByID(ctx, m.ID))(t)
 		want := m
 		want.Failures, want.LastError, want.LastErrorAt = i+1, fmt.Sprintf("attempt %d \uFFFD\uFFFD", i), f.clock.Now()
@@ -161,7 +161,7 @@ func ownerNamed(t *testing.T, f *fixture) {
 	_, err2 := f.ClaimHooks(ctx, "", time.Minute, 1)
 	for i, err := range []error{
 		err1, err2, f.ExtendLease(ctx, m.ID, "", time.Minute), f.ReleaseLease(ctx, m.ID, ""),
-		f.FailManaged(ctx, m.ID, "", "x", time.Time{}), f.CompleteManaged(ctx, "", f.bundle(m.ID, "e"), time.Time{}, false),
+		f.FailManaged(ctx, m.ID, "", store.Failure{Reason: "x"}), f.CompleteManaged(ctx, "", f.bundle(m.ID, "e"), time.Time{}, false),
 	} {
 		if err == nil {
 			t.Errorf("call %d accepts an empty owner", i)

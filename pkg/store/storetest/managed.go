@@ -136,7 +136,7 @@ func managedReleased(t *testing.T, f *fixture) {
 	for _, l := range f.lookups() {
 		wantErr(t, l.run(ctx, m.ID), store.ErrNotFound)
 	}
-	wantErr(t, f.FailManaged(ctx, m.ID, "w", "late", f.clock.Now()), store.ErrLost)
+	wantErr(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "late", RetryAt: f.clock.Now()}), store.ErrLost)
 }
 
 func managedPages(t *testing.T, f *fixture) {
@@ -188,7 +188,7 @@ func bundleReplaced(t *testing.T, f *fixture) { // A6, A12
 	for _, tag := range []string{"e1", "e2"} {
 		ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
 		f.claimOne(t, "w")
-		ok(t, f.FailManaged(ctx, m.ID, "w", "CA is down", f.clock.Now()))
+		ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "CA is down", RetryAt: f.clock.Now()}))
 		f.claimOne(t, "w")
 		ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "u"}))
 		f.clock.Advance(time.Minute)
@@ -224,7 +224,7 @@ func orderJournal(t *testing.T, f *fixture) { // X7
 	o.CreatedAt = f.clock.Now()
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
 	// A failure keeps the journal: the next attempt goes on with the order.
-	ok(t, f.FailManaged(ctx, m.ID, "w", "timeout", f.clock.Now()))
+	ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "timeout", RetryAt: f.clock.Now()}))
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
 	f.claimOne(t, "w")
 	o.OrderURL, o.SealedKey = "u2", nil
@@ -277,7 +277,7 @@ func managedRevokedCSR(t *testing.T, f *fixture) {
 	ok(t, f.SaveOrder(ctx, "w1", store.Order{ManagedID: m.ID, OrderURL: "https://ca.example/order/1", CSR: spec.CSR}))
 	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now(), spec.CSR))
 	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "e2"), time.Time{}, false), store.ErrLost)
-	wantErr(t, f.FailManaged(ctx, m.ID, "w1", "no", f.clock.Now()), store.ErrLost)
+	wantErr(t, f.FailManaged(ctx, m.ID, "w1", store.Failure{Reason: "no", RetryAt: f.clock.Now()}), store.ErrLost)
 	_, err := f.OrderFor(ctx, m.ID)
 	wantErr(t, err, store.ErrNotFound)
 	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now(), nil)) // for another reason

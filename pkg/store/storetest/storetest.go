@@ -70,6 +70,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Stor
 		{"managed", managedCases},
 		{"leases", leaseCases},
 		{"hooks", hookCases},
+		{"delays", delayCases},
 		{"audit", auditCases},
 		{"limits", limitCases},
 		{"apply", applyCases},
