@@ -5,11 +5,12 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 )
 
 // MaxCSR is the largest CSR read, in bytes. A hundred long names with an
@@ -43,20 +44,6 @@ type CSR struct {
 	Public  crypto.PublicKey
 }
 
-var (
-	oidSubjectAltName   = asn1.ObjectIdentifier{2, 5, 29, 17}
-	oidBasicConstraints = asn1.ObjectIdentifier{2, 5, 29, 19}
-	oidKeyUsage         = asn1.ObjectIdentifier{2, 5, 29, 15}
-	oidExtKeyUsage      = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidSubjectKeyID     = asn1.ObjectIdentifier{2, 5, 29, 14}
-	oidTLSFeature       = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 24}
-
-	oidCommonName          = asn1.ObjectIdentifier{2, 5, 4, 3}
-	oidEmailAddress        = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}
-	oidExtensionRequest    = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 14}
-	oidMicrosoftExtensions = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 14}
-)
-
 // ParseCSR reads a CSR as PEM or DER and refuses whatever a policy decision
 // over Names would not cover: e-mail addresses, URIs, other subjectAltName
 // kinds, CA requests and extensions that ask for more than a server name.
@@ -75,6 +62,9 @@ func ParseCSR(data []byte) (*CSR, error) {
 	if err != nil {
 		return nil, errors.New("not a PKCS#10 certificate request in PEM or DER")
 	}
+	if isPSSKey(req) {
+		return nil, errors.New("the key is for RSA-PSS only, which CAs refuse; make a key of type rsaEncryption")
+	}
 	keyType, err := KeyTypeOf(req.PublicKey)
 	if err != nil {
 		return nil, err
@@ -82,7 +72,8 @@ func ParseCSR(data []byte) (*CSR, error) {
 	if err := checkSignature(req); err != nil {
 		return nil, err
 	}
-	if err := checkAttributes(req.RawTBSCertificateRequest); err != nil {
+	hidden, err := checkAttributes(req.RawTBSCertificateRequest)
+	if err != nil {
 		return nil, err
 	}
 	if err := checkExtensions(req.Extensions); err != nil {
@@ -92,20 +83,81 @@ func ParseCSR(data []byte) (*CSR, error) {
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range hidden {
+		if canonical, err := ParseName(name); err != nil || !slices.Contains(names, canonical) {
+			return nil, fmt.Errorf("%q is in the attribute %s only, which CAs do not read; add it to the subjectAltName", name, oidMicrosoftExtensions)
+		}
+	}
 	return &CSR{DER: der, Names: names, KeyType: keyType, Public: req.PublicKey}, nil
 }
 
-// checkSignature also refuses the hashes that CAs refuse when it is too late,
-// at finalize; crypto/x509 takes SHA-1 in a CSR.
+// checkSignature also refuses the algorithms that CAs refuse when it is too
+// late, at finalize; crypto/x509 takes SHA-1 and RSA-PSS in a CSR.
 func checkSignature(req *x509.CertificateRequest) error {
 	switch req.SignatureAlgorithm {
+	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
 	case x509.SHA1WithRSA, x509.ECDSAWithSHA1:
-		return errors.New("the CSR is signed with SHA-1; make it anew with SHA-256")
+		return errors.New("the CSR is signed with SHA-1; sign it with SHA-256")
+	default:
+		if isPSSSignature(req) {
+			return errors.New("the CSR is signed with RSA-PSS, which CAs refuse; sign it with RSA PKCS #1 v1.5 and SHA-256")
+		}
+		return errors.New("the CSR is signed with an algorithm that CAs refuse; sign it with RSA PKCS #1 v1.5 or ECDSA, and SHA-256")
 	}
 	if err := req.CheckSignature(); err != nil {
-		return errors.New("the signature does not match the key; make the CSR anew")
+		return errors.New("the signature does not match the key; make another CSR with this key")
 	}
 	return nil
+}
+
+// CheckNew refuses what ParseCSR takes, since there may be stored CSRs like that,
+// but a CA refuses at finalize: a name that is not written as in the order, a
+// common name outside the subjectAltName, a certificate that is not for servers.
+func (c *CSR) CheckNew() error {
+	req, err := x509.ParseCertificateRequest(c.DER)
+	if err != nil {
+		return errors.New("not a PKCS#10 certificate request in PEM or DER")
+	}
+	common, err := commonNames(req.Subject)
+	if err != nil {
+		return err
+	}
+	var sans Names
+	for _, ip := range req.IPAddresses {
+		sans = append(sans, ip.String())
+	}
+	for _, name := range req.DNSNames {
+		canonical, err := checkSpelling("subjectAltName", name)
+		if err != nil {
+			return err
+		}
+		sans = append(sans, canonical)
+	}
+	for _, name := range common {
+		canonical, err := checkSpelling("common name", name)
+		if err != nil {
+			return err
+		}
+		if len(sans) > 0 && !slices.Contains(sans, canonical) {
+			return fmt.Errorf("common name: %q is not in the subjectAltName; add it there, or leave the common name out", name)
+		}
+	}
+	return checkUsage(req.Extensions)
+}
+
+// checkSpelling compares with the order, which has canonical names: a CA may
+// tolerate capitals only.
+func checkSpelling(where, name string) (canonical string, err error) {
+	canonical, err = ParseName(name)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("%s: %w", where, err)
+	case strings.HasSuffix(name, "."):
+		return "", fmt.Errorf("%s: %q ends with a full stop, which CAs refuse; write %s", where, name, canonical)
+	case strings.ToLower(name) != canonical && !IsIP(canonical):
+		return "", fmt.Errorf("%s: %q is not how CAs write that name; write %s", where, name, canonical)
+	}
+	return canonical, nil
 }
 
 // csrNames collects every identifier; a common name counts as one, because
@@ -156,91 +208,4 @@ func commonNames(subject pkix.Name) ([]string, error) {
 		all = append(all, name)
 	}
 	return all, nil
-}
-
-// checkAttributes refuses the places for extensions that crypto/x509 skips
-// silently, and others may read: a second extension request, a second value of
-// it, Microsoft's older one.
-func checkAttributes(tbs []byte) error {
-	var parsed struct {
-		Version            int
-		Subject, PublicKey asn1.RawValue
-		Attributes         []asn1.RawValue `asn1:"tag:0"`
-	}
-	if _, err := asn1.Unmarshal(tbs, &parsed); err != nil {
-		return errors.New("damaged attributes")
-	}
-	requests := 0
-	for _, raw := range parsed.Attributes {
-		var attribute struct {
-			ID     asn1.ObjectIdentifier
-			Values []asn1.RawValue `asn1:"set"`
-		}
-		if rest, err := asn1.Unmarshal(raw.FullBytes, &attribute); err != nil || len(rest) > 0 {
-			return errors.New("damaged attribute")
-		}
-		switch {
-		case attribute.ID.Equal(oidMicrosoftExtensions):
-			return fmt.Errorf("the CSR has extensions in the attribute %s, which is not accepted; leave it out", attribute.ID)
-		case attribute.ID.Equal(oidExtensionRequest):
-			if requests += len(attribute.Values); requests != 1 {
-				return errors.New("the CSR has more than one list of extensions; make one of them")
-			}
-		}
-	}
-	return nil
-}
-
-func checkExtensions(extensions []pkix.Extension) error {
-	for _, ext := range extensions {
-		switch {
-		case ext.Id.Equal(oidSubjectAltName):
-			if err := checkGeneralNames(ext.Value); err != nil {
-				return err
-			}
-		case ext.Id.Equal(oidBasicConstraints):
-			var c struct {
-				IsCA bool `asn1:"optional"`
-				Len  int  `asn1:"optional,default:-1"`
-			}
-			if _, err := asn1.Unmarshal(ext.Value, &c); err != nil || c.IsCA {
-				return errors.New("the CSR asks for a CA certificate (basicConstraints); leave that extension out")
-			}
-		case ext.Id.Equal(oidKeyUsage), ext.Id.Equal(oidExtKeyUsage), ext.Id.Equal(oidSubjectKeyID):
-			// openssl adds them by default; the CA sets its own
-		case ext.Id.Equal(oidTLSFeature):
-			return errors.New("the CSR asks for must-staple, which CAs no longer issue; leave tlsfeature out")
-		default:
-			return fmt.Errorf("the CSR has the extension %s, which is not accepted; leave it out", ext.Id)
-		}
-	}
-	return nil
-}
-
-// checkGeneralNames refuses the kinds that crypto/x509 skips silently:
-// otherName, x400Address, directoryName, ediPartyName, registeredID.
-func checkGeneralNames(value []byte) error {
-	var seq asn1.RawValue
-	if rest, err := asn1.Unmarshal(value, &seq); err != nil || len(rest) > 0 || seq.Tag != asn1.TagSequence {
-		return errors.New("damaged subjectAltName")
-	}
-	for rest := seq.Bytes; len(rest) > 0; {
-		var name asn1.RawValue
-		var err error
-		if rest, err = asn1.Unmarshal(rest, &name); err != nil {
-			return errors.New("damaged subjectAltName")
-		}
-		if name.Class != asn1.ClassContextSpecific {
-			return errors.New("damaged subjectAltName")
-		}
-		switch name.Tag {
-		case 1, 2, 6, 7: // rfc822Name, dNSName, URI, iPAddress: crypto/x509 reads them
-			if name.IsCompound { // … unless they are in pieces
-				return errors.New("damaged subjectAltName")
-			}
-		default:
-			return fmt.Errorf("subjectAltName of kind %d cannot be certified; use DNS names only", name.Tag)
-		}
-	}
-	return nil
 }

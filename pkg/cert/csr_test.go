@@ -408,6 +408,8 @@ func FuzzParseCSR(f *testing.F) {
 		attribute(f, oidExtRequest, exts(raw(0x81, []byte("a@b.example")), raw(0xa2, der(f, raw(0x16, []byte("b.example")))))),
 		attribute(f, oidExtRequest, exts(dns("a.example")), exts(dns("b.example"))),
 		append(attribute(f, oidExtRequest, exts(dns("a.example"))), attribute(f, oidMSExtension, exts(dns("b.example")))...),
+		append(attribute(f, oidMSExtension, exts(dns("a.example"))), attribute(f, oidExtRequest, windowsExtensions(f, san(f, dns("a.example"))))...),
+		append(windowsAttributes(f), attribute(f, oidExtRequest, windowsExtensions(f))...),
 	} {
 		f.Add(data, emptySubject)
 		f.Add(data, cn)
@@ -422,6 +424,7 @@ func FuzzParseCSR(f *testing.F) {
 			if again, err := cert.ParseNames(csr.Names...); err != nil || !again.Equal(csr.Names) {
 				t.Errorf("names %q are not canonical: %q, %v", csr.Names, again, err)
 			}
+			_ = csr.CheckNew()
 			if again, err := cert.ParseCSR(csr.DER); err != nil || !again.Names.Equal(csr.Names) {
 				t.Errorf("the DER of an accepted CSR: %v, %v", again, err)
 			}

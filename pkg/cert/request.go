@@ -39,6 +39,9 @@ func parseWithCSR(req Request, pem, keyType string) (Request, error) {
 	if err != nil {
 		return Request{}, &FieldError{"csr", err}
 	}
+	if err := csr.CheckNew(); err != nil {
+		return Request{}, &FieldError{"csr", err}
+	}
 	if req.Names != nil && !req.Names.Equal(csr.Names) {
 		return Request{}, &FieldError{"names", fmt.Errorf("they are %s, but the csr is for %s; leave names out or make them agree", req.Names, csr.Names)}
 	}

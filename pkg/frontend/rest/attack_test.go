@@ -238,6 +238,16 @@ func both(t *testing.T, run func(t *testing.T, version string)) {
 
 const sentinel = "XyzzyPlugh"
 
+// csrSigned makes a CSR that is signed by RSA-PSS, which CAs refuse (B6).
+func csrSigned(t *testing.T, names []string) string {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return csrPEM(t, &x509.CertificateRequest{DNSNames: names, SignatureAlgorithm: x509.SHA256WithRSAPSS}, key, nil)
+}
+
 // csrPEM makes a CSR; mutate may spoil it.
 func csrPEM(t *testing.T, template *x509.CertificateRequest, key any, mutate func([]byte)) string {
 	t.Helper()
@@ -327,14 +337,17 @@ func bad(t *testing.T) map[string]struct{ body, field, needle string } {
 		"a CSR for a CA": {csr(&x509.CertificateRequest{DNSNames: names, ExtraExtensions: []pkix.Extension{
 			{Id: []int{2, 5, 29, 19}, Value: []byte{0x30, 3, 1, 1, 0xff}},
 		}}), "body.csr", ""},
-		"no object":    {`[]`, "body", ""},
-		"null":         {`null`, "body", ""},
-		"a number":     {`7`, "body", ""},
-		"not JSON":     {sentinel, "", sentinel},
-		"two objects":  {object("mode", "gateway", "names", names) + "{}", "", ""},
-		"cut off":      {`{"mode":"gateway","names":["web.a.exam`, "", ""},
-		"not UTF-8":    {"{\"mode\":\"gateway\",\"names\":[\"\xff\xfe.a.example.com\"]}", "body.names", ""},
-		"deep nesting": {`{"mode":"gateway","names":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, "", ""},
+		"a CSR with a CN outside":   {csr(&x509.CertificateRequest{Subject: pkix.Name{CommonName: "secret.example.com"}, DNSNames: names}), "body.csr", ""},
+		"a CSR with a full stop":    {csr(&x509.CertificateRequest{DNSNames: []string{"web.a.example.com."}}), "body.csr", ""},
+		"a CSR signed with RSA-PSS": {object("mode", "gateway", "csr", csrSigned(t, names)), "body.csr", ""},
+		"no object":                 {`[]`, "body", ""},
+		"null":                      {`null`, "body", ""},
+		"a number":                  {`7`, "body", ""},
+		"not JSON":                  {sentinel, "", sentinel},
+		"two objects":               {object("mode", "gateway", "names", names) + "{}", "", ""},
+		"cut off":                   {`{"mode":"gateway","names":["web.a.exam`, "", ""},
+		"not UTF-8":                 {"{\"mode\":\"gateway\",\"names\":[\"\xff\xfe.a.example.com\"]}", "body.names", ""},
+		"deep nesting":              {`{"mode":"gateway","names":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`, "", ""},
 		"deep nesting, not too deep for the decoder": {`{"mode":"gateway","names":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`, "body.names", ""},
 	}
 }
@@ -367,7 +380,7 @@ func TestNotGranted(t *testing.T) {
 	g := attack(t, p)
 	ip := &x509.CertificateRequest{DNSNames: []string{"web1.example.com"}, IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}}
 	cn := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "secret.example.com"}}
-	both := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "secret.example.com"}, DNSNames: []string{"web1.example.com"}}
+	both := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "secret.example.com"}, DNSNames: []string{"web1.example.com", "secret.example.com"}}
 	for name, row := range map[string]struct{ body, field string }{
 		"another name":                   {object("mode", "gateway", "names", []string{"web2.example.com"}), "body.names"},
 		"one of two":                     {object("mode", "gateway", "names", []string{"web1.example.com", "web2.example.com"}), "body.names"},
