@@ -62,7 +62,7 @@ type Kept struct {
 // password. It is asked before the CA has work, and before anything is
 // remembered.
 func (w *Wanted) Ready() error {
-	err := certfile.Writable(w.Out)
+	err := w.Layout.Writable(w.Out)
 	if err != nil {
 		err = fmt.Errorf("out: %w; run this as a user who may, or name another folder", err)
 	}

@@ -11,6 +11,9 @@
 // .acmeproxy/current once. One that opens two of the names may see the swap
 // happen in between; the hook that tells it to reload comes after. What has the
 // key has mode 0600 or the layout's, whatever the umask.
+//
+// The folder may belong to another user, such as a service's. That user can
+// replace the set, but cannot make root write or remove anything elsewhere.
 package certfile
 
 import (
@@ -18,13 +21,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // The file names of a set.
@@ -46,11 +50,11 @@ const (
 // Write installs the bundle in the zero Layout.
 func Write(dir string, b *cert.Bundle) error { return Layout{}.Write(dir, b) }
 
-// Write installs the bundle in dir, which is made (mode 0755) if need be. The
-// set that was there stays until the new one is whole; regular files and links
-// of the set's names are replaced, never written through. Several processes may
-// write at a time: the last one counts. A bundle that has no key is an error: a
-// set without one serves nobody.
+// Write installs the bundle in dir, which is created (mode 0755) if necessary. The
+// set that was there stays until the new one is whole. Regular files and links of
+// the set's names are replaced, never written through; a folder of such a name is
+// an error that changes nothing. Several processes may write at a time: the last
+// one counts. A bundle without a key is an error: no server could use the set.
 func (l Layout) Write(dir string, b *cert.Bundle) error {
 	as, err := l.resolve()
 	if err != nil {
@@ -60,127 +64,105 @@ func (l Layout) Write(dir string, b *cert.Bundle) error {
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
-	dir = filepath.Clean(dir)
-	if err := makeFolders(dir); err != nil {
-		return fmt.Errorf("write the certificate: %w", err)
-	}
-	unlock, err := lock(dir)
+	f, err := openFolder(filepath.Clean(dir))
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
-	defer unlock()
-	previous := inUse(dir)
-	version, err := as.stage(dir, b, set)
+	defer f.close()
+	if err := vacant(f.out, namesOf(set)); err != nil {
+		return fmt.Errorf("write the certificate: %w", err)
+	}
+	previous := f.inUse()
+	version, err := f.stage(as, set, b.Leaf.NotBefore.UTC().Format(versionTime))
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
-	if err := publish(dir, version, set); err != nil {
+	if err := f.publish(version, previous, set); err != nil {
 		return fmt.Errorf("publish the certificate: %w", err)
 	}
-	if err := prune(dir, filepath.Base(version), previous); err != nil {
+	if err := f.prune(version, previous); err != nil {
 		return fmt.Errorf("remove old certificates: %w", err)
 	}
 	return nil
 }
 
-// Writable tells whether a set could be written to dir, or to the nearest folder
-// above it that there is. It makes nothing.
-func Writable(dir string) error {
-	path := filepath.Join(dir, versions)
-	info, err := os.Stat(path)
-	for (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && path != filepath.Dir(path) {
-		path = filepath.Dir(path)
-		info, err = os.Stat(path)
+// A version is called by the time from which it is valid. Names of no other form
+// are pruned.
+const versionTime = "20060102T150405"
+
+var versionName = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}-[0-9]{1,10}$`)
+
+// newVersion creates a folder with a new name and opens it.
+func (f *folder) newVersion(prefix string) (string, *os.Root, error) {
+	for {
+		name := fmt.Sprintf("%s-%d", prefix, rand.Uint32())
+		err := f.sets.Mkdir(name, 0o700)
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return "", nil, err
+		}
+		dir, err := localfile.OpenDir(f.sets, name)
+		if err != nil {
+			return "", nil, errors.Join(err, f.sets.RemoveAll(name))
+		}
+		return name, dir, nil
 	}
-	switch {
-	case err != nil:
-	case !info.IsDir():
-		err = unix.ENOTDIR
-	default:
-		err = unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
-	}
-	if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
-		err = cause.Err
-	}
-	if err != nil {
-		return fmt.Errorf("cannot write to %s: %w", path, err)
-	}
-	return nil
 }
 
-// makeFolders makes dir and the folder of versions in it. Others than root must
-// reach the certificates, whatever the umask; the key has its own mode.
-func makeFolders(dir string) error {
-	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return err
+// stage writes a new version, which no program reads yet, and syncs it. The links
+// that publish needs are created here as well, while nothing is replaced: this is
+// where a full disk shows. If it fails, nothing stays.
+func (f *folder) stage(as resolved, set []file, prefix string) (string, error) {
+	name, version, err := f.newVersion(prefix)
+	if err != nil {
+		return "", err
 	}
-	for _, path := range []string{dir, filepath.Join(dir, versions)} {
-		err := os.Mkdir(path, 0o755)
-		if err == nil {
-			err = os.Chmod(path, 0o755)
+	defer version.Close()
+	fill := func() error {
+		for _, file := range set {
+			if err := as.writeFile(version, file); err != nil {
+				return err
+			}
 		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
+		for link, target := range f.links(name, set) {
+			if err := version.Symlink(target, linkPrefix+link); err != nil {
+				return err
+			}
+		}
+		d, err := version.Open(".")
+		if err != nil {
 			return err
 		}
+		defer d.Close()
+		return errors.Join(d.Chmod(0o755), d.Sync())
 	}
-	info, err := os.Lstat(filepath.Join(dir, versions))
-	if err == nil && !info.IsDir() { // a link here would take the keys elsewhere
-		err = fmt.Errorf("%s is not a folder; remove it", filepath.Join(dir, versions))
+	if err := fill(); err != nil {
+		return "", errors.Join(err, f.sets.RemoveAll(name))
 	}
-	return err
+	return name, nil
 }
 
-// lock keeps other processes from writing to dir, and from pruning what is
-// being written, until unlock.
-func lock(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, versions, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return func() { f.Close() }, nil
-}
+// linkPrefix is of links in a version that are about to be renamed into place.
+const linkPrefix = "link-"
 
-// inUse is the name of the current version; empty if there is none.
-func inUse(dir string) string {
-	name, err := os.Readlink(filepath.Join(dir, versions, current))
-	if err != nil {
-		return ""
-	}
-	return name
-}
-
-// stage writes a new version, which nobody reads yet, and has it on the disk.
-func (r resolved) stage(dir string, b *cert.Bundle, set []file) (version string, err error) {
-	version, err = os.MkdirTemp(filepath.Join(dir, versions), b.Leaf.NotBefore.UTC().Format("20060102T150405-"))
-	if err != nil {
-		return "", err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(version))
-		}
-	}()
-	for _, f := range set {
-		if err := r.writeFile(filepath.Join(version, f.name), f); err != nil {
-			return "", err
+// links returns the links that lack for a version to be the current one, by name,
+// and their targets. All but current belong into the output folder.
+func (f *folder) links(version string, set []file) map[string]string {
+	all := map[string]string{current: version}
+	for _, file := range set {
+		target := filepath.Join(versions, current, file.name)
+		if got, err := f.out.Readlink(file.name); err != nil || got != target {
+			all[file.name] = target
 		}
 	}
-	if err := os.Chmod(version, 0o755); err != nil {
-		return "", err
-	}
-	return version, syncDir(version)
+	return all
 }
 
-// writeFile makes a new file and has it on the disk before it returns.
-func (r resolved) writeFile(path string, f file) error {
-	out, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+// writeFile creates a file and syncs it before it returns.
+func (r resolved) writeFile(dir *os.Root, f file) error {
+	out, err := dir.OpenFile(f.name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -202,72 +184,62 @@ func (r resolved) writeFile(path string, f file) error {
 	return out.Close()
 }
 
-// publish makes version the current one.
-func publish(dir, version string, set []file) error {
-	swap := filepath.Join(dir, versions, current)
-	if err := link(version, filepath.Base(version), swap); err != nil {
-		return errors.Join(err, os.RemoveAll(version))
+// publish makes version the current one by renaming its links into place. If that
+// fails halfway, the previous version is the current one again.
+func (f *folder) publish(name, previous string, set []file) error {
+	version, err := localfile.OpenDir(f.sets, name)
+	if err != nil {
+		return errors.Join(err, f.sets.RemoveAll(name))
 	}
-	if err := syncDir(filepath.Dir(swap)); err != nil {
+	defer version.Close()
+	if err := rename(version, linkPrefix+current, f.sets, current); err != nil {
+		return errors.Join(err, f.sets.RemoveAll(name))
+	}
+	if err := syncDir(f.sets); err != nil {
 		return err
 	}
-	for _, f := range set {
-		target := filepath.Join(versions, current, f.name)
-		path := filepath.Join(dir, f.name)
-		if got, err := os.Readlink(path); err == nil && got == target {
-			continue
+	for _, file := range set {
+		if _, err := version.Lstat(linkPrefix + file.name); errors.Is(err, fs.ErrNotExist) {
+			continue // it is in place since an earlier set
 		}
-		if err := link(version, target, path); err != nil {
+		if err := rename(version, linkPrefix+file.name, f.out, file.name); err != nil {
+			return errors.Join(err, f.revert(version, name, previous))
+		}
+	}
+	for _, name := range leftovers(f.out, set) {
+		if err := f.out.Remove(name); err != nil {
 			return err
 		}
 	}
-	for _, path := range leftovers(dir, set) {
-		if err := os.Remove(path); err != nil {
-			return err
-		}
-	}
-	return syncDir(dir)
+	return syncDir(f.out)
 }
 
-// link makes path a link to target, whatever link or file it was, by a rename.
-// The new link is made in scratch, where prune finds it after a crash.
-func link(scratch, target, path string) error {
-	made := filepath.Join(scratch, "link")
-	if err := os.Symlink(target, made); err != nil {
+// revert makes the previous version the current one, and removes the new one.
+func (f *folder) revert(version *os.Root, name, previous string) error {
+	if previous == "" {
+		return errors.Join(f.sets.Remove(current), f.sets.RemoveAll(name))
+	}
+	if err := version.Symlink(previous, linkPrefix+current); err != nil {
 		return err
 	}
-	if err := os.Rename(made, path); err != nil {
-		return errors.Join(err, os.Remove(made))
-	}
-	return nil
+	return errors.Join(rename(version, linkPrefix+current, f.sets, current), f.sets.RemoveAll(name))
 }
 
 // prune removes all versions but the current one and the previous one, which a
-// service may be reading: older ones, and what a crash left half written.
-func prune(dir, version, previous string) error {
-	entries, err := os.ReadDir(filepath.Join(dir, versions))
+// service may be reading: older ones, and what a crash left half written. Only
+// folders with names of our own form are ours to remove.
+func (f *folder) prune(version, previous string) error {
+	entries, err := fs.ReadDir(f.sets.FS(), ".")
 	if err != nil {
 		return err
 	}
 	for _, e := range entries {
-		if !e.IsDir() || e.Name() == version || e.Name() == previous {
+		if !e.IsDir() || e.Name() == version || e.Name() == previous || !versionName.MatchString(e.Name()) {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(dir, versions, e.Name())); err != nil {
+		if err := f.sets.RemoveAll(e.Name()); err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("sync %s: %w", path, err)
 	}
 	return nil
 }
@@ -289,10 +261,19 @@ func Read(dir string) (*cert.Bundle, error) {
 	}
 }
 
+// inUse returns the name of the current version; empty if there is none.
+func inUse(dir string) string {
+	name, err := os.Readlink(filepath.Join(dir, versions, current))
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
 func read(dir string) (*cert.Bundle, error) {
 	files := map[string][]byte{}
 	for _, name := range []string{Key, Cert, Chain, Fullchain} {
-		data, err := os.ReadFile(filepath.Join(dir, name))
+		data, err := localfile.ReadAny(filepath.Join(dir, name))
 		if err != nil {
 			return nil, err
 		}

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // What a set can have besides the PEM files.
@@ -81,7 +82,12 @@ func (l Layout) Holds(dir string, b *cert.Bundle) bool {
 			return false
 		}
 	}
-	return len(leftovers(dir, files)) == 0
+	out, err := os.OpenRoot(dir)
+	if err != nil {
+		return false
+	}
+	defer out.Close()
+	return len(leftovers(out, files)) == 0
 }
 
 func (l Layout) formats() []string {
@@ -229,7 +235,7 @@ func (r resolved) holds(path string, f file, b *cert.Bundle) bool {
 	if r.uid >= 0 && int(stat.Uid) != r.uid || r.gid >= 0 && int(stat.Gid) != r.gid {
 		return false
 	}
-	data, err := os.ReadFile(path)
+	data, err := localfile.ReadAny(path)
 	if err != nil {
 		return false
 	}
@@ -239,17 +245,25 @@ func (r resolved) holds(path string, f file, b *cert.Bundle) bool {
 	return bytes.Equal(data, f.data)
 }
 
-// leftovers are our links in dir to files that the set does not have (any more).
-func leftovers(dir string, set []file) []string {
+// leftovers returns our links in an output folder to files that the set does not
+// have (any more).
+func leftovers(out *os.Root, set []file) []string {
 	var found []string
 	for _, name := range []string{HAProxy, PKCS12} {
-		if slices.ContainsFunc(set, func(f file) bool { return f.name == name }) {
+		if slices.Contains(namesOf(set), name) {
 			continue
 		}
-		path := filepath.Join(dir, name)
-		if target, err := os.Readlink(path); err == nil && target == filepath.Join(versions, current, name) {
-			found = append(found, path)
+		if target, err := out.Readlink(name); err == nil && target == filepath.Join(versions, current, name) {
+			found = append(found, name)
 		}
 	}
 	return found
+}
+
+func namesOf(set []file) []string {
+	names := make([]string, len(set))
+	for i, f := range set {
+		names[i] = f.name
+	}
+	return names
 }

@@ -1,0 +1,236 @@
+package certfile
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
+)
+
+// folder is an output folder that is opened and locked. Everything is done
+// relative to the two opened folders: their owner may replace names at any time.
+type folder struct {
+	out  *os.Root
+	sets *os.Root // .acmeproxy in out
+	lock *os.File // in sets; locked while the folder is open
+}
+
+// lockFor is how long openFolder waits for another process. A set is written in
+// milliseconds; the owner of the folder could hold the lock for ever.
+const (
+	lockFor   = 30 * time.Second
+	lockEvery = 20 * time.Millisecond
+)
+
+// openFolder creates dir if necessary, opens it and locks it. If .acmeproxy or the
+// lock are others once the lock is acquired, it starts again.
+func openFolder(dir string) (*folder, error) {
+	deadline := time.Now().Add(lockFor)
+	for {
+		f, err := openOnce(dir, deadline)
+		if !errors.Is(err, errReplaced) || time.Now().After(deadline) {
+			return f, err
+		}
+	}
+}
+
+var errReplaced = errors.New("it was replaced while it was locked")
+
+func openOnce(dir string, deadline time.Time) (_ *folder, err error) {
+	f := &folder{}
+	defer func() {
+		if err != nil {
+			f.close()
+		}
+	}()
+	if f.out, err = openOutput(dir); err != nil {
+		return nil, err
+	}
+	if err = makeIn(f.out, versions); err != nil {
+		return nil, err
+	}
+	if f.sets, err = localfile.OpenDir(f.out, versions); err != nil {
+		return nil, err
+	}
+	if f.lock, err = openLock(f.sets); err != nil {
+		return nil, err
+	}
+	if err = acquire(f.lock, deadline); err != nil {
+		return nil, err
+	}
+	if err = f.unchanged(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func (f *folder) close() {
+	if f.lock != nil {
+		f.lock.Close() // which unlocks it
+	}
+	if f.sets != nil {
+		f.sets.Close()
+	}
+	if f.out != nil {
+		f.out.Close()
+	}
+}
+
+// unchanged reports whether the names still lead to what was opened. Another
+// process locks what the names lead to.
+func (f *folder) unchanged() error {
+	for _, c := range []struct {
+		root *os.Root
+		name string
+		stat func() (fs.FileInfo, error)
+	}{
+		{f.out, versions, func() (fs.FileInfo, error) { return f.sets.Stat(".") }},
+		{f.sets, lockName, f.lock.Stat},
+	} {
+		named, err := c.root.Lstat(c.name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		opened, openErr := c.stat()
+		if openErr != nil {
+			return openErr
+		}
+		if err != nil || !os.SameFile(named, opened) {
+			return fmt.Errorf("%s: %w", filepath.Join(c.root.Name(), c.name), errReplaced)
+		}
+	}
+	return nil
+}
+
+// openOutput opens dir, and creates it (mode 0755) if there is none.
+func openOutput(dir string) (*os.Root, error) {
+	out, err := localfile.OpenFolder(dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return out, err
+	}
+	above := filepath.Dir(dir)
+	if err := os.MkdirAll(above, 0o755); err != nil {
+		return nil, err
+	}
+	parent, err := localfile.OpenFolder(above)
+	if err != nil {
+		return nil, err
+	}
+	defer parent.Close()
+	if err := makeIn(parent, filepath.Base(dir)); err != nil {
+		return nil, err
+	}
+	return localfile.OpenFolder(dir)
+}
+
+// makeIn creates a folder, unless something has that name. Other users than root
+// must reach the certificates, whatever the umask; the key has its own mode.
+func makeIn(root *os.Root, name string) error {
+	err := root.Mkdir(name, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	made, err := localfile.OpenDir(root, name)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	d, err := made.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if _, err := d.Readdirnames(1); !errors.Is(err, io.EOF) {
+		return err // another process uses it already
+	}
+	return d.Chmod(0o755)
+}
+
+// openLock opens the lock file. It refuses a link, and never waits for a pipe.
+func openLock(sets *os.Root) (*os.File, error) {
+	path := filepath.Join(sets.Name(), lockName)
+	info, err := sets.Lstat(lockName)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file; remove it", path)
+	}
+	return sets.OpenFile(lockName, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+}
+
+// acquire locks the file against other processes until it is closed.
+func acquire(lock *os.File, deadline time.Time) error {
+	for {
+		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("lock %s: %w", lock.Name(), err)
+		case time.Now().After(deadline):
+			return fmt.Errorf("%s: another process has held this lock for %v; find it with fuser and stop it", lock.Name(), lockFor)
+		}
+		time.Sleep(lockEvery)
+	}
+}
+
+// inUse returns the name of the current version; empty if there is none.
+func (f *folder) inUse() string {
+	name, err := f.sets.Readlink(current)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// vacant reports the names of a set that are folders, which no file can replace.
+func vacant(out *os.Root, names []string) error {
+	for _, name := range append([]string{filepath.Join(versions, current)}, names...) {
+		if info, err := out.Lstat(name); err == nil && info.IsDir() {
+			return fmt.Errorf("%s is a folder, where a file belongs; move it away", filepath.Join(out.Name(), name))
+		}
+	}
+	return nil
+}
+
+func syncDir(dir *os.Root) error {
+	d, err := dir.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("sync %s: %w", dir.Name(), err)
+	}
+	return nil
+}
+
+// rename moves a name between two opened folders. The folders' own names do not
+// matter, so nobody can exchange them in between.
+func rename(from *os.Root, old string, to *os.Root, name string) error {
+	src, err := from.Open(".")
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := to.Open(".")
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if err := unix.Renameat(int(src.Fd()), old, int(dst.Fd()), name); err != nil {
+		return &os.PathError{Op: "rename", Path: filepath.Join(to.Name(), name), Err: err}
+	}
+	return nil
+}

@@ -1,0 +1,147 @@
+package certfile
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
+)
+
+// needed is more than the largest set: rsa8192 keys in all formats, long chains.
+const (
+	neededBytes = 128 << 10
+	neededFiles = 16
+)
+
+// Writable reports whether a set could be written to dir, or to the nearest
+// existing folder above it: permission, space, folders in place of files. It
+// creates nothing, so a quota or the owner's rights stay for [Layout.Probe].
+func (l Layout) Writable(dir string) error {
+	path, err := nearest(dir)
+	if err == nil {
+		err = unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+	}
+	if err == nil {
+		err = hasSpace(path)
+	}
+	if cause := (*fs.PathError)(nil); errors.As(err, &cause) {
+		err = cause.Err
+	}
+	if err != nil {
+		return fmt.Errorf("cannot write to %s: %w", path, err)
+	}
+	out, err := localfile.OpenFolder(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	if info, err := out.Lstat(versions); err == nil && !info.IsDir() {
+		return fmt.Errorf("%s is not a folder; remove it", filepath.Join(dir, versions))
+	}
+	return vacant(out, l.names())
+}
+
+// Probe reports whether a set can be written to dir by writing one of the largest
+// size beside it, and removing it again. It is asked before a certificate is
+// ordered. Nothing of it stays.
+func (l Layout) Probe(dir string) error {
+	as, err := l.resolve()
+	if err != nil {
+		return err
+	}
+	if err := l.Writable(dir); err != nil {
+		return err
+	}
+	path, err := nearest(dir)
+	if err != nil {
+		return err
+	}
+	if err := as.probe(path); err != nil {
+		return fmt.Errorf("cannot write to %s: %w", path, err)
+	}
+	return nil
+}
+
+// probe works in the folder at path, which is .acmeproxy or one above it.
+func (r resolved) probe(path string) error {
+	root, err := localfile.OpenFolder(path)
+	if err != nil {
+		return err
+	}
+	f := &folder{sets: root}
+	defer f.close()
+	prefix := versions
+	if filepath.Base(path) == versions { // prune removes it, should we be killed now
+		prefix = time.Now().UTC().Format(versionTime)
+		if f.lock, err = openLock(root); err == nil {
+			err = acquire(f.lock, time.Now().Add(lockFor))
+		}
+		if err != nil {
+			return err
+		}
+	}
+	name, dir, err := f.newVersion(prefix)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	data := make([]byte, neededBytes)
+	rand.Read(data) // a file system may compress what repeats
+	return errors.Join(r.writeFile(dir, file{name: Key, data: data, mode: r.keyMode}), root.RemoveAll(name))
+}
+
+// nearest returns the folder for versions of dir, or the nearest existing folder
+// above it.
+func nearest(dir string) (string, error) {
+	path := filepath.Join(dir, versions)
+	info, err := os.Stat(path)
+	for (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && path != filepath.Dir(path) {
+		path = filepath.Dir(path)
+		info, err = os.Stat(path)
+	}
+	if err == nil && !info.IsDir() {
+		err = unix.ENOTDIR
+	}
+	return path, err
+}
+
+// hasSpace reports whether a file system has room for a set.
+func hasSpace(path string) error {
+	var free unix.Statfs_t
+	if err := unix.Statfs(path, &free); err != nil {
+		return nil //nolint:nilerr // it cannot say, so writing decides
+	}
+	if free.Bsize > 0 && free.Blocks > 0 && free.Bfree < uint64(neededBytes/free.Bsize+1) {
+		return fmt.Errorf("%w: %d KiB are needed; free some", unix.ENOSPC, neededBytes>>10)
+	}
+	if free.Files > 0 && free.Ffree < neededFiles { // some file systems do not count
+		return fmt.Errorf("%w: no inodes are free; remove some files", unix.ENOSPC)
+	}
+	return nil
+}
+
+// Risk describes who could replace a set in dir, other than root and this user,
+// with the remedy; empty if nobody could. The set can be written all the same.
+func Risk(dir string) string { return localfile.Risk(filepath.Join(dir, versions)) }
+
+// names returns the file names of a set in this layout.
+func (l Layout) names() []string {
+	all := []string{Key, Cert, Chain, Fullchain}
+	if l.has(FormatHAProxy) {
+		all = append(all, HAProxy)
+	}
+	if l.has(FormatPKCS12) {
+		all = append(all, PKCS12)
+	}
+	return all
+}
