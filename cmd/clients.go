@@ -74,7 +74,7 @@ What --allow takes:
 	fs := c.Flags()
 	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may ask for, as above; may be repeated or joined by commas")
 	fs.StringSliceVar(&grant.Modes, "mode", []string{api.ModeAgent, api.ModeGateway}, "`modes` that it may use: agent, gateway or both")
-	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may ask, such as 10.1.0.0/16 (default any)")
+	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and ask, such as 10.1.0.0/16 (default any)")
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
 	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of certificates that it may ask for a day, UTC (default no limit)")
 	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public `key` to which its bundles are sealed besides its own; may be repeated")
@@ -184,6 +184,9 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 	}
 	for _, r := range cl.Recipients {
 		printf(c, "recipient   %s\n", r)
+	}
+	for _, w := range cl.Warnings {
+		printf(c, "warning     %s\n", w)
 	}
 	for _, cr := range cl.Credentials {
 		printf(c, "credential  %s  since %s", cr.Kind, moment(cr.CreatedAt))

@@ -39,6 +39,7 @@ const MaxWait = 60 * time.Second
 // Limits of bodies, in bytes.
 const (
 	MaxRequest = 256 << 10
+	MaxEnroll  = 32 << 10 // of a stranger, until the secret is known
 	MaxEvent   = 1 << 20
 	MaxAnswer  = 4 << 20
 )
@@ -50,10 +51,13 @@ const (
 	ModeGateway = "gateway"
 )
 
+// MaxEnrollRecipients is how many recipients one enrolment brings at most.
+const MaxEnrollRecipients = 16
+
 // EnrollRequest registers the TLS key of the connection it comes over.
 type EnrollRequest struct {
 	Secret     string   `json:"secret" minLength:"1" maxLength:"64" doc:"the enrolment token's secret, base64url without padding"`
-	Recipients []string `json:"recipients" maxItems:"64" doc:"age recipients to which bundles are sealed: age1…, ssh-ed25519 … or ssh-rsa …"`
+	Recipients []string `json:"recipients" maxItems:"16" doc:"age recipients to which bundles are sealed: age1…, ssh-ed25519 … or ssh-rsa … of at most 4096 bits"`
 }
 
 // Client is what the caller is known as and may do.
@@ -69,7 +73,7 @@ type KeyRequest struct {
 	PublicKey  []byte   `json:"public_key" minLength:"1" maxLength:"3000" doc:"of the new key: SubjectPublicKeyInfo in DER; Ed25519, ECDSA P-256 or P-384, RSA of 2048 to 8192 bits"`
 	Proof      []byte   `json:"proof" minLength:"1" maxLength:"2000" doc:"signature by the new key over the text \"acmeproxy client key rollover v1\", a zero byte, SHA-256 of the old key's SubjectPublicKeyInfo, SHA-256 of public_key: Ed25519, ECDSA with SHA-256 (ASN.1), or RSA-PSS with SHA-256 and a salt of 32 bytes"`
 	Recipients []string `json:"recipients,omitempty" maxItems:"64" doc:"age recipients to add"`
-	Retire     []string `json:"retire,omitempty" maxItems:"64" doc:"recipients to remove, as the client has them"`
+	Retire     []string `json:"retire,omitempty" maxItems:"64" doc:"recipients to remove; the comment of an SSH key does not count"`
 }
 
 // Grant is what a client may ask for.

@@ -69,7 +69,7 @@ func (s *State) loadIdentities(path string) ([]age.Identity, error) {
 	return ids, nil
 }
 
-// recipientOf is the public half of an identity file.
+// recipientOf returns the public half of an identity file, in canonical form.
 func (s *State) recipientOf(path string) (string, error) {
 	ids, err := s.loadIdentities(path)
 	if err != nil {
@@ -82,22 +82,21 @@ func (s *State) recipientOf(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w", path, err)
 	}
-	return strings.TrimSpace(string(line)), nil
+	recipient, err := seal.Canonical(string(line))
+	if err != nil {
+		return "", fmt.Errorf("identity: %s.pub: %w", path, err)
+	}
+	return recipient, nil
 }
 
 // findRecipient returns how a list spells a recipient, whatever its comment;
 // empty: it is not there.
 func findRecipient(all []string, want string) string {
-	i := slices.IndexFunc(all, func(r string) bool { return slices.Equal(keyFields(r), keyFields(want)) })
+	i := seal.FindRecipient(all, want)
 	if i < 0 {
 		return ""
 	}
 	return all[i]
-}
-
-func keyFields(recipient string) []string {
-	f := strings.Fields(recipient)
-	return f[:min(len(f), 2)]
 }
 
 // mostOld bounds the identities of before that are kept.

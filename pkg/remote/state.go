@@ -117,7 +117,10 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	if err != nil {
 		return nil, err
 	}
-	recipients := append([]string{own}, opts.Recipients...)
+	recipients := seal.CanonicalList(append([]string{own}, opts.Recipients...))
+	if len(recipients) > api.MaxEnrollRecipients {
+		return nil, fmt.Errorf("recipient: %d with this host's own are too many; enrol with at most %d", len(recipients), api.MaxEnrollRecipients)
+	}
 	if _, err := seal.ParseRecipients(recipients); err != nil {
 		return nil, err
 	}

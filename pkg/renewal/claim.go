@@ -193,6 +193,11 @@ func (c *Claim) clientRecipients(ctx context.Context) ([]age.Recipient, []string
 	if err == nil && len(recipients) == 0 {
 		err = NoRecipients(client.Name)
 	}
+	for _, r := range client.Recipients {
+		if bits := seal.RSABits(r); bits > seal.MaxRSABits {
+			c.cfg.Logger.Warn("large RSA key of a recipient makes renewals slow; new ones are refused", "client", client.Name, "bits", bits, "limit", seal.MaxRSABits)
+		}
+	}
 	return recipients, client.Recipients, err
 }
 

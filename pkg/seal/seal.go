@@ -17,7 +17,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
@@ -27,9 +26,6 @@ import (
 
 // MaxSealed bounds what Seal makes and Open reads, in bytes of ciphertext.
 const MaxSealed = 1 << 20
-
-// MaxRecipients is how many recipients one client may have.
-const MaxRecipients = 64
 
 // Seal encrypts plaintext so that each of the recipients can open it.
 func Seal(plaintext []byte, recipients ...age.Recipient) ([]byte, error) {
@@ -79,73 +75,6 @@ func Open(ciphertext []byte, identities ...age.Identity) ([]byte, error) {
 		return nil, fmt.Errorf("open: %w", err)
 	}
 	return plaintext, nil
-}
-
-// ParseRecipients reads recipients as people write them: age1… (X25519) or an
-// SSH public key line (ssh-ed25519, ssh-rsa). Every fault is reported, each
-// with its position.
-func ParseRecipients(lines []string) ([]age.Recipient, error) {
-	if len(lines) > MaxRecipients {
-		return nil, fmt.Errorf("%d recipients are too many; the limit is %d", len(lines), MaxRecipients)
-	}
-	var recipients []age.Recipient
-	var faults []error
-	for i, line := range lines {
-		r, err := parseRecipient(line)
-		if err == nil {
-			err = try(r)
-		}
-		if err != nil {
-			faults = append(faults, fmt.Errorf("recipient %d: %w", i+1, err))
-			continue
-		}
-		recipients = append(recipients, r)
-	}
-	return recipients, errors.Join(faults...)
-}
-
-func parseRecipient(line string) (age.Recipient, error) {
-	line = strings.TrimSpace(line)
-	switch {
-	case len(line) > 4096 || strings.ContainsAny(line, "\r\n"):
-		return nil, errors.New("too long, or of more than one line")
-	case strings.HasPrefix(line, "ssh-"):
-		if err := checkSSHKey(line); err != nil {
-			return nil, err
-		}
-		r, err := agessh.ParseRecipient(line)
-		if err != nil {
-			return nil, errors.New("not a usable SSH public key; age opens ssh-ed25519 and ssh-rsa (2048 bits or more)")
-		}
-		return r, nil
-	case strings.HasPrefix(line, "age1"):
-		r, err := age.ParseX25519Recipient(line)
-		if err != nil {
-			return nil, errors.New("not an X25519 recipient (age1…); copy the whole line of age-keygen's \"public key\"")
-		}
-		return r, nil
-	case strings.HasPrefix(strings.ToUpper(line), "AGE-SECRET-KEY-"):
-		return nil, errors.New("this is a secret key, keep it to yourself; write its public half, age1…")
-	}
-	return nil, errors.New("not a recipient; write an age1… key or a line of an SSH public key file (ssh-ed25519, ssh-rsa)")
-}
-
-// try refuses keys that are well formed and yet of no use, such as points of
-// low order: better now than when a certificate is to be sealed.
-func try(r age.Recipient) error {
-	if _, err := r.Wrap(make([]byte, 16)); err != nil {
-		return errors.New("nothing can be encrypted to this key; make another one")
-	}
-	return nil
-}
-
-// checkSSHKey refuses options, which agessh would skip silently.
-func checkSSHKey(line string) error {
-	_, _, options, rest, err := ssh.ParseAuthorizedKey([]byte(line))
-	if err != nil || len(options) > 0 || len(rest) > 0 {
-		return errors.New("not an SSH public key; copy one line of a .pub file")
-	}
-	return nil
 }
 
 // GenerateIdentity makes a new X25519 identity.

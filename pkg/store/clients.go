@@ -13,7 +13,7 @@ type Client struct {
 	ID         string // made by the store
 	Name       string // unique, chosen by the operator
 	Disabled   bool
-	Recipients []string // age recipients, one line each
+	Recipients []string // age recipients in canonical form, each once
 	Grants     []Grant
 	CreatedAt  time.Time // set by the store
 }
@@ -110,6 +110,10 @@ func (s *Store) CreateClient(ctx context.Context, c Client, credentials ...Crede
 
 // insertClient adds a client with its grants, and returns it with its id.
 func (s *Store) insertClient(ctx context.Context, tx *sql.Tx, c Client) (Client, error) {
+	var err error
+	if c.Recipients, err = withRecipients(nil, c.Recipients); err != nil {
+		return Client{}, err
+	}
 	recipients, err := lines("recipients", c.Recipients)
 	if err != nil {
 		return Client{}, err

@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -155,6 +154,20 @@ func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key Credential
 	return c, nil
 }
 
+// EnrollingClient returns the client that Enroll would register the key for, without
+// spending the secret, or [ErrNotFound] as Enroll does.
+func (s *Store) EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (Client, error) {
+	var clientID string
+	err := s.read.QueryRowContext(ctx, `SELECT client_id FROM credentials
+		WHERE kind = $1 AND verifier = $2 AND (expires_at = 0 OR expires_at > $4) AND (used_by IS NULL OR used_by = $3)`,
+		string(CredentialEnroll), blob(tokenVerifier), blob(keyVerifier), millis(s.now())).Scan(&clientID)
+	if err != nil {
+		return Client{}, s.fail(err, "client by %s", CredentialEnroll)
+	}
+	c, err := queryClient(ctx, s.read, clientByIDSQL, clientID)
+	return c, s.fail(err, "client by %s", CredentialEnroll)
+}
+
 // spend marks the secret as used by the key and returns whose it is.
 func (s *Store) spend(ctx context.Context, tx *sql.Tx, token, key []byte) (clientID string, err error) {
 	if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE kind = $1 AND verifier = $2`,
@@ -179,44 +192,4 @@ func (s *Store) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key Cr
 		WHERE credentials.client_id = excluded.client_id`,
 		newID(), clientID, string(CredentialTLSKey), key.Verifier, millis(s.now()), millis(key.ExpiresAt)))
 	return must(n, err, ErrConflict)
-}
-
-// maxRecipients is how many package seal takes: with more, nothing could be
-// sealed to the client any more.
-const maxRecipients = 64
-
-// withRecipients adds to the recipients that a client has those that it has not.
-func withRecipients(have, more []string) ([]string, error) {
-	all := slices.Clone(have)
-	for _, r := range more {
-		if !slices.Contains(all, r) {
-			all = append(all, r)
-		}
-	}
-	if len(all) > maxRecipients {
-		return nil, fmt.Errorf("%d recipients: %w", len(all), ErrTooMany)
-	}
-	return all, nil
-}
-
-func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients []string) (Client, error) {
-	c, err := queryClient(ctx, tx, clientByIDSQL, clientID)
-	if err != nil {
-		return Client{}, err
-	}
-	return setRecipients(ctx, tx, c, append(c.Recipients, recipients...))
-}
-
-// setRecipients keeps each recipient once, in this order.
-func setRecipients(ctx context.Context, tx *sql.Tx, c Client, recipients []string) (Client, error) {
-	var err error
-	if c.Recipients, err = withRecipients(nil, recipients); err != nil {
-		return Client{}, err
-	}
-	text, err := lines("recipients", c.Recipients)
-	if err != nil {
-		return Client{}, err
-	}
-	_, err = tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, c.ID, text)
-	return c, err
 }

@@ -18,7 +18,7 @@ var migrations embed.FS
 type Migration struct {
 	From    int64    `json:"from"` // version; 0: there was none
 	To      int64    `json:"to"`
-	Applied []string `json:"applied,omitempty"` // names of the files, in their order
+	Applied []string `json:"applied,omitempty"` // names, in their order
 }
 
 // Migrate brings the schema up to date, as Open does, and says what it did.
@@ -36,7 +36,7 @@ func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, opts ...goose.Pro
 	if err != nil {
 		return m, err
 	}
-	p, err := goose.NewProvider(d, db, files, append(opts, goose.WithDisableGlobalRegistry(true))...)
+	p, err := goose.NewProvider(d, db, files, append(opts, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(goMigrations()...))...)
 	if err != nil {
 		return m, fmt.Errorf("read migrations: %w", err)
 	}
@@ -48,7 +48,11 @@ func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, opts ...goose.Pro
 		return m, fmt.Errorf("migrate schema: %w", err)
 	}
 	for _, r := range results {
-		m.Applied = append(m.Applied, path.Base(r.Source.Path))
+		name := goMigrationNames[r.Source.Version]
+		if name == "" {
+			name = path.Base(r.Source.Path)
+		}
+		m.Applied = append(m.Applied, name)
 	}
 	have, know, err := p.GetVersions(ctx)
 	if err != nil {

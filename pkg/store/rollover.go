@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
 // ReplaceCredentials takes from a client all that it has to prove itself with,
@@ -101,11 +103,11 @@ func (s *Store) RollKey(ctx context.Context, r Rollover) (Client, error) {
 
 func swapRecipients(ctx context.Context, tx *sql.Tx, c Client, add, retire []string) (Client, error) {
 	for _, r := range retire {
-		if !slices.Contains(c.Recipients, r) {
+		if seal.FindRecipient(c.Recipients, r) < 0 {
 			return Client{}, fmt.Errorf("retire: %w", ErrRecipients)
 		}
 	}
-	rest := slices.DeleteFunc(append(slices.Clone(c.Recipients), add...), func(r string) bool { return slices.Contains(retire, r) })
+	rest := slices.DeleteFunc(append(slices.Clone(c.Recipients), add...), func(r string) bool { return seal.FindRecipient(retire, r) >= 0 })
 	if len(rest) == 0 && len(c.Recipients) > 0 {
 		return Client{}, fmt.Errorf("retire: %w", ErrRecipients)
 	}

@@ -1,9 +1,11 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -55,7 +57,11 @@ func (f *frontend) apply(r *http.Request, req ApplyRequest) (ApplyAnswer, error)
 	clients := make([]store.Client, 0, len(req.Clients))
 	var faults []error
 	for _, spec := range req.Clients {
-		if err := spec.check(); err != nil {
+		have, err := f.recipientsOf(r.Context(), spec)
+		if err != nil {
+			return ApplyAnswer{}, err
+		}
+		if err := spec.check(have); err != nil {
 			faults = append(faults, fmt.Errorf("client %q: %w", spec.Name, err))
 		}
 		clients = append(clients, spec.row())
@@ -77,10 +83,21 @@ func (f *frontend) apply(r *http.Request, req ApplyRequest) (ApplyAnswer, error)
 	return answer, nil
 }
 
-func (c ClientSpec) check() error {
-	faults := []error{CheckName(c.Name)}
-	_, err := seal.ParseRecipients(c.Recipients)
-	faults = append(faults, err)
+// recipientsOf returns the recipients that the client has already, if it matters: only
+// they may have a larger RSA key.
+func (f *frontend) recipientsOf(ctx context.Context, c ClientSpec) ([]string, error) {
+	if !slices.ContainsFunc(c.Recipients, func(r string) bool { return seal.RSABits(r) > seal.MaxRSABits }) {
+		return nil, nil
+	}
+	row, err := f.Store.ClientByName(ctx, c.Name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, nil
+	}
+	return row.Recipients, err
+}
+
+func (c ClientSpec) check(have []string) error {
+	faults := []error{CheckName(c.Name), seal.CheckNew(c.Recipients, have)}
 	if len(c.Grants) == 0 {
 		faults = append(faults, errors.New("grants: none given; say what the client may ask for"))
 	}
@@ -174,10 +191,15 @@ func (c ClientChange) String() string {
 		case "grants":
 			parts = append(parts, "grants: "+grantsText(c.Before.Grants)+" → "+grantsText(c.After.Grants))
 		case "recipients":
-			parts = append(parts, "recipients: added "+strings.Join(c.After.Recipients[len(c.Before.Recipients):], ", "))
+			parts = append(parts, "recipients: added "+strings.Join(added(c.Before.Recipients, c.After.Recipients), ", "))
 		}
 	}
 	return strings.Join(parts, "; ")
+}
+
+// added returns the recipients of after that before does not have.
+func added(before, after []string) []string {
+	return slices.DeleteFunc(slices.Clone(after), func(r string) bool { return seal.FindRecipient(before, r) >= 0 })
 }
 
 func counted(n int64, noun string) string {

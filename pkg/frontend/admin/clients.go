@@ -42,6 +42,7 @@ func (f *frontend) show(r *http.Request, _ struct{}) (Client, error) {
 		return Client{}, err
 	}
 	out := wireClient(row)
+	out.Warnings = warnings(row.Recipients)
 	credentials, err := f.Store.Credentials(r.Context(), row.ID)
 	if err != nil {
 		return Client{}, err
@@ -57,6 +58,16 @@ func (f *frontend) show(r *http.Request, _ struct{}) (Client, error) {
 		out.Certificates = append(out.Certificates, WireCertificate(m))
 	}
 	return out, nil
+}
+
+// warnings says which recipients are kept although they are not safe to have.
+func warnings(recipients []string) (out []string) {
+	for i, r := range recipients {
+		if bits := seal.RSABits(r); bits > seal.MaxRSABits {
+			out = append(out, fmt.Sprintf("recipient %d: its RSA key of %d bits makes every renewal slow, and is refused for new ones; replace it by ssh-ed25519, age1… or RSA of at most %d bits", i+1, bits, seal.MaxRSABits))
+		}
+	}
+	return out
 }
 
 // WireCertificate is a managed row as the administrator sees it.
@@ -92,7 +103,7 @@ func parseClient(req NewClient) (store.Client, error) {
 	if err := CheckName(req.Name); err != nil {
 		faults = append(faults, err)
 	}
-	if _, err := seal.ParseRecipients(req.Recipients); err != nil {
+	if err := seal.CheckNew(req.Recipients, nil); err != nil {
 		faults = append(faults, err)
 	}
 	if len(req.Grants) == 0 {

@@ -44,7 +44,7 @@ func (f *frontend) token(r *http.Request, req NewToken) (NewClientAnswer, error)
 		return NewClientAnswer{}, err
 	}
 	answer, credential, err := f.credential(req.Secret)
-	_, faults := seal.ParseRecipients(req.Recipients)
+	faults := seal.CheckNew(req.Recipients, row.Recipients)
 	if len(req.Recipients) > 0 && !req.Replace {
 		faults = errors.Join(faults, errors.New("recipient: goes with --replace only; a host adds its own recipients when it enrols, see acmeproxy remote enroll --help"))
 	}

@@ -31,6 +31,7 @@ type Client struct {
 	CreatedAt   time.Time    `json:"created_at"`
 	Grants      []api.Grant  `json:"grants"`
 	Recipients  []string     `json:"recipients"`
+	Warnings    []string     `json:"warnings,omitempty"` // about recipients that are not safe to have
 	Credentials []Credential `json:"credentials,omitempty"`
 	// Certificates are those in agent mode; a gateway client's are not known.
 	Certificates []Certificate `json:"certificates,omitempty"`

@@ -33,7 +33,7 @@ func (f *frontend) rollKey(ctx context.Context, in *keyInput) (*clientOutput, er
 		f.recordKey(ctx, id, "refused", "the proof of the new key is wrong")
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.proof", "public_key or proof: "+err.Error())
 	}
-	if _, err := seal.ParseRecipients(in.Body.Recipients); err != nil {
+	if err := seal.CheckNew(in.Body.Recipients, id.Client.Recipients); err != nil {
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: "+err.Error())
 	}
 	if err := f.Audit.Pace(id); err != nil {

@@ -66,6 +66,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Stor
 		{"accounts", accountCases},
 		{"clients", clientCases},
 		{"credentials", credentialCases},
+		{"recipients", recipientCases},
 		{"rollover", rolloverCases},
 		{"managed", managedCases},
 		{"leases", leaseCases},

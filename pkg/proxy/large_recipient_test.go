@@ -1,0 +1,92 @@
+package proxy_test
+
+import (
+	"crypto/rand"
+	"crypto/rsa"
+	"database/sql"
+	"math/big"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// rsaRecipient is an ssh-rsa line of that size; nobody has its private half.
+func rsaRecipient(t testing.TB, bits int) string {
+	t.Helper()
+	n := make([]byte, bits/8)
+	if _, err := rand.Read(n); err != nil {
+		t.Fatal(err)
+	}
+	n[0] |= 0x80
+	n[len(n)-1] |= 1
+	key, err := ssh.NewPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
+}
+
+// A recipient with a large RSA key that an older program stored is sealed to as
+// before, with a warning in the log and in clients show; no other client gets such
+// a key (X9).
+func TestLargeStoredRecipient(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	id, own := newIdentity(t)
+	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+	c := newCaller(t, p, "web1", []string{own}, grant)
+	large := rsaRecipient(t, 8192)
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.ExecContext(t.Context(), "UPDATE clients SET recipients = recipients || char(10) || $1", large+" root@old"); err != nil {
+		t.Fatal(err)
+	}
+
+	m := c.register(t, "a.example.com")
+	bundle := c.bundle(t, m.ID, "")
+	if b := open(t, bundle.body, names(t, "a.example.com"), id); b.Key == nil || !strings.Contains(string(bundle.body), "-> ssh-rsa ") {
+		t.Error("the bundle is not sealed to both")
+	}
+	if log := p.Log(); !strings.Contains(log, "large RSA key of a recipient") || !strings.Contains(log, "client=web1 bits=8192 limit=4096") {
+		t.Error("no warning in the log")
+	}
+	shown, err := p.Admin.Client(t.Context(), "web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := shown.Warnings; len(w) != 1 || !strings.Contains(w[0], "recipient 2: its RSA key of 8192 bits") {
+		t.Errorf("warnings %q", w)
+	}
+	// What configuration management applies every day still applies.
+	apply := func(name, recipient string) (admin.ApplyAnswer, error) {
+		return p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: name, Recipients: []string{recipient}, Grants: []api.Grant{grant}}}})
+	}
+	if _, err := apply("web1", large); err != nil {
+		t.Error(err)
+	}
+	again, err := apply("web1", large+" with another comment")
+	if err != nil || again.Unchanged != 1 {
+		t.Errorf("%+v, %v", again, err)
+	}
+	newToken(t, p, "web1", admin.NewToken{Replace: true, Recipients: []string{large}})
+
+	refused := map[string]error{}
+	_, refused["apply, another key"] = apply("web1", rsaRecipient(t, 8192))
+	_, refused["apply, a new client"] = apply("web2", large)
+	_, refused["add"] = p.Admin.AddClient(t.Context(), admin.NewClient{Name: "web3", Grants: []api.Grant{grant}, Recipients: []string{large}, Bearer: true})
+	_, refused["token"] = p.Admin.NewToken(t.Context(), "web1", admin.NewToken{Secret: admin.Secret{URL: p.URL}, Replace: true, Recipients: []string{rsaRecipient(t, 4104)}})
+	for name, err := range refused {
+		if err == nil || !strings.Contains(err.Error(), "use ssh-ed25519, age1… or RSA of at most 4096 bits") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// Recipients are stored in canonical form, each once: the same key with another
+// comment is the same recipient. It is made here, so that no caller can forget it.
+
+// withRecipients adds recipients to those that a client has.
+func withRecipients(have, more []string) ([]string, error) {
+	all := seal.CanonicalList(slices.Concat(have, more))
+	if len(all) > seal.MaxRecipients {
+		return nil, fmt.Errorf("%d recipients: %w", len(all), ErrTooMany)
+	}
+	return all, nil
+}
+
+func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients []string) (Client, error) {
+	c, err := queryClient(ctx, tx, clientByIDSQL, clientID)
+	if err != nil {
+		return Client{}, err
+	}
+	return setRecipients(ctx, tx, c, append(c.Recipients, recipients...))
+}
+
+// setRecipients keeps each recipient once, in this order.
+func setRecipients(ctx context.Context, tx *sql.Tx, c Client, recipients []string) (Client, error) {
+	var err error
+	if c.Recipients, err = withRecipients(nil, recipients); err != nil {
+		return Client{}, err
+	}
+	text, err := lines("recipients", c.Recipients)
+	if err != nil {
+		return Client{}, err
+	}
+	_, err = tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, c.ID, text)
+	return c, err
+}
+
+// goMigrations returns the migrations that SQL alone cannot express.
+func goMigrations() []*goose.Migration {
+	return []*goose.Migration{goose.NewGoMigration(3, &goose.GoFunc{RunTx: migrateRecipients}, nil)}
+}
+
+// goMigrationNames are what Migration.Applied has of them, by version.
+var goMigrationNames = map[int64]string{3: "0003_recipients"} //nolint:gochecknoglobals // a constant table
+
+// migrateRecipients brings the recipients of all clients into canonical form. Those
+// that differed in their comments only become one.
+func migrateRecipients(ctx context.Context, tx *sql.Tx) error {
+	// Locks all rows, so that no running instance of an older program changes one meanwhile.
+	if _, err := tx.ExecContext(ctx, `UPDATE clients SET recipients = recipients`); err != nil {
+		return err
+	}
+	type row struct {
+		id         string
+		recipients []string
+	}
+	rows, err := tx.QueryContext(ctx, `SELECT id, recipients FROM clients WHERE recipients <> ''`)
+	clients, err := collect(rows, err, func(s scanner) (r row, err error) {
+		return r, s.Scan(&r.id, list{&r.recipients})
+	})
+	if err != nil {
+		return err
+	}
+	for _, c := range clients {
+		canonical := seal.CanonicalList(c.recipients)
+		if slices.Equal(canonical, c.recipients) {
+			continue
+		}
+		text, err := lines("recipients", canonical)
+		if err != nil {
+			return fmt.Errorf("client %s: %w", c.id, err)
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, c.id, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
