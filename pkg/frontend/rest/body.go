@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
-
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
 
 // whole reads the body, of a request that should have none too, while the
@@ -33,7 +31,7 @@ func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return true
 	case errors.As(err, &large):
-		f.writeProblem(w, fieldProblem(http.StatusRequestEntityTooLarge, "body", fmt.Sprintf("body: larger than %d bytes", api.MaxRequest)))
+		f.writeProblem(w, fieldProblem(http.StatusRequestEntityTooLarge, "body", fmt.Sprintf("body: larger than %d bytes", large.Limit)))
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		f.writeProblem(w, huma.NewError(http.StatusRequestTimeout, "body: it did not come in time"))
 	default:

@@ -53,6 +53,9 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 			}
 			ctx = context.WithValue(ctx, identityKey{}, id)
 		}
+		if r.URL.Path == api.PathEnroll {
+			r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
+		}
 		if f.whole(w, r) {
 			next.ServeHTTP(w, r.WithContext(ctx))
 		}
@@ -81,17 +84,20 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil, huma.NewError(http.StatusBadRequest, "enrolment needs a TLS client certificate, whose key is registered; acmeproxy remote enroll makes one")
 	}
-	if _, err := seal.ParseRecipients(in.Body.Recipients); err != nil {
-		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: "+err.Error())
-	}
 	secret, err := base64.RawURLEncoding.DecodeString(in.Body.Secret)
 	if err != nil {
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.secret", "secret: not base64url without padding")
 	}
 	verifier := sha256.Sum256(secret)
 	pin := auth.SPKIPin(r.TLS.PeerCertificates[0])
-	client, err := f.Store.Enroll(ctx, verifier[:], store.Credential{Kind: store.CredentialTLSKey, Verifier: pin[:]}, in.Body.Recipients)
+	client, err := f.enrolling(ctx, r, verifier[:], pin[:], in.Body.Recipients)
+	if err == nil {
+		client, err = f.Store.Enroll(ctx, verifier[:], store.Credential{Kind: store.CredentialTLSKey, Verifier: pin[:]}, in.Body.Recipients)
+	}
+	var recipients *recipientsError
 	switch {
+	case errors.As(err, &recipients):
+		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: "+recipients.Error())
 	case errors.Is(err, store.ErrNotFound):
 		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "unknown, expired or used token")
 		return nil, huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients token)")
@@ -111,6 +117,26 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 	})
 	return &clientOutput{wireClient(client)}, nil
 }
+
+// enrolling decides about an enrolment before its secret is spent. Anybody can send
+// one, so nothing is computed with the recipients before the secret is known.
+func (f *frontend) enrolling(ctx context.Context, r *http.Request, secret, key []byte, recipients []string) (store.Client, error) {
+	client, err := f.Store.EnrollingClient(ctx, secret, key)
+	if err != nil {
+		return client, err
+	}
+	id := auth.Identity{Client: client, Via: store.CredentialEnroll, Addr: auth.RemoteAddr(r)}
+	if err := f.Audit.AuthorizeFrom(ctx, id, "enroll"); err != nil {
+		return client, err
+	}
+	if err := seal.CheckNew(recipients, client.Recipients); err != nil {
+		return client, &recipientsError{err}
+	}
+	return client, nil
+}
+
+// recipientsError says what is wrong with the recipients of an enrolment.
+type recipientsError struct{ error }
 
 func (f *frontend) client(ctx context.Context, _ *struct{}) (*clientOutput, error) {
 	return &clientOutput{wireClient(caller(ctx).Client)}, nil
