@@ -122,13 +122,17 @@ func printInstances(c *cobra.Command, all *admin.Instances) {
 }
 
 func trouble(c admin.Certificate) string {
-	if c.Failures > 0 {
-		return c.LastError
+	if c.Failures > 0 || c.Deployment == nil {
+		return c.LastError // a fault of this host is not counted
 	}
+	text := "deployment: "
 	if c.HookError != "" {
-		return "deployment: " + c.HookError
+		text += c.HookError + "; "
 	}
-	return ""
+	if c.Deployment.RunBy != "" {
+		return text + "running at " + c.Deployment.RunBy
+	}
+	return text + "next attempt " + moment(c.Deployment.NextAttempt)
 }
 
 func newAudit() *cobra.Command {

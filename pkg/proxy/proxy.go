@@ -152,6 +152,9 @@ func (p *Proxy) openStore(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.unpark(ctx); err != nil {
+		return err
+	}
 	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now})
 	p.tls, err = newAPITLS(ctx, p.store, p.identity)
 	return err
@@ -251,9 +254,10 @@ func (p *Proxy) openModes(context.Context) error {
 		Tell:  p.peers.TellNews,
 		Every: p.lookEvery,
 	})
-	p.gateway = gateway.New(gateway.Config{Issuer: p.issuer, Audit: p.audit, Logger: p.log})
+	ca := reporting{p.issuer, p.issued}
+	p.gateway = gateway.New(gateway.Config{Issuer: ca, Audit: p.audit, Logger: p.log})
 	queue := renewal.NewQueue(renewal.Config{
-		Store: p.store, Issuer: p.issuer, DirectoryURL: p.cfg.ACMEDirectoryURL, Identity: p.identity,
+		Store: p.store, Issuer: ca, DirectoryURL: p.cfg.ACMEDirectoryURL, Identity: p.identity,
 		Modes:  map[string]renewal.Mode{api.ModeClient: p.client, api.ModeAgent: p.agent},
 		Owner:  p.name,
 		Failed: p.agent.Failed,
@@ -365,7 +369,7 @@ func (p *Proxy) restConfig() rest.Config {
 	return rest.Config{
 		Auth:  auth.New(auth.Config{Store: p.store}),
 		Audit: p.audit, Store: p.store, Agent: p.agent, Begin: p.gateway.Begin, Revoke: p.gateway.Revoke,
-		Health: p.store.Ping, Version: p.cfg.Version, Logger: p.log, Now: p.cfg.Now,
+		Health: (&health{store: p.store, now: p.cfg.Now}).check, Version: p.cfg.Version, Logger: p.log, Now: p.cfg.Now,
 	}
 }
 

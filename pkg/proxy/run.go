@@ -85,6 +85,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
 	loops.Go(func() { p.pruneAudit(running) })
+	loops.Go(func() { p.unparkRegularly(running) })
 
 	<-running.Done()
 	p.log.Info("stopping", "grace", renewal.Grace.String())
@@ -186,7 +187,10 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	rows, err := p.client.Status(ctx)
 	for _, row := range rows {
 		c := admin.WireCertificate(row.Managed)
-		c.HookError = row.DeployError
+		if d := row.Deployment; d != nil {
+			c.HookError = d.LastError
+			c.Deployment = &admin.Deployment{RunBy: d.RunBy, LeaseUntil: d.LeaseUntil, NextAttempt: d.DueAt, Failures: d.Failures}
+		}
 		s.Certificates = append(s.Certificates, c)
 	}
 	return s, err

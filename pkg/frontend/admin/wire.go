@@ -55,6 +55,16 @@ type Certificate struct {
 	Failures    int       `json:"failures,omitempty"`
 	LastError   string    `json:"last_error,omitempty"`
 	HookError   string    `json:"hook_error,omitempty"`
+	// Deployment is that of the files and the hook; nil when both are done.
+	Deployment *Deployment `json:"deployment,omitempty"`
+}
+
+// Deployment is one that has not succeeded yet.
+type Deployment struct {
+	RunBy       string    `json:"run_by,omitempty"`      // instance that runs it; empty if it waits
+	LeaseUntil  time.Time `json:"lease_until,omitzero"`  // when another instance may take it over
+	NextAttempt time.Time `json:"next_attempt,omitzero"` // in the past while it runs
+	Failures    int       `json:"failures,omitempty"`
 }
 
 // RevokeClient asks for the revocation of a client's certificates.

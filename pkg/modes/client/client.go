@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -170,7 +171,14 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 		if err != nil && !errors.Is(err, store.ErrNotFound) {
 			return nil, err
 		}
-		all = append(all, Status{Managed: row, DeployError: pending.LastError})
+		status := Status{Managed: row}
+		if err == nil {
+			status.Deployment = &Deployment{PendingHook: pending, RunBy: path.Dir(pending.LeaseOwner)}
+			if pending.LeaseOwner == "" || !c.cfg.Now().Before(pending.LeaseUntil) {
+				status.Deployment.RunBy, status.Deployment.LeaseUntil = "", time.Time{}
+			}
+		}
+		all = append(all, status)
 	}
 	return all, nil
 }
@@ -178,5 +186,11 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 // Status is one certificate and its deployment.
 type Status struct {
 	store.Managed
-	DeployError string // of the files or the hook; empty when all is well
+	Deployment *Deployment // of the files and the hook; nil when both are done
+}
+
+// Deployment is one that has not succeeded yet.
+type Deployment struct {
+	store.PendingHook
+	RunBy string // the instance that runs it; empty if it waits
 }

@@ -1,0 +1,166 @@
+package proxy_test
+
+import (
+	"database/sql"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// One attempt under a clock that is twelve years ahead parks nothing: once the
+// clock is right, the certificate is renewed and the hook runs (X45).
+func TestWrongClockParksNothing(t *testing.T) {
+	t.Parallel()
+	const years = 12 * 365 * 24 * time.Hour
+	for _, name := range []string{"sqlite", "postgres"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			url := ""
+			if name == "postgres" {
+				url = pgtest.Start(t).Database(t)
+			}
+			var clk clock
+			var ca fault
+			ca.fail(http.StatusServiceUnavailable)
+			hook := newHookLog(t)
+			p := proxytest.Start(t, proxytest.Options{
+				Store: url, Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.on(hook.on("own.example.com")),
+			})
+			clk.advance(years)
+			p.Restart(t)
+			proxytest.Until(t, "an attempt fails under the wrong clock", func() bool {
+				c := own(t, p, "own.example.com")
+				return c.NextAttempt.After(time.Now().Add(years / 2))
+			})
+			ca.mend()
+			p.Stop(t)
+			clk.advance(-years)
+			p.Restart(t)
+			hook.deployed(t, p, 1)
+			proxytest.Until(t, "all is well", func() bool {
+				c := own(t, p, "own.example.com")
+				return c.Serial != "" && c.Deployment == nil
+			})
+			if !strings.Contains(p.Log(), "stored times were years off") {
+				t.Error("the log does not say why")
+			}
+		})
+	}
+}
+
+// A success with the CA ends the delays of all that wait for it to recover, in
+// whichever mode it was, on both databases (B11 of issue 7).
+func TestSuccessEndsDelays(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			url := ""
+			if mode == api.ModeGateway {
+				url = pgtest.Start(t).Database(t)
+			}
+			var clk clock
+			var ca fault
+			p := proxytest.Start(t, proxytest.Options{Store: url, Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.on()})
+			_, recipient := newIdentity(t)
+			grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+			grant.Modes = append(grant.Modes, api.ModeGateway)
+			c := newCaller(t, p, "web1", []string{recipient}, grant)
+			ca.fail(http.StatusServiceUnavailable)
+			waiting := c.register(t, "waiting.example.com")
+			// Each failure doubles the delay: 9 of them make it an hour.
+			for n := 1; n <= 9; n++ {
+				proxytest.Until(t, "the attempt fails", func() bool { return c.certificate(t, waiting.ID).Failures >= n })
+				if n < 9 {
+					clk.advance(time.Hour)
+					p.Renewals.Wake()
+				}
+			}
+			delay := c.certificate(t, waiting.ID).NextAttempt.Sub(clk.Now())
+			ca.mend()
+			began := clk.Now()
+			switch mode {
+			case api.ModeAgent:
+				c.register(t, "other.example.com")
+			case api.ModeGateway:
+				c.gateway(t, api.CertificateRequest{Names: []string{"other.example.com"}})
+			}
+			proxytest.Until(t, "the delayed certificate is there", func() bool { return c.certificate(t, waiting.ID).Serial != "" })
+			t.Logf("the next attempt was to be after %v and came after %v", delay.Round(time.Second), clk.Now().Sub(began).Round(time.Millisecond))
+			if delay < 30*time.Minute {
+				t.Errorf("the delay was %v only, so this shows nothing", delay)
+			}
+		})
+	}
+}
+
+// A database that cannot be written is not healthy, and is again as soon as it
+// can. Strangers make the proxy write once in five seconds only (B13 of issue 7).
+func TestHealthWrites(t *testing.T) {
+	t.Parallel()
+	for _, driver := range []string{"sqlite", "pgx"} {
+		t.Run(driver, func(t *testing.T) {
+			t.Parallel()
+			url := ""
+			if driver == "pgx" {
+				url = pgtest.Start(t).Database(t)
+			}
+			var clk clock
+			p := proxytest.Start(t, proxytest.Options{Store: url, Change: clk.on()})
+			if url == "" {
+				url = filepath.Join(p.DataDir, "acmeproxy.db")
+			}
+			db, err := sql.Open(driver, url)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { db.Close() })
+			run := func(statement string) {
+				t.Helper()
+				if _, err := db.ExecContext(t.Context(), statement); err != nil {
+					t.Fatal(err)
+				}
+			}
+			c := withToken(t, p, "")
+			want := func(status int, verdict string) {
+				t.Helper()
+				clk.advance(5 * time.Second)
+				r := c.do(t, http.MethodGet, api.PathHealth, nil)
+				if r.status != status || r.header.Get("Content-Type") != api.TypeHealth || !strings.Contains(string(r.body), `"status":"`+verdict+`"`) {
+					t.Errorf("health: %d %s %s, want %d", r.status, r.header.Get("Content-Type"), r.body, status)
+				}
+			}
+			written := func() (at int64) {
+				t.Helper()
+				if err := db.QueryRowContext(t.Context(), `SELECT value FROM counters WHERE name = 'probe'`).Scan(&at); err != nil {
+					t.Fatal(err)
+				}
+				return at
+			}
+			want(http.StatusOK, "pass")
+			clk.advance(5 * time.Second)
+			writes := map[int64]bool{}
+			began := time.Now()
+			for range 100 {
+				c.do(t, http.MethodGet, api.PathHealth, nil)
+				writes[written()] = true
+			}
+			if most := 2 + int(time.Since(began)/(5*time.Second)); len(writes) > most {
+				t.Errorf("100 requests wrote at %d times, want at most %d", len(writes), most)
+			}
+			for range 2 {
+				run(`ALTER TABLE counters RENAME TO away`) // it can be read, but not written
+				want(http.StatusServiceUnavailable, "fail")
+				run(`ALTER TABLE away RENAME TO counters`)
+				want(http.StatusOK, "pass")
+			}
+		})
+	}
+}

@@ -1,0 +1,106 @@
+package proxy
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// unparkEvery bounds how long a time of a wrong clock counts. To look costs four
+// reads by index.
+const unparkEvery = 10 * time.Minute
+
+// unparkRegularly corrects what an attempt under a wrong clock stored.
+func (p *Proxy) unparkRegularly(ctx context.Context) {
+	t := time.NewTicker(unparkEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := p.unpark(ctx); err != nil && ctx.Err() == nil {
+			p.log.Error("cannot look for times of a wrong clock", "error", err)
+		}
+	}
+}
+
+func (p *Proxy) unpark(ctx context.Context) error {
+	n, err := p.store.Unpark(ctx)
+	if n > 0 {
+		p.log.Warn("stored times were years off: this host's clock or another instance's was wrong; they count as due now", "rows", n)
+		if p.Renewals != nil {
+			p.Renewals.Wake()
+			p.Deployments.Wake()
+		}
+	}
+	return err
+}
+
+// reporting is the issuer. It tells the queue when the CA works.
+type reporting struct {
+	*issuer.Issuer
+	issued func(context.Context)
+}
+
+// Issue implements renewal.Issuer and gateway.Issuer.
+func (r reporting) Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error) {
+	b, err := r.Issuer.Issue(ctx, req, emit)
+	if err == nil {
+		r.issued(ctx)
+	}
+	return b, err
+}
+
+// issued ends the delays of certificates that wait for the CA to recover.
+func (p *Proxy) issued(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	n, err := p.store.EndDelays(ctx, p.cfg.ACMEDirectoryURL)
+	if err != nil {
+		p.log.Warn("cannot end the delays of other certificates; each is tried at its time", "error", err)
+	}
+	if n > 0 {
+		p.log.Info("the CA works again, so delayed certificates are tried now", "certificates", n)
+		p.Renewals.Wake()
+		p.peers.TellDue()
+	}
+}
+
+// health reports whether the database can be read and written. Strangers may
+// ask: a write is made once in probeEvery, however many they are.
+type health struct {
+	store *store.Store
+	now   func() time.Time
+
+	probing sync.Mutex // held while the database is written; guards the rest
+	at      time.Time
+	err     error
+}
+
+const (
+	probeEvery   = 5 * time.Second
+	probeTimeout = 10 * time.Second
+)
+
+func (h *health) check(ctx context.Context) error {
+	if err := h.store.Ping(ctx); err != nil {
+		return err
+	}
+	h.probing.Lock()
+	defer h.probing.Unlock()
+	if age := h.now().Sub(h.at); age >= 0 && age < probeEvery {
+		return h.err
+	}
+	// The result is for all callers, so one that hangs up must not decide it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
+	defer cancel()
+	h.err = h.store.ProbeWrite(ctx)
+	h.at = h.now()
+	return h.err
+}
