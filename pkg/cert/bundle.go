@@ -92,8 +92,12 @@ func LeafNames(leaf *x509.Certificate) (Names, error) {
 // maxChain bounds what is read from a CA or a proxy.
 const maxChain = 16
 
+// ErrNoCertificate reports that there is no certificate in a text.
+var ErrNoCertificate = errors.New("no PEM certificate found")
+
 func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	var chain []*x509.Certificate
+	data = tolerant(data)
 	for block, rest := pem.Decode(data); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" {
 			continue
@@ -111,9 +115,16 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 		chain = append(chain, c)
 	}
 	if len(chain) == 0 {
-		return nil, errors.New("no PEM certificate found")
+		return nil, ErrNoCertificate
 	}
 	return chain, nil
+}
+
+// tolerant makes strict PEM of what some CAs and editors write: a byte order
+// mark in front of it, no newline between two blocks.
+func tolerant(text []byte) []byte {
+	text = bytes.ReplaceAll(text, []byte("\ufeff"), nil)
+	return bytes.ReplaceAll(text, []byte("----------BEGIN "), []byte("-----\n-----BEGIN "))
 }
 
 // ParseBundle reads what PEM wrote: a key (optional), the leaf, the chain.

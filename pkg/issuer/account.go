@@ -3,8 +3,10 @@ package issuer
 import (
 	"context"
 	"crypto"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"filippo.io/age"
@@ -20,9 +22,9 @@ import (
 // sent to the CA for the first time: then a crash costs nothing, because
 // newAccount with a known key answers with the account that exists.
 type Accounts interface {
-	// Account returns the key, made and kept at the first call, and the
-	// account's URL, empty before SetURL.
-	Account(ctx context.Context, directoryURL string) (key crypto.Signer, url string, err error)
+	// Account returns the key, created and stored at the first call, and what
+	// SetURL has stored: the account's URL and contact, empty before.
+	Account(ctx context.Context, directoryURL string) (key crypto.Signer, url, email string, err error)
 	// SetURL keeps what newAccount answered.
 	SetURL(ctx context.Context, directoryURL, url, email string) error
 }
@@ -34,20 +36,20 @@ type StoredAccounts struct {
 }
 
 // Account implements Accounts.
-func (a *StoredAccounts) Account(ctx context.Context, directoryURL string) (crypto.Signer, string, error) {
+func (a *StoredAccounts) Account(ctx context.Context, directoryURL string) (key crypto.Signer, url, email string, err error) {
 	row, err := a.Store.AccountByDirectory(ctx, directoryURL)
 	if errors.Is(err, store.ErrNotFound) {
 		row, err = a.create(ctx, directoryURL)
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, "", "", err
 	}
 	pem, err := seal.Open(row.SealedKey, a.Identity)
 	if err != nil {
-		return nil, "", fmt.Errorf("the account key of %s: %w; was the identity file replaced?", directoryURL, err)
+		return nil, "", "", fmt.Errorf("the account key of %s: %w; was the identity file replaced?", directoryURL, err)
 	}
-	key, err := cert.ParseKey(pem)
-	return key, row.URL, err
+	key, err = cert.ParseKey(pem)
+	return key, row.URL, row.Email, err
 }
 
 func (a *StoredAccounts) create(ctx context.Context, directoryURL string) (store.Account, error) {
@@ -72,8 +74,30 @@ func (a *StoredAccounts) SetURL(ctx context.Context, directoryURL, url, email st
 }
 
 // EAB is an external account binding (RFC 8555, section 7.3.4), which some CAs
-// ask for. HMACKey is base64url, as the CA shows it.
+// ask for. HMACKey is base64 of any variant, as the CA shows it.
 type EAB struct{ Kid, HMACKey string }
+
+// shortestHMACKey is what HMAC keys have at least, in bytes: those of public CAs
+// have 32 or more.
+const shortestHMACKey = 16
+
+// canonical checks a binding and writes its key in base64url without padding.
+func (e *EAB) canonical() (*EAB, error) {
+	if strings.TrimSpace(e.Kid) == "" {
+		return nil, errors.New("eab-kid: it is empty; set it to the key identifier from the CA")
+	}
+	text := strings.Join(strings.Fields(e.HMACKey), "")
+	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
+	key, err := base64.RawURLEncoding.DecodeString(text)
+	switch {
+	case err != nil: // its text is not repeated: it is a secret
+		return nil, errors.New("eab-hmac-key-file: the key is not base64; write the HMAC key into the file as the CA shows it")
+	case len(key) < shortestHMACKey:
+		return nil, fmt.Errorf("eab-hmac-key-file: the key has %d bytes, fewer than %d; write the whole HMAC key from the CA into the file",
+			len(key), shortestHMACKey)
+	}
+	return &EAB{Kid: strings.TrimSpace(e.Kid), HMACKey: base64.RawURLEncoding.EncodeToString(key)}, nil
+}
 
 // account is the one in use.
 type account struct {
@@ -90,10 +114,10 @@ func (is *Issuer) account(ctx context.Context) (account, error) {
 	case <-ctx.Done():
 		return account{}, classify("register the account", ctx.Err(), time.Time{})
 	}
-	if is.current.url != "" {
+	if is.current.url != "" && (is.contactAt.IsZero() || is.cfg.Now().Before(is.contactAt)) {
 		return is.current, nil
 	}
-	key, url, err := is.cfg.Accounts.Account(ctx, is.cfg.DirectoryURL)
+	key, url, email, err := is.cfg.Accounts.Account(ctx, is.cfg.DirectoryURL)
 	if err != nil {
 		return account{}, &Error{Kind: Temporary, Op: "load the account", Detail: err.Error(), Err: err}
 	}
@@ -101,9 +125,39 @@ func (is *Issuer) account(ctx context.Context) (account, error) {
 		if url, err = is.register(ctx, key); err != nil {
 			return account{}, err
 		}
+	} else if is.contactAt = (time.Time{}); email != is.cfg.Email && is.cfg.Email != "" {
+		if err := is.updateContact(ctx, account{key, url}); err != nil {
+			is.contactAt = is.cfg.Now().Add(contactAgain)
+			is.cfg.Logger.Warn("the CA was not told the account's new contact", "error", err, "next_attempt", is.contactAt)
+		}
 	}
 	is.current = account{key, url}
 	return is.current, nil
+}
+
+// contactAgain is how long after a failure the contact is sent again.
+const contactAgain = time.Hour
+
+// updateContact sends the account's new contact to the CA. A failure is no
+// reason not to issue.
+func (is *Issuer) updateContact(ctx context.Context, acc account) error {
+	const op = "update the account"
+	s := is.wire.session(ctx)
+	core, err := is.core(s, acc)
+	if err != nil {
+		return err
+	}
+	_, err = repeat(s, transient, func() (acme.Account, error) {
+		return core.Accounts.Update(acc.url, acme.Account{Contact: []string{"mailto:" + is.cfg.Email}})
+	})
+	if err != nil {
+		return classify(op, err, time.Time{})
+	}
+	if err := is.cfg.Accounts.SetURL(ctx, is.cfg.DirectoryURL, acc.url, is.cfg.Email); err != nil {
+		return err
+	}
+	is.cfg.Logger.Info("the CA has the account's new contact", "directory", is.cfg.DirectoryURL)
+	return nil
 }
 
 // forget makes the next issuance register again: the CA lost that account.
@@ -142,12 +196,16 @@ func (is *Issuer) register(ctx context.Context, key crypto.Signer) (string, erro
 	if is.cfg.Email != "" {
 		wanted.Contact = []string{"mailto:" + is.cfg.Email}
 	}
-	got, err := newAccount(core, wanted, is.cfg.EAB)
+	// With a known key, newAccount answers with the account that exists.
+	got, err := repeat(s, transient, func() (acme.ExtendedAccount, error) {
+		got, err := newAccount(core, wanted, is.cfg.EAB)
+		if err == nil && got.Location == "" {
+			err = errors.New("the CA did not say where the account is")
+		}
+		return got, err
+	})
 	if err != nil {
-		return "", classify(op, err, s.lastRetryAfter())
-	}
-	if got.Location == "" {
-		return "", &Error{Kind: Temporary, Op: op, Detail: "the CA did not say where the account is"}
+		return "", classify(op, err, time.Time{})
 	}
 	if err := is.cfg.Accounts.SetURL(ctx, is.cfg.DirectoryURL, got.Location, is.cfg.Email); err != nil {
 		return "", &Error{Kind: Temporary, Op: "keep the account", Detail: err.Error(), Err: err}

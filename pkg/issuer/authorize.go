@@ -3,6 +3,7 @@ package issuer
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -17,23 +18,26 @@ const fetchHint = 3 * time.Second
 // atOnce bounds how many authorizations of one order are worked on.
 const atOnce = 16
 
-// presented is an answer that the CA was told of.
+// presented is an answer that the CA was told of, or is about to be.
 type presented struct {
 	reply
 	method *method
+	url    string // of the authorization
+	token  string
+	turn   string // the key, if the solver is exclusive
 }
 
 // validate answers all challenges at once and polls the order until it is
 // ready: N names cost 2N requests and the polls.
-func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
+func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (_ acme.ExtendedOrder, err error) {
 	all := make([]presented, len(order.Authorizations))
-	defer func() { remove(all) }()
+	defer func() { f.leave(order.Location, all, err) }()
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for i, url := range order.Authorizations {
 		group.Go(func() (err error) {
 			if groupCtx.Err() == nil { // else another one failed; its error counts
-				all[i], err = f.authorize(groupCtx, url)
+				all[i], err = f.authorize(groupCtx, order.Location, url)
 			}
 			return err
 		})
@@ -43,15 +47,94 @@ func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (acme.Ext
 	}
 	f.emit(Event{Stage: Validating})
 	if err := awaitFetch(ctx, all); err != nil {
-		return order, classify("wait for the CA's validation", err, time.Time{})
+		return order, classify(awaitValidation, err, time.Time{})
 	}
+	return f.validated(ctx, order, all)
+}
+
+const awaitValidation = "wait for the CA's validation"
+
+// stuckAfter is how many polls of an order pass before its authorizations are
+// looked into.
+const stuckAfter = 6
+
+// validated polls the order until all authorizations are final.
+func (f *flow) validated(ctx context.Context, order acme.ExtendedOrder, all []presented) (acme.ExtendedOrder, error) {
 	validation := &f.is.methods[f.is.cfg.Challenge].validation
 	for _, p := range all {
 		if p.reply != nil {
 			validation = &p.method.validation
 		}
 	}
-	return f.poll(ctx, order, validation, "wait for the CA's validation", acme.StatusPending)
+	polls := validation.poller()
+	open := slices.DeleteFunc(slices.Clone(all), func(p presented) bool { return p.reply == nil })
+	for n := 1; order.Status == acme.StatusPending; n++ {
+		if err := polls.wait(ctx, awaitValidation, f.s.retryAfter(order.Location), f.s.now); err != nil {
+			return order, err
+		}
+		var err error
+		if order, err = f.readOrder(order); err != nil {
+			return order, missing(f.failed(awaitValidation, err))
+		}
+		if n >= stuckAfter && n%stuckAfter == 0 && order.Status == acme.StatusPending {
+			if open, err = f.stuck(open); err != nil {
+				return order, err
+			}
+		}
+	}
+	polls.done()
+	if order.Status == acme.StatusInvalid {
+		return order, f.invalid(awaitValidation, order)
+	}
+	return order, nil
+}
+
+// stuck looks for the reason why an order stays pending: some CAs leave an
+// authorization pending for ever after its challenge has failed. It looks into
+// a few authorizations at a time and returns those that are open still.
+func (f *flow) stuck(open []presented) ([]presented, error) {
+	looked := min(len(open), atOnce)
+	left := slices.Clone(open[looked:])
+	for _, p := range open[:looked] {
+		authz, err := f.authorization(p.url)
+		if err != nil {
+			return nil, missing(f.failed(awaitValidation, err))
+		}
+		if authz.Status == acme.StatusValid {
+			continue
+		}
+		if err := undecided(authz, p.token); err != nil {
+			return nil, err
+		}
+		left = append(left, p)
+	}
+	return left, nil
+}
+
+// undecided returns the CA's reason if an authorization that is not valid never
+// will be.
+func undecided(authz acme.Authorization, token string) error {
+	if authz.Status != acme.StatusPending {
+		return authzError(authz)
+	}
+	for _, c := range authz.Challenges {
+		if c.Token == token && c.Status == acme.StatusInvalid {
+			return authzError(authz)
+		}
+	}
+	return nil
+}
+
+// leave removes the answers of an order. If it will be continued, they stay:
+// the CA may not have looked for all of them yet.
+func (f *flow) leave(order string, all []presented, err error) {
+	all = slices.DeleteFunc(slices.Clone(all), func(p presented) bool { return p.reply == nil })
+	var e *Error
+	later := errors.As(err, &e) && e.Kind != Permanent && !e.final && f.req.OnOrder != nil
+	if len(all) == 0 || later && f.is.kept.put(order, all) {
+		return
+	}
+	remove(all)
 }
 
 // remove takes all answers away, several at a time.
@@ -75,12 +158,23 @@ func remove(all []presented) {
 	removing.Wait()
 }
 
+// authorization reads an authorization.
+func (f *flow) authorization(url string) (acme.Authorization, error) {
+	return read(f.s, func() (acme.Authorization, error) {
+		authz, err := f.core.Authorizations.Get(url)
+		if err != nil {
+			return authz, err
+		}
+		return f.checkAuthorization(authz, url)
+	})
+}
+
 // authorize publishes the answer to one authorization's challenge and tells the
 // CA. No answer and no error mean that it is valid already.
-func (f *flow) authorize(ctx context.Context, url string) (presented, error) {
-	authz, err := f.core.Authorizations.Get(url)
+func (f *flow) authorize(ctx context.Context, order, url string) (presented, error) {
+	authz, err := f.authorization(url)
 	if err != nil {
-		return presented{}, f.failed("read an authorization", err)
+		return presented{}, missing(f.failed("read an authorization", err))
 	}
 	name := authz.Identifier.Value
 	switch authz.Status {
@@ -105,26 +199,37 @@ func (f *flow) authorize(ctx context.Context, url string) (presented, error) {
 	c := challenge{name: name, token: offered.Token, keyAuthorization: keyAuthorization}
 	if key, pause := m.exclusive(c); key != "" {
 		return presented{}, f.takeTurn(ctx, key, pause, func(waited bool) error {
-			return f.prove(ctx, m, c, url, offered, waited)
+			remove(f.is.kept.takeTurn(key))
+			return f.prove(ctx, m, c, order, url, offered, waited)
 		})
 	}
-	return f.present(ctx, m, c, offered)
+	return f.present(ctx, m, c, url, offered)
 }
 
+// offer finds the challenge of a type. Its token is nothing but base64url: it
+// becomes the name of a file, and a part of a hook's environment.
 func offer(authz acme.Authorization, kind string) (acme.Challenge, error) {
+	e := permanent("authorize", "the CA offers no %s challenge for it", kind)
 	for _, c := range authz.Challenges {
-		if c.Type == kind && c.Token != "" {
+		switch {
+		case c.Type != kind || c.Token == "":
+		case c.Status == acme.StatusInvalid:
+			return c, authzError(authz)
+		case !isToken(c.Token):
+			e = permanent("authorize", "the CA's token for the %s challenge is not base64url", kind)
+		case c.URL == "":
+			e = permanent("authorize", "the CA's URL of the %s challenge cannot be used", kind)
+		default:
 			return c, nil
 		}
 	}
-	e := permanent("authorize", "the CA offers no %s challenge for it", kind)
 	e.Identifier = authz.Identifier.Value
 	return acme.Challenge{}, e
 }
 
 // present publishes an answer and tells the CA. The answer is returned even
 // with an error, to be removed.
-func (f *flow) present(ctx context.Context, m *method, c challenge, offered acme.Challenge) (presented, error) {
+func (f *flow) present(ctx context.Context, m *method, c challenge, url string, offered acme.Challenge) (presented, error) {
 	if m.kind == DNS01 {
 		f.emit(Event{Stage: Publishing, Identifier: c.name})
 	}
@@ -132,15 +237,45 @@ func (f *flow) present(ctx context.Context, m *method, c challenge, offered acme
 	if err != nil {
 		return presented{}, f.unpublished(c, err)
 	}
-	p := presented{a, m}
+	p := presented{reply: a, method: m, url: url, token: c.token}
+	p.turn, _ = m.exclusive(c)
 	f.emit(Event{Stage: Challenge, Identifier: c.name})
-	if offered.Status == acme.StatusProcessing {
-		return p, nil // the CA was told before a crash, and is at it
+	return p, f.begin(url, offered)
+}
+
+// begin tells the CA to look, unless it was told before. If its answer is lost
+// or odd, the authorization says what came of it.
+func (f *flow) begin(url string, offered acme.Challenge) error {
+	for n := 0; ; n++ {
+		if offered.Status == acme.StatusProcessing || offered.Status == acme.StatusValid {
+			return nil
+		}
+		answer, err := f.core.Challenges.New(offered.URL)
+		if err == nil && answer.Status != acme.StatusInvalid {
+			return nil
+		}
+		if isContext(err) || isTrust(err) || transient(err) && !f.s.pause(n, err) {
+			return f.failed("begin the challenge", err)
+		}
+		authz, unread := f.authorization(url)
+		if unread != nil {
+			return missing(f.failed("read an authorization", unread))
+		}
+		if authz.Status == acme.StatusValid {
+			return nil
+		}
+		if err := undecided(authz, offered.Token); err != nil {
+			return err
+		}
+		i := slices.IndexFunc(authz.Challenges, func(c acme.Challenge) bool { return c.Token == offered.Token && c.Type == offered.Type })
+		switch {
+		case i < 0:
+			return permanent("begin the challenge", "the CA withdrew it")
+		case authz.Challenges[i].Status == acme.StatusPending && !transient(err):
+			return f.failed("begin the challenge", err)
+		}
+		offered.Status = authz.Challenges[i].Status
 	}
-	if _, err := f.core.Challenges.New(offered.URL); err != nil {
-		return p, f.failed("begin the challenge", err)
-	}
-	return p, nil
 }
 
 // unpublished types an error of a solver's.
@@ -170,13 +305,12 @@ func (f *flow) takeTurn(ctx context.Context, key string, pause time.Duration, do
 // again: the next one of the same name can only come then. Whoever waited for
 // the turn may find that another order, with which it shares the authorization,
 // has done it already.
-func (f *flow) prove(ctx context.Context, m *method, c challenge, url string, offered acme.Challenge, waited bool) error {
-	const op = "wait for the CA's validation"
+func (f *flow) prove(ctx context.Context, m *method, c challenge, order, url string, offered acme.Challenge, waited bool) (err error) {
 	if waited {
-		authz, err := f.core.Authorizations.Get(url)
+		authz, err := f.authorization(url)
 		switch {
 		case err != nil:
-			return f.failed("read an authorization", err)
+			return missing(f.failed("read an authorization", err))
 		case authz.Status == acme.StatusValid:
 			return nil
 		case authz.Status != acme.StatusPending:
@@ -186,28 +320,29 @@ func (f *flow) prove(ctx context.Context, m *method, c challenge, url string, of
 			return err
 		}
 	}
-	p, err := f.present(ctx, m, c, offered)
-	defer remove([]presented{p})
+	p, err := f.present(ctx, m, c, url, offered)
+	defer func() { f.leave(order, []presented{p}, err) }()
 	if err != nil {
 		return err
 	}
 	if err := awaitFetch(ctx, []presented{p}); err != nil {
-		return classify(op, err, time.Time{})
+		return classify(awaitValidation, err, time.Time{})
 	}
 	polls := m.validation.poller()
 	for {
-		if err := polls.wait(ctx, op, f.s.retryAfter(url)); err != nil {
+		if err := polls.wait(ctx, awaitValidation, f.s.retryAfter(url), f.s.now); err != nil {
 			return err
 		}
-		authz, err := f.core.Authorizations.Get(url)
-		switch {
-		case err != nil:
-			return f.failed(op, err)
-		case authz.Status == acme.StatusValid:
+		authz, err := f.authorization(url)
+		if err != nil {
+			return missing(f.failed(awaitValidation, err))
+		}
+		if authz.Status == acme.StatusValid {
 			polls.done()
 			return nil
-		case authz.Status != acme.StatusPending:
-			return authzError(authz)
+		}
+		if err := undecided(authz, c.token); err != nil {
+			return err
 		}
 	}
 }
@@ -238,6 +373,6 @@ func authzError(authz acme.Authorization) *Error {
 			e = fromProblem("authorize", c.Error, time.Time{}, c.Error)
 		}
 	}
-	e.Identifier = authz.Identifier.Value
+	e.Identifier, e.final = authz.Identifier.Value, true
 	return e
 }

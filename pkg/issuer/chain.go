@@ -1,8 +1,7 @@
 package issuer
 
 import (
-	"crypto/x509"
-	"encoding/pem"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,17 +16,17 @@ const maxAlternates = 8
 // the CA has it, that (RFC 8555, section 7.4.2). Alternates are fetched only
 // when the default is not the one.
 func (f *flow) download(certURL string) (*cert.Bundle, error) {
-	first, pemChain, err := f.chain(certURL)
-	if err != nil || f.is.cfg.PreferredChain == "" || f.preferred(pemChain) {
+	first, err := f.chain(certURL)
+	if err != nil || f.is.cfg.PreferredChain == "" || f.preferred(first) {
 		return first, err
 	}
 	for _, alternate := range f.s.alternates(certURL) {
-		bundle, pemChain, err := f.chain(alternate)
+		bundle, err := f.chain(alternate)
 		if err != nil {
 			f.is.cfg.Logger.Warn("an alternate chain cannot be used", "error_kind", kindText(err))
 			continue
 		}
-		if f.preferred(pemChain) {
+		if f.preferred(bundle) {
 			return bundle, nil
 		}
 	}
@@ -35,29 +34,38 @@ func (f *flow) download(certURL string) (*cert.Bundle, error) {
 	return first, nil
 }
 
-// chain downloads one chain and holds it against what was ordered.
-func (f *flow) chain(certURL string) (*cert.Bundle, []byte, error) {
-	chain, _, err := f.core.Certificates.Get(certURL, true)
+// chain downloads one chain and checks it against the order. What is no chain
+// at all is read again: the certificate exists.
+func (f *flow) chain(certURL string) (*cert.Bundle, error) {
+	const op = "download the certificate"
+	chain, err := read(f.s, func() ([]byte, error) {
+		chain, _, err := f.core.Certificates.Get(certURL, true)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = cert.ParseBundle(chain); errors.Is(err, cert.ErrNoCertificate) {
+			return nil, err
+		}
+		return chain, nil
+	})
 	if err != nil {
-		return nil, nil, f.failed("download the certificate", err)
+		return nil, missing(f.failed(op, err))
 	}
 	bundle, err := cert.NewBundle(chain, f.key, f.public, f.names)
 	if err != nil {
-		return nil, nil, permanent("check the certificate", "the CA sent something else than was ordered: %v", err)
+		return nil, permanent("check the certificate", "the CA sent something else than was ordered: %v", err)
 	}
-	return bundle, chain, nil
+	return bundle, nil
 }
 
-// preferred tells whether the topmost certificate was issued by whom the
-// administrator prefers.
-func (f *flow) preferred(pemChain []byte) bool {
-	var top *x509.Certificate
-	for block, rest := pem.Decode(pemChain); block != nil; block, rest = pem.Decode(rest) {
-		if c, err := x509.ParseCertificate(block.Bytes); err == nil {
-			top = c
-		}
+// preferred reports whether the topmost certificate was issued by the CA that
+// the administrator prefers.
+func (f *flow) preferred(b *cert.Bundle) bool {
+	top := b.Leaf
+	if n := len(b.Chain); n > 0 {
+		top = b.Chain[n-1]
 	}
-	return top != nil && top.Issuer.CommonName == f.is.cfg.PreferredChain
+	return top.Issuer.CommonName == f.is.cfg.PreferredChain
 }
 
 // kindText is what may be logged of an error: its text may hold names.
@@ -68,25 +76,28 @@ func kindText(err error) string {
 	return string(Temporary)
 }
 
-// alternateLinks reads Link headers (RFC 8288) with the relation "alternate",
-// relative to the URL they came from.
-func alternateLinks(from string, h http.Header) []string {
+// alternateLinks returns where a CA has other chains for the same certificate.
+func alternateLinks(from string, h http.Header) []string { return links(from, h, "alternate") }
+
+// links reads Link headers (RFC 8288) with one relation, relative to the URL
+// that they came from.
+func links(from string, h http.Header, relation string) []string {
 	base, err := url.Parse(from)
 	if err != nil {
 		return nil
 	}
-	var links []string
+	var found []string
 	for _, value := range h.Values("Link") {
 		for _, link := range strings.Split(value, ",") {
 			target, params, _ := strings.Cut(strings.TrimSpace(link), ">")
 			params = strings.ReplaceAll(strings.ReplaceAll(params, " ", ""), `"`, "")
-			if !strings.HasPrefix(target, "<") || !strings.Contains(params+";", ";rel=alternate;") || len(links) == maxAlternates {
+			if !strings.HasPrefix(target, "<") || !strings.Contains(params+";", ";rel="+relation+";") || len(found) == maxAlternates {
 				continue
 			}
 			if u, err := base.Parse(target[1:]); err == nil {
-				links = append(links, u.String())
+				found = append(found, u.String())
 			}
 		}
 	}
-	return links
+	return found
 }

@@ -1,11 +1,13 @@
 package issuer
 
 import (
-	"context"
+	"bytes"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -32,6 +34,8 @@ type Error struct {
 	Identifier string    // the identifier that failed, if it is one
 	RetryAt    time.Time // not before; zero if the CA did not say
 	Err        error     // the cause, may be nil
+
+	final bool // the order can never be finished
 }
 
 func (e *Error) Error() string {
@@ -55,17 +59,88 @@ func permanent(op, format string, args ...any) *Error {
 	return &Error{Kind: Permanent, Op: op, Detail: fmt.Sprintf(format, args...)}
 }
 
+// missing makes an error temporary if the CA does not know a resource that it
+// has created itself: another of its servers may. The next attempt, which reads
+// the order first, finds out.
+func missing(err error) error {
+	var e *Error
+	if statusOf(err) == http.StatusNotFound && errors.As(err, &e) {
+		e.Kind = Temporary
+	}
+	return err
+}
+
 const acmeNS = "urn:ietf:params:acme:error:"
 
-// classify turns what lego and net/http return into an *Error. retryAt is the
-// Retry-After of the answer, zero if there was none.
+// refusal is an answer with an error status.
+type refusal struct {
+	problem acme.ProblemDetails // its HTTPStatus is the answer's, whatever the document says
+	page    bool                // without a problem document: something in between answered
+	retryAt time.Time           // Retry-After; zero if there was none
+}
+
+func (r *refusal) Error() string { return r.problem.Error() }
+
+// refusal reads an answer with an error status.
+func (s *session) refusal(url string, resp *http.Response, body []byte) *refusal {
+	r := &refusal{retryAt: s.retryAfter(url)}
+	trimmed := bytes.TrimSpace(body)
+	if resp.StatusCode < 400 || !bytes.HasPrefix(trimmed, []byte("{")) || json.Unmarshal(trimmed, &r.problem) != nil {
+		r.page = true
+		r.problem = acme.ProblemDetails{Detail: fmt.Sprintf("the CA answered %d %s without a problem document",
+			resp.StatusCode, http.StatusText(resp.StatusCode))}
+	}
+	r.problem.HTTPStatus = resp.StatusCode
+	if r.problem.Type == acmeNS+"userActionRequired" {
+		r.problem.Instance = actionURL(url, r.problem.Instance, resp.Header)
+	}
+	return r
+}
+
+// actionURL returns where a person has to do something (RFC 8555, section
+// 7.3.3): often to accept new terms of service.
+func actionURL(base, instance string, h http.Header) string {
+	if instance == "" {
+		for _, link := range links(base, h, "terms-of-service") {
+			instance = link
+		}
+	}
+	from, err := url.Parse(base)
+	if err != nil || instance == "" {
+		return ""
+	}
+	u, err := from.Parse(instance)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || len(instance) > maxURL {
+		return ""
+	}
+	return u.String()
+}
+
+// statusOf returns the HTTP status of a refusal, or 0.
+func statusOf(err error) int {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r.problem.HTTPStatus
+	}
+	return 0
+}
+
+// classify turns what lego and net/http return into an *Error. retryAt counts
+// where the answer had no Retry-After.
 func classify(op string, err error, retryAt time.Time) error {
 	var done *Error
 	if errors.As(err, &done) {
 		return err
 	}
-	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if isContext(err) {
 		return &Error{Kind: Temporary, Op: op, Detail: "stopped before the CA was done", RetryAt: retryAt, Err: err}
+	}
+	var r *refusal
+	if errors.As(err, &r) {
+		if !r.retryAt.IsZero() {
+			retryAt = r.retryAt
+		}
+		return fromProblem(op, &r.problem, retryAt, err)
 	}
 	if p := problemOf(err); p != nil {
 		return fromProblem(op, p, retryAt, err)
@@ -78,15 +153,11 @@ func classify(op string, err error, retryAt time.Time) error {
 	return &Error{Kind: Temporary, Op: op, Detail: detail, RetryAt: retryAt, Err: err}
 }
 
-// problemOf finds the CA's problem document in an error of lego's.
+// problemOf finds the CA's problem document in an error.
 func problemOf(err error) *acme.ProblemDetails {
-	var limited *acme.RateLimitedError
-	if errors.As(err, &limited) {
-		return limited.ProblemDetails
-	}
-	var nonce *acme.NonceError
-	if errors.As(err, &nonce) {
-		return nonce.ProblemDetails
+	var r *refusal
+	if errors.As(err, &r) {
+		return &r.problem
 	}
 	var p *acme.ProblemDetails
 	if errors.As(err, &p) {
@@ -101,6 +172,9 @@ func fromProblem(op string, p *acme.ProblemDetails, retryAt time.Time, err error
 		e.Detail += fmt.Sprintf("; %s: %s", sub.Identifier.Value, sub.Detail)
 	}
 	e.Detail = shorten(e.Detail)
+	if p.Type == acmeNS+"userActionRequired" && p.Instance != "" {
+		e.Detail = strings.TrimSuffix(e.Detail, ".") + "; open " + shorten(p.Instance)
+	}
 	if e.Detail == "" {
 		e.Detail = fmt.Sprintf("the CA answered %d %s", p.HTTPStatus, http.StatusText(p.HTTPStatus))
 	}
@@ -117,17 +191,22 @@ func shorten(s string) string {
 	return strings.ToValidUTF8(s, "?")
 }
 
+// kindOf decides by the HTTP status first: what a CA says while it is unwell
+// counts for nothing, and a page from a firewall has no problem type at all.
 func kindOf(p *acme.ProblemDetails) Kind {
 	switch {
-	case p.Type == acmeNS+"rateLimited", p.HTTPStatus == http.StatusTooManyRequests:
+	case p.HTTPStatus == http.StatusTooManyRequests, p.Type == acmeNS+"rateLimited":
 		return RateLimited
-	case p.HTTPStatus >= 500, p.Type == acmeNS+"badNonce", p.Type == acmeNS+"serverInternal":
+	case p.HTTPStatus >= 500, p.HTTPStatus >= 300 && p.HTTPStatus < 400,
+		p.HTTPStatus == http.StatusRequestTimeout, p.HTTPStatus == http.StatusTooEarly:
+		return Temporary
+	case p.Type == acmeNS+"badNonce", p.Type == acmeNS+"serverInternal", (p.Type == "" || p.Type == "about:blank") && p.HTTPStatus >= 400:
 		return Temporary
 	}
 	return Permanent
 }
 
-// isProblem tells whether the CA answered with that problem type.
+// isProblem reports whether the CA answered with that problem type.
 func isProblem(err error, short string) bool {
 	p := problemOf(err)
 	return p != nil && p.Type == acmeNS+short

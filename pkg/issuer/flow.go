@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/go-acme/lego/v4/acme"
@@ -26,6 +27,8 @@ type flow struct {
 
 	s    *session
 	core *api.Core
+
+	continued []presented // answers of the order before this attempt
 }
 
 const prepare = "prepare the order"
@@ -79,6 +82,7 @@ func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
 	if f.core, err = f.is.core(f.s, acc); err != nil {
 		return nil, err
 	}
+	defer f.giveUp()
 	order, err := f.order(ctx)
 	if err != nil {
 		return nil, err
@@ -88,12 +92,7 @@ func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
 			return nil, err
 		}
 	}
-	if order.Status == acme.StatusReady {
-		if order, err = f.finalize(order); err != nil {
-			return nil, err
-		}
-	}
-	if order, err = f.await(ctx, order); err != nil {
+	if order, err = f.obtain(ctx, order); err != nil {
 		return nil, err
 	}
 	bundle, err := f.download(order.Certificate)
@@ -105,111 +104,193 @@ func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
 	return bundle, nil
 }
 
+// giveUp removes the answers that an earlier attempt has left.
+func (f *flow) giveUp() {
+	remove(f.continued)
+	f.continued = nil
+}
+
 // order resumes the one of the request if it still serves, or begins one.
 func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 	f.emit(Event{Stage: Ordering})
 	if f.req.OrderURL != "" {
-		order, err := f.core.Orders.Get(f.req.OrderURL)
-		if err == nil && order.Status != acme.StatusInvalid && f.ours(order) {
-			order.Location = f.req.OrderURL
-			return order, nil
-		}
-		if err := f.failed("read the order again", err); err != nil && !isPermanent(err) {
+		order, err := f.resume()
+		if err != nil || order.Location != "" {
 			return order, err
 		}
-		// It is gone, spent or another's: only a new order helps.
+		f.giveUp()
 	}
 	if f.req.Profile != "" {
 		if err := checkProfile(f.req.Profile, f.core.GetDirectory().Meta.Profiles); err != nil {
 			return acme.ExtendedOrder{}, permanent("order", "profile: %v", err)
 		}
 	}
-	order, err := f.core.Orders.NewWithOptions(f.names, &api.OrderOptions{Profile: f.req.Profile})
+	order, err := f.newOrder()
 	if err != nil {
 		return order, f.failed("order", err)
-	}
-	if order.Location == "" {
-		return order, &Error{Kind: Temporary, Op: "order", Detail: "the CA did not say where the order is"}
 	}
 	if f.req.OnOrder != nil {
 		if err := f.req.OnOrder(ctx, order.Location); err != nil {
 			return order, &Error{Kind: Temporary, Op: "keep the order", Detail: err.Error(), Err: err}
 		}
 	}
+	f.req.OrderURL = order.Location
 	return order, nil
 }
 
-// ours tells whether an order is for our names.
-func (f *flow) ours(order acme.ExtendedOrder) bool {
-	var ids []string
-	for _, id := range order.Identifiers {
-		ids = append(ids, id.Value)
-	}
-	names, err := cert.ParseNames(ids...)
-	return err == nil && names.Equal(f.names)
-}
-
-// finalize sends the CSR.
-func (f *flow) finalize(order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
-	f.emit(Event{Stage: Finalizing})
-	done, err := f.core.Orders.UpdateForCSR(order.Finalize, f.csr)
-	if err != nil {
-		return order, f.failed("finalize", err)
-	}
-	done.Location = order.Location
-	f.s.copyRetryAfter(order.Finalize, order.Location)
-	f.emit(Event{Stage: Issuing})
-	return done, nil
-}
-
-// await polls a finalized order until the certificate is there.
-func (f *flow) await(ctx context.Context, order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
-	const op = "wait for the certificate"
-	order, err := f.poll(ctx, order, &f.is.signing, op, acme.StatusProcessing)
-	if err != nil {
-		return order, err
-	}
-	if order.Status != acme.StatusValid || order.Certificate == "" {
-		return order, &Error{Kind: Temporary, Op: op, Detail: fmt.Sprintf("the order is %q and has no certificate", order.Status)}
-	}
-	return order, nil
-}
-
-// poll reads the order until its status is another than from.
-func (f *flow) poll(ctx context.Context, order acme.ExtendedOrder, p *pace, op, from string) (acme.ExtendedOrder, error) {
-	if order.Status != from {
+// resume reads the order of the request again. An order without a location and
+// without an error is gone, spent or another's: only a new one helps.
+func (f *flow) resume() (acme.ExtendedOrder, error) {
+	f.continued = f.is.kept.take(f.req.OrderURL)
+	order, err := read(f.s, func() (acme.ExtendedOrder, error) {
+		order, err := f.core.Orders.Get(f.req.OrderURL)
+		if err != nil || !f.ours(order) {
+			return acme.ExtendedOrder{}, err
+		}
+		return f.checkOrder(order, acme.ExtendedOrder{Location: f.req.OrderURL}, f.req.OrderURL)
+	})
+	if err == nil {
+		if order.Status == acme.StatusInvalid {
+			order = acme.ExtendedOrder{}
+		}
 		return order, nil
 	}
-	location := order.Location
-	polls := p.poller()
-	for order.Status == from {
-		if err := polls.wait(ctx, op, f.s.retryAfter(location)); err != nil {
+	err = f.failed("read the order again", err)
+	if isPermanent(err) || statusOf(err) == http.StatusNotFound {
+		return acme.ExtendedOrder{}, nil
+	}
+	if f.is.kept.put(f.req.OrderURL, f.continued) {
+		f.continued = nil
+	}
+	return order, err
+}
+
+var errNoLocation = errors.New("the CA did not say where the order is")
+
+// newOrder begins an order. If the answer is lost, there may be one of which
+// nobody knows the URL: that is risked once.
+func (f *flow) newOrder() (acme.ExtendedOrder, error) {
+	risked := false
+	again := func(err error) bool {
+		if !transient(err) {
+			return false
+		}
+		if !unclear(err) {
+			return true
+		}
+		if risked || !unanswered(err) && !errors.Is(err, errNoLocation) {
+			return false
+		}
+		risked = true
+		return true
+	}
+	return repeat(f.s, again, func() (acme.ExtendedOrder, error) {
+		order, err := f.core.Orders.NewWithOptions(f.names, &api.OrderOptions{Profile: f.req.Profile})
+		if err == nil && order.Location == "" {
+			err = errNoLocation
+		}
+		if err != nil {
 			return order, err
 		}
-		var err error
-		if order, err = f.core.Orders.Get(location); err != nil {
-			return order, f.failed(op, err)
+		return f.checkOrder(order, order, f.core.GetDirectory().NewOrderURL)
+	})
+}
+
+// readOrder reads an order again.
+func (f *flow) readOrder(order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
+	return read(f.s, func() (acme.ExtendedOrder, error) {
+		now, err := f.core.Orders.Get(order.Location)
+		if err != nil {
+			return order, err
+		}
+		return f.checkOrder(now, order, order.Location)
+	})
+}
+
+const (
+	mostFinalize = 4  // times that a CSR is sent for one order
+	patientPolls = 3  // polls of an order that seems untouched by finalize
+	mostStalled  = 14 // polls of one that makes no progress: half a minute
+)
+
+// obtain finalizes the order, if nobody has yet, and polls it until the
+// certificate is there. The answer to finalize does not matter much: the order
+// itself tells what came of it.
+func (f *flow) obtain(ctx context.Context, order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
+	const op = "wait for the certificate"
+	var err error
+	polls := f.is.signing.poller()
+	finalized, stalled := 0, 0
+	for {
+		switch {
+		case order.Status == acme.StatusInvalid:
+			return order, f.invalid(op, order)
+		case order.Status == acme.StatusValid && order.Certificate != "":
+			polls.done()
+			return order, nil
+		case order.Status == acme.StatusReady && finalized < mostFinalize && (finalized == 0 || stalled >= patientPolls):
+			if order, err = f.finalize(order); err != nil {
+				return order, err
+			}
+			finalized, stalled = finalized+1, 0
+			polls = f.is.signing.poller()
+			continue
+		case order.Status != acme.StatusProcessing:
+			if stalled++; stalled > mostStalled {
+				return order, &Error{Kind: Temporary, Op: op, Detail: fmt.Sprintf("the order stays %q and has no certificate", order.Status)}
+			}
+		}
+		if err := polls.wait(ctx, op, f.s.retryAfter(order.Location), f.s.now); err != nil {
+			return order, err
+		}
+		if order, err = f.readOrder(order); err != nil {
+			return order, missing(f.failed(op, err))
 		}
 	}
-	polls.done()
-	order.Location = location
-	if order.Status == acme.StatusInvalid {
-		return order, f.invalid(op, order)
+}
+
+// finalize sends the CSR. After a failure that says nothing about the CSR, the
+// order is read: it may have been finalized all the same.
+func (f *flow) finalize(order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
+	const op = "finalize"
+	f.emit(Event{Stage: Finalizing})
+	for n := 0; ; n++ {
+		done, err := f.core.Orders.UpdateForCSR(order.Finalize, f.csr)
+		if err == nil {
+			done, err = f.checkOrder(done, order, order.Finalize)
+		}
+		if err == nil {
+			f.s.copyRetryAfter(order.Finalize, order.Location)
+			f.emit(Event{Stage: Issuing})
+			return done, nil
+		}
+		if !transient(err) && !isProblem(err, "orderNotReady") || !f.s.pause(n, err) {
+			return order, f.failed(op, err)
+		}
+		now, unread := f.readOrder(order)
+		if unread != nil {
+			return order, missing(f.failed(op, unread))
+		}
+		if order = now; order.Status != acme.StatusReady {
+			f.emit(Event{Stage: Issuing})
+			return order, nil
+		}
 	}
-	return order, nil
 }
 
 // invalid finds out why: the authorization that failed knows best.
 func (f *flow) invalid(op string, order acme.ExtendedOrder) error {
 	for _, url := range order.Authorizations {
-		if authz, err := f.core.Authorizations.Get(url); err == nil && authz.Status == acme.StatusInvalid {
+		if authz, err := f.authorization(url); err == nil && authz.Status == acme.StatusInvalid {
 			return authzError(authz)
 		}
 	}
+	e := permanent(op, "the CA made the order invalid and did not say why")
 	if order.Error != nil {
-		return fromProblem(op, order.Error, time.Time{}, order.Error)
+		e = fromProblem(op, order.Error, time.Time{}, order.Error)
 	}
-	return permanent(op, "the CA made the order invalid and did not say why")
+	e.final = true
+	return e
 }
 
 // failed types an error of lego's; nil stays nil.
@@ -217,7 +298,7 @@ func (f *flow) failed(op string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return classify(op, err, f.s.lastRetryAfter())
+	return classify(op, err, time.Time{})
 }
 
 func isPermanent(err error) bool {

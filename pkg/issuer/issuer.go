@@ -57,17 +57,26 @@ type Issuer struct {
 	wire    *wire
 	methods map[string]*method // by type of challenge
 	turns   turns              // for challenges that cannot share a name
+	kept    kept               // answers of orders that will be continued
 	places  chan struct{}      // one taken for each issuance in flight
 	signing pace               // from finalize to the certificate
 
 	registering chan struct{} // held by whoever reads or writes current
 	current     account
+	contactAt   time.Time // when the contact may be sent again; as current
 }
 
 // New checks the configuration; it does not talk to the CA.
 func New(cfg Config) (*Issuer, error) {
 	if cfg.DirectoryURL == "" || cfg.Accounts == nil {
 		return nil, errors.New("issuer: DirectoryURL and Accounts are needed")
+	}
+	if cfg.EAB != nil {
+		eab, err := cfg.EAB.canonical()
+		if err != nil {
+			return nil, err
+		}
+		cfg.EAB = eab
 	}
 	if cfg.Challenge == "" {
 		cfg.Challenge = HTTP01
@@ -146,17 +155,21 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 	}
 	ctx, cancel := context.WithTimeout(ctx, is.cfg.Timeout)
 	defer cancel()
+	var lost account
 	for attempt := 1; ; attempt++ {
 		acc, err := is.account(ctx)
 		if err != nil {
 			return nil, err
+		}
+		if lost.url != "" && lost.url != acc.url {
+			f.req.OrderURL = "" // it belonged to the lost account
 		}
 		bundle, err := f.run(ctx, acc)
 		if attempt == 1 && isProblem(err, "accountDoesNotExist") {
 			if err := is.forget(ctx, acc); err != nil {
 				return nil, classify("register the account anew", err, time.Time{})
 			}
-			f.req.OrderURL = "" // it belonged to the lost account
+			lost = acc
 			continue
 		}
 		return bundle, err
@@ -165,6 +178,7 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 
 // Close waits until the answers of issuances that have ended are removed.
 func (is *Issuer) Close() error {
+	is.kept.close()
 	if m := is.methods[DNS01]; m != nil {
 		m.solver.(*dnsSolver).close()
 	}
@@ -194,7 +208,7 @@ func (is *Issuer) core(s *session, acc account) (*api.Core, error) {
 	var key crypto.PrivateKey = acc.key
 	core, err := api.New(&http.Client{Transport: s}, is.cfg.UserAgent, is.cfg.DirectoryURL, acc.url, key)
 	if err != nil {
-		return nil, classify("read the CA's directory", err, s.lastRetryAfter())
+		return nil, classify("read the CA's directory", err, time.Time{})
 	}
 	return core, nil
 }

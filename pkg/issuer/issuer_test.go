@@ -34,16 +34,16 @@ type memoryAccounts struct {
 	made  int // accounts registered
 }
 
-func (m *memoryAccounts) Account(context.Context, string) (crypto.Signer, string, error) {
+func (m *memoryAccounts) Account(context.Context, string) (crypto.Signer, string, string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.key == nil {
 		var err error
 		if m.key, err = cert.GenerateKey(cert.EC256); err != nil {
-			return nil, "", err
+			return nil, "", "", err
 		}
 	}
-	return m.key, m.url, nil
+	return m.key, m.url, m.email, nil
 }
 
 func (m *memoryAccounts) SetURL(_ context.Context, _, url, email string) error {
@@ -465,14 +465,14 @@ func TestMisbehavingCA(t *testing.T) {
 		"no directory":             {&faults{kind: pebbletest.Directory, status: 200, body: "<html>welcome"}, issuer.Temporary, "not an ACME directory"},
 		"order without location":   {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"fault.example.com"}]}`}, issuer.Temporary, "where the order is"},
 		"other identifiers":        {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"evil.example.com"}]}`}, issuer.Temporary, "modified"},
-		"certificate of somebody":  {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, issuer.Permanent, "something else"},
+		"certificate of somebody":  {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, issuer.Temporary, "no PEM certificate"},
 		"account without location": {&faults{kind: pebbletest.NewAccount, status: 201, body: "{}"}, issuer.Temporary, "where the account is"},
 		"wait for days":            {&faults{kind: pebbletest.Order, status: 200, header: map[string]string{"Retry-After": "172800"}, body: `{"status":"pending"}`}, issuer.Temporary, "not ready yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := c.fault
-			f.times.Store(1)
+			f.times.Store(1000) // one odd answer would not decide
 			e := start(t, pebbletest.Options{Wrap: f.wrap}, nil)
 			began := time.Now()
 			_, err := e.issuer.Issue(t.Context(), ec(names(t, "fault.example.com")), nil)

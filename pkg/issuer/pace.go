@@ -51,12 +51,12 @@ func (p *pace) poller() *poller { return &poller{pace: p, next: p.first(), start
 
 // wait returns when it is time for the next poll. retryAt is what the CA asked
 // for; more than longWait is an error that carries the time.
-func (p *poller) wait(ctx context.Context, op string, retryAt time.Time) error {
+func (p *poller) wait(ctx context.Context, op string, retryAt time.Time, now func() time.Time) error {
 	delay := p.next
 	p.next = min(p.next*2, lastPoll)
 	p.polls++
 	if !retryAt.IsZero() {
-		delay = max(delay, time.Until(retryAt))
+		delay = max(delay, retryAt.Sub(now()))
 	}
 	if delay > longWait {
 		return &Error{Kind: Temporary, Op: op, Detail: "the CA is not ready yet", RetryAt: retryAt}

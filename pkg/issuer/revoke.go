@@ -4,7 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/base64"
-	"encoding/pem"
+	"net/http"
 	"time"
 
 	"github.com/go-acme/lego/v4/acme"
@@ -26,14 +26,16 @@ func (is *Issuer) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason
 			return permanent(op, "the CA's directory has no revokeCert, so it cannot be asked to")
 		}
 		code := reason.Code()
-		err := core.Certificates.Revoke(acme.RevokeCertMessage{
-			Certificate: base64.RawURLEncoding.EncodeToString(leafDER),
-			Reason:      &code,
+		_, err := repeat(s, transient, func() (struct{}, error) {
+			return struct{}{}, core.Certificates.Revoke(acme.RevokeCertMessage{
+				Certificate: base64.RawURLEncoding.EncodeToString(leafDER),
+				Reason:      &code,
+			})
 		})
 		if err == nil || isProblem(err, "alreadyRevoked") {
 			return nil
 		}
-		return classify(op, err, s.lastRetryAfter())
+		return classify(op, err, time.Time{})
 	})
 }
 
@@ -42,17 +44,20 @@ func (is *Issuer) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason
 func (is *Issuer) Certificate(ctx context.Context, certURL string) (leaf *x509.Certificate, err error) {
 	const op = "read the certificate again"
 	err = is.asAccount(ctx, func(s *session, core *api.Core) error {
-		chain, _, err := core.Certificates.Get(certURL, true)
+		bundle, err := read(s, func() (*cert.Bundle, error) {
+			chain, _, err := core.Certificates.Get(certURL, true)
+			if err != nil {
+				return nil, err
+			}
+			return cert.ParseBundle(chain)
+		})
+		if statusOf(err) == http.StatusNotFound { // asked often enough
+			return permanent(op, "the CA does not know it")
+		}
 		if err != nil {
-			return classify(op, err, s.lastRetryAfter())
+			return classify(op, err, time.Time{})
 		}
-		block, _ := pem.Decode(chain)
-		if block == nil {
-			return permanent(op, "the CA sent something else")
-		}
-		if leaf, err = x509.ParseCertificate(block.Bytes); err != nil {
-			return permanent(op, "the CA sent something else: %v", err)
-		}
+		leaf = bundle.Leaf
 		return nil
 	})
 	return leaf, err

@@ -3,7 +3,7 @@ package issuer
 import (
 	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -19,6 +19,9 @@ const (
 	maxNonces    = 128             // kept for later requests
 	nonceTTL     = 5 * time.Minute // CAs forget nonces; an old one costs a round trip
 	directoryTTL = time.Hour
+
+	staleDirectory = 24 * time.Hour // while the CA does not send a new one
+	maxRedirects   = 5              // of the directory
 )
 
 // wire is what all issuances share on the way to one CA: the connections, the
@@ -54,7 +57,6 @@ type session struct {
 
 	mu      sync.Mutex
 	retryAt map[string]time.Time // by URL; guarded by mu
-	last    time.Time            // of the newest answer; guarded by mu
 	links   map[string][]string  // alternate chains, by URL; guarded by mu
 }
 
@@ -62,7 +64,8 @@ func (w *wire) session(ctx context.Context) *session {
 	return &session{wire: w, ctx: ctx, retryAt: map[string]time.Time{}, links: map[string][]string{}}
 }
 
-// RoundTrip sends one request of lego's.
+// RoundTrip sends one request of lego's. Every answer with an error status
+// becomes a *refusal, so that lego neither repeats nor interprets it.
 func (s *session) RoundTrip(r *http.Request) (*http.Response, error) {
 	url := r.URL.String()
 	switch {
@@ -75,24 +78,31 @@ func (s *session) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	// The nonce goes to the shared pool; lego's own must not see it.
-	if n := resp.Header.Get("Replay-Nonce"); n != "" {
-		resp.Header.Del("Replay-Nonce")
-		s.putNonce(n)
+	if location := resp.Header.Get("Location"); location != "" {
+		if location, err = s.resolve(url, location); err != nil {
+			return nil, err
+		}
+		resp.Header.Set("Location", location)
 	}
-	s.noteRetryAfter(url, resp.Header.Get("Retry-After"))
 	s.noteAlternates(url, resp.Header)
 	return resp, nil
 }
 
 // send reads the whole answer, bounded, so that connections are always free
-// again whatever lego does with the body.
+// again whatever lego does with the body. The nonce goes to the shared pool;
+// lego's own must not see it.
 func (s *session) send(r *http.Request) (*http.Response, error) {
 	resp, err := s.base.RoundTrip(r.WithContext(s.ctx))
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if n := resp.Header.Get("Replay-Nonce"); n != "" && r.Method != http.MethodHead {
+		resp.Header.Del("Replay-Nonce")
+		s.putNonce(n)
+	}
+	url := r.URL.String()
+	s.noteRetryAfter(url, resp.Header.Get("Retry-After"))
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the CA's answer: %w", err)
@@ -100,70 +110,67 @@ func (s *session) send(r *http.Request) (*http.Response, error) {
 	if len(body) > maxBody {
 		return nil, fmt.Errorf("the CA's answer is larger than %d bytes", maxBody)
 	}
-	if body, err = checkBody(resp, body); err != nil {
-		return nil, err
+	redirected := resp.StatusCode >= 300 && (r.Method != http.MethodGet || resp.StatusCode == http.StatusNotModified)
+	if resp.StatusCode >= 400 || redirected {
+		return nil, s.refusal(url, resp, body)
+	}
+	if string(bytes.TrimSpace(body)) == "null" { // lego trips over it
+		return nil, fmt.Errorf("the CA answered %d with an empty document", resp.StatusCode)
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
 }
 
-// checkBody refuses what lego trips over, and makes a problem document of an
-// error page, so that its status is not lost.
-func checkBody(resp *http.Response, body []byte) ([]byte, error) {
-	trimmed := bytes.TrimSpace(body)
-	if resp.StatusCode < 400 {
-		if string(trimmed) == "null" {
-			return nil, fmt.Errorf("the CA answered %d with an empty document", resp.StatusCode)
-		}
-		return body, nil
-	}
-	var problem struct {
-		Status int `json:"status"`
-	}
-	if bytes.HasPrefix(trimmed, []byte("{")) && json.Unmarshal(trimmed, &problem) == nil {
-		return body, nil
-	}
-	return json.Marshal(map[string]any{
-		"status": resp.StatusCode,
-		"detail": fmt.Sprintf("the CA answered %d %s without a problem document", resp.StatusCode, http.StatusText(resp.StatusCode)),
-	})
-}
-
+// getDirectory answers from memory while it can. A directory that cannot be
+// read again serves a while longer.
 func (s *session) getDirectory(r *http.Request) (*http.Response, error) {
 	s.wire.mu.Lock()
-	body, fresh := s.dirBody, s.now().Sub(s.dirFetched) < directoryTTL
+	known, age := s.dirBody, s.now().Sub(s.dirFetched)
 	s.wire.mu.Unlock()
-	if body != nil && fresh {
-		return answer(r, http.Header{"Content-Type": {"application/json"}}, body), nil
+	header := http.Header{"Content-Type": {"application/json"}}
+	if known != nil && age < directoryTTL {
+		return answer(r, header, known), nil
 	}
-	resp, err := s.send(r)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return resp, err
-	}
-	body, err = io.ReadAll(resp.Body)
-	if err != nil {
-		return nil, err
-	}
-	if err := checkDirectory(body); err != nil {
-		return nil, err
+	body, err := repeat(s, transient, func() ([]byte, error) { return s.fetchDirectory(r) })
+	switch {
+	case err == nil:
+	case known != nil && age < staleDirectory && transient(err):
+		return answer(r, header, known), nil
+	default:
+		return nil, exhausted{err}
 	}
 	s.wire.mu.Lock()
 	s.dirBody, s.dirFetched = body, s.now()
 	s.wire.mu.Unlock()
-	return answer(r, resp.Header, body), nil
+	return answer(r, header, body), nil
 }
 
-// checkDirectory tells a web page from an ACME directory.
-func checkDirectory(body []byte) error {
-	var d struct {
-		NewNonce   string `json:"newNonce"`
-		NewAccount string `json:"newAccount"`
-		NewOrder   string `json:"newOrder"`
+// fetchDirectory follows redirects, which POST requests never do.
+func (s *session) fetchDirectory(r *http.Request) ([]byte, error) {
+	for range maxRedirects {
+		resp, err := s.send(r)
+		if err != nil {
+			return nil, err
+		}
+		if resp.StatusCode >= 300 {
+			location, err := s.resolve(r.URL.String(), resp.Header.Get("Location"))
+			if err != nil {
+				return nil, err
+			}
+			r = r.Clone(s.ctx)
+			if r.URL, err = r.URL.Parse(location); err != nil {
+				return nil, err
+			}
+			r.Host = ""
+			continue
+		}
+		body, err := io.ReadAll(resp.Body)
+		if err != nil {
+			return nil, err
+		}
+		return s.checkDirectory(r.URL.String(), body)
 	}
-	if err := json.Unmarshal(body, &d); err != nil || d.NewNonce == "" || d.NewAccount == "" || d.NewOrder == "" {
-		return fmt.Errorf("not an ACME directory; check --acme-directory-url")
-	}
-	return nil
+	return nil, errors.New("the CA's directory is redirected too often")
 }
 
 // getNonce serves lego from the pool, and from the CA when it is empty: few at
@@ -181,7 +188,17 @@ func (s *session) getNonce(r *http.Request) (*http.Response, error) {
 	if n := s.popNonce(); n != "" {
 		return answer(r, http.Header{"Replay-Nonce": {n}}, nil), nil
 	}
-	return s.send(r)
+	resp, err := read(s, func() (*http.Response, error) {
+		resp, err := s.send(r)
+		if err == nil && resp.Header.Get("Replay-Nonce") == "" {
+			err = errors.New("the CA sent no nonce")
+		}
+		return resp, err
+	})
+	if err != nil {
+		return nil, exhausted{err}
+	}
+	return resp, nil
 }
 
 func (w *wire) popNonce() string {
@@ -213,17 +230,27 @@ func (s *session) noteRetryAfter(url, value string) {
 	at := parseRetryAfter(value, s.now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.retryAt[url], s.last = at, at
+	s.retryAt[url] = at
 }
 
 func (s *session) noteAlternates(url string, h http.Header) {
-	links := alternateLinks(url, h)
+	links := s.sane(url, alternateLinks(url, h))
 	if len(links) == 0 {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.links[url] = links
+}
+
+// sane leaves out URLs that are not requested.
+func (w *wire) sane(base string, urls []string) (left []string) {
+	for _, u := range urls {
+		if u, err := w.resolve(base, u); err == nil {
+			left = append(left, u)
+		}
+	}
+	return left
 }
 
 // alternates are the other chains that the answer from url offered.
@@ -238,13 +265,6 @@ func (s *session) retryAfter(url string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.retryAt[url]
-}
-
-// lastRetryAfter is that of the last answer from anywhere.
-func (s *session) lastRetryAfter() time.Time {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.last
 }
 
 // longestRetryAfter bounds what a CA can ask for: the longest limits of public

@@ -52,14 +52,14 @@ type benchAccounts struct {
 	url string
 }
 
-func (a *benchAccounts) Account(context.Context, string) (crypto.Signer, string, error) {
+func (a *benchAccounts) Account(context.Context, string) (crypto.Signer, string, string, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	var err error
 	if a.key == nil {
 		a.key, err = cert.GenerateKey(cert.EC256)
 	}
-	return a.key, a.url, err
+	return a.key, a.url, "", err
 }
 
 func (a *benchAccounts) SetURL(_ context.Context, _, url, _ string) error {

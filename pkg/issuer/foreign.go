@@ -1,0 +1,184 @@
+package issuer
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/go-acme/lego/v4/acme"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// What a CA sends is held against what was asked for before it is used: names
+// reach hooks and DNS providers, URLs are requested with the account's
+// signature, tokens become names of files.
+
+const maxURL = 2048
+
+// resolve returns a URL that came in the answer from base, to which it may be
+// relative.
+func (w *wire) resolve(base, ref string) (string, error) {
+	from, err := url.Parse(base)
+	if err != nil {
+		return "", err
+	}
+	u, err := from.Parse(ref)
+	if err != nil || ref == "" || len(ref) > maxURL {
+		return "", errors.New("the CA sent a URL that cannot be read")
+	}
+	switch {
+	case u.Scheme != "https" || u.Host == "" || u.Opaque != "":
+		return "", fmt.Errorf("the CA sent the URL %.100q, which is not https://", ref)
+	case u.User != nil:
+		return "", errors.New("the CA sent a URL with a user in it")
+	case !w.mayBeAt(u.Hostname()):
+		return "", fmt.Errorf("the CA sent a URL on %.100q, which is not a public host, unlike the CA's directory", u.Hostname())
+	}
+	return u.String(), nil
+}
+
+// mayBeAt reports whether the CA may have a resource on that host. RFC 8555
+// allows any host, but a public CA has no business inside our own network.
+func (w *wire) mayBeAt(host string) bool {
+	directory, err := url.Parse(w.directoryURL)
+	return err == nil && (strings.EqualFold(host, directory.Hostname()) || inside(directory.Hostname()) || !inside(host))
+}
+
+var sharedSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
+
+// inside reports whether a host has a meaning in our own network only.
+func inside(host string) bool {
+	host = strings.ToLower(strings.TrimSuffix(host, "."))
+	if addr, err := netip.ParseAddr(host); err == nil {
+		addr = addr.Unmap()
+		return !addr.IsGlobalUnicast() || addr.IsPrivate() || sharedSpace.Contains(addr)
+	}
+	if !strings.Contains(host, ".") || strings.Trim(host, "0123456789.") == "" {
+		return true
+	}
+	return slices.ContainsFunc([]string{".localhost", ".local", ".internal", ".home.arpa"}, func(suffix string) bool {
+		return strings.HasSuffix(host, suffix)
+	})
+}
+
+// order checks and completes an order from the answer of base. What a later
+// answer leaves out is as it was in before.
+func (f *flow) checkOrder(order, before acme.ExtendedOrder, base string) (acme.ExtendedOrder, error) {
+	order.Location = before.Location
+	switch order.Status {
+	case acme.StatusPending, acme.StatusReady, acme.StatusProcessing, acme.StatusValid, acme.StatusInvalid:
+	default:
+		return order, fmt.Errorf("the CA sent an order with the status %.40q", order.Status)
+	}
+	if len(order.Identifiers) > 0 && !f.ours(order) {
+		return order, errors.New("the CA sent an order for other names than were ordered")
+	}
+	if most := 2*len(f.names) + 8; len(order.Authorizations) > most {
+		return order, fmt.Errorf("the CA sent an order with %d authorizations for %d names", len(order.Authorizations), len(f.names))
+	}
+	var err error
+	for i, u := range order.Authorizations {
+		if order.Authorizations[i], err = f.s.resolve(base, u); err != nil {
+			return order, err
+		}
+	}
+	for _, u := range []*string{&order.Finalize, &order.Certificate} {
+		if *u == "" {
+			continue
+		}
+		if *u, err = f.s.resolve(base, *u); err != nil {
+			return order, err
+		}
+	}
+	if len(order.Authorizations) == 0 {
+		order.Authorizations = before.Authorizations
+	}
+	if order.Finalize == "" {
+		order.Finalize = before.Finalize
+	}
+	return order, nil
+}
+
+// ours reports whether an order is for our names.
+func (f *flow) ours(order acme.ExtendedOrder) bool {
+	var ids []string
+	for _, id := range order.Identifiers {
+		if !ofType(id) {
+			return false
+		}
+		ids = append(ids, id.Value)
+	}
+	names, err := cert.ParseNames(ids...)
+	return err == nil && names.Equal(f.names)
+}
+
+// ofType reports whether the type of an identifier is that of its value.
+func ofType(id acme.Identifier) bool {
+	if _, err := netip.ParseAddr(id.Value); err == nil {
+		return id.Type == "ip"
+	}
+	return id.Type == "dns"
+}
+
+// checkAuthorization checks an authorization from the answer of base. Its
+// identifier is one of ours afterwards, in our own spelling.
+func (f *flow) checkAuthorization(authz acme.Authorization, base string) (acme.Authorization, error) {
+	switch authz.Status {
+	case acme.StatusPending, acme.StatusValid, acme.StatusInvalid,
+		acme.StatusDeactivated, acme.StatusExpired, acme.StatusRevoked:
+	default:
+		return authz, fmt.Errorf("the CA sent an authorization with the status %.40q", authz.Status)
+	}
+	name, err := cert.ParseName(authz.Identifier.Value)
+	if err == nil && cert.IsWildcard(name) {
+		name, authz.Wildcard = strings.TrimPrefix(name, "*."), true
+	}
+	ordered := slices.Contains(f.names, name)
+	wildcard := slices.Contains(f.names, "*."+name)
+	if err != nil || !ofType(authz.Identifier) || authz.Wildcard && !wildcard || !ordered && !wildcard {
+		return authz, permanent("authorize", "the CA asks for an authorization of %.80q, which was not ordered", authz.Identifier.Value)
+	}
+	authz.Identifier.Value = name
+	authz.Wildcard = authz.Wildcard || !ordered
+	for i := range authz.Challenges {
+		c := &authz.Challenges[i]
+		if c.URL, err = f.s.resolve(base, c.URL); err != nil {
+			c.URL = "" // offer refuses it, if it is the one that is needed
+		}
+	}
+	return authz, nil
+}
+
+// directoryURLs are the entries that we use.
+var directoryURLs = []string{"newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo", "newAuthz"}
+
+// checkDirectory distinguishes an ACME directory from a web page, and makes its
+// URLs absolute.
+func (w *wire) checkDirectory(base string, body []byte) ([]byte, error) {
+	var d map[string]any
+	if err := json.Unmarshal(body, &d); err != nil {
+		return nil, errNoDirectory
+	}
+	for i, name := range directoryURLs {
+		ref, _ := d[name].(string)
+		switch {
+		case ref == "" && i < 3:
+			return nil, errNoDirectory
+		case ref == "":
+			continue
+		}
+		absolute, err := w.resolve(base, ref)
+		if err != nil {
+			return nil, fmt.Errorf("the CA's directory: %s: %w", name, err)
+		}
+		d[name] = absolute
+	}
+	return json.Marshal(d)
+}
+
+var errNoDirectory = errors.New("not an ACME directory; check --acme-directory-url")

@@ -1,0 +1,93 @@
+package issuer
+
+import (
+	"sync"
+	"time"
+)
+
+const (
+	keptFor  = 24 * time.Hour // an order that nobody has continued by then is given up
+	mostKept = 4096           // orders
+)
+
+// kept holds the answers of orders that will be continued. The CA may still be
+// validating: a 404 of ours would make the order invalid, and count as a failed
+// validation.
+type kept struct {
+	mu     sync.Mutex
+	orders map[string]keptOrder // by URL; guarded by mu
+}
+
+type keptOrder struct {
+	answers []presented
+	expiry  *time.Timer
+}
+
+// put keeps answers until the order is taken or expires. It reports false if
+// there is no room.
+func (k *kept) put(order string, answers []presented) bool {
+	if len(answers) == 0 {
+		return true
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.orders) >= mostKept {
+		return false
+	}
+	if k.orders == nil {
+		k.orders = map[string]keptOrder{}
+	}
+	if before, ok := k.orders[order]; ok {
+		before.expiry.Stop()
+		answers = append(answers, before.answers...)
+	}
+	expiry := time.AfterFunc(keptFor, func() { remove(k.take(order)) })
+	k.orders[order] = keptOrder{answers, expiry}
+	return true
+}
+
+// take returns the answers of an order, which the caller removes.
+func (k *kept) take(order string) []presented {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	o, ok := k.orders[order]
+	if !ok {
+		return nil
+	}
+	o.expiry.Stop()
+	delete(k.orders, order)
+	return o.answers
+}
+
+// takeTurn returns the answers that would get into the way of another one with
+// the same key.
+func (k *kept) takeTurn(key string) (answers []presented) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for url, o := range k.orders {
+		var left []presented
+		for _, p := range o.answers {
+			if p.turn == key {
+				answers = append(answers, p)
+			} else {
+				left = append(left, p)
+			}
+		}
+		o.answers = left
+		k.orders[url] = o
+	}
+	return answers
+}
+
+// close removes all.
+func (k *kept) close() {
+	k.mu.Lock()
+	var all []presented
+	for _, o := range k.orders {
+		o.expiry.Stop()
+		all = append(all, o.answers...)
+	}
+	k.orders = nil
+	k.mu.Unlock()
+	remove(all)
+}

@@ -1,0 +1,238 @@
+package proxy_test
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// unreliable makes one request in twenty to a CA fail. The fate of the n-th
+// request of a kind depends on the seed alone, whatever comes in between.
+type unreliable struct {
+	seed uint64
+
+	mu      sync.Mutex
+	seen    map[string]int // requests by kind; guarded by mu
+	failed  int            // guarded by mu
+	created int            // orders; guarded by mu
+	lost    int            // orders whose answer did not arrive; guarded by mu
+}
+
+const oneIn = 20
+
+func (u *unreliable) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		kind := pebbletest.Kind(r)
+		fate := u.fate(kind)
+		switch fate {
+		case 1:
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusInternalServerError)
+			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:serverInternal","detail":"try again"}`)
+		case 2:
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+		case 3:
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+		case 4:
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.WriteHeader(http.StatusNotFound)
+			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:malformed","detail":"not found"}`)
+		case 5:
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, "<html>Your request was blocked")
+		case 6:
+			panic(http.ErrAbortHandler)
+		default:
+			u.pass(w, r, next, kind, fate == 7)
+		}
+	})
+}
+
+// fate is the number of a fault, from 1 to 7; otherwise all is well.
+func (u *unreliable) fate(kind string) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.seen == nil {
+		u.seen = map[string]int{}
+	}
+	u.seen[kind]++
+	h := fnv.New64a()
+	fmt.Fprintf(h, "%d %s %d", u.seed, kind, u.seen[kind])
+	mixed := h.Sum64()
+	mixed ^= mixed >> 33
+	mixed *= 0xff51afd7ed558ccd
+	mixed ^= mixed >> 33
+	fate := 1 + mixed%(7*oneIn)
+	if fate <= 7 {
+		u.failed++
+	}
+	return fate
+}
+
+// pass lets Pebble answer, and cuts the connection after it has if cut is set.
+func (u *unreliable) pass(w http.ResponseWriter, r *http.Request, next http.Handler, kind string, cut bool) {
+	answer := httptest.NewRecorder()
+	next.ServeHTTP(answer, r)
+	if kind == pebbletest.NewOrder && answer.Code == http.StatusCreated {
+		u.mu.Lock()
+		u.created++
+		if cut {
+			u.lost++
+		}
+		u.mu.Unlock()
+	}
+	if cut {
+		panic(http.ErrAbortHandler)
+	}
+	for name, values := range answer.Header() {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(answer.Code)
+	w.Write(answer.Body.Bytes())
+}
+
+// soakSize is how many certificates each mode gets: ACMEPROXY_SOAK in a longer
+// run, which ACMEPROXY_SOAK_SEED makes another one.
+func soakSize(t *testing.T) (certificates int, seed uint64) {
+	t.Helper()
+	certificates, seed = 100, 1
+	if testing.Short() {
+		certificates = 20
+	}
+	for name, set := range map[string]func(uint64){
+		"ACMEPROXY_SOAK":      func(n uint64) { certificates = int(n) },
+		"ACMEPROXY_SOAK_SEED": func(n uint64) { seed = n },
+	} {
+		if value := os.Getenv(name); value != "" {
+			n, err := strconv.ParseUint(value, 10, 31)
+			if err != nil {
+				t.Fatalf("%s: %v", name, err)
+			}
+			set(n)
+		}
+	}
+	return certificates, seed
+}
+
+// With one request in twenty failing at random, a certificate costs at most
+// 1.02 orders in every mode (B1, X7).
+func TestSoakOfAnUnreliableCA(t *testing.T) {
+	certificates, seed := soakSize(t)
+	list := make([]string, certificates)
+	for i := range list {
+		list[i] = fmt.Sprintf("n%d.soak.example.com", i)
+	}
+	for _, mode := range []string{api.ModeGateway, api.ModeAgent, api.ModeClient} {
+		t.Run(mode, func(t *testing.T) {
+			ca := &unreliable{seed: seed}
+			var clk clock
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.on(func(c *proxy.Config) {
+				if mode == api.ModeClient {
+					c.Domains = list
+				}
+			})})
+			began := time.Now()
+			var tries int
+			if mode == api.ModeClient {
+				tries = soakClient(t, p, &clk, list)
+			} else {
+				tries = soakRemote(t, p, &clk, mode, list)
+			}
+			ca.mu.Lock()
+			defer ca.mu.Unlock()
+			perCertificate := float64(ca.created) / float64(certificates)
+			t.Logf("%s: %d certificates installed, %d orders (%.3f each, %d whose answer was lost), %d of %d requests failed, %d failed attempts, %v",
+				mode, certificates, ca.created, perCertificate, ca.lost, ca.failed, p.CA.Requests().Total(), tries, time.Since(began).Round(time.Second))
+			// A lost answer to newOrder is the one fault that costs an order.
+			if ca.created-ca.lost > certificates {
+				t.Errorf("%d orders for %d certificates, of which %d were lost", ca.created, certificates, ca.lost)
+			}
+			if certificates >= 100 && perCertificate > 1.02 {
+				t.Errorf("%.3f orders for each certificate, want 1.02 at most", perCertificate)
+			}
+		})
+	}
+}
+
+// soakRemote installs all through a real remote and returns how many attempts
+// failed.
+func soakRemote(t *testing.T, p *proxytest.Proxy, clk *clock, mode string, list []string) (failures int) {
+	t.Helper()
+	host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.soak.example.com"))
+	getter, err := host.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := t.TempDir()
+	var mu sync.Mutex
+	one := func(name string) error {
+		w := remote.Wanted{Names: cert.Names{name}, Mode: mode, KeyType: cert.EC256, Out: filepath.Join(out, name)}
+		var last error
+		for range 20 {
+			if _, last = getter.Get(t.Context(), w); last == nil {
+				return nil
+			}
+			mu.Lock()
+			failures++
+			mu.Unlock()
+			clk.advance(time.Hour) // the proxy's pause is over
+			p.Renewals.Wake()
+		}
+		return fmt.Errorf("%s: %w", name, last)
+	}
+	var group errgroup.Group
+	group.SetLimit(8)
+	for _, name := range list {
+		group.Go(func() error { return one(name) })
+	}
+	if err := group.Wait(); err != nil {
+		t.Error(err)
+	}
+	return failures
+}
+
+// soakClient waits until all files are there and returns how many attempts
+// failed.
+func soakClient(t *testing.T, p *proxytest.Proxy, clk *clock, list []string) int {
+	t.Helper()
+	missing := func() (names []string) {
+		for _, name := range list {
+			if _, err := certfile.Read(filepath.Join(p.DataDir, "certs", name)); errors.Is(err, os.ErrNotExist) {
+				names = append(names, name)
+			}
+		}
+		return names
+	}
+	for range 50 {
+		tick(t, p)
+		if len(missing()) == 0 {
+			break
+		}
+		clk.advance(time.Hour)
+	}
+	if left := missing(); len(left) > 0 {
+		t.Errorf("not installed: %s", left)
+	}
+	return strings.Count(p.Log(), "no certificate yet")
+}
