@@ -28,10 +28,14 @@ import (
 )
 
 // startTLS is start with TLS-ALPN-01 on the CA's port 443.
-func startTLS(t testing.TB) (*env, *responder.TLSALPN) {
+func startTLS(t testing.TB, wrap ...func(http.Handler) http.Handler) (*env, *responder.TLSALPN) {
 	t.Helper()
 	answers := responder.NewTLSALPN()
-	e := start(t, pebbletest.Options{}, func(cfg *issuer.Config) {
+	var opts pebbletest.Options
+	for _, w := range wrap {
+		opts.Wrap = w
+	}
+	e := start(t, opts, func(cfg *issuer.Config) {
 		cfg.Challenge, cfg.TLSALPN, cfg.Responder = issuer.TLSALPN01, answers, nil
 	})
 	l, err := tls.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", e.ca.TLSPort), &tls.Config{

@@ -114,8 +114,11 @@ func (s *session) send(r *http.Request) (*http.Response, error) {
 	if resp.StatusCode >= 400 || redirected {
 		return nil, s.refusal(url, resp, body)
 	}
-	if string(bytes.TrimSpace(body)) == "null" { // lego trips over it
+	switch trimmed := bytes.TrimSpace(body); {
+	case string(trimmed) == "null": // lego trips over it
 		return nil, fmt.Errorf("the CA answered %d with an empty document", resp.StatusCode)
+	case bytes.HasPrefix(trimmed, []byte("<")) && resp.StatusCode < 300 && url != s.directoryURL:
+		return nil, fmt.Errorf("the CA answered %d with a web page", resp.StatusCode)
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	return resp, nil
