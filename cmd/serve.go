@@ -99,7 +99,7 @@ func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.StringVar(&cfg.Email, "email", cfg.Email, "contact `address` of the CA account (optional)")
 	fs.BoolVar(&cfg.AcceptTOS, "accept-tos", cfg.AcceptTOS, "you have read and accept the CA's terms of service")
 	fs.StringVar(&cfg.EABKid, "eab-kid", cfg.EABKid, "key `identifier` of an external account binding, if the CA gave you one")
-	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "`file` with that binding's HMAC key (base64url)")
+	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "`file` with that binding's HMAC key (base64 or base64url)")
 	fs.StringVar(&cfg.Challenge, "challenge", cfg.Challenge, "`type` of challenge by which names are proven: http-01, tls-alpn-01 (CA to --https-addr), dns-01; wildcards always take dns-01")
 	fs.StringVar(&cfg.HTTP01Webroot, "http-01-webroot", cfg.HTTP01Webroot, "answer HTTP-01 by files in this `folder`, which a web server on port 80 serves, instead of at --http-addr")
 	fs.StringVar(&cfg.HTTP01Hook, "http-01-hook", cfg.HTTP01Hook, "shell `command` that publishes HTTP-01 answers elsewhere, and removes them; works with certbot's manual hooks")

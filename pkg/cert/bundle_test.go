@@ -254,3 +254,24 @@ func FuzzParseBundle(f *testing.F) {
 		}
 	})
 }
+
+// B4: a chain with a byte order mark, CRLF, or without newlines between its
+// blocks is the same chain.
+func TestTolerantChains(t *testing.T) {
+	ca, key := newAuthority(t), ecKey(t, elliptic.P256())
+	text := string(pemOf(ca.leaf(t, key.Public(), nil), ca.intermediate))
+	for name, variant := range map[string]string{
+		"as it is": text,
+		"bom":      "\ufeff" + text,
+		"boms":     strings.ReplaceAll(text, "-----BEGIN", "\ufeff-----BEGIN"),
+		"crlf":     strings.ReplaceAll(text, "\n", "\r\n"),
+		"joined":   strings.ReplaceAll(text, "-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----"),
+		"all":      "\ufeff" + strings.ReplaceAll(strings.ReplaceAll(text, "-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----"), "\n", "\r\n"),
+		"blanks":   strings.ReplaceAll(text, "-----BEGIN", "\n\n-----BEGIN"),
+	} {
+		b, err := cert.ParseBundle([]byte(variant))
+		if err != nil || len(b.Chain) != 1 || string(b.FullchainPEM()) != text {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -168,24 +168,37 @@ func checkHostname(hostname string) error {
 	return nil
 }
 
-// checkDirectoryURL wants https, for the account's sake; a test CA on the same
-// host may do without.
+// checkDirectoryURL refuses what can never work: RFC 8555, section 6.1, wants
+// https, on this host as well.
 func checkDirectoryURL(directory string) error {
 	u, err := url.Parse(directory)
-	if err != nil || u.Hostname() == "" || u.User != nil || u.Fragment != "" || u.Opaque != "" {
+	if err != nil || !canBeHost(u.Hostname()) || u.User != nil || u.Fragment != "" || u.Opaque != "" {
 		// A URL with a password in it is not repeated.
 		return fmt.Errorf("not the URL of an ACME directory; write it like %s", LetsEncrypt)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%s has no port between 1 and 65535; write it like %s", directory, LetsEncrypt)
+		}
 	}
 	switch u.Scheme {
 	case "https":
 		return nil
 	case "http":
-		if isLoopback(u.Hostname()) {
-			return nil
-		}
-		return fmt.Errorf("%s is not encrypted; write https://, plain http:// is for a CA on this host only", directory)
+		return fmt.Errorf("%s is not encrypted; write https://, as every ACME server wants it", directory)
 	}
 	return fmt.Errorf("%s is not an https:// URL; write it like %s", directory, LetsEncrypt)
+}
+
+// canBeHost reports whether a host of a URL can exist: an address, or labels.
+func canBeHost(host string) bool {
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
+	last := labels[len(labels)-1]
+	return len(host) <= 254 && strings.Trim(last, "0123456789") != "" && !strings.ContainsAny(host, " *%,;\"'") &&
+		!slices.ContainsFunc(labels, func(label string) bool { return label == "" || len(label) > 63 })
 }
 
 func isLoopback(host string) bool {

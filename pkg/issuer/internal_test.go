@@ -157,3 +157,46 @@ func FuzzAlternateLinks(f *testing.F) {
 		}
 	})
 }
+
+// A6: URLs from a public CA lead to public hosts over https; a CA in our own
+// network may be anywhere. Relative ones are resolved (B4).
+func TestURLsOfACA(t *testing.T) {
+	for _, test := range []struct{ directory, ref, want string }{
+		{"https://ca.example/dir", "/order/1", "https://ca.example/acme/../order/1"},
+		{"https://ca.example/dir", "order/1", "https://ca.example/acme/order/1"},
+		{"https://ca.example/dir", "https://other.example:8443/o", "https://other.example:8443/o"}, // RFC 8555 allows it
+		{"https://ca.example/dir", "//other.example/o", "https://other.example/o"},
+		{"https://ca.example/dir", "https://8.8.8.8/o", "https://8.8.8.8/o"},
+		{"https://ca.example/dir", "http://ca.example/o", ""},
+		{"https://ca.example/dir", "https://user:secret@ca.example/o", ""},
+		{"https://ca.example/dir", "https://169.254.169.254/latest/meta-data", ""},
+		{"https://ca.example/dir", "https://[::ffff:127.0.0.1]/o", ""},
+		{"https://ca.example/dir", "https://[fe80::1]/o", ""},
+		{"https://ca.example/dir", "https://10.0.0.1/o", ""},
+		{"https://ca.example/dir", "https://100.64.0.1/o", ""},
+		{"https://ca.example/dir", "https://2130706433/o", ""},
+		{"https://ca.example/dir", "https://127.1/o", ""},
+		{"https://ca.example/dir", "https://localhost/o", ""},
+		{"https://ca.example/dir", "https://LOCALHOST./o", ""},
+		{"https://ca.example/dir", "https://db.internal/o", ""},
+		{"https://ca.example/dir", "https://printer/o", ""},
+		{"https://ca.example/dir", "javascript:alert(1)", ""},
+		{"https://ca.example/dir", "https://", ""},
+		{"https://ca.example/dir", "", ""},
+		{"https://ca.example/dir", "https://ca.example/\r\nX: y", ""},
+		{"https://ca.example/dir", "https://ca.example/" + strings.Repeat("a", maxURL), ""},
+		{"https://ca.internal/dir", "https://10.0.0.1/o", "https://10.0.0.1/o"},
+		{"https://127.0.0.1:14000/dir", "https://localhost:14000/o", "https://localhost:14000/o"},
+	} {
+		w := newWire(nil, test.directory, time.Now)
+		base := strings.TrimSuffix(test.directory, "dir") + "acme/new"
+		got, err := w.resolve(base, test.ref)
+		want := strings.ReplaceAll(test.want, "acme/../", "")
+		if got != want || (err == nil) != (want != "") {
+			t.Errorf("%s from %s: %q, %v; want %q", test.ref, test.directory, got, err, want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "secret") || len(err.Error()) > 300) {
+			t.Errorf("%q tells too much", err)
+		}
+	}
+}
