@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // The names in the data directory, besides the admin socket.
@@ -27,7 +29,12 @@ func openDataDir(dir string) (unlock func() error, err error) {
 	if err := closeToOthers(dir); err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	for _, name := range []string{identityName, databaseName} { // whose secrets and clients are in there
+		if err := localfile.Check(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("data-dir: %w", err)
+		}
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data-dir: cannot write to %s: %w; make it writable for this user, or name another with --data-dir", dir, errors.Unwrap(err))
 	}
@@ -45,7 +52,7 @@ func openDataDir(dir string) (unlock func() error, err error) {
 // called, while something works on its database. It makes and changes nothing: a
 // directory that no proxy ever ran on has nothing to hold.
 func HoldDataDir(dir string) (release func(), err error) {
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|unix.O_NOFOLLOW, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return func() {}, nil
 	}

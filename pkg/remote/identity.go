@@ -11,7 +11,9 @@ import (
 
 	"filippo.io/age"
 	"github.com/google/renameio/v2"
+	"golang.org/x/crypto/ssh"
 
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -43,7 +45,11 @@ func (s *State) identities() ([]age.Identity, error) {
 	}
 	for _, path := range others {
 		// What cannot be read opens nothing, and then the proxy is asked anew.
-		if data, err := os.ReadFile(path); err == nil && path != now.identityFile() {
+		read := os.ReadFile
+		if filepath.Dir(path) == filepath.Clean(s.Dir) {
+			read = localfile.Read
+		}
+		if data, err := read(path); err == nil && path != now.identityFile() {
 			more, _ := seal.ParseIdentities(data)
 			ids = append(ids, more...)
 		}
@@ -69,16 +75,26 @@ func (s *State) loadIdentities(path string) ([]age.Identity, error) {
 	return ids, nil
 }
 
-// recipientOf returns the public half of an identity file, in canonical form.
+// recipientOf returns the public half of an identity file, in canonical form. A
+// .pub file beside it must say the same.
 func (s *State) recipientOf(path string) (string, error) {
 	ids, err := s.loadIdentities(path)
 	if err != nil {
 		return "", err
 	}
+	own, line := "", []byte(nil)
 	if id, ok := ids[0].(*age.X25519Identity); ok {
-		return id.Recipient().String(), nil
+		own = id.Recipient().String()
+		line, err = localfile.ReadAny(path + ".pub")
+		if errors.Is(err, fs.ErrNotExist) {
+			return own, nil
+		}
+	} else {
+		if own, err = sshRecipient(path); err != nil {
+			return "", fmt.Errorf("identity: %s: %w", path, err)
+		}
+		line, err = localfile.ReadAny(path + ".pub")
 	}
-	line, err := os.ReadFile(path + ".pub")
 	if err != nil {
 		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w", path, err)
 	}
@@ -86,7 +102,33 @@ func (s *State) recipientOf(path string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("identity: %s.pub: %w", path, err)
 	}
+	if findRecipient([]string{recipient}, own) == "" {
+		return "", fmt.Errorf("identity: %s.pub is not the public half of %s; remove it, or put the right one there (ssh-keygen -y prints it)", path, path)
+	}
 	return recipient, nil
+}
+
+// sshRecipient returns the public half of an SSH private key.
+func sshRecipient(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", err
+	}
+	key, err := ssh.ParsePrivateKey(data)
+	if err != nil {
+		return "", errors.New("not an SSH private key that age can use")
+	}
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))), nil
+}
+
+// adoptable returns an error if an identity file that the administrator names may
+// not become this host's: an untrusted user who owns it can open what is sealed to
+// it. One that is in use already stays so.
+func adoptable(path string) error {
+	if err := localfile.Check(path); err != nil {
+		return fmt.Errorf("identity: %w", err)
+	}
+	return nil
 }
 
 // findRecipient returns how a list spells a recipient, whatever its comment;
@@ -105,7 +147,7 @@ const mostOld = 32
 // keepOldIdentity adds the identity that is about to be replaced to those of
 // before: bundles that were sealed to it are still to be opened.
 func (s *State) keepOldIdentity() error {
-	current, err := os.ReadFile(filepath.Join(s.Dir, identityName))
+	current, err := localfile.Read(filepath.Join(s.Dir, identityName))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -113,7 +155,7 @@ func (s *State) keepOldIdentity() error {
 		return err
 	}
 	path := filepath.Join(s.Dir, oldIdentityName)
-	old, err := os.ReadFile(path)
+	old, err := localfile.Read(path)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

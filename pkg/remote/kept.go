@@ -20,6 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // Wanted is a certificate that this host keeps on its disk.
@@ -122,7 +123,7 @@ func (s *State) kept(w Wanted) (*Kept, error) {
 // readKept reads one file of the state directory. fs.ErrNotExist means that
 // nothing is kept there (any more).
 func readKept(path string) (*Kept, error) {
-	data, err := os.ReadFile(path)
+	data, err := localfile.Read(path) // it names a command to run
 	if err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
@@ -198,7 +199,7 @@ func (s *State) remember(ctx context.Context, w Wanted) error {
 
 // Remembered is how a certificate of these names was asked for last time.
 func (s *State) Remembered(mode string, names cert.Names) (Wanted, bool) {
-	data, err := os.ReadFile(s.keptPath(mode, names))
+	data, err := localfile.Read(s.keptPath(mode, names))
 	var k Kept
 	if err != nil || json.Unmarshal(data, &k) != nil {
 		return Wanted{}, false // get itself says what is wrong with the file
@@ -257,7 +258,7 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -140,6 +141,9 @@ func (s *State) nextIdentity(identity string) (string, error) {
 	}
 	switch {
 	case identity != "" && identity != s.enrolment.Identity:
+		if err := adoptable(identity); err != nil {
+			return "", err
+		}
 		if _, err := s.recipientOf(identity); err != nil {
 			return "", err
 		}
@@ -195,6 +199,11 @@ func (s *State) finish(ctx context.Context) (who api.Client, done bool, err erro
 // promote renames what is new into place. Killed in between, it is done again:
 // the TLS key goes last.
 func (s *State) promote() error {
+	for _, name := range []string{identityName, enrolmentName, keyName} {
+		if err := localfile.Check(s.path(name + nextSuffix)); err != nil {
+			return fmt.Errorf("state-dir: %w", err)
+		}
+	}
 	if exists(s.path(identityName + nextSuffix)) {
 		if err := s.keepOldIdentity(); err != nil {
 			return fmt.Errorf("state-dir: %w", err)

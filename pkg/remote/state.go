@@ -20,6 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -68,7 +69,10 @@ func Open(dir, userAgent string) (*State, error) {
 }
 
 func readEnrolment(path string) (e enrolment, err error) {
-	data, err := os.ReadFile(path)
+	data, err := localfile.Read(path)
+	if foreign := (*localfile.ForeignError)(nil); errors.As(err, &foreign) {
+		return e, fmt.Errorf("state-dir: %w", err)
+	}
 	if err != nil {
 		return e, fmt.Errorf("state-dir: %w; run as the user that enrolled, or name another with --state-dir", err)
 	}
@@ -107,12 +111,21 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 		return nil, err
 	}
 	defer unlock()
-	if old, err := Open(dir, userAgent); err == nil {
+	old, err := Open(dir, userAgent)
+	if foreign := (*localfile.ForeignError)(nil); errors.As(err, &foreign) {
+		return nil, err
+	}
+	if err == nil {
 		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; name another with --state-dir, or remove it first", dir, old.Client(), old.URL())
 	}
 	s := &State{Dir: dir, UserAgent: userAgent, enrolment: enrolment{
 		URL: token.URL, Pin: hex.EncodeToString(token.ProxyPin[:]), Identity: opts.Identity, EnrolledAt: time.Now().UTC().Truncate(time.Second),
 	}}
+	if opts.Identity != "" {
+		if err := adoptable(opts.Identity); err != nil {
+			return nil, err
+		}
+	}
 	own, err := s.recipientOf(s.identityFile())
 	if err != nil {
 		return nil, err
@@ -202,7 +215,7 @@ func (s *State) tlsKey(file string) (*tls.Certificate, error) {
 
 func (s *State) signer(file string) (crypto.Signer, error) {
 	path := filepath.Join(s.Dir, file)
-	data, err := os.ReadFile(path)
+	data, err := localfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		data, err = createKey(path)
 	}

@@ -22,6 +22,8 @@ import (
 	"filippo.io/age/agessh"
 	"filippo.io/age/armor"
 	"golang.org/x/crypto/ssh"
+
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // MaxSealed bounds what Seal makes and Open reads, in bytes of ciphertext.
@@ -103,7 +105,8 @@ func ParseIdentities(data []byte) ([]age.Identity, error) {
 
 // LoadOrCreateIdentity reads the X25519 identity of path, and makes it (mode
 // 0600, written whole or not at all) where there is none yet. Of several
-// processes that come at once all get the same one.
+// processes that come at once all get the same one. One that an untrusted user
+// owns is a *localfile.ForeignError: that user could open what is sealed to it.
 func LoadOrCreateIdentity(path string) (*age.X25519Identity, error) {
 	id, err := loadIdentity(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -116,7 +119,7 @@ func LoadOrCreateIdentity(path string) (*age.X25519Identity, error) {
 }
 
 func loadIdentity(path string) (*age.X25519Identity, error) {
-	data, err := os.ReadFile(path)
+	data, err := localfile.Read(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the identity: %w", err)
 	}
