@@ -113,3 +113,12 @@ func (n Names) Equal(o Names) bool { return slices.Equal(n, o) }
 
 // String is for people: the names with blanks between them.
 func (n Names) String() string { return strings.Join(n, " ") }
+
+// few is for an error: three names at most.
+func (n Names) few() string {
+	const most = 3
+	if len(n) <= most {
+		return n.String()
+	}
+	return fmt.Sprintf("%s and %d more", n[:most], len(n)-most)
+}

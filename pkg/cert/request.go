@@ -43,7 +43,7 @@ func parseWithCSR(req Request, pem, keyType string) (Request, error) {
 		return Request{}, &FieldError{"csr", err}
 	}
 	if req.Names != nil && !req.Names.Equal(csr.Names) {
-		return Request{}, &FieldError{"names", fmt.Errorf("they are %s, but the csr is for %s; leave names out or make them agree", req.Names, csr.Names)}
+		return Request{}, &FieldError{"names", fmt.Errorf("they are %s, but the csr is for %s; leave names out or make them agree", req.Names.few(), csr.Names.few())}
 	}
 	if err := agrees(keyType, csr.KeyType); err != nil {
 		return Request{}, &FieldError{"key_type", err}

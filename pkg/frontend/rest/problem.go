@@ -120,6 +120,7 @@ func (f *frontend) writeProblem(w http.ResponseWriter, err error) {
 	if !errors.As(err, &model) {
 		model = &huma.ErrorModel{Status: http.StatusInternalServerError, Title: "Internal Server Error"}
 	}
+	bound(model)
 	writeJSON(w, model.Status, api.TypeProblem, model)
 }
 

@@ -93,6 +93,7 @@ func humaConfig(version string) huma.Config {
 	cfg.OpenAPIPath = "" // huma makes the document at the first request, with a race
 	cfg.SchemasPath = ""
 	cfg.CreateHooks = nil
+	cfg.Formats = formats()
 	cfg.Info.Description = "TLS certificates from a public CA for hosts the Internet cannot reach."
 	cfg.Transformers = append(cfg.Transformers, fewFaults)
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
@@ -101,21 +102,6 @@ func humaConfig(version string) huma.Config {
 	}
 	cfg.Security = []map[string][]string{{"clientKey": {}}, {"bearer": {}}}
 	return cfg
-}
-
-// mostFaults of a request are told; a body has room for ten thousands.
-const mostFaults = 16
-
-// fewFaults bounds and removes what huma repeats of a rejected request.
-func fewFaults(_ huma.Context, _ string, v any) (any, error) {
-	if m, ok := v.(*huma.ErrorModel); ok {
-		m.Errors = m.Errors[:min(len(m.Errors), mostFaults)]
-		for _, e := range m.Errors {
-			e.Value = nil
-			e.Location = e.Location[:min(len(e.Location), 64)]
-		}
-	}
-	return v, nil
 }
 
 // serveDocument serves the OpenAPI document, made once.

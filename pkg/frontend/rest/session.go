@@ -171,7 +171,7 @@ func (f *frontend) logged(next http.Handler) http.Handler {
 		if s.status >= 500 {
 			level = slog.LevelWarn
 		}
-		f.Logger.Log(r.Context(), level, "request", "method", r.Method, "route", route(r), "status", s.status, "took", time.Since(start).Round(time.Millisecond))
+		f.Logger.Log(r.Context(), level, "request", "method", cut(r.Method, 16), "route", route(r), "status", s.status, "took", time.Since(start).Round(time.Millisecond))
 	})
 }
 
