@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-acme/lego/v4/acme"
+	"github.com/go-acme/lego/v4/providers/dns/acmedns"
 )
 
 // Kind says what can be done about a failed issuance.
@@ -25,7 +26,8 @@ const (
 )
 
 // Error is why an issuance failed. Its text may hold names: gateway mode must
-// show it to the client that asked and to nobody else.
+// show it to the client that asked and to nobody else. It may also name hosts,
+// addresses and files of the administrator's: a client reads ForClient instead.
 type Error struct {
 	Kind       Kind
 	Op         string    // what was being done, such as "finalize"; may be empty
@@ -38,12 +40,35 @@ type Error struct {
 	final bool // the order can never be finished
 }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return e.text(e.Detail) }
+
+// Hidden is what a client reads where the administrator reads the cause.
+const Hidden = "failed at the proxy, or between it and the CA; the proxy's log has the cause"
+
+// ForClient returns the text without what only the administrator may know. Words
+// of the CA and our own stay. The cause of anything else, such as an exchange
+// with a DNS provider or a hook, may name an endpoint inside or a file.
+func (e *Error) ForClient() string {
+	if e.isPublic() {
+		return e.text(e.Detail)
+	}
+	return e.text(Hidden)
+}
+
+func (e *Error) isPublic() bool {
+	var cname acmedns.ErrCNAMERequired
+	return e.Err == nil || problemOf(e.Err) != nil || errors.As(e.Err, &cname) || e.Detail == stopped
+}
+
+// stopped is the detail of an issuance whose context ended.
+const stopped = "stopped before the CA was done"
+
+func (e *Error) text(detail string) string {
 	var b strings.Builder
 	if op := strings.TrimSpace(e.Op + " " + e.Identifier); op != "" {
 		b.WriteString(op + ": ")
 	}
-	b.WriteString(e.Detail)
+	b.WriteString(detail)
 	if short := strings.TrimPrefix(e.Type, "urn:ietf:params:acme:error:"); short != "" {
 		b.WriteString(" (" + short + ")")
 	}
@@ -133,7 +158,7 @@ func classify(op string, err error, retryAt time.Time) error {
 		return err
 	}
 	if isContext(err) {
-		return &Error{Kind: Temporary, Op: op, Detail: "stopped before the CA was done", RetryAt: retryAt, Err: err}
+		return &Error{Kind: Temporary, Op: op, Detail: stopped, RetryAt: retryAt, Err: err}
 	}
 	var r *refusal
 	if errors.As(err, &r) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -95,11 +96,25 @@ func IsLocal(cause error) bool {
 
 // failure describes a failed attempt to the store.
 func failure(now time.Time, failures int, notAfter time.Time, ca string, cause error) store.Failure {
-	f := store.Failure{Reason: cause.Error(), RetryAt: RetryAt(now, failures, notAfter, cause), Local: IsLocal(cause)}
+	f := store.Failure{Reason: cause.Error(), Plain: plain(cause), RetryAt: RetryAt(now, failures, notAfter, cause), Local: IsLocal(cause)}
 	if IsTransient(now, cause) {
 		f.With = ca
 	}
 	return f
+}
+
+// plain returns what a client may read of a failure; empty if only the
+// administrator may.
+func plain(cause error) string {
+	var failed *issuer.Error
+	var denied *policy.Denied
+	switch {
+	case errors.As(cause, &failed):
+		return failed.ForClient()
+	case errors.As(cause, &denied):
+		return denied.Error()
+	}
+	return ""
 }
 
 // spread takes up to a tenth off, so that what failed together does not come

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -11,13 +12,35 @@ import (
 
 // Failure describes a failed attempt.
 type Failure struct {
-	Reason  string
+	Reason  string // for the administrator
+	Plain   string // for the client: no host, address or file of the administrator's
 	RetryAt time.Time
 	// With names the CA if the reason is temporary: then [Store.EndDelays] may
 	// make the row due earlier than RetryAt.
 	With string
 	// Local faults, such as a full disk, are not counted.
 	Local bool
+}
+
+// plainEnd separates both texts of a failure in their column. Rows of older
+// programs have the administrator's alone.
+const plainEnd = "\x1f"
+
+// text is both texts of a failure.
+func (f Failure) text() string {
+	clean := func(s string) string { return strings.ReplaceAll(cleanText(s), plainEnd, "\uFFFD") }
+	if f.Plain == "" {
+		return clean(f.Reason)
+	}
+	return clean(f.Plain) + plainEnd + clean(f.Reason)
+}
+
+// splitFailure returns what text joined.
+func splitFailure(s string) (plain, reason string) {
+	if plain, reason, ok := strings.Cut(s, plainEnd); ok {
+		return plain, reason
+	}
+	return "", s
 }
 
 // count is what a failure adds to the failures of a row.

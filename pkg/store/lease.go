@@ -88,7 +88,7 @@ func (s *Store) FailManaged(ctx context.Context, id, owner string, f Failure) er
 	err := s.held(ctx, owner, `UPDATE managed SET failures = failures + CAST($6 AS BIGINT), last_error = $3, last_error_at = $4,
 		due_at = $5, failed_with = CASE WHEN failed_with = '`+eased+`' THEN '' ELSE CAST($7 AS TEXT) END,
 		lease_owner = '', lease_until = 0, updated_at = $4 WHERE id = $1 AND lease_owner = $2`,
-		id, owner, cleanText(f.Reason), millis(s.now()), millis(f.RetryAt), f.count(), f.With)
+		id, owner, f.text(), millis(s.now()), millis(f.RetryAt), f.count(), f.With)
 	return s.fail(err, "record failure of %s", id)
 }
 

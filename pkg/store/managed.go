@@ -21,8 +21,9 @@ type Managed struct {
 	DueAt       time.Time // when work is to be done; zero: never
 	LeaseOwner  string    // who works on it, empty: no one
 	LeaseUntil  time.Time
-	Failures    int // since the last success
-	LastError   string
+	Failures    int    // since the last success
+	LastError   string // for the administrator
+	LastPlain   string // the same for the client; empty: only the administrator may know
 	LastErrorAt time.Time
 
 	ETag, Serial         string // of the current bundle; empty: none yet
@@ -41,6 +42,7 @@ func scanManaged(row scanner) (m Managed, err error) {
 	if len(m.CSR) == 0 {
 		m.CSR = nil
 	}
+	m.LastPlain, m.LastError = splitFailure(m.LastError)
 	return m, err
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -146,8 +147,16 @@ func (f *frontend) certificate(m store.Managed) api.Certificate {
 	return api.Certificate{
 		ID: m.ID, Mode: m.Mode, Names: m.Names, Status: f.status(m), Serial: m.Serial,
 		NotBefore: known(m.NotBefore), NotAfter: known(m.NotAfter), NextAttempt: known(m.DueAt),
-		Failures: m.Failures, LastError: m.LastError, LastErrorAt: known(m.LastErrorAt),
+		Failures: m.Failures, LastError: lastError(m), LastErrorAt: known(m.LastErrorAt),
 	}
+}
+
+// lastError leaves out what only the administrator may know.
+func lastError(m store.Managed) string {
+	if m.LastError != "" && m.LastPlain == "" {
+		return issuer.Hidden
+	}
+	return m.LastPlain
 }
 
 func (f *frontend) status(m store.Managed) string {

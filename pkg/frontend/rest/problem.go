@@ -78,7 +78,7 @@ func (f *frontend) issuerProblem(err error) *api.Problem {
 		f.Logger.Error("gateway answer failed", "error", err)
 		return &api.Problem{Type: "about:blank", Title: "Internal Server Error", Status: http.StatusInternalServerError, Detail: internalDetail}
 	}
-	p := &api.Problem{Type: e.Type, Detail: e.Error()}
+	p := &api.Problem{Type: e.Type, Detail: e.ForClient()}
 	switch e.Kind {
 	case issuer.Permanent:
 		p.Status = http.StatusUnprocessableEntity

@@ -71,7 +71,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 	return func(ctx context.Context, emit func(issuer.Event)) (api.Event, error) {
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {
-			g.logFailure(ctx, err)
+			g.logFailure(ctx, req.Names, err)
 			return api.Event{}, err
 		}
 		g.cfg.Logger.Info("gateway issuance passed through")
@@ -89,26 +89,6 @@ func recipients(id auth.Identity) ([]age.Recipient, error) {
 // ErrStopping is the cause of a context that ended because the proxy stops and
 // its grace is over.
 var ErrStopping = errors.New("the proxy stops")
-
-// logFailure tells the administrator what kind of trouble there is, and not
-// whose: who asked, and when, is metadata too.
-func (g *Gateway) logFailure(ctx context.Context, err error) {
-	log := g.cfg.Logger
-	if errors.Is(context.Cause(ctx), ErrStopping) {
-		log.Warn("gateway issuance cut off by our own stop")
-		return
-	}
-	if ctx.Err() != nil {
-		log.Info("gateway issuance abandoned by its client")
-		return
-	}
-	var e *issuer.Error
-	if errors.As(err, &e) {
-		log.Warn("gateway issuance failed", "kind", string(e.Kind), "type", e.Type)
-		return
-	}
-	log.Warn("gateway issuance failed")
-}
 
 func answer(b *cert.Bundle, to []age.Recipient) (api.Event, error) {
 	if b.Key == nil {

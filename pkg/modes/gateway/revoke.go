@@ -9,7 +9,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -35,22 +34,11 @@ func (g *Gateway) Revoke(ctx context.Context, id auth.Identity, rev cert.Revocat
 	}
 	// Whoever hangs up now must not leave the caller in doubt when it asks again.
 	if err := g.cfg.Issuer.Revoke(context.WithoutCancel(ctx), rev.Leaf.Raw, rev.Reason); err != nil {
-		g.logUnrevoked(err)
+		g.logCause("gateway revocation failed", rev.Names, err)
 		return err
 	}
 	g.cfg.Logger.Info("gateway revocation passed through")
 	return nil
-}
-
-// logUnrevoked tells the administrator what kind of trouble there is, and not
-// whose.
-func (g *Gateway) logUnrevoked(err error) {
-	var e *issuer.Error
-	if errors.As(err, &e) {
-		g.cfg.Logger.Warn("gateway revocation failed", "kind", string(e.Kind), "type", e.Type)
-		return
-	}
-	g.cfg.Logger.Warn("gateway revocation failed")
 }
 
 // refuse records, as every refusal does, the names that are not granted, and

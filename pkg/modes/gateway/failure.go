@@ -1,0 +1,58 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+)
+
+// logFailure tells the administrator the cause, which the client may not read,
+// but not whose failure it is: who asked, and for what, is metadata too.
+func (g *Gateway) logFailure(ctx context.Context, names cert.Names, err error) {
+	log := g.cfg.Logger
+	if errors.Is(context.Cause(ctx), ErrStopping) {
+		log.Warn("gateway issuance cut off by our own stop")
+		return
+	}
+	if ctx.Err() != nil {
+		log.Info("gateway issuance abandoned by its client")
+		return
+	}
+	g.logCause("gateway issuance failed", names, err)
+}
+
+// logCause leaves out a text that the client has in full.
+func (g *Gateway) logCause(message string, names cert.Names, err error) {
+	var args []any
+	public := false
+	var e *issuer.Error
+	if errors.As(err, &e) {
+		args = append(args, "kind", string(e.Kind), "type", e.Type)
+		public = e.Error() == e.ForClient()
+	}
+	if !public {
+		args = append(args, "cause", anonymous(err.Error(), names))
+	}
+	g.cfg.Logger.Warn(message, args...)
+}
+
+// secret matches tokens, key authorizations and the values of TXT records, which
+// a DNS provider may repeat.
+var secret = regexp.MustCompile(`[A-Za-z0-9_-]{32,}`)
+
+// anonymous returns text without the names that were asked for.
+func anonymous(text string, names cert.Names) string {
+	text = secret.ReplaceAllString(text, "…")
+	longest := slices.Clone(names)
+	slices.SortFunc(longest, func(a, b string) int { return len(b) - len(a) })
+	for _, name := range longest {
+		name = regexp.QuoteMeta(strings.TrimPrefix(name, "*."))
+		text = regexp.MustCompile("(?i)"+name).ReplaceAllString(text, "NAME")
+	}
+	return text
+}
