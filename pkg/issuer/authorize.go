@@ -130,9 +130,8 @@ func undecided(authz acme.Authorization, token string) error {
 func (f *flow) leave(order string, all []presented, err error) {
 	all = slices.DeleteFunc(slices.Clone(all), func(p presented) bool { return p.reply == nil })
 	var e *Error
-	later := errors.As(err, &e) && e.Kind != Permanent && !e.final && f.req.OnOrder != nil
-	if len(all) == 0 || later && f.is.kept.put(order, all) {
-		return
+	if errors.As(err, &e) && e.Kind != Permanent && !e.final && f.req.OnOrder != nil {
+		all = f.is.kept.put(order, all)
 	}
 	remove(all)
 }

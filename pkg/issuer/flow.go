@@ -28,7 +28,7 @@ type flow struct {
 	s    *session
 	core *api.Core
 
-	continued []presented // answers of the order before this attempt
+	continued []presented // answers that an earlier attempt has left
 }
 
 const prepare = "prepare the order"
@@ -76,13 +76,12 @@ func (f *flow) makeKey() error {
 }
 
 // run takes the order from wherever it stands to the certificate.
-func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
+func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error) {
 	f.s = f.is.wire.session(ctx)
-	var err error
 	if f.core, err = f.is.core(f.s, acc); err != nil {
 		return nil, err
 	}
-	defer f.giveUp()
+	defer func() { f.leave(f.req.OrderURL, f.continued, err) }()
 	order, err := f.order(ctx)
 	if err != nil {
 		return nil, err
@@ -104,12 +103,6 @@ func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
 	return bundle, nil
 }
 
-// giveUp removes the answers that an earlier attempt has left.
-func (f *flow) giveUp() {
-	remove(f.continued)
-	f.continued = nil
-}
-
 // order resumes the one of the request if it still serves, or begins one.
 func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 	f.emit(Event{Stage: Ordering})
@@ -118,7 +111,8 @@ func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 		if err != nil || order.Location != "" {
 			return order, err
 		}
-		f.giveUp()
+		remove(f.continued)
+		f.continued = nil
 	}
 	if f.req.Profile != "" {
 		if err := checkProfile(f.req.Profile, f.core.GetDirectory().Meta.Profiles); err != nil {
@@ -158,9 +152,6 @@ func (f *flow) resume() (acme.ExtendedOrder, error) {
 	err = f.failed("read the order again", err)
 	if isPermanent(err) || statusOf(err) == http.StatusNotFound {
 		return acme.ExtendedOrder{}, nil
-	}
-	if f.is.kept.put(f.req.OrderURL, f.continued) {
-		f.continued = nil
 	}
 	return order, err
 }

@@ -1,7 +1,6 @@
 package issuer_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -284,6 +282,25 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 			}
 		})
 	}
+	t.Run("again and again", func(t *testing.T) {
+		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "again" })
+		var orderURL string
+		req := journalled(t, "again.stays.example.com", &orderURL)
+		// The first two ends come after the challenge, the others before.
+		for _, kind := range []string{pebbletest.Challenge, pebbletest.Challenge, pebbletest.Authorization, pebbletest.Order} {
+			ts.set("again", times(1, kind, later))
+			if _, err := is.Issue(t.Context(), req, nil); err == nil {
+				t.Fatal("issued")
+			}
+			req.OrderURL = orderURL
+			if n := e.responder.Len(); n != 1 {
+				t.Errorf("%d answers after %s failed, want 1", n, kind)
+			}
+		}
+		if _, err := is.Issue(t.Context(), req, nil); err != nil || e.responder.Len() != 0 {
+			t.Errorf("%v, %d answers left", err, e.responder.Len())
+		}
+	})
 	t.Run("given up", func(t *testing.T) { // nobody will continue it
 		ts.set("given", times(1, pebbletest.Order, later))
 		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "given" })
@@ -415,225 +432,5 @@ func TestKindsOfRefusals(t *testing.T) {
 				t.Errorf("%v, want %s", err, c.kind)
 			}
 		})
-	}
-}
-
-// B4: URLs may be relative everywhere (RFC 3986), the directory may have moved,
-// and chains come with a byte order mark, with CRLF, or in one line.
-func TestSloppyCA(t *testing.T) {
-	t.Parallel()
-	var ts troubles
-	e := start(t, pebbletest.Options{Wrap: ts.wrap, AlternateRoots: 1}, nil)
-	base := strings.TrimSuffix(e.ca.DirectoryURL, "/dir")
-	relative := changed(func(h http.Header, body []byte) []byte {
-		for _, values := range h {
-			for i := range values {
-				values[i] = strings.ReplaceAll(values[i], base+"/", "/")
-			}
-		}
-		return bytes.ReplaceAll(body, []byte(base+"/"), []byte("/"))
-	})
-	chain := func(change func([]byte) []byte) trouble {
-		return times(100, pebbletest.Certificate, changed(func(_ http.Header, body []byte) []byte { return change(body) }))
-	}
-	replace := func(old, new string) func([]byte) []byte {
-		return func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(old), []byte(new)) }
-	}
-	for name, trouble := range map[string]trouble{
-		"relative": relative,
-		"moved": once(pebbletest.Directory, func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
-			http.Redirect(w, r, "dir?moved", http.StatusMovedPermanently)
-			return true
-		}),
-		"bom":    chain(func(body []byte) []byte { return append([]byte("\xef\xbb\xbf"), body...) }),
-		"crlf":   chain(replace("\n", "\r\n")),
-		"joined": chain(replace("-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----")),
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ts.set(name, trouble)
-			is := e.another(t, func(cfg *issuer.Config) {
-				cfg.UserAgent, cfg.PreferredChain, cfg.Accounts = name, e.ca.Issuers[1], &memoryAccounts{}
-			})
-			b, err := is.Issue(t.Context(), ec(names(t, name+".sloppy.example.com")), nil)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if len(b.Chain) == 0 || b.Chain[len(b.Chain)-1].Issuer.CommonName != e.ca.Issuers[1] {
-				t.Errorf("chain of %d certificates is not the preferred one", len(b.Chain))
-			}
-			if leaf, err := is.Certificate(t.Context(), b.URL); err != nil || leaf.SerialNumber.Cmp(b.Leaf.SerialNumber) != 0 {
-				t.Errorf("read again: %v", err)
-			}
-		})
-	}
-}
-
-// B4: a person must open a page: its URL is in the error, wherever the CA put it.
-func TestUserActionRequired(t *testing.T) {
-	t.Parallel()
-	var ts troubles
-	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
-	for name, trouble := range map[string]trouble{
-		"instance": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
-			w.WriteHeader(403)
-			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"Terms changed.","instance":"https://ca.example/agree?x"}`)
-			return true
-		},
-		"link": func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
-			w.Header().Set("Link", `<https://ca.example/agree?x>;rel="terms-of-service"`)
-			return says(403, "userActionRequired")(w, r, next)
-		},
-	} {
-		ts.set(name, times(100, pebbletest.NewOrder, trouble))
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
-		_, err := is.Issue(t.Context(), ec(names(t, "action.example.com")), nil)
-		var failed *issuer.Error
-		if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(err.Error(), "open https://ca.example/agree?x") {
-			t.Errorf("%s: %v, want the URL", name, err)
-		}
-	}
-}
-
-// B4: a changed contact reaches the CA, once; a CA that refuses it is no reason
-// not to issue.
-func TestChangedEmail(t *testing.T) {
-	t.Parallel()
-	var ts troubles
-	var contact atomic.Value
-	e := start(t, pebbletest.Options{Wrap: ts.wrap}, func(cfg *issuer.Config) { cfg.Email = "old@example.com" })
-	issue := func(is *issuer.Issuer) {
-		t.Helper()
-		if _, err := is.Issue(t.Context(), ec(names(t, "email.example.com")), nil); err != nil {
-			t.Fatal(err)
-		}
-	}
-	issue(e.issuer)
-	ts.set("refused", times(100, pebbletest.Account, says(400, "invalidContact")))
-	issue(e.another(t, func(cfg *issuer.Config) { cfg.UserAgent, cfg.Email = "refused", "bad@example.com" }))
-	if e.accounts.email != "old@example.com" {
-		t.Errorf("contact %q is stored, which the CA refused", e.accounts.email)
-	}
-	ts.set("new", times(100, pebbletest.Account, fields(func(d map[string]any) { contact.Store(fmt.Sprint(d["contact"])) })))
-	for range 2 {
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent, cfg.Email = "new", "new@example.com" })
-		e.ca.Requests().Reset()
-		issue(is)
-		issue(is)
-	}
-	if got := contact.Load(); got != "[mailto:new@example.com]" || e.accounts.email != "new@example.com" {
-		t.Errorf("the CA has %v, the store %q", got, e.accounts.email)
-	}
-	if n := e.ca.Requests().Count(pebbletest.Account); n != 0 {
-		t.Errorf("%d more updates of the same contact", n)
-	}
-}
-
-// B4: HMAC keys of external account bindings in any variant of base64; short or
-// broken ones are refused before the proxy starts, and not repeated.
-func TestBindingKeys(t *testing.T) {
-	t.Parallel()
-	const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG4-nMEtx3MUAsUDkMTQ12_"
-	e := start(t, pebbletest.Options{EAB: map[string]string{"kid-1": key, "kid-2": key[:43]}}, func(cfg *issuer.Config) {
-		cfg.EAB = &issuer.EAB{Kid: "kid-1", HMACKey: key}
-	})
-	standard := strings.NewReplacer("-", "+", "_", "/").Replace(key)
-	for text, kid := range map[string]string{
-		key: "kid-1", standard: "kid-1", standard[:40] + "\n" + standard[40:] + "\n": "kid-1",
-		key[:43]: "kid-2", key[:43] + "=": "kid-2",
-	} {
-		is := e.another(t, func(cfg *issuer.Config) {
-			cfg.Accounts, cfg.EAB = &memoryAccounts{}, &issuer.EAB{Kid: kid, HMACKey: text}
-		})
-		if _, err := is.Issue(t.Context(), ec(names(t, "eab.example.com")), nil); err != nil {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-	for _, eab := range []issuer.EAB{
-		{Kid: "kid-1", HMACKey: "secret!not base64"}, {Kid: "kid-1", HMACKey: "c2hvcnQ="},
-		{Kid: "kid-1"}, {Kid: " ", HMACKey: key}, {Kid: "kid-1", HMACKey: key[:41]},
-	} {
-		_, err := issuer.New(issuer.Config{
-			DirectoryURL: e.ca.DirectoryURL, Accounts: &memoryAccounts{}, Responder: newResponder(), EAB: &eab,
-		})
-		if err == nil || !strings.HasPrefix(err.Error(), "eab-") || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%+v: %v", eab, err)
-		}
-	}
-}
-
-// A6: names, tokens and URLs that were not asked for end the order before a hook
-// hears of them.
-func TestCAChoosesNames(t *testing.T) {
-	t.Parallel()
-	var ts troubles
-	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
-	identifier := func(typ, value string) func(map[string]any) {
-		return func(d map[string]any) { d["identifier"] = map[string]any{"type": typ, "value": value} }
-	}
-	challenge := func(field, value string) func(map[string]any) {
-		return func(d map[string]any) {
-			for _, c := range d["challenges"].([]any) {
-				c.(map[string]any)[field] = value
-			}
-		}
-	}
-	for name, change := range map[string]func(map[string]any){
-		"path":      identifier("dns", "../$(x)\n"),
-		"other":     identifier("dns", "evil.example"),
-		"type":      identifier("ip", "ordered.example.com"),
-		"empty":     identifier("dns", ""),
-		"wildcard":  func(d map[string]any) { d["wildcard"] = true },
-		"token":     challenge("token", "../../etc/passwd"),
-		"newline":   challenge("token", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\nX=1"),
-		"long":      challenge("token", strings.Repeat("a", 300)),
-		"plain":     challenge("url", "http://127.0.0.1/chalZ/1"),
-		"user":      challenge("url", "https://a:b@127.0.0.1/chalZ/1"),
-		"no-url":    challenge("url", ""),
-		"long-url":  challenge("url", "https://127.0.0.1/"+strings.Repeat("a", 3000)),
-		"file":      challenge("url", "file:///etc/passwd"),
-		"no-status": func(d map[string]any) { d["status"] = "$(x)" },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ts.set(name, times(1000, pebbletest.Authorization, fields(change)))
-			is := e.another(t, func(cfg *issuer.Config) {
-				cfg.UserAgent, cfg.HTTPHook = name, "echo called >> "+t.TempDir()+"/hook; exit 1"
-			})
-			_, err := is.Issue(t.Context(), ec(names(t, "ordered.example.com")), nil)
-			if err == nil || strings.Contains(err.Error(), "http-01-hook") || strings.Contains(err.Error(), "\n") {
-				t.Errorf("%v; want an error before the hook", err)
-			}
-		})
-	}
-	t.Run("authorizations", func(t *testing.T) {
-		t.Parallel()
-		ts.set("many", times(1000, pebbletest.NewOrder, fields(func(d map[string]any) {
-			first := d["authorizations"].([]any)[0]
-			for range 1000 {
-				d["authorizations"] = append(d["authorizations"].([]any), first)
-			}
-		})))
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "many" })
-		if _, err := is.Issue(t.Context(), ec(names(t, "many.example.com")), nil); err == nil || !strings.Contains(err.Error(), "authorizations for 1 names") {
-			t.Errorf("%v", err)
-		}
-	})
-}
-
-// The CA's own spelling of a name, and a wildcard without its mark, are what
-// was ordered all the same (A6).
-func TestOtherSpelling(t *testing.T) {
-	t.Parallel()
-	var ts troubles
-	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
-	ts.set("upper", times(100, pebbletest.Authorization, fields(func(d map[string]any) {
-		d["identifier"] = map[string]any{"type": "dns", "value": "SPELLING.example.com"}
-	})))
-	is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "upper" })
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := is.Issue(ctx, ec(names(t, "spelling.example.com")), nil); err != nil {
-		t.Error(err)
 	}
 }

@@ -128,6 +128,8 @@ func Transport(roots *x509.CertPool) *http.Transport {
 		IdleConnTimeout:       time.Minute,
 		TLSHandshakeTimeout:   15 * time.Second,
 		ResponseHeaderTimeout: time.Minute,
+
+		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 

@@ -1,6 +1,7 @@
 package issuer
 
 import (
+	"slices"
 	"sync"
 	"time"
 )
@@ -23,27 +24,31 @@ type keptOrder struct {
 	expiry  *time.Timer
 }
 
-// put keeps answers until the order is taken or expires. It reports false if
-// there is no room.
-func (k *kept) put(order string, answers []presented) bool {
-	if len(answers) == 0 {
-		return true
-	}
+// put keeps answers until the order is taken or expires. It returns those that
+// are not needed, because they are kept already or there is no room.
+func (k *kept) put(order string, answers []presented) (surplus []presented) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if len(k.orders) >= mostKept {
-		return false
+	o, ok := k.orders[order]
+	if len(answers) == 0 || !ok && len(k.orders) >= mostKept {
+		return answers
 	}
+	for _, p := range answers {
+		if slices.ContainsFunc(o.answers, func(other presented) bool { return other.url == p.url && other.token == p.token }) {
+			surplus = append(surplus, p)
+		} else {
+			o.answers = append(o.answers, p)
+		}
+	}
+	if ok {
+		o.expiry.Stop()
+	}
+	o.expiry = time.AfterFunc(keptFor, func() { remove(k.take(order)) })
 	if k.orders == nil {
 		k.orders = map[string]keptOrder{}
 	}
-	if before, ok := k.orders[order]; ok {
-		before.expiry.Stop()
-		answers = append(answers, before.answers...)
-	}
-	expiry := time.AfterFunc(keptFor, func() { remove(k.take(order)) })
-	k.orders[order] = keptOrder{answers, expiry}
-	return true
+	k.orders[order] = o
+	return surplus
 }
 
 // take returns the answers of an order, which the caller removes.

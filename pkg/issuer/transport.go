@@ -17,6 +17,7 @@ import (
 const (
 	maxBody      = 1 << 20         // of an answer, in bytes; chains are a few KiB
 	maxNonces    = 128             // kept for later requests
+	maxNonce     = 1024            // bytes of one; longer ones are not kept
 	nonceTTL     = 5 * time.Minute // CAs forget nonces; an old one costs a round trip
 	directoryTTL = time.Hour
 
@@ -221,6 +222,9 @@ func (w *wire) popNonce() string {
 }
 
 func (w *wire) putNonce(value string) {
+	if len(value) > maxNonce {
+		return
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if len(w.nonces) >= maxNonces {

@@ -236,3 +236,68 @@ func soakClient(t *testing.T, p *proxytest.Proxy, clk *clock, list []string) int
 	}
 	return strings.Count(p.Log(), "no certificate yet")
 }
+
+// firstOfEach makes the first request to each URL of a kind fail.
+type firstOfEach struct {
+	kind    string
+	trouble func(http.ResponseWriter, *http.Request, http.Handler)
+
+	mu   sync.Mutex
+	seen map[string]bool // guarded by mu
+}
+
+func (f *firstOfEach) wrap(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		first := pebbletest.Kind(r) == f.kind && !f.seen[r.URL.Path]
+		if first {
+			if f.seen == nil {
+				f.seen = map[string]bool{}
+			}
+			f.seen[r.URL.Path] = true
+		}
+		f.mu.Unlock()
+		if first {
+			f.trouble(w, r, next)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// A CA that fails once in each order, always at the same place, costs no order
+// and no attempt, in the mode that has no journal as well (B1, B2).
+func TestOneFaultInEachOrder(t *testing.T) {
+	t.Parallel()
+	unwell := func(status int) func(http.ResponseWriter, *http.Request, http.Handler) {
+		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, "out of order", status) }
+	}
+	lost := func(_ http.ResponseWriter, r *http.Request, next http.Handler) {
+		next.ServeHTTP(httptest.NewRecorder(), r)
+		panic(http.ErrAbortHandler)
+	}
+	for name, ca := range map[string]*firstOfEach{
+		"503 on one poll":       {kind: pebbletest.Order, trouble: unwell(http.StatusServiceUnavailable)},
+		"503 on the download":   {kind: pebbletest.Certificate, trouble: unwell(http.StatusServiceUnavailable)},
+		"404 on the download":   {kind: pebbletest.Certificate, trouble: unwell(http.StatusNotFound)},
+		"challenge answer lost": {kind: pebbletest.Challenge, trouble: lost},
+		"finalize answer lost":  {kind: pebbletest.Finalize, trouble: lost},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+			const certificates = 5
+			failed := 0
+			for i := range certificates {
+				if _, err := get(t, host, api.ModeGateway, fmt.Sprintf("n%d.example.com", i)); err != nil {
+					failed++
+					t.Error(err)
+				}
+			}
+			if n := p.CA.Requests().Count(pebbletest.NewOrder); n != certificates {
+				t.Errorf("%d orders for %d certificates, %d attempts failed", n, certificates, failed)
+			}
+		})
+	}
+}

@@ -1,0 +1,87 @@
+package issuer_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+)
+
+// A6: names, tokens and URLs that were not asked for end the order before a hook
+// hears of them.
+func TestCAChoosesNames(t *testing.T) {
+	t.Parallel()
+	var ts troubles
+	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
+	identifier := func(typ, value string) func(map[string]any) {
+		return func(d map[string]any) { d["identifier"] = map[string]any{"type": typ, "value": value} }
+	}
+	challenge := func(field, value string) func(map[string]any) {
+		return func(d map[string]any) {
+			for _, c := range d["challenges"].([]any) {
+				c.(map[string]any)[field] = value
+			}
+		}
+	}
+	for name, change := range map[string]func(map[string]any){
+		"path":      identifier("dns", "../$(x)\n"),
+		"other":     identifier("dns", "evil.example"),
+		"type":      identifier("ip", "ordered.example.com"),
+		"empty":     identifier("dns", ""),
+		"wildcard":  func(d map[string]any) { d["wildcard"] = true },
+		"token":     challenge("token", "../../etc/passwd"),
+		"newline":   challenge("token", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\nX=1"),
+		"long":      challenge("token", strings.Repeat("a", 300)),
+		"plain":     challenge("url", "http://127.0.0.1/chalZ/1"),
+		"user":      challenge("url", "https://a:b@127.0.0.1/chalZ/1"),
+		"no-url":    challenge("url", ""),
+		"long-url":  challenge("url", "https://127.0.0.1/"+strings.Repeat("a", 3000)),
+		"file":      challenge("url", "file:///etc/passwd"),
+		"no-status": func(d map[string]any) { d["status"] = "$(x)" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ts.set(name, times(1000, pebbletest.Authorization, fields(change)))
+			is := e.another(t, func(cfg *issuer.Config) {
+				cfg.UserAgent, cfg.HTTPHook = name, "echo called >> "+t.TempDir()+"/hook; exit 1"
+			})
+			_, err := is.Issue(t.Context(), ec(names(t, "ordered.example.com")), nil)
+			if err == nil || strings.Contains(err.Error(), "http-01-hook") || strings.Contains(err.Error(), "\n") {
+				t.Errorf("%v; want an error before the hook", err)
+			}
+		})
+	}
+	t.Run("authorizations", func(t *testing.T) {
+		t.Parallel()
+		ts.set("many", times(1000, pebbletest.NewOrder, fields(func(d map[string]any) {
+			first := d["authorizations"].([]any)[0]
+			for range 1000 {
+				d["authorizations"] = append(d["authorizations"].([]any), first)
+			}
+		})))
+		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "many" })
+		if _, err := is.Issue(t.Context(), ec(names(t, "many.example.com")), nil); err == nil || !strings.Contains(err.Error(), "authorizations for 1 names") {
+			t.Errorf("%v", err)
+		}
+	})
+}
+
+// The CA's own spelling of a name, and a wildcard without its mark, are what
+// was ordered all the same (A6).
+func TestOtherSpelling(t *testing.T) {
+	t.Parallel()
+	var ts troubles
+	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
+	ts.set("upper", times(100, pebbletest.Authorization, fields(func(d map[string]any) {
+		d["identifier"] = map[string]any{"type": "dns", "value": "SPELLING.example.com"}
+	})))
+	is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "upper" })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if _, err := is.Issue(ctx, ec(names(t, "spelling.example.com")), nil); err != nil {
+		t.Error(err)
+	}
+}
