@@ -20,6 +20,7 @@ type Request struct {
 	CSR     []byte  // DER, already checked by ParseCSR
 	KeyType KeyType // of the key to make when CSR is nil
 	Profile string  // the CA's profile; empty is the CA's default
+	Client  string  // id of the client that it is for, which gets a share of the places; empty is the proxy itself
 
 	// OrderURL resumes an order that was begun before; empty begins a new one.
 	OrderURL string

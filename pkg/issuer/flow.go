@@ -56,14 +56,16 @@ func (f *flow) check() error {
 	return nil
 }
 
-// makeKey makes the key and the CSR where the client sent none. It takes
-// seconds of work for the longest keys, so no more of them are made at a time
-// than there are places.
-func (f *flow) makeKey() error {
+// makeKey generates the key and the CSR where the client sent none. It takes
+// seconds of work for the longest keys, so this comes before the place.
+func (f *flow) makeKey(ctx context.Context) error {
 	if f.csr != nil {
 		return nil
 	}
-	key, err := cert.GenerateKey(f.req.KeyType)
+	key, err := f.is.keys.generate(ctx, f.req.Client, f.req.KeyType, f.queued)
+	if ctx.Err() != nil {
+		return classify(prepare, ctx.Err(), time.Time{})
+	}
 	if err != nil {
 		return permanent(prepare, "%v", err)
 	}
@@ -74,6 +76,9 @@ func (f *flow) makeKey() error {
 	f.key, f.csr, f.public = key, csr, key.Public()
 	return nil
 }
+
+// queued tells the client that it waits for others.
+func (f *flow) queued() { f.emit(Event{Stage: Queued}) }
 
 // run takes the order from wherever it stands to the certificate.
 func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error) {

@@ -17,6 +17,7 @@ import (
 	legolog "github.com/go-acme/lego/v4/log"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
@@ -45,7 +46,7 @@ type Config struct {
 	RootCAs   *x509.CertPool    // trust for the CA's API; nil: the system's
 	Transport http.RoundTripper // in place of the tuned one, which RootCAs is for; tests count requests here
 	UserAgent string            // such as "acmeproxy/1.0"
-	InFlight  int               // issuances at a time, the others queue; 0: 32
+	InFlight  int               // issuances at a time, the others queue, a client's share is half; 0: 64
 	Timeout   time.Duration     // of one issuance, queueing excluded; 0: 5 minutes
 	Logger    *slog.Logger      // nil: none. No name is ever logged here.
 	Now       func() time.Time  // nil: time.Now
@@ -58,7 +59,8 @@ type Issuer struct {
 	methods map[string]*method // by type of challenge
 	turns   turns              // for challenges that cannot share a name
 	kept    kept               // answers of orders that will be continued
-	places  chan struct{}      // one taken for each issuance in flight
+	places  *fair.Places       // one taken for each issuance in flight
+	keys    keyPlaces          // one taken for each RSA key that is being generated
 	signing pace               // from finalize to the certificate
 
 	registering chan struct{} // held by whoever reads or writes current
@@ -82,7 +84,7 @@ func New(cfg Config) (*Issuer, error) {
 		cfg.Challenge = HTTP01
 	}
 	if cfg.InFlight == 0 {
-		cfg.InFlight = 32
+		cfg.InFlight = 64
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 5 * time.Minute
@@ -105,7 +107,8 @@ func New(cfg Config) (*Issuer, error) {
 		cfg:         cfg,
 		methods:     methods,
 		wire:        newWire(cfg.Transport, cfg.DirectoryURL, cfg.Now),
-		places:      make(chan struct{}, cfg.InFlight),
+		places:      newPlaces(cfg.InFlight),
+		keys:        newKeyPlaces(),
 		registering: make(chan struct{}, 1),
 	}, nil
 }
@@ -138,8 +141,9 @@ var muteLego = sync.OnceFunc(func() {
 	legolog.Logger = stdlog.New(io.Discard, "", 0)
 })
 
-// Issue obtains one certificate: it waits for a free place, orders, answers
-// the challenges, finalizes and downloads. emit, if not nil, is called at each
+// Issue obtains one certificate: it generates the key if the request has no CSR,
+// waits for a free place, orders, answers the challenges, finalizes and
+// downloads. emit, if not nil, is called at each
 // step, from several goroutines but never at the same time. The error is
 // always an *Error.
 func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event)) (*cert.Bundle, error) {
@@ -147,14 +151,14 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	release, err := is.place(ctx, f.emit)
-	if err != nil {
+	if err := f.makeKey(ctx); err != nil {
 		return nil, err
+	}
+	release, err := is.places.Acquire(ctx, req.Client, f.queued)
+	if err != nil {
+		return nil, classify("wait for a free place", err, time.Time{})
 	}
 	defer release()
-	if err := f.makeKey(); err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, is.cfg.Timeout)
 	defer cancel()
 	var lost account
@@ -185,23 +189,6 @@ func (is *Issuer) Close() error {
 		m.solver.(*dnsSolver).close()
 	}
 	return nil
-}
-
-// place waits for one of the InFlight places.
-func (is *Issuer) place(ctx context.Context, emit func(Event)) (release func(), err error) {
-	release = func() { <-is.places }
-	select {
-	case is.places <- struct{}{}:
-		return release, nil
-	default:
-	}
-	emit(Event{Stage: Queued})
-	select {
-	case is.places <- struct{}{}:
-		return release, nil
-	case <-ctx.Done():
-		return nil, classify("wait for a free place", ctx.Err(), time.Time{})
-	}
 }
 
 // core binds lego's API to one session. It costs no request once the

@@ -263,7 +263,7 @@ func (p *Proxy) openModes(context.Context) error {
 		Failed: p.agent.Failed,
 		Logger: p.log, Now: p.cfg.Now,
 	})
-	p.Renewals = renewal.NewLoop(queue, 8, p.cfg.Now, p.log)
+	p.Renewals = renewal.NewLoop(queue, renewal.Workers, p.cfg.Now, p.log)
 	p.Deployments = renewal.NewLoop(client.Deployments{Client: p.client}, 2, p.cfg.Now, p.log)
 	return nil
 }

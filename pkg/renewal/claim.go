@@ -43,6 +43,7 @@ func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 		Names:    c.Names,
 		CSR:      j.csr,
 		Profile:  c.Profile,
+		Client:   c.ClientID,
 		OrderURL: j.orderURL,
 		OnOrder: func(ctx context.Context, orderURL string) error {
 			return c.save(ctx, j, orderURL)
@@ -68,11 +69,11 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 	row, err := c.cfg.Store.OrderFor(ctx, c.ID)
 	switch {
 	case errors.Is(err, store.ErrNotFound):
-		return c.begin()
+		return c.begin(ctx)
 	case err != nil:
 		return entry{}, err
 	case !c.serves(row):
-		return c.begin()
+		return c.begin(ctx)
 	}
 	j := entry{orderURL: row.OrderURL, csr: row.CSR}
 	if len(row.SealedKey) == 0 {
@@ -80,7 +81,7 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 	}
 	pem, err := seal.Open(row.SealedKey, c.cfg.Identity)
 	if err != nil {
-		return c.begin() // the identity file was replaced; the CA does not mind a new order
+		return c.begin(ctx) // the identity file was replaced; the CA does not mind a new order
 	}
 	j.key, err = cert.ParseKey(pem)
 	return j, err
@@ -98,11 +99,11 @@ func (c *Claim) serves(row store.Order) bool {
 	return err == nil && len(row.SealedKey) > 0 && string(csr.KeyType) == c.KeyType && csr.Names.Equal(c.Names)
 }
 
-func (c *Claim) begin() (entry, error) {
+func (c *Claim) begin(ctx context.Context) (entry, error) {
 	if len(c.CSR) > 0 {
 		return entry{csr: c.CSR}, nil
 	}
-	key, err := cert.GenerateKey(cert.KeyType(c.KeyType))
+	key, err := c.cfg.Issuer.GenerateKey(ctx, c.ClientID, cert.KeyType(c.KeyType))
 	if err != nil {
 		return entry{}, err
 	}

@@ -2,6 +2,7 @@ package renewal_test
 
 import (
 	"context"
+	"crypto"
 	"errors"
 	"log/slog"
 	"path/filepath"
@@ -26,6 +27,10 @@ func (s slow) Issue(ctx context.Context, req cert.Request, _ func(issuer.Event))
 	<-ctx.Done()
 	s.ended <- time.Now()
 	return nil, &issuer.Error{Kind: issuer.Temporary, Op: "wait", Detail: "stopped", Err: ctx.Err()}
+}
+
+func (slow) GenerateKey(_ context.Context, _ string, t cert.KeyType) (crypto.Signer, error) {
+	return cert.GenerateKey(t)
 }
 
 // inBubble runs f with a store, a row that is due and a loop over a slow CA,

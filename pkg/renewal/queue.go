@@ -1,16 +1,22 @@
 package renewal
 
 import (
+	"cmp"
 	"context"
+	"crypto"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
+	"maps"
 	mathrand "math/rand/v2"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"filippo.io/age"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -25,6 +31,8 @@ type Mode interface {
 // Issuer is the part of issuer.Issuer that is needed here.
 type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error)
+	// GenerateKey waits for the client's turn first.
+	GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error)
 }
 
 // Config is shared by all claims of one instance.
@@ -40,27 +48,91 @@ type Config struct {
 	Now          func() time.Time
 }
 
+// Workers is the number of jobs for which a Loop over a Queue needs room. The
+// clients compete for a part of it, of which one can have half; the rest is for
+// clients that nothing is done for (X42).
+const (
+	Workers = sharedWorkers + reservedWorkers
+
+	sharedWorkers   = 64
+	reservedWorkers = 192
+	heldBackPause   = time.Second // until clients that have used up their shares are asked for again
+)
+
 // Queue claims managed certificates that are due.
-type Queue struct{ cfg Config }
+type Queue struct {
+	cfg      Config
+	places   *fair.Places
+	heldBack atomic.Bool // the last Claim left due rows to clients whose shares are used up
+}
 
 // NewQueue returns the Source of due certificates.
-func NewQueue(cfg Config) *Queue { return &Queue{cfg} }
+func NewQueue(cfg Config) *Queue {
+	return &Queue{cfg: cfg, places: fair.New(fair.Limits{
+		Total: sharedWorkers, PerClient: sharedWorkers / 2, Reserve: reservedWorkers,
+	})}
+}
 
 // Next implements Source.
-func (q *Queue) Next(ctx context.Context) (time.Time, error) { return q.cfg.Store.NextDue(ctx) }
+func (q *Queue) Next(ctx context.Context) (time.Time, error) {
+	next, err := q.cfg.Store.NextDue(ctx)
+	if later := q.cfg.Now().Add(heldBackPause); err == nil && q.heldBack.Load() && next.Before(later) {
+		next = later // the end of a job wakes the loop before
+	}
+	return next, err
+}
 
-// Claim implements Source.
+// Claim implements Source. The rows of all clients take turns, and those of a
+// client for which less is being done come first.
 func (q *Queue) Claim(ctx context.Context, limit int) ([]Job, error) {
+	due, err := q.cfg.Store.Due(ctx)
+	if err != nil {
+		return nil, err
+	}
+	places := q.take(due, limit)
 	// Each claim has a name of its own. A row that comes free under our feet (it
 	// is wanted differently now, or this process slept through its lease) may be
 	// claimed by this very instance again; what was begun before must lose it.
 	owner := q.cfg.Owner + "/" + rand.Text()[:8]
-	rows, err := q.cfg.Store.ClaimDue(ctx, owner, Lease, limit)
+	rows, err := q.cfg.Store.Claim(ctx, owner, Lease, slices.Collect(maps.Keys(places)))
 	jobs := make([]Job, len(rows))
 	for i, row := range rows {
-		jobs[i] = func(ctx context.Context) { q.work(ctx, owner, row) }
+		release := places[row.ID]
+		delete(places, row.ID)
+		jobs[i] = func(ctx context.Context) {
+			defer release()
+			q.work(ctx, owner, row)
+		}
+	}
+	for _, release := range places { // another instance has the row
+		release()
 	}
 	return jobs, err
+}
+
+// take returns the ids of rows for which there is room, with what gives the
+// room back.
+func (q *Queue) take(due []store.Due, limit int) map[string]func() {
+	held := map[string]int{}
+	for _, d := range due {
+		held[d.ClientID] = q.places.Held(d.ClientID)
+	}
+	slices.SortStableFunc(due, func(a, b store.Due) int {
+		return cmp.Compare(held[a.ClientID]+a.Turn, held[b.ClientID]+b.Turn)
+	})
+	places, heldBack := map[string]func(){}, false
+	for _, d := range due {
+		if len(places) == limit {
+			break
+		}
+		if release, ok := q.places.Try(d.ClientID); ok {
+			places[d.ID] = release
+		} else {
+			heldBack = true
+		}
+	}
+	q.heldBack.Store(heldBack)
+	return places
 }
 
 // work carries one row through its mode, with the lease kept alive.

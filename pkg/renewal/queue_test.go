@@ -2,6 +2,7 @@ package renewal_test
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -55,6 +56,10 @@ func (g gate) Issue(ctx context.Context, req cert.Request, _ func(issuer.Event))
 	}
 	leaf, err := x509.ParseCertificate(der)
 	return &cert.Bundle{Leaf: leaf}, err
+}
+
+func (gate) GenerateKey(_ context.Context, _ string, t cert.KeyType) (crypto.Signer, error) {
+	return cert.GenerateKey(t)
 }
 
 func (u *underWay) wait(g gate, keyType cert.KeyType) error {

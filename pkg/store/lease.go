@@ -1,11 +1,9 @@
 package store
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -16,40 +14,11 @@ import (
 // start), never a host.
 
 const (
-	// MATERIALIZED: PostgreSQL must not evaluate the limited select again for
-	// each row. %s is dialect.skipLocked.
-	claimDueSQL = `WITH due AS MATERIALIZED (SELECT id FROM managed
-		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2 %s)
-		UPDATE managed SET lease_owner = $3, lease_until = $4 WHERE id IN (SELECT id FROM due) RETURNING ` + managedColumns
-
 	nextDueSQL      = `SELECT due_at FROM managed WHERE due_at > 0 AND lease_until <= $1 ORDER BY due_at LIMIT 1`
 	nextLeaseEndSQL = `SELECT lease_until FROM managed WHERE lease_until > 0 AND lease_until > $1 AND due_at > 0 ORDER BY lease_until LIMIT 1`
 )
 
 var errNoOwner = errors.New("lease owner is empty: give the id of this run")
-
-// ClaimDue takes up to limit (0: 100) rows that are due and that no one works
-// on, earliest first, and leases them to owner. No row is given to two owners
-// as long as the lease is extended before it ends.
-func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]Managed, error) {
-	if owner == "" {
-		return nil, errNoOwner
-	}
-	var claimed []Managed
-	now := s.now()
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, s.claim(claimDueSQL), millis(now), pageSize(limit), owner, millis(now.Add(lease)))
-		claimed, err = collect(rows, err, scanManaged)
-		return err
-	})
-	if err != nil {
-		return nil, s.fail(err, "claim due certificates")
-	}
-	slices.SortFunc(claimed, func(a, b Managed) int {
-		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ID, b.ID))
-	})
-	return claimed, nil
-}
 
 // ExtendLease keeps a row for another lease from now; [ErrLost] if it is not
 // the owner's any more.

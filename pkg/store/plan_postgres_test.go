@@ -2,6 +2,7 @@ package store
 
 import (
 	"database/sql"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -32,7 +33,9 @@ func TestPostgresQueryPlans(t *testing.T) {
 		query, index string
 		args         []any
 	}{
-		"claim due":           {s.claim(claimDueSQL), "managed_due", []any{1, 1, "w", 1}},
+		"due":                 {duePageSQL, "managed_due", []any{1, 1}},
+		"due of each client":  {dueOfClientsSQL, "managed_client_due", []any{1, 1}},
+		"claim":               {fmt.Sprintf(claimSQL, "$4", s.db.skipLocked), "managed_pkey", []any{1, "w", 1, "i"}},
 		"next due":            {nextDueSQL, "managed_due", []any{1}},
 		"next lease end":      {nextLeaseEndSQL, "managed_lease", []any{1}},
 		"claim hooks":         {s.claim(claimHooksSQL), "hooks_pending_due", []any{1, 1, "w", 1}},

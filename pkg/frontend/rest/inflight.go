@@ -4,57 +4,44 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
-	"sync"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/acmeproxy/acmeproxy/pkg/fair"
 )
 
-// How many requests that take long may be under way: a client that wants more
-// at once is told to wait, and no number of clients can hold all memory.
-const (
-	pollsOfClient   = 128
-	pollsOfAll      = 4096
-	streamsOfClient = 32
-	streamsOfAll    = 512
-
-	busySeconds = 5 // Retry-After
+// The number of requests that take long and may be under way: a client that
+// wants more at once is told to wait, and no number of clients can hold all
+// memory. The last number is how many a client can have when the others have all
+// of the second; there is room for as many again.
+var (
+	pollLimits   = fair.Limits{Total: 4096, PerClient: 128, Reserve: 4096, Own: 8}
+	streamLimits = fair.Limits{Total: 512, PerClient: 32, Reserve: 512, Own: 4}
 )
+
+const busySeconds = 5 // Retry-After
 
 // inFlight counts requests of one kind.
 type inFlight struct {
 	what      string // they are, in the plural
 	perClient int
-	total     int
-
-	mu       sync.Mutex // guards what follows
-	all      int
-	byClient map[string]int // by client id; no zeros
+	places    *fair.Places
 }
 
-func newInFlight(what string, perClient, total int) *inFlight {
-	return &inFlight{what: what, perClient: perClient, total: total, byClient: make(map[string]int)}
+func newInFlight(what string, l fair.Limits) *inFlight {
+	return &inFlight{what: what, perClient: l.PerClient, places: fair.New(l)}
 }
 
 // begin counts one more of a client's until end is called, or refuses.
 func (n *inFlight) begin(clientID string) (end func(), err error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	end, ok := n.places.Try(clientID)
 	switch {
-	case n.byClient[clientID] >= n.perClient:
+	case ok:
+		return end, nil
+	case n.places.Held(clientID) >= n.perClient:
 		return nil, later(http.StatusTooManyRequests, fmt.Sprintf("this client has %d %s under way, which is all it may have; try again when one has ended", n.perClient, n.what))
-	case n.all >= n.total:
-		return nil, later(http.StatusServiceUnavailable, fmt.Sprintf("too many %s are under way; try again soon", n.what))
 	}
-	n.all++
-	n.byClient[clientID]++
-	return func() {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.all--
-		if n.byClient[clientID]--; n.byClient[clientID] == 0 {
-			delete(n.byClient, clientID)
-		}
-	}, nil
+	return nil, later(http.StatusServiceUnavailable, fmt.Sprintf("too many %s are under way; try again soon", n.what))
 }
 
 func later(status int, message string) error {

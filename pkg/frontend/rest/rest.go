@@ -74,8 +74,8 @@ type frontend struct {
 func New(cfg Config) http.Handler {
 	f := &frontend{
 		Config:  cfg,
-		polls:   newInFlight("long polls", pollsOfClient, pollsOfAll),
-		streams: newInFlight("gateway requests", streamsOfClient, streamsOfAll),
+		polls:   newInFlight("long polls", pollLimits),
+		streams: newInFlight("gateway requests", streamLimits),
 	}
 	mux := http.NewServeMux()
 	native := humago.New(mux, humaConfig(cfg.Version))

@@ -42,7 +42,7 @@ func TestRevokeRenewedMeanwhile(t *testing.T) {
 	due := time.Now().Add(60 * 24 * time.Hour)
 	f := &frontend{
 		Config:  Config{Agent: renewedMeanwhile{row: store.Managed{ID: "1", Serial: "another", DueAt: due}}, Now: time.Now},
-		streams: newInFlight("gateway requests", 1, 1),
+		streams: newInFlight("gateway requests", streamLimits),
 	}
 	ctx := context.WithValue(t.Context(), identityKey{}, auth.Identity{Client: store.Client{ID: "c"}})
 	leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: old})

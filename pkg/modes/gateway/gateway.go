@@ -68,6 +68,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 	if err := g.cfg.Audit.Authorize(ctx, id, ask); err != nil {
 		return nil, err
 	}
+	req.Client = id.Client.ID
 	return func(ctx context.Context, emit func(issuer.Event)) (api.Event, error) {
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 
 var leaseCases = []testCase{
 	{"due rows are claimed, earliest first", claimOrder},
+	{"the rows of all clients take turns", dueTurns},
 	{"a lost lease is refused", leaseLost},
 	{"a lease that no one took still completes", leaseOverdue},
 	{"an extended lease holds", leaseExtended},
@@ -42,6 +44,51 @@ func claimOrder(t *testing.T, f *fixture) {
 	}
 	equal(t, got, want)
 	equal(t, len(f.claim(t, "w2")), 0)
+}
+
+// dueTurns has one client with more due rows than are read at a time, and others
+// whose rows became due later (X42).
+func dueTurns(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	equal(t, len(must(f.Due(ctx))(t)), 0)
+	row := func(client, name string) store.Managed {
+		m, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: client, Mode: "certificate-agent", Names: []string{name}, KeyType: "ec256"})
+		ok(t, err)
+		return m
+	}
+	busy, idle := f.client(t, "busy").ID, f.client(t, "idle").ID
+	for i := range 300 {
+		row(busy, fmt.Sprintf("n%d.example", i))
+	}
+	f.clock.Advance(time.Second)
+	small := f.client(t, "small").ID
+	first, own := row(small, "small.example"), f.manage(t, "own.example")
+	f.clock.Advance(time.Second)
+	second := row(small, "second.example")
+	ok(t, f.SetDue(ctx, row(idle, "later.example").ID, f.clock.Now().Add(time.Hour)))
+
+	turns := map[int][]string{} // clients
+	seen := map[string]bool{}
+	for _, d := range must(f.Due(ctx))(t) {
+		turns[d.Turn] = append(turns[d.Turn], d.ClientID)
+		equal(t, seen[d.ID], false)
+		seen[d.ID] = true
+	}
+	slices.Sort(turns[0])
+	want := []string{"", busy, small}
+	slices.Sort(want)
+	equal(t, turns[0], want)
+	equal(t, turns[1], []string{busy})
+	equal(t, seen[first.ID] && seen[own.ID], true)
+
+	// What is worked on is not due, and no one else gets it.
+	claimed := must(f.Claim(ctx, "w", time.Minute, []string{first.ID, own.ID, "none"}))(t)
+	equal(t, len(claimed), 2)
+	equal(t, len(must(f.Claim(ctx, "w2", time.Minute, []string{first.ID, own.ID}))(t)), 0)
+	for _, d := range must(f.Due(ctx))(t) {
+		equal(t, d.ID == first.ID || d.ID == own.ID, false)
+		equal(t, d.ClientID == small, d.ID == second.ID)
+	}
 }
 
 func leaseLost(t *testing.T, f *fixture) {

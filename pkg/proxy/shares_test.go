@@ -1,0 +1,297 @@
+package proxy_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// town is a proxy with 31 hostile clients and one that only wants its
+// certificate, at a CA that needs some time for each order.
+type town struct {
+	*proxytest.Proxy
+	hostile []*caller
+	remote  *remote.Client // the 32nd, in gateway mode
+	caller  *caller        // the 32nd, in agent mode
+	issued  int
+
+	attack context.Context //nolint:containedctx // when it ends, so does what the hostile clients do
+	end    context.CancelFunc
+}
+
+const hostileClients = 31
+
+// newTown starts it. The CA needs usual for an order, and hostile for one of the
+// hostile clients.
+func newTown(t testing.TB, usual, hostile time.Duration) *town {
+	t.Helper()
+	w := &town{}
+	w.attack, w.end = context.WithCancel(context.Background())
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: slowFinalize(w.attack, usual, hostile)}})
+	w.Proxy = p
+	t.Cleanup(w.end)
+	_, recipient := newIdentity(t)
+	for i := range hostileClients {
+		name := fmt.Sprintf("hostile%d", i)
+		patterns := "*." + name + ".example.com"
+		w.hostile = append(w.hostile, newCaller(t, p, name, []string{recipient},
+			proxytest.Grant(api.ModeGateway, patterns), proxytest.Grant(api.ModeAgent, patterns)))
+	}
+	for _, c := range w.hostile { // one connection each
+		c.do(t, http.MethodGet, api.PathClient, nil)
+	}
+	grants := []api.Grant{proxytest.Grant(api.ModeGateway, "*.good.example.com"), proxytest.Grant(api.ModeAgent, "*.good.example.com")}
+	var err error
+	if w.remote, err = p.Enroll(t, "good", grants[0]).API(); err != nil {
+		t.Fatal(err)
+	}
+	w.caller = newCaller(t, p, "agent", []string{recipient}, grants[1])
+	return w
+}
+
+// slowFinalize has the CA take its time before it answers a CSR.
+func slowFinalize(attack context.Context, usual, hostile time.Duration) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if pebbletest.Kind(r) == pebbletest.Finalize {
+				body, err := io.ReadAll(r.Body)
+				if err != nil {
+					return
+				}
+				r.Body = io.NopCloser(bytes.NewReader(body))
+				wait := usual
+				if strings.Contains(finalizedName(body), "hostile") {
+					wait = hostile
+				}
+				select {
+				case <-time.After(wait):
+				case <-attack.Done():
+				case <-r.Context().Done():
+					return
+				}
+			}
+			next.ServeHTTP(w, r)
+		})
+	}
+}
+
+// finalizedName is a name of the CSR in a finalize request.
+func finalizedName(jws []byte) string {
+	var outer struct{ Payload string }
+	var inner struct{ CSR string }
+	if json.Unmarshal(jws, &outer) != nil {
+		return ""
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(outer.Payload)
+	if err != nil || json.Unmarshal(payload, &inner) != nil {
+		return ""
+	}
+	der, err := base64.RawURLEncoding.DecodeString(inner.CSR)
+	if err != nil {
+		return ""
+	}
+	csr, err := x509.ParseCertificateRequest(der)
+	if err != nil || len(csr.DNSNames) == 0 {
+		return ""
+	}
+	return csr.DNSNames[0]
+}
+
+// patience is how long the 32nd client waits.
+const patience = 20 * time.Second
+
+// gateway obtains one certificate for the 32nd and returns how long it took.
+func (w *town) gateway(t testing.TB) time.Duration {
+	t.Helper()
+	w.issued++
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	want := names(t, fmt.Sprintf("g%d.good.example.com", w.issued))
+	begin := time.Now()
+	if _, err := w.remote.Issue(ctx, cert.Request{Names: want, KeyType: cert.EC256}, nil); err != nil {
+		t.Logf("the 32nd client got no certificate in gateway mode: %v", err)
+		return patience
+	}
+	return time.Since(begin)
+}
+
+// agent does the same in agent mode.
+func (w *town) agent(t testing.TB) time.Duration {
+	t.Helper()
+	w.issued++
+	begin := time.Now()
+	m := w.caller.register(t, fmt.Sprintf("a%d.good.example.com", w.issued))
+	r := w.caller.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+patience.String(), nil)
+	if r.status != http.StatusOK {
+		t.Logf("the 32nd client got no certificate in agent mode: %d %.200s", r.status, r.body)
+		return patience
+	}
+	return time.Since(begin)
+}
+
+// attack is what the hostile clients do until town.attack ends. begin returns
+// when they do it.
+type attack struct {
+	name  string
+	begin func(t testing.TB, w *town)
+}
+
+var attacks = []attack{
+	{"32 slow gateway requests each", func(t testing.TB, w *town) {
+		w.floodGateway(t, "g", "")
+	}},
+	{"64 slow agent names each", func(t testing.TB, w *town) {
+		w.each(func(i int, c *caller) {
+			for n := range 64 {
+				if r, err := c.try(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{
+					Mode: api.ModeAgent, Names: []string{fmt.Sprintf("a%d.hostile%d.example.com", n, i)},
+				}); err != nil || r.status != http.StatusAccepted {
+					t.Errorf("register: %d %v", r.status, err)
+				}
+			}
+		})
+	}},
+	{"32 rsa8192 keys each", func(t testing.TB, w *town) {
+		w.floodGateway(t, "k", "rsa8192")
+	}},
+	{"32 slow uploads each", func(t testing.TB, w *town) {
+		w.each(func(_ int, c *caller) {
+			for range 32 {
+				body, end := io.Pipe() // of which nothing ever comes
+				context.AfterFunc(w.attack, func() { end.Close() })
+				c.send(w.attack, t, body, nil)
+			}
+		})
+	}},
+}
+
+func (w *town) each(do func(i int, c *caller)) {
+	var all sync.WaitGroup
+	for i, c := range w.hostile {
+		all.Go(func() { do(i, c) })
+	}
+	all.Wait()
+}
+
+// floodGateway has each hostile client send 32 gateway requests, and returns when
+// all of them are sent.
+func (w *town) floodGateway(t testing.TB, label, keyType string) {
+	w.each(func(i int, c *caller) {
+		var begun sync.WaitGroup
+		for n := range 32 {
+			req := api.CertificateRequest{Mode: api.ModeGateway, Names: []string{fmt.Sprintf("%s%d.hostile%d.example.com", label, n, i)}, KeyType: keyType}
+			body, err := json.Marshal(req)
+			if err != nil {
+				t.Error(err)
+			}
+			begun.Add(1)
+			c.send(w.attack, t, bytes.NewReader(body), begun.Done)
+		}
+		begun.Wait()
+	})
+}
+
+// send sends a request of which only the answer's header is read, and calls sent
+// once it is on its way. It does not wait.
+func (c *caller) send(ctx context.Context, t testing.TB, body io.Reader, sent func()) {
+	if sent != nil {
+		sent = sync.OnceFunc(sent)
+		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent() }})
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+api.PathCertificates, body)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+c.token)
+	go func() {
+		resp, err := c.http.Do(req)
+		if sent != nil {
+			sent()
+		}
+		if err == nil {
+			<-ctx.Done()
+			resp.Body.Close()
+		}
+	}()
+}
+
+// measure returns the median of n in both modes.
+func (w *town) measure(t testing.TB, n int) map[string]time.Duration {
+	t.Helper()
+	took := map[string]time.Duration{}
+	for mode, issue := range map[string]func(testing.TB) time.Duration{api.ModeGateway: w.gateway, api.ModeAgent: w.agent} {
+		var all []time.Duration
+		for range n {
+			all = append(all, issue(t))
+			if all[len(all)-1] >= patience {
+				break
+			}
+		}
+		took[mode] = median(all)
+	}
+	return took
+}
+
+// With 31 hostile clients active, whose orders take a hundred times as long, the
+// 32nd has its certificate within three times of what it needs alone (A4, X42).
+// BenchmarkShares has the figures. Not parallel, since it measures.
+func TestNoClientStarvesAnother(t *testing.T) {
+	for _, a := range attacks {
+		t.Run(a.name, func(t *testing.T) {
+			wantShares(t, a, 400*time.Millisecond, 40*time.Second, 3)
+		})
+	}
+}
+
+func wantShares(t testing.TB, a attack, usual, hostile time.Duration, n int) (alone, with map[string]time.Duration) {
+	t.Helper()
+	w := newTown(t, usual, hostile)
+	w.measure(t, 2) // the account is there, and the CA's pace is known
+	alone = w.measure(t, n)
+	a.begin(t, w)
+	with = w.measure(t, n)
+	w.end()
+	for mode, took := range with {
+		ratio := float64(took) / float64(alone[mode])
+		t.Logf("%s, %s: alone %v, with 31 hostile clients %v: %.2f", a.name, mode, alone[mode].Round(time.Millisecond), took.Round(time.Millisecond), ratio)
+		if ratio > 3 {
+			t.Errorf("%s, %s: %.1f times as long as alone, want 3 at most", a.name, mode, ratio)
+		}
+	}
+	return alone, with
+}
+
+// BenchmarkShares prints the figures of A4 at a CA that needs two seconds for
+// each order.
+func BenchmarkShares(b *testing.B) {
+	for _, a := range attacks {
+		b.Run(strings.ReplaceAll(a.name, " ", "-"), func(b *testing.B) {
+			for b.Loop() {
+				alone, with := wantShares(b, a, 2*time.Second, 2*time.Second, 10)
+				for mode := range with {
+					b.ReportMetric(with[mode].Seconds(), mode+"-s")
+					b.ReportMetric(float64(with[mode])/float64(alone[mode]), mode+"/alone")
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

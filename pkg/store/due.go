@@ -1,0 +1,136 @@
+package store
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Due is a managed row that can be claimed.
+type Due struct {
+	ID       string
+	ClientID string
+	Turn     int // 0: the earliest of its client, 1: the next one, …
+}
+
+// manyDue is the number of due rows from which on they are not all read.
+const manyDue = 256
+
+const (
+	duePageSQL = `SELECT id, client_id FROM managed
+		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2`
+
+	// dueOfClientsSQL goes from client to client by the index, however many rows
+	// each of them has.
+	dueOfClientsSQL = `WITH RECURSIVE c(client_id) AS (
+		SELECT client_id FROM (SELECT client_id FROM managed ORDER BY client_id LIMIT 1) AS first
+		UNION ALL SELECT (SELECT m.client_id FROM managed AS m WHERE m.client_id > c.client_id ORDER BY m.client_id LIMIT 1)
+		FROM c WHERE c.client_id IS NOT NULL)
+		SELECT id, client_id FROM (SELECT (SELECT m.id FROM managed AS m
+			WHERE m.client_id = c.client_id AND m.due_at > 0 AND m.due_at <= $1 AND m.lease_until <= $1
+			ORDER BY m.client_id, m.due_at LIMIT 1) AS id, client_id FROM c) AS d WHERE id IS NOT NULL LIMIT $2`
+
+	// MATERIALIZED: PostgreSQL must not evaluate the select again for each row.
+	// The first %s is a list of ids, the second is dialect.skipLocked.
+	claimSQL = `WITH due AS MATERIALIZED (SELECT id FROM managed
+		WHERE id IN (%s) AND due_at > 0 AND due_at <= $1 AND lease_until <= $1 %s)
+		UPDATE managed SET lease_owner = $2, lease_until = $3 WHERE id IN (SELECT id FROM due) RETURNING ` + managedColumns
+)
+
+// maxDueClients bounds the clients that one call of Due sees.
+const maxDueClients = 4096
+
+// Due returns rows that are due and that no one works on: first the earliest of
+// each client, then the second of each, and so on. Of very many rows it returns
+// the earliest ones, and the earliest of each client.
+func (s *Store) Due(ctx context.Context) ([]Due, error) {
+	page, err := s.dueRows(ctx, duePageSQL, manyDue)
+	if err == nil && len(page) == manyDue {
+		var firsts []Due
+		if firsts, err = s.dueRows(ctx, dueOfClientsSQL, maxDueClients); err == nil {
+			page = append(firsts, page...)
+		}
+	}
+	if err != nil {
+		return nil, s.fail(err, "find due certificates")
+	}
+	return inTurns(page), nil
+}
+
+func (s *Store) dueRows(ctx context.Context, query string, limit int) ([]Due, error) {
+	rows, err := s.read.QueryContext(ctx, query, millis(s.now()), limit)
+	return collect(rows, err, func(row scanner) (d Due, err error) { return d, row.Scan(&d.ID, &d.ClientID) })
+}
+
+// inTurns sorts rows by their turns and drops repetitions.
+func inTurns(rows []Due) []Due {
+	seen, turns := map[string]bool{}, map[string]int{}
+	sorted := rows[:0]
+	for _, d := range rows {
+		if !seen[d.ID] {
+			seen[d.ID] = true
+			d.Turn = turns[d.ClientID]
+			turns[d.ClientID]++
+			sorted = append(sorted, d)
+		}
+	}
+	slices.SortStableFunc(sorted, func(a, b Due) int { return cmp.Compare(a.Turn, b.Turn) })
+	return sorted
+}
+
+// Claim leases those of the rows to owner that are due and that no one works on,
+// earliest first. No row is given to two owners as long as the lease is extended
+// before it ends. There must be at most 500 ids.
+func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, ids []string) ([]Managed, error) {
+	if owner == "" {
+		return nil, errNoOwner
+	}
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	now := s.now()
+	args := []any{millis(now), owner, millis(now.Add(lease))}
+	var list strings.Builder
+	for i, id := range ids {
+		args = append(args, id)
+		fmt.Fprintf(&list, ", $%d", i+4)
+	}
+	query := fmt.Sprintf(claimSQL, list.String()[2:], s.db.skipLocked)
+	var claimed []Managed
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, query, args...)
+		claimed, err = collect(rows, err, scanManaged)
+		return err
+	})
+	if err != nil {
+		return nil, s.fail(err, "claim due certificates")
+	}
+	slices.SortFunc(claimed, func(a, b Managed) int {
+		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ID, b.ID))
+	})
+	return claimed, nil
+}
+
+// ClaimDue claims up to limit (0: 100) due rows, of all clients in turn. It is
+// for an owner without shares of its own for clients.
+func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]Managed, error) {
+	const attempts = 100 // others may claim the same rows
+	for range attempts {
+		due, err := s.Due(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var ids []string
+		for _, d := range due[:min(len(due), pageSize(limit))] {
+			ids = append(ids, d.ID)
+		}
+		if rows, err := s.Claim(ctx, owner, lease, ids); err != nil || len(rows) > 0 || len(ids) == 0 {
+			return rows, err
+		}
+	}
+	return nil, nil
+}
