@@ -1,0 +1,124 @@
+package renewal_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// closed is the error of a database that is not there.
+func closed(t *testing.T) error {
+	t.Helper()
+	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return s.ReleaseLease(t.Context(), "id", "owner")
+}
+
+// heldRow is a row whose database works from a moment on.
+type heldRow struct {
+	gone    error
+	back    time.Time
+	done    []time.Time
+	failed  []store.Failure
+	extends int
+}
+
+func (r *heldRow) do(f func()) error {
+	if time.Now().Before(r.back) {
+		return r.gone
+	}
+	f()
+	return nil
+}
+
+func (r *heldRow) hold(log *bytes.Buffer) *renewal.Hold {
+	return &renewal.Hold{
+		Extend:  func(context.Context, time.Duration) error { return r.do(func() { r.extends++ }) },
+		Release: func(context.Context) error { return errors.New("it is not given back") },
+		Fail:    func(_ context.Context, f store.Failure) error { return r.do(func() { r.failed = append(r.failed, f) }) },
+		Done:    func(context.Context) error { return r.do(func() { r.done = append(r.done, time.Now()) }) },
+		CA:      "ca", Failed: "failed", Log: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now,
+	}
+}
+
+// What the database does not take at once is written as soon as it is back; if
+// it stays away, the log names the end of the lease (B10, B12 of issue 7).
+func TestHoldOutlastsDatabase(t *testing.T) {
+	cause := &issuer.Error{Kind: issuer.Temporary, Detail: "503"}
+	for _, c := range []struct {
+		name    string
+		away    time.Duration // after the work
+		result  error
+		written bool
+	}{
+		{"success, back after seconds", 20 * time.Second, nil, true},
+		{"failure, back after seconds", 20 * time.Second, cause, true},
+		{"success, not back", time.Hour, nil, false},
+		{"failure, not back", time.Hour, cause, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			gone := closed(t)
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				row := &heldRow{gone: gone}
+				row.hold(&log).Run(t.Context(), func(context.Context) error {
+					time.Sleep(10 * time.Minute)
+					row.back = time.Now().Add(c.away)
+					return c.result
+				})
+				if row.extends < 19 {
+					t.Errorf("the lease was renewed %d times in ten minutes", row.extends)
+				}
+				if got := len(row.done) + len(row.failed); got > 1 || (got == 1) != c.written {
+					t.Errorf("done %v, failed %+v", row.done, row.failed)
+				}
+				if len(row.failed) == 1 && (row.failed[0].With != "ca" || row.failed[0].Local) {
+					t.Errorf("recorded %+v", row.failed[0])
+				}
+				if c.written && c.result == nil {
+					return
+				}
+				var line struct {
+					Next time.Time `json:"next_attempt"`
+				}
+				if err := json.Unmarshal(log.Bytes(), &line); err != nil {
+					t.Fatalf("%v: %s", err, &log)
+				}
+				want := row.back.Add(-c.away).Add(renewal.Lease) // the end of the lease
+				if c.written {
+					want = row.failed[0].RetryAt
+				}
+				if d := line.Next.Sub(want).Abs(); d > 31*time.Second {
+					t.Errorf("the log names %v, want %v", line.Next, want)
+				}
+			})
+		})
+	}
+}
+
+// A stop gives the row back and is no failure.
+func TestHoldStops(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	row, released := &heldRow{}, false
+	hold := row.hold(&bytes.Buffer{})
+	hold.Release = func(context.Context) error { released = true; return nil }
+	hold.Run(ctx, func(ctx context.Context) error { stop(); return ctx.Err() })
+	if !released || len(row.failed)+len(row.done) > 0 {
+		t.Errorf("released %v, %+v", released, row)
+	}
+}
