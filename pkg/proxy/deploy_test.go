@@ -1,0 +1,181 @@
+package proxy_test
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+const childVariable = "ACMEPROXY_TEST_CHILD"
+
+// childConfig is all that a proxy in a process of its own needs.
+type childConfig struct {
+	config.Serve
+	Roots []byte // PEM
+}
+
+// TestChild is no test: it is the process that TestKilledDeployment kills.
+func TestChild(t *testing.T) {
+	text := os.Getenv(childVariable)
+	if text == "" {
+		t.Skip("it is started by TestKilledDeployment")
+	}
+	var c childConfig
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		t.Fatal(err)
+	}
+	cfg := proxy.Config{Serve: c.Serve, Version: "test", RootCAs: x509.NewCertPool(), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	cfg.RootCAs.AppendCertsFromPEM(c.Roots)
+	p, err := proxy.New(context.Background(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Fatal(p.Run(context.Background()))
+}
+
+// waitingHook counts its runs and then waits until it may end.
+type waitingHook struct{ dir string }
+
+func newWaitingHook(t testing.TB) *waitingHook {
+	h := &waitingHook{t.TempDir()}
+	t.Cleanup(h.let) // what a killed proxy left behind ends as well
+	return h
+}
+
+func (h *waitingHook) command() string {
+	return fmt.Sprintf(`cd %s && echo $$ > run.$$ && while test ! -e go; do sleep 0.05; done; touch ended`, h.dir)
+}
+
+func (h *waitingHook) runs() int {
+	files, _ := filepath.Glob(filepath.Join(h.dir, "run.*"))
+	return len(files)
+}
+
+func (h *waitingHook) let() { _ = os.WriteFile(filepath.Join(h.dir, "go"), nil, 0o600) }
+
+// With PostgreSQL, a deployment that is interrupted by kill -9 runs again after
+// two minutes, and status shows it meanwhile (B10 of issue 7). It was 655 s.
+func TestKilledDeployment(t *testing.T) {
+	t.Parallel()
+	url, ca, hook := pgtest.Start(t).Database(t), pebbletest.Start(t, pebbletest.Options{}), newWaitingHook(t)
+	dir, err := os.MkdirTemp("", "apx") //nolint:usetesting // a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	child := childConfig{config.DefaultServe(), ca.ServerCAPEM}
+	child.HTTPAddr, child.HTTPSAddr = fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort), "127.0.0.1:0"
+	child.DataDir, child.Store, child.ACMEDirectoryURL, child.AcceptTOS = dir, url, ca.DirectoryURL, true
+	child.Domains, child.CertificateObtainedHook = []string{"own.example.com"}, hook.command()
+	text, err := json.Marshal(child)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestChild$")
+	cmd.Env = append(os.Environ(), childVariable+"="+string(text))
+	cmd.Stderr = t.Output()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	proxytest.Until(t, "the hook runs", func() bool { return hook.runs() == 1 })
+	status, err := admin.Dial(filepath.Join(dir, admin.SocketName)).Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := status.Certificates[0].Deployment; d == nil || d.RunBy != status.Instances.Self {
+		t.Errorf("status of %s shows %+v", status.Instances.Self, d)
+	}
+	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	killed := time.Now()
+	_ = cmd.Wait() // killed
+
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{CA: ca, Store: url, Change: clk.on(func(c *proxy.Config) {
+		c.Domains, c.CertificateObtainedHook = child.Domains, hook.command()
+		shareIdentity(t, dir, c.DataDir)
+	})})
+	d := own(t, p, "own.example.com").Deployment
+	if d == nil || d.RunBy == "" || strings.HasPrefix(d.RunBy, hostAndPid(t)) {
+		t.Fatalf("status shows %+v", d)
+	}
+	after := d.LeaseUntil.Sub(killed)
+	t.Logf("the hook runs again %v after the kill", after.Round(time.Second))
+	if after > 2*time.Minute {
+		t.Errorf("the hook would run again %v after the kill", after)
+	}
+	clk.advance(time.Minute)
+	p.Deployments.Wake()
+	if n := hook.runs(); n != 1 {
+		t.Errorf("the hook ran %d times while it was leased", n)
+	}
+	hook.let()
+	clk.advance(time.Minute)
+	tick(t, p)
+	proxytest.Until(t, "the deployment is done", func() bool { return own(t, p, "own.example.com").Deployment == nil })
+	if n := hook.runs(); n != 2 {
+		t.Errorf("the hook ran %d times, want 2", n)
+	}
+	if n := ca.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+}
+
+func hostAndPid(t *testing.T) string {
+	t.Helper()
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return host + "/" + strconv.Itoa(os.Getpid()) + "/"
+}
+
+// A database that is away while a hook is recorded costs neither a second run
+// nor the deployment of the next certificate (B10 of issue 7).
+func TestDatabaseAwayWhileDeploying(t *testing.T) {
+	t.Parallel()
+	server, hook := pgtest.Start(t), newWaitingHook(t)
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Store: server.Database(t), Change: clk.on(func(c *proxy.Config) {
+		c.Domains, c.CertificateObtainedHook = []string{"own.example.com"}, hook.command()
+	})})
+	proxytest.Until(t, "the hook runs", func() bool { return hook.runs() == 1 })
+	server.Stop()
+	hook.let()
+	proxytest.Until(t, "the hook has ended", func() bool {
+		_, err := os.Stat(filepath.Join(hook.dir, "ended"))
+		return err == nil
+	})
+	if err := server.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	proxytest.Until(t, "the deployment is recorded", func() bool { return own(t, p, "own.example.com").Deployment == nil })
+	first := own(t, p, "own.example.com").Serial
+	clk.advance(61 * 24 * time.Hour)
+	tick(t, p)
+	proxytest.Until(t, "the next certificate is deployed", func() bool {
+		c := own(t, p, "own.example.com")
+		return c.Serial != first && c.Deployment == nil
+	})
+	if n := hook.runs(); n != 2 {
+		t.Errorf("the hook ran %d times, want 2", n)
+	}
+}
