@@ -9,7 +9,9 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"math/big"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
@@ -103,6 +105,17 @@ func TestKeyProofAsDocumented(t *testing.T) {
 			if _, err := auth.CheckKeyProof(spki, proof, oldPin); err == nil {
 				t.Error("an RSA key of 1024 bits was accepted")
 			}
+		}
+	}
+	// One that is too large is refused before its proof is looked at (X41).
+	for _, bits := range []uint{8200, 16000} {
+		n := new(big.Int).Add(new(big.Int).Lsh(big.NewInt(1), bits-1), big.NewInt(1))
+		spki, err := x509.MarshalPKIXPublicKey(&rsa.PublicKey{N: n, E: 65537})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := auth.CheckKeyProof(spki, make([]byte, bits/8), oldPin); err == nil || !strings.Contains(err.Error(), "not a key that a client can have") {
+			t.Errorf("RSA key of %d bits: %v", bits, err)
 		}
 	}
 }

@@ -1,12 +1,14 @@
 package cert_test
 
 import (
+	"crypto"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"strings"
 	"testing"
@@ -94,7 +96,21 @@ func TestHugeKeysElsewhere(t *testing.T) {
 			t.Errorf("private key with a huge %s: %v", name, err)
 		}
 	}
+	for want, key := range map[string]*rsa.PublicKey{"RSA key of 65536 bits": hugeRSA(t, 65536, 65537), "RSA exponent 1099511627777": hugeRSA(t, 2048, 1<<40+1)} {
+		refused(t, "CSR", sign(t, keyless{key}, emptySubject, nil), want)
+	}
 	if err := cert.CheckSize(hugeRSA(t, cert.MaxRSABits, 65537)); err != nil {
 		t.Error(err)
 	}
+}
+
+// keyless signs nothing: a signature of noise.
+type keyless struct{ public *rsa.PublicKey }
+
+func (k keyless) Public() crypto.PublicKey { return k.public }
+
+func (k keyless) Sign(rand io.Reader, _ []byte, _ crypto.SignerOpts) ([]byte, error) {
+	noise := make([]byte, k.public.Size())
+	_, err := io.ReadFull(rand, noise)
+	return noise, err
 }
