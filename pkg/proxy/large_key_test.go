@@ -48,14 +48,14 @@ func TestLargeClientKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	for bits, want := range map[int]string{8200: "bad certificate", 2048: "error decrypting message"} {
-		if err := handshake(t, p, signer, newNoise(t, bits)); err == nil || !strings.Contains(err.Error(), want) {
+		if err := shakeHands(t, p, signer, newNoise(t, bits)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("a key of %d bits: %v; want %q", bits, err, want)
 		}
 	}
 }
 
-// handshake returns how a connection with that key ends.
-func handshake(t *testing.T, p *proxytest.Proxy, signer crypto.Signer, key noise) error {
+// shakeHands returns how a connection with that key ends.
+func shakeHands(t *testing.T, p *proxytest.Proxy, signer crypto.Signer, key noise) error {
 	t.Helper()
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, template, &x509.Certificate{SerialNumber: big.NewInt(2)}, key.public, signer)
