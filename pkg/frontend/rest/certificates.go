@@ -116,6 +116,12 @@ func (f *frontend) bundle(ctx context.Context, in *bundleInput) (*huma.StreamRes
 		defer cancel()
 		defer context.AfterFunc(f.Stopping, cancel)()
 		b, err := f.Agent.Bundle(ctx, caller(r.Context()), in.ID, etag, wait)
+		if wait > 0 {
+			if _, err := f.authenticateAgain(r); err != nil {
+				f.unauthorized(w, r, err)
+				return
+			}
+		}
 		if err != nil {
 			f.writeProblem(w, f.problem(ctx, err))
 			return

@@ -46,7 +46,7 @@ func (s *slow) Bundle(ctx context.Context, _ auth.Identity, _, _ string, _ time.
 }
 
 func (s *slow) begin(context.Context, auth.Identity, cert.Request) (rest.Issuance, error) {
-	return func(ctx context.Context, emit func(issuer.Event)) (api.Event, error) {
+	return func(ctx context.Context, emit func(issuer.Event), _ func(context.Context) (auth.Identity, error)) (api.Event, error) {
 		emit(issuer.Event{Stage: issuer.Ordering})
 		s.begun <- ctx
 		select {

@@ -3,6 +3,7 @@ package rest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -11,8 +12,10 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
 
 const (
@@ -50,11 +53,27 @@ func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance
 	defer s.heartbeats(ctx)()
 	last, err := issue(ctx, func(e issuer.Event) {
 		s.send(api.Event{Event: api.EventStage, Stage: string(e.Stage), Identifier: e.Identifier})
-	})
+	}, func(context.Context) (auth.Identity, error) { return f.authenticateAgain(r) })
 	if err != nil {
-		last = api.Event{Event: api.EventProblem, Problem: f.issuerProblem(err)}
+		last = api.Event{Event: api.EventProblem, Problem: f.streamProblem(r, err)}
 	}
 	s.send(last)
+}
+
+// streamProblem is why a stream ends without a certificate, after status 200.
+func (f *frontend) streamProblem(r *http.Request, err error) *api.Problem {
+	var refused *auth.Error
+	var denied *policy.Denied
+	status := http.StatusForbidden
+	switch {
+	case errors.As(err, &refused):
+		f.Audit.RefuseCaller(r.Context(), refused)
+		status = http.StatusUnauthorized
+	case errors.As(err, &denied):
+	default:
+		return f.issuerProblem(err)
+	}
+	return &api.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: err.Error()}
 }
 
 // eventStream writes one event a line.

@@ -42,9 +42,10 @@ type Agent interface {
 	RevokeAndDelete(ctx context.Context, id auth.Identity, certID string, reason cert.Reason) error
 }
 
-// Issuance is an allowed gateway request; calling it obtains the certificate
+// Issuance is an allowed gateway request; calling it obtains the certificate,
+// asks again who the caller is,
 // and returns the last event of the stream.
-type Issuance = func(ctx context.Context, emit func(issuer.Event)) (api.Event, error)
+type Issuance = func(ctx context.Context, emit func(issuer.Event), again func(context.Context) (auth.Identity, error)) (api.Event, error)
 
 // Config is what the frontend needs.
 type Config struct {

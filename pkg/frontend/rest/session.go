@@ -56,10 +56,36 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 		if r.URL.Path == api.PathEnroll {
 			r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
 		}
-		if f.whole(w, r) {
-			next.ServeHTTP(w, r.WithContext(ctx))
+		begin := time.Now()
+		if !f.whole(w, r) {
+			return
 		}
+		if r.URL.Path != api.PathEnroll && time.Since(begin) > briefly {
+			id, err := f.authenticateAgain(r.WithContext(ctx))
+			if err != nil {
+				f.unauthorized(w, r, err)
+				return
+			}
+			ctx = context.WithValue(ctx, identityKey{}, id)
+		}
+		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// briefly is how long a request may wait without the question who sent it being
+// asked again.
+const briefly = time.Second
+
+// authenticateAgain returns who the caller is now: after a long wait the client
+// may be disabled, and its credential or grants may be gone. The error is that
+// of auth.Authenticate.
+func (f *frontend) authenticateAgain(r *http.Request) (auth.Identity, error) {
+	before := caller(r.Context())
+	id, err := f.Auth.Authenticate(r)
+	if err == nil && id.Client.ID != before.Client.ID {
+		err = &auth.Error{Reason: auth.ReasonUnknown, Addr: id.Addr}
+	}
+	return id, err
 }
 
 func (f *frontend) unauthorized(w http.ResponseWriter, r *http.Request, err error) {

@@ -47,8 +47,13 @@ func New(cfg Config) *Gateway { return &Gateway{cfg} }
 // certificate, forgets it, and returns the last event of the client's stream:
 // the chain for a CSR, else key and chain sealed to the client's recipients.
 // When ctx ends, because the client is gone, so does the issuance. The error is
-// an *issuer.Error whose text is for the client only.
-type Issuance = func(ctx context.Context, emit func(issuer.Event)) (api.Event, error)
+// an *issuer.Error whose text is for the client only, or, if the client may not
+// have the certificate any more, one of again or Begin.
+type Issuance = func(ctx context.Context, emit func(issuer.Event), again Again) (api.Event, error)
+
+// Again returns who the caller is now. The error is an *auth.Error if its
+// credential is not good any more.
+type Again = func(ctx context.Context) (auth.Identity, error)
 
 // Begin decides whether the client may have what it asks for; no order exists
 // before the Issuance is called. Errors: *cert.FieldError, *policy.Denied,
@@ -57,10 +62,8 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 	if err := g.cfg.Issuer.Check(ctx, req); err != nil {
 		return nil, err
 	}
-	var to []age.Recipient
 	if req.CSR == nil {
-		var err error
-		if to, err = recipients(id); err != nil {
+		if _, err := recipients(id); err != nil {
 			return nil, err
 		}
 	}
@@ -69,15 +72,34 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 		return nil, err
 	}
 	req.Client = id.Client.ID
-	return func(ctx context.Context, emit func(issuer.Event)) (api.Event, error) {
+	return func(ctx context.Context, emit func(issuer.Event), again Again) (api.Event, error) {
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {
 			g.logFailure(ctx, req.Names, err)
 			return api.Event{}, err
 		}
+		to, err := g.stillAllowed(ctx, again, ask, bundle)
+		if err != nil {
+			g.cfg.Logger.Warn("gateway issuance withheld: its client may not have it any more")
+			return api.Event{}, err
+		}
 		g.cfg.Logger.Info("gateway issuance passed through")
 		return answer(bundle, to)
 	}, nil
+}
+
+// stillAllowed decides again, since an issuance takes minutes in which a client
+// is locked out or a grant is removed. It returns the recipients of today if the
+// bundle has a key.
+func (g *Gateway) stillAllowed(ctx context.Context, again Again, ask policy.Request, b *cert.Bundle) ([]age.Recipient, error) {
+	id, err := again(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := g.cfg.Audit.AuthorizeAgain(ctx, id, ask); err != nil || b.Key == nil {
+		return nil, err
+	}
+	return recipients(id)
 }
 
 func recipients(id auth.Identity) ([]age.Recipient, error) {
