@@ -122,6 +122,9 @@ func printInstances(c *cobra.Command, all *admin.Instances) {
 }
 
 func trouble(c admin.Certificate) string {
+	if !c.SupersededAt.IsZero() {
+		return "superseded: a name passed to another client"
+	}
 	if c.Failures > 0 || c.Deployment == nil {
 		return c.LastError // a fault of this host is not counted
 	}

@@ -72,7 +72,7 @@ proxy, 4 failed for now: try again later.`,
 	}
 	root.SetVersionTemplate("acmeproxy {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newServe(), newStatus(), newClients(), newAudit(), newCheck(), newStore(), newRemote(), newVersion())
+	root.AddCommand(newServe(), newStatus(), newClients(), newCerts(), newAudit(), newCheck(), newStore(), newRemote(), newVersion())
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {

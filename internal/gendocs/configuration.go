@@ -22,7 +22,7 @@ A flag beats the environment, which beats the file, which beats the default.
 - The environment: ` + "`ACMEPROXY_`" + ` and the flag's name in capitals, with ` + "`_`" + ` for ` + "`-`" + `. An empty variable is none. The entries of a list are separated by white space.
 - The file is YAML. Its keys are the flags' names, without dashes in front. A list is a YAML list or one string. An unknown key is an error.
 - ` + "`acmeproxy serve`" + ` reads ` + "`/etc/acmeproxy/acmeproxy.yaml`" + `, and ` + "`acmeproxy remote run`" + ` reads ` + "`/etc/acmeproxy/remote.yaml`" + `, if it is there. ` + "`--config`" + ` or ` + "`ACMEPROXY_CONFIG`" + ` names another, which must be there.
-- The commands for administrators (` + "`status`, `clients`, `audit`, `check`" + `) take only ` + "`data-dir`" + `, and ` + "`store`" + ` also ` + "`store`" + `, from the environment and the file of ` + "`serve`" + `.
+- The commands for administrators (` + "`status`, `clients`, `certs`, `audit`, `check`" + `) take only ` + "`data-dir`" + `, and ` + "`store`" + ` also ` + "`store`" + `, from the environment and the file of ` + "`serve`" + `.
 - The other commands of ` + "`remote`" + ` take only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
 - The default folders below are root's. For everybody else they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
 

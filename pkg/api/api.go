@@ -116,6 +116,8 @@ const (
 	StatusFailing = "failing"
 	StatusExpired = "expired"
 	StatusRevoked = "revoked"
+	// StatusSuperseded: a name passed to another client; it is not renewed.
+	StatusSuperseded = "superseded"
 )
 
 // RevokeRequest asks for the revocation of a certificate that the caller holds.

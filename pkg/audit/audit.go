@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -34,6 +36,10 @@ const (
 
 const (
 	maxDetail = 1 << 10 // bytes of an entry's detail that are kept
+	// What is kept of a refusal, which costs the client nothing.
+	refusedDetail = 512 // bytes of its detail
+	refusedNamed  = 10  // names
+	refusedName   = 128 // bytes of each
 	// writeTimeout bounds the write of an entry whose request is gone already.
 	writeTimeout = 10 * time.Second
 )
@@ -44,6 +50,9 @@ type Config struct {
 	Store *store.Store
 	// Logger is told of entries that could not be kept. It must be set.
 	Logger *slog.Logger
+	// DefaultQuota is how many certificates a day a client may ask for through
+	// grants without a quota; 0: any number.
+	DefaultQuota int
 	// Now tells the time; nil means time.Now. It must be safe for concurrent use.
 	Now func() time.Time
 }
@@ -54,6 +63,7 @@ type Log struct {
 	logger *slog.Logger
 	now    func() time.Time
 	flood  flood
+	quota  int // by default
 
 	allowed *limiters
 }
@@ -65,7 +75,7 @@ func New(c Config) *Log {
 		now = time.Now
 	}
 	return &Log{
-		store: c.Store, logger: c.Logger, now: now,
+		store: c.Store, logger: c.Logger, now: now, quota: c.DefaultQuota,
 		allowed: &limiters{every: rate.Every(allowedEvery), burst: allowedBurst},
 	}
 }
@@ -174,7 +184,7 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 		if err := l.Pace(id); err != nil {
 			return err
 		}
-		err = l.takeQuota(ctx, id, r)
+		err = l.takeQuota(ctx, id, r, q)
 	}
 	if err != nil {
 		var denied *policy.Denied
@@ -209,9 +219,14 @@ func refusedNames(r policy.Request, d *policy.Denied) []string {
 	return r.Names
 }
 
-// takeQuota counts the request, unless a grant without quota covers it.
-func (l *Log) takeQuota(ctx context.Context, id auth.Identity, r policy.Request) error {
+// takeQuota counts the request, unless a grant without quota covers it and there
+// is no default. Revocations never count against the default: a client that has
+// lost many keys at once must be able to say so.
+func (l *Log) takeQuota(ctx context.Context, id auth.Identity, r policy.Request, q question) error {
 	quota := policy.QuotaFor(id, r)
+	if quota == 0 && q.action == ActionRequest {
+		quota = l.quota
+	}
 	if quota == 0 {
 		return nil
 	}
@@ -276,8 +291,28 @@ func (l *Log) write(ctx context.Context, e store.AuditEntry) error {
 // writes together with what they are about.
 func Trim(e store.AuditEntry) store.AuditEntry {
 	e.Names = e.Names[:min(len(e.Names), cert.MaxNames)]
-	e.Detail = e.Detail[:min(len(e.Detail), maxDetail)]
+	e.Detail = cut(e.Detail, maxDetail)
+	if e.Outcome != Refused {
+		return e
+	}
+	all := len(e.Names)
+	e.Names = slices.Clone(e.Names[:min(all, refusedNamed)])
+	for i, name := range e.Names {
+		e.Names[i] = cut(name, refusedName)
+	}
+	e.Detail = cut(e.Detail, refusedDetail)
+	if all > refusedNamed {
+		e.Detail += fmt.Sprintf(" (the first %d of %d names are recorded)", refusedNamed, all)
+	}
 	return e
+}
+
+// cut shows where it left something out.
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // address is empty for the administrator's unix socket.

@@ -43,6 +43,9 @@ type Serve struct {
 	CertDir                 string   // for a folder of each certificate; empty: certs in DataDir, which only this user can enter
 	Files                   certfile.Layout
 
+	MaxClientCertificates int    // managed certificates that one client may have; 0: any number
+	DefaultDailyQuota     string // of clients whose grants set none: a number, 0 for none, or QuotaAuto
+
 	LogLevel  string // debug, info, warn or error
 	LogFormat string // text or json
 }
@@ -67,8 +70,12 @@ func DefaultServe() Serve {
 		Challenge:        challenges[0],
 		DNSPropagation:   propagations[0],
 		KeyType:          string(cert.EC256),
-		LogLevel:         "info",
-		LogFormat:        "text",
+
+		MaxClientCertificates: 1000,
+		DefaultDailyQuota:     QuotaAuto,
+
+		LogLevel:  "info",
+		LogFormat: "text",
 	}
 }
 

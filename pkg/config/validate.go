@@ -53,6 +53,8 @@ func (s *Serve) Validate() error {
 	if _, err := s.CertificateSets(); err != nil {
 		faults = append(faults, err)
 	}
+	check("max-client-certificates", checkCertificates(s.MaxClientCertificates))
+	check("default-daily-quota", checkQuota(s.DefaultDailyQuota))
 	if err := s.Files.Validate(); err != nil {
 		faults = append(faults, err)
 	}

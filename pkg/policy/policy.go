@@ -83,6 +83,15 @@ func AllowFrom(id auth.Identity) error {
 	return &Denied{Field: "source", Reason: fmt.Sprintf("client %q may not do this from %s; call from one of the networks of its grants, or ask the proxy's administrator", id.Client.Name, id.Addr)}
 }
 
+// Holds reports whether a client keeps a name that it has a certificate for in
+// agent mode, when another client asks for it: it does while it is not disabled
+// and a grant covers the name in that mode.
+func Holds(c store.Client, name string) bool {
+	return !c.Disabled && slices.ContainsFunc(c.Grants, func(g store.Grant) bool {
+		return slices.Contains(g.Modes, api.ModeAgent) && len(uncovered(g.Patterns, cert.Names{name})) == 0
+	})
+}
+
 // QuotaFor is how many certificates a day the client may ask for through the
 // grants that cover the request: the highest of their quotas, 0 if one of them
 // has none. It means nothing for a request that Allow refuses.

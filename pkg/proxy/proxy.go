@@ -155,7 +155,11 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	if err := p.unpark(ctx); err != nil {
 		return err
 	}
-	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now})
+	newDatabase, err := p.store.WantsDefaultQuota(ctx)
+	if err != nil {
+		return err
+	}
+	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now, DefaultQuota: p.cfg.DailyQuota(newDatabase)})
 	p.tls, err = newAPITLS(ctx, p.store, p.identity)
 	return err
 }
@@ -250,6 +254,7 @@ func (p *Proxy) openModes(context.Context) error {
 	}
 	p.agent = agent.New(agent.Config{
 		Store: p.store, Audit: p.audit, Check: p.issuer.Check, CA: p.issuer, Logger: p.log, Now: p.cfg.Now,
+		Limit: p.cfg.MaxClientCertificates,
 		Wake:  func() { p.Renewals.Wake(); p.peers.TellDue() },
 		Tell:  p.peers.TellNews,
 		Every: p.lookEvery,

@@ -84,7 +84,6 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	var loops sync.WaitGroup
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
-	loops.Go(func() { p.pruneAudit(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
 
 	<-running.Done()
@@ -97,26 +96,6 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		err = errors.Join(cause, err)
 	}
 	return err
-}
-
-// auditKeep is how many entries of the audit trail are kept, the newest.
-const auditKeep = 200_000
-
-// pruneAudit bounds the audit trail, at start and then every hour: strangers
-// must not fill the disk with their refusals.
-func (p *Proxy) pruneAudit(ctx context.Context) {
-	t := time.NewTicker(time.Hour)
-	defer t.Stop()
-	for {
-		if err := p.store.PruneAudit(ctx, auditKeep); err != nil && ctx.Err() == nil {
-			p.log.Error("cannot shorten the audit trail", "error", err)
-		}
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }
 
 // drain waits for requests and renewals in flight, at most Grace.

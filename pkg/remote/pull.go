@@ -182,6 +182,9 @@ func (p *pulling) renew(ctx context.Context) error {
 	return nil
 }
 
+// notSoon is how long nobody waits for the proxy to begin.
+const notSoon = 2 * time.Minute
+
 // stillComing tells a certificate that is on its way from one that failed.
 func (p *pulling) stillComing(ctx context.Context) error {
 	m, err := p.api.Certificate(ctx, p.k.ID)
@@ -198,6 +201,12 @@ func (p *pulling) stillComing(ctx context.Context) error {
 			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
 		}
 		return &issuer.Error{Kind: issuer.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
+	}
+	if m.Status == api.StatusSuperseded { // perhaps this host may have the names again
+		return p.register(ctx)
+	}
+	if m.Status == api.StatusPending && m.NextAttempt != nil && m.NextAttempt.Sub(p.now()) > notSoon {
+		return &issuer.Error{Kind: issuer.Temporary, Detail: "the proxy has no certificate yet: these names were asked for several times in a short while; it asks the CA at " + m.NextAttempt.UTC().Format(time.RFC3339)}
 	}
 	p.emit(issuer.Event{Stage: Waiting})
 	return nil

@@ -13,6 +13,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
+// AskPause bounds what anyone can order for one set of names by asking: two
+// orders an hour, and none within a quarter of an hour after an attempt that
+// failed. It belongs to the client and the names, in all modes that keep names.
+var AskPause = store.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute} //nolint:gochecknoglobals // a constant
+
 // permanentSteps are the waits after failures that somebody must mend: few
 // enough that a wrong DNS record does not use up the CA's limits.
 var permanentSteps = []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}

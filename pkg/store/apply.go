@@ -164,10 +164,17 @@ const countManagedSQL = `SELECT COUNT(*) FROM managed WHERE client_id = $1`
 // carryOut makes the changes, and gives those that are added their ids. The
 // entries of the audit trail come last: their counter is everybody's.
 func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, a Apply, changes []ClientChange) error {
+	var removed []string
 	for i := range changes {
 		if err := s.change(ctx, tx, &changes[i]); err != nil {
 			return fmt.Errorf("client %s: %w", changes[i].Name, err)
 		}
+		if changes[i].Action == ClientRemove {
+			removed = append(removed, changes[i].Before.ID)
+		}
+	}
+	if err := retireAudit(ctx, tx, removed...); err != nil {
+		return err
 	}
 	if a.Audit == nil || len(changes) == 0 {
 		return nil

@@ -33,32 +33,42 @@ type AuditQuery struct {
 	Limit   int   // 0: 100
 }
 
-// AppendAudit adds an entry.
-func (s *Store) AppendAudit(ctx context.Context, e AuditEntry) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error { return s.appendAudit(ctx, tx, e) })
+// AppendAudit adds entries. Refusals of strangers, what each client did, what
+// each was refused, and what the administrator and the proxy itself did are kept
+// apart: of each, the newest up to a bound.
+func (s *Store) AppendAudit(ctx context.Context, entries ...AuditEntry) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error { return s.appendAudit(ctx, tx, entries...) })
 	return s.fail(err, "append to audit trail")
 }
 
-// appendAudit adds entries in their order. Their ids are taken in one go: the
-// counter's row must not be written very often in one transaction.
+// appendAudit adds entries in their order, each to its share, of which the oldest
+// make room. It locks the trail, so it comes last in a transaction.
 func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...AuditEntry) error {
-	var last int64
-	if err := tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ('audit', $1)
-		ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value`, len(entries)).Scan(&last); err != nil {
+	if len(entries) == 0 {
+		return nil
+	}
+	last, err := count(ctx, tx, counterAudit, int64(len(entries)))
+	if err != nil {
+		return err
+	}
+	places, err := takePlaces(ctx, tx, entries)
+	if err != nil {
 		return err
 	}
 	for i, e := range entries {
 		if e.At.IsZero() {
 			e.At = s.now()
 		}
+		share, _ := e.share()
 		id := last - int64(len(entries)-1-i)
-		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
-			cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail)); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail, share, seq)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
+			cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail), share, places.next[share]); err != nil {
 			return err
 		}
+		places.next[share]++
 	}
-	return nil
+	return places.prune(ctx, tx, len(entries))
 }
 
 // Audit returns entries, newest first. The id of the last one is the Before of
@@ -93,15 +103,3 @@ func scanAudit(row scanner) (e AuditEntry, err error) {
 	err = row.Scan(&e.ID, moment{&e.At}, &e.ClientID, &e.ClientName, &e.Addr, &e.Action, &e.Mode, list{&e.Names}, &e.Outcome, &e.Detail)
 	return e, err
 }
-
-// PruneAudit removes all but the newest keep entries. Ids have no gaps, so the
-// newest id tells which those are.
-func (s *Store) PruneAudit(ctx context.Context, keep int) error {
-	if keep < 0 {
-		return fmt.Errorf("prune audit trail: keep is %d: give 0 or more", keep)
-	}
-	_, err := s.exec(ctx, pruneAuditSQL, keep)
-	return s.fail(err, "prune audit trail")
-}
-
-const pruneAuditSQL = `DELETE FROM audit WHERE id <= (SELECT value FROM counters WHERE name = 'audit') - $1`

@@ -173,7 +173,12 @@ func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool)
 // quotas, managed certificates with bundles, orders and hooks, and the names it
 // owns. The audit trail stays. Work in flight for it ends with [ErrLost].
 func (s *Store) RemoveClient(ctx context.Context, id string) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error { return removeClient(ctx, tx, id) })
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		if err := removeClient(ctx, tx, id); err != nil {
+			return err
+		}
+		return retireAudit(ctx, tx, id)
+	})
 	return s.fail(err, "remove client %s", id)
 }
 
@@ -184,6 +189,9 @@ func removeClient(ctx context.Context, tx *sql.Tx, id string) error {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM managed WHERE client_id = $1`, id); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM pauses WHERE client_id = $1`, id); err != nil {
 		return err
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM name_owners WHERE client_id = $1`, id)

@@ -14,7 +14,7 @@ import (
 // tables are all of the schema; what is referred to comes first.
 var tables = []string{ //nolint:gochecknoglobals // a constant list
 	"accounts", "secrets", "clients", "grants", "credentials", "name_owners", "managed", "managed_names",
-	"bundles", "orders", "hooks_pending", "audit", "counters", "limits",
+	"bundles", "orders", "hooks_pending", "audit", "counters", "limits", "pauses", "facts",
 }
 
 // Copied is what Copy did with one table.
@@ -98,6 +98,10 @@ func (s *Store) beginEmpty(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return err
 		}
+	}
+	// What a new database says of itself gives way to what the old one says.
+	if _, err := tx.ExecContext(ctx, `DELETE FROM facts`); err != nil {
+		return err
 	}
 	for _, table := range tables {
 		var n int64

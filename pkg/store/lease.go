@@ -70,9 +70,10 @@ func (s *Store) held(ctx context.Context, owner, query string, args ...any) erro
 	return must(n, err, ErrLost)
 }
 
-// SetDue makes a row due at another time; zero: never. A lease stays.
+// SetDue makes a row due at another time; zero: never. A lease stays. A superseded
+// row is never due: [ErrNotFound].
 func (s *Store) SetDue(ctx context.Context, id string, at time.Time) error {
-	n, err := s.exec(ctx, `UPDATE managed SET due_at = $2, failed_with = '', updated_at = $3 WHERE id = $1`, id, millis(at), millis(s.now()))
+	n, err := s.exec(ctx, `UPDATE managed SET due_at = $2, failed_with = '', updated_at = $3 WHERE id = $1 AND superseded_at = 0`, id, millis(at), millis(s.now()))
 	return s.fail(must(n, err, ErrNotFound), "set due time of %s", id)
 }
 

@@ -1,10 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
-	"errors"
-	"fmt"
 	"time"
 )
 
@@ -29,16 +28,18 @@ type Managed struct {
 	ETag, Serial         string // of the current bundle; empty: none yet
 	NotBefore, NotAfter  time.Time
 	RevokedAt            time.Time // of the current certificate; zero: it is not revoked
+	SupersededAt         time.Time // when a name of it passed to another client; zero: none did
 	CreatedAt, UpdatedAt time.Time // set by the store
 }
 
 const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
-	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at, created_at, updated_at`
+	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at, superseded_at, created_at, updated_at`
 
 func scanManaged(row scanner) (m Managed, err error) {
 	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list{&m.Names}, &m.KeyType, &m.Profile, &m.CSR,
 		moment{&m.DueAt}, &m.LeaseOwner, moment{&m.LeaseUntil}, &m.Failures, &m.LastError, moment{&m.LastErrorAt},
-		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt}, moment{&m.CreatedAt}, moment{&m.UpdatedAt})
+		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt}, moment{&m.SupersededAt},
+		moment{&m.CreatedAt}, moment{&m.UpdatedAt})
 	if len(m.CSR) == 0 {
 		m.CSR = nil
 	}
@@ -52,15 +53,17 @@ const (
 	listManagedSQL    = `SELECT ` + managedColumns + ` FROM managed
 		WHERE client_id = $1 AND id > $2 AND ($3 = '' OR mode = $3) ORDER BY id LIMIT $4`
 
-	// A row whose specification is unchanged is not touched and not returned.
-	// A changed one loses its lease: what is in flight is for the old one.
+	allManagedSQL = `SELECT ` + managedColumns + ` FROM managed WHERE id > $1 ORDER BY id LIMIT $2`
+
+	// A row that is there loses its lease: what is in flight is for the old
+	// specification.
 	upsertManagedSQL = `INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr,
 		due_at, lease_owner, lease_until, failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, '', 0, 0, '', 0, '', '', 0, 0, $9, $9)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, '', 0, $11, $12, $13, '', '', 0, 0, $9, $9)
 		ON CONFLICT (client_id, mode, names_hash) DO UPDATE SET
 		key_type = excluded.key_type, profile = excluded.profile, csr = excluded.csr, due_at = excluded.due_at,
-		lease_owner = '', lease_until = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, updated_at = excluded.updated_at
-		WHERE managed.key_type <> excluded.key_type OR managed.profile <> excluded.profile OR managed.csr <> excluded.csr
+		lease_owner = '', lease_until = 0, failures = excluded.failures, failed_with = '', last_error = excluded.last_error,
+		last_error_at = excluded.last_error_at, superseded_at = 0, updated_at = excluded.updated_at
 		RETURNING ` + managedColumns
 )
 
@@ -74,42 +77,11 @@ const (
 // [ErrOwned] when any of the names belongs to another client; then nothing
 // changes. [ErrNotFound] when the client does not exist (any more).
 func (s *Store) EnsureManaged(ctx context.Context, m Managed) (stored Managed, created bool, err error) {
-	names, err := lines("names", m.Names)
-	if err == nil && len(m.Names) == 0 {
-		err = errors.New("names: there are none: give at least one")
-	}
-	if err != nil {
-		return Managed{}, false, fmt.Errorf("manage certificate: %w", err)
-	}
-	id, hash := newID(), namesHash(m.Names)
-	err = s.tx(ctx, func(tx *sql.Tx) error {
-		if err := lockClient(ctx, tx, m.ClientID); err != nil {
-			return err
-		}
-		if err := takeNames(ctx, tx, m.ClientID, m.Names); err != nil {
-			return err
-		}
-		var err error
-		stored, err = scanManaged(tx.QueryRowContext(ctx, upsertManagedSQL, id, m.ClientID, m.Mode, names, hash,
-			m.KeyType, m.Profile, blob(m.CSR), millis(s.now())))
-		switch {
-		case errors.Is(err, sql.ErrNoRows):
-			stored, err = scanManaged(tx.QueryRowContext(ctx, managedByNamesSQL, m.ClientID, m.Mode, hash))
-			return err
-		case err != nil:
-			return err
-		case stored.ID == id:
-			created = true
-			return linkNames(ctx, tx, id, m.Names)
-		default:
-			_, err = tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, stored.ID)
-			return err
-		}
-	})
-	if err != nil {
-		return Managed{}, false, s.fail(err, "manage certificate for %s", m.Names[0])
-	}
-	return stored, created, nil
+	return s.Register(ctx, Registration{Managed: m})
+}
+
+func (m Managed) sameSpec(o Managed) bool {
+	return m.KeyType == o.KeyType && m.Profile == o.Profile && bytes.Equal(m.CSR, o.CSR)
 }
 
 // takeNames makes the client the owner of each name, or fails with ErrOwned. It
@@ -123,7 +95,11 @@ func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string)
 			return err
 		}
 		if n == 0 {
-			return fmt.Errorf("name %s: %w", name, ErrOwned)
+			owned := &ownedError{name: name}
+			if err := tx.QueryRowContext(ctx, `SELECT client_id FROM name_owners WHERE name = $1`, name).Scan(&owned.owner); err != nil {
+				return err
+			}
+			return owned
 		}
 	}
 	return nil
@@ -131,7 +107,8 @@ func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string)
 
 func linkNames(ctx context.Context, tx *sql.Tx, managedID string, names []string) error {
 	for _, name := range sorted(names) {
-		if _, err := tx.ExecContext(ctx, `INSERT INTO managed_names (name, managed_id) VALUES ($1, $2)`, name, managedID); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO managed_names (name, managed_id) VALUES ($1, $2)
+			ON CONFLICT (name, managed_id) DO NOTHING`, name, managedID); err != nil {
 			return err
 		}
 	}
@@ -172,6 +149,14 @@ func (s *Store) ListManaged(ctx context.Context, clientID, mode, afterID string,
 	return found, s.fail(err, "list managed certificates")
 }
 
+// AllManaged returns up to limit (0: 100) managed certificates of all clients and
+// of the proxy itself whose id follows afterID, ordered by id.
+func (s *Store) AllManaged(ctx context.Context, afterID string, limit int) ([]Managed, error) {
+	rows, err := s.read.QueryContext(ctx, allManagedSQL, afterID, pageSize(limit))
+	found, err := collect(rows, err, scanManaged)
+	return found, s.fail(err, "list managed certificates")
+}
+
 // DeleteManaged removes a managed certificate with its bundle, order and hook,
 // and gives up the names that the client uses in no other. [ErrNotFound] if
 // there is none. Work in flight for it ends with [ErrLost].
@@ -190,8 +175,15 @@ func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) er
 		if err := lockClient(ctx, tx, m.ClientID); err != nil {
 			return err
 		}
-		if err := takeNames(ctx, tx, m.ClientID, m.Names); err != nil {
+		// It may have been superseded before the lock was ours.
+		if m, err = scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id)); err != nil {
 			return err
+		}
+		// A superseded row has no names any more.
+		if m.SupersededAt.IsZero() {
+			if err := takeNames(ctx, tx, m.ClientID, m.Names); err != nil {
+				return err
+			}
 		}
 		query, args, none := `DELETE FROM managed WHERE id = $1`, []any{id}, ErrNotFound
 		if serial != nil {
@@ -199,6 +191,9 @@ func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) er
 		}
 		n, err := affected(tx.ExecContext(ctx, query, args...))
 		if err := must(n, err, none); err != nil {
+			return err
+		}
+		if err := s.keepFailures(ctx, tx, m); err != nil || !m.SupersededAt.IsZero() {
 			return err
 		}
 		return releaseNames(ctx, tx, m.Names)

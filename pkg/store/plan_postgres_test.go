@@ -22,6 +22,7 @@ func TestPostgresQueryPlans(t *testing.T) {
 		`INSERT INTO managed SELECT 'i' || n, 'c', 'm', 'n', 'h' || n, '', '', '', n, '', 0, 0, '', 0, '', '', 0, 0, 0, 0 FROM generate_series(1, 2000) AS n`,
 		`INSERT INTO audit SELECT n, 0, '', 'c' || n % 40, '', '', '', '', 'o' || n % 33, '' FROM generate_series(1, 2000) AS n`,
 		`INSERT INTO clients SELECT 'i' || n, 'n' || n, FALSE, '', 0 FROM generate_series(1, 2000) AS n`,
+		`INSERT INTO pauses SELECT 'c', 'h' || n, 0, 0, 0, '', 0, 0, n FROM generate_series(1, 2000) AS n`,
 		`ANALYZE`,
 	} {
 		if _, err := s.exec(t.Context(), statement); err != nil {
@@ -58,7 +59,11 @@ func TestPostgresQueryPlans(t *testing.T) {
 		"audit by client":     {audit(AuditQuery{Client: "c"}), "audit_client", []any{1 << 40, 100, "c1"}},
 		"audit by outcome":    {audit(AuditQuery{Outcome: "o"}), "audit_outcome", []any{1 << 40, 100, "o1"}},
 		"audit by both":       {audit(AuditQuery{Client: "c", Outcome: "o"}), "audit_client_outcome", []any{1 << 40, 100, "c1", "o1"}},
-		"prune audit":         {pruneAuditSQL, "audit_pkey", []any{1}},
+		"prune audit":         {pruneAuditSQL, "audit_share", []any{"", 1, 1}},
+		"all managed":         {allManagedSQL, "managed_pkey", []any{"i", 1}},
+		"purge pauses":        {purgePausesSQL, "pauses_expiry", []any{1, 1}},
+		"pause":               {pauseSQL, "pauses_pkey", []any{"c", "h1"}},
+		"room":                {roomSQL, "managed_client", []any{"c", 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var steps []string

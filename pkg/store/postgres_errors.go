@@ -63,6 +63,8 @@ func classifyCode(u pgurl.URL, whole error, e *pgconn.PgError) error {
 		return ErrConflict
 	case "23503": // foreign_key_violation
 		return ErrNotFound // the row that is referred to
+	case "22021": // character_not_in_repertoire
+		return ErrNotText
 	case "28P01", "28000": // invalid_password, invalid_authorization_specification
 		return fmt.Errorf("%w: check the user and the password in the URL or in the file that PGPASSFILE names, and the server's pg_hba.conf", e)
 	case "3D000": // invalid_catalog_name

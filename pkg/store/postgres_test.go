@@ -293,7 +293,7 @@ func TestCopy(t *testing.T) {
 	}
 	want := map[string]int64{
 		"accounts": 1, "secrets": 2, "clients": 2, "grants": 2, "credentials": 3, "name_owners": 252, "managed": 251,
-		"managed_names": 252, "bundles": 1, "orders": 1, "hooks_pending": 1, "audit": 1, "counters": 1, "limits": 1,
+		"managed_names": 252, "bundles": 1, "orders": 1, "hooks_pending": 1, "audit": 1, "counters": 2, "limits": 1, "pauses": 1, "facts": 1,
 	}
 	for _, c := range done {
 		if c.Rows != want[c.Table] {
@@ -371,7 +371,10 @@ func fill(t *testing.T, s *store.Store) {
 	must(err)
 	_, err = s.Enroll(ctx, []byte("once"), store.Credential{Verifier: []byte("key")}, nil)
 	must(err)
-	m, _, err := s.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: "certificate-agent", Names: []string{"a.example", "b.example"}, CSR: []byte{0}})
+	m, _, err := s.Register(ctx, store.Registration{
+		Managed: store.Managed{ClientID: c.ID, Mode: "certificate-agent", Names: []string{"a.example", "b.example"}, CSR: []byte{0}},
+		Pause:   store.Pause{Every: time.Hour},
+	})
 	must(err)
 	_, err = s.ClaimDue(ctx, "w", time.Hour, 0)
 	must(err)

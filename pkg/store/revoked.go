@@ -15,7 +15,7 @@ import (
 func (s *Store) RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error {
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET revoked_at = $3, updated_at = $3,
-			due_at = CASE WHEN (due_at > 0 OR revoked_at > 0) AND due_at < CAST($4 AS BIGINT) THEN due_at ELSE CAST($4 AS BIGINT) END
+			due_at = CASE WHEN superseded_at > 0 THEN 0 WHEN (due_at > 0 OR revoked_at > 0) AND due_at < CAST($4 AS BIGINT) THEN due_at ELSE CAST($4 AS BIGINT) END
 			WHERE id = $1 AND serial = $2 AND serial <> ''`, id, serial, millis(s.now()), millis(dueAt)))
 		if err := must(n, err, ErrLost); err != nil || len(dead) == 0 {
 			return err

@@ -27,6 +27,9 @@ var (
 	ErrDisabled = errors.New("disabled")
 	// ErrTooMany means that a list would grow beyond its bound.
 	ErrTooMany = errors.New("too many")
+	// ErrNotText is returned when a text has a NUL or is not UTF-8, by databases
+	// that have no place for it.
+	ErrNotText = errors.New("not text")
 	// ErrUnreachable is returned when there is no connection to the database's
 	// server. It may be there again later.
 	ErrUnreachable = errors.New("cannot be reached")

@@ -64,6 +64,8 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /clients/{name}/enable", serve(f, f.disable(false)))
 	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))
 	mux.HandleFunc("POST /clients/{name}/revoke", serve(f, f.revoke))
+	mux.HandleFunc("GET /certificates", serve(f, f.certificates))
+	mux.HandleFunc("DELETE /certificates/{id}", serve(f, f.forgetCertificate))
 	mux.HandleFunc("GET /audit", serve(f, f.audit))
 	mux.HandleFunc("GET /ca", serve(f, f.ca))
 	mux.HandleFunc("POST /probes", serve(f, f.addProbe))
@@ -71,7 +73,18 @@ func New(cfg Config) http.Handler {
 	bounded := http.NewServeMux()
 	bounded.Handle("/", http.MaxBytesHandler(mux, api.MaxRequest))
 	bounded.Handle("PUT /clients", http.MaxBytesHandler(serve(f, f.apply), MaxApply))
-	return bounded
+	return f.textOnly(bounded)
+}
+
+// textOnly refuses a request whose path or query is no text.
+func (f *frontend) textOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status, _, detail := api.CheckText(r); status != 0 {
+			f.answer(w, nil, refuse(status, "%s", detail))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // refusal is an error whose text is for the administrator.
@@ -131,6 +144,8 @@ func (f *frontend) problem(err error) *api.Problem {
 	switch {
 	case errors.As(err, &r):
 		p.Status = r.status
+	case errors.Is(err, store.ErrNotText):
+		p.Status, p.Detail = http.StatusUnprocessableEntity, "a text of the request has a NUL or is not UTF-8; write it without"
 	default:
 		f.Logger.Error("admin request failed", "error", err)
 	}

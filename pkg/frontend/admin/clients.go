@@ -73,8 +73,9 @@ func warnings(recipients []string) (out []string) {
 // WireCertificate is a managed row as the administrator sees it.
 func WireCertificate(m store.Managed) Certificate {
 	return Certificate{
-		Names: m.Names, Mode: m.Mode, Serial: m.Serial, NotAfter: m.NotAfter,
+		ID: m.ID, Names: m.Names, Mode: m.Mode, Serial: m.Serial, NotAfter: m.NotAfter,
 		NextAttempt: m.DueAt, Failures: m.Failures, LastError: m.LastError,
+		SupersededAt: m.SupersededAt,
 	}
 }
 

@@ -46,6 +46,7 @@ type Credential struct {
 
 // Certificate is a managed certificate.
 type Certificate struct {
+	ID          string    `json:"id"`
 	Names       []string  `json:"names"`
 	Mode        string    `json:"mode"`
 	Client      string    `json:"client,omitempty"`
@@ -57,6 +58,8 @@ type Certificate struct {
 	HookError   string    `json:"hook_error,omitempty"`
 	// Deployment is that of the files and the hook; nil when both are done.
 	Deployment *Deployment `json:"deployment,omitempty"`
+	// SupersededAt is when a name passed to another client: it is not renewed.
+	SupersededAt time.Time `json:"superseded_at,omitzero"`
 }
 
 // Deployment is one that has not succeeded yet.

@@ -509,7 +509,7 @@ func TestOthersCertificates(t *testing.T) {
 		}
 		thief.do(t, request{method: "GET", path: api.PathCertificates + "/" + strings.Repeat("a", 65)}).refused(t, "path.id", "", http.StatusUnprocessableEntity)
 		// Pages of others' rows cannot be had by ?after, whatever is in it.
-		for _, after := range []string{"", "0", "%00", "'%20OR%20''='", "zzzz", "%25", mine.ID} {
+		for _, after := range []string{"", "0", "'%20OR%20''='", "zzzz", "%25", mine.ID} {
 			resp := thief.do(t, request{method: "GET", path: api.PathCertificates + "?after=" + after})
 			if resp.status != http.StatusOK || !strings.Contains(resp.body, `"certificates":[]`) {
 				t.Errorf("after %q: %d %s", after, resp.status, resp.body)
@@ -517,6 +517,8 @@ func TestOthersCertificates(t *testing.T) {
 		}
 		for query, field := range map[string]string{
 			"after=" + strings.Repeat(sentinel, 10): "query.after",
+			"after=%00":                             "query.after",
+			"after=%ff":                             "query.after",
 			"limit=0":                               "query.limit",
 			"limit=501":                             "query.limit",
 			"limit=" + sentinel:                     "query.limit",

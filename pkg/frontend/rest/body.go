@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
 
 // whole reads the body, of a request that should have none too, while the
@@ -38,6 +40,17 @@ func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
 		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: cut off, or sent in a way that cannot be read"))
 	}
 	return false
+}
+
+// textOnly refuses a request whose path or query is no text.
+func (f *frontend) textOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status, field, detail := api.CheckText(r); status != 0 {
+			f.writeProblem(w, fieldProblem(status, field, detail))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // repeats tells whether an object in a JSON text has a member twice, in any

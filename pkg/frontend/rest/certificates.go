@@ -167,6 +167,8 @@ func lastError(m store.Managed) string {
 
 func (f *frontend) status(m store.Managed) string {
 	switch {
+	case !m.SupersededAt.IsZero():
+		return api.StatusSuperseded
 	case !m.RevokedAt.IsZero():
 		return api.StatusRevoked
 	case m.Serial != "" && m.NotAfter.Before(f.Now()):

@@ -40,6 +40,8 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 		return f.caProblem(failed)
 	case errors.Is(err, store.ErrOwned):
 		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is kept for another client already; ask the proxy's administrator")
+	case errors.Is(err, store.ErrNotText):
+		return huma.NewError(http.StatusUnprocessableEntity, "body: a text has a NUL or is not UTF-8; write it without")
 	case errors.Is(err, store.ErrNotFound):
 		return huma.NewError(http.StatusNotFound, "there is no such certificate, or none yet")
 	case ctx.Err() != nil:

@@ -83,7 +83,7 @@ func New(cfg Config) http.Handler {
 	f.register(native)
 	mux.HandleFunc("GET "+api.PathHealth, f.serveHealth)
 	mux.HandleFunc("GET "+api.PathOpenAPI, serveDocument(native.OpenAPI()))
-	return f.logged(problems(http.MaxBytesHandler(f.authenticated(mux), api.MaxRequest)))
+	return f.logged(problems(f.textOnly(http.MaxBytesHandler(f.authenticated(mux), api.MaxRequest))))
 }
 
 // humaConfig leaves out what phones home or echoes: the documentation page

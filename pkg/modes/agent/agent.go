@@ -36,8 +36,10 @@ type Config struct {
 	// Tell, if set, passes news of a certificate on to other instances, which
 	// call News. Every is how often to look for theirs all the same; nil, or 0:
 	// there are none.
-	Tell   func(certID string)
-	Every  func() time.Duration
+	Tell  func(certID string)
+	Every func() time.Duration
+	// Limit is how many managed certificates one client may have; 0: any number.
+	Limit  int
 	Logger *slog.Logger
 	Now    func() time.Time
 }
@@ -86,32 +88,55 @@ func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request
 	if err := a.authorize(ctx, id, ask, req); err != nil {
 		return m, false, err
 	}
-	m, created, err = a.cfg.Store.EnsureManaged(ctx, store.Managed{
-		ClientID: id.Client.ID,
-		Mode:     api.ModeAgent,
-		Names:    req.Names,
-		KeyType:  string(req.KeyType),
-		CSR:      req.CSR,
-		Profile:  req.Profile,
+	m, created, err = a.cfg.Store.Register(ctx, store.Registration{
+		Managed: store.Managed{
+			ClientID: id.Client.ID,
+			Mode:     api.ModeAgent,
+			Names:    req.Names,
+			KeyType:  string(req.KeyType),
+			CSR:      req.CSR,
+			Profile:  req.Profile,
+		},
+		Pause: renewal.AskPause, Limit: a.cfg.Limit, Holds: policy.Holds, Audit: audit.Superseded,
 	})
-	if err != nil {
-		if errors.Is(err, store.ErrOwned) {
-			a.record(ctx, id, req.Names, "refused", "a name belongs to another client")
-		}
+	switch {
+	case errors.Is(err, store.ErrOwned):
+		a.record(ctx, id, req.Names, "refused", "a name belongs to another client")
+		return m, false, err
+	case errors.Is(err, store.ErrTooMany):
+		return m, false, a.refuseMore(ctx, id, req.Names)
+	case err != nil:
 		return m, false, err
 	}
 	a.cfg.Wake()
 	return m, created, nil
 }
 
+// refuseMore records that the client has as many certificates as it may have.
+func (a *Agent) refuseMore(ctx context.Context, id auth.Identity, names cert.Names) error {
+	denied := &policy.Denied{Field: "certificates", Reason: fmt.Sprintf("client %q has as many managed certificates as it may have, %d; delete some that it does not need, or ask the proxy's administrator to raise max-client-certificates", id.Client.Name, a.cfg.Limit)}
+	a.record(ctx, id, names, audit.Refused, denied.Error())
+	return denied
+}
+
 // authorize takes from the quota only what will cost an order.
 func (a *Agent) authorize(ctx context.Context, id auth.Identity, ask policy.Request, req cert.Request) error {
 	have, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, api.ModeAgent, req.Names)
-	if err == nil && have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) && have.Profile == req.Profile {
+	same := have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) && have.Profile == req.Profile
+	if err == nil && same && have.SupersededAt.IsZero() {
 		return a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
 	}
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
+	}
+	if err != nil && a.cfg.Limit > 0 { // before it costs any of the quota; Register decides
+		room, err := a.cfg.Store.HasRoom(ctx, id.Client.ID, a.cfg.Limit)
+		if err != nil {
+			return err
+		}
+		if !room {
+			return a.refuseMore(ctx, id, req.Names)
+		}
 	}
 	return a.cfg.Audit.Authorize(ctx, id, ask)
 }
@@ -178,20 +203,16 @@ func (a *Agent) bundle(ctx context.Context, id auth.Identity, certID string) (st
 	if errors.Is(err, store.ErrNotFound) {
 		err = errGone
 	}
-	if err == nil && !m.RevokedAt.IsZero() {
-		err = store.ErrNotFound // a revoked certificate is not handed out; a new one is on its way
+	if err == nil && (!m.RevokedAt.IsZero() || !m.SupersededAt.IsZero()) {
+		// A revoked certificate is not handed out, and a new one is on its way. Of a
+		// superseded one, a name is another client's now.
+		err = store.ErrNotFound
 	}
 	if err != nil {
 		return store.Bundle{}, err
 	}
 	return a.cfg.Store.BundleFor(ctx, certID)
 }
-
-// What a client may ask the CA for at will: each of these costs an order.
-const (
-	renewPause = time.Hour        // after a certificate was obtained
-	retryPause = 15 * time.Minute // after an attempt failed
-)
 
 // RenewNow makes one of the client's own certificates due, whatever its age. If
 // it is due already, or work on it is under way, nothing changes. Errors:
@@ -205,50 +226,80 @@ func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (
 	if awaitsCSR(m) {
 		return m, &cert.FieldError{Field: "csr", Err: errors.New("the key of the present one is compromised; ask for the certificate with a CSR of another key")}
 	}
+	if !m.SupersededAt.IsZero() {
+		return m, &policy.Denied{Field: "names", Reason: "a name of this certificate passed to another client; ask for the certificate again, or ask the proxy's administrator"}
+	}
 	ask := policy.Request{Mode: api.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
 	now := a.cfg.Now()
 	if now.Before(m.LeaseUntil) || !m.DueAt.IsZero() && !now.Before(m.DueAt) {
 		return m, a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
 	}
-	if err := a.notTooSoon(ctx, id, m, now); err != nil {
+	asked, err := a.notTooSoon(ctx, id, m, now)
+	if err != nil {
 		return m, err
 	}
 	if err := a.cfg.Audit.Authorize(ctx, id, ask); err != nil {
 		return m, err
 	}
-	if err := a.cfg.Store.SetDue(ctx, m.ID, a.cfg.Now()); err != nil {
+	err = a.cfg.Store.AskAgain(ctx, m.ID, asked, renewal.AskPause)
+	if errors.Is(err, store.ErrStale) { // another request of the client came between
+		return m, tooSoon(a.cfg.Now().Add(renewal.AskPause.Every))
+	}
+	if err != nil {
 		return m, err
 	}
 	a.cfg.Wake()
 	return a.cfg.Store.ManagedByID(ctx, m.ID)
 }
 
-// notTooSoon refuses what would let one client use up the CA's limits for all.
-// Nothing is recorded of it: it is not the client's right that is in question.
-// A host that has enrolled since the last attempt need not wait, once: what was
-// sealed before is of no use to it.
-func (a *Agent) notTooSoon(ctx context.Context, id auth.Identity, m store.Managed, now time.Time) error {
-	last, next, err := a.nextAttempt(ctx, m)
+func tooSoon(retryAt time.Time) error {
+	return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: retryAt}
+}
+
+// notTooSoon refuses what would let one client use up the CA's limits for all,
+// and returns when the client asked last. Nothing is recorded of a refusal: it is
+// not the client's right that is in question. A host that has enrolled since the
+// last attempt need not wait, once: what was sealed before is of no use to it.
+func (a *Agent) notTooSoon(ctx context.Context, id auth.Identity, m store.Managed, now time.Time) (asked time.Time, err error) {
+	asked, err = a.cfg.Store.AskedAt(ctx, id.Client.ID, m.Names)
 	if err != nil {
-		return err
+		return asked, err
+	}
+	last, next, err := a.nextAttempt(ctx, m, asked)
+	if err != nil {
+		return asked, err
 	}
 	if enrolledSince := id.Via == store.CredentialTLSKey && !id.Since.Before(last); !enrolledSince && now.Before(next) {
-		return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: next}
+		return asked, tooSoon(next)
 	}
-	return nil
+	return asked, nil
 }
 
 // nextAttempt is the earliest time at which a client's wish may cost an order,
-// counted from the last attempt.
-func (a *Agent) nextAttempt(ctx context.Context, m store.Managed) (last, next time.Time, err error) {
+// counted from the last attempt, or from the last wish: a row that was deleted
+// and made again has no attempt yet.
+func (a *Agent) nextAttempt(ctx context.Context, m store.Managed, asked time.Time) (last, next time.Time, err error) {
+	pause := renewal.AskPause
+	if asked.After(a.cfg.Now()) {
+		asked = time.Time{} // the clock was wrong
+	}
 	if m.Failures > 0 {
-		return m.LastErrorAt, m.LastErrorAt.Add(retryPause), nil
+		last = later(m.LastErrorAt, asked)
+		return last, last.Add(pause.AfterFailure), nil
 	}
 	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return last, next, err
 	}
-	return b.CreatedAt, b.CreatedAt.Add(renewPause), nil
+	last = later(b.CreatedAt, asked)
+	return last, last.Add(pause.Every), nil
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // Delete stops managing one of the client's own certificates and forgets its bundle.

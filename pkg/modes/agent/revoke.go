@@ -88,7 +88,11 @@ func (a *Agent) replace(ctx context.Context, m store.Managed, rev cert.Revocatio
 // replaceAt is when to obtain another certificate: as soon as the client could
 // have asked for a renewal, or revoking would be a way to use up the CA's limits.
 func (a *Agent) replaceAt(ctx context.Context, m store.Managed) (time.Time, error) {
-	_, at, err := a.nextAttempt(ctx, m)
+	asked, err := a.cfg.Store.AskedAt(ctx, m.ClientID, m.Names)
+	if err != nil {
+		return asked, err
+	}
+	_, at, err := a.nextAttempt(ctx, m, asked)
 	if now := a.cfg.Now(); at.Before(now) {
 		at = now
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -112,8 +113,9 @@ func (c *Client) Start(ctx context.Context) error {
 }
 
 func (c *Client) ensure(ctx context.Context, set cert.Names) error {
-	row, _, err := c.cfg.Store.EnsureManaged(ctx, store.Managed{
-		Mode: api.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile,
+	row, _, err := c.cfg.Store.Register(ctx, store.Registration{
+		Managed: store.Managed{Mode: api.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile},
+		Pause:   renewal.AskPause, Holds: policy.Holds, Audit: audit.Superseded,
 	})
 	if err != nil {
 		return err

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -12,7 +13,8 @@ var auditCases = []testCase{
 	{"an entry is read back whole", auditWhole},
 	{"entries are paged, newest first", auditPages},
 	{"nothing that a stranger sends avoids the trail", auditHostile},
-	{"pruning keeps the newest", auditPrune},
+	{"shares of the trail are bounded and apart", auditShares},
+	{"a removed client's entries have a bound in common", auditRemoved},
 }
 
 var limitCases = []testCase{
@@ -73,26 +75,96 @@ func auditHostile(t *testing.T, f *fixture) {
 	equal(t, got[0].Detail, "'; DROP TABLE audit; --")
 }
 
-func auditPrune(t *testing.T, f *fixture) {
+// auditCount reads the whole trail and returns how many entries have each detail.
+func auditCount(t *testing.T, f *fixture, q store.AuditQuery) map[string]int {
+	t.Helper()
+	n := map[string]int{}
+	q.Limit = 5000
+	for {
+		page := must(f.Audit(t.Context(), q))(t)
+		if len(page) == 0 {
+			return n
+		}
+		for _, e := range page {
+			n[e.Detail]++
+		}
+		q.Before = page[len(page)-1].ID
+	}
+}
+
+func entries(n int, e store.AuditEntry) []store.AuditEntry {
+	return slices.Repeat([]store.AuditEntry{e}, n)
+}
+
+// No stranger and no client flushes what is kept of others, or of what it did
+// itself, and each share has a bound (X14, X42).
+func auditShares(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	ok(t, f.PruneAudit(ctx, 5)) // of none
-	for i := range 10 {
-		ok(t, f.AppendAudit(ctx, store.AuditEntry{Outcome: "done", Detail: fmt.Sprint(i)}))
+	hostile, other := f.client(t, "hostile"), f.client(t, "other")
+	for _, e := range []store.AuditEntry{
+		{ClientID: other.ID, ClientName: "other", Addr: "admin", Action: "client add", Outcome: "done", Detail: "admin"},
+		{ClientID: hostile.ID, ClientName: "hostile", Addr: "admin", Action: "client add", Outcome: "done", Detail: "admin"},
+		{Action: "certificate", Mode: "acme-client", Outcome: "failed", Detail: "proxy"},
+		{ClientID: other.ID, ClientName: "other", Outcome: "allowed", Detail: "other did"},
+		{ClientID: other.ID, ClientName: "other", Outcome: "refused", Detail: "other was refused"},
+		{ClientID: hostile.ID, ClientName: "hostile", Outcome: "allowed", Detail: "hostile did"},
+		{ClientID: hostile.ID, ClientName: "hostile", Outcome: "refused", Detail: "hostile was refused"},
+		{Addr: "192.0.2.1", Outcome: "refused", Detail: "stranger"},
+	} {
+		ok(t, f.AppendAudit(ctx, e))
 	}
-	ok(t, f.PruneAudit(ctx, 20))
-	equal(t, len(must(f.Audit(ctx, store.AuditQuery{}))(t)), 10)
-	ok(t, f.PruneAudit(ctx, 3))
-	got := must(f.Audit(ctx, store.AuditQuery{}))(t)
-	equal(t, []string{got[0].Detail, got[1].Detail, got[2].Detail}, []string{"9", "8", "7"})
-	equal(t, len(got), 3)
-	ok(t, f.PruneAudit(ctx, 0))
-	equal(t, len(must(f.Audit(ctx, store.AuditQuery{}))(t)), 0)
-	ok(t, f.AppendAudit(ctx, store.AuditEntry{Outcome: "done"}))
-	if last := must(f.Audit(ctx, store.AuditQuery{}))(t)[0].ID; last <= got[0].ID {
-		t.Fatalf("id %d was given again after %d", last, got[0].ID)
+	for range 7 {
+		ok(t, f.AppendAudit(ctx, entries(2000, store.AuditEntry{Addr: "192.0.2.1", Outcome: "refused", Detail: "strangers"})...))
 	}
-	if f.PruneAudit(ctx, -1) == nil {
-		t.Fatal("a negative number was accepted")
+	n := auditCount(t, f, store.AuditQuery{})
+	want := map[string]int{"admin": 2, "proxy": 1, "other did": 1, "other was refused": 1, "hostile did": 1, "hostile was refused": 1}
+	strangers := n["strangers"]
+	if strangers < 1000 || strangers > 10_000 || n["stranger"] != 0 {
+		t.Fatalf("%d refusals of strangers are kept", strangers)
+	}
+	delete(n, "strangers")
+	equal(t, n, want)
+
+	for range 4 {
+		ok(t, f.AppendAudit(ctx, entries(2000, store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "refused", Detail: "refusals"})...))
+		ok(t, f.AppendAudit(ctx, entries(2000, store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "done", Detail: "deeds"})...))
+	}
+	n = auditCount(t, f, store.AuditQuery{})
+	if n["refusals"] != 1000 || n["deeds"] != 5000 || n["strangers"] != strangers {
+		t.Fatalf("%v", n)
+	}
+	delete(n, "refusals")
+	delete(n, "deeds")
+	delete(n, "strangers")
+	delete(want, "hostile did")
+	delete(want, "hostile was refused")
+	equal(t, n, want)
+}
+
+// The trail outlives a client, and does not grow with every client that there
+// ever was.
+func auditRemoved(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	for i := range 6 {
+		c := f.client(t, fmt.Sprintf("c%d", i))
+		name := fmt.Sprintf("did %d", i)
+		for range 3 {
+			ok(t, f.AppendAudit(ctx, entries(2000, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Outcome: "done", Detail: name})...))
+		}
+		ok(t, f.AppendAudit(ctx, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Outcome: "refused", Detail: "refused"}))
+		if i%2 == 0 {
+			ok(t, f.RemoveClient(ctx, c.ID))
+			continue
+		}
+		must(f.ApplyClients(ctx, store.Apply{Prune: true}))(t)
+	}
+	n := auditCount(t, f, store.AuditQuery{})
+	total := 0
+	for _, k := range n {
+		total += k
+	}
+	if total != 20_000 || n["did 5"] != 5000 || n["did 0"] != 0 {
+		t.Fatalf("%d entries of removed clients are kept: %v", total, n)
 	}
 }
 

@@ -69,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Stor
 		{"recipients", recipientCases},
 		{"rollover", rolloverCases},
 		{"managed", managedCases},
+		{"register", registerCases},
 		{"leases", leaseCases},
 		{"hooks", hookCases},
 		{"delays", delayCases},

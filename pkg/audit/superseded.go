@@ -1,0 +1,21 @@
+package audit
+
+import (
+	"fmt"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// Superseded is the entry about a certificate that lost a name to another
+// client. It belongs to the client that lost it; the administrator reads it.
+func Superseded(s store.Superseded) store.AuditEntry {
+	to := "the proxy itself"
+	if s.To.ID != "" {
+		to = fmt.Sprintf("client %q", s.To.Name)
+	}
+	return Trim(store.AuditEntry{
+		ClientID: s.Owner.ID, ClientName: s.Owner.Name, Addr: store.AuditAdmin, Action: "certificate superseded",
+		Mode: s.Mode, Names: s.Names, Outcome: Done,
+		Detail: fmt.Sprintf("certificate %s is no longer renewed: %s passed to %s, since its owner may not have it any more", s.ID, s.Name, to),
+	})
+}

@@ -1,0 +1,48 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// QuotaAuto as DefaultDailyQuota means newQuota for a database that was created
+// by a program which knows of it, and none for an older one.
+const QuotaAuto = "auto"
+
+// newQuota is the default daily quota of clients in a new database.
+const newQuota = 100
+
+// most is more than anyone sets on purpose.
+const most = 1_000_000_000
+
+// DailyQuota returns how many certificates a day a client may ask for whose
+// grants set no quota; 0: any number.
+func (s *Serve) DailyQuota(newDatabase bool) int {
+	if s.DefaultDailyQuota != QuotaAuto {
+		n, err := strconv.Atoi(s.DefaultDailyQuota)
+		if err == nil { // Validate has checked it
+			return n
+		}
+	}
+	if newDatabase {
+		return newQuota
+	}
+	return 0
+}
+
+func checkQuota(s string) error {
+	if s == QuotaAuto || s == "" {
+		return nil
+	}
+	if n, err := strconv.Atoi(s); err != nil || n < 0 || n > most {
+		return fmt.Errorf("%.20q is not a quota; write a number of certificates, 0 for none, or %s", s, QuotaAuto)
+	}
+	return nil
+}
+
+func checkCertificates(n int) error {
+	if n < 0 || n > most {
+		return fmt.Errorf("%d is not a number of certificates; write 1 or more, or 0 for any number", n)
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+)
+
+// CertificateList is one page of managed certificates, by id.
+type CertificateList struct {
+	Certificates []Certificate `json:"certificates"`
+	Next         string        `json:"next,omitempty"` // the After of the next page
+}
+
+// Certificates returns all managed certificates of one client, or with an empty
+// name those of all clients and of the proxy's own host.
+func (a *Admin) Certificates(ctx context.Context, client string) ([]Certificate, error) {
+	all := []Certificate{}
+	for after := ""; ; {
+		var page CertificateList
+		query := url.Values{"client": {client}, "after": {after}}
+		if err := a.call(ctx, http.MethodGet, "/certificates?"+query.Encode(), nil, &page); err != nil {
+			return nil, err
+		}
+		all = append(all, page.Certificates...)
+		if after = page.Next; after == "" {
+			return all, nil
+		}
+	}
+}
+
+// ForgetCertificate deletes a managed certificate and releases its names.
+func (a *Admin) ForgetCertificate(ctx context.Context, id string) (c Certificate, err error) {
+	return c, a.call(ctx, http.MethodDelete, "/certificates/"+url.PathEscape(id), nil, &c)
+}
+
+// certificates lists those of one client, or of all.
+func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, error) {
+	out := CertificateList{Certificates: []Certificate{}}
+	name, after := r.URL.Query().Get("client"), r.URL.Query().Get("after")
+	var rows []store.Managed
+	var err error
+	if name == "" {
+		rows, err = f.Store.AllManaged(r.Context(), after, pageSize)
+	} else {
+		var client store.Client
+		if client, err = f.Store.ClientByName(r.Context(), name); errors.Is(err, store.ErrNotFound) {
+			err = refuse(http.StatusNotFound, "there is no client %q; acmeproxy clients list shows all", name)
+		}
+		if err == nil {
+			rows, err = f.Store.ListManaged(r.Context(), client.ID, "", after, pageSize)
+		}
+	}
+	if err != nil {
+		return out, err
+	}
+	owners := map[string]string{}
+	for _, m := range rows {
+		c, err := f.ownedCertificate(r.Context(), m, owners)
+		if err != nil {
+			return out, err
+		}
+		out.Certificates = append(out.Certificates, c)
+	}
+	if len(rows) == pageSize {
+		out.Next = rows[len(rows)-1].ID
+	}
+	return out, nil
+}
+
+// ownedCertificate has the name of its client; owners remembers names by id.
+func (f *frontend) ownedCertificate(ctx context.Context, m store.Managed, owners map[string]string) (Certificate, error) {
+	c := WireCertificate(m)
+	if m.ClientID == "" {
+		return c, nil
+	}
+	name, known := owners[m.ClientID]
+	if !known {
+		client, err := f.Store.ClientByID(ctx, m.ClientID)
+		if err != nil && !errors.Is(err, store.ErrNotFound) { // it was removed meanwhile
+			return c, err
+		}
+		name = client.Name
+		owners[m.ClientID] = name
+	}
+	c.Client = name
+	return c, nil
+}
+
+// forgetCertificate deletes a row, so that other clients can have its names.
+func (f *frontend) forgetCertificate(r *http.Request, _ struct{}) (Certificate, error) {
+	id := r.PathValue("id")
+	m, err := f.Store.ManagedByID(r.Context(), id)
+	if err == nil && m.ClientID == "" && !m.DueAt.IsZero() {
+		return Certificate{}, refuse(http.StatusConflict, "certificate %s is of this host itself, and would come back; take it out of --domain or --hostname of acmeproxy serve instead", id)
+	}
+	var out Certificate
+	if err == nil {
+		out, err = f.ownedCertificate(r.Context(), m, map[string]string{})
+	}
+	if err == nil {
+		err = f.Store.DeleteManaged(r.Context(), id)
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return Certificate{}, refuse(http.StatusNotFound, "there is no certificate with that id; acmeproxy certs list shows all")
+	}
+	if err != nil {
+		return Certificate{}, err
+	}
+	f.Audit.Record(r.Context(), store.AuditEntry{
+		ClientID: m.ClientID, ClientName: out.Client, Addr: store.AuditAdmin, Action: "certificate forget", Mode: m.Mode,
+		Names: m.Names, Outcome: audit.Done, Detail: fmt.Sprintf("certificate %s; its names can be asked for by other clients", id),
+	})
+	return out, nil
+}

@@ -1,0 +1,333 @@
+package proxy_test
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// abuser is a client that may have all names below example.com.
+func abuser(t *testing.T, change func(*proxy.Config)) (*proxytest.Proxy, *caller) {
+	t.Helper()
+	p := proxytest.Start(t, proxytest.Options{Change: change})
+	_, recipient := newIdentity(t)
+	return p, newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+}
+
+// However a client asks again for the same names, the CA sees two orders an hour
+// (X5, X42).
+func TestOrdersForOneName(t *testing.T) {
+	t.Parallel()
+	const rounds = 30
+	keyTypes := []string{"ec256", "ec384"}
+	for name, again := range map[string]func(t *testing.T, c *caller, id string, i int) (next string){
+		"DELETE and POST": func(t *testing.T, c *caller, id string, _ int) string {
+			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
+			return c.register(t, "a.example.com", "b.example.com").ID
+		},
+		"DELETE and POST with the names turned round": func(t *testing.T, c *caller, id string, _ int) string {
+			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
+			return c.register(t, "b.example.com", "a.example.com").ID
+		},
+		"two key types": func(t *testing.T, c *caller, _ string, i int) string {
+			return c.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
+		},
+		"DELETE, POST and renew": func(t *testing.T, c *caller, id string, _ int) string {
+			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
+			m := c.register(t, "a.example.com", "b.example.com")
+			c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil)
+			return m.ID
+		},
+		"renew and two key types": func(t *testing.T, c *caller, id string, i int) string {
+			c.do(t, http.MethodPost, api.PathCertificates+"/"+id+"/renew", nil)
+			return c.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
+		},
+		"revoke and POST": func(t *testing.T, c *caller, id string, _ int) string {
+			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id+"?revoke=true", nil)
+			return c.register(t, "a.example.com", "b.example.com").ID
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := abuser(t, func(cfg *proxy.Config) { cfg.DefaultDailyQuota = "0" })
+			m := c.register(t, "a.example.com", "b.example.com")
+			c.bundle(t, m.ID, "")
+			id := m.ID
+			for i := range rounds {
+				id = again(t, c, id, i+1)
+				tick(t, p)
+			}
+			if n := p.CA.Requests().Count(pebbletest.NewOrder); n > 2 {
+				t.Errorf("%d orders in %d rounds, want 2 at most", n, rounds)
+			} else {
+				t.Logf("%d orders in %d rounds", n, rounds)
+			}
+		})
+	}
+}
+
+// The pause after a failure outlives the row that failed (X5).
+func TestPauseAfterFailure(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+	ca.fail(http.StatusServiceUnavailable)
+	m := c.register(t, "a.example.com")
+	proxytest.Until(t, "an attempt failed", func() bool { return c.certificate(t, m.ID).Failures > 0 })
+	for i := range 10 {
+		c.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil)
+		m = c.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: []string{"ec384", "ec256"}[i%2]})
+		if m.Failures == 0 || m.LastError == "" || m.NextAttempt == nil || !m.NextAttempt.After(clk.Now()) {
+			t.Fatalf("round %d: %+v begins without its pause", i, m)
+		}
+	}
+	ca.mend()
+	clk.advance(2 * time.Hour)
+	tick(t, p)
+	if m = c.certificate(t, m.ID); m.Status != api.StatusValid || m.Failures != 0 {
+		t.Errorf("after the pause: %+v", m)
+	}
+}
+
+// In a new database a client without a quota of its own has one (X20), which
+// the proxy's renewals do not count against.
+func TestDefaultQuota(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	on := clk.on()
+	p, c := abuser(t, func(cfg *proxy.Config) { on(cfg); cfg.DefaultDailyQuota = "3" })
+	var m api.Certificate
+	for i := range 3 {
+		m = c.register(t, fmt.Sprintf("n%d.example.com", i))
+		c.bundle(t, m.ID, "")
+	}
+	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"n3.example.com"}})
+	if r.status != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
+		t.Errorf("the fourth: %d %s, want 429", r.status, r.body)
+	}
+	clk.advance(61 * 24 * time.Hour)
+	tick(t, p)
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 6 {
+		t.Errorf("%d orders, want 3 and 3 renewals", n)
+	}
+	for i := range 3 {
+		c.register(t, fmt.Sprintf("m%d.example.com", i)) // renewals took nothing
+	}
+}
+
+// A client has a limit of managed certificates; those that it has are renewed
+// whatever the limit is (X42).
+func TestCertificatesOfOneClient(t *testing.T) {
+	t.Parallel()
+	p, c := abuser(t, nil)
+	var have []api.Certificate
+	for i := range 3 {
+		have = append(have, c.register(t, fmt.Sprintf("n%d.example.com", i)))
+	}
+	p.Restart(t, func(cfg *proxy.Config) { cfg.MaxClientCertificates = 2 })
+	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"more.example.com"}})
+	if d := r.problem(t).Detail; r.status != http.StatusForbidden || !strings.Contains(d, "2") || !strings.Contains(d, "delete some") {
+		t.Errorf("one more: %d %s", r.status, r.body)
+	}
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "refused"})
+	if err != nil || len(page.Entries) != 1 || !slices.Equal(page.Entries[0].Names, []string{"more.example.com"}) {
+		t.Errorf("audit: %+v, %v", page.Entries, err)
+	}
+	for _, m := range have {
+		if again := c.register(t, m.Names...); again.ID != m.ID {
+			t.Errorf("%v is another certificate now", m.Names)
+		}
+		c.bundle(t, m.ID, "")
+	}
+	c.do(t, http.MethodDelete, api.PathCertificates+"/"+have[0].ID, nil)
+	c.do(t, http.MethodDelete, api.PathCertificates+"/"+have[1].ID, nil)
+	c.register(t, "more.example.com")
+}
+
+// A name passes on when its client may not have it any more, and to nobody else
+// (A24).
+func TestNamesPassOn(t *testing.T) {
+	t.Parallel()
+	for how, lose := range map[string]func(t *testing.T, p *proxytest.Proxy, id string) error{
+		"disabled": func(t *testing.T, p *proxytest.Proxy, _ string) error {
+			_, err := p.Admin.SetDisabled(t.Context(), "old", true)
+			return err
+		},
+		"no grant": func(t *testing.T, p *proxytest.Proxy, _ string) error {
+			_, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{
+				{Name: "old", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, "other.example.com")}},
+			}})
+			return err
+		},
+		"another mode": func(t *testing.T, p *proxytest.Proxy, _ string) error {
+			_, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{
+				{Name: "old", Grants: []api.Grant{proxytest.Grant(api.ModeGateway, "**.example.com")}},
+			}})
+			return err
+		},
+		"forgotten": func(t *testing.T, p *proxytest.Proxy, id string) error {
+			_, err := p.Admin.ForgetCertificate(t.Context(), id)
+			return err
+		},
+		"removed": func(t *testing.T, p *proxytest.Proxy, _ string) error {
+			_, err := p.Admin.RemoveClient(t.Context(), "old")
+			return err
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			p := proxytest.Start(t, proxytest.Options{})
+			_, recipient := newIdentity(t)
+			old := newCaller(t, p, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+			heir := newCaller(t, p, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "c.example.com"))
+			m := old.register(t, "a.example.com", "b.example.com")
+			old.bundle(t, m.ID, "")
+			ask := api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "c.example.com"}}
+			if r := heir.do(t, http.MethodPost, api.PathCertificates, ask); r.status != http.StatusConflict {
+				t.Fatalf("a name that is held: %d %s", r.status, r.body)
+			}
+			if err := lose(t, p, m.ID); err != nil {
+				t.Fatal(err)
+			}
+			got := heir.registered(t, ask)
+			heir.bundle(t, got.ID, "")
+			if how == "forgotten" || how == "removed" {
+				return // nothing of the old row is there
+			}
+			list, err := p.Admin.Certificates(t.Context(), "old")
+			if err != nil || len(list) != 1 || list[0].SupersededAt.IsZero() || !list[0].NextAttempt.IsZero() || list[0].Client != "old" {
+				t.Errorf("the old row: %+v, %v", list, err)
+			}
+			page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "old", Outcome: "done"})
+			if err != nil || !slices.ContainsFunc(page.Entries, func(e admin.AuditEntry) bool {
+				return e.Action == "certificate superseded" && strings.Contains(e.Detail, `a.example.com passed to client "heir"`)
+			}) {
+				t.Errorf("audit: %+v, %v", page.Entries, err)
+			}
+			if how == "disabled" {
+				return
+			}
+			if r := old.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle", nil); r.status != http.StatusNotFound {
+				t.Errorf("the old bundle: %d", r.status)
+			}
+			if s := old.certificate(t, m.ID).Status; s != api.StatusSuperseded {
+				t.Errorf("the old status: %s", s)
+			}
+			if r := old.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.status != http.StatusForbidden {
+				t.Errorf("renew the old one: %d %s", r.status, r.body)
+			}
+		})
+	}
+}
+
+// The administrator can forget what clients have, and not what this host itself
+// is configured to have.
+func TestForgetCertificate(t *testing.T) {
+	t.Parallel()
+	p, c := abuser(t, func(cfg *proxy.Config) { cfg.Domains = []string{"own.example.com"} })
+	m := c.register(t, "a.example.com")
+	all, err := p.Admin.Certificates(t.Context(), "")
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, row := range all {
+		_, err := p.Admin.ForgetCertificate(t.Context(), row.ID)
+		if own := row.Client == ""; own {
+			wantStatus(t, "this host's own", err, http.StatusConflict)
+		} else if err != nil || row.ID != m.ID {
+			t.Errorf("forget %+v: %v", row, err)
+		}
+	}
+	_, err = p.Admin.ForgetCertificate(t.Context(), m.ID)
+	wantStatus(t, "forgotten already", err, http.StatusNotFound)
+	_, err = p.Admin.Certificates(t.Context(), "nobody")
+	wantStatus(t, "no such client", err, http.StatusNotFound)
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
+	if err != nil || page.Entries[0].Action != "certificate forget" {
+		t.Errorf("audit: %+v, %v", page.Entries, err)
+	}
+}
+
+// What is no text is refused at every door, with either database (C12).
+func TestNotText(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(t *testing.T) func(*proxy.Config){
+		"SQLite": func(*testing.T) func(*proxy.Config) { return nil },
+		"PostgreSQL": func(t *testing.T) func(*proxy.Config) {
+			url := pgtest.Start(t).Database(t)
+			return func(cfg *proxy.Config) { cfg.Store = url }
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p, c := abuser(t, change(t))
+			for _, bad := range []string{"%00", "x%00y", "%ff", "%c3%28", "%ed%a0%80"} {
+				for _, request := range []string{
+					"GET " + api.PathCertificates + "/" + bad, "DELETE " + api.PathCertificates + "/" + bad,
+					"GET " + api.PathCertificates + "/" + bad + "/bundle", "POST " + api.PathCertificates + "/" + bad + "/renew",
+					"GET " + api.PathCertificates + "?after=" + bad, "DELETE " + api.PathCertificates + "/x?reason=" + bad,
+					"GET /" + bad, "GET " + api.PathHealth + "?" + bad + "=" + bad,
+				} {
+					method, path, _ := strings.Cut(request, " ")
+					if r := c.do(t, method, path, nil); r.status < 400 && !strings.HasPrefix(path, api.PathHealth) || r.status >= 500 {
+						t.Errorf("%s: %d %s", request, r.status, r.body)
+					}
+				}
+				text, err := url.PathUnescape(bad)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for door, call := range map[string]func(ctx context.Context) error{
+					"show client":   func(ctx context.Context) error { _, err := p.Admin.Client(ctx, text); return err },
+					"remove client": func(ctx context.Context) error { _, err := p.Admin.RemoveClient(ctx, text); return err },
+					"disable":       func(ctx context.Context) error { _, err := p.Admin.SetDisabled(ctx, text, true); return err },
+					"token":         func(ctx context.Context) error { _, err := p.Admin.NewToken(ctx, text, admin.NewToken{}); return err },
+					"audit": func(ctx context.Context) error {
+						_, err := p.Admin.Audit(ctx, admin.AuditQuery{Client: text})
+						return err
+					},
+					"certs list":   func(ctx context.Context) error { _, err := p.Admin.Certificates(ctx, text); return err },
+					"certs forget": func(ctx context.Context) error { _, err := p.Admin.ForgetCertificate(ctx, text); return err },
+					"add client": func(ctx context.Context) error {
+						_, err := p.Admin.AddClient(ctx, admin.NewClient{Name: text, Grants: []api.Grant{proxytest.Grant(api.ModeAgent, text)}})
+						return err
+					},
+				} {
+					err := call(t.Context())
+					problem, ok := err.(*api.Problem)
+					if !ok || problem.Status < 400 || problem.Status >= 500 {
+						t.Errorf("%s of %q: %v", door, text, err)
+					}
+				}
+				r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{text + ".example.com"}, Profile: text, KeyType: text})
+				if r.status < 400 || r.status >= 500 {
+					t.Errorf("a request for %q: %d %s", text, r.status, r.body)
+				}
+			}
+			m := c.register(t, "a.example.com")
+			for _, header := range []string{"If-None-Match", "User-Agent", "Accept"} {
+				if r := c.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil, header, "\xff\xfe"); r.status != http.StatusOK {
+					t.Errorf("header %s: %d %s", header, r.status, r.body)
+				}
+			}
+			if strings.Contains(p.Log(), "request failed") {
+				t.Error("a request failed")
+			}
+		})
+	}
+}

@@ -1,0 +1,168 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+)
+
+// Pause bounds what a client can order for one set of names by asking. It counts
+// by client and name set only: another key type, profile or CSR, and a row that
+// is deleted and made again, change nothing. Renewals that fall due do not count.
+// The zero value bounds nothing.
+type Pause struct {
+	Every        time.Duration // one request in so long is due at once, others later
+	Spare        int           // so many more in that time may be due at once
+	AfterFailure time.Duration // least pause after an attempt that failed
+}
+
+// pause is what is remembered of a client and a set of names.
+type pause struct {
+	askedAt     time.Time // when the last request was made
+	paidUntil   time.Time // each request that is granted moves it on by Every
+	failures    int       // those of a row that was deleted
+	lastError   string
+	lastErrorAt time.Time
+	retryAt     time.Time
+}
+
+const pauseSQL = `SELECT asked_at, paid_until, failures, last_error, last_error_at, retry_at FROM pauses
+	WHERE client_id = $1 AND names_hash = $2`
+
+func readPause(ctx context.Context, q querier, clientID, hash string) (p pause, err error) {
+	err = q.QueryRowContext(ctx, pauseSQL, clientID, hash).Scan(moment{&p.askedAt}, moment{&p.paidUntil},
+		&p.failures, &p.lastError, moment{&p.lastErrorAt}, moment{&p.retryAt})
+	if errors.Is(err, sql.ErrNoRows) {
+		return pause{}, nil
+	}
+	return p, err
+}
+
+// ask counts a request at now and returns when it may be due.
+func (p *pause) ask(limit Pause, now time.Time) (due time.Time) {
+	due = now
+	if limit.Every > 0 {
+		// Both ends are bounded: the clock may have been wrong when it was written.
+		most := time.Duration(limit.Spare) * limit.Every
+		from := p.paidUntil
+		if from.Before(now) {
+			from = now
+		}
+		if end := now.Add(most + limit.Every); from.After(end) {
+			from = end
+		}
+		if free := from.Add(-most); free.After(now) {
+			due = free
+		}
+		p.paidUntil = from.Add(limit.Every)
+		if end := now.Add(most + limit.Every); p.paidUntil.After(end) {
+			p.paidUntil = end
+		}
+		p.askedAt = now
+	}
+	if p.failures > 0 && limit.AfterFailure > 0 {
+		end := p.lastErrorAt.Add(limit.AfterFailure)
+		if p.retryAt.Before(end) {
+			end = p.retryAt
+		}
+		if latest := now.Add(limit.AfterFailure); end.After(latest) {
+			end = latest
+		}
+		if end.After(due) {
+			due = end
+		}
+	}
+	return due
+}
+
+// pauseLife is how long a pause is remembered at least, and pauseError how much
+// of an error's text.
+const (
+	pauseLife  = 2 * time.Hour
+	pauseError = 512
+)
+
+const purgePausesSQL = `DELETE FROM pauses WHERE (client_id, names_hash) IN
+	(SELECT client_id, names_hash FROM pauses WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`
+
+// savePause stores p and removes a few that have expired: more than come in, so
+// that the table shrinks again, and never so many that a request waits for it.
+func (s *Store) savePause(ctx context.Context, tx *sql.Tx, clientID, hash string, p pause) error {
+	const purged = 10
+	now := s.now()
+	expires := now.Add(pauseLife)
+	if p.paidUntil.After(expires) {
+		expires = p.paidUntil
+	}
+	if err := purgePauses(ctx, tx, now, purged); err != nil {
+		return err
+	}
+	text := cleanText(p.lastError)
+	_, err := tx.ExecContext(ctx, `INSERT INTO pauses (client_id, names_hash, asked_at, paid_until, failures, last_error, last_error_at, retry_at, expires_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (client_id, names_hash) DO UPDATE SET asked_at = excluded.asked_at,
+		paid_until = excluded.paid_until, failures = excluded.failures, last_error = excluded.last_error,
+		last_error_at = excluded.last_error_at, retry_at = excluded.retry_at, expires_at = excluded.expires_at`,
+		clientID, hash, millis(p.askedAt), millis(p.paidUntil), p.failures, cleanText(text[:min(len(text), pauseError)]),
+		millis(p.lastErrorAt), millis(p.retryAt), millis(expires))
+	return err
+}
+
+func purgePauses(ctx context.Context, tx *sql.Tx, now time.Time, most int) error {
+	_, err := tx.ExecContext(ctx, purgePausesSQL, millis(now), most)
+	return err
+}
+
+// keepFailures remembers the failures of a row that is being deleted.
+func (s *Store) keepFailures(ctx context.Context, tx *sql.Tx, m Managed) error {
+	if m.Failures == 0 {
+		return nil
+	}
+	hash := namesHash(m.Names)
+	p, err := readPause(ctx, tx, m.ClientID, hash)
+	if err != nil {
+		return err
+	}
+	p.failures, p.lastError, p.lastErrorAt, p.retryAt = m.Failures, m.LastError, m.LastErrorAt, m.DueAt
+	return s.savePause(ctx, tx, m.ClientID, hash, p)
+}
+
+// AskedAt returns when a client asked for these names last; the zero time if that
+// is not remembered.
+func (s *Store) AskedAt(ctx context.Context, clientID string, names []string) (time.Time, error) {
+	p, err := readPause(ctx, s.read, clientID, namesHash(names))
+	return p.askedAt, s.fail(err, "read pause")
+}
+
+// AskAgain makes a row due now because its client asked, and counts that.
+// [ErrStale], and nothing changes, if another request for these names was
+// made after askedAt, which [Store.AskedAt] returned. [ErrNotFound] if the row
+// is gone, or superseded.
+func (s *Store) AskAgain(ctx context.Context, id string, askedAt time.Time, limit Pause) error {
+	err := s.tx(ctx, func(tx *sql.Tx) error {
+		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
+		if err != nil {
+			return err
+		}
+		if err := lockClient(ctx, tx, m.ClientID); err != nil {
+			return err
+		}
+		hash := namesHash(m.Names)
+		p, err := readPause(ctx, tx, m.ClientID, hash)
+		if err != nil {
+			return err
+		}
+		if p.askedAt.After(askedAt) {
+			return ErrStale
+		}
+		now := s.now()
+		p.ask(limit, now)
+		if err := s.savePause(ctx, tx, m.ClientID, hash, p); err != nil {
+			return err
+		}
+		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET due_at = $2, updated_at = $2
+			WHERE id = $1 AND superseded_at = 0`, id, millis(now)))
+		return must(n, err, ErrNotFound)
+	})
+	return s.fail(err, "ask again for %s", id)
+}

@@ -1,0 +1,204 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// Registration asks for a managed certificate under conditions.
+type Registration struct {
+	Managed
+	// Pause bounds what the client orders for these names.
+	Pause Pause
+	// Limit is how many managed certificates the client may have; 0: any number.
+	// Those that it has stay its own.
+	Limit int
+	// Holds reports whether a client keeps a name that another one asks for; nil:
+	// it always does. It must be pure. Of the proxy's own names only those count
+	// whose certificate is renewed.
+	Holds func(owner Client, name string) bool
+	// Audit makes the entry that is kept of a row that lost a name, with the change
+	// or not at all; nil: none. It must be pure.
+	Audit func(Superseded) AuditEntry
+}
+
+// Superseded is a managed certificate that lost a name to another client.
+type Superseded struct {
+	Managed
+	Owner Client // of the row; the zero Client: the proxy itself
+	Name  string // that passed to the other client
+	To    Client // the zero Client: the proxy itself
+}
+
+// maxOwners bounds how many clients a request can take names from: all of them
+// are locked.
+const maxOwners = 16
+
+// Register makes sure that the proxy keeps a certificate, as EnsureManaged does,
+// under r's conditions. A name that its owner does not hold any more passes to
+// the client: the owner's rows with that name are superseded, which are never
+// due again and have no names, and the change is audited, all in one transaction.
+//
+// [ErrTooMany] if the row would be one more than r.Limit, and then nothing
+// changes. The other errors are those of EnsureManaged.
+func (s *Store) Register(ctx context.Context, r Registration) (stored Managed, created bool, err error) {
+	names, err := lines("names", r.Names)
+	if err == nil && len(r.Names) == 0 {
+		err = errors.New("names: there are none: give at least one")
+	}
+	if err != nil {
+		return Managed{}, false, fmt.Errorf("manage certificate: %w", err)
+	}
+	var owners []string
+	for {
+		w := registering{Store: s, Registration: r, names: names, hash: namesHash(r.Names), owners: owners}
+		err = s.tx(ctx, func(tx *sql.Tx) error { return w.run(ctx, tx) })
+		var owned *ownedError
+		if err == nil {
+			return w.stored, w.created, nil
+		}
+		// Who owns the names is known only now, and clients are locked in one order.
+		if r.Holds == nil || !errors.As(err, &owned) || slices.Contains(owners, owned.owner) || len(owners) == maxOwners {
+			return Managed{}, false, s.fail(err, "manage certificate for %s", r.Names[0])
+		}
+		owners = append(owners, owned.owner)
+	}
+}
+
+// registering is one attempt of Register.
+type registering struct {
+	*Store
+	Registration
+	names, hash string
+	owners      []string // clients that have names which the caller asks for
+	stored      Managed
+	created     bool
+}
+
+func (w *registering) run(ctx context.Context, tx *sql.Tx) error {
+	if err := w.lock(ctx, tx); err != nil {
+		return err
+	}
+	entries, err := w.take(ctx, tx)
+	if err != nil {
+		return err
+	}
+	if err := w.put(ctx, tx); err != nil {
+		return err
+	}
+	return w.appendAudit(ctx, tx, entries...)
+}
+
+// lock holds the client and the owners of names that may pass to it.
+func (w *registering) lock(ctx context.Context, tx *sql.Tx) error {
+	for _, id := range sorted(append(slices.Clone(w.owners), w.ClientID)) {
+		err := lockClient(ctx, tx, id)
+		if errors.Is(err, ErrNotFound) && id != w.ClientID {
+			continue // removed, and its names with it
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take makes the client the owner of all names, and returns what to record of
+// rows that lost one.
+func (w *registering) take(ctx context.Context, tx *sql.Tx) (entries []AuditEntry, err error) {
+	for {
+		err := takeNames(ctx, tx, w.ClientID, w.Names)
+		var owned *ownedError
+		if err == nil || !errors.As(err, &owned) || !slices.Contains(w.owners, owned.owner) {
+			return entries, err
+		}
+		lost, refused := w.supersede(ctx, tx, owned)
+		if refused != nil {
+			return nil, refused
+		}
+		for _, row := range lost {
+			if w.Registration.Audit != nil {
+				entries = append(entries, w.Registration.Audit(row))
+			}
+		}
+	}
+}
+
+// put creates the row, or brings its specification up to date.
+func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
+	have, err := scanManaged(tx.QueryRowContext(ctx, managedByNamesSQL, w.ClientID, w.Mode, w.hash))
+	missing := errors.Is(err, sql.ErrNoRows)
+	if err != nil && !missing {
+		return err
+	}
+	if !missing && have.SupersededAt.IsZero() && have.sameSpec(w.Managed) {
+		w.stored = have
+		return nil
+	}
+	if missing {
+		if err := w.room(ctx, tx); err != nil {
+			return err
+		}
+	}
+	p, err := w.pause(ctx, tx, have)
+	if err != nil {
+		return err
+	}
+	id := newID()
+	due := p.ask(w.Pause, w.now())
+	if w.stored, err = scanManaged(tx.QueryRowContext(ctx, upsertManagedSQL, id, w.ClientID, w.Mode, w.names, w.hash,
+		w.KeyType, w.Profile, blob(w.CSR), millis(w.now()), millis(due), p.failures, p.lastError, millis(p.lastErrorAt))); err != nil {
+		return err
+	}
+	if w.Pause.Every > 0 {
+		if err := w.savePause(ctx, tx, w.ClientID, w.hash, p); err != nil {
+			return err
+		}
+	}
+	w.created = w.stored.ID == id
+	if err := linkNames(ctx, tx, w.stored.ID, w.Names); err != nil || w.created {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, w.stored.ID)
+	return err
+}
+
+// pause reads what is remembered of the names. The failures of a row that is
+// there are its own, and without a pause after failures they are forgotten.
+func (w *registering) pause(ctx context.Context, tx *sql.Tx, have Managed) (pause, error) {
+	p, err := readPause(ctx, tx, w.ClientID, w.hash)
+	if have.ID != "" {
+		p.failures, p.lastError, p.lastErrorAt, p.retryAt = have.Failures, have.LastError, have.LastErrorAt, have.DueAt
+	}
+	if w.Pause.AfterFailure == 0 {
+		p = pause{askedAt: p.askedAt, paidUntil: p.paidUntil}
+	}
+	return p, err
+}
+
+// roomSQL counts no further than it must.
+const roomSQL = `SELECT COUNT(*) FROM (SELECT 1 FROM managed WHERE client_id = $1 LIMIT $2) AS found`
+
+func (w *registering) room(ctx context.Context, tx *sql.Tx) error {
+	if w.Limit <= 0 {
+		return nil
+	}
+	var n int
+	if err := tx.QueryRowContext(ctx, roomSQL, w.ClientID, w.Limit).Scan(&n); err != nil {
+		return err
+	}
+	if n >= w.Limit {
+		return fmt.Errorf("%d managed certificates: %w", n, ErrTooMany)
+	}
+	return nil
+}
+
+// HasRoom reports whether a client has fewer than limit managed certificates.
+func (s *Store) HasRoom(ctx context.Context, clientID string, limit int) (bool, error) {
+	var n int
+	err := s.read.QueryRowContext(ctx, roomSQL, clientID, limit).Scan(&n)
+	return n < limit, s.fail(err, "count managed certificates")
+}

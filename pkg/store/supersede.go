@@ -1,0 +1,84 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+)
+
+// ownedError is [ErrOwned] with the owner.
+type ownedError struct{ name, owner string }
+
+func (e *ownedError) Error() string { return fmt.Sprintf("name %s: %v", e.name, ErrOwned) }
+func (e *ownedError) Unwrap() error { return ErrOwned }
+
+const (
+	rowsOfNameSQL = `SELECT ` + managedColumns + ` FROM managed WHERE client_id = $2
+		AND id IN (SELECT managed_id FROM managed_names WHERE name = $1)`
+	renewedSQL = `SELECT COUNT(*) FROM (SELECT 1 FROM managed WHERE client_id = '' AND due_at > 0
+		AND id IN (SELECT managed_id FROM managed_names WHERE name = $1) LIMIT 1) AS found`
+)
+
+// supersede takes a name from a client that does not hold it any more, and
+// returns the rows that lost it; ErrOwned if the client still holds it. The
+// client must be locked.
+func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedError) (lost []Superseded, err error) {
+	owner, held, err := w.holder(ctx, tx, owned)
+	if err == nil && held {
+		err = owned
+	}
+	if err != nil {
+		return nil, err
+	}
+	var to Client
+	if w.ClientID != "" {
+		if to, err = queryClient(ctx, tx, clientByIDSQL, w.ClientID); err != nil {
+			return nil, err
+		}
+	}
+	rows, err := tx.QueryContext(ctx, rowsOfNameSQL, owned.name, owned.owner)
+	found, err := collect(rows, err, scanManaged)
+	if err != nil {
+		return nil, err
+	}
+	for _, row := range found {
+		if err := w.retire(ctx, tx, row); err != nil {
+			return nil, err
+		}
+		lost = append(lost, Superseded{Managed: row, Owner: owner, Name: owned.name, To: to})
+	}
+	_, err = tx.ExecContext(ctx, `DELETE FROM name_owners WHERE name = $1 AND client_id = $2`, owned.name, owned.owner)
+	return lost, err
+}
+
+// holder returns the owner of a name, and whether it still holds it.
+func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError) (owner Client, held bool, err error) {
+	if owned.owner == "" {
+		var n int
+		err = tx.QueryRowContext(ctx, renewedSQL, owned.name).Scan(&n)
+		return owner, n > 0, err
+	}
+	owner, err = queryClient(ctx, tx, clientByIDSQL, owned.owner)
+	if errors.Is(err, ErrNotFound) {
+		return owner, false, nil
+	}
+	return owner, err == nil && w.Holds(owner, owned.name), err
+}
+
+// retire marks a row as superseded, ends the work on it, and releases its names.
+func (w *registering) retire(ctx context.Context, tx *sql.Tx, row Managed) error {
+	for _, statement := range []string{
+		`DELETE FROM orders WHERE managed_id = $1`,
+		`DELETE FROM managed_names WHERE managed_id = $1`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement, row.ID); err != nil {
+			return err
+		}
+	}
+	if _, err := tx.ExecContext(ctx, `UPDATE managed SET superseded_at = $2, due_at = 0, lease_owner = '', lease_until = 0,
+		updated_at = $2 WHERE id = $1`, row.ID, millis(w.now())); err != nil {
+		return err
+	}
+	return releaseNames(ctx, tx, row.Names)
+}
