@@ -180,7 +180,7 @@ func (w *registering) pause(ctx context.Context, tx *sql.Tx, have Managed) (paus
 }
 
 // roomSQL counts no further than it must.
-const roomSQL = `SELECT COUNT(*) FROM (SELECT 1 FROM managed WHERE client_id = $1 LIMIT $2) AS found`
+const roomSQL = `SELECT COUNT(*) FROM (SELECT 1 FROM managed WHERE client_id = $1 ORDER BY id LIMIT $2) AS found`
 
 func (w *registering) room(ctx context.Context, tx *sql.Tx) error {
 	if w.Limit <= 0 {
