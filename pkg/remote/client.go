@@ -37,6 +37,8 @@ type Client struct {
 	// otherKey, if not nil, is asked for another TLS key when the proxy does not
 	// know the one with this pin; nil from it: there is none.
 	otherKey func(ctx context.Context, pin [32]byte) (*tls.Certificate, error)
+	// answered, if not nil, is called for each answer of the proxy.
+	answered func()
 
 	mu      sync.Mutex
 	session session // guarded by mu; replaced when the key is
@@ -338,9 +340,12 @@ func unreachable(err error) error {
 	if errors.Is(err, ErrPin) {
 		return ErrPin
 	}
+	whole := err
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	return fmt.Errorf("cannot reach the proxy: %w", err)
+	var unsent *unsentError
+	sent := !errors.As(whole, &unsent)
+	return &unreachableError{err, sent}
 }

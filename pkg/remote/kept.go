@@ -51,6 +51,9 @@ type Kept struct {
 	Failures    int       `json:"failures,omitempty"`
 	LastError   string    `json:"last_error,omitempty"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	// Transient says that the last attempt failed with the CA for a temporary
+	// reason, so that a success with it ends the delay.
+	Transient bool `json:"transient,omitempty"`
 	// AskAgain is when the daemon may ask the proxy for another bundle than one
 	// that it cannot open.
 	AskAgain time.Time `json:"ask_again,omitzero"`
@@ -132,6 +135,7 @@ func readKept(path string) (*Kept, error) {
 		return nil, fmt.Errorf("state-dir: %s is damaged: %w; remove it and get the certificate again", path, err)
 	}
 	k.path = path
+	k.unpark(time.Now())
 	return k, nil
 }
 

@@ -13,7 +13,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
 // RunConfig is what the daemon works from.
@@ -32,10 +31,12 @@ const shortestPoll = time.Second
 // logged and tried again with growing pauses.
 func Run(ctx context.Context, cfg RunConfig) error {
 	d := &daemon{RunConfig: cfg}
+	d.delays.wake = make(chan struct{}, 1)
 	var err error
 	if d.getter, err = cfg.State.Getter(nil); err != nil {
 		return err
 	}
+	d.getter.api.answered = func() { d.delays.happened(answered) }
 	for _, w := range cfg.Wanted {
 		if err := cfg.State.remember(ctx, w); err != nil { // so that list and status show it
 			if ctx.Err() != nil {
@@ -51,6 +52,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 type daemon struct {
 	RunConfig
 	getter *Getter
+	delays delays
 	next   map[string]time.Time // by path of the Kept: when its turn is
 	busy   map[string]bool      // by path: it has its turn, or waits in queue for it
 	queue  []Kept
@@ -71,7 +73,7 @@ func (d *daemon) run(ctx context.Context) {
 	var turns sync.WaitGroup
 	defer turns.Wait()
 	over := make(chan ended)
-	atWork, look := 0, time.Now()
+	atWork, look, freed := 0, time.Now(), map[string]bool{}
 	for ctx.Err() == nil {
 		if !time.Now().Before(look) {
 			look = d.round()
@@ -91,9 +93,20 @@ func (d *daemon) run(ctx context.Context) {
 		case e := <-over:
 			atWork--
 			delete(d.busy, e.path)
+			if freed[e.path] {
+				delete(freed, e.path)
+				e.next = time.Now()
+			}
 			d.next[e.path] = e.next
 			if e.next.Before(look) {
 				look = e.next
+			}
+		case <-d.delays.wake:
+			for _, path := range d.delays.released() {
+				if d.busy[path] {
+					freed[path] = true // its turn ends with a time that does not count
+				}
+				d.next[path], look = time.Now(), time.Now()
 			}
 		case <-t.C:
 		case <-ctx.Done():
@@ -117,7 +130,7 @@ func (d *daemon) round() time.Time {
 		at := d.next[k.path]
 		switch {
 		case d.busy[k.path]: // its turn's end says when the next one is
-		case time.Now().Before(at):
+		case time.Now().Before(at) && !cert.IsParked(at, time.Time{}, time.Now()):
 			next[k.path] = at
 			if at.Before(earliest) {
 				earliest = at
@@ -164,8 +177,15 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	if err != nil {
 		return next, err
 	}
-	if time.Now().Before(k.NextAttempt) {
+	eased := d.delays.takeEased(k.path)
+	if time.Now().Before(k.NextAttempt) && !eased {
+		if k.Transient {
+			d.delays.wait(k.path, obtained)
+		}
 		return k.NextAttempt, nil
+	}
+	if eased {
+		k.Failures = min(k.Failures, 2) // the next delay is short again
 	}
 	unknown := d.finishRevoking(ctx, k, log)
 	if k.forgotten {
@@ -178,11 +198,14 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	}
 	if k.Serial != before {
 		log.Info("certificate installed", "out", k.Out, "serial", k.Serial, "not_after", k.NotAfter)
+		if k.Mode == api.ModeGateway {
+			d.delays.happened(obtained)
+		}
 	}
 	if ctx.Err() != nil {
 		return next, nil
 	}
-	return d.settle(k, failure, log), k.save()
+	return d.settle(k, failure, eased, log), k.save()
 }
 
 // finishRevoking asks what a crash or a bad connection left open. Its error says
@@ -204,20 +227,17 @@ func (d *daemon) finishRevoking(ctx context.Context, k *Kept, log *slog.Logger) 
 }
 
 // settle notes how the turn went and says when the next one is.
-func (d *daemon) settle(k *Kept, failure error, log *slog.Logger) time.Time {
-	next := time.Now().Add(d.poll())
+func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) time.Time {
 	if failure == nil {
-		k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
+		next := time.Now().Add(d.poll())
+		d.delays.reached(k.path)
+		k.Failures, k.LastError, k.NextAttempt, k.Transient = 0, "", time.Time{}, false
 		if (k.Serial == "" || k.Serial == k.Revoked) && next.After(time.Now().Add(soon)) {
 			return time.Now().Add(soon) // the proxy is at it
 		}
 		return next
 	}
-	k.Failures, k.LastError = k.Failures+1, failure.Error()
-	if k.Mode == api.ModeGateway { // each attempt may cost the CA an order
-		k.NextAttempt = renewal.RetryAt(time.Now(), k.Failures-1, k.NotAfter, failure).UTC()
-		next = k.NextAttempt
-	}
+	next := d.failed(k, failure, eased)
 	log.Warn("not fresh", "error", failure, "next_attempt", next)
 	return next
 }

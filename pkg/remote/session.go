@@ -5,6 +5,8 @@ import (
 	"crypto/subtle"
 	"crypto/tls"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -48,7 +50,7 @@ func connect(pin [32]byte, key tls.Certificate, userAgent string) *http.Client {
 // replaced it: then once more with the one that is in force now.
 func (c *Client) do(req *http.Request) (*http.Response, error) {
 	used := c.current()
-	resp, err := used.http.Do(req)
+	resp, err := c.exchange(used, req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.otherKey == nil {
 		return resp, err
 	}
@@ -63,7 +65,26 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return now.http.Do(again)
+	return c.exchange(now, again)
+}
+
+// unsentError is the error of a request for which there was no connection.
+type unsentError struct{ error }
+
+func (e *unsentError) Unwrap() error { return e.error }
+
+// exchange sends a request. Its error tells whether the request may have arrived.
+func (c *Client) exchange(with session, req *http.Request) (*http.Response, error) {
+	var connected atomic.Bool
+	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
+	resp, err := with.http.Do(req.WithContext(httptrace.WithClientTrace(req.Context(), trace)))
+	switch {
+	case err != nil && !connected.Load():
+		return nil, &unsentError{err}
+	case err == nil && c.answered != nil:
+		c.answered()
+	}
+	return resp, err
 }
 
 func (c *Client) current() session {
