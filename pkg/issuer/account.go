@@ -135,13 +135,17 @@ func (is *Issuer) account(ctx context.Context) (account, error) {
 	return is.current, nil
 }
 
-// contactAgain is how long after a failure the contact is sent again.
-const contactAgain = time.Hour
+const (
+	contactAgain   = time.Hour        // after a failure the contact is sent again
+	contactTimeout = 10 * time.Second // all issuances wait for it
+)
 
 // updateContact sends the account's new contact to the CA. A failure is no
 // reason not to issue.
 func (is *Issuer) updateContact(ctx context.Context, acc account) error {
 	const op = "update the account"
+	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
+	defer cancel()
 	s := is.wire.session(ctx)
 	core, err := is.core(s, acc)
 	if err != nil {

@@ -31,7 +31,13 @@ type presented struct {
 // ready: N names cost 2N requests and the polls.
 func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (_ acme.ExtendedOrder, err error) {
 	all := make([]presented, len(order.Authorizations))
-	defer func() { f.leave(order.Location, all, err) }()
+	defer func() {
+		if err == nil {
+			f.answers = all // one odd answer must not take them away
+			return
+		}
+		f.leave(order.Location, all, err)
+	}()
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
 	for i, url := range order.Authorizations {

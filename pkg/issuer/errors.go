@@ -197,8 +197,8 @@ func fromProblem(op string, p *acme.ProblemDetails, retryAt time.Time, err error
 		e.Detail += fmt.Sprintf("; %s: %s", sub.Identifier.Value, sub.Detail)
 	}
 	e.Detail = shorten(e.Detail)
-	if p.Type == acmeNS+"userActionRequired" && p.Instance != "" {
-		e.Detail = strings.TrimSuffix(e.Detail, ".") + "; open " + shorten(p.Instance)
+	if page := actionURL("", p.Instance, nil); page != "" && p.Type == acmeNS+"userActionRequired" {
+		e.Detail = strings.TrimSuffix(e.Detail, ".") + "; open " + shorten(page)
 	}
 	if e.Detail == "" {
 		e.Detail = fmt.Sprintf("the CA answered %d %s", p.HTTPStatus, http.StatusText(p.HTTPStatus))

@@ -29,6 +29,8 @@ type flow struct {
 	core *api.Core
 
 	continued []presented // answers that an earlier attempt has left
+	answers   []presented // those of this attempt, once the order looks validated
+	accepted  bool        // the CA took the CSR, so it needs no answer any more
 }
 
 const prepare = "prepare the order"
@@ -86,7 +88,13 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 	if f.core, err = f.is.core(f.s, acc); err != nil {
 		return nil, err
 	}
-	defer func() { f.leave(f.req.OrderURL, f.continued, err) }()
+	defer func() {
+		if f.accepted {
+			remove(f.answers)
+			f.answers = nil
+		}
+		f.leave(f.req.OrderURL, append(f.answers, f.continued...), err)
+	}()
 	order, err := f.order(ctx)
 	if err != nil {
 		return nil, err
@@ -256,6 +264,7 @@ func (f *flow) finalize(order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
 			done, err = f.checkOrder(done, order, order.Finalize)
 		}
 		if err == nil {
+			f.accepted = true
 			f.s.copyRetryAfter(order.Finalize, order.Location)
 			f.emit(Event{Stage: Issuing})
 			return done, nil

@@ -193,6 +193,7 @@ func soakRemote(t *testing.T, p *proxytest.Proxy, clk *clock, mode string, list 
 			if _, last = getter.Get(t.Context(), w); last == nil {
 				return nil
 			}
+			t.Logf("an attempt failed: %v", last)
 			mu.Lock()
 			failures++
 			mu.Unlock()
