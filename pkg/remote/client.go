@@ -14,6 +14,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"reflect"
 	"sync"
 	"time"
 
@@ -50,8 +51,12 @@ const (
 	longest     = time.Hour        // of a stream; the proxy itself gives up much earlier
 	silence     = 90 * time.Second // of a stream; the proxy sends a line every 15 s
 	maxEvents   = 10_000           // of a stream
-	maxPages    = 1000             // of a list
-	maxID       = 64               // bytes
+	// maxEventValues is how many JSON values one event can hold.
+	maxEventValues = 4096
+	maxPages       = 1000     // of a list
+	pageSize       = 100      // certificates
+	maxList        = 64 << 20 // bytes of all pages of a list
+	maxID          = 64       // bytes
 )
 
 // NewClient returns a client of the proxy at url whose key has that pin, with
@@ -109,15 +114,28 @@ func (c *Client) Renew(ctx context.Context, id string) (m api.Certificate, err e
 	return m, c.call(ctx, http.MethodPost, api.PathCertificates+"/"+url.PathEscape(id)+"/renew", nil, &m)
 }
 
-// Certificates lists all managed certificates of this client.
+// Certificates lists all managed certificates of this client. What the pages
+// take in memory is bounded.
 func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
 	all := []api.Certificate{}
 	after := ""
+	size, values := maxList, api.MaxListValues // that may still come
 	for range maxPages {
 		var page api.CertificateList
-		if err := c.call(ctx, http.MethodGet, api.PathCertificates+"?after="+url.QueryEscape(after), nil, &page); err != nil {
+		path := fmt.Sprintf("%s?limit=%d&after=%s", api.PathCertificates, pageSize, url.QueryEscape(after))
+		body, err := c.answer(ctx, http.MethodGet, path, nil)
+		if err != nil {
 			return nil, err
 		}
+		n, err := api.Unmarshal(body, min(values, api.MaxValues), &page)
+		size, values = size-len(body), values-n
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("the proxy's answer cannot be read: %w", err)
+		case len(page.Certificates) > pageSize || size < 0 || len(page.Next) > maxID:
+			return nil, errors.New("the proxy's list is longer than a list can be")
+		}
+		clean(reflect.ValueOf(&page))
 		all = append(all, page.Certificates...)
 		if page.Next == "" || page.Next == after || len(page.Certificates) == 0 {
 			return all, nil
@@ -242,7 +260,7 @@ func readEvents(r io.Reader, show func(api.Event)) (api.Event, error) {
 	lines.Buffer(make([]byte, 0, 4096), api.MaxEvent)
 	for n := 0; lines.Scan(); n++ {
 		var e api.Event
-		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || n > maxEvents {
+		if _, err := api.Unmarshal(lines.Bytes(), maxEventValues, &e); err != nil || n > maxEvents {
 			return api.Event{}, errors.New("the proxy's answer is not a stream of events")
 		}
 		switch e.Event {
@@ -292,24 +310,26 @@ func asIssuerError(op string, err error) error {
 
 // call is one JSON request and answer.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	body, err := c.answer(ctx, method, path, in)
+	if err != nil || out == nil {
+		return err
+	}
+	return decode(body, out)
+}
+
+// answer sends a JSON request and returns the text of the answer.
+func (c *Client) answer(ctx context.Context, method, path string, in any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	resp, err := c.send(ctx, method, path, in)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 300 {
-		return readProblem(resp)
+		return nil, readProblem(resp)
 	}
-	body, err := readBounded(resp.Body)
-	if err != nil {
-		return err
-	}
-	if out == nil {
-		return nil
-	}
-	return decode(body, out)
+	return readBounded(resp.Body)
 }
 
 func (c *Client) send(ctx context.Context, method, path string, in any) (*http.Response, error) {

@@ -19,6 +19,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -563,6 +564,64 @@ func TestTerminalEscapes(t *testing.T) {
 		t.Fatal(err)
 	}
 	clean("one", one)
+}
+
+// Answers that are small as text and large in memory are not decoded, whatever
+// the call: 25 MiB of empty objects took 5.4 GB (A12). Not parallel, since it
+// measures the process.
+func TestSmallTextLargeInMemory(t *testing.T) {
+	e := newEvil(t)
+	s := e.enrolled(t)
+	client, err := s.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := strings.Repeat("{},", api.MaxAnswer/3-200) + "{}"
+	stream := func(text string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, text+"\n") }
+	}
+	var page atomic.Int64
+	for name, tc := range map[string]struct {
+		answer http.HandlerFunc
+		call   func(ctx context.Context) error
+	}{
+		"a list of empty objects": {func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"certificates":[%s],"next":"%d"}`, objects, page.Add(1))
+		}, func(ctx context.Context) error { _, err := client.Certificates(ctx); return err }},
+		"pages that are longer than was asked": {func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"certificates":[%s],"next":"%d"}`, strings.Repeat("{},", 20_000)+"{}", page.Add(1))
+		}, func(ctx context.Context) error { _, err := client.Certificates(ctx); return err }},
+		"pages of short names": {func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"certificates":[{"names":[%s]}],"next":"%d"}`, strings.Repeat(`"",`, 60_000)+`""`, page.Add(1))
+		}, func(ctx context.Context) error { _, err := client.Certificates(ctx); return err }},
+		"grants": {func(w http.ResponseWriter, _ *http.Request) {
+			fmt.Fprintf(w, `{"grants":[%s]}`, objects)
+		}, func(ctx context.Context) error { _, err := client.Self(ctx); return err }},
+		"faults of a problem": {func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprintf(w, `{"detail":"no","errors":[%s]}`, objects)
+		}, func(ctx context.Context) error { _, err := client.Self(ctx); return err }},
+		"an event": {stream(`{"event":"problem","problem":{"detail":"no","errors":[` + objects[:api.MaxEvent/3*3-300] + `{}]}}`), func(ctx context.Context) error {
+			_, err := client.Issue(ctx, cert.Request{Names: cert.Names{"a.example.com"}, KeyType: cert.EC256}, nil)
+			return err
+		}},
+	} {
+		e.anew()
+		e.on("/", tc.answer)
+		page.Store(0)
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		if err := tc.call(t.Context()); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		runtime.ReadMemStats(&after)
+		// The text of an answer itself is read by doubling; a list has many pages.
+		if got := after.TotalAlloc - before.TotalAlloc; got > 300<<20 {
+			t.Errorf("%s: %d MiB were allocated", name, got>>20)
+		} else {
+			t.Logf("%s: %d MiB", name, got>>20)
+		}
+	}
 }
 
 // Lists and answers without end.

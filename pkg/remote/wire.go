@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -30,7 +29,7 @@ func readBounded(r io.Reader) ([]byte, error) {
 
 // decode reads JSON whose texts may be shown to people.
 func decode(data []byte, out any) error {
-	if err := json.Unmarshal(data, out); err != nil {
+	if _, err := api.Unmarshal(data, api.MaxValues, out); err != nil {
 		return fmt.Errorf("the proxy's answer cannot be read: %w", err)
 	}
 	clean(reflect.ValueOf(out))
@@ -44,7 +43,7 @@ func readProblem(resp *http.Response) error {
 		return err
 	}
 	p := &api.Problem{}
-	if json.Unmarshal(body, p) != nil || p.Error() == "" {
+	if _, err := api.Unmarshal(body, api.MaxValues, p); err != nil || p.Error() == "" {
 		p = &api.Problem{Detail: "the proxy answered " + resp.Status}
 	}
 	p.Status = resp.StatusCode

@@ -56,9 +56,13 @@ func (a *Admin) Clients(ctx context.Context) ([]Client, error) {
 			return nil, err
 		}
 		all = append(all, page.Clients...)
-		if after = page.Next; after == "" {
+		if page.Next == "" {
 			return all, nil
 		}
+		if page.Next == after || len(page.Clients) == 0 {
+			return nil, errEndless
+		}
+		after = page.Next
 	}
 }
 
@@ -102,9 +106,13 @@ func (a *Admin) RevokeClient(ctx context.Context, name, reason string, seen func
 		for _, r := range page.Revoked {
 			seen(r)
 		}
-		if after = page.Next; after == "" {
+		if page.Next == "" {
 			return nil
 		}
+		if page.Next == after {
+			return errEndless
+		}
+		after = page.Next
 	}
 }
 
@@ -143,6 +151,11 @@ func (a *Admin) RemoveProbe(ctx context.Context, token string) error {
 	return a.call(ctx, http.MethodDelete, "/probes/"+url.PathEscape(token), nil, &struct{}{})
 }
 
+var errEndless = errors.New("the proxy's list has no end; restart the proxy with the program of this version")
+
+// maxAnswer is the size of one answer, in bytes.
+const maxAnswer = 16 * api.MaxAnswer
+
 func (a *Admin) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -161,18 +174,21 @@ func (a *Admin) call(ctx context.Context, method, path string, in, out any) erro
 		return a.unreachable(err)
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, 16*api.MaxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	if err == nil && len(answer) > maxAnswer {
+		err = fmt.Errorf("it is larger than %d bytes", maxAnswer)
+	}
 	if err != nil {
 		return fmt.Errorf("read the proxy's answer: %w", err)
 	}
 	if resp.StatusCode >= 400 {
 		p := &api.Problem{Status: resp.StatusCode, Title: resp.Status}
-		if err := json.Unmarshal(answer, p); err != nil {
+		if _, err := api.Unmarshal(answer, api.MaxValues, p); err != nil {
 			return fmt.Errorf("the proxy answered %s", resp.Status)
 		}
 		return p
 	}
-	if err := json.Unmarshal(answer, out); err != nil {
+	if _, err := api.Unmarshal(answer, api.MaxAdminValues, out); err != nil {
 		return fmt.Errorf("read the proxy's answer: %w", err)
 	}
 	return nil
