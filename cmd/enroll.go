@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -50,6 +51,9 @@ other user of this host can see it.`,
 				if opts.Identity, err = filepath.Abs(opts.Identity); err != nil {
 					return err
 				}
+			}
+			if risk := localfile.Risk(flags.stateDir); risk != "" {
+				warn(c, "state-dir: "+risk)
 			}
 			s, err := remote.Enroll(c.Context(), flags.stateDir, userAgent(), token, opts)
 			if err != nil {

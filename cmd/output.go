@@ -24,6 +24,13 @@ func printErrf(c *cobra.Command, format string, args ...any) {
 	printable.Fprintf(c.ErrOrStderr(), format, args...)
 }
 
+// warn prints what is not safe, and yet works; nothing if it is empty.
+func warn(c *cobra.Command, what string) {
+	if what != "" {
+		printErrf(c, "acmeproxy: warning: %s\n", what)
+	}
+}
+
 // printJSON writes v for machines.
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)

@@ -199,6 +199,7 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool)
 	if w.Mode == api.ModeAgent {
 		events = 2
 	}
+	warn(c, w.Risk())
 	p := newProgress(c.ErrOrStderr(), w.Names[0], events)
 	g, err := s.Getter(p.event)
 	if err != nil {

@@ -21,6 +21,8 @@ type Getter struct {
 	api   *Client
 	emit  func(issuer.Event)
 	now   func() time.Time
+
+	unstored unstored
 }
 
 // Getter returns one that reports progress to emit, which may be nil.
@@ -77,13 +79,28 @@ func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 	return k, err
 }
 
-// obtain gets a new certificate through the gateway.
+// obtain gets a new certificate through the gateway. Nothing is ordered that cannot
+// be stored. If the disk fails all the same, the certificate stays in memory.
 func (g *Getter) obtain(ctx context.Context, k *Kept) error {
+	if b := g.unstored.take(k); b != nil && g.fresh(b, nil) == nil && g.now().Before(b.RenewAt()) {
+		return g.installOrHold(ctx, k, b)
+	}
+	if err := k.storable(); err != nil {
+		return err
+	}
 	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType, Profile: k.Profile}, g.emit)
 	if err != nil {
 		return err
 	}
-	return g.install(ctx, k, bundle, "")
+	return g.installOrHold(ctx, k, bundle)
+}
+
+func (g *Getter) installOrHold(ctx context.Context, k *Kept, b *cert.Bundle) error {
+	err := g.install(ctx, k, b, "")
+	if err != nil && k.Serial != b.Serial() {
+		g.unstored.hold(k, b)
+	}
+	return err
 }
 
 // open decrypts a bundle and holds it against what was asked for.

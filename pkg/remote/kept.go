@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -62,15 +63,30 @@ type Kept struct {
 	forgotten bool // the file is removed and must not be written again
 }
 
-// Ready tells whether the files could be written: the folder, their owner, the
-// password. It is asked before the CA has work, and before anything is
+// Ready reports whether the files could be written: the folder, its space, their
+// owner, the password. It writes nothing, and is asked before anything is
 // remembered.
 func (w *Wanted) Ready() error {
-	err := w.Layout.Writable(w.Out)
-	if err != nil {
-		err = fmt.Errorf("out: %w; run this as a user who may, or name another folder", err)
+	return errors.Join(outError(w.Layout.Writable(w.Out)), w.Layout.Ready())
+}
+
+func outError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("out: %w", err)
 	}
-	return errors.Join(err, w.Layout.Ready())
+	return fmt.Errorf("out: %w; run this as a user who may, or name another folder", err)
+}
+
+// Risk describes who else could replace the files, with the remedy; empty if no
+// other user could. The certificate is stored all the same.
+func (w *Wanted) Risk() string {
+	if risk := certfile.Risk(w.Out); risk != "" {
+		return "out: " + risk
+	}
+	return ""
 }
 
 // Validate reports every fault, each with its field.
@@ -154,17 +170,54 @@ func (s *State) keptPath(mode string, names cert.Names) string {
 
 // save writes what is known, whole or not at all.
 func (k *Kept) save() error {
-	if err := os.MkdirAll(filepath.Dir(k.path), 0o700); err != nil {
-		return fmt.Errorf("state-dir: %w", err)
+	f, err := k.written(0)
+	if err == nil {
+		err = f.CloseAtomicallyReplace()
 	}
-	data, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {
-		return err
-	}
-	if err := renameio.WriteFile(k.path, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("state-dir: %w", err)
 	}
 	return nil
+}
+
+// grows is how much larger a file of the state may be after an order.
+const grows = 4 << 10
+
+// storable reports whether both the files and the state can be written, by writing
+// them aside and removing them. It is asked before the CA has work.
+func (k *Kept) storable() error {
+	if err := outError(k.Layout.Probe(k.Out)); err != nil {
+		return err
+	}
+	f, err := k.written(grows)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Cleanup())
+	}
+	if err != nil {
+		return fmt.Errorf("state-dir: %w", err)
+	}
+	return nil
+}
+
+// written returns the state in a file beside its place, with some space added.
+func (k *Kept) written(more int) (*renameio.PendingFile, error) {
+	dir := filepath.Dir(k.path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	data, err := json.MarshalIndent(k, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	f, err := renameio.NewPendingFile(k.path, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return nil, err
+	}
+	data = append(append(data, '\n'), bytes.Repeat([]byte(" "), more)...)
+	if _, err := f.Write(data); err != nil {
+		return nil, errors.Join(err, f.Cleanup())
+	}
+	return f, nil
 }
 
 // Kept lists what this host keeps fresh, by name. Files that cannot be read are

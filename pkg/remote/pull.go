@@ -90,6 +90,9 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int, renew bool) error
 // register makes the certificate managed. To ask again is no error and costs
 // nothing.
 func (p *pulling) register(ctx context.Context) error {
+	if err := p.k.storable(); err != nil {
+		return err
+	}
 	m, err := p.api.Register(ctx, p.k.Names, p.k.KeyType, p.k.Profile)
 	if err != nil {
 		return err
@@ -169,6 +172,9 @@ func (p *pulling) isRecipient(ctx context.Context) error {
 
 // renew asks for a new bundle now. The proxy may want it later.
 func (p *pulling) renew(ctx context.Context) error {
+	if err := p.k.storable(); err != nil {
+		return err
+	}
 	m, err := p.api.Renew(ctx, p.k.ID)
 	var problem *api.Problem
 	if errors.As(err, &problem) && problem.Status == http.StatusTooManyRequests {

@@ -55,6 +55,7 @@ type daemon struct {
 	delays delays
 	next   map[string]time.Time // by path of the Kept: when its turn is
 	busy   map[string]bool      // by path: it has its turn, or waits in queue for it
+	warned map[string]string    // by path: the folder whose risk was logged
 	queue  []Kept
 }
 
@@ -69,7 +70,7 @@ const turnsAtOnce = 32
 
 // run ends with ctx, and when all turns have.
 func (d *daemon) run(ctx context.Context) {
-	d.next, d.busy = map[string]time.Time{}, map[string]bool{}
+	d.next, d.busy, d.warned = map[string]time.Time{}, map[string]bool{}, map[string]string{}
 	var turns sync.WaitGroup
 	defer turns.Wait()
 	over := make(chan ended)
@@ -127,6 +128,7 @@ func (d *daemon) round() time.Time {
 	}
 	earliest, next := time.Now().Add(d.poll()), map[string]time.Time{}
 	for _, k := range all {
+		d.warn(k)
 		at := d.next[k.path]
 		switch {
 		case d.busy[k.path]: // its turn's end says when the next one is
@@ -144,6 +146,17 @@ func (d *daemon) round() time.Time {
 	return earliest
 }
 
+// warn logs once that other users could replace the files.
+func (d *daemon) warn(k Kept) {
+	if d.warned[k.path] == k.Out {
+		return
+	}
+	d.warned[k.path] = k.Out
+	if risk := k.Risk(); risk != "" {
+		d.Logger.Warn("another user could replace the certificate", "names", k.Names.String(), "risk", risk)
+	}
+}
+
 // poll is the interval with a tenth of jitter.
 func (d *daemon) poll() time.Duration {
 	p := max(d.Poll, shortestPoll)
@@ -156,7 +169,9 @@ func (d *daemon) turn(ctx context.Context, listed Kept) time.Time {
 	at, err := d.work(ctx, listed, log)
 	if err != nil && ctx.Err() == nil {
 		log.Error("cannot keep the certificate", "error", err)
-		return time.Now().Add(d.poll())
+		if at.IsZero() {
+			at = time.Now().Add(d.poll())
+		}
 	}
 	return at
 }
@@ -177,6 +192,8 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	if err != nil {
 		return next, err
 	}
+	file := *k
+	d.getter.unstored.recall(k)
 	eased := d.delays.takeEased(k.path)
 	if time.Now().Before(k.NextAttempt) && !eased {
 		if k.Transient {
@@ -205,7 +222,8 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	if ctx.Err() != nil {
 		return next, nil
 	}
-	return d.settle(k, failure, eased, log), k.save()
+	next = d.settle(k, failure, eased, log)
+	return next, d.getter.unstored.save(k, file)
 }
 
 // finishRevoking asks what a crash or a bad connection left open. Its error says

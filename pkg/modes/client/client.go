@@ -88,6 +88,9 @@ func (c *Client) Start(ctx context.Context) error {
 	wanted := map[string]bool{}
 	for _, set := range c.cfg.Sets {
 		wanted[set.Key()] = true
+		if risk := certfile.Risk(c.dir(set)); risk != "" {
+			c.cfg.Logger.Warn("another user could replace the certificate", "names", set.String(), "risk", risk)
+		}
 		if err := c.ensure(ctx, set); err != nil {
 			return fmt.Errorf("certificate for %s: %w", set, err)
 		}
@@ -137,10 +140,7 @@ func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 
 // Renew implements renewal.Mode.
 func (c *Client) Renew(ctx context.Context, claim *renewal.Claim) error {
-	bundle, err := claim.Obtain(ctx, renewal.Delivery{
-		Recipients: []age.Recipient{c.cfg.Identity.Recipient()},
-		Hook:       true,
-	})
+	bundle, err := c.obtain(ctx, claim)
 	if err != nil {
 		if ctx.Err() == nil {
 			c.record(ctx, claim.Names, "failed", err.Error())
@@ -150,6 +150,17 @@ func (c *Client) Renew(ctx context.Context, claim *renewal.Claim) error {
 	c.record(ctx, claim.Names, "done", "serial "+bundle.Serial())
 	c.cfg.Wake()
 	return nil
+}
+
+// obtain orders a certificate, provided that its files can be written.
+func (c *Client) obtain(ctx context.Context, claim *renewal.Claim) (*cert.Bundle, error) {
+	if err := c.cfg.Files.Probe(c.dir(claim.Names)); err != nil {
+		return nil, fmt.Errorf("the certificate could not be stored, so none is ordered: %w", err)
+	}
+	return claim.Obtain(ctx, renewal.Delivery{
+		Recipients: []age.Recipient{c.cfg.Identity.Recipient()},
+		Hook:       true,
+	})
 }
 
 func (c *Client) record(ctx context.Context, names []string, outcome, detail string) {

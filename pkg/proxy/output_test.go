@@ -1,0 +1,56 @@
+package proxy_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/smalldisk"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// B.13: in acme-client mode, too, nothing is ordered that cannot be stored: on a
+// full disk, or with a folder in place of a file. It is as soon as it can.
+func TestClientOutputUnusable(t *testing.T) {
+	t.Parallel()
+	disk := smalldisk.Mount(t, 1<<20)
+	disk.Fill(t, 0)
+	blocked := filepath.Join(disk.Dir, "own.example.com", "privkey.pem")
+	var clk clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(func(c *proxy.Config) {
+		c.Domains, c.CertDir = []string{"own.example.com"}, disk.Dir
+	})})
+	unusable := func(what, want string) {
+		t.Helper()
+		seen := strings.Count(p.Log(), want)
+		clk.advance(time.Hour)
+		proxytest.Until(t, what, func() bool { tick(t, p); return strings.Count(p.Log(), want) > seen })
+		if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 0 {
+			t.Errorf("%s: %d orders", what, n)
+		}
+	}
+	unusable("the full disk is noticed", "no space left")
+	disk.Clear(t)
+	if err := os.MkdirAll(blocked, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	disk.Fill(t, 512<<10)
+	unusable("the folder is noticed", "is a folder, where a file belongs")
+	if err := os.Remove(blocked); err != nil {
+		t.Fatal(err)
+	}
+	clk.advance(24 * time.Hour)
+	proxytest.Until(t, "the certificate is there", func() bool {
+		tick(t, p)
+		_, err := certfile.Read(filepath.Dir(blocked))
+		return err == nil
+	})
+	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
+		t.Errorf("%d orders, want 1", n)
+	}
+}
