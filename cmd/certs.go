@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -81,7 +80,7 @@ grant for it any more, and another client that is granted the name asks for it.`
 			if flags.json {
 				return printJSON(c.OutOrStdout(), gone)
 			}
-			_, err = fmt.Fprintf(c.OutOrStdout(), "certificate %s is forgotten: %s\n", gone.ID, strings.Join(gone.Names, " "))
+			_, err = printf(c, "certificate %s is forgotten: %s\n", gone.ID, strings.Join(gone.Names, " "))
 			return err
 		},
 	}
