@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"path/filepath"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,7 @@ func closed(t *testing.T) error {
 // heldRow is a row whose database works from a moment on.
 type heldRow struct {
 	gone    error
+	mu      sync.Mutex // guards the rest
 	back    time.Time
 	done    []time.Time
 	failed  []store.Failure
@@ -39,6 +41,8 @@ type heldRow struct {
 }
 
 func (r *heldRow) do(f func()) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if time.Now().Before(r.back) {
 		return r.gone
 	}
@@ -78,9 +82,13 @@ func TestHoldOutlastsDatabase(t *testing.T) {
 				row := &heldRow{gone: gone}
 				row.hold(&log).Run(t.Context(), func(context.Context) error {
 					time.Sleep(10 * time.Minute)
+					row.mu.Lock()
+					defer row.mu.Unlock()
 					row.back = time.Now().Add(c.away)
 					return c.result
 				})
+				row.mu.Lock()
+				defer row.mu.Unlock()
 				if row.extends < 19 {
 					t.Errorf("the lease was renewed %d times in ten minutes", row.extends)
 				}
