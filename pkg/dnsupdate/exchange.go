@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -43,10 +44,25 @@ func (c *Client) exchange(ctx context.Context, server string, m *dns.Msg) (*dns.
 		return nil, fmt.Errorf("%s does not answer within %v", server, c.cfg.Timeout)
 	case err != nil:
 		return nil, fmt.Errorf("%s: no good answer: %w", server, err)
+	case answersAnother(m, answer):
+		return nil, fmt.Errorf("%s: no good answer: it is to another question", server)
 	case c.cfg.Key.Name != "" && answer.IsTsig() == nil:
 		return nil, fmt.Errorf("%s does not sign its answer (%s), so it counts for nothing: does it know the key %s?", server, dns.RcodeToString[answer.Rcode], c.cfg.Key.Name)
 	}
 	return answer, nil
+}
+
+// answersAnother reports whether an answer is not to m. A server may leave the
+// question out of an answer to an update (RFC 2136, section 3.8).
+func answersAnother(m, answer *dns.Msg) bool {
+	if answer.Id != m.Id || !answer.Response || answer.Opcode != m.Opcode || len(answer.Question) > 1 {
+		return true
+	}
+	if len(answer.Question) == 0 {
+		return false
+	}
+	asked, got := m.Question[0], answer.Question[0]
+	return got.Qtype != asked.Qtype || !strings.EqualFold(got.Name, asked.Name)
 }
 
 // keyRefusal says in words what the server has against a signature.

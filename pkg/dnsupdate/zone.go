@@ -14,6 +14,7 @@ func (c *Client) zone(ctx context.Context, server, name string) (string, error) 
 	if len(c.cfg.Zones) > 0 {
 		return c.configuredZone(name)
 	}
+	var refused error
 	for _, i := range dns.Split(name) {
 		m := new(dns.Msg).SetQuestion(name[i:], dns.TypeSOA)
 		m.RecursionDesired = false // what it has itself counts
@@ -22,7 +23,10 @@ func (c *Client) zone(ctx context.Context, server, name string) (string, error) 
 			return "", err
 		}
 		if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
-			return "", fmt.Errorf("%s does not say which zone has %s: %w", server, name, c.refusal(answer.Rcode))
+			if refused == nil { // a name above may be answered
+				refused = fmt.Errorf("%s does not say which zone has %s: %w", server, name, c.refusal(answer.Rcode))
+			}
+			continue
 		}
 		zone, others := authority(answer, name)
 		switch {
@@ -31,6 +35,9 @@ func (c *Client) zone(ctx context.Context, server, name string) (string, error) 
 		case others != "":
 			return "", fmt.Errorf("%s does not have %s, only a reference to the name servers of %s; name one of these in %s", server, name, others, envServers)
 		}
+	}
+	if refused != nil {
+		return "", refused
 	}
 	return "", fmt.Errorf("%s has no zone for %s; name its primary in %s, or the zone in %s", server, name, envServers, envZones)
 }

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
 // Whom to ask whether a TXT record is there.
@@ -25,6 +27,9 @@ const (
 	queryTimeout = 5 * time.Second // of one question
 	firstLook    = 50 * time.Millisecond
 	maxCNAMEs    = 10
+
+	maxServers     = 16 // of one zone
+	maxServerAddrs = 4  // of one server
 )
 
 // propagation tells when a TXT record can be seen. In place of lego's check,
@@ -100,30 +105,48 @@ func (p *propagation) wait(ctx context.Context, name, value string, timeout, int
 	}
 }
 
-// look tells whether the value is there now.
+// look reports whether the value is there now. Each server that answers must
+// have it, and one at least; one of several that is down or lame does not count.
 func (p *propagation) look(ctx context.Context, name, value string) error {
 	if p.whom == PropagationResolvers {
-		for _, resolver := range p.resolvers {
-			if err := hasTXT(ctx, resolver, name, value, true); err != nil {
-				return err
-			}
-		}
-		return nil
+		return everyone(p.resolvers, func(resolver string) error { return hasTXT(ctx, resolver, name, value, true) })
 	}
-	name, err := p.follow(ctx, name)
-	if err != nil {
-		return err
+	followed, aliases := p.follow(ctx, name)
+	if aliases != nil { // it need not have an alias
+		followed = name
 	}
-	servers, err := p.nameservers(ctx, name)
-	if err != nil {
-		return err
+	servers, err := p.nameservers(ctx, followed)
+	if err == nil {
+		err = everyone(servers, func(server string) error { return p.atServer(ctx, server, followed, value) })
 	}
+	if err != nil && aliases != nil {
+		return aliases
+	}
+	return err
+}
+
+// everyone asks all servers. A server that is out of order counts only if all
+// are.
+func everyone(servers []string, ask func(server string) error) error {
+	var broken error
+	found := false
 	for _, server := range servers {
-		if err := p.atServer(ctx, server, name, value); err != nil {
+		err := ask(server)
+		switch {
+		case err == nil:
+			found = true
+		case errors.Is(err, errUnreachable) || errors.Is(err, errLame):
+			if broken == nil {
+				broken = err
+			}
+		default:
 			return err
 		}
 	}
-	return nil
+	if found {
+		return nil
+	}
+	return broken
 }
 
 // follow goes along CNAMEs, by which others' challenges are delegated.
@@ -133,57 +156,75 @@ func (p *propagation) follow(ctx context.Context, name string) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		i := slices.IndexFunc(answer.Answer, func(rr dns.RR) bool {
-			return rr.Header().Rrtype == dns.TypeCNAME && strings.EqualFold(rr.Header().Name, name)
-		})
-		if i < 0 {
+		if len(answer.Records) == 0 {
 			return name, nil
 		}
-		name = answer.Answer[i].(*dns.CNAME).Target
+		name = answer.Records[0].(*dns.CNAME).Target
 	}
-	return "", errors.New("its CNAMEs have no end")
+	return "", dnsquery.ErrAliases
 }
 
-// nameservers are those of the zone that holds the name: the first label from
-// the left, so to speak, that has a start of authority.
+// nameservers returns those of the zone that holds the name: the first label
+// from the left that has a start of authority. A question that fails below the
+// zone's own name does not count.
 func (p *propagation) nameservers(ctx context.Context, name string) ([]string, error) {
+	var failed error
 	for _, i := range dns.Split(name) {
-		zone := name[i:]
-		answer, err := p.resolve(ctx, zone, dns.TypeSOA)
-		if err != nil {
-			return nil, err
+		servers, err := p.zoneServers(ctx, name[i:])
+		if len(servers) > 0 {
+			return servers, nil
 		}
-		if !slices.ContainsFunc(answer.Answer, func(rr dns.RR) bool {
-			return rr.Header().Rrtype == dns.TypeSOA && strings.EqualFold(rr.Header().Name, zone)
-		}) {
-			continue
+		if failed == nil {
+			failed = err
 		}
-		if answer, err = p.resolve(ctx, zone, dns.TypeNS); err != nil {
-			return nil, err
+		if ctx.Err() != nil {
+			break
 		}
-		var servers []string
-		for _, rr := range answer.Answer {
-			if ns, ok := rr.(*dns.NS); ok {
-				servers = append(servers, ns.Ns)
-			}
-		}
-		if len(servers) == 0 {
-			return nil, fmt.Errorf("the zone %s has no name servers", zone)
-		}
-		return servers, nil
 	}
-	return nil, fmt.Errorf("no zone is found for %s", name)
+	if failed == nil {
+		failed = fmt.Errorf("no zone is found for %s", name)
+	}
+	return nil, failed
 }
 
-// atServer asks one name server, at whichever of its addresses answers.
+// zoneServers returns the name servers of a zone; none if there is no zone of
+// that name.
+func (p *propagation) zoneServers(ctx context.Context, zone string) ([]string, error) {
+	answer, err := p.resolve(ctx, zone, dns.TypeSOA)
+	if err != nil {
+		return nil, err
+	}
+	if !slices.ContainsFunc(answer.Records, func(rr dns.RR) bool {
+		return rr.Header().Rrtype == dns.TypeSOA && strings.EqualFold(rr.Header().Name, zone)
+	}) {
+		return nil, nil
+	}
+	if answer, err = p.resolve(ctx, zone, dns.TypeNS); err != nil {
+		return nil, err
+	}
+	var servers []string
+	for _, rr := range answer.Records {
+		if ns, ok := rr.(*dns.NS); ok && len(servers) < maxServers {
+			servers = append(servers, ns.Ns)
+		}
+	}
+	if len(servers) == 0 {
+		return nil, fmt.Errorf("the zone %s has no name servers", zone)
+	}
+	return servers, nil
+}
+
+// atServer asks one name server, at the first of its addresses that answers.
 func (p *propagation) atServer(ctx context.Context, server, name, value string) error {
 	var addrs []string
+	failed := fmt.Errorf("the name server %s %w: it has no address", server, errUnreachable)
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		answer, err := p.resolve(ctx, server, kind)
-		if err != nil {
-			return err
+		if err != nil { // the other kind may do
+			failed = fmt.Errorf("the name server %s %w: %v", server, errUnreachable, err) //nolint:errorlint // for people
+			continue
 		}
-		for _, rr := range answer.Answer {
+		for _, rr := range answer.Records {
 			switch a := rr.(type) {
 			case *dns.A:
 				addrs = append(addrs, a.A.String())
@@ -192,18 +233,18 @@ func (p *propagation) atServer(ctx context.Context, server, name, value string) 
 			}
 		}
 	}
-	err := fmt.Errorf("the name server %s has no address", server)
-	for _, addr := range addrs {
-		err = hasTXT(ctx, net.JoinHostPort(addr, p.port), name, value, false)
-		if !errors.Is(err, errUnreachable) {
+	for _, addr := range addrs[:min(len(addrs), maxServerAddrs)] {
+		err := hasTXT(ctx, net.JoinHostPort(addr, p.port), name, value, false)
+		if !errors.Is(err, errUnreachable) && !errors.Is(err, errLame) {
 			return err
 		}
+		failed = err
 	}
-	return err
+	return failed
 }
 
 // resolve asks the resolvers, one after the other until one answers.
-func (p *propagation) resolve(ctx context.Context, name string, kind uint16) (answer *dns.Msg, err error) {
+func (p *propagation) resolve(ctx context.Context, name string, kind uint16) (answer *dnsquery.Answer, err error) {
 	err = errNoResolver
 	for _, resolver := range p.resolvers {
 		if answer, err = query(ctx, resolver, name, kind, true); err == nil {
@@ -218,46 +259,33 @@ func hasTXT(ctx context.Context, server, name, value string, recursive bool) err
 	if err != nil {
 		return err
 	}
-	for _, rr := range answer.Answer {
+	for _, rr := range answer.Records {
 		if txt, ok := rr.(*dns.TXT); ok && strings.Join(txt.Txt, "") == value {
 			return nil
 		}
+	}
+	if !recursive && !answer.Authoritative {
+		return fmt.Errorf("%s %w: it does not serve the zone", server, errLame)
 	}
 	return fmt.Errorf("%s does not have it yet", server)
 }
 
 var (
 	errUnreachable = errors.New("does not answer")
+	errLame        = errors.New("is out of order")
 	errNoResolver  = errors.New("there is no resolver to ask")
 )
 
-// query asks one server one question, over TCP when the answer is long. ctx
-// ends it at once.
-func query(ctx context.Context, server, name string, kind uint16, recursive bool) (*dns.Msg, error) {
-	m := new(dns.Msg).SetQuestion(name, kind)
-	m.RecursionDesired = recursive
-	m.SetEdns0(1232, false)
-	answer, err := exchange(ctx, "udp", server, m)
-	if err == nil && answer.Truncated {
-		answer, err = exchange(ctx, "tcp", server, m)
-	}
-	if err != nil {
+// query asks one server one question. ctx ends it at once.
+func query(ctx context.Context, server, name string, kind uint16, recursive bool) (*dnsquery.Answer, error) {
+	answer, err := dnsquery.Ask(ctx, server, dnsquery.Question{Name: name, Type: kind, Recursive: recursive, Timeout: queryTimeout})
+	switch {
+	case errors.Is(err, dnsquery.ErrAliases):
+		return nil, err
+	case err != nil:
 		return nil, fmt.Errorf("%s %w: %v", server, errUnreachable, err) //nolint:errorlint // for people
-	}
-	if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
-		return nil, fmt.Errorf("%s answers %s", server, dns.RcodeToString[answer.Rcode])
+	case answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError:
+		return nil, fmt.Errorf("%s %w: it answers %s", server, errLame, dnsquery.RcodeText(answer.Rcode))
 	}
 	return answer, nil
-}
-
-func exchange(ctx context.Context, network, server string, m *dns.Msg) (*dns.Msg, error) {
-	client := &dns.Client{Net: network, Timeout: queryTimeout, UDPSize: 1232}
-	conn, err := client.DialContext(ctx, server)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	answer, _, err := client.ExchangeWithConnContext(ctx, m, conn)
-	return answer, err
 }

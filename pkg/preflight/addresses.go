@@ -16,9 +16,20 @@ func (c *Checker) addresses(ctx context.Context, name string) ([]netip.Addr, Che
 	v6, err6 := c.lookup(ctx, name, dns.TypeAAAA)
 	addrs := slices.Concat(v4, v6)
 	for _, err := range []error{err4, err6} {
-		if unlessNoName(err) != nil {
-			return addrs, verdictOnLookup(err)
+		if unlessNoName(err) == nil {
+			continue
 		}
+		check := verdictOnLookup(err)
+		if len(addrs) == 0 {
+			return addrs, check
+		}
+		// CAs go on with the addresses that they got.
+		found := verdictOnAddresses(addrs)
+		check.Verdict, check.Detail = Warning, found.Detail+"; half of the lookup fails: "+check.Detail
+		if found.Remedy != "" {
+			check.Remedy = found.Remedy
+		}
+		return addrs, check
 	}
 	switch {
 	case len(addrs) > 0:
@@ -70,7 +81,7 @@ func verdictOnLookup(err error) Check {
 	case !errors.As(err, &refused):
 		check.Remedy = "check this host's network, or name another resolver with --resolver"
 	case refused.rcode == dns.RcodeServerFailure:
-		check.Remedy = "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong: mend them, a CA sees the same"
+		check.Remedy = "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong: fix them, a CA sees the same"
 	default:
 		check.Remedy = "name a resolver that answers this host with --resolver"
 	}

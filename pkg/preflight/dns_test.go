@@ -39,7 +39,7 @@ func TestDNS(t *testing.T) {
 		"mail.example.test":    {preflight.Fails, []string{"has no address", "add an A record"}},
 		"broken.example.test":  {preflight.Fails, []string{"SERVFAIL", "DNSSEC"}},
 		"refused.example.test": {preflight.Fails, []string{"REFUSED", "--resolver"}},
-		"half.example.test":    {preflight.Fails, []string{"SERVFAIL"}},
+		"half.example.test":    {preflight.Warning, []string{"127.0.0.1", "half of the lookup fails", "SERVFAIL"}}, // B5: no CA gives up
 		"many.example.test":    {preflight.Warning, []string{"127.0.7.1", "…"}},
 	} {
 		r := w.run(t, name).Names[0]
@@ -49,6 +49,22 @@ func TestDNS(t *testing.T) {
 				t.Errorf("%d checks, want 8 addresses and a word on the others: %+v", len(r.Checks), r.Checks)
 			}
 		}
+	}
+}
+
+// B5: an IPv6 address that cannot be connected to is a warning while an IPv4
+// address leads to the proxy: CAs try IPv4 then.
+func TestIPv6IsExcused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, startZone(t, nil, "web1.example.test. A 127.0.0.1", "web1.example.test. AAAA ::1"))
+	w.web(t, w.responder)
+	r := w.run(t, "web1.example.test").Names[0]
+	if r.Verdict != preflight.Warning {
+		t.Errorf("verdict %s: %+v", r.Verdict, r.Checks)
+	}
+	w = newWorld(t, startZone(t, nil, "web1.example.test. AAAA ::1"))
+	if r := w.run(t, "web1.example.test").Names[0]; r.Verdict != preflight.Fails && r.Verdict != preflight.Warning {
+		t.Errorf("IPv6 alone: verdict %s: %+v", r.Verdict, r.Checks)
 	}
 }
 

@@ -53,7 +53,10 @@ func (c *Checker) visit(ctx context.Context, u *url.URL, addr netip.Addr, p Prob
 	for {
 		a, err := get(ctx, transport, u, c.cfg.UserAgent)
 		if err != nil {
-			return verdictOnError(err, addr, seen)
+			check := verdictOnError(err, addr, seen)
+			var op *net.OpError
+			check.unreached = len(seen) == 1 && errors.As(err, &op) && op.Op == "dial"
+			return check
 		}
 		location := a.header.Get("Location")
 		if a.status < 300 || a.status > 399 || location == "" {

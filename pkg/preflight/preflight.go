@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,6 +56,8 @@ type Check struct {
 	Verdict Verdict    `json:"verdict"`
 	Detail  string     `json:"detail"`
 	Remedy  string     `json:"remedy,omitempty"`
+
+	unreached bool // no connection was made
 }
 
 // Result is what was found out about one name.
@@ -258,8 +261,24 @@ func (c *Checker) http(ctx context.Context, name string, addrs []netip.Addr) []C
 		fetching.Go(func() { checks[i] = c.fetch(ctx, name, addr, probe) })
 	}
 	fetching.Wait()
+	excuseIPv6(checks)
 	if left > 0 {
 		checks = append(checks, Check{Check: HTTP, Verdict: NotChecked, Detail: fmt.Sprintf("%d more addresses", left)})
 	}
 	return checks
+}
+
+// excuseIPv6 makes a warning of an IPv6 address that cannot be connected to
+// while an IPv4 address leads here: CAs try IPv4 then.
+func excuseIPv6(checks []Check) {
+	leadsHere := func(c Check) bool { return c.Address.Unmap().Is4() && c.Verdict == OK }
+	if !slices.ContainsFunc(checks, leadsHere) {
+		return
+	}
+	for i, c := range checks {
+		if c.unreached && c.Verdict == Fails && !c.Address.Unmap().Is4() {
+			checks[i].Verdict = Warning
+			checks[i].Detail += "; many CAs try IPv4 then"
+		}
+	}
 }

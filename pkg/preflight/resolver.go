@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
 // resolver asks recursive resolvers, never /etc/hosts, which no CA reads.
@@ -64,24 +66,21 @@ type rcodeError struct {
 }
 
 func (e *rcodeError) Error() string {
-	return fmt.Sprintf("the resolver %s answers %s", e.server, dns.RcodeToString[e.rcode])
+	return fmt.Sprintf("the resolver %s answers %s", e.server, dnsquery.RcodeText(e.rcode))
 }
 
-// ask returns the answer section: the records and the aliases on the way.
+// ask returns the answer: the records and the aliases on the way.
 func (r *resolver) ask(ctx context.Context, name string, qtype uint16) ([]dns.RR, error) {
-	m := new(dns.Msg)
-	m.SetQuestion(dns.Fqdn(name), qtype)
-	m.SetEdns0(1232, false)
 	var last error
 	for _, server := range r.servers {
-		answer, err := r.exchange(ctx, m, server)
+		answer, err := dnsquery.Ask(ctx, server, dnsquery.Question{Name: dns.Fqdn(name), Type: qtype, Recursive: true, Timeout: r.timeout})
 		switch {
 		case err != nil:
 			last = fmt.Errorf("the resolver %s does not answer: %w", server, plain(err))
 		case answer.Rcode == dns.RcodeSuccess:
-			return answer.Answer, nil
+			return answer.Records, nil
 		case answer.Rcode == dns.RcodeNameError:
-			return answer.Answer, errNoSuchName
+			return answer.Records, errNoSuchName
 		default:
 			last = &rcodeError{answer.Rcode, server}
 		}
@@ -89,24 +88,12 @@ func (r *resolver) ask(ctx context.Context, name string, qtype uint16) ([]dns.RR
 	return nil, last
 }
 
-// exchange asks by UDP, and by TCP if the answer is too long for it.
-func (r *resolver) exchange(ctx context.Context, m *dns.Msg, server string) (*dns.Msg, error) {
-	udp := &dns.Client{Net: "udp", Timeout: r.timeout}
-	answer, _, err := udp.ExchangeContext(ctx, m, server)
-	if err != nil || !answer.Truncated {
-		return answer, err
-	}
-	tcp := &dns.Client{Net: "tcp", Timeout: r.timeout}
-	answer, _, err = tcp.ExchangeContext(ctx, m, server)
-	return answer, err
-}
-
 // plain drops the addresses and calls that an error of package net repeats.
 func plain(err error) error {
 	var op *net.OpError
 	var timeout net.Error
 	switch {
-	case errors.As(err, &timeout) && timeout.Timeout():
+	case errors.As(err, &timeout) && timeout.Timeout(), errors.Is(err, context.DeadlineExceeded):
 		return errors.New("timeout")
 	case errors.As(err, &op):
 		return op.Err
