@@ -55,6 +55,26 @@ func TestWrongClockParksNothing(t *testing.T) {
 	}
 }
 
+// What was obtained under a clock that was years ahead keeps no client from
+// asking for another one when the clock is right (X45).
+func TestWrongClockRefusesNoRenewal(t *testing.T) {
+	t.Parallel()
+	const years = 12 * 365 * 24 * time.Hour
+	var clk clock
+	clk.advance(years)
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	_, recipient := newIdentity(t)
+	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.register(t, "a.example.com")
+	proxytest.Until(t, "the certificate is there", func() bool { return c.certificate(t, m.ID).Serial != "" })
+	first := c.certificate(t, m.ID).Serial
+	clk.advance(-years)
+	if r := c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.status >= 300 {
+		t.Fatalf("renew: %d %s", r.status, r.body)
+	}
+	proxytest.Until(t, "another one is there", func() bool { return c.certificate(t, m.ID).Serial != first })
+}
+
 // A success with the CA ends the delays of all that wait for it to recover, in
 // whichever mode it was, on both databases (B11 of issue 7).
 func TestSuccessEndsDelays(t *testing.T) {

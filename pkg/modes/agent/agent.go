@@ -280,19 +280,25 @@ func (a *Agent) notTooSoon(ctx context.Context, id auth.Identity, m store.Manage
 // and made again has no attempt yet.
 func (a *Agent) nextAttempt(ctx context.Context, m store.Managed, asked time.Time) (last, next time.Time, err error) {
 	pause := renewal.AskPause
-	if asked.After(a.cfg.Now()) {
-		asked = time.Time{} // the clock was wrong
-	}
+	asked = past(asked, a.cfg.Now())
 	if m.Failures > 0 {
-		last = later(m.LastErrorAt, asked)
+		last = later(past(m.LastErrorAt, a.cfg.Now()), asked)
 		return last, last.Add(pause.AfterFailure), nil
 	}
 	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return last, next, err
 	}
-	last = later(b.CreatedAt, asked)
+	last = later(past(b.CreatedAt, a.cfg.Now()), asked)
 	return last, last.Add(pause.Every), nil
+}
+
+// past is at, or zero if that is to come: then a wrong clock wrote it.
+func past(at, now time.Time) time.Time {
+	if at.After(now.Add(time.Minute)) {
+		return time.Time{}
+	}
+	return at
 }
 
 func later(a, b time.Time) time.Time {
