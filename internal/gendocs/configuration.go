@@ -26,7 +26,7 @@ A flag beats the environment, which beats the file, which beats the default.
 - The other commands of ` + "`remote`" + ` take only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
 - The default folders below are root's. For everybody else they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
 
-Besides these, ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of further roots to trust for the CA's own API, separated by colons. A DNS provider has variables of its own; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote) names the HTTP proxy on the way out.
+Besides these, ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of further roots to trust for the CA's own API, separated by colons. A DNS provider has variables of its own; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote: to the proxy, serve: to the CA) names the HTTP proxy on the way out; a value that cannot be understood is an error.
 
 The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `; its other keys mean what the flags of ` + "`remote get`" + ` mean. They are %s. A relative ` + "`out`" + ` begins at the file's folder.
 `

@@ -17,6 +17,7 @@ import (
 	legolog "github.com/go-acme/lego/v4/log"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
@@ -123,7 +124,7 @@ const pingAfter = 10 * time.Second
 // issuances in flight, proxies from the environment.
 func Transport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
-		Proxy:                 http.ProxyFromEnvironment,
+		Proxy:                 envproxy.FromEnvironment,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:     true,
 		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},

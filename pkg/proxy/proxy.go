@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/fallback"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
@@ -73,7 +74,7 @@ type Proxy struct {
 
 // New opens everything that the proxy needs. On an error nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
-	if err := cfg.Validate(); err != nil {
+	if err := errors.Join(cfg.Validate(), envproxy.Check()); err != nil {
 		return nil, err
 	}
 	if cfg.Logger == nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
 // session is all connections with one TLS key.
@@ -25,7 +26,7 @@ func (c *Client) newSession(key tls.Certificate) session {
 
 func connect(pin [32]byte, key tls.Certificate, userAgent string) *http.Client {
 	transport := &http.Transport{
-		Proxy: http.ProxyFromEnvironment,
+		Proxy: envproxy.FromEnvironment,
 		TLSClientConfig: &tls.Config{
 			MinVersion:   tls.VersionTLS13,
 			Certificates: []tls.Certificate{key},

@@ -20,6 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
@@ -103,6 +104,9 @@ type EnrollOptions struct {
 // to come back. Nothing is written over: a directory that is enrolled already
 // is an error, unless the token is for the same proxy and client.
 func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, opts EnrollOptions) (*State, error) {
+	if err := envproxy.Check(); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("state-dir: %w; name another with --state-dir", err)
 	}
@@ -191,6 +195,9 @@ func (s *State) API() (*Client, error) {
 
 // client returns one that calls with the TLS key of that file only.
 func (s *State) client(keyFile string) (*Client, error) {
+	if err := envproxy.Check(); err != nil {
+		return nil, err
+	}
 	var pin [32]byte
 	raw, err := hex.DecodeString(s.enrolment.Pin)
 	if err != nil || len(raw) != len(pin) {

@@ -1,0 +1,40 @@
+package proxy_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// A proxy setting that cannot be understood stops serve and remote before they
+// write or send anything, and its password is not shown (B7).
+func TestMalformedProxySetting(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{})
+	enrolled := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))
+	token := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "b.example.com"))
+	for _, name := range []string{"HTTPS_PROXY", "http_proxy"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv(name, "http://user:needle@proxy.example.com:port")
+			_, apiErr := enrolled.API()
+			dir := t.TempDir()
+			_, enrollErr := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{})
+			cfg := proxy.Config{Serve: config.DefaultServe()}
+			cfg.DataDir = dir
+			_, serveErr := proxy.New(t.Context(), cfg)
+			for what, err := range map[string]error{"remote": apiErr, "enroll": enrollErr, "serve": serveErr} {
+				if err == nil || !strings.HasPrefix(err.Error(), name+": ") || strings.Contains(err.Error(), "needle") {
+					t.Errorf("%s: %v", what, err)
+				}
+			}
+			if files, err := os.ReadDir(dir); err != nil || len(files) > 0 {
+				t.Errorf("written: %v, %v", files, err)
+			}
+		})
+	}
+}
