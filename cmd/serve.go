@@ -161,12 +161,13 @@ func configFile(given string) string {
 	return defaultConfigFile
 }
 
-// collectLess has the garbage collector wait for more than Go's default, which
+// collectLess makes the garbage collector wait for more than Go's default, which
 // for the megabyte that serve holds makes it run fifty times a second when port
-// 80 is busy: that is a twentieth of the work. Near 256 MiB it runs as often as
-// it must. Go's own variables have the last word.
+// 80 is busy: that is a twentieth of the work. Near the limit it runs as often as
+// it must, so that a flood of strangers does not take the host's memory. Go's own
+// variables have the last word.
 func collectLess() {
-	const percent, limit = 400, 256 << 20
+	const percent, limit = 400, 90 << 20
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}

@@ -1,28 +1,47 @@
-// Package connlimit keeps strangers from occupying a port: so many connections
-// in all, so many from one address, and whoever comes is let in. Where there is
-// no room, the connection on which nothing was answered for longest has to go,
-// one of the same address first. So nobody can starve others by holding
-// connections open, and memory is bounded.
+// Package connlimit keeps strangers from occupying a port. A connection is in
+// one of three stages: new, completed (its TLS handshake or its first request),
+// and known (its client has authenticated). Each stage has room for so many
+// connections, and for so many of one address. A connection that enters a full
+// stage takes the place of another one in it, of the address that holds most.
+// So strangers never displace an authenticated client, and memory is bounded.
 //
-// It never blocks Accept, and never closes a newcomer for a connection that
-// hangs about.
+// It never blocks Accept, and never closes a newcomer in favour of an idle
+// connection.
 //
-//	l = connlimit.New(l, connlimit.Config{Total: 4096, PerAddr: 256})
+//	l = connlimit.New(l, connlimit.Config{New: connlimit.Share{Total: 2048, PerAddr: 256}, …})
 package connlimit
 
 import (
-	"container/list"
+	"context"
+	"crypto/tls"
+	"errors"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// Config are the limits; the first two must be positive.
-type Config struct {
-	Total   int // connections at once
+// Share is how many connections a stage has room for. Both must be positive in
+// a stage that is used.
+type Share struct {
+	Total   int
 	PerAddr int // of which from one IPv4 address, or one IPv6 /64
+}
 
+// Config holds the limits.
+type Config struct {
+	New       Share // nothing is completed yet
+	Completed Share
+	Known     Share // used only if Conn.Know is called
+
+	// TLS makes Conn.Complete end the stage of new connections. Without it the
+	// first answer does.
+	TLS bool
+	// MaxNew limits the bytes that a new connection may send, and MaxUnanswered
+	// those that a completed one may send without an answer. A connection that
+	// sends more is closed. A known one may send anything. 0: no limit.
+	MaxNew, MaxUnanswered int64
 	// WriteTimeout is for a peer that does not read: each write has between half
 	// of it and all of it. It takes the place of http.Server's, which moves a
 	// timer twice for each answer; where answers are small that is a good part
@@ -30,19 +49,26 @@ type Config struct {
 	WriteTimeout time.Duration
 }
 
+// ErrTooMuch ends a connection that sent more than a stranger may.
+var ErrTooMuch = errors.New("more was sent than a client may send that is not known")
+
 // Listener is a net.Listener with limits.
 type Listener struct {
 	net.Listener
 	cfg Config
 
-	mu     sync.Mutex                  // guards what follows, and the lists' elements
-	all    list.List                   // of *conn, idle for longest in front
-	byAddr map[netip.Prefix]*list.List // likewise; no list is empty
+	turns  turns
+	mu     sync.Mutex // guards the stages
+	stages [stageKnown + 1]stage
 }
 
 // New limits l.
 func New(l net.Listener, cfg Config) *Listener {
-	return &Listener{Listener: l, cfg: cfg, byAddr: make(map[netip.Prefix]*list.List)}
+	limited := &Listener{Listener: l, cfg: cfg, turns: newTurns()}
+	for i, share := range []Share{cfg.New, cfg.Completed, cfg.Known} {
+		limited.stages[i] = newStage(share)
+	}
+	return limited
 }
 
 // Accept waits for the next connection and makes room for it.
@@ -51,75 +77,162 @@ func (l *Listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{Conn: accepted, l: l, addr: network(accepted.RemoteAddr())}
-	if victim := l.admit(c); victim != nil {
-		victim.Conn.Close()
-	}
+	c := &Conn{Conn: accepted, l: l, addr: network(accepted.RemoteAddr())}
+	l.mu.Lock()
+	victim := l.stages[stageNew].add(c)
+	l.mu.Unlock()
+	victim.evict()
 	return c, nil
 }
 
-// admit counts a connection in, and out the one that has to go for it.
-func (l *Listener) admit(c *conn) (victim *conn) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if same := l.byAddr[c.addr]; same != nil && same.Len() >= l.cfg.PerAddr {
-		victim = same.Front().Value.(*conn)
-	} else if l.all.Len() >= l.cfg.Total {
-		victim = l.all.Front().Value.(*conn)
-	}
-	if victim != nil {
-		l.remove(victim)
-	}
-	same := l.byAddr[c.addr]
-	if same == nil {
-		same = list.New()
-		l.byAddr[c.addr] = same
-	}
-	c.inAll, c.inAddr = l.all.PushBack(c), same.PushBack(c)
-	return victim
+// Conn is one connection. A nil Conn is one without limits.
+type Conn struct {
+	net.Conn
+	l    *Listener
+	addr netip.Prefix
+
+	at         atomic.Int32 // index of the stage; written with l.mu held
+	unanswered atomic.Int64 // bytes that count against MaxNew or MaxUnanswered
+	denied     atomic.Int32 // see Deny
+	turn       turn
+
+	place              // guarded by l.mu
+	deadline time.Time // of writes, with a WriteTimeout; guarded by l.mu
 }
 
-// remove counts a connection out, if it is still counted. mu is held.
-func (l *Listener) remove(c *conn) {
-	if c.inAll == nil {
+// Of returns the Conn below c, which may be a *tls.Conn; nil if there is none.
+func Of(c net.Conn) *Conn {
+	if t, ok := c.(*tls.Conn); ok {
+		c = t.NetConn()
+	}
+	limited, _ := c.(*Conn)
+	return limited
+}
+
+type contextKey struct{}
+
+// NewContext returns a context that carries the Conn below c. It fits
+// http.Server.ConnContext.
+func NewContext(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, contextKey{}, Of(c))
+}
+
+// FromContext returns the Conn of a request's context; nil if there is none.
+func FromContext(ctx context.Context) *Conn {
+	c, _ := ctx.Value(contextKey{}).(*Conn)
+	return c
+}
+
+// Complete records that the TLS handshake succeeded.
+func (c *Conn) Complete() { c.enter(stageCompleted) }
+
+// Know records that the client has authenticated. It cannot be undone.
+func (c *Conn) Know() {
+	if c != nil {
+		c.enter(stageKnown)
+		c.turn.end()
+	}
+}
+
+// Known reports whether the client has authenticated on this connection.
+func (c *Conn) Known() bool { return c != nil && c.at.Load() == stageKnown }
+
+// maxDenied is the number of requests on a connection that are denied in words.
+const maxDenied = 8
+
+// Deny records that a request of a stranger was denied because there are too
+// many. After some of them the connection is closed: one that sends request
+// after request would cost more than a new handshake does.
+func (c *Conn) Deny() {
+	if c != nil && !c.Known() && c.denied.Add(1) > maxDenied {
+		c.Close()
+	}
+}
+
+// enter moves the connection to a later stage.
+func (c *Conn) enter(stage int32) {
+	if c == nil || c.at.Load() >= stage {
 		return
 	}
-	l.all.Remove(c.inAll)
-	same := l.byAddr[c.addr]
-	same.Remove(c.inAddr)
-	if same.Len() == 0 {
-		delete(l.byAddr, c.addr)
-	}
-	c.inAll, c.inAddr = nil, nil
-}
-
-// conn is one connection. Only answers make it younger: a peer that sends byte
-// after byte of a request that never ends stays where it is.
-type conn struct {
-	net.Conn
-	l             *Listener
-	addr          netip.Prefix
-	inAll, inAddr *list.Element // nil once it is counted out; guarded by l.mu
-	deadline      time.Time     // of writes, with a WriteTimeout; guarded by l.mu
-}
-
-func (c *conn) Write(b []byte) (int, error) {
 	c.l.mu.Lock()
-	if c.inAll != nil {
-		c.l.all.MoveToBack(c.inAll)
-		c.l.byAddr[c.addr].MoveToBack(c.inAddr)
+	victim := c.move(stage)
+	c.l.mu.Unlock()
+	victim.evict()
+}
+
+// move is enter with l.mu held.
+func (c *Conn) move(stage int32) (victim *Conn) {
+	from := c.at.Load()
+	if c.place.holder == nil || from >= stage { // it was closed, or another request was faster
+		return nil
+	}
+	c.l.stages[from].remove(c)
+	c.at.Store(stage)
+	c.unanswered.Store(0)
+	return c.l.stages[stage].add(c)
+}
+
+// evict closes a connection whose place was taken.
+func (c *Conn) evict() {
+	if c != nil {
+		c.Conn.Close()
+	}
+}
+
+func (c *Conn) Read(b []byte) (int, error) {
+	var most int64
+	switch c.at.Load() {
+	case stageNew:
+		most = c.l.cfg.MaxNew
+	case stageCompleted:
+		most = c.l.cfg.MaxUnanswered
+	}
+	if most == 0 {
+		return c.Conn.Read(b)
+	}
+	c.turn.end()
+	left := most - c.unanswered.Load()
+	if left <= 0 {
+		c.Close()
+		return 0, ErrTooMuch
+	}
+	n, err := c.Conn.Read(b[:min(int64(len(b)), left)])
+	c.unanswered.Add(int64(n))
+	if n > 0 {
+		c.turn.begin(c.l.turns)
+	}
+	return n, err
+}
+
+// Write makes the connection the youngest of its address: only answers do, so a
+// peer that sends byte after byte of a request that never ends does not gain.
+func (c *Conn) Write(b []byte) (int, error) {
+	c.turn.end()
+	c.l.mu.Lock()
+	var victim *Conn
+	if c.place.holder != nil {
+		if !c.l.cfg.TLS && c.at.Load() == stageNew {
+			victim = c.move(stageCompleted)
+		} else {
+			c.l.stages[c.at.Load()].touch(c)
+		}
 	}
 	err := c.allowTime()
 	c.l.mu.Unlock()
+	victim.evict()
 	if err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(b)
+	n, err := c.Conn.Write(b)
+	if c.at.Load() == stageCompleted {
+		c.unanswered.Store(0)
+	}
+	return n, err
 }
 
 // allowTime moves the deadline of writes, if less than half of the timeout is
 // left. l.mu is held.
-func (c *conn) allowTime() error {
+func (c *Conn) allowTime() error {
 	timeout := c.l.cfg.WriteTimeout
 	if timeout == 0 {
 		return nil
@@ -133,27 +246,37 @@ func (c *conn) allowTime() error {
 }
 
 // SetWriteDeadline is the server's; see Config.WriteTimeout.
-func (c *conn) SetWriteDeadline(t time.Time) error {
+func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.l.cfg.WriteTimeout > 0 {
 		return nil
 	}
 	return c.Conn.SetWriteDeadline(t)
 }
 
-func (c *conn) Close() error {
+// Close closes the connection and frees its place. It may be called twice.
+func (c *Conn) Close() error {
+	c.turn.end()
 	c.l.mu.Lock()
-	c.l.remove(c)
+	if c.place.holder != nil {
+		c.l.stages[c.at.Load()].remove(c)
+	}
 	c.l.mu.Unlock()
 	return c.Conn.Close()
 }
 
-// network is what one party has: an IPv4 address, or an IPv6 /64.
+// network returns what one party has of an address: an IPv4 address or an IPv6
+// /64.
 func network(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
 		return netip.Prefix{}
 	}
-	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	return Network(tcp.AddrPort().Addr())
+}
+
+// Network returns what one party has: an IPv4 address or an IPv6 /64.
+func Network(addr netip.Addr) netip.Prefix {
+	addr = addr.Unmap().WithZone("")
 	bits := 64
 	if addr.Is4() {
 		bits = 32

@@ -2,6 +2,7 @@ package connlimit
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -67,20 +68,31 @@ func (b both) answer(t *testing.T) {
 	}
 }
 
+// newListener has room for so many connections in each stage.
 func newListener(total, perAddr int) *Listener {
-	return New(&pipes{make(chan net.Conn, 1)}, Config{Total: total, PerAddr: perAddr})
+	share := Share{total, perAddr}
+	return New(&pipes{make(chan net.Conn, 1)}, Config{New: share, Completed: share, Known: share, TLS: true})
 }
 
-func (l *Listener) counts(t *testing.T, all, addrs int) {
+func (b both) conn() *Conn { return b.server.(*Conn) }
+
+// counts checks the books of a stage.
+func (l *Listener) counts(t *testing.T, stage, all, addrs int) {
 	t.Helper()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n := 0
-	for _, same := range l.byAddr {
-		n += same.Len()
+	s := &l.stages[stage]
+	n, most := 0, 0
+	for _, h := range s.byAddr {
+		n += h.conns.Len()
+		most = max(most, h.conns.Len())
 	}
-	if l.all.Len() != all || n != all || len(l.byAddr) != addrs {
-		t.Errorf("%d connections, %d by address, %d addresses; want %d, %d", l.all.Len(), n, len(l.byAddr), all, addrs)
+	listed := 0
+	for i := range s.bySize {
+		listed += s.bySize[i].Len()
+	}
+	if s.count != all || n != all || len(s.byAddr) != addrs || listed != addrs || s.most != most {
+		t.Errorf("%d connections, %d by address, %d addresses, %d by size, %d at most; want %d, %d", s.count, n, len(s.byAddr), listed, s.most, all, addrs)
 	}
 }
 
@@ -95,14 +107,17 @@ func TestPerAddress(t *testing.T) {
 	if !second.gone() || other.gone() || first.gone() || third.gone() {
 		t.Error("the wrong one had to go")
 	}
-	l.counts(t, 3, 2)
+	l.counts(t, stageNew, 3, 2)
 }
 
-// A full house loses whoever is idle for longest, and reading is idleness.
+// A full stage loses a connection of the address that holds most of it, the one
+// that is idle for longest; reading is idleness (A7).
 func TestTotal(t *testing.T) {
 	t.Parallel()
-	l := newListener(3, 3)
-	slow, busy, quiet := dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.2"), dial(t, l, "2001:db8::1")
+	l := newListener(4, 3)
+	first := dial(t, l, "192.0.2.1")
+	slow, busy := dial(t, l, "192.0.2.2"), dial(t, l, "192.0.2.2")
+	quiet := dial(t, l, "2001:db8::1")
 	busy.answer(t)
 	sent := make(chan error, 1)
 	go func() { _, err := slow.client.Write([]byte("y")); sent <- err }()
@@ -112,15 +127,173 @@ func TestTotal(t *testing.T) {
 	if err := <-sent; err != nil {
 		t.Fatal(err)
 	}
-	fourth := dial(t, l, "192.0.2.4")
-	if !slow.gone() || busy.gone() || quiet.gone() || fourth.gone() {
+	dial(t, l, "192.0.2.4")
+	if !slow.gone() || busy.gone() || quiet.gone() || first.gone() {
 		t.Error("the wrong one had to go")
 	}
-	fifth := dial(t, l, "192.0.2.5")
-	if !quiet.gone() || busy.gone() || fourth.gone() || fifth.gone() {
+	dial(t, l, "192.0.2.5") // all hold one now
+	if !first.gone() || busy.gone() || quiet.gone() {
 		t.Error("the wrong one had to go")
 	}
-	l.counts(t, 3, 3)
+	l.counts(t, stageNew, 4, 4)
+}
+
+// However many bare connections come, they displace neither those whose
+// handshake is completed nor authenticated ones, and those not each other (A7).
+func TestStages(t *testing.T) {
+	t.Parallel()
+	l := newListener(4, 2)
+	known, completed := dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.1")
+	known.conn().Complete()
+	known.conn().Know()
+	known.conn().Know() // each request says so
+	completed.conn().Complete()
+	for i := range 9 {
+		for range 500 {
+			dial(t, l, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}).String())
+		}
+	}
+	if known.gone() || completed.gone() {
+		t.Error("bare connections displace others")
+	}
+	for i := range 9 {
+		dial(t, l, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}).String()).conn().Complete()
+	}
+	if known.gone() {
+		t.Error("strangers displace an authenticated client")
+	}
+	l.counts(t, stageNew, 3, 3) // the last one has been completed
+	l.counts(t, stageCompleted, 4, 4)
+	l.counts(t, stageKnown, 1, 1)
+	greedy := []both{dial(t, l, "192.0.2.7"), dial(t, l, "192.0.2.7"), dial(t, l, "192.0.2.7")}
+	for _, c := range greedy {
+		c.conn().Complete()
+		c.conn().Know()
+	}
+	if known.gone() || !greedy[0].gone() || greedy[2].gone() {
+		t.Error("a client's own address must pay for what it has too many")
+	}
+}
+
+// On a port without TLS the first answer completes a connection (A7).
+func TestCompletedByAnswer(t *testing.T) {
+	t.Parallel()
+	l := New(&pipes{make(chan net.Conn, 1)}, Config{New: Share{2, 2}, Completed: Share{2, 2}})
+	visitor := dial(t, l, "192.0.2.1")
+	visitor.answer(t)
+	for i := range 10 {
+		dial(t, l, netip.AddrFrom4([4]byte{198, 51, 100, byte(i)}).String())
+	}
+	if visitor.gone() {
+		t.Error("silent connections displace one that had an answer")
+	}
+	l.counts(t, stageNew, 2, 2)
+	l.counts(t, stageCompleted, 1, 1)
+}
+
+// send sends n bytes and returns how many the server has read, and how that ended.
+func (b both) send(n int) (read int, err error) {
+	go func() {
+		b.client.Write(make([]byte, n))
+		b.client.Close()
+	}()
+	buf := make([]byte, 100)
+	for {
+		m, err := b.server.Read(buf)
+		if read += m; err != nil {
+			return read, err
+		}
+	}
+}
+
+// A connection may send so much before its handshake ends and so much without
+// an answer, until its client is known (A3).
+func TestTooMuch(t *testing.T) {
+	t.Parallel()
+	l := newListener(10, 10)
+	l.cfg.MaxNew, l.cfg.MaxUnanswered = 1000, 2000
+	if n, err := dial(t, l, "192.0.2.1").send(5000); n != 1000 || !errors.Is(err, ErrTooMuch) {
+		t.Errorf("new: %d bytes, %v", n, err)
+	}
+	completed := dial(t, l, "192.0.2.1")
+	completed.conn().Complete()
+	if n, err := completed.send(5000); n != 2000 || !errors.Is(err, ErrTooMuch) || !completed.gone() {
+		t.Errorf("completed: %d bytes, %v", n, err)
+	}
+	answered := dial(t, l, "192.0.2.1")
+	answered.conn().Complete()
+	for range 3 {
+		go answered.client.Write(make([]byte, 1500))
+		if _, err := io.ReadFull(answered.server, make([]byte, 1500)); err != nil {
+			t.Fatal(err)
+		}
+		answered.answer(t)
+	}
+	known := dial(t, l, "192.0.2.1")
+	known.conn().Complete()
+	known.conn().Know()
+	if n, err := known.send(5000); n != 5000 || !errors.Is(err, io.EOF) {
+		t.Errorf("known: %d bytes, %v", n, err)
+	}
+}
+
+// Connections of strangers compute in turns, and one that takes long or goes
+// does not keep its turn (A3).
+func TestTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newListener(10, 10)
+		l.cfg.MaxNew, l.turns = 1000, make(turns, 1)
+		read := func(c both) {
+			go c.client.Write([]byte("x"))
+			if _, err := c.server.Read(make([]byte, 1)); err != nil {
+				t.Error(err)
+			}
+		}
+		first, second, third := dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.1")
+		begun := time.Now()
+		read(first) // has the turn, and computes
+		read(second)
+		if took := time.Since(begun); took != maxTurn {
+			t.Errorf("the second had its turn after %v", took)
+		}
+		second.answer(t) // ends it
+		read(third)
+		third.server.Close()
+		read(first)
+		if took := time.Since(begun); took != maxTurn {
+			t.Errorf("all had their turns after %v", took)
+		}
+		time.Sleep(maxTurn) // by the test's clock
+		synctest.Wait()
+		if len(l.turns) != 0 {
+			t.Error("a turn has no end")
+		}
+	})
+}
+
+// A connection on which too many requests are denied is closed, unless its
+// client is known (A2).
+func TestDeny(t *testing.T) {
+	t.Parallel()
+	l := newListener(10, 10)
+	stranger, known := dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.1")
+	known.conn().Know()
+	for range maxDenied {
+		stranger.conn().Deny()
+	}
+	if stranger.gone() {
+		t.Error("closed too early")
+	}
+	for range 100 {
+		stranger.conn().Deny()
+		known.conn().Deny()
+	}
+	if !stranger.gone() || known.gone() {
+		t.Error("the wrong one had to go")
+	}
+	(*Conn)(nil).Deny() // of a server without limits
+	(*Conn)(nil).Know()
 }
 
 // An IPv6 party has a /64, and another one another.
@@ -133,7 +306,7 @@ func TestIPv6(t *testing.T) {
 	if !first.gone() || neighbour.gone() {
 		t.Error("the limit is not by /64")
 	}
-	l.counts(t, 2, 2)
+	l.counts(t, stageNew, 2, 2)
 }
 
 // What is closed is not counted, however often and by whom it was closed.
@@ -145,15 +318,50 @@ func TestClose(t *testing.T) {
 	for range 2 {
 		first.server.Close()
 	}
-	l.counts(t, 1, 1)
+	l.counts(t, stageNew, 1, 1)
 	if _, err := first.server.Write([]byte("x")); err == nil {
 		t.Error("a closed connection was written to")
 	}
+	first.conn().Complete()
+	first.conn().Know()
+	l.counts(t, stageKnown, 0, 0)
 	third := dial(t, l, "192.0.2.3")
 	third.server.Close()
-	l.counts(t, 1, 1)
+	l.counts(t, stageNew, 1, 1)
 	dial(t, l, "192.0.2.1").server.Close()
-	l.counts(t, 0, 0)
+	l.counts(t, stageNew, 0, 0)
+}
+
+// Places are shared fairly by addresses, and some are always left (A2, A11).
+func TestPlaces(t *testing.T) {
+	t.Parallel()
+	p := NewPlaces(100)
+	take := func(addr string) (n int, release []func()) {
+		for {
+			r, ok := p.Take(netip.MustParseAddr(addr))
+			if !ok {
+				return n, release
+			}
+			n, release = n+1, append(release, r)
+		}
+	}
+	first, release := take("192.0.2.1")
+	if again, _ := take("::ffff:192.0.2.1"); first != 50 || again != 0 {
+		t.Errorf("the first address has %d and %d", first, again)
+	}
+	var all int
+	for i := range 10 {
+		n, _ := take(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, byte(i), 1}).String())
+		if all += n; n == 0 && i < 5 {
+			t.Errorf("nothing is left for address %d", i)
+		}
+	}
+	for _, r := range release {
+		r()
+	}
+	if n, _ := take("192.0.2.9"); n == 0 || p.used != all+n {
+		t.Errorf("%d places after the first address has left; %d used of %d", n, p.used, all+n)
+	}
 }
 
 // Who does not read what is written is let go, whatever the server does with
@@ -162,7 +370,7 @@ func TestWriteTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const timeout = 30 * time.Second
-		l := New(&pipes{make(chan net.Conn, 1)}, Config{Total: 1, PerAddr: 1, WriteTimeout: timeout})
+		l := New(&pipes{make(chan net.Conn, 1)}, Config{New: Share{1, 1}, Completed: Share{1, 1}, WriteTimeout: timeout})
 		c := dial(t, l, "192.0.2.1")
 		for range 10 {
 			c.answer(t)

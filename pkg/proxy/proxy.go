@@ -375,7 +375,7 @@ func (p *Proxy) restConfig() rest.Config {
 	return rest.Config{
 		Auth:  auth.New(auth.Config{Store: p.store}),
 		Audit: p.audit, Store: p.store, Agent: p.agent, Begin: p.gateway.Begin, Revoke: p.gateway.Revoke,
-		Health: (&health{store: p.store, now: p.cfg.Now}).check, Version: p.cfg.Version, Logger: p.log, Now: p.cfg.Now,
+		Health: (&health{store: p.store, now: p.cfg.Now}).check, Logger: p.log, Now: p.cfg.Now,
 	}
 }
 

@@ -23,20 +23,45 @@ import (
 )
 
 const (
-	maxConns    = 4096 // of each open port; one costs some 10 KiB at most
+	maxConns    = 4096 // of each open port
 	connsShare  = 8    // one address may have an eighth of them
-	http2Stream = 64   // requests at once on a connection
+	http2Stream = 32   // requests at once on a connection
+
+	// What a client may send to the API before its handshake is completed, and
+	// then without an answer until it has authenticated. The first is a hello and
+	// one certificate; the second is a window of HTTP/2 and the headers to it.
+	maxHandshake  = 16 << 10
+	maxUnanswered = http2Window + 16<<10
+	http2Window   = 64 << 10 // bytes of bodies on a connection that were not read yet
 )
 
-// connLimits are those of each open port. Where the process may not have that
-// many files, the two ports leave a third of them for all else.
-func connLimits() connlimit.Config {
+// maxOpen returns how many connections an open port may have. Where the process
+// may not have that many files, the two ports leave a third of them for all else.
+func maxOpen() int {
 	total := maxConns
 	var files unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
-		total = int(min(uint64(total), max(files.Cur/3, connsShare)))
+		total = int(min(uint64(total), max(files.Cur/3, 4*connsShare)))
 	}
-	return connlimit.Config{Total: total, PerAddr: total / connsShare}
+	return total
+}
+
+// limitsPort80 gives half of the connections to those that had no answer yet.
+func limitsPort80(writeTimeout time.Duration) connlimit.Config {
+	half := connlimit.Share{Total: maxOpen() / 2, PerAddr: maxOpen() / 2 / connsShare}
+	return connlimit.Config{New: half, Completed: half, WriteTimeout: writeTimeout}
+}
+
+// limitsAPI gives half of the connections to authenticated clients, and few to
+// strangers whose handshake is completed: those can cost the most memory.
+func limitsAPI() connlimit.Config {
+	total := maxOpen()
+	return connlimit.Config{
+		New:       connlimit.Share{Total: total * 3 / 8, PerAddr: total / connsShare},
+		Completed: connlimit.Share{Total: total / 16, PerAddr: total / 16 / 4},
+		Known:     connlimit.Share{Total: total / 2, PerAddr: total / connsShare},
+		TLS:       true, MaxNew: maxHandshake, MaxUnanswered: maxUnanswered,
+	}
 }
 
 // Run serves until ctx ends or a listener fails, then stops in good order:
@@ -60,11 +85,12 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer abort(nil)
 
 	port80 := p.server(p.port80, 5*time.Second)
-	limits80 := connLimits()
-	limits80.WriteTimeout, port80.WriteTimeout = port80.WriteTimeout, 0
+	limits80 := limitsPort80(port80.WriteTimeout)
+	port80.WriteTimeout = 0
 	apiCfg := p.restConfig()
 	apiCfg.Stopping = running
 	native := p.server(rest.New(apiCfg), 10*time.Second)
+	native.ConnContext = connlimit.NewContext
 	native.BaseContext = func(net.Listener) context.Context { return inFlight }
 	adminServer := p.server(admin.New(p.adminConfig()), 10*time.Second)
 
@@ -111,7 +137,7 @@ func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops 
 
 // limitedTLS counts connections before their handshake: that is what costs.
 func (p *Proxy) limitedTLS() net.Listener {
-	return tls.NewListener(connlimit.New(p.https, connLimits()), p.tls.config())
+	return tls.NewListener(connlimit.New(p.https, limitsAPI()), p.tls.config())
 }
 
 // server has every limit set; handlers that stream move their own deadlines.
@@ -123,7 +149,14 @@ func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
 		WriteTimeout:      6 * headers,
 		IdleTimeout:       6 * headers,
 		MaxHeaderBytes:    8 << 10,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: http2Stream},
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          http2Stream,
+			MaxReadFrameSize:              16 << 10,
+			MaxReceiveBufferPerConnection: http2Window,
+			MaxReceiveBufferPerStream:     http2Window / 2,
+			WriteByteTimeout:              headers,
+			SendPingTimeout:               6 * headers,
+		},
 		// "OPTIONS *" is no exception: the handler has the say.
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),

@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -88,13 +89,28 @@ func (a *apiTLS) install(b *cert.Bundle) {
 // CA that looks for a TLS-ALPN-01 answer gets a handshake of its own, after
 // which the server hangs up: nobody speaks acme-tls/1.
 func (a *apiTLS) config() *tls.Config {
-	return &tls.Config{
-		MinVersion:         tls.VersionTLS13,
-		ClientAuth:         tls.RequestClientCert,
-		NextProtos:         []string{"h2", "http/1.1"},
-		GetCertificate:     a.certificate,
-		GetConfigForClient: a.alpn.Config,
+	config := &tls.Config{
+		MinVersion:     tls.VersionTLS13,
+		ClientAuth:     tls.RequestClientCert,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: a.certificate,
 	}
+	forAll := config.Clone()
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if c, err := a.alpn.Config(hello); c != nil || err != nil {
+			return c, err
+		}
+		c := forAll.Clone() // session tickets keep the keys of config
+		c.VerifyConnection = func(state tls.ConnectionState) error {
+			if n := len(state.PeerCertificates); n > 1 {
+				return fmt.Errorf("%d client certificates; one is enough", n)
+			}
+			connlimit.Of(hello.Conn).Complete()
+			return nil
+		}
+		return c, nil
+	}
+	return config
 }
 
 func (a *apiTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {

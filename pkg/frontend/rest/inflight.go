@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -17,6 +18,15 @@ import (
 var (
 	pollLimits   = fair.Limits{Total: 4096, PerClient: 128, Reserve: 4096, Own: 8}
 	streamLimits = fair.Limits{Total: 512, PerClient: 32, Reserve: 512, Own: 4}
+)
+
+// Requests whose caller is looked up, and those of strangers: an answer to
+// one, or a body of one, takes as long as the stranger likes up to
+// strangerTime. An address may have no more of them than are left free.
+const (
+	lookupsOfAll   = 512
+	strangersOfAll = 256
+	strangerTime   = 10 * time.Second
 )
 
 const busySeconds = 5 // Retry-After

@@ -13,6 +13,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -22,6 +23,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -61,35 +63,41 @@ type Config struct {
 	// Stopping ends when the proxy is asked to stop: long polls are answered
 	// at once then, issuances may finish.
 	Stopping context.Context //nolint:containedctx // the process's, not a request's
-	Version  string
 	Logger   *slog.Logger
 	Now      func() time.Time
 }
 
 type frontend struct {
 	Config
-	polls, streams *inFlight
+	polls, streams     *inFlight
+	lookups, strangers *connlimit.Places
 }
 
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
 	f := &frontend{
-		Config:  cfg,
-		polls:   newInFlight("long polls", pollLimits),
-		streams: newInFlight("gateway requests", streamLimits),
+		Config:    cfg,
+		polls:     newInFlight("long polls", pollLimits),
+		streams:   newInFlight("gateway requests", streamLimits),
+		lookups:   connlimit.NewPlaces(lookupsOfAll),
+		strangers: connlimit.NewPlaces(strangersOfAll),
 	}
 	mux := http.NewServeMux()
-	native := humago.New(mux, humaConfig(cfg.Version))
+	native := humago.New(mux, humaConfig())
 	f.register(native)
 	mux.HandleFunc("GET "+api.PathHealth, f.serveHealth)
 	mux.HandleFunc("GET "+api.PathOpenAPI, serveDocument(native.OpenAPI()))
 	return f.logged(problems(f.textOnly(http.MaxBytesHandler(f.authenticated(mux), api.MaxRequest))))
 }
 
+// apiVersion is the version of the API, as in its paths. Anyone may read the
+// document, and which build serves it is not for strangers.
+const apiVersion = "1"
+
 // humaConfig leaves out what phones home or echoes: the documentation page
 // from a CDN, $schema links, rejected values.
-func humaConfig(version string) huma.Config {
-	cfg := huma.DefaultConfig("acmeproxy", version)
+func humaConfig() huma.Config {
+	cfg := huma.DefaultConfig("acmeproxy", apiVersion)
 	cfg.DocsPath = ""
 	cfg.OpenAPIPath = "" // huma makes the document at the first request, with a race
 	cfg.SchemasPath = ""
@@ -113,6 +121,7 @@ func serveDocument(doc *huma.OpenAPI) http.HandlerFunc {
 			panic(err) // a fault of the program, which a test would have met
 		}
 		w.Header().Set("Content-Type", api.TypeOpenAPI)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 		w.Write(body)
 	}
 }

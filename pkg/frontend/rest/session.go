@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -37,33 +39,37 @@ func caller(ctx context.Context) auth.Identity {
 	return id
 }
 
-// authenticated lets nobody unknown near the operations under /v1/.
+// authenticated lets no unknown caller near the operations under /v1/, except
+// for enrolment.
 func (f *frontend) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.HasPrefix(r.URL.Path, "/v1/") {
-			next.ServeHTTP(w, r)
+		ctx := context.WithValue(r.Context(), requestKey{}, r)
+		if !strings.HasPrefix(r.URL.Path, "/v1/") || r.URL.Path == api.PathEnroll {
+			f.stranger(w, r, func() {
+				if r.URL.Path == api.PathEnroll {
+					r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
+					if !f.whole(w, r) {
+						return
+					}
+				}
+				next.ServeHTTP(w, r.WithContext(ctx))
+			})
 			return
 		}
-		ctx := context.WithValue(r.Context(), requestKey{}, r)
-		if r.URL.Path != api.PathEnroll {
-			id, err := f.Auth.Authenticate(r)
-			if err != nil {
-				f.unauthorized(w, r, err)
-				return
-			}
-			ctx = context.WithValue(ctx, identityKey{}, id)
+		id, err := f.lookUp(r)
+		if err != nil {
+			f.stranger(w, r, func() { f.unauthorized(w, r, err) })
+			return
 		}
-		if r.URL.Path == api.PathEnroll {
-			r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
-		}
+		ctx = context.WithValue(ctx, identityKey{}, id)
 		begin := time.Now()
 		if !f.whole(w, r) {
 			return
 		}
-		if r.URL.Path != api.PathEnroll && time.Since(begin) > briefly {
+		if time.Since(begin) > briefly {
 			id, err := f.authenticateAgain(r.WithContext(ctx))
 			if err != nil {
-				f.unauthorized(w, r, err)
+				f.stranger(w, r, func() { f.unauthorized(w, r, err) })
 				return
 			}
 			ctx = context.WithValue(ctx, identityKey{}, id)
@@ -88,7 +94,57 @@ func (f *frontend) authenticateAgain(r *http.Request) (auth.Identity, error) {
 	return id, err
 }
 
+// errBusy refuses a request whose caller cannot be looked up now.
+var errBusy = errors.New("too many callers are being looked up")
+
+// lookUp authenticates the caller. A connection on which that succeeds is safe
+// from strangers from then on.
+func (f *frontend) lookUp(r *http.Request) (auth.Identity, error) {
+	conn := connlimit.FromContext(r.Context())
+	if !conn.Known() {
+		release, ok := f.lookups.Take(auth.RemoteAddr(r))
+		if !ok {
+			return auth.Identity{}, errBusy
+		}
+		defer release()
+	}
+	id, err := f.Auth.Authenticate(r)
+	if err == nil {
+		conn.Know()
+	}
+	return id, err
+}
+
+// stranger answers a request of an unknown caller, which gets a place among
+// those of all strangers and seconds for its body and its answer. Without a
+// place it is refused before its body is read, without a body of ours, which
+// the stranger could refuse to read.
+func (f *frontend) stranger(w http.ResponseWriter, r *http.Request, answer func()) {
+	release, ok := f.strangers.Take(auth.RemoteAddr(r))
+	if !ok {
+		connlimit.FromContext(r.Context()).Deny()
+		w.Header().Set("Retry-After", strconv.Itoa(busySeconds))
+		w.Header().Set("Content-Length", "0")
+		w.Header().Set("Content-Type", api.TypeProblem)
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
+	defer release()
+	deadline := time.Now().Add(strangerTime)
+	control := http.NewResponseController(w)
+	control.SetReadDeadline(deadline)
+	control.SetWriteDeadline(deadline)
+	answer()
+	if r.ProtoMajor == 2 {
+		control.Flush() // an answer for which the stranger leaves no window keeps its place
+	}
+}
+
 func (f *frontend) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, errBusy) {
+		f.writeProblem(w, later(http.StatusServiceUnavailable, "too many requests of unknown callers are in progress; try again soon"))
+		return
+	}
 	var refused *auth.Error
 	if !errors.As(err, &refused) {
 		f.writeProblem(w, f.problem(r.Context(), err))

@@ -227,7 +227,7 @@ func TestOpenAPI(t *testing.T) {
 	if err := json.Unmarshal([]byte(resp.body), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(doc.OpenAPI, "3.") || doc.Info.Title != "acmeproxy" || doc.Info.Version != "test" {
+	if !strings.HasPrefix(doc.OpenAPI, "3.") || doc.Info.Title != "acmeproxy" || doc.Info.Version != "1" {
 		t.Errorf("version %q, info %+v", doc.OpenAPI, doc.Info)
 	}
 	var got []string

@@ -1,0 +1,206 @@
+// Package floodtest attacks a whole acmeproxy serve as strangers would, and
+// prints what that costs: memory, and the time that visitors of port 80 wait,
+// beside a bare net/http server in the same minute.
+package floodtest
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+)
+
+// programs are built as they are shipped, without the race detector, whose
+// memory is not ours.
+type programs struct{ acmeproxy, flood string }
+
+func build(t *testing.T) programs {
+	t.Helper()
+	dir := t.TempDir()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-o", dir+"/", ".", "./internal/floodtest/flood")
+	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return programs{dir + "/acmeproxy", dir + "/flood"}
+}
+
+// process is one that runs until its input ends or it is stopped.
+type process struct {
+	*exec.Cmd
+	in  io.Closer
+	out *bufio.Reader
+	log watch.Log
+}
+
+func start(t *testing.T, command ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.Command(command[0], command[1:]...)}
+	in, err1 := p.StdinPipe()
+	out, err2 := p.StdoutPipe()
+	p.in, p.out, p.Stderr = in, bufio.NewReader(out), &p.log
+	if err1 != nil || err2 != nil {
+		t.Fatal(err1, err2)
+	}
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.stop(t) })
+	return p
+}
+
+// line is the next one that the process prints.
+func (p *process) line(t *testing.T) string {
+	t.Helper()
+	line, err := p.out.ReadString('\n')
+	if err != nil {
+		t.Fatalf("%s: %v\n%s", p.Path, err, p.log.String())
+	}
+	return strings.TrimSpace(line)
+}
+
+func (p *process) stop(t *testing.T) {
+	t.Helper()
+	if p.ProcessState != nil {
+		return
+	}
+	p.in.Close()
+	p.Process.Signal(syscall.SIGTERM)
+	p.Wait()
+	if t.Failed() {
+		t.Logf("%s:\n%s", p.Path, p.log.String())
+	}
+}
+
+// proxy is an acmeproxy serve.
+type proxy struct {
+	*process
+	http, https, dir string
+}
+
+func serve(t *testing.T, program string) *proxy {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "apx") //nolint:usetesting // t.TempDir's path is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	port := func() string {
+		p, err := pebbletest.FreePort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprintf("127.0.0.1:%d", p)
+	}
+	p := &proxy{http: port(), https: port(), dir: dir}
+	p.process = start(t, program, "serve", "--data-dir", dir, "--http-addr", p.http, "--https-addr", p.https)
+	watch.Until(t, "serve answers", func() bool {
+		_, err := admin.Dial(filepath.Join(dir, admin.SocketName)).Status(t.Context())
+		return err == nil
+	})
+	return p
+}
+
+// memory is what a process holds now and has held at most, in MiB.
+func (p *process) memory(t *testing.T) (now, most float64) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib float64
+		if _, err := fmt.Sscanf(line, "VmRSS: %f kB", &kib); err == nil {
+			now = kib / 1024
+		}
+		if _, err := fmt.Sscanf(line, "VmHWM: %f kB", &kib); err == nil {
+			most = kib / 1024
+		}
+	}
+	return now, most
+}
+
+// visit is what flood visit measures of one server.
+type visit struct {
+	Answers, Failures int
+	Median, P99       time.Duration
+}
+
+// visits asks port 80 and a bare server in turn.
+func visits(t *testing.T, program string, addrs ...string) []visit {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), program, append([]string{"visit", "2s"}, addrs...)...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v []visit
+	if err := json.NewDecoder(bytes.NewReader(out)).Decode(&v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// Strangers cannot fill the memory or starve port 80, whatever they send to the
+// API's port (A3, X41). Not parallel, because it measures processes.
+func TestFlood(t *testing.T) {
+	bin := build(t)
+	bare := start(t, bin.flood, "bare")
+	bareAddr := bare.line(t)
+	for _, attack := range []struct {
+		kind             string
+		conns, addresses int
+		most             float64 // MiB
+	}{
+		{"documents", 512, 1, 128},
+		{"certificates", 512, 1, 128},
+		{"enrolments", 512, 1, 128},
+		{"hellos", 512, 1, 128},
+		{"documents", 4096, 8, 400},
+		{"certificates", 4096, 8, 400},
+		{"enrolments", 4096, 8, 400},
+	} {
+		t.Run(fmt.Sprintf("%s from %d", attack.kind, attack.addresses), func(t *testing.T) {
+			p := serve(t, bin.acmeproxy)
+			before, _ := p.memory(t)
+			flood := start(t, bin.flood, "attack", attack.kind, p.https, fmt.Sprint(attack.conns), fmt.Sprint(attack.addresses))
+			if line := flood.line(t); line != "all opened" {
+				t.Fatal(line)
+			}
+			var ratios []float64
+			var rounds []string
+			for range 3 {
+				v := visits(t, bin.flood, p.http, bareAddr)
+				if v[0].Answers == 0 || v[0].Failures > v[1].Failures {
+					t.Errorf("port 80: %+v, the bare server: %+v", v[0], v[1])
+				}
+				ratios = append(ratios, float64(v[0].P99)/float64(v[1].P99))
+				rounds = append(rounds, fmt.Sprintf("%v/%v", v[0].P99.Round(10*time.Microsecond), v[1].P99.Round(10*time.Microsecond)))
+			}
+			now, most := p.memory(t)
+			flood.in.Close()
+			sent := flood.line(t)
+			slices.Sort(ratios)
+			t.Logf("%d connections from %d addresses: %.0f MiB before, %.0f MiB at most, %.0f MiB at the end; port 80's p99 / a bare server's %s, the least ratio %.2f; %s",
+				attack.conns, attack.addresses, before, most, now, strings.Join(rounds, " "), ratios[0], sent)
+			if most > attack.most {
+				t.Errorf("%.0f MiB, more than %.0f", most, attack.most)
+			}
+			if ratios[0] > 3 { // other tests disturb single rounds
+				t.Errorf("port 80's p99 is %.1f times that of a bare server", ratios[0])
+			}
+		})
+	}
+}

@@ -1,0 +1,198 @@
+package proxy_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// askAgain sends one authenticated request over a connection that is kept.
+func askAgain(conn net.Conn, in *bufio.Reader, token string) error {
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", api.PathClient, token); err != nil {
+		return err
+	}
+	resp, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+// 4,424 bare connections from nine addresses displace no idle connection of an
+// authenticated client, and no kept connection of a visitor of port 80 (A7, X41).
+func TestEviction(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{})
+	token := p.Bearer(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	visitor, err := net.Dial("tcp", p.HTTPAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer visitor.Close()
+	visit := func() {
+		t.Helper()
+		if _, err := io.WriteString(visitor, "GET / HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := visitor.Read(make([]byte, 4096)); err != nil || n == 0 {
+			t.Errorf("port 80: %v", err)
+		}
+	}
+	visit()
+	for round := range 2 {
+		if err := askAgain(conn, in, token); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		if round == 0 {
+			idle(t, p.HTTPSAddr(), 4424, 9)
+			idle(t, p.HTTPAddr(), 4424, 9)
+		}
+	}
+	visit()
+}
+
+// A client's handshake may be 16 KiB and hold one certificate (A3).
+func TestHandshakeLimits(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := cert.SelfSigned(key, "web1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, junk := *one, *one
+	two.Certificate = append(two.Certificate[:1:1], one.Certificate[0])
+	junk.Certificate = append(junk.Certificate[:1:1], make([]byte, 200_000))
+	for name, test := range map[string]struct {
+		key  tls.Certificate
+		fits bool
+	}{"one": {*one, true}, "two": {two, false}, "junk": {junk, false}} {
+		conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}, Certificates: []tls.Certificate{test.key}})
+		answer := ""
+		if err == nil {
+			defer conn.Close()
+			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", api.PathHealth)
+			var body []byte
+			body, err = io.ReadAll(conn)
+			answer = string(body)
+		}
+		if strings.HasPrefix(answer, "HTTP/1.1 200") != test.fits {
+			t.Errorf("%s: %q, %v", name, answer, err)
+		}
+	}
+	// So has any other message: a hello of 60 KB.
+	conn, err := net.Dial("tcp", p.HTTPSAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	record := append([]byte{22, 3, 1, 15000 >> 8, 15000 & 255, 1, 0, 60000 >> 8, 60000 & 255}, make([]byte, 15000-4)...)
+	sent, err := 0, error(nil)
+	for n := 0; err == nil && sent < 45000; sent += n {
+		n, err = conn.Write(record)
+	}
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("after a hello of %d bytes: %v", sent, err)
+	}
+}
+
+// Strangers have so many requests in progress and no more: the next ones are
+// refused before their bodies are read, and clients are served all the same (A2).
+func TestStrangersInProgress(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	token := p.Bearer(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	if err := askAgain(conn, in, token); err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, MaxConnsPerHost: 8}
+	defer transport.CloseIdleConnections()
+	refused := make(chan *http.Response, 1)
+	for range 400 { // of 127.0.0.1, which may have half of 256
+		body, w := io.Pipe()
+		defer w.Close()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+p.HTTPSAddr()+api.PathEnroll, body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		go func() {
+			resp, err := transport.RoundTrip(req)
+			if err != nil {
+				return // the connection was closed, or the test has ended
+			}
+			resp.Body.Close()
+			if resp.StatusCode == http.StatusServiceUnavailable {
+				select {
+				case refused <- resp:
+				default:
+				}
+			}
+		}()
+	}
+	select {
+	case resp := <-refused:
+		if resp.Header.Get("Retry-After") == "" {
+			t.Errorf("%s %v", resp.Status, resp.Header)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("none is refused")
+	}
+	if err := askAgain(conn, in, token); err != nil {
+		t.Errorf("a client: %v", err)
+	}
+}
+
+// No stranger learns which build serves (A12).
+func TestBuildIsNotShown(t *testing.T) {
+	t.Parallel()
+	const build = "9.8.7-needle"
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.Version = build }})
+	for _, path := range []string{api.PathOpenAPI, api.PathHealth, api.PathClient, "/version", "/nothing"} {
+		for _, secure := range []bool{false, true} {
+			if answer := raw(t, p, secure, "GET "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); answer == "" || strings.Contains(answer, build) || strings.Contains(answer, "Server:") {
+				t.Errorf("%s: %.300q", path, answer)
+			}
+		}
+	}
+}
