@@ -130,59 +130,6 @@ func TestHandshakeLimits(t *testing.T) {
 	}
 }
 
-// Strangers have so many requests in progress and no more: the next ones are
-// refused before their bodies are read, and clients are served all the same (A2).
-func TestStrangersInProgress(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
-	token := p.Bearer(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	in := bufio.NewReader(conn)
-	if err := askAgain(conn, in, token); err != nil {
-		t.Fatal(err)
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: true, MaxConnsPerHost: 8}
-	defer transport.CloseIdleConnections()
-	refused := make(chan *http.Response, 1)
-	for range 400 { // of 127.0.0.1, which may have half of 256
-		body, w := io.Pipe()
-		defer w.Close()
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://"+p.HTTPSAddr()+api.PathEnroll, body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Content-Type", "application/json")
-		go func() {
-			resp, err := transport.RoundTrip(req)
-			if err != nil {
-				return // the connection was closed, or the test has ended
-			}
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusServiceUnavailable {
-				select {
-				case refused <- resp:
-				default:
-				}
-			}
-		}()
-	}
-	select {
-	case resp := <-refused:
-		if resp.Header.Get("Retry-After") == "" {
-			t.Errorf("%s %v", resp.Status, resp.Header)
-		}
-	case <-time.After(time.Minute):
-		t.Fatal("none is refused")
-	}
-	if err := askAgain(conn, in, token); err != nil {
-		t.Errorf("a client: %v", err)
-	}
-}
-
 // No stranger learns which build serves (A12).
 func TestBuildIsNotShown(t *testing.T) {
 	t.Parallel()
