@@ -2,6 +2,7 @@ package issuer
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -45,6 +46,104 @@ func TestTokensAreNoPaths(t *testing.T) {
 	again.Remove()
 	if _, err := os.Stat(path); err == nil {
 		t.Error("the file is still there")
+	}
+}
+
+// B.5: a deployment that removes or replaces the webroot ends no renewal: what is
+// missing is created again, and answers of before are forgotten.
+func TestWebrootIsRecreated(t *testing.T) {
+	for name, deploy := range map[string]func(root string) error{
+		"folder removed":  func(root string) error { return os.RemoveAll(root) },
+		"content removed": func(root string) error { return os.RemoveAll(filepath.Join(root, ".well-known")) },
+		"tokens removed":  func(root string) error { return os.RemoveAll(filepath.Join(root, ".well-known", "acme-challenge")) },
+		"replaced by a link": func(root string) error {
+			if err := os.Mkdir(root+"-2", 0o755); err != nil {
+				return err
+			}
+			return errors.Join(os.Rename(root, root+"-1"), os.Symlink(root+"-2", root))
+		},
+	} {
+		root := filepath.Join(t.TempDir(), "html")
+		if err := os.Mkdir(root, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		w, err := newWebroot(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, err := w.present(t.Context(), challenge{name: "a.example", token: "before", keyAuthorization: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := deploy(root); err != nil {
+			t.Fatal(err)
+		}
+		a, err := w.present(t.Context(), challenge{name: "a.example", token: "after", keyAuthorization: "answer"})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		path := filepath.Join(root, ".well-known", "acme-challenge", "after")
+		if got, err := os.ReadFile(path); err != nil || string(got) != "answer" {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
+		before.Remove()
+		a.Remove()
+		if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 0 {
+			t.Errorf("%s: left behind %v, %v", name, left, err)
+		}
+	}
+}
+
+// A.1: in a webroot only links are refused, at start and for each answer. Nothing
+// is written or removed behind one, and a link in place of a token is replaced.
+func TestWebrootWithLinks(t *testing.T) {
+	for _, part := range []string{".well-known", ".well-known/acme-challenge"} {
+		root, outside := t.TempDir(), t.TempDir()
+		w, err := newWebroot(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := w.present(t.Context(), challenge{name: "a.example", token: "token", keyAuthorization: "x"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		path, victim := filepath.Join(root, part), filepath.Join(outside, "acme-challenge", "token")
+		if part != ".well-known" {
+			victim = filepath.Join(outside, "token")
+		}
+		if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(victim), 0o755), os.WriteFile(victim, nil, 0o600), os.Symlink(outside, path)); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{
+			func() error { _, err := newWebroot(root); return err }(),
+			func() error {
+				_, err := w.present(t.Context(), challenge{name: "a.example", token: "another", keyAuthorization: "x"})
+				return err
+			}(),
+		} {
+			if err == nil || !strings.Contains(err.Error(), path+" is a symbolic link") {
+				t.Errorf("%s: %v", part, err)
+			}
+		}
+		a.Remove()
+		if _, err := os.Stat(victim); err != nil {
+			t.Errorf("%s: a file behind the link was removed: %v", part, err)
+		}
+	}
+	root, outside := t.TempDir(), filepath.Join(t.TempDir(), "file")
+	w, err := newWebroot(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(outside, filepath.Join(root, ".well-known", "acme-challenge", "token")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.present(t.Context(), challenge{name: "a.example", token: "token", keyAuthorization: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(outside); err == nil {
+		t.Error("a file was written through a link")
 	}
 }
 

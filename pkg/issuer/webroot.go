@@ -2,26 +2,33 @@ package issuer
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// webroot answers HTTP-01 by files that somebody else's web server serves.
+// webroot answers HTTP-01 by files that another program, a web server, serves. Its
+// folder often belongs to another user, and deployments replace it: it is opened
+// again for each answer, and recreated if it is missing. Links below it are
+// refused, because they could lead anywhere.
 type webroot struct {
-	dir    string // where the tokens go
+	root   string
 	needed holders
 }
 
-// newWebroot makes the folder of the tokens and sees whether it can be written.
+// challengeFolder is where the tokens go (RFC 8555, section 8.3).
+var challengeFolder = []string{".well-known", "acme-challenge"}
+
+// newWebroot creates the folder of the tokens and checks that it can be written.
 func newWebroot(root string) (*webroot, error) {
 	const remedy = "name the folder from which the web server serves files, writable for this process"
+	w := &webroot{root: root}
 	info, err := os.Stat(root)
 	if err != nil {
 		return nil, fmt.Errorf("http-01-webroot: %w; %s", err, remedy)
@@ -29,46 +36,113 @@ func newWebroot(root string) (*webroot, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("http-01-webroot: %s is not a folder; %s", root, remedy)
 	}
-	dir := root
-	for _, part := range []string{".well-known", "acme-challenge"} { // RFC 8555, section 8.3
-		dir = filepath.Join(dir, part)
-		if err := makeReadable(dir); err != nil {
-			return nil, fmt.Errorf("http-01-webroot: %w; %s", err, remedy)
-		}
-	}
-	probe, err := os.CreateTemp(dir, ".acmeproxy-")
+	dir, err := w.open(true)
 	if err != nil {
 		return nil, fmt.Errorf("http-01-webroot: %w; %s", err, remedy)
 	}
-	probe.Close()
-	return &webroot{dir: dir}, os.Remove(probe.Name())
+	defer dir.Close()
+	probe := newFile()
+	if err := write(dir, probe, nil); err != nil {
+		return nil, fmt.Errorf("http-01-webroot: %w; %s", err, remedy)
+	}
+	return w, dir.Remove(probe)
 }
 
-// makeReadable makes a folder that the web server can read, whatever the umask
+// open opens the folder of the tokens, and creates what is missing of it.
+func (w *webroot) open(create bool) (*os.Root, error) {
+	if create {
+		if err := os.MkdirAll(w.root, 0o755); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := os.OpenRoot(w.root)
+	if err != nil {
+		return nil, err
+	}
+	for _, part := range challengeFolder {
+		if create {
+			err = makeReadable(dir, part)
+		}
+		var next *os.Root
+		if err == nil {
+			next, err = localfile.OpenDir(dir, part)
+		}
+		dir.Close()
+		if err != nil {
+			return nil, err
+		}
+		dir = next
+	}
+	return dir, nil
+}
+
+// makeReadable creates a folder that the web server can read, whatever the umask
 // is. One that is there stays as it is.
-func makeReadable(dir string) error {
-	err := os.Mkdir(dir, 0o755)
+func makeReadable(parent *os.Root, name string) error {
+	err := parent.Mkdir(name, 0o755)
 	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return os.Chmod(dir, 0o755)
+	made, err := localfile.OpenDir(parent, name)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	d, err := made.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Chmod(0o755)
+}
+
+// newFile returns a name that no token has.
+func newFile() string { return ".acmeproxy-" + rand.Text() }
+
+// write creates a file that the web server can read.
+func write(dir *os.Root, name string, data []byte) error {
+	f, err := dir.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err != nil { // the umask must not hide it
+		return errors.Join(err, dir.Remove(name))
+	}
+	return nil
 }
 
 func (w *webroot) present(_ context.Context, c challenge) (reply, error) {
 	if !isToken(c.token) {
 		return nil, errors.New("the CA's token is not base64url, so no file is written")
 	}
-	a := &tokenFile{webroot: w, challenge: c, path: filepath.Join(w.dir, c.token)}
+	a := &tokenFile{webroot: w, challenge: c}
 	w.needed.hold(c)
-	// The umask must not hide it from the web server.
-	if err := renameio.WriteFile(a.path, []byte(c.keyAuthorization), 0o644, renameio.IgnoreUmask()); err != nil {
+	if err := w.publish(c); err != nil {
 		a.Remove()
 		return nil, fmt.Errorf("http-01-webroot: %w", err)
 	}
 	return a, nil
+}
+
+// publish puts the file of a token in place, whole or not at all.
+func (w *webroot) publish(c challenge) error {
+	dir, err := w.open(true)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	aside := newFile()
+	if err := write(dir, aside, []byte(c.keyAuthorization)); err != nil {
+		return err
+	}
+	if err := dir.Rename(aside, c.token); err != nil {
+		return errors.Join(err, dir.Remove(aside))
+	}
+	return nil
 }
 
 func (*webroot) exclusive(challenge) (string, time.Duration) { return "", 0 }
@@ -84,7 +158,6 @@ func isToken(s string) bool {
 type tokenFile struct {
 	webroot   *webroot
 	challenge challenge
-	path      string
 }
 
 // Fetched is not known: the web server does not tell.
@@ -92,7 +165,11 @@ func (*tokenFile) Fetched() <-chan struct{} { return nil }
 
 // Remove may find that somebody else was faster; a file that stays does no harm.
 func (f *tokenFile) Remove() {
-	if f.webroot.needed.drop(f.challenge) {
-		_ = os.Remove(f.path)
+	if !f.webroot.needed.drop(f.challenge) {
+		return
+	}
+	if dir, err := f.webroot.open(false); err == nil {
+		defer dir.Close()
+		_ = dir.Remove(f.challenge.token)
 	}
 }
