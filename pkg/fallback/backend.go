@@ -7,16 +7,18 @@ import (
 	"net"
 	"net/http"
 	"net/http/httputil"
+	"net/netip"
 	"net/url"
-	"strings"
 	"time"
 
 	"golang.org/x/time/rate"
+
+	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 )
 
 // Limits of what is passed on.
 const (
-	maxInFlight = 1024             // exchanges; fewer than port 80 has connections, so that challenges always find one
+	maxInFlight = 1024             // exchanges; fewer than port 80 has connections, so that challenges always find one; see connlimit.Places
 	maxBody     = 32 << 20         // of a request, in bytes
 	longest     = 2 * time.Minute  // of an exchange
 	silence     = 30 * time.Second // before the backend's answer begins
@@ -33,42 +35,48 @@ func Backend(challenges http.Handler, target *url.URL, log *slog.Logger) http.Ha
 		ErrorHandler: errorHandler(log),
 		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
-	places := make(chan struct{}, maxInFlight)
+	places := connlimit.NewPlaces(maxInFlight)
 	return route(challenges, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case places <- struct{}{}:
-			defer func() { <-places }()
-		default:
+		release, ok := places.Take(remoteAddr(r))
+		if !ok {
 			w.Header().Set("Retry-After", "1")
 			refuse(w, http.StatusServiceUnavailable)
 			return
 		}
+		defer release()
 		pass(proxy, w, r)
 	}))
+}
+
+// remoteAddr is the address of the other end of r's connection.
+func remoteAddr(r *http.Request) netip.Addr {
+	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
+	return addr.Addr()
 }
 
 // pass gives one exchange the time that a challenge never needs.
 func pass(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), longest)
 	defer cancel()
-	deadline := time.Now().Add(longest)
+	end := time.Now().Add(longest)
 	control := http.NewResponseController(w)
-	control.SetReadDeadline(deadline)
-	control.SetWriteDeadline(deadline)
+	control.SetReadDeadline(end)
+	control.SetWriteDeadline(end)
 	r = r.WithContext(ctx)
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
-	proxy.ServeHTTP(w, r)
+	if r.Body != nil && r.Body != http.NoBody {
+		control.SetReadDeadline(time.Now().Add(grace))
+		r.Body = &upload{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), setDeadline: control.SetReadDeadline, end: end}
+	}
+	proxy.ServeHTTP(&download{w, control.SetWriteDeadline, end}, r)
 }
 
 func rewrite(r *httputil.ProxyRequest, target *url.URL) {
 	for name := range r.Out.Header {
-		if strings.HasPrefix(name, "X-Forwarded-") {
-			r.Out.Header.Del(name)
+		if isOurs(name) {
+			delete(r.Out.Header, name)
 		}
 	}
-	for _, name := range []string{"X-Real-Ip", "Upgrade", "Connection"} {
-		r.Out.Header.Del(name)
-	}
+	r.Out.Trailer = nil // a backend may take its fields for those of the header
 	r.SetURL(target)
 	r.Out.Host = r.In.Host
 	r.SetXForwarded()

@@ -3,6 +3,7 @@ package fallback_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -37,6 +38,7 @@ func TestBackend(t *testing.T) {
 	}))))
 	resp, answer := ask(t, addr, "POST /a%2Fb/../c?d=e HTTP/1.1\nHost: WWW.example.com:80\nContent-Length: 5\nAccept: x/y\n"+
 		"X-Forwarded-For: 192.0.2.66\nX-Forwarded-Host: evil.example\nX-Forwarded-Proto: https\nX-Forwarded-Port: 443\n"+
+		"X_Forwarded_For: 192.0.2.66\nx-Forwarded_host: evil.example\nX.Forwarded.Proto: https\nX_Real_IP: 192.0.2.66\nProxy: http://evil.example\nTransfer_Encoding: x\n"+
 		"X-Real-IP: 192.0.2.66\nForwarded: for=192.0.2.66\nUpgrade: websocket\nProxy-Authorization: Basic x\nUser-Agent: Test\n\nhello")
 	if resp.StatusCode != http.StatusFound || answer != "found" || resp.Header.Get("X-App") != "yes" || resp.Header.Get("Location") != "http://www.example.com:80/elsewhere" {
 		t.Errorf("%d %v %q", resp.StatusCode, resp.Header, answer)
@@ -118,10 +120,11 @@ func TestBackendHangs(t *testing.T) {
 	defer waiting.Wait()
 	defer close(release)
 	defer cancel()
-	for range most {
+	for i := range most { // of as many addresses
 		waiting.Go(func() {
 			w := discard{http.Header{}}
 			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://www.example.com/", nil)
+			r.RemoteAddr = fmt.Sprintf("192.0.%d.%d:1", i/256, i%256)
 			h.ServeHTTP(w, r)
 		})
 	}
