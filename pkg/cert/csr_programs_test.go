@@ -75,10 +75,14 @@ func TestWindowsRequests(t *testing.T) {
 		want       string
 	}{
 		"IIS manager": {slices.Concat(windowsAttributes(t), attribute(t, oidExtRequest, windowsExtensions(t))), "web1.example.com"},
-		"certreq": {slices.Concat(attribute(t, oidExtRequest, windowsExtensions(t, names, template, policies)), windowsAttributes(t)),
-			"web1.example.com www.example.com"},
-		"older certreq": {slices.Concat(attribute(t, oidMSExtension, windowsExtensions(t, names)), windowsAttributes(t), attribute(t, oidExtRequest, windowsExtensions(t, names))),
-			"web1.example.com www.example.com"},
+		"certreq": {
+			slices.Concat(attribute(t, oidExtRequest, windowsExtensions(t, names, template, policies)), windowsAttributes(t)),
+			"web1.example.com www.example.com",
+		},
+		"older certreq": {
+			slices.Concat(attribute(t, oidMSExtension, windowsExtensions(t, names)), windowsAttributes(t), attribute(t, oidExtRequest, windowsExtensions(t, names))),
+			"web1.example.com www.example.com",
+		},
 	} {
 		csr, err := cert.ParseCSR(sign(t, key, subject, c.attributes))
 		if err == nil {

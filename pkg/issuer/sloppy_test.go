@@ -145,8 +145,11 @@ func TestBindingKeys(t *testing.T) {
 		}
 	}
 	for _, eab := range []issuer.EAB{
-		{Kid: "kid-1", HMACKey: "secret!not base64"}, {Kid: "kid-1", HMACKey: "c2hvcnQ="},
-		{Kid: "kid-1"}, {Kid: " ", HMACKey: key}, {Kid: "kid-1", HMACKey: key[:41]},
+		{Kid: "kid-1", HMACKey: "secret!not base64"},
+		{Kid: "kid-1", HMACKey: "c2hvcnQ="},
+		{Kid: "kid-1"},
+		{Kid: " ", HMACKey: key},
+		{Kid: "kid-1", HMACKey: key[:41]},
 	} {
 		_, err := issuer.New(issuer.Config{
 			DirectoryURL: e.ca.DirectoryURL, Accounts: &memoryAccounts{}, Responder: newResponder(), EAB: &eab,

@@ -25,9 +25,11 @@ import (
 // kinds of attack. Each returns when the connection is of no more use; opened
 // must be called once all has been sent that the first round sends.
 var kinds = map[string]func(c net.Conn, opened func()) error{
-	"documents":    func(c net.Conn, opened func()) error { return streams(c, opened, "GET", "/openapi.json", "") },
-	"health":       func(c net.Conn, opened func()) error { return streams(c, opened, "GET", "/health", "") },
-	"enrolments":   func(c net.Conn, opened func()) error { return streams(c, opened, "POST", "/v1/enroll", strings.Repeat("a", 4000)) },
+	"documents": func(c net.Conn, opened func()) error { return streams(c, opened, "GET", "/openapi.json", "") },
+	"health":    func(c net.Conn, opened func()) error { return streams(c, opened, "GET", "/health", "") },
+	"enrolments": func(c net.Conn, opened func()) error {
+		return streams(c, opened, "POST", "/v1/enroll", strings.Repeat("a", 4000))
+	},
 	"certificates": certificates,
 	"hellos":       hellos,
 	"bare":         func(c net.Conn, opened func()) error { opened(); return gone(c) },
