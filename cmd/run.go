@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -64,6 +65,9 @@ func (f *runFlags) run(c *cobra.Command) error {
 	list, err := configured(s, file)
 	if err != nil {
 		return err
+	}
+	if risk := localfile.Risk(f.stateDir); risk != "" {
+		logger.Warn("the state directory is not safe", "risk", risk)
 	}
 	logger.Info("keeping certificates fresh", "proxy", s.URL(), "client", s.Client(), "poll", f.poll.String())
 	return remote.Run(c.Context(), remote.RunConfig{State: s, Wanted: list, Poll: f.poll, Logger: logger})

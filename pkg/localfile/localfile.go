@@ -6,7 +6,9 @@
 //	root, err := localfile.OpenFolder("/etc/ssl/web1")
 //	if risk := localfile.Risk("/etc/ssl/web1"); risk != "" { … }
 //
-// A user is trusted if it is root or the user that this process runs as. The
+// A user is trusted if it is root or the user that this process runs as. A user
+// who owns a folder decides what is in it, so naming the folder of an untrusted
+// user means relying on that user: Risk says so, and Read does not refuse it. The
 // package never changes what it checks.
 package localfile
 
@@ -17,6 +19,7 @@ import (
 	"io/fs"
 	"os"
 	"os/user"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -26,7 +29,7 @@ import (
 // MaxSize bounds the files that Read and ReadAny read, in bytes.
 const MaxSize = 4 << 20
 
-// ForeignError reports a file that belongs to an untrusted user.
+// ForeignError reports a file that an untrusted user may have placed.
 type ForeignError struct {
 	Path string
 	UID  uint32
@@ -42,12 +45,13 @@ func (e *ForeignError) Error() string {
 func Trusted(uid uint32) bool { return uid == 0 || int64(uid) == int64(os.Geteuid()) }
 
 // Read returns the content of a file that must be safe to rely on: a key, an
-// identity, a list of commands. It returns a *ForeignError if an untrusted user
-// owns the file, or the link that path is. fs.ErrNotExist means that there is none.
+// identity, a list of commands. It returns a *ForeignError if the file, or the link
+// that path is, belongs to an untrusted user in another user's folder.
+// fs.ErrNotExist means that there is none.
 func Read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
-		if err = checkLink(path); err != nil {
+		if err = Check(path); err != nil {
 			return nil, err
 		}
 		f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
@@ -60,37 +64,45 @@ func Read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if uid := owner(info); !Trusted(uid) {
+	if uid := owner(info); !mayPlace(path, uid) {
 		return nil, &ForeignError{Path: path, UID: uid}
 	}
 	return readRegular(f, info)
 }
 
 // Check returns the error of Read for a file that is there, and nil for none.
-func Check(path string) error {
-	if err := checkLink(path); err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil && !Trusted(owner(info)) {
-		err = &ForeignError{Path: path, UID: owner(info)}
-	}
-	return err
+func Check(path string) error { return check(path, mayPlace) }
+
+// CheckOwn is Check for a file that is about to be adopted: it refuses those of
+// untrusted users in their own folders, too.
+func CheckOwn(path string) error {
+	return check(path, func(_ string, uid uint32) bool { return Trusted(uid) })
 }
 
-// checkLink checks the owner of what is at path itself.
-func checkLink(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// check looks at the file and at the link that path may be.
+func check(path string, allowed func(path string, uid uint32) bool) error {
+	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
+		info, err := look(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return err
+		case !allowed(path, owner(info)):
+			return &ForeignError{Path: path, UID: owner(info)}
+		}
 	}
-	if err == nil && !Trusted(owner(info)) {
-		err = &ForeignError{Path: path, UID: owner(info)}
+	return nil
+}
+
+// mayPlace reports whether a file of this owner may be at path: the owner is
+// trusted, or owns the folder.
+func mayPlace(path string, uid uint32) bool {
+	if Trusted(uid) {
+		return true
 	}
-	return err
+	folder, err := os.Stat(filepath.Dir(path))
+	return err == nil && owner(folder) == uid
 }
 
 // ReadAny returns the content of a regular file of any owner. It follows links,

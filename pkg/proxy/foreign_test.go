@@ -48,6 +48,18 @@ func TestForeignDataDir(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	theirs := t.TempDir() // a service user's own directory: it works as before
+	if _, err := seal.LoadOrCreateIdentity(filepath.Join(theirs, "identity.age")); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{theirs, filepath.Join(theirs, "identity.age")} {
+		if err := os.Chown(path, stranger, stranger); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := start(theirs); err == nil || err.Error() != "it started" {
+		t.Errorf("a directory of a service user: %v", err)
+	}
 	dir := t.TempDir()
 	target := filepath.Join(t.TempDir(), "nologin")
 	if err := os.Symlink(target, filepath.Join(dir, "lock")); err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
@@ -134,6 +135,9 @@ func (p *Proxy) openStore(ctx context.Context) error {
 		return err
 	}
 	p.onClose(unlock)
+	if risk := localfile.Risk(p.cfg.DataDir); risk != "" {
+		p.log.Warn("the data directory is not safe", "risk", risk)
+	}
 	if p.identity, err = seal.LoadOrCreateIdentity(filepath.Join(p.cfg.DataDir, identityName)); err != nil {
 		return err
 	}

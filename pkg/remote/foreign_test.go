@@ -83,6 +83,11 @@ func TestEnrollAdoptsNothingForeign(t *testing.T) {
 			give(t, filepath.Join(dir, name))
 			_, err := Enroll(t.Context(), dir, "test", token, EnrollOptions{})
 			foreign(t, name, err)
+			give(t, dir) // nor in a folder of that user's own
+			if name != enrolmentName {
+				_, err = Enroll(t.Context(), dir, "test", token, EnrollOptions{})
+				foreign(t, name, err)
+			}
 		}
 	}
 	file := filepath.Join(t.TempDir(), "id")
@@ -94,6 +99,23 @@ func TestEnrollAdoptsNothingForeign(t *testing.T) {
 	foreign(t, "--identity", err)
 	if n := e.requests.Load(); n != 0 {
 		t.Errorf("the proxy was asked %d times", n)
+	}
+}
+
+// The state directory of a service user works for root as before.
+func TestStateOfAServiceUser(t *testing.T) {
+	needRoot(t)
+	e := newEvil(t)
+	s := e.enrolled(t)
+	for _, path := range []string{s.Dir, s.path(enrolmentName), s.path(keyName)} {
+		give(t, path)
+	}
+	again, err := Open(s.Dir, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.API(); err != nil {
+		t.Error(err)
 	}
 }
 

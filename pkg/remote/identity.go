@@ -125,7 +125,7 @@ func sshRecipient(path string) (string, error) {
 // not become this host's: an untrusted user who owns it can open what is sealed to
 // it. One that is in use already stays so.
 func adoptable(path string) error {
-	if err := localfile.Check(path); err != nil {
+	if err := localfile.CheckOwn(path); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
 	return nil

@@ -122,6 +122,11 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	if err == nil {
 		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; name another with --state-dir, or remove it first", dir, old.Client(), old.URL())
 	}
+	for _, name := range []string{keyName, identityName} { // left by an enrolment that was interrupted
+		if err := localfile.CheckOwn(filepath.Join(dir, name)); err != nil {
+			return nil, fmt.Errorf("state-dir: %w", err)
+		}
+	}
 	s := &State{Dir: dir, UserAgent: userAgent, enrolment: enrolment{
 		URL: token.URL, Pin: hex.EncodeToString(token.ProxyPin[:]), Identity: opts.Identity, EnrolledAt: time.Now().UTC().Truncate(time.Second),
 	}}

@@ -105,8 +105,8 @@ func ParseIdentities(data []byte) ([]age.Identity, error) {
 
 // LoadOrCreateIdentity reads the X25519 identity of path, and makes it (mode
 // 0600, written whole or not at all) where there is none yet. Of several
-// processes that come at once all get the same one. One that an untrusted user
-// owns is a *localfile.ForeignError: that user could open what is sealed to it.
+// processes that come at once all get the same one. One that an untrusted user may
+// have planted is a *localfile.ForeignError: that user could open what is sealed to it.
 func LoadOrCreateIdentity(path string) (*age.X25519Identity, error) {
 	id, err := loadIdentity(path)
 	if !errors.Is(err, fs.ErrNotExist) {
