@@ -43,8 +43,12 @@ func (w *wire) resolve(base, ref string) (string, error) {
 }
 
 // mayBeAt reports whether the CA may have a resource on that host. RFC 8555
-// allows any host, but a public CA has no business inside our own network.
+// allows any host, but a public CA has no business inside our own network. A CA
+// with roots of its own is a private one.
 func (w *wire) mayBeAt(host string) bool {
+	if w.private {
+		return true
+	}
 	directory, err := url.Parse(w.directoryURL)
 	return err == nil && (strings.EqualFold(host, directory.Hostname()) || inside(directory.Hostname()) || !inside(host))
 }
@@ -126,13 +130,17 @@ func ofType(id acme.Identifier) bool {
 }
 
 // checkAuthorization checks an authorization from the answer of base. Its
-// identifier is one of ours afterwards, in our own spelling.
+// identifier is one of ours afterwards, in our own spelling. One that is valid
+// already may be for a parent domain (RFC 9444): nothing of it is used.
 func (f *flow) checkAuthorization(authz acme.Authorization, base string) (acme.Authorization, error) {
 	switch authz.Status {
 	case acme.StatusPending, acme.StatusValid, acme.StatusInvalid,
 		acme.StatusDeactivated, acme.StatusExpired, acme.StatusRevoked:
 	default:
 		return authz, fmt.Errorf("the CA sent an authorization with the status %.40q", authz.Status)
+	}
+	if authz.Status == acme.StatusValid {
+		return authz, nil
 	}
 	name, err := cert.ParseName(authz.Identifier.Value)
 	if err == nil && cert.IsWildcard(name) {

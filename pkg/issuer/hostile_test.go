@@ -85,3 +85,24 @@ func TestOtherSpelling(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// X30: an authorization that was valid before the order may be for a parent domain
+// (RFC 9444).
+func TestValidParent(t *testing.T) {
+	t.Parallel()
+	var ts troubles
+	e := start(t, pebbletest.Options{AuthzReuse: 100, Wrap: ts.wrap}, nil)
+	is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "parent" })
+	if _, err := is.Issue(t.Context(), ec(names(t, "www.parent.example.com")), nil); err != nil {
+		t.Fatal(err)
+	}
+	replaced := false
+	ts.set("parent", times(100, pebbletest.Authorization, fields(func(d map[string]any) {
+		if d["status"] == "valid" && d["identifier"].(map[string]any)["value"] == "www.parent.example.com" {
+			d["identifier"], replaced = map[string]any{"type": "dns", "value": "parent.example.com"}, true
+		}
+	})))
+	if _, err := is.Issue(t.Context(), ec(names(t, "www.parent.example.com", "new.example.com")), nil); err != nil || !replaced {
+		t.Errorf("%v; an authorization was replaced: %v", err, replaced)
+	}
+}

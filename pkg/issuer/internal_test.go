@@ -257,6 +257,20 @@ func FuzzAlternateLinks(f *testing.F) {
 	})
 }
 
+// A private CA, which has roots of its own, may be anywhere.
+func TestURLsOfAPrivateCA(t *testing.T) {
+	w := newWire(nil, "https://ca.corp.example/dir", time.Now)
+	w.private = true
+	for _, ref := range []string{"https://10.1.2.3:9000/order/1", "https://step-ca:9000/order/1"} {
+		if got, err := w.resolve(w.directoryURL, ref); err != nil || got != ref {
+			t.Errorf("%s: %q, %v", ref, got, err)
+		}
+	}
+	if got, err := w.resolve(w.directoryURL, "http://step-ca/order/1"); err == nil {
+		t.Errorf("plain HTTP: %q", got)
+	}
+}
+
 // A6: URLs from a public CA lead to public hosts over https; a CA in our own
 // network may be anywhere. Relative ones are resolved (B4).
 func TestURLsOfACA(t *testing.T) {

@@ -104,10 +104,12 @@ func New(cfg Config) (*Issuer, error) {
 	if err != nil {
 		return nil, err
 	}
+	w := newWire(cfg.Transport, cfg.DirectoryURL, cfg.Now)
+	w.private = cfg.RootCAs != nil
 	return &Issuer{
 		cfg:         cfg,
 		methods:     methods,
-		wire:        newWire(cfg.Transport, cfg.DirectoryURL, cfg.Now),
+		wire:        w,
 		places:      newPlaces(cfg.InFlight),
 		keys:        newKeyPlaces(),
 		registering: make(chan struct{}, 1),

@@ -32,6 +32,7 @@ const (
 type wire struct {
 	base         http.RoundTripper
 	directoryURL string
+	private      bool // the CA has roots of its own
 	now          func() time.Time
 	heads        chan struct{} // a place for each newNonce request in flight
 
