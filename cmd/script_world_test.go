@@ -39,6 +39,7 @@ func later(ts *testscript.TestScript, neg bool, args []string) {
 	defer db.Close()
 	for _, column := range []string{
 		"credentials.created_at", "credentials.expires_at", "bundles.created_at", "managed.last_error_at", "managed.due_at", "managed.lease_until", "hooks_pending.due_at", "hooks_pending.lease_until",
+		"pauses.asked_at", "pauses.paid_until", "pauses.last_error_at", "pauses.retry_at", "pauses.expires_at",
 	} {
 		table, column, _ := strings.Cut(column, ".")
 		_, err := db.Exec(fmt.Sprintf("UPDATE %s SET %s = %s - $1 WHERE %s > 0", table, column, column, column), d.Milliseconds())

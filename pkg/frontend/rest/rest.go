@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -71,6 +72,7 @@ type frontend struct {
 	Config
 	polls, streams     *inFlight
 	lookups, strangers *connlimit.Places
+	ill                atomic.Bool // the last answer of /health was a failure
 }
 
 // New returns the API's handler.

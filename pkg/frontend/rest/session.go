@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
+	"golang.org/x/time/rate"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
@@ -234,8 +235,11 @@ func wireClient(c store.Client) api.Client {
 
 func (f *frontend) serveHealth(w http.ResponseWriter, r *http.Request) {
 	h, status := api.Health{Status: "pass"}, http.StatusOK
-	if err := f.Health(r.Context()); err != nil {
-		f.Logger.Error("not healthy", "error", err)
+	err := f.Health(r.Context())
+	if f.ill.Swap(err != nil) != (err != nil) { // once for each change: anyone may ask
+		f.Logger.Warn("health", "pass", err == nil, "error", err)
+	}
+	if err != nil {
 		h, status = api.Health{Status: "fail", Output: "the proxy's log has the cause"}, http.StatusServiceUnavailable
 	}
 	w.Header().Set("Cache-Control", "no-store")
@@ -245,17 +249,24 @@ func (f *frontend) serveHealth(w http.ResponseWriter, r *http.Request) {
 // logged writes one event for each request. It names the route, not the path,
 // and nobody: what a gateway client asks is not for the log, nor when.
 func (f *frontend) logged(next http.Handler) http.Handler {
+	warnings := rate.NewLimiter(warningsEvery, warningsAtOnce) // a stranger must not fill the disk
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		s := &statusWriter{ResponseWriter: w, status: http.StatusOK}
 		f.guarded(next, s, r)
 		level := slog.LevelDebug
-		if s.status >= 500 {
+		if s.status >= 500 && warnings.Allow() {
 			level = slog.LevelWarn
 		}
 		f.Logger.Log(r.Context(), level, "request", "method", cut(r.Method, 16), "route", route(r), "status", s.status, "took", time.Since(start).Round(time.Millisecond))
 	})
 }
+
+// The bound of warnings about requests; further ones are for debugging only.
+const (
+	warningsEvery  = 1 // a second
+	warningsAtOnce = 30
+)
 
 // guarded answers 500 to what panics, and leaves the cause in the log.
 func (f *frontend) guarded(next http.Handler, w *statusWriter, r *http.Request) {
