@@ -1,12 +1,14 @@
-// Package envproxy reads the HTTP proxy of the environment (HTTPS_PROXY,
-// HTTP_PROXY, NO_PROXY) and refuses a setting that cannot be understood.
-// net/http ignores such a setting and connects directly.
+// Package envproxy reads the HTTP proxy of the environment and refuses a setting
+// that cannot be understood. net/http ignores such a setting and connects directly.
+//
+// All that acmeproxy itself asks for is https://, so HTTPS_PROXY decides. HTTP_PROXY
+// matters to DNS providers only. An entry of NO_PROXY that cannot be understood
+// sends more through the proxy, never less.
 package envproxy
 
 import (
 	"errors"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -14,26 +16,29 @@ import (
 	"strings"
 )
 
-// FromEnvironment is http.ProxyFromEnvironment, except that a setting that
+// The variables, which may also be in lower case.
+const (
+	HTTPS = "HTTPS_PROXY"
+	HTTP  = "HTTP_PROXY"
+)
+
+// FromEnvironment is http.ProxyFromEnvironment, except that an HTTPS_PROXY that
 // cannot be understood is an error.
 func FromEnvironment(r *http.Request) (*url.URL, error) {
-	if err := Check(); err != nil {
+	if err := Check(HTTPS); err != nil {
 		return nil, err
 	}
 	return http.ProxyFromEnvironment(r)
 }
 
-// Check returns every fault of the settings. It never shows a value, which may
+// Check returns the faults of these variables. It never shows a value, which may
 // hold a password.
-func Check() error {
+func Check(names ...string) error {
 	var errs []error
-	for _, name := range []string{"HTTPS_PROXY", "HTTP_PROXY"} {
+	for _, name := range names {
 		if used, value := lookup(name); value != "" && !isProxy(value) {
 			errs = append(errs, errors.New(used+": not the URL of a proxy; write it like http://proxy.example.com:3128, or unset it"))
 		}
-	}
-	if used, value := lookup("NO_PROXY"); !isExceptions(value) {
-		errs = append(errs, errors.New(used+": not a list of hosts; write names, addresses and networks like example.com,192.0.2.1,192.0.2.0/24, with commas between them"))
 	}
 	return errors.Join(errs...)
 }
@@ -63,19 +68,4 @@ func isProxy(value string) bool {
 	}
 	known := slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme)
 	return known && !strings.HasSuffix(u.Host, ":") && (u.Path == "" || u.Path == "/")
-}
-
-func isExceptions(value string) bool {
-	for entry := range strings.SplitSeq(value, ",") {
-		entry = strings.TrimSpace(entry)
-		if strings.ContainsAny(entry, " \t\r\n") {
-			return false
-		}
-		if strings.Contains(entry, "/") {
-			if _, err := netip.ParsePrefix(entry); err != nil {
-				return false
-			}
-		}
-	}
-	return true
 }

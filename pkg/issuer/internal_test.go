@@ -95,6 +95,34 @@ func TestWebrootIsRecreated(t *testing.T) {
 	}
 }
 
+// A link that only a trusted user can have made leads to the folder of the tokens of
+// all sites.
+func TestWebrootWithTrustedLink(t *testing.T) {
+	for _, part := range []string{".well-known", ".well-known/acme-challenge"} {
+		root, shared := t.TempDir(), t.TempDir()
+		path := filepath.Join(root, part)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(shared, path)); err != nil {
+			t.Fatal(err)
+		}
+		w, err := newWebroot(root)
+		if err != nil {
+			t.Fatalf("%s: %v", part, err)
+		}
+		a, err := w.present(t.Context(), challenge{name: "a.example", token: "token", keyAuthorization: "x"})
+		if err != nil {
+			t.Fatalf("%s: %v", part, err)
+		}
+		published := filepath.Join(root, ".well-known", "acme-challenge", "token")
+		if got, err := os.ReadFile(published); err != nil || string(got) != "x" {
+			t.Errorf("%s: %q, %v", part, got, err)
+		}
+		a.Remove()
+		if _, err := os.Stat(published); err == nil {
+			t.Errorf("%s: the answer stays", part)
+		}
+	}
+}
+
 // A.1: in a webroot only links are refused, at start and for each answer. Nothing
 // is written or removed behind one, and a link in place of a token is replaced.
 func TestWebrootWithLinks(t *testing.T) {
@@ -112,7 +140,8 @@ func TestWebrootWithLinks(t *testing.T) {
 		if part != ".well-known" {
 			victim = filepath.Join(outside, "token")
 		}
-		if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(victim), 0o755), os.WriteFile(victim, nil, 0o600), os.Symlink(outside, path)); err != nil {
+		if err := errors.Join(os.RemoveAll(path), os.MkdirAll(filepath.Dir(victim), 0o755), os.WriteFile(victim, nil, 0o600), os.Symlink(outside, path),
+			os.Chmod(filepath.Dir(path), 0o777)); err != nil { // another user can have made the link
 			t.Fatal(err)
 		}
 		for _, err := range []error{

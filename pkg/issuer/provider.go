@@ -17,6 +17,8 @@ import (
 	"github.com/go-acme/lego/v4/providers/dns/acmedns"
 	"github.com/go-acme/lego/v4/providers/dns/exec"
 	"github.com/go-acme/lego/v4/providers/dns/httpreq"
+
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
 // publisher brings TXT values to names, and takes them away again.
@@ -64,7 +66,7 @@ func dnsProviders() map[string]dnsProvider {
 		"acme-dns": {
 			open: func(*propagation) (publisher, error) {
 				p, err := acmedns.NewDNSProvider()
-				return fromLego(p, err, func() error { return nil })
+				return fromLego(p, err, checkHTTPProxy)
 			},
 			needs:      "ACME_DNS_API_BASE (the acme-dns server's URL), and ACME_DNS_STORAGE_PATH (a file for its accounts) or ACME_DNS_STORAGE_BASE_URL",
 			oneAtATime: true,
@@ -128,5 +130,8 @@ func checkHTTPReq() error {
 	if err != nil {
 		return errors.New("httpreq: HTTPREQ_ENDPOINT is not an http:// or https:// URL") // it may hold a password
 	}
-	return nil
+	return checkHTTPProxy()
 }
+
+// checkHTTPProxy keeps lego's clients from connecting directly, past a proxy.
+func checkHTTPProxy() error { return envproxy.Check(envproxy.HTTPS, envproxy.HTTP) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,8 +16,8 @@ import (
 
 // webroot answers HTTP-01 by files that another program, a web server, serves. Its
 // folder often belongs to another user, and deployments replace it: it is opened
-// again for each answer, and recreated if it is missing. Links below it are
-// refused, because they could lead anywhere.
+// again for each answer, and recreated if it is missing. A link below it could lead
+// anywhere: it is refused, unless only a trusted user can have made it.
 type webroot struct {
 	root   string
 	needed holders
@@ -65,7 +66,7 @@ func (w *webroot) open(create bool) (*os.Root, error) {
 		}
 		var next *os.Root
 		if err == nil {
-			next, err = localfile.OpenDir(dir, part)
+			next, err = enter(dir, part)
 		}
 		dir.Close()
 		if err != nil {
@@ -74,6 +75,20 @@ func (w *webroot) open(create bool) (*os.Root, error) {
 		dir = next
 	}
 	return dir, nil
+}
+
+// enter opens a folder directly below dir, by a link of a trusted user too: some
+// administrators have one folder for the tokens of all sites.
+func enter(dir *os.Root, name string) (*os.Root, error) {
+	link, err := dir.Lstat(name)
+	if err != nil || link.Mode()&fs.ModeSymlink == 0 {
+		return localfile.OpenDir(dir, name)
+	}
+	folder, err := dir.Stat(".")
+	if err != nil || !localfile.IsTrusted(link) || !localfile.IsTrusted(folder) || folder.Mode().Perm()&0o022 != 0 {
+		return localfile.OpenDir(dir, name) // which refuses it
+	}
+	return localfile.OpenFolder(filepath.Join(dir.Name(), name))
 }
 
 // makeReadable creates a folder that the web server can read, whatever the umask

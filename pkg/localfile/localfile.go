@@ -44,6 +44,9 @@ func (e *ForeignError) Error() string {
 // Trusted reports whether files of this owner may be relied on.
 func Trusted(uid uint32) bool { return uid == 0 || int64(uid) == int64(os.Geteuid()) }
 
+// IsTrusted reports whether a trusted user owns what info describes.
+func IsTrusted(info fs.FileInfo) bool { return Trusted(owner(info)) }
+
 // Read returns the content of a file that must be safe to rely on: a key, an
 // identity, a list of commands. It returns a *ForeignError if the file, or the link
 // that path is, belongs to an untrusted user in another user's folder.

@@ -18,7 +18,7 @@ func TestMalformedProxySetting(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	enrolled := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))
 	token := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "b.example.com"))
-	for _, name := range []string{"HTTPS_PROXY", "http_proxy"} {
+	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "http://user:needle@proxy.example.com:port")
 			_, apiErr := enrolled.API()
@@ -36,5 +36,25 @@ func TestMalformedProxySetting(t *testing.T) {
 				t.Errorf("written: %v, %v", files, err)
 			}
 		})
+	}
+}
+
+// What does not decide how the CA and the proxy are reached stops nothing.
+func TestProxySettingsOfOthers(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{})
+	enrolled := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))
+	t.Setenv("HTTP_PROXY", "http://proxy.example.com:port")
+	t.Setenv("NO_PROXY", "/var/run/docker.sock,localhost 127.0.0.1")
+	if _, err := enrolled.API(); err != nil {
+		t.Error(err)
+	}
+	cfg := proxy.Config{Serve: config.DefaultServe()}
+	cfg.DataDir, cfg.HTTPAddr, cfg.HTTPSAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
+	second, err := proxy.New(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -75,7 +75,7 @@ type Proxy struct {
 
 // New opens everything that the proxy needs. On an error nothing stays open.
 func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
-	if err := errors.Join(cfg.Validate(), envproxy.Check()); err != nil {
+	if err := errors.Join(cfg.Validate(), envproxy.Check(envproxy.HTTPS)); err != nil {
 		return nil, err
 	}
 	if cfg.Logger == nil {

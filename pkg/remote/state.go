@@ -104,7 +104,7 @@ type EnrollOptions struct {
 // to come back. Nothing is written over: a directory that is enrolled already
 // is an error, unless the token is for the same proxy and client.
 func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, opts EnrollOptions) (*State, error) {
-	if err := envproxy.Check(); err != nil {
+	if err := envproxy.Check(envproxy.HTTPS); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -200,7 +200,7 @@ func (s *State) API() (*Client, error) {
 
 // client returns one that calls with the TLS key of that file only.
 func (s *State) client(keyFile string) (*Client, error) {
-	if err := envproxy.Check(); err != nil {
+	if err := envproxy.Check(envproxy.HTTPS); err != nil {
 		return nil, err
 	}
 	var pin [32]byte
