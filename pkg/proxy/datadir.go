@@ -29,7 +29,8 @@ func openDataDir(dir string) (unlock func() error, err error) {
 	if err := closeToOthers(dir); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{identityName, databaseName} { // whose secrets and clients are in there
+	// Secrets, clients, and what SQLite takes for the newest changes to them.
+	for _, name := range []string{identityName, databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + "-journal"} {
 		if err := localfile.Check(filepath.Join(dir, name)); err != nil {
 			return nil, fmt.Errorf("data-dir: %w", err)
 		}

@@ -30,7 +30,7 @@ func TestForeignDataDir(t *testing.T) {
 		}
 		return err
 	}
-	for _, name := range []string{"identity.age", "acmeproxy.db"} {
+	for _, name := range []string{"identity.age", "acmeproxy.db", "acmeproxy.db-wal", "acmeproxy.db-journal"} {
 		dir := t.TempDir()
 		path := filepath.Join(dir, name)
 		if name == "identity.age" {
