@@ -223,10 +223,7 @@ func refusedNames(r policy.Request, d *policy.Denied) []string {
 // is no default. Revocations never count against the default: a client that has
 // lost many keys at once must be able to say so.
 func (l *Log) takeQuota(ctx context.Context, id auth.Identity, r policy.Request, q question) error {
-	quota := policy.QuotaFor(id, r)
-	if quota == 0 && q.action == ActionRequest {
-		quota = l.quota
-	}
+	quota := l.quotaFor(id, r, q.action)
 	if quota == 0 {
 		return nil
 	}
@@ -239,6 +236,25 @@ func (l *Log) takeQuota(ctx context.Context, id auth.Identity, r policy.Request,
 		return &QuotaExceeded{Quota: quota, RetryAt: now.Truncate(24 * time.Hour).Add(24 * time.Hour)}
 	}
 	return nil
+}
+
+func (l *Log) quotaFor(id auth.Identity, r policy.Request, action string) int {
+	quota := policy.QuotaFor(id, r)
+	if quota == 0 && action == ActionRequest {
+		return l.quota
+	}
+	return quota
+}
+
+// ReturnQuota takes an authorized request off the client's quota: the CA has not
+// got an order of it, so it must not keep the client from asking again.
+func (l *Log) ReturnQuota(ctx context.Context, id auth.Identity, r policy.Request) error {
+	if l.quotaFor(id, r, ActionRequest) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
+	defer cancel()
+	return l.store.ReturnQuota(ctx, id.Client.ID, l.now().UTC())
 }
 
 // RefuseCaller records that a caller was not let in.

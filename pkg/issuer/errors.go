@@ -37,6 +37,10 @@ type Error struct {
 	RetryAt    time.Time // not before; zero if the CA did not say
 	Err        error     // the cause, may be nil
 
+	// Ordered reports whether there was an order. The error of [Issuer.Issue]
+	// has it.
+	Ordered bool
+
 	final bool // the order can never be finished
 }
 

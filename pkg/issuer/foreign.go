@@ -181,10 +181,14 @@ func (w *wire) checkDirectory(base string, body []byte) ([]byte, error) {
 			continue
 		}
 		absolute, err := w.resolve(base, ref)
-		if err != nil {
+		switch {
+		case err == nil:
+			d[name] = absolute
+		case i < 3:
 			return nil, fmt.Errorf("the CA's directory: %s: %w", name, err)
+		default:
+			delete(d, name) // certificates can be had without it
 		}
-		d[name] = absolute
 	}
 	return json.Marshal(d)
 }

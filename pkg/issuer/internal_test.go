@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 )
 
@@ -91,6 +93,32 @@ func TestWebrootIsRecreated(t *testing.T) {
 		a.Remove()
 		if left, err := os.ReadDir(filepath.Dir(path)); err != nil || len(left) != 0 {
 			t.Errorf("%s: left behind %v, %v", name, left, err)
+		}
+	}
+}
+
+// B5: the web server can enter what is created again, as under the shipped unit.
+func TestRecreatedWebrootIsReadable(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "site", "html")
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w, err := newWebroot(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Dir(root)); err != nil {
+		t.Fatal(err)
+	}
+	umask := unix.Umask(0o077)
+	_, err = w.present(t.Context(), challenge{name: "a.example", token: "token", keyAuthorization: "x"})
+	unix.Umask(umask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path := filepath.Join(root, ".well-known", "acme-challenge"); path != filepath.Dir(filepath.Dir(root)); path = filepath.Dir(path) {
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o755 {
+			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
 	}
 }

@@ -181,6 +181,10 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 			lost = acc
 			continue
 		}
+		var e *Error
+		if errors.As(err, &e) {
+			e.Ordered = f.req.OrderURL != ""
+		}
 		return bundle, err
 	}
 }

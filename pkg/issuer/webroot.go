@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ func newWebroot(root string) (*webroot, error) {
 // open opens the folder of the tokens, and creates what is missing of it.
 func (w *webroot) open(create bool) (*os.Root, error) {
 	if create {
-		if err := os.MkdirAll(w.root, 0o755); err != nil {
+		if err := w.recreate(); err != nil {
 			return nil, err
 		}
 	}
@@ -75,6 +76,31 @@ func (w *webroot) open(create bool) (*os.Root, error) {
 		dir = next
 	}
 	return dir, nil
+}
+
+// recreate creates the webroot if a deployment removed it. The web server must be
+// able to enter what is created, whatever the umask is.
+func (w *webroot) recreate() error {
+	var missing []string
+	for path := filepath.Clean(w.root); ; path = filepath.Dir(path) {
+		_, err := os.Stat(path)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		missing = append(missing, path)
+	}
+	for _, path := range slices.Backward(missing) {
+		if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if err := os.Chmod(path, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // enter opens a folder directly below dir, by a link of a trusted user too: some

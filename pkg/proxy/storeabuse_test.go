@@ -131,6 +131,35 @@ func TestDefaultQuota(t *testing.T) {
 	}
 }
 
+// X20: a request that came to no order does not count, or a CA that is down would
+// use up what a client may have in a day.
+func TestQuotaOfAnUnreachableCA(t *testing.T) {
+	t.Parallel()
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	_, recipient := newIdentity(t)
+	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	grant.DailyQuota = 1
+	c := newCaller(t, p, "web1", []string{recipient}, grant)
+	ask := func() string {
+		return string(c.do(t, http.MethodPost, api.PathCertificates,
+			api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"a.example.com"}}).body)
+	}
+	ca.fail(http.StatusServiceUnavailable)
+	for range 2 {
+		if answer := ask(); strings.Contains(answer, "quota") || strings.Contains(answer, api.EventCertificate) {
+			t.Errorf("the CA is down: %s", answer)
+		}
+	}
+	ca.mend()
+	if answer := ask(); !strings.Contains(answer, `"event":"`+api.EventCertificate) {
+		t.Errorf("the CA is well: %s", answer)
+	}
+	if answer := ask(); !strings.Contains(answer, "quota") {
+		t.Errorf("the second order: %s", answer)
+	}
+}
+
 // A client has a limit of managed certificates; those that it has are renewed
 // whatever the limit is (X42).
 func TestCertificatesOfOneClient(t *testing.T) {

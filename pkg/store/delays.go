@@ -62,9 +62,10 @@ const (
 	// ahead would take all leases of the others anyway.
 	farLease = time.Hour
 
-	delayedSQL   = `SELECT id FROM managed WHERE failed_with = $1 AND failed_with <> '' AND due_at > $2 ORDER BY due_at LIMIT $3`
-	endDelaysSQL = `UPDATE managed SET due_at = $2, failed_with = '` + eased + `',
-		failures = CASE WHEN failures > 2 THEN 2 ELSE failures END WHERE id IN (` + delayedSQL + `)`
+	delayedSQL = `SELECT id FROM managed WHERE failed_with = $1 AND failed_with <> '' AND due_at > $2 ORDER BY due_at LIMIT $3`
+	// The failures stay: a row whose cause is its own must not be tried again each
+	// time that another one succeeds.
+	endDelaysSQL = `UPDATE managed SET due_at = $2, failed_with = '` + eased + `' WHERE id IN (` + delayedSQL + `)`
 
 	parkedSQL      = `SELECT id FROM managed WHERE due_at > not_after AND due_at > $1 ORDER BY due_at LIMIT $2`
 	parkedHooksSQL = `SELECT managed_id FROM hooks_pending WHERE due_at > $1 ORDER BY due_at LIMIT $2`

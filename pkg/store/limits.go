@@ -37,3 +37,10 @@ func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, q
 	})
 	return taken && err == nil, s.fail(err, "take quota of client %s", clientID)
 }
+
+// ReturnQuota takes one request off those that TakeQuota has counted on that day.
+func (s *Store) ReturnQuota(ctx context.Context, clientID string, day time.Time) error {
+	_, err := s.exec(ctx, `UPDATE limits SET taken = taken - 1 WHERE client_id = $1 AND day = $2 AND taken > 0`,
+		clientID, millis(day.UTC().Truncate(24*time.Hour)))
+	return s.fail(err, "return quota of client %s", clientID)
+}

@@ -76,6 +76,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {
 			g.logFailure(ctx, req.Names, err)
+			g.returnQuota(ctx, id, ask, err)
 			return api.Event{}, err
 		}
 		to, err := g.stillAllowed(ctx, again, ask, bundle)
@@ -86,6 +87,17 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 		g.cfg.Logger.Info("gateway issuance passed through")
 		return answer(bundle, to)
 	}, nil
+}
+
+// returnQuota lets a request that came to no order count for nothing: while a CA is
+// down, a host's attempts would use up all that its client may have in a day.
+func (g *Gateway) returnQuota(ctx context.Context, id auth.Identity, ask policy.Request, cause error) {
+	var e *issuer.Error
+	if errors.As(cause, &e) && !e.Ordered {
+		if err := g.cfg.Audit.ReturnQuota(ctx, id, ask); err != nil {
+			g.cfg.Logger.Error("a request that came to no order counts against its quota", "error", err)
+		}
+	}
 }
 
 // stillAllowed decides again, since an issuance takes minutes in which a client

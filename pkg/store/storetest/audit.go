@@ -189,6 +189,10 @@ func quotaDays(t *testing.T, f *fixture) { // X20
 	equal(t, take(a.ID, day, 5), false)                                      // and that was the fifth
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), true)                     // long after
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), false)
+	ok(t, f.ReturnQuota(ctx, a.ID, day.Add(72*time.Hour))) // it came to nothing
+	equal(t, take(a.ID, day.Add(72*time.Hour), 1), true)
+	equal(t, take(a.ID, day.Add(72*time.Hour), 1), false)
+	ok(t, f.ReturnQuota(ctx, a.ID, day.Add(96*time.Hour))) // nothing was taken on that day
 	_, err := f.TakeQuota(ctx, "nobody", day, 1)
 	wantErr(t, err, store.ErrNotFound)
 }

@@ -49,7 +49,7 @@ func delaysEnded(t *testing.T, f *fixture) { // B11 of issue 7
 	equal(t, must(f.EndDelays(ctx, "ca"))(t), 0)
 	got := f.claimOne(t, "w")
 	equal(t, got.ID, ids["same"])
-	equal(t, got.Failures, 2) // so that the next delay is short again
+	equal(t, got.Failures, 4) // its next delay is as long, if the cause is its own
 }
 
 func delayEndedOnce(t *testing.T, f *fixture) {
