@@ -1,14 +1,15 @@
 // Package connlimit keeps strangers from occupying a port. A connection is in
 // one of three stages: new, completed (its TLS handshake or its first request),
 // and known (its client has authenticated). Each stage has room for so many
-// connections, and for so many of one address. A connection that enters a full
-// stage takes the place of another one in it, of the address that holds most.
+// connections, and for so many of one party: an address, or the client once it
+// is known, since many clients can share an address. A connection that enters a
+// full stage takes the place of another one in it, of the party that holds most.
 // So strangers never displace an authenticated client, and memory is bounded.
 //
 // It never blocks Accept, and never closes a newcomer in favour of an idle
 // connection.
 //
-//	l = connlimit.New(l, connlimit.Config{New: connlimit.Share{Total: 2048, PerAddr: 256}, …})
+//	l = connlimit.New(l, connlimit.Config{New: connlimit.Share{Total: 2048, PerParty: 256}, …})
 package connlimit
 
 import (
@@ -25,8 +26,8 @@ import (
 // Share is how many connections a stage has room for. Both must be positive in
 // a stage that is used.
 type Share struct {
-	Total   int
-	PerAddr int // of which from one IPv4 address, or one IPv6 /64
+	Total    int
+	PerParty int // of which from one IPv4 address or one IPv6 /64, or of one known client
 }
 
 // Config holds the limits.
@@ -71,6 +72,13 @@ func New(l net.Listener, cfg Config) *Listener {
 	return limited
 }
 
+// Known returns the number of connections of authenticated clients.
+func (l *Listener) Known() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stages[stageKnown].count
+}
+
 // Accept waits for the next connection and makes room for it.
 func (l *Listener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
@@ -78,6 +86,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 		return nil, err
 	}
 	c := &Conn{Conn: accepted, l: l, addr: network(accepted.RemoteAddr())}
+	c.party.network = c.addr
 	l.mu.Lock()
 	victim := l.stages[stageNew].add(c)
 	l.mu.Unlock()
@@ -93,9 +102,11 @@ type Conn struct {
 
 	at         atomic.Int32 // index of the stage; written with l.mu held
 	unanswered atomic.Int64 // bytes that count against MaxNew or MaxUnanswered
+	inProgress atomic.Int32 // see Begin
 	denied     atomic.Int32 // see Deny
 	turn       turn
 
+	party    party     // guarded by l.mu
 	place              // guarded by l.mu
 	deadline time.Time // of writes, with a WriteTimeout; guarded by l.mu
 }
@@ -124,18 +135,33 @@ func FromContext(ctx context.Context) *Conn {
 }
 
 // Complete records that the TLS handshake succeeded.
-func (c *Conn) Complete() { c.enter(stageCompleted) }
+func (c *Conn) Complete() { c.enter(stageCompleted, "") }
 
 // Know records that the client has authenticated. It cannot be undone.
-func (c *Conn) Know() {
+func (c *Conn) Know(clientID string) {
 	if c != nil {
-		c.enter(stageKnown)
+		c.enter(stageKnown, clientID)
 		c.turn.end()
 	}
 }
 
 // Known reports whether the client has authenticated on this connection.
 func (c *Conn) Known() bool { return c != nil && c.at.Load() == stageKnown }
+
+// Begin counts a request of a stranger as in progress until end is called. It
+// reports false if the connection has that many already, unless its client is
+// known. So strangers who send a body or read an answer slowly occupy their
+// connections only.
+func (c *Conn) Begin(most int32) (end func(), ok bool) {
+	if c == nil {
+		return func() {}, true
+	}
+	if c.inProgress.Add(1) > most && !c.Known() {
+		c.inProgress.Add(-1)
+		return nil, false
+	}
+	return func() { c.inProgress.Add(-1) }, true
+}
 
 // maxDenied is the number of requests on a connection that are denied in words.
 const maxDenied = 8
@@ -150,18 +176,18 @@ func (c *Conn) Deny() {
 }
 
 // enter moves the connection to a later stage.
-func (c *Conn) enter(stage int32) {
+func (c *Conn) enter(stage int32, clientID string) {
 	if c == nil || c.at.Load() >= stage {
 		return
 	}
 	c.l.mu.Lock()
-	victim := c.move(stage)
+	victim := c.move(stage, clientID)
 	c.l.mu.Unlock()
 	victim.evict()
 }
 
 // move is enter with l.mu held.
-func (c *Conn) move(stage int32) (victim *Conn) {
+func (c *Conn) move(stage int32, clientID string) (victim *Conn) {
 	from := c.at.Load()
 	if c.place.holder == nil || from >= stage { // it was closed, or another request was faster
 		return nil
@@ -169,6 +195,9 @@ func (c *Conn) move(stage int32) (victim *Conn) {
 	c.l.stages[from].remove(c)
 	c.at.Store(stage)
 	c.unanswered.Store(0)
+	if clientID != "" {
+		c.party = party{clientID: clientID}
+	}
 	return c.l.stages[stage].add(c)
 }
 
@@ -212,7 +241,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	var victim *Conn
 	if c.place.holder != nil {
 		if !c.l.cfg.TLS && c.at.Load() == stageNew {
-			victim = c.move(stageCompleted)
+			victim = c.move(stageCompleted, "")
 		} else {
 			c.l.stages[c.at.Load()].touch(c)
 		}

@@ -2,6 +2,7 @@ package connlimit
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/netip"
@@ -83,7 +84,7 @@ func (l *Listener) counts(t *testing.T, stage, all, addrs int) {
 	defer l.mu.Unlock()
 	s := &l.stages[stage]
 	n, most := 0, 0
-	for _, h := range s.byAddr {
+	for _, h := range s.byParty {
 		n += h.conns.Len()
 		most = max(most, h.conns.Len())
 	}
@@ -91,8 +92,8 @@ func (l *Listener) counts(t *testing.T, stage, all, addrs int) {
 	for i := range s.bySize {
 		listed += s.bySize[i].Len()
 	}
-	if s.count != all || n != all || len(s.byAddr) != addrs || listed != addrs || s.most != most {
-		t.Errorf("%d connections, %d by address, %d addresses, %d by size, %d at most; want %d, %d", s.count, n, len(s.byAddr), listed, s.most, all, addrs)
+	if s.count != all || n != all || len(s.byParty) != addrs || listed != addrs || s.most != most {
+		t.Errorf("%d connections, %d by address, %d addresses, %d by size, %d at most; want %d, %d", s.count, n, len(s.byParty), listed, s.most, all, addrs)
 	}
 }
 
@@ -145,8 +146,8 @@ func TestStages(t *testing.T) {
 	l := newListener(4, 2)
 	known, completed := dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.1")
 	known.conn().Complete()
-	known.conn().Know()
-	known.conn().Know() // each request says so
+	known.conn().Know("web1")
+	known.conn().Know("web1") // each request says so
 	completed.conn().Complete()
 	for i := range 9 {
 		for range 500 {
@@ -165,13 +166,77 @@ func TestStages(t *testing.T) {
 	l.counts(t, stageNew, 3, 3) // the last one has been completed
 	l.counts(t, stageCompleted, 4, 4)
 	l.counts(t, stageKnown, 1, 1)
-	greedy := []both{dial(t, l, "192.0.2.7"), dial(t, l, "192.0.2.7"), dial(t, l, "192.0.2.7")}
-	for _, c := range greedy {
+}
+
+// A client that opens too many connections displaces its own, wherever they come
+// from. Others behind the same address are not limited by it (X42).
+func TestKnownByClient(t *testing.T) {
+	t.Parallel()
+	l := newListener(10, 2)
+	know := func(addr, client string) both {
+		c := dial(t, l, addr)
 		c.conn().Complete()
-		c.conn().Know()
+		c.conn().Know(client)
+		return c
 	}
-	if known.gone() || !greedy[0].gone() || greedy[2].gone() {
-		t.Error("a client's own address must pay for what it has too many")
+	var neighbours []both
+	for i := range 7 {
+		neighbours = append(neighbours, know("192.0.2.1", fmt.Sprint("neighbour", i)))
+	}
+	var greedy []both
+	for i := range 100 {
+		greedy = append(greedy, know([]string{"192.0.2.1", "192.0.2.7", "2001:db8::1"}[i%3], "greedy"))
+	}
+	for i, c := range greedy {
+		if c.gone() != (i < 98) {
+			t.Errorf("connection %d of the greedy client: gone is %v", i, c.gone())
+		}
+	}
+	neighbours = append(neighbours, know("192.0.2.1", "late"), know("192.0.2.1", "later"))
+	for i, c := range neighbours {
+		if c.gone() {
+			t.Errorf("neighbour %d was displaced", i)
+		}
+	}
+	if !greedy[98].gone() || l.Known() != 10 {
+		t.Errorf("%d connections; the client that holds most must give way", l.Known())
+	}
+	l.counts(t, stageKnown, 10, 10)
+	for _, c := range neighbours {
+		c.server.Close()
+	}
+	l.counts(t, stageKnown, 1, 1)
+}
+
+// A connection of a stranger has so many requests in progress (A2, X41).
+func TestBegin(t *testing.T) {
+	t.Parallel()
+	l := newListener(10, 10)
+	c := dial(t, l, "192.0.2.1").conn()
+	end, ok := c.Begin(2)
+	if _, again := c.Begin(2); !ok || !again {
+		t.Error("two of two were refused")
+	}
+	for range 3 {
+		if _, ok := c.Begin(2); ok {
+			t.Error("a third was taken")
+		}
+	}
+	end()
+	if _, ok := c.Begin(1); ok {
+		t.Error("one of a kind that is alone was taken beside another")
+	}
+	if _, ok := c.Begin(2); !ok {
+		t.Error("nothing is free after an end")
+	}
+	c.Know("web1")
+	if _, ok := c.Begin(1); !ok {
+		t.Error("a known client was refused")
+	}
+	if end, ok := (*Conn)(nil).Begin(1); !ok {
+		t.Error("a server without limits refuses")
+	} else {
+		end()
 	}
 }
 
@@ -231,7 +296,7 @@ func TestTooMuch(t *testing.T) {
 	}
 	known := dial(t, l, "192.0.2.1")
 	known.conn().Complete()
-	known.conn().Know()
+	known.conn().Know("web1")
 	if n, err := known.send(5000); n != 5000 || !errors.Is(err, io.EOF) {
 		t.Errorf("known: %d bytes, %v", n, err)
 	}
@@ -278,7 +343,7 @@ func TestDeny(t *testing.T) {
 	t.Parallel()
 	l := newListener(10, 10)
 	stranger, known := dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.1")
-	known.conn().Know()
+	known.conn().Know("web1")
 	for range maxDenied {
 		stranger.conn().Deny()
 	}
@@ -293,7 +358,7 @@ func TestDeny(t *testing.T) {
 		t.Error("the wrong one had to go")
 	}
 	(*Conn)(nil).Deny() // of a server without limits
-	(*Conn)(nil).Know()
+	(*Conn)(nil).Know("web1")
 }
 
 // An IPv6 party has a /64, and another one another.
@@ -323,7 +388,7 @@ func TestClose(t *testing.T) {
 		t.Error("a closed connection was written to")
 	}
 	first.conn().Complete()
-	first.conn().Know()
+	first.conn().Know("web1")
 	l.counts(t, stageKnown, 0, 0)
 	third := dial(t, l, "192.0.2.3")
 	third.server.Close()
@@ -351,7 +416,7 @@ func TestPlaces(t *testing.T) {
 	}
 	var all int
 	for i := range 10 {
-		n, _ := take(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, 0, byte(i), 1}).String())
+		n, _ := take(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, byte(i), 0, 0, 1}).String())
 		if all += n; n == 0 && i < 5 {
 			t.Errorf("nothing is left for address %d", i)
 		}
@@ -361,6 +426,34 @@ func TestPlaces(t *testing.T) {
 	}
 	if n, _ := take("192.0.2.9"); n == 0 || p.used != all+n {
 		t.Errorf("%d places after the first address has left; %d used of %d", n, p.used, all+n)
+	}
+}
+
+// All networks of an IPv6 /48 together have what one address has (A2).
+func TestPlacesOfSites(t *testing.T) {
+	t.Parallel()
+	p := NewPlaces(100)
+	var held []func()
+	for i := range 1000 {
+		if release, ok := p.Take(netip.AddrFrom16([16]byte{0x20, 1, 0xd, 0xb8, 0, 0, byte(i >> 8), byte(i), 1})); ok {
+			held = append(held, release)
+		}
+	}
+	if len(held) != 50 {
+		t.Errorf("1000 networks of one site have %d places", len(held))
+	}
+	for _, other := range []string{"2001:db8:1::1", "192.0.2.1"} {
+		if release, ok := p.Take(netip.MustParseAddr(other)); !ok {
+			t.Errorf("nothing is left for %s", other)
+		} else {
+			release()
+		}
+	}
+	for _, release := range held {
+		release()
+	}
+	if p.used != 0 || len(p.byAddr) != 0 {
+		t.Errorf("%d places, %d networks are left", p.used, len(p.byAddr))
 	}
 }
 

@@ -8,13 +8,14 @@ import (
 // Places limits how many requests of strangers are in progress. An address may
 // have no more of them than are left free for all others. So one address gets
 // half of all places at most, and however many addresses take what they can, as
-// much as each of them has is left for the next.
+// much as each of them has is left for the next. All addresses of an IPv6 /48,
+// which is what one site has, get no more than one address does.
 type Places struct {
 	total int
 
 	mu     sync.Mutex // guards what follows
 	used   int
-	byAddr map[netip.Prefix]int // no zeros
+	byAddr map[netip.Prefix]int // by IPv4 address, IPv6 /64 and IPv6 /48; no zeros
 }
 
 // NewPlaces returns so many places.
@@ -25,22 +26,38 @@ func NewPlaces(total int) *Places {
 // Take takes a place for a request of addr until release is called, once. It
 // reports false if there is none for that address.
 func (p *Places) Take(addr netip.Addr) (release func(), ok bool) {
-	network := Network(addr)
+	networks := networksOf(addr)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.byAddr[network] >= p.total-p.used {
-		return nil, false
+	for _, n := range networks {
+		if p.byAddr[n] >= p.total-p.used {
+			return nil, false
+		}
 	}
 	p.used++
-	p.byAddr[network]++
-	return func() { p.release(network) }, true
+	for _, n := range networks {
+		p.byAddr[n]++
+	}
+	return func() { p.release(networks) }, true
 }
 
-func (p *Places) release(network netip.Prefix) {
+func (p *Places) release(networks []netip.Prefix) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.used--
-	if p.byAddr[network]--; p.byAddr[network] == 0 {
-		delete(p.byAddr, network)
+	for _, n := range networks {
+		if p.byAddr[n]--; p.byAddr[n] == 0 {
+			delete(p.byAddr, n)
+		}
 	}
+}
+
+// networksOf returns those that have a share.
+func networksOf(addr netip.Addr) []netip.Prefix {
+	network := Network(addr)
+	if !network.Addr().Is6() {
+		return []netip.Prefix{network}
+	}
+	site := netip.PrefixFrom(network.Addr(), 48).Masked()
+	return []netip.Prefix{network, site}
 }

@@ -12,49 +12,55 @@ const (
 	stageKnown
 )
 
-// stage holds the connections of one stage by address, and the addresses by
-// the number of connections that they hold. All operations take constant time.
+// stage holds the connections of one stage by party, and the parties by the
+// number of connections that they hold. All operations take constant time.
 type stage struct {
-	share  Share
-	count  int
-	byAddr map[netip.Prefix]*holder
-	bySize []list.List // of *holder with so many connections, idle for longest in front
-	most   int         // connections of the largest holder
+	share   Share
+	count   int
+	byParty map[party]*holder
+	bySize  []list.List // of *holder with so many connections, idle for longest in front
+	most    int         // connections of the largest holder
 }
 
 func newStage(share Share) stage {
-	return stage{share: share, byAddr: make(map[netip.Prefix]*holder), bySize: make([]list.List, share.PerAddr+1)}
+	return stage{share: share, byParty: make(map[party]*holder), bySize: make([]list.List, share.PerParty+1)}
 }
 
-// holder is an address that holds connections.
+// party has a share of a stage. Either field is set.
+type party struct {
+	network  netip.Prefix
+	clientID string // of a known client
+}
+
+// holder is a party that holds connections.
 type holder struct {
-	addr   netip.Prefix
+	party  party
 	conns  list.List     // of *Conn, idle for longest in front; not empty
 	inSize *list.Element // nil if it holds none
 }
 
 // place is where a connection is in its stage.
 type place struct {
-	holder *holder       // nil once the connection is counted out
-	inAddr *list.Element // in holder.conns
+	holder   *holder       // nil once the connection is counted out
+	inHolder *list.Element // in holder.conns
 }
 
 // add counts a connection in, and the one out whose place it takes.
 func (s *stage) add(c *Conn) (victim *Conn) {
-	h := s.byAddr[c.addr]
+	h := s.byParty[c.party]
 	switch {
-	case h != nil && h.conns.Len() >= s.share.PerAddr:
+	case h != nil && h.conns.Len() >= s.share.PerParty:
 		victim = h.oldest()
 	case s.count >= s.share.Total && s.most > 0:
 		victim = s.bySize[s.most].Front().Value.(*holder).oldest()
 	}
 	if victim != nil {
 		s.remove(victim)
-		h = s.byAddr[c.addr]
+		h = s.byParty[c.party]
 	}
 	if h == nil {
-		h = &holder{addr: c.addr}
-		s.byAddr[c.addr] = h
+		h = &holder{party: c.party}
+		s.byParty[c.party] = h
 	}
 	c.place = place{h, h.conns.PushBack(c)}
 	s.count++
@@ -67,19 +73,19 @@ func (h *holder) oldest() *Conn { return h.conns.Front().Value.(*Conn) }
 // remove counts a connection out.
 func (s *stage) remove(c *Conn) {
 	h := c.place.holder
-	h.conns.Remove(c.place.inAddr)
+	h.conns.Remove(c.place.inHolder)
 	c.place = place{}
 	s.count--
 	s.resize(h)
 	if h.conns.Len() == 0 {
-		delete(s.byAddr, h.addr)
+		delete(s.byParty, h.party)
 	}
 }
 
-// touch makes a connection and its address the youngest.
+// touch makes a connection and its party the youngest.
 func (s *stage) touch(c *Conn) {
 	h := c.place.holder
-	h.conns.MoveToBack(c.place.inAddr)
+	h.conns.MoveToBack(c.place.inHolder)
 	s.bySize[h.conns.Len()].MoveToBack(h.inSize)
 }
 

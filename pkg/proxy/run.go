@@ -48,18 +48,20 @@ func maxOpen() int {
 
 // limitsPort80 gives half of the connections to those that had no answer yet.
 func limitsPort80(writeTimeout time.Duration) connlimit.Config {
-	half := connlimit.Share{Total: maxOpen() / 2, PerAddr: maxOpen() / 2 / connsShare}
+	half := connlimit.Share{Total: maxOpen() / 2, PerParty: maxOpen() / 2 / connsShare}
 	return connlimit.Config{New: half, Completed: half, WriteTimeout: writeTimeout}
 }
 
-// limitsAPI gives half of the connections to authenticated clients, and few to
-// strangers whose handshake is completed: those can cost the most memory.
+// limitsAPI gives half of the connections to authenticated clients, an eighth of
+// those to one client, which is enough for its long polls over HTTP/1.1. It
+// gives few to strangers whose handshake is completed: those can cost the most
+// memory.
 func limitsAPI() connlimit.Config {
 	total := maxOpen()
 	return connlimit.Config{
-		New:       connlimit.Share{Total: total * 3 / 8, PerAddr: total / connsShare},
-		Completed: connlimit.Share{Total: total / 16, PerAddr: total / 16 / 4},
-		Known:     connlimit.Share{Total: total / 2, PerAddr: total / connsShare},
+		New:       connlimit.Share{Total: total * 3 / 8, PerParty: total / connsShare},
+		Completed: connlimit.Share{Total: total / 16, PerParty: total / 16 / 4},
+		Known:     connlimit.Share{Total: total / 2, PerParty: total / 2 / connsShare},
 		TLS:       true, MaxNew: maxHandshake, MaxUnanswered: maxUnanswered,
 	}
 }

@@ -20,13 +20,16 @@ var (
 	streamLimits = fair.Limits{Total: 512, PerClient: 32, Reserve: 512, Own: 4}
 )
 
-// Requests whose caller is looked up, and those of strangers: an answer to
-// one, or a body of one, takes as long as the stranger likes up to
-// strangerTime. An address may have no more of them than are left free.
+// Requests whose caller is looked up, and those of strangers whose answer is
+// computed: an address may have no more of them than are left free. A body of a
+// stranger, and reading an answer, takes as long as the stranger likes up to
+// strangerTime, so they are counted by connection, of which connlimit always
+// has one for a newcomer.
 const (
-	lookupsOfAll   = 512
-	strangersOfAll = 256
-	strangerTime   = 10 * time.Second
+	lookupsOfAll    = 512
+	strangersOfAll  = 256
+	strangersOfConn = 8 // in progress; of enrolments one, which are the only ones with bodies
+	strangerTime    = 10 * time.Second
 )
 
 const busySeconds = 5 // Retry-After

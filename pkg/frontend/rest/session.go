@@ -12,6 +12,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -45,21 +46,22 @@ func caller(ctx context.Context) auth.Identity {
 func (f *frontend) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := context.WithValue(r.Context(), requestKey{}, r)
-		if !strings.HasPrefix(r.URL.Path, "/v1/") || r.URL.Path == api.PathEnroll {
-			f.stranger(w, r, func() {
-				if r.URL.Path == api.PathEnroll {
-					r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
-					if !f.whole(w, r) {
-						return
-					}
+		switch {
+		case r.URL.Path == api.PathEnroll:
+			f.stranger(w, r, 1, func() {
+				r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
+				if f.whole(w, r) {
+					f.inPlace(w, r, func(w http.ResponseWriter) { next.ServeHTTP(w, r.WithContext(ctx)) })
 				}
-				next.ServeHTTP(w, r.WithContext(ctx))
 			})
+			return
+		case !strings.HasPrefix(r.URL.Path, "/v1/"): // its answer is fixed and costs little, such as /health
+			f.stranger(w, r, strangersOfConn, func() { next.ServeHTTP(w, r.WithContext(ctx)) })
 			return
 		}
 		id, err := f.lookUp(r)
 		if err != nil {
-			f.stranger(w, r, func() { f.unauthorized(w, r, err) })
+			f.unauthorized(w, r, err)
 			return
 		}
 		ctx = context.WithValue(ctx, identityKey{}, id)
@@ -70,7 +72,7 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 		if time.Since(begin) > briefly {
 			id, err := f.authenticateAgain(r.WithContext(ctx))
 			if err != nil {
-				f.stranger(w, r, func() { f.unauthorized(w, r, err) })
+				f.unauthorized(w, r, err)
 				return
 			}
 			ctx = context.WithValue(ctx, identityKey{}, id)
@@ -111,37 +113,82 @@ func (f *frontend) lookUp(r *http.Request) (auth.Identity, error) {
 	}
 	id, err := f.Auth.Authenticate(r)
 	if err == nil {
-		conn.Know()
+		conn.Know(id.Client.ID)
 	}
 	return id, err
 }
 
-// stranger answers a request of an unknown caller, which gets a place among
-// those of all strangers and seconds for its body and its answer. Without a
-// place it is refused before its body is read, without a body of ours, which
-// the stranger could refuse to read.
-func (f *frontend) stranger(w http.ResponseWriter, r *http.Request, answer func()) {
-	release, ok := f.strangers.Take(auth.RemoteAddr(r))
+// stranger answers a request of an unknown caller, which has seconds for its
+// body and its answer. Meanwhile it occupies nothing but its connection, which
+// may have so many of them in progress.
+func (f *frontend) stranger(w http.ResponseWriter, r *http.Request, most int32, answer func()) {
+	end, ok := connlimit.FromContext(r.Context()).Begin(most)
 	if !ok {
-		connlimit.FromContext(r.Context()).Deny()
-		w.Header().Set("Retry-After", strconv.Itoa(busySeconds))
-		w.Header().Set("Content-Length", "0")
-		w.Header().Set("Content-Type", api.TypeProblem)
-		w.WriteHeader(http.StatusServiceUnavailable)
+		busy(w, r)
 		return
 	}
-	defer release()
+	defer end()
 	deadline := time.Now().Add(strangerTime)
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(deadline)
 	control.SetWriteDeadline(deadline)
 	answer()
 	if r.ProtoMajor == 2 {
-		control.Flush() // an answer for which the stranger leaves no window keeps its place
+		control.Flush() // an answer for which the stranger leaves no window is still in progress
 	}
 }
 
+// inPlace computes an answer in a place among those of all strangers. The place
+// is free again when the answer begins, because the stranger can refuse to read
+// it.
+func (f *frontend) inPlace(w http.ResponseWriter, r *http.Request, answer func(http.ResponseWriter)) {
+	release, ok := f.strangers.Take(auth.RemoteAddr(r))
+	if !ok {
+		busy(w, r)
+		return
+	}
+	release = sync.OnceFunc(release)
+	defer release()
+	answer(&placeWriter{w, release})
+}
+
+// placeWriter is for an answer that is computed in a place.
+type placeWriter struct {
+	http.ResponseWriter
+	release func()
+}
+
+func (p *placeWriter) WriteHeader(status int) {
+	p.release()
+	p.ResponseWriter.WriteHeader(status)
+}
+
+func (p *placeWriter) Write(b []byte) (int, error) {
+	p.release()
+	return p.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (p *placeWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
+
+// busy refuses a stranger's request without a body, which the stranger could
+// refuse to read.
+func busy(w http.ResponseWriter, r *http.Request) {
+	connlimit.FromContext(r.Context()).Deny()
+	w.Header().Set("Retry-After", strconv.Itoa(busySeconds))
+	w.Header().Set("Content-Length", "0")
+	w.Header().Set("Content-Type", api.TypeProblem)
+	w.WriteHeader(http.StatusServiceUnavailable)
+}
+
+// unauthorized answers a request whose caller is not known.
 func (f *frontend) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
+	f.stranger(w, r, strangersOfConn, func() {
+		f.inPlace(w, r, func(w http.ResponseWriter) { f.refuseCaller(w, r, err) })
+	})
+}
+
+func (f *frontend) refuseCaller(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, errBusy) {
 		f.writeProblem(w, later(http.StatusServiceUnavailable, "too many requests of unknown callers are in progress; try again soon"))
 		return
