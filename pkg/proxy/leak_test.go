@@ -44,7 +44,7 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 	}{
 		"httpreq":  {dns01("httpreq"), "10.9.8.7"},
 		"exec":     {dns01("exec"), "exit status 3"},
-		"webroot":  {func(c *proxy.Config) { c.HTTP01Webroot = webroot }, "/www/.well-known"},
+		"webroot":  {func(c *proxy.Config) { c.HTTP01Webroot = webroot }, "/www: not a directory"},
 		"CA":       {func(c *proxy.Config) { c.ACMEDirectoryURL = "https://127.0.0.1:1/internal" }, "127.0.0.1:1"},
 		"CA's DNS": {func(c *proxy.Config) { c.ACMEDirectoryURL = "https://ca.internal.invalid/dir" }, "ca.internal.invalid"},
 	} {
