@@ -173,7 +173,7 @@ func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, a Apply, changes []Cli
 			removed = append(removed, changes[i].Before.ID)
 		}
 	}
-	if err := retireAudit(ctx, tx, removed...); err != nil {
+	if err := s.trail.retire(ctx, tx, removed...); err != nil {
 		return err
 	}
 	if a.Audit == nil || len(changes) == 0 {

@@ -51,7 +51,7 @@ func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...AuditEnt
 	if err != nil {
 		return err
 	}
-	places, err := takePlaces(ctx, tx, entries)
+	places, err := s.trail.takePlaces(ctx, tx, entries)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...AuditEnt
 		if e.At.IsZero() {
 			e.At = s.now()
 		}
-		share, _ := e.share()
+		share, _ := s.trail.share(e)
 		id := last - int64(len(entries)-1-i)
 		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail, share, seq)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),

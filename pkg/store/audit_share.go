@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"maps"
@@ -10,16 +11,24 @@ import (
 // AuditAdmin is the Addr of the administrator's entries.
 const AuditAdmin = "admin"
 
-// What the audit trail keeps, by share: a share's oldest entries make room for
-// its own new ones, and never for those of another. So no stranger can flush
-// what is recorded of clients, and no client what is recorded of others.
-const (
-	keepOwn       = 200_000 // of the administrator and of the proxy itself
-	keepStrangers = 10_000  // refusals of strangers, all together
-	keepClient    = 5_000   // what one client did
-	keepRefused   = 1_000   // what one client was refused
-	keepRemoved   = 20_000  // of all clients that are removed, together
-)
+// Trail holds how many entries the audit trail keeps, by share. A share's oldest
+// entries make room for its own new ones, and never for those of another. So no
+// stranger can flush what is recorded of clients, and no client what is recorded
+// of others.
+type Trail struct {
+	Own       int64 // of the administrator and of the proxy itself; 0: 200,000
+	Strangers int64 // refusals of strangers, all together; 0: 10,000
+	Client    int64 // what one client did; 0: 5,000
+	Refused   int64 // what one client was refused; 0: 1,000
+	Removed   int64 // of all clients that are removed, together; 0: 20,000
+}
+
+func (t Trail) orDefaults() Trail {
+	return Trail{
+		Own: cmp.Or(t.Own, 200_000), Strangers: cmp.Or(t.Strangers, 10_000),
+		Client: cmp.Or(t.Client, 5_000), Refused: cmp.Or(t.Refused, 1_000), Removed: cmp.Or(t.Removed, 20_000),
+	}
+}
 
 const (
 	shareOwn       = ""
@@ -27,18 +36,18 @@ const (
 	shareRemoved   = "removed"
 )
 
-// share returns the name of the entry's share, and how many entries it holds.
-func (e AuditEntry) share() (name string, keep int64) {
+// share returns the name of an entry's share, and how many entries it holds.
+func (t Trail) share(e AuditEntry) (name string, keep int64) {
 	refused := e.Outcome == "refused"
 	switch {
 	case e.ClientID == "" && refused && e.Addr != AuditAdmin:
-		return shareStrangers, keepStrangers
+		return shareStrangers, t.Strangers
 	case e.ClientID == "" || e.Addr == AuditAdmin:
-		return shareOwn, keepOwn
+		return shareOwn, t.Own
 	case refused:
-		return refusedShare(e.ClientID), keepRefused
+		return refusedShare(e.ClientID), t.Refused
 	}
-	return clientShare(e.ClientID), keepClient
+	return clientShare(e.ClientID), t.Client
 }
 
 func clientShare(clientID string) string  { return "client/" + clientID }
@@ -65,10 +74,10 @@ type places struct {
 }
 
 // takePlaces numbers the entries in their shares.
-func takePlaces(ctx context.Context, tx *sql.Tx, entries []AuditEntry) (places, error) {
+func (t Trail) takePlaces(ctx context.Context, tx *sql.Tx, entries []AuditEntry) (places, error) {
 	p := places{next: map[string]int64{}, keep: map[string]int64{}}
 	for _, e := range entries {
-		share, keep := e.share()
+		share, keep := t.share(e)
 		p.next[share]++
 		p.keep[share] = keep
 	}
@@ -103,10 +112,10 @@ func (p places) prune(ctx context.Context, tx *sql.Tx, n int) error {
 	return nil
 }
 
-// retireAudit gives the entries of removed clients to the share of them all, so
+// retire gives the entries of removed clients to the share of them all, so
 // that the trail does not grow with every client that there ever was. It locks
 // the trail, so it comes last in a transaction.
-func retireAudit(ctx context.Context, tx *sql.Tx, clientIDs ...string) error {
+func (t Trail) retire(ctx context.Context, tx *sql.Tx, clientIDs ...string) error {
 	if len(clientIDs) == 0 {
 		return nil
 	}
@@ -115,7 +124,7 @@ func retireAudit(ctx context.Context, tx *sql.Tx, clientIDs ...string) error {
 	}
 	for _, id := range clientIDs {
 		for _, share := range []string{clientShare(id), refusedShare(id)} {
-			if err := retireShare(ctx, tx, share); err != nil {
+			if err := t.retireShare(ctx, tx, share); err != nil {
 				return err
 			}
 		}
@@ -123,7 +132,7 @@ func retireAudit(ctx context.Context, tx *sql.Tx, clientIDs ...string) error {
 	return nil
 }
 
-func retireShare(ctx context.Context, tx *sql.Tx, share string) error {
+func (t Trail) retireShare(ctx context.Context, tx *sql.Tx, share string) error {
 	last, err := count(ctx, tx, counterShare(share), 0)
 	if err != nil {
 		return err
@@ -143,6 +152,6 @@ func retireShare(ctx context.Context, tx *sql.Tx, share string) error {
 	if _, err := tx.ExecContext(ctx, `UPDATE audit SET share = $2, seq = seq + CAST($3 AS BIGINT) WHERE share = $1`, share, shareRemoved, end-last); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, pruneAuditSQL, shareRemoved, end-keepRemoved, n+prunedAtOnce)
+	_, err = tx.ExecContext(ctx, pruneAuditSQL, shareRemoved, end-t.Removed, n+prunedAtOnce)
 	return err
 }

@@ -177,7 +177,7 @@ func (s *Store) RemoveClient(ctx context.Context, id string) error {
 		if err := removeClient(ctx, tx, id); err != nil {
 			return err
 		}
-		return retireAudit(ctx, tx, id)
+		return s.trail.retire(ctx, tx, id)
 	})
 	return s.fail(err, "remove client %s", id)
 }

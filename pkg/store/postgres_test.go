@@ -23,7 +23,7 @@ import (
 
 func openURL(t *testing.T, url string, now func() time.Time) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{URL: url, Now: now})
+	s, err := store.Open(t.Context(), store.Config{URL: url, Now: now, Trail: storetest.Trail})
 	if err != nil {
 		t.Fatal(err)
 	}

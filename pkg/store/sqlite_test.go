@@ -43,7 +43,7 @@ func TestReopen(t *testing.T) {
 
 func open(t *testing.T, path string, now func() time.Time) *store.Store {
 	t.Helper()
-	s, err := store.Open(t.Context(), store.Config{Path: path, Now: now})
+	s, err := store.Open(t.Context(), store.Config{Path: path, Now: now, Trail: storetest.Trail})
 	if err != nil {
 		t.Fatal(err)
 	}

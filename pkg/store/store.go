@@ -49,6 +49,8 @@ type Config struct {
 	// Now tells the time for leases, due rows and expiry; nil means [time.Now].
 	// It must be safe for concurrent use.
 	Now func() time.Time
+	// Trail bounds the audit trail.
+	Trail Trail
 }
 
 // Store is an open database. Its methods may be used concurrently, also by
@@ -60,6 +62,7 @@ type Store struct {
 	now   func() time.Time
 	name  string // where the database is, without secrets
 	db    dialect
+	trail Trail
 
 	listener *pgx.ConnConfig // of Listen's connection; nil: SQLite
 }
@@ -87,6 +90,9 @@ type dialect struct {
 // the database and the remedy, and no password.
 func Open(ctx context.Context, c Config) (*Store, error) {
 	s, _, err := open(ctx, c)
+	if err == nil {
+		s.trail = c.Trail.orDefaults()
+	}
 	return s, err
 }
 
