@@ -35,7 +35,7 @@ func openDataDir(dir string) (unlock func() error, err error) {
 			return nil, fmt.Errorf("data-dir: %w", err)
 		}
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data-dir: cannot write to %s: %w; make it writable for this user, or name another with --data-dir", dir, errors.Unwrap(err))
 	}
@@ -53,7 +53,7 @@ func openDataDir(dir string) (unlock func() error, err error) {
 // called, while something works on its database. It makes and changes nothing: a
 // directory that no proxy ever ran on has nothing to hold.
 func HoldDataDir(dir string) (release func(), err error) {
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|unix.O_NOFOLLOW, 0)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return func() {}, nil
 	}

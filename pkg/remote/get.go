@@ -85,7 +85,7 @@ func (g *Getter) obtain(ctx context.Context, k *Kept) error {
 	if b := g.unstored.take(k); b != nil && g.fresh(b, nil) == nil && g.now().Before(b.RenewAt()) {
 		return g.installOrHold(ctx, k, b)
 	}
-	if err := k.storable(); err != nil {
+	if err := k.storable(ctx); err != nil {
 		return err
 	}
 	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType, Profile: k.Profile}, g.emit)
@@ -150,7 +150,7 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 		if err := k.save(); err != nil {
 			return err
 		}
-		if err := k.Write(k.Out, b); err != nil {
+		if err := k.Write(ctx, k.Out, b); err != nil {
 			return err
 		}
 	}

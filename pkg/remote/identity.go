@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,7 +44,7 @@ func (s *State) identities() ([]age.Identity, error) {
 	}
 	for _, path := range others {
 		// What cannot be read opens nothing, and then the proxy is asked anew.
-		read := os.ReadFile
+		read := localfile.ReadAny
 		if filepath.Dir(path) == filepath.Clean(s.Dir) {
 			read = localfile.Read
 		}
@@ -64,7 +63,7 @@ func (s *State) loadIdentities(path string) ([]age.Identity, error) {
 		id, err := seal.LoadOrCreateIdentity(path)
 		return []age.Identity{id}, err
 	}
-	data, err := os.ReadFile(path)
+	data, err := localfile.ReadAny(path)
 	if err != nil {
 		return nil, fmt.Errorf("identity: %w", err)
 	}
@@ -110,7 +109,7 @@ func (s *State) recipientOf(path string) (string, error) {
 
 // sshRecipient returns the public half of an SSH private key.
 func sshRecipient(path string) (string, error) {
-	data, err := os.ReadFile(path)
+	data, err := localfile.ReadAny(path)
 	if err != nil {
 		return "", err
 	}

@@ -185,8 +185,8 @@ const grows = 4 << 10
 
 // storable reports whether both the files and the state can be written, by writing
 // them aside and removing them. It is asked before the CA has work.
-func (k *Kept) storable() error {
-	if err := outError(k.Layout.Probe(k.Out)); err != nil {
+func (k *Kept) storable(ctx context.Context) error {
+	if err := outError(k.Layout.Probe(ctx, k.Out)); err != nil {
 		return err
 	}
 	f, err := k.written(grows)
@@ -305,9 +305,13 @@ func (k *Kept) lock(ctx context.Context) (unlock func(), err error) {
 
 func lockOf(path string) string { return strings.TrimSuffix(path, ".json") + ".lock" }
 
-// lockEvery is how often a lock that another process holds is tried: flock
-// itself would wait without an ear for ctx.
-const lockEvery = 100 * time.Millisecond
+// How long and how often a lock that another process holds is tried: flock itself
+// would wait without end. A get that waits for the proxy may hold it longer; then the
+// daemon tries again at its next turn.
+const (
+	lockFor   = 30 * time.Minute
+	lockEvery = 100 * time.Millisecond
+)
 
 // lock holds a file, made if need be with its folder, against other processes
 // and other callers in this one. The file stays: to remove it would let two in.
@@ -319,8 +323,9 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
-	again := time.NewTicker(lockEvery)
+	again, end := time.NewTicker(lockEvery), time.NewTimer(lockFor)
 	defer again.Stop()
+	defer end.Stop()
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
@@ -331,6 +336,8 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 		}
 		select {
 		case <-again.C:
+		case <-end.C:
+			return nil, errors.Join(fmt.Errorf("state-dir: another process has held %s for %v; find it with fuser and stop it", path, lockFor), f.Close())
 		case <-ctx.Done():
 			return nil, errors.Join(fmt.Errorf("state-dir: another process holds %s: %w", path, ctx.Err()), f.Close())
 		}

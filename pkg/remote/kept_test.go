@@ -85,12 +85,12 @@ func TestKilledInInstall(t *testing.T) {
 	for name, kill := range map[string]func(t *testing.T){
 		"before the files": func(*testing.T) {},
 		"after the files": func(t *testing.T) {
-			if err := certfile.Write(k.Out, second); err != nil {
+			if err := certfile.Write(t.Context(), k.Out, second); err != nil {
 				t.Fatal(err)
 			}
 		},
 		"before the hook": func(t *testing.T) {
-			if err := certfile.Write(k.Out, second); err != nil {
+			if err := certfile.Write(t.Context(), k.Out, second); err != nil {
 				t.Fatal(err)
 			}
 			now := *k
@@ -106,7 +106,7 @@ func TestKilledInInstall(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			if err := certfile.Write(k.Out, first); err != nil {
+			if err := certfile.Write(t.Context(), k.Out, first); err != nil {
 				t.Fatal(err)
 			}
 			due := saved

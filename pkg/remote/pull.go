@@ -90,7 +90,7 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int, renew bool) error
 // register makes the certificate managed. To ask again is no error and costs
 // nothing.
 func (p *pulling) register(ctx context.Context) error {
-	if err := p.k.storable(); err != nil {
+	if err := p.k.storable(ctx); err != nil {
 		return err
 	}
 	m, err := p.api.Register(ctx, p.k.Names, p.k.KeyType, p.k.Profile)
@@ -172,7 +172,7 @@ func (p *pulling) isRecipient(ctx context.Context) error {
 
 // renew asks for a new bundle now. The proxy may want it later.
 func (p *pulling) renew(ctx context.Context) error {
-	if err := p.k.storable(); err != nil {
+	if err := p.k.storable(ctx); err != nil {
 		return err
 	}
 	m, err := p.api.Renew(ctx, p.k.ID)

@@ -3,7 +3,12 @@ package remote
 import (
 	"context"
 	"log/slog"
+	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
@@ -22,6 +27,40 @@ func TestStoppedWhileLocked(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	stop()
 	if err := Run(ctx, RunConfig{State: s, Wanted: []Wanted{w}, Logger: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Error(err)
+	}
+}
+
+// A1: another process holds a lock of the state directory for ever. The wait ends.
+func TestLockIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := lock(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	synctest.Test(t, func(t *testing.T) {
+		if _, err := lock(t.Context(), path); err == nil || !strings.Contains(err.Error(), "another process has held "+path) {
+			t.Error(err)
+		}
+	})
+}
+
+// A1: a pipe in place of an identity is an error, not a wait without end.
+func TestIdentityIsAPipe(t *testing.T) {
+	s := newEvil(t).enrolled(t)
+	path := filepath.Join(t.TempDir(), "identity")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.recipientOf(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Error(err)
+	}
+	s.enrolment.Former = []string{path}
+	if err := s.enrolment.write(s.path(enrolmentName)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.identities(); err != nil { // the present one opens bundles all the same
 		t.Error(err)
 	}
 }

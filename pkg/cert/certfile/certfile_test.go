@@ -2,6 +2,7 @@ package certfile_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 		for serial := int64(1); ; serial++ {
 			b, err := newBundle(serial)
 			if err == nil {
-				err = everything(filepath.Dir(dir)).Write(dir, b)
+				err = everything(filepath.Dir(dir)).Write(context.Background(), dir, b)
 			}
 			if err != nil {
 				fmt.Fprintln(os.Stderr, err)
@@ -75,7 +76,7 @@ func bundle(t testing.TB, serial int64) *cert.Bundle {
 
 func write(t testing.TB, dir string, b *cert.Bundle) {
 	t.Helper()
-	if err := certfile.Write(dir, b); err != nil {
+	if err := certfile.Write(t.Context(), dir, b); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -144,7 +145,7 @@ func TestModes(t *testing.T) { // A5
 	for _, umask := range []int{0, 0o022, 0o077} {
 		dir := filepath.Join(t.TempDir(), "web1")
 		old := unix.Umask(umask)
-		err := certfile.Write(dir, bundle(t, 1))
+		err := certfile.Write(t.Context(), dir, bundle(t, 1))
 		unix.Umask(old)
 		if err != nil {
 			t.Fatalf("umask %03o: %v", umask, err)
@@ -243,7 +244,7 @@ func TestConcurrentWriters(t *testing.T) {
 	for _, b := range pair {
 		writers.Go(func() {
 			for range 15 {
-				if err := certfile.Write(dir, b); err != nil {
+				if err := certfile.Write(t.Context(), dir, b); err != nil {
 					t.Error(err)
 				}
 			}
@@ -324,6 +325,11 @@ func TestPrune(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(leftover, "privkey.pem"), []byte("half a k"), 0o600); err != nil {
 			t.Fatal(err)
 		}
+		for _, link := range []string{"link", "link-current", "link-privkey.pem", "link-bundle.p12"} { // "link" of older programs
+			if err := os.Symlink("anything", filepath.Join(leftover, link)); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	write(t, dir, bundle(t, 2))
 	second, err := os.Readlink(filepath.Join(dir, ".acmeproxy", "current"))
@@ -382,7 +388,7 @@ func TestFoldersThatAreLinks(t *testing.T) {
 		if err := os.Symlink(filepath.Join(outside, "x"), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
-		if err := certfile.Write(dir, b); err == nil {
+		if err := certfile.Write(t.Context(), dir, b); err == nil {
 			t.Errorf("%s is a link and was followed", name)
 		}
 	}
@@ -407,7 +413,7 @@ func TestFailedPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 3 {
-		if err := certfile.Write(dir, bundle(t, 1)); err == nil {
+		if err := certfile.Write(t.Context(), dir, bundle(t, 1)); err == nil {
 			t.Fatal("a folder was replaced")
 		}
 	}
@@ -420,7 +426,7 @@ func TestFailedPublish(t *testing.T) {
 	if err := os.MkdirAll(filepath.Join(dir, "chain.pem", "is a folder"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := certfile.Write(dir, bundle(t, 1)); err == nil {
+	if err := certfile.Write(t.Context(), dir, bundle(t, 1)); err == nil {
 		t.Fatal("a folder was replaced")
 	}
 	if err := os.RemoveAll(filepath.Join(dir, "chain.pem")); err != nil {
@@ -434,7 +440,7 @@ func TestFailedPublish(t *testing.T) {
 func TestWriteNeedsAKey(t *testing.T) {
 	dir, b := t.TempDir(), bundle(t, 1)
 	b.Key = nil
-	if err := certfile.Write(dir, b); err == nil || !strings.Contains(err.Error(), "no key") {
+	if err := certfile.Write(t.Context(), dir, b); err == nil || !strings.Contains(err.Error(), "no key") {
 		t.Errorf("%v, want an error that there is no key", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {

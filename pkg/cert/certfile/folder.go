@@ -1,6 +1,7 @@
 package certfile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,19 +32,22 @@ const (
 
 // openFolder creates dir if necessary, opens it and locks it. If .acmeproxy or the
 // lock are others once the lock is acquired, it starts again.
-func openFolder(dir string) (*folder, error) {
+func openFolder(ctx context.Context, dir string) (*folder, error) {
 	deadline := time.Now().Add(lockFor)
 	for {
-		f, err := openOnce(dir, deadline)
+		f, err := openOnce(ctx, dir, deadline)
 		if !errors.Is(err, errReplaced) || time.Now().After(deadline) {
 			return f, err
+		}
+		if err := pause(ctx); err != nil {
+			return nil, fmt.Errorf("lock %s: %w", dir, err)
 		}
 	}
 }
 
 var errReplaced = errors.New("it was replaced while it was locked")
 
-func openOnce(dir string, deadline time.Time) (_ *folder, err error) {
+func openOnce(ctx context.Context, dir string, deadline time.Time) (_ *folder, err error) {
 	f := &folder{}
 	defer func() {
 		if err != nil {
@@ -62,7 +66,7 @@ func openOnce(dir string, deadline time.Time) (_ *folder, err error) {
 	if f.lock, err = openLock(f.sets); err != nil {
 		return nil, err
 	}
-	if err = acquire(f.lock, deadline); err != nil {
+	if err = acquire(ctx, f.lock, deadline); err != nil {
 		return nil, err
 	}
 	if err = f.unchanged(); err != nil {
@@ -109,17 +113,16 @@ func (f *folder) unchanged() error {
 	return nil
 }
 
-// openOutput opens dir, and creates it (mode 0755) if there is none.
+// openOutput opens dir, and creates it and the folders above it (mode 0755) if there
+// are none. Each is created in an opened folder, so that no link of another user
+// leads elsewhere.
 func openOutput(dir string) (*os.Root, error) {
 	out, err := localfile.OpenFolder(dir)
-	if !errors.Is(err, fs.ErrNotExist) {
+	above := filepath.Dir(dir)
+	if !errors.Is(err, fs.ErrNotExist) || above == dir {
 		return out, err
 	}
-	above := filepath.Dir(dir)
-	if err := os.MkdirAll(above, 0o755); err != nil {
-		return nil, err
-	}
-	parent, err := localfile.OpenFolder(above)
+	parent, err := openOutput(above)
 	if err != nil {
 		return nil, err
 	}
@@ -170,7 +173,7 @@ func openLock(sets *os.Root) (*os.File, error) {
 }
 
 // acquire locks the file against other processes until it is closed.
-func acquire(lock *os.File, deadline time.Time) error {
+func acquire(ctx context.Context, lock *os.File, deadline time.Time) error {
 	for {
 		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		switch {
@@ -181,7 +184,19 @@ func acquire(lock *os.File, deadline time.Time) error {
 		case time.Now().After(deadline):
 			return fmt.Errorf("%s: another process has held this lock for %v; find it with fuser and stop it", lock.Name(), lockFor)
 		}
-		time.Sleep(lockEvery)
+		if err := pause(ctx); err != nil {
+			return fmt.Errorf("lock %s: %w", lock.Name(), err)
+		}
+	}
+}
+
+// pause waits between two tries to lock a folder.
+func pause(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(lockEvery):
+		return nil
 	}
 }
 

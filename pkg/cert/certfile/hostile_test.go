@@ -106,7 +106,7 @@ func TestFolderReplacedWhileLocked(t *testing.T) {
 			}
 			next := bundle(t, 2)
 			done := make(chan error, 1)
-			go func() { done <- certfile.Write(out, next) }()
+			go func() { done <- certfile.Write(t.Context(), out, next) }()
 			waitsFor(t, lock)
 			asNobody(t, func() {
 				if err := swap(out, victim); err != nil {
@@ -165,7 +165,7 @@ func TestFolderBehindAStrangersLink(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{link, filepath.Join(link, "data")} {
-		if err := certfile.Write(dir, bundle(t, 2)); err == nil || !strings.Contains(err.Error(), "symbolic link of nobody") {
+		if err := certfile.Write(t.Context(), dir, bundle(t, 2)); err == nil || !strings.Contains(err.Error(), "symbolic link of nobody") {
 			t.Errorf("%s: %v; want a refusal that names the link's owner", dir, err)
 		}
 	}
@@ -211,7 +211,7 @@ func TestPipes(t *testing.T) {
 	if _, err := certfile.Read(dir); err == nil {
 		t.Error("a pipe was read")
 	}
-	if err := certfile.Write(dir, b); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+	if err := certfile.Write(t.Context(), dir, b); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Errorf("%v", err)
 	}
 }
@@ -260,7 +260,7 @@ func TestFullDisk(t *testing.T) {
 	folder := t.TempDir()
 	dir, all := filepath.Join(disk.Dir, "web1"), newEverything(t, folder)
 	old := bundle(t, 1)
-	if err := all.Probe(dir); err != nil {
+	if err := all.Probe(t.Context(), dir); err != nil {
 		t.Fatal(err)
 	}
 	if entries, err := os.ReadDir(disk.Dir); err != nil || len(entries) != 0 {
@@ -269,7 +269,7 @@ func TestFullDisk(t *testing.T) {
 	writeAs(t, all, dir, old)
 	for free := 0; free < 10<<12; free += 1 << 12 { // at each file of the set
 		disk.Fill(t, free)
-		if err := all.Write(dir, bundle(t, 2)); err == nil {
+		if err := all.Write(t.Context(), dir, bundle(t, 2)); err == nil {
 			if free == 0 {
 				t.Error("written to a full disk")
 			}
@@ -283,7 +283,7 @@ func TestFullDisk(t *testing.T) {
 		if left := versionsIn(t, dir); len(left) != 1 {
 			t.Fatalf("%d bytes free: left behind %q", free, left)
 		}
-		for _, err := range []error{all.Writable(dir), all.Probe(dir), all.Probe(filepath.Join(disk.Dir, "web2"))} {
+		for _, err := range []error{all.Writable(dir), all.Probe(t.Context(), dir), all.Probe(t.Context(), filepath.Join(disk.Dir, "web2"))} {
 			if !errors.Is(err, unix.ENOSPC) || !strings.Contains(err.Error(), disk.Dir) {
 				t.Errorf("%d bytes free: %v; want one that names the folder", free, err)
 			}
@@ -307,7 +307,7 @@ func TestFolderInPlaceOfAFile(t *testing.T) {
 		if err := errors.Join(os.Remove(path), os.Mkdir(path, 0o755)); err != nil {
 			t.Fatal(err)
 		}
-		for _, err := range []error{all.Writable(dir), all.Probe(dir), all.Write(dir, bundle(t, 2))} {
+		for _, err := range []error{all.Writable(dir), all.Probe(t.Context(), dir), all.Write(t.Context(), dir, bundle(t, 2))} {
 			if err == nil || !strings.Contains(err.Error(), path+" is a folder") {
 				t.Errorf("%s: %v", name, err)
 			}
@@ -330,12 +330,12 @@ func TestFolderInPlaceOfAFile(t *testing.T) {
 func TestProbeOwner(t *testing.T) {
 	dir := t.TempDir()
 	if os.Geteuid() == 0 {
-		if err := (certfile.Layout{Owner: "nobody"}).Probe(dir); err != nil {
+		if err := (certfile.Layout{Owner: "nobody"}).Probe(t.Context(), dir); err != nil {
 			t.Error(err)
 		}
 		return
 	}
-	if err := (certfile.Layout{Owner: "root"}).Probe(dir); !errors.Is(err, fs.ErrPermission) {
+	if err := (certfile.Layout{Owner: "root"}).Probe(t.Context(), dir); !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("%v, want fs.ErrPermission", err)
 	}
 }

@@ -178,7 +178,7 @@ func number(name string, find func() (string, error)) (int, error) {
 
 // readPassword is the file's first line.
 func readPassword(path string) (string, error) {
-	data, err := os.ReadFile(path)
+	data, err := localfile.ReadAny(path)
 	if err != nil {
 		return "", fmt.Errorf("pkcs12-password-file: %w", err)
 	}

@@ -1,6 +1,7 @@
 package certfile_test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -33,7 +34,7 @@ func newEverything(t testing.TB, folder string) certfile.Layout {
 
 func writeAs(t testing.TB, l certfile.Layout, dir string, b *cert.Bundle) {
 	t.Helper()
-	if err := l.Write(dir, b); err != nil {
+	if err := l.Write(t.Context(), dir, b); err != nil {
 		t.Fatal(err)
 	}
 	if !l.Holds(dir, b) {
@@ -180,7 +181,7 @@ func TestOwner(t *testing.T) {
 			}
 		}
 	}
-	if (certfile.Layout{Owner: "nobody", Formats: []string{"haproxy"}, KeyMode: "0440"}).Write(dir, b) != nil ||
+	if (certfile.Layout{Owner: "nobody", Formats: []string{"haproxy"}, KeyMode: "0440"}).Write(t.Context(), dir, b) != nil ||
 		(certfile.Layout{Owner: "daemon", Formats: []string{"haproxy"}, KeyMode: "0440"}).Holds(dir, b) {
 		t.Error("another owner is wanted")
 	}
@@ -196,6 +197,10 @@ func TestFailedLayout(t *testing.T) {
 	if err := os.WriteFile(umlaut, []byte("sch\u00f6n\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty, pipe := filepath.Join(folder, "empty"), filepath.Join(folder, "pipe")
+	if err := errors.Join(os.WriteFile(empty, nil, 0o600), unix.Mkfifo(pipe, 0o600)); err != nil {
+		t.Fatal(err)
+	}
 	for name, change := range map[string]struct {
 		layout certfile.Layout
 		want   string
@@ -203,7 +208,8 @@ func TestFailedLayout(t *testing.T) {
 		"user":          {certfile.Layout{Owner: "no-such-user"}, `owner: no user "no-such-user"`},
 		"group":         {certfile.Layout{Owner: "root:no-such-group"}, `owner: no group "no-such-group"`},
 		"password file": {certfile.Layout{Formats: []string{"pkcs12"}, PKCS12PasswordFile: filepath.Join(folder, "none")}, "pkcs12-password-file: open"},
-		"password":      {certfile.Layout{Formats: []string{"pkcs12"}, PKCS12PasswordFile: os.DevNull}, "is empty"},
+		"password":      {certfile.Layout{Formats: []string{"pkcs12"}, PKCS12PasswordFile: empty}, "is empty"},
+		"pipe":          {certfile.Layout{Formats: []string{"pkcs12"}, PKCS12PasswordFile: pipe}, "not a regular file"},
 		"umlaut":        {certfile.Layout{Formats: []string{"pkcs12"}, PKCS12PasswordFile: umlaut}, "not plain ASCII"},
 		"mode":          {certfile.Layout{KeyMode: "0666"}, "key-mode"},
 		"format":        {certfile.Layout{Formats: []string{"jks"}}, `format: "jks"`},
@@ -211,7 +217,7 @@ func TestFailedLayout(t *testing.T) {
 		if err := change.layout.Ready(); err == nil || !strings.Contains(err.Error(), change.want) {
 			t.Errorf("%s: %v, want %q", name, err, change.want)
 		}
-		if err := change.layout.Write(dir, bundle(t, 2)); err == nil {
+		if err := change.layout.Write(t.Context(), dir, bundle(t, 2)); err == nil {
 			t.Errorf("%s: written", name)
 		}
 	}

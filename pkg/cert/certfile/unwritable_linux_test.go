@@ -44,7 +44,7 @@ func TestUnwritable(t *testing.T) {
 	}
 	next := bundle(t, 2)
 	asNobody(t, func() {
-		if err := certfile.Write(dir, next); !errors.Is(err, fs.ErrPermission) {
+		if err := certfile.Write(t.Context(), dir, next); !errors.Is(err, fs.ErrPermission) {
 			t.Errorf("%v, want fs.ErrPermission", err)
 		}
 	})

@@ -1,6 +1,7 @@
 package certfile
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -53,8 +54,8 @@ func (l Layout) Writable(dir string) error {
 
 // Probe reports whether a set can be written to dir by writing one of the largest
 // size beside it, and removing it again. It is asked before a certificate is
-// ordered. Nothing of it stays.
-func (l Layout) Probe(dir string) error {
+// ordered. Nothing of it stays. A wait for another process ends with ctx.
+func (l Layout) Probe(ctx context.Context, dir string) error {
 	as, err := l.resolve()
 	if err != nil {
 		return err
@@ -66,14 +67,14 @@ func (l Layout) Probe(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := as.probe(path); err != nil {
+	if err := as.probe(ctx, path); err != nil {
 		return fmt.Errorf("cannot write to %s: %w", path, err)
 	}
 	return nil
 }
 
 // probe works in the folder at path, which is .acmeproxy or one above it.
-func (r resolved) probe(path string) error {
+func (r resolved) probe(ctx context.Context, path string) error {
 	root, err := localfile.OpenFolder(path)
 	if err != nil {
 		return err
@@ -84,20 +85,20 @@ func (r resolved) probe(path string) error {
 	if filepath.Base(path) == versions { // prune removes it, should we be killed now
 		prefix = time.Now().UTC().Format(versionTime)
 		if f.lock, err = openLock(root); err == nil {
-			err = acquire(f.lock, time.Now().Add(lockFor))
+			err = acquire(ctx, f.lock, time.Now().Add(lockFor))
 		}
 		if err != nil {
 			return err
 		}
 	}
-	name, dir, err := f.newVersion(prefix)
+	v, err := newVersion(root, prefix)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
+	defer v.Close()
 	data := make([]byte, neededBytes)
 	rand.Read(data) // a file system may compress what repeats
-	return errors.Join(r.writeFile(dir, file{name: Key, data: data, mode: r.keyMode}), root.RemoveAll(name))
+	return errors.Join(r.writeFile(v.Root, file{name: Key, data: data, mode: r.keyMode}), v.remove())
 }
 
 // nearest returns the folder for versions of dir, or the nearest existing folder

@@ -154,7 +154,7 @@ func (c *Client) Renew(ctx context.Context, claim *renewal.Claim) error {
 
 // obtain orders a certificate, provided that its files can be written.
 func (c *Client) obtain(ctx context.Context, claim *renewal.Claim) (*cert.Bundle, error) {
-	if err := c.cfg.Files.Probe(c.dir(claim.Names)); err != nil {
+	if err := c.cfg.Files.Probe(ctx, c.dir(claim.Names)); err != nil {
 		return nil, fmt.Errorf("the certificate could not be stored, so none is ordered: %w", err)
 	}
 	return claim.Obtain(ctx, renewal.Delivery{

@@ -63,7 +63,7 @@ func (c *Client) deploy(ctx context.Context, pending store.PendingHook) error {
 	}
 	dir := c.dir(row.Names)
 	if !c.cfg.Files.Holds(dir, bundle) {
-		if err := c.cfg.Files.Write(dir, bundle); err != nil {
+		if err := c.cfg.Files.Write(ctx, dir, bundle); err != nil {
 			return err
 		}
 	}
