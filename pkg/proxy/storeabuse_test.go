@@ -265,6 +265,39 @@ func TestNamesPassOn(t *testing.T) {
 	}
 }
 
+// A client that lost one name of a certificate keeps the others, for as long as it
+// is granted them.
+func TestNamesThatStay(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	_, recipient := newIdentity(t)
+	old := newCaller(t, p, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "b.example.com"))
+	heir := newCaller(t, p, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := old.register(t, "a.example.com", "b.example.com")
+	grant := func(names ...string) {
+		if _, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{
+			{Name: "old", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, names...)}},
+		}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ask := func(c *caller, name string, want int) {
+		t.Helper()
+		r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
+		if r.status != want {
+			t.Errorf("%s: %d %s, want %d", name, r.status, r.body, want)
+		}
+	}
+	grant("b.example.com")
+	ask(heir, "a.example.com", http.StatusAccepted)
+	ask(heir, "b.example.com", http.StatusConflict)
+	if r := old.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNoContent {
+		t.Errorf("delete the superseded one: %d %s", r.status, r.body)
+	}
+	ask(heir, "b.example.com", http.StatusAccepted) // given up
+	ask(old, "a.example.com", http.StatusForbidden)
+}
+
 // The administrator can forget what clients have, and not what this host itself
 // is configured to have.
 func TestForgetCertificate(t *testing.T) {

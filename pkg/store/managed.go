@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"errors"
 	"time"
 )
 
@@ -105,6 +106,26 @@ func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string)
 	return nil
 }
 
+// takeRowNames holds the names of a row that are its client's until the
+// transaction ends, and returns them. Some of a superseded row passed to others.
+func takeRowNames(ctx context.Context, tx *sql.Tx, m Managed) ([]string, error) {
+	if m.SupersededAt.IsZero() {
+		return m.Names, takeNames(ctx, tx, m.ClientID, m.Names)
+	}
+	var own []string
+	for _, name := range sorted(m.Names) {
+		err := takeNames(ctx, tx, m.ClientID, []string{name})
+		if errors.Is(err, ErrOwned) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		own = append(own, name)
+	}
+	return own, nil
+}
+
 func linkNames(ctx context.Context, tx *sql.Tx, managedID string, names []string) error {
 	for _, name := range sorted(names) {
 		if _, err := tx.ExecContext(ctx, `INSERT INTO managed_names (name, managed_id) VALUES ($1, $2)
@@ -179,11 +200,9 @@ func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) er
 		if m, err = scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id)); err != nil {
 			return err
 		}
-		// A superseded row has no names any more.
-		if m.SupersededAt.IsZero() {
-			if err := takeNames(ctx, tx, m.ClientID, m.Names); err != nil {
-				return err
-			}
+		names, err := takeRowNames(ctx, tx, m)
+		if err != nil {
+			return err
 		}
 		query, args, none := `DELETE FROM managed WHERE id = $1`, []any{id}, ErrNotFound
 		if serial != nil {
@@ -193,10 +212,10 @@ func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) er
 		if err := must(n, err, none); err != nil {
 			return err
 		}
-		if err := s.keepFailures(ctx, tx, m); err != nil || !m.SupersededAt.IsZero() {
+		if err := s.keepFailures(ctx, tx, m); err != nil {
 			return err
 		}
-		return releaseNames(ctx, tx, m.Names)
+		return releaseNames(ctx, tx, names)
 	})
 	return s.fail(err, "delete managed certificate %s", id)
 }

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ownedError is [ErrOwned] with the owner.
@@ -43,10 +44,12 @@ func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedErr
 		return nil, err
 	}
 	for _, row := range found {
-		if err := w.retire(ctx, tx, row); err != nil {
+		if err := w.retire(ctx, tx, row, owner); err != nil {
 			return nil, err
 		}
-		lost = append(lost, Superseded{Managed: row, Owner: owner, Name: owned.name, To: to})
+		if row.SupersededAt.IsZero() {
+			lost = append(lost, Superseded{Managed: row, Owner: owner, Name: owned.name, To: to})
+		}
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM name_owners WHERE name = $1 AND client_id = $2`, owned.name, owned.owner)
 	return lost, err
@@ -66,19 +69,21 @@ func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError)
 	return owner, err == nil && w.Holds(owner, owned.name), err
 }
 
-// retire marks a row as superseded, ends the work on it, and releases its names.
-func (w *registering) retire(ctx context.Context, tx *sql.Tx, row Managed) error {
-	for _, statement := range []string{
-		`DELETE FROM orders WHERE managed_id = $1`,
-		`DELETE FROM managed_names WHERE managed_id = $1`,
-	} {
-		if _, err := tx.ExecContext(ctx, statement, row.ID); err != nil {
+// retire marks a row as superseded, ends the work on it, and releases those of its
+// names that its owner does not hold any more. The others stay the owner's.
+func (w *registering) retire(ctx context.Context, tx *sql.Tx, row Managed, owner Client) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, row.ID); err != nil {
+		return err
+	}
+	lost := slices.DeleteFunc(slices.Clone(row.Names), func(name string) bool { return owner.ID != "" && w.Holds(owner, name) })
+	for _, name := range sorted(lost) {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM managed_names WHERE managed_id = $1 AND name = $2`, row.ID, name); err != nil {
 			return err
 		}
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE managed SET superseded_at = $2, due_at = 0, lease_owner = '', lease_until = 0,
-		updated_at = $2 WHERE id = $1`, row.ID, millis(w.now())); err != nil {
+		updated_at = $2 WHERE id = $1 AND superseded_at = 0`, row.ID, millis(w.now())); err != nil {
 		return err
 	}
-	return releaseNames(ctx, tx, row.Names)
+	return releaseNames(ctx, tx, lost)
 }
