@@ -58,7 +58,7 @@ type Listener struct {
 	net.Listener
 	cfg Config
 
-	turns  turns
+	turns  *turns
 	mu     sync.Mutex // guards the stages
 	stages [stageKnown + 1]stage
 }
@@ -227,10 +227,22 @@ func (c *Conn) Read(b []byte) (int, error) {
 	}
 	n, err := c.Conn.Read(b[:min(int64(len(b)), left)])
 	c.unanswered.Add(int64(n))
-	if n > 0 {
-		c.turn.begin(c.l.turns)
+	if n == 0 {
+		return n, err
+	}
+	c.turn.begin(c.l.turns, c.addr)
+	if c.isGone() { // a handshake would be wasted
+		c.turn.end()
+		return 0, net.ErrClosed
 	}
 	return n, err
+}
+
+// isGone reports whether the connection was closed, or its place taken.
+func (c *Conn) isGone() bool {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	return c.place.holder == nil
 }
 
 // Write makes the connection the youngest of its address: only answers do, so a

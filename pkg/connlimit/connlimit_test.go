@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -308,7 +310,7 @@ func TestTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		l := newListener(10, 10)
-		l.cfg.MaxNew, l.turns = 1000, make(turns, 1)
+		l.cfg.MaxNew, l.turns.free = 1000, 1
 		read := func(c both) {
 			go c.client.Write([]byte("x"))
 			if _, err := c.server.Read(make([]byte, 1)); err != nil {
@@ -319,19 +321,63 @@ func TestTurns(t *testing.T) {
 		begun := time.Now()
 		read(first) // has the turn, and computes
 		read(second)
-		if took := time.Since(begun); took != maxTurn {
+		if took := time.Since(begun); took != maxTurn+maxRest {
 			t.Errorf("the second had its turn after %v", took)
 		}
 		second.answer(t) // ends it
 		read(third)
 		third.server.Close()
 		read(first)
-		if took := time.Since(begun); took != maxTurn {
+		if took := time.Since(begun); took != maxTurn+maxRest {
 			t.Errorf("all had their turns after %v", took)
 		}
 		time.Sleep(maxTurn) // by the test's clock
 		synctest.Wait()
-		if len(l.turns) != 0 {
+		if l.turns.free != 1 {
+			t.Error("a turn has no end")
+		}
+	})
+}
+
+// An address with many connections delays that of another by one turn, and a
+// connection that has to go while it waits has no turn (A3, X41).
+func TestFairTurns(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := newListener(100, 100)
+		l.cfg.MaxNew, l.turns.free = 1000, 1
+		var order []string
+		var mu sync.Mutex // guards order
+		var reading sync.WaitGroup
+		read := func(addr string) both {
+			c := dial(t, l, addr)
+			reading.Go(func() {
+				go c.client.Write([]byte("x"))
+				_, err := c.server.Read(make([]byte, 1))
+				mu.Lock()
+				defer mu.Unlock()
+				if err != nil {
+					addr = err.Error()
+				}
+				order = append(order, addr)
+			})
+			synctest.Wait()
+			return c
+		}
+		for range 3 {
+			read("192.0.2.1")
+		}
+		read("192.0.2.1").server.Close()
+		read("192.0.2.1").server.Close()
+		read("192.0.2.2")
+		read("192.0.2.3")
+		reading.Wait()
+		time.Sleep(maxTurn + maxRest) // by the test's clock
+		want := "[192.0.2.1 192.0.2.1 192.0.2.2 192.0.2.3 192.0.2.1"
+		if got := fmt.Sprint(order); !strings.HasPrefix(got, want) || strings.Count(got, "closed") != 2 {
+			t.Errorf("%s, want %s", got, want)
+		}
+		if l.turns.free != 1 || len(l.turns.waiting) != 0 {
 			t.Error("a turn has no end")
 		}
 	})

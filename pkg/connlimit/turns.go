@@ -1,6 +1,7 @@
 package connlimit
 
 import (
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
@@ -10,29 +11,100 @@ import (
 // at least one. Otherwise hundreds of handshakes would be runnable at once, and
 // an answer of port 80 would wait for all of them. A turn begins when something
 // was read and ends with the next read or write, at the latest after maxTurn.
-type turns chan struct{}
+// Addresses take turns one after the other, so that a flood from some of them
+// delays the handshake of another by one turn each.
+type turns struct {
+	mu      sync.Mutex // guards what follows
+	free    int
+	waiting map[netip.Prefix]*queue // none is empty
+	order   []*queue                // the next address in front
+}
 
-// maxTurn is for a connection that waits for something else than its peer.
-const maxTurn = 10 * time.Millisecond
+// queue holds the connections of one address that wait for a turn.
+type queue struct {
+	addr  netip.Prefix
+	conns []chan struct{}
+}
 
-func newTurns() turns { return make(turns, max(1, runtime.GOMAXPROCS(0)/2)) }
+const (
+	maxTurn = 10 * time.Millisecond // for a connection that waits for something else than its peer
+	// maxRest is the longest pause after a turn for which others wait; no pause is
+	// longer than the turn was. Pauses leave cores to authenticated clients and to
+	// port 80, whose answers came ten times as late under a flood without them.
+	maxRest = time.Millisecond
+)
+
+func newTurns() *turns {
+	return &turns{free: max(1, runtime.GOMAXPROCS(0)/2), waiting: make(map[netip.Prefix]*queue)}
+}
+
+// take waits until a turn of addr begins.
+func (s *turns) take(addr netip.Prefix) {
+	s.mu.Lock()
+	if s.free > 0 {
+		s.free--
+		s.mu.Unlock()
+		return
+	}
+	q := s.waiting[addr]
+	if q == nil {
+		q = &queue{addr: addr}
+		s.waiting[addr] = q
+		s.order = append(s.order, q)
+	}
+	begin := make(chan struct{})
+	q.conns = append(q.conns, begin)
+	s.mu.Unlock()
+	<-begin
+}
+
+// release ends a turn that took so long.
+func (s *turns) release(took time.Duration) {
+	s.mu.Lock()
+	contended := len(s.order) > 0
+	s.mu.Unlock()
+	if contended {
+		time.AfterFunc(min(took, maxRest), s.next)
+		return
+	}
+	s.next()
+}
+
+// next gives a turn that ended to the first connection of the next address.
+func (s *turns) next() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.order) == 0 {
+		s.free++
+		return
+	}
+	q := s.order[0]
+	s.order = s.order[1:]
+	close(q.conns[0])
+	if q.conns = q.conns[1:]; len(q.conns) == 0 {
+		delete(s.waiting, q.addr)
+		return
+	}
+	s.order = append(s.order, q)
+}
 
 // turn is a connection's own. Its zero value is none.
 type turn struct {
 	mu    sync.Mutex
-	of    turns // nil: none; guarded by mu
+	of    *turns // nil: none; guarded by mu, like what follows
+	begun time.Time
 	timer *time.Timer
 }
 
 // begin waits for a turn.
-func (t *turn) begin(of turns) {
-	of <- struct{}{}
+func (t *turn) begin(of *turns, addr netip.Prefix) {
+	of.take(addr)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.of != nil {
-		<-t.of
+		t.of.release(0)
 	}
-	t.of = of
+	t.of, t.begun = of, time.Now()
 	if t.timer == nil {
 		t.timer = time.AfterFunc(maxTurn, t.end)
 	} else {
@@ -45,7 +117,7 @@ func (t *turn) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.of != nil {
-		<-t.of
+		t.of.release(time.Since(t.begun))
 		t.of = nil
 		t.timer.Stop()
 	}

@@ -29,7 +29,7 @@ const (
 
 	// What a client may send to the API before its handshake is completed, and
 	// then without an answer until it has authenticated. The first is a hello and
-	// one certificate; the second is a window of HTTP/2 and the headers to it.
+	// a few certificates; the second is a window of HTTP/2 and the headers to it.
 	maxHandshake  = 16 << 10
 	maxUnanswered = http2Window + 16<<10
 	http2Window   = 64 << 10 // bytes of bodies on a connection that were not read yet
@@ -60,7 +60,7 @@ func limitsAPI() connlimit.Config {
 	total := maxOpen()
 	return connlimit.Config{
 		New:       connlimit.Share{Total: total * 3 / 8, PerParty: total / connsShare},
-		Completed: connlimit.Share{Total: total / 16, PerParty: total / 16 / 4},
+		Completed: connlimit.Share{Total: total / 16, PerParty: total / 16 / 2},
 		Known:     connlimit.Share{Total: total / 2, PerParty: total / 2 / connsShare},
 		TLS:       true, MaxNew: maxHandshake, MaxUnanswered: maxUnanswered,
 	}

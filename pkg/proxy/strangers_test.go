@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -79,7 +80,7 @@ func TestEviction(t *testing.T) {
 	visit()
 }
 
-// A client's handshake may be 16 KiB and hold one certificate (A3).
+// A client's handshake may be 16 KiB and hold a chain of eight certificates (A3).
 func TestHandshakeLimits(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -91,13 +92,17 @@ func TestHandshakeLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	two, junk := *one, *one
-	two.Certificate = append(two.Certificate[:1:1], one.Certificate[0])
+	chain := func(n int) tls.Certificate {
+		c := *one
+		c.Certificate = slices.Repeat(one.Certificate, n)
+		return c
+	}
+	junk := *one
 	junk.Certificate = append(junk.Certificate[:1:1], make([]byte, 200_000))
 	for name, test := range map[string]struct {
 		key  tls.Certificate
 		fits bool
-	}{"one": {*one, true}, "two": {two, false}, "junk": {junk, false}} {
+	}{"one": {*one, true}, "three": {chain(3), true}, "eight": {chain(8), true}, "nine": {chain(9), false}, "junk": {junk, false}} {
 		conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}, Certificates: []tls.Certificate{test.key}})
 		answer := ""
 		if err == nil {

@@ -84,6 +84,10 @@ func (a *apiTLS) install(b *cert.Bundle) {
 	a.public.Store(c)
 }
 
+// maxClientChain is the number of certificates that a client may send: some
+// libraries send their chain. Only the first one is used, but all stay in memory.
+const maxClientChain = 8
+
 // config asks for a client certificate and does not check its chain: the
 // handshake proves that the client has the key, auth knows whose key it is. A
 // CA that looks for a TLS-ALPN-01 answer gets a handshake of its own, after
@@ -102,8 +106,8 @@ func (a *apiTLS) config() *tls.Config {
 		}
 		c := forAll.Clone() // session tickets keep the keys of config
 		c.VerifyConnection = func(state tls.ConnectionState) error {
-			if n := len(state.PeerCertificates); n > 1 {
-				return fmt.Errorf("%d client certificates; one is enough", n)
+			if n := len(state.PeerCertificates); n > maxClientChain {
+				return fmt.Errorf("%d client certificates; at most %d are accepted", n, maxClientChain)
 			}
 			connlimit.Of(hello.Conn).Complete()
 			return nil

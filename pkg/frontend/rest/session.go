@@ -128,10 +128,10 @@ func (f *frontend) stranger(w http.ResponseWriter, r *http.Request, most int32, 
 		return
 	}
 	defer end()
-	deadline := time.Now().Add(strangerTime)
+	now := time.Now()
 	control := http.NewResponseController(w)
-	control.SetReadDeadline(deadline)
-	control.SetWriteDeadline(deadline)
+	control.SetReadDeadline(now.Add(strangerTime - answerTime))
+	control.SetWriteDeadline(now.Add(strangerTime))
 	answer()
 	if r.ProtoMajor == 2 {
 		control.Flush() // an answer for which the stranger leaves no window is still in progress
