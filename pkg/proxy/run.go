@@ -155,7 +155,7 @@ func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
 			MaxConcurrentStreams:          http2Stream,
 			MaxReadFrameSize:              16 << 10,
 			MaxReceiveBufferPerConnection: http2Window,
-			MaxReceiveBufferPerStream:     http2Window / 2,
+			MaxReceiveBufferPerStream:     http2Window, // clients count on 65,535 until they read our settings
 			WriteByteTimeout:              headers,
 			SendPingTimeout:               6 * headers,
 		},
