@@ -467,7 +467,6 @@ func TestMisbehavingCA(t *testing.T) {
 		"other identifiers":        {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"evil.example.com"}]}`}, issuer.Temporary, "modified"},
 		"certificate of somebody":  {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, issuer.Temporary, "no PEM certificate"},
 		"account without location": {&faults{kind: pebbletest.NewAccount, status: 201, body: "{}"}, issuer.Temporary, "where the account is"},
-		"wait for days":            {&faults{kind: pebbletest.Order, status: 200, header: map[string]string{"Retry-After": "172800"}, body: `{"status":"pending"}`}, issuer.Temporary, "not ready yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

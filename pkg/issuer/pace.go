@@ -9,7 +9,7 @@ import (
 const (
 	firstPoll = 5 * time.Millisecond
 	lastPoll  = 3 * time.Second
-	longWait  = 2 * time.Minute // what a CA may ask for before we come back later instead
+	longWait  = 2 * time.Minute // the longest pause between polls, whatever the CA asks for
 )
 
 // pace learns how long a CA takes for one kind of work, so that the first poll
@@ -49,8 +49,9 @@ type poller struct {
 
 func (p *pace) poller() *poller { return &poller{pace: p, next: p.first(), start: time.Now()} }
 
-// wait returns when it is time for the next poll. retryAt is what the CA asked
-// for; more than longWait is an error that carries the time.
+// wait returns when it is time for the next poll. retryAt is the Retry-After of an
+// answer that was no refusal. Some CAs send a day there and are done in seconds, so
+// more than longWait counts as longWait and delays no later attempt.
 func (p *poller) wait(ctx context.Context, op string, retryAt time.Time, now func() time.Time) error {
 	delay := p.next
 	p.next = min(p.next*2, lastPoll)
@@ -59,7 +60,7 @@ func (p *poller) wait(ctx context.Context, op string, retryAt time.Time, now fun
 		delay = max(delay, retryAt.Sub(now()))
 	}
 	if delay > longWait {
-		return &Error{Kind: Temporary, Op: op, Detail: "the CA is not ready yet", RetryAt: retryAt}
+		delay, retryAt = longWait, time.Time{}
 	}
 	t := time.NewTimer(delay)
 	defer t.Stop()
