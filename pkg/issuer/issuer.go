@@ -191,7 +191,7 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 
 // Close waits until the answers of issuances that have ended are removed.
 func (is *Issuer) Close() error {
-	is.kept.close()
+	is.kept.close(is.cfg.Peers != nil)
 	if m := is.methods[DNS01]; m != nil {
 		m.solver.(*dnsSolver).close()
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	keptFor  = 24 * time.Hour // an order that nobody has continued by then is given up
+	keptFor  = 48 * time.Hour // no instance resumes an order after half of that
 	mostKept = 4096           // orders
 )
 
@@ -84,8 +84,10 @@ func (k *kept) takeTurn(key string) (answers []presented) {
 	return answers
 }
 
-// close removes all.
-func (k *kept) close() {
+// close removes all answers. Where other instances may work on the same orders, it
+// leaves those that are not in memory: another instance has put the same file or
+// record in place, and removes it when it has finished the order.
+func (k *kept) close(shared bool) {
 	k.mu.Lock()
 	var all []presented
 	for _, o := range k.orders {
@@ -94,5 +96,8 @@ func (k *kept) close() {
 	}
 	k.orders = nil
 	k.mu.Unlock()
+	if shared {
+		all = slices.DeleteFunc(all, func(p presented) bool { return p.Fetched() == nil })
+	}
 	remove(all)
 }
