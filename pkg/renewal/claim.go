@@ -74,6 +74,9 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 		return entry{}, err
 	case !c.serves(row):
 		return c.begin(ctx)
+	case c.isHopeless(row):
+		c.cfg.Logger.Warn("an order is given up, since no attempt could finish it", "names", c.Names, "begun", row.CreatedAt)
+		return c.begin(ctx)
 	}
 	j := entry{orderURL: row.OrderURL, csr: row.CSR}
 	if len(row.SealedKey) == 0 {
@@ -97,6 +100,27 @@ func (c *Claim) serves(row store.Order) bool {
 	}
 	csr, err := cert.ParseCSR(row.CSR)
 	return err == nil && len(row.SealedKey) > 0 && string(csr.KeyType) == c.KeyType && csr.Names.Equal(c.Names)
+}
+
+const (
+	orderLife  = 24 * time.Hour // an older order is given up once it was resumed in vain
+	leastOrder = time.Hour      // the same for the order that uses up the time for another
+	lastChance = 12 * time.Hour // before the certificate ends; less for short lives
+)
+
+// isHopeless reports whether an order was tried for so long that the CA will
+// never finish it, for instance because it has lost a part of it. A new one may
+// do. A day lets a CA be down for hours without costing another order, and bounds
+// the orders for a name. The end of the certificate allows one more.
+func (c *Claim) isHopeless(row store.Order) bool {
+	if c.Failures < 2 {
+		return false // the order was not resumed yet; the proxy may have been off
+	}
+	now := c.cfg.Now()
+	age := now.Sub(row.CreatedAt).Abs() // the clock may have been wrong
+	last := c.NotAfter.Add(-min(c.NotAfter.Sub(c.NotBefore)/6, lastChance))
+	isLast := !c.NotAfter.IsZero() && row.CreatedAt.Before(last) && now.After(last)
+	return age >= orderLife || isLast && age >= leastOrder
 }
 
 func (c *Claim) begin(ctx context.Context) (entry, error) {
