@@ -10,7 +10,7 @@ import (
 const QuotaAuto = "auto"
 
 // newQuota is the default daily quota of clients in a new database.
-const newQuota = 100
+const newQuota = 300
 
 // most is more than anyone sets on purpose.
 const most = 1_000_000_000

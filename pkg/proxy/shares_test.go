@@ -152,33 +152,37 @@ type attack struct {
 	begin func(t testing.TB, w *town)
 }
 
-var attacks = []attack{
-	{"32 slow gateway requests each", func(t testing.TB, w *town) {
-		w.floodGateway(t, "g", "")
-	}},
-	{"64 slow agent names each", func(t testing.TB, w *town) {
-		w.each(func(i int, c *caller) {
-			for n := range 64 {
-				if r, err := c.try(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{
-					Mode: api.ModeAgent, Names: []string{fmt.Sprintf("a%d.hostile%d.example.com", n, i)},
-				}); err != nil || r.status != http.StatusAccepted {
-					t.Errorf("register: %d %v", r.status, err)
+// attacks returns what hostile clients do, with so many names each in agent mode:
+// 12 are more than all places for work hold, and 64 take a minute to register.
+func attacks(agentNames int) []attack {
+	return []attack{
+		{"32 slow gateway requests each", func(t testing.TB, w *town) {
+			w.floodGateway(t, "g", "")
+		}},
+		{fmt.Sprintf("%d slow agent names each", agentNames), func(t testing.TB, w *town) {
+			w.each(func(i int, c *caller) {
+				for n := range agentNames {
+					if r, err := c.try(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{
+						Mode: api.ModeAgent, Names: []string{fmt.Sprintf("a%d.hostile%d.example.com", n, i)},
+					}); err != nil || r.status != http.StatusAccepted {
+						t.Errorf("register: %d %v", r.status, err)
+					}
 				}
-			}
-		})
-	}},
-	{"32 rsa8192 keys each", func(t testing.TB, w *town) {
-		w.floodGateway(t, "k", "rsa8192")
-	}},
-	{"32 slow uploads each", func(t testing.TB, w *town) {
-		w.each(func(_ int, c *caller) {
-			for range 32 {
-				body, end := io.Pipe() // of which nothing ever comes
-				context.AfterFunc(w.attack, func() { end.Close() })
-				c.send(w.attack, t, body, nil)
-			}
-		})
-	}},
+			})
+		}},
+		{"32 rsa8192 keys each", func(t testing.TB, w *town) {
+			w.floodGateway(t, "k", "rsa8192")
+		}},
+		{"32 slow uploads each", func(t testing.TB, w *town) {
+			w.each(func(_ int, c *caller) {
+				for range 32 {
+					body, end := io.Pipe() // of which nothing ever comes
+					context.AfterFunc(w.attack, func() { end.Close() })
+					c.send(w.attack, t, body, nil)
+				}
+			})
+		}},
+	}
 }
 
 func (w *town) each(do func(i int, c *caller)) {
@@ -254,7 +258,7 @@ func (w *town) measure(t testing.TB, n int) map[string]time.Duration {
 // 32nd has its certificate within three times of what it needs alone (A4, X42).
 // BenchmarkShares has the figures. Not parallel, since it measures.
 func TestNoClientStarvesAnother(t *testing.T) {
-	for _, a := range attacks {
+	for _, a := range attacks(12) {
 		t.Run(a.name, func(t *testing.T) {
 			wantShares(t, a, 400*time.Millisecond, 40*time.Second, 3)
 		})
@@ -267,22 +271,31 @@ func wantShares(t testing.TB, a attack, usual, hostile time.Duration, n int) (al
 	w.measure(t, 2) // the account is there, and the CA's pace is known
 	alone = w.measure(t, n)
 	a.begin(t, w)
-	with = w.measure(t, n)
-	w.end()
-	for mode, took := range with {
-		ratio := float64(took) / float64(alone[mode])
-		t.Logf("%s, %s: alone %v, with 31 hostile clients %v: %.2f", a.name, mode, alone[mode].Round(time.Millisecond), took.Round(time.Millisecond), ratio)
-		if ratio > 3 {
-			t.Errorf("%s, %s: %.1f times as long as alone, want 3 at most", a.name, mode, ratio)
+	// A busy machine spoils a round. Three in a row are no accident.
+	for round := 1; ; round++ {
+		with = w.measure(t, n)
+		worst := 0.0
+		for mode, took := range with {
+			ratio := float64(took) / float64(alone[mode])
+			t.Logf("%s, %s: alone %v, with 31 hostile clients %v: %.2f", a.name, mode, alone[mode].Round(time.Millisecond), took.Round(time.Millisecond), ratio)
+			worst = max(worst, ratio)
+		}
+		if worst <= 3 {
+			break
+		}
+		if round == 3 {
+			t.Errorf("%s: %.1f times as long as alone, want 3 at most", a.name, worst)
+			break
 		}
 	}
+	w.end()
 	return alone, with
 }
 
 // BenchmarkShares prints the figures of A4 at a CA that needs two seconds for
 // each order.
 func BenchmarkShares(b *testing.B) {
-	for _, a := range attacks {
+	for _, a := range attacks(64) {
 		b.Run(strings.ReplaceAll(a.name, " ", "-"), func(b *testing.B) {
 			for b.Loop() {
 				alone, with := wantShares(b, a, 2*time.Second, 2*time.Second, 10)
