@@ -71,7 +71,7 @@ a second signal ends it at once.`,
 				logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 			}
 			collectLess()
-			p, err := proxy.New(c.Context(), proxy.Config{Serve: cfg, Version: programVersion(), Logger: logger})
+			p, err := proxy.New(c.Context(), proxy.Config{Serve: cfg, Version: programVersion(), Logger: logger, Known: allowMemory})
 			if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
 				logger.Info("stopped")
 				return nil
@@ -167,11 +167,23 @@ func configFile(given string) string {
 // it must, so that a flood of strangers does not take the host's memory. Go's own
 // variables have the last word.
 func collectLess() {
-	const percent, limit = 400, 90 << 20
+	const percent = 400
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
+	allowMemory(0)
+}
+
+const (
+	memoryLimit   = 90 << 20 // bytes, without any known connection
+	memoryOfKnown = 64 << 10 // a connection with HTTP/2 and TLS holds about 50 KiB
+)
+
+// allowMemory sets the soft memory limit for so many connections of authenticated
+// clients. They hold more than the limit for strangers when there are many, and
+// the collector would run without a pause.
+func allowMemory(known int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(limit)
+		debug.SetMemoryLimit(memoryLimit + int64(known)*memoryOfKnown)
 	}
 }

@@ -45,6 +45,9 @@ type Config struct {
 	RootCAs *x509.CertPool   // trust for the CA's API; nil: the system's and LEGO_CA_CERTIFICATES
 	Logger  *slog.Logger     // nil: none
 	Now     func() time.Time // nil: time.Now; for certificates and leases, not for timeouts
+	// Known, if not nil, is told how many connections of authenticated clients
+	// the API has, when that changed, at most once a second.
+	Known func(connections int)
 }
 
 // Proxy is the DMZ process.

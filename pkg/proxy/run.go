@@ -107,12 +107,14 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	if p.http != nil {
 		serve("http-addr", port80, connlimit.New(p.http, limits80))
 	}
-	serve("https-addr", native, p.limitedTLS())
+	limited := connlimit.New(p.https, limitsAPI()) // counts connections before their handshake: that is what costs
+	serve("https-addr", native, tls.NewListener(limited, p.tls.config()))
 	serve("admin socket", adminServer, p.admin)
 	var loops sync.WaitGroup
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
+	loops.Go(func() { p.reportKnown(running, limited.Known) })
 
 	<-running.Done()
 	p.log.Info("stopping", "grace", renewal.Grace.String())
@@ -137,9 +139,24 @@ func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops 
 	loops.Wait()
 }
 
-// limitedTLS counts connections before their handshake: that is what costs.
-func (p *Proxy) limitedTLS() net.Listener {
-	return tls.NewListener(connlimit.New(p.https, limitsAPI()), p.tls.config())
+// reportKnown calls Config.Known.
+func (p *Proxy) reportKnown(ctx context.Context, count func() int) {
+	if p.cfg.Known == nil {
+		return
+	}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for last := 0; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if n := count(); n != last {
+				last = n
+				p.cfg.Known(n)
+			}
+		}
+	}
 }
 
 // server has every limit set; handlers that stream move their own deadlines.

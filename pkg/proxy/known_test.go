@@ -1,0 +1,57 @@
+package proxy_test
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+)
+
+// The number of connections of authenticated clients is reported, by which serve
+// sets its memory limit, and strangers do not count (X41). One client that opens
+// connection after connection displaces no other client behind its address (X42).
+func TestKnownConnections(t *testing.T) {
+	t.Parallel()
+	var known atomic.Int64
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+		c.Known = func(n int) { known.Store(int64(n)) }
+	}})
+	var open []net.Conn
+	ask := func(token string) (net.Conn, *bufio.Reader) {
+		t.Helper()
+		conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		open = append(open, conn)
+		in := bufio.NewReader(conn)
+		if err := askAgain(conn, in, token); err != nil {
+			t.Fatal(err)
+		}
+		return conn, in
+	}
+	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	token := p.Bearer(t, "neighbour", grant)
+	conn, in := ask(token)
+	idle(t, p.HTTPSAddr(), 100, 1)
+	greedy := p.Bearer(t, "greedy", grant)
+	const share = 256
+	for range 2*share + 10 {
+		ask(greedy)
+	}
+	proxytest.Until(t, "the connections of clients are reported", func() bool { return known.Load() == 1+share })
+	if err := askAgain(conn, in, token); err != nil {
+		t.Errorf("a neighbour of the greedy client: %v", err)
+	}
+	for _, c := range open {
+		c.Close()
+	}
+	proxytest.Until(t, fmt.Sprintf("%d connections are closed", len(open)), func() bool { return known.Load() == 0 })
+}
