@@ -5,11 +5,13 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -54,6 +56,9 @@ other user of this host can see it.`,
 			}
 			if risk := localfile.Risk(flags.stateDir); risk != "" {
 				warn(c, "state-dir: "+risk)
+			}
+			opts.Busy = func(again time.Duration) {
+				printable.Fprintf(c.ErrOrStderr(), "the proxy is busy, asking again in %v\n", again)
 			}
 			s, err := remote.Enroll(c.Context(), flags.stateDir, userAgent(), token, opts)
 			if err != nil {

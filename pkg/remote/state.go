@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -98,6 +99,36 @@ func (e enrolment) write(path string) error {
 type EnrollOptions struct {
 	Identity   string   // an age or SSH private key file to open bundles with; empty: one is made
 	Recipients []string // further recipients of this client's bundles
+	// Busy, if not nil, is called when the proxy has no place for an enrolment
+	// now, before it is asked again.
+	Busy func(again time.Duration)
+}
+
+// busyTime is how long an enrolment is tried again that the proxy has no place
+// for: strangers can take all of them for a short time.
+const busyTime = time.Minute
+
+// whileBusy repeats ask while the proxy is busy and says when to come back.
+func whileBusy(ctx context.Context, notify func(time.Duration), ask func() error) error {
+	for last := time.Now().Add(busyTime); ; {
+		err := ask()
+		var p *api.Problem
+		if !errors.As(err, &p) || p.RetryAfter <= 0 || p.Status != http.StatusServiceUnavailable && p.Status != http.StatusTooManyRequests {
+			return err
+		}
+		wait := time.Duration(p.RetryAfter) * time.Second
+		if time.Now().Add(wait).After(last) {
+			return err
+		}
+		if notify != nil {
+			notify(wait)
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 // Enroll registers this host at the proxy of the token and keeps what is needed
@@ -150,7 +181,11 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	if err != nil {
 		return nil, err
 	}
-	who, err := client.Enroll(ctx, token, recipients)
+	var who api.Client
+	err = whileBusy(ctx, opts.Busy, func() (err error) {
+		who, err = client.Enroll(ctx, token, recipients)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package rest
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -40,6 +41,29 @@ func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
 		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: cut off, or sent in a way that cannot be read"))
 	}
 	return false
+}
+
+// wholeOfClient is whole for a known client. It reads few bodies of one client at
+// a time: those that come slowly would fill the memory. Others wait.
+func (f *frontend) wholeOfClient(w http.ResponseWriter, r *http.Request, clientID string) bool {
+	if r.ContentLength == 0 {
+		return f.whole(w, r)
+	}
+	end, err := f.bodies.begin(clientID)
+	if err != nil {
+		f.writeProblem(w, err)
+		return false
+	}
+	defer end()
+	ctx, cancel := context.WithTimeout(r.Context(), bodyWait)
+	defer cancel()
+	release, err := f.reading.Acquire(ctx, clientID, nil)
+	if err != nil {
+		f.writeProblem(w, later(http.StatusServiceUnavailable, "too many requests with a body are under way; try again soon"))
+		return false
+	}
+	defer release()
+	return f.whole(w, r)
 }
 
 // textOnly refuses a request whose path or query is no text.

@@ -17,6 +17,8 @@ import (
 // of the second; there is room for as many again.
 var (
 	pollLimits   = fair.Limits{Total: 4096, PerClient: 128, Reserve: 4096, Own: 8}
+	bodyLimits   = fair.Limits{Total: 1024, PerClient: 64, Reserve: 1024, Own: 8}
+	readLimits   = fair.Limits{Total: 128, PerClient: 16, Reserve: 128, Own: 2} // of bodyLimits; the others wait
 	streamLimits = fair.Limits{Total: 512, PerClient: 32, Reserve: 512, Own: 4}
 )
 
@@ -32,6 +34,9 @@ const (
 	strangerTime    = 10 * time.Second
 	answerTime      = 2 * time.Second // of it that a late body leaves to the answer
 )
+
+// bodyWait is how long a client's request waits until its body may be read.
+const bodyWait = 10 * time.Second
 
 const busySeconds = 5 // Retry-After
 

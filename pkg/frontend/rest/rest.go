@@ -25,6 +25,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
+	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -71,6 +72,8 @@ type Config struct {
 type frontend struct {
 	Config
 	polls, streams     *inFlight
+	bodies             *inFlight    // requests with a body that has not come
+	reading            *fair.Places // those whose body is being read
 	lookups, strangers *connlimit.Places
 	ill                atomic.Bool // the last answer of /health was a failure
 }
@@ -81,6 +84,8 @@ func New(cfg Config) http.Handler {
 		Config:    cfg,
 		polls:     newInFlight("long polls", pollLimits),
 		streams:   newInFlight("gateway requests", streamLimits),
+		bodies:    newInFlight("requests with a body", bodyLimits),
+		reading:   fair.New(readLimits),
 		lookups:   connlimit.NewPlaces(lookupsOfAll),
 		strangers: connlimit.NewPlaces(strangersOfAll),
 	}

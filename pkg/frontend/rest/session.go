@@ -66,7 +66,7 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 		}
 		ctx = context.WithValue(ctx, identityKey{}, id)
 		begin := time.Now()
-		if !f.whole(w, r) {
+		if !f.wholeOfClient(w, r, id.Client.ID) {
 			return
 		}
 		if time.Since(begin) > briefly {
