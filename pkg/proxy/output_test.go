@@ -1,6 +1,7 @@
 package proxy_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -15,7 +16,8 @@ import (
 )
 
 // B.13: in acme-client mode, too, nothing is ordered that cannot be stored: on a
-// full disk, or with a folder in place of a file. It is as soon as it can.
+// full disk, with a folder in place of a file, behind a link that leads nowhere. It
+// is as soon as it can.
 func TestClientOutputUnusable(t *testing.T) {
 	t.Parallel()
 	disk := smalldisk.Mount(t, 1<<20)
@@ -41,7 +43,12 @@ func TestClientOutputUnusable(t *testing.T) {
 	}
 	disk.Fill(t, 512<<10)
 	unusable("the folder is noticed", "is a folder, where a file belongs")
-	if err := os.Remove(blocked); err != nil {
+	folder := filepath.Dir(blocked)
+	if err := errors.Join(os.RemoveAll(folder), os.Symlink("/mnt/not-mounted/x", folder)); err != nil {
+		t.Fatal(err)
+	}
+	unusable("the link is noticed", "is a symbolic link to /mnt/not-mounted/x")
+	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
 	clk.advance(24 * time.Hour)

@@ -168,12 +168,13 @@ func TestDelayOfAFullDisk(t *testing.T) {
 }
 
 // B.13: an output that cannot be used is known before an order: a folder in place
-// of a file, a file in place of the folder.
+// of a file, a file in place of the folder, a link to nowhere. The daemon, too.
 func TestUnusableOutputOrdersNothing(t *testing.T) {
 	f := newFillable(t)
 	for name, spoil := range map[string]func(out string) error{
 		"folder cert.pem":   func(out string) error { return os.MkdirAll(filepath.Join(out, "cert.pem"), 0o755) },
 		"file .acmeproxy":   func(out string) error { return os.WriteFile(filepath.Join(out, ".acmeproxy"), nil, 0o600) },
+		"link to nowhere":   func(out string) error { _ = os.Remove(out); return os.Symlink("/mnt/not-mounted/x", out) },
 		"file for a folder": func(out string) error { _ = os.Remove(out); return os.WriteFile(out, nil, 0o600) },
 	} {
 		w := f.kept.Wanted
@@ -187,6 +188,13 @@ func TestUnusableOutputOrdersNothing(t *testing.T) {
 		if _, err := f.daemon.getter.Get(t.Context(), w); err == nil || !strings.HasPrefix(err.Error(), "out: ") {
 			t.Errorf("%s: %v", name, err)
 		}
+		k := f.kept // remembered before it was spoiled
+		k.Out = w.Out
+		if err := k.save(); err != nil {
+			t.Fatal(err)
+		}
+		f.daemon.getter.unstored.delays = nil
+		f.daemon.turn(t.Context(), k)
 	}
 	if n := f.orders.Load(); n != 0 {
 		t.Errorf("%d orders", n)

@@ -74,7 +74,7 @@ func outError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("out: %w", err)
 	}
 	return fmt.Errorf("out: %w; run this as a user who may, or name another folder", err)

@@ -209,11 +209,22 @@ func (f *folder) inUse() string {
 	return name
 }
 
-// vacant reports the names of a set that are folders, which no file can replace.
+// vacant reports the names of a set that no file can replace: folders and mount points.
 func vacant(out *os.Root, names []string) error {
+	d, err := out.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
 	for _, name := range append([]string{filepath.Join(versions, current)}, names...) {
+		path := filepath.Join(out.Name(), name)
 		if info, err := out.Lstat(name); err == nil && info.IsDir() {
-			return fmt.Errorf("%s is a folder, where a file belongs; move it away", filepath.Join(out.Name(), name))
+			return fmt.Errorf("%s is a folder, where a file belongs; move it away", path)
+		}
+		var stat unix.Statx_t // an old kernel does not know; then the rename fails
+		err := unix.Statx(int(d.Fd()), name, unix.AT_SYMLINK_NOFOLLOW, 0, &stat)
+		if err == nil && stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+			return fmt.Errorf("%s is a mount point, which cannot be replaced; unmount it, and mount the folder instead", path)
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -91,6 +92,7 @@ func (r resolved) probe(ctx context.Context, path string) error {
 			return err
 		}
 	}
+	removeProbes(root)
 	v, err := newVersion(root, prefix)
 	if err != nil {
 		return err
@@ -98,17 +100,59 @@ func (r resolved) probe(ctx context.Context, path string) error {
 	defer v.Close()
 	data := make([]byte, neededBytes)
 	rand.Read(data) // a file system may compress what repeats
-	return errors.Join(r.writeFile(v.Root, file{name: Key, data: data, mode: r.keyMode}), v.remove())
+	return errors.Join(r.writeFile(v.Root, file{name: probeName, data: data, mode: r.keyMode}), v.remove())
+}
+
+// probeName is the file of a probe.
+const probeName = "probe"
+
+var probeFolder = regexp.MustCompile(`^` + regexp.QuoteMeta(versions) + `-[0-9]{1,10}$`)
+
+// removeProbes removes probes of processes that were killed. It reports no error:
+// they need space, and nothing else.
+func removeProbes(in *os.Root) {
+	names, _ := namesIn(in, maxListed)
+	for _, name := range names {
+		if !probeFolder.MatchString(name) && !versionName.MatchString(name) {
+			continue
+		}
+		if v, err := openVersion(in, name); err == nil {
+			v.removeProbe()
+			v.Close()
+		}
+	}
+}
+
+// emptyFor is how long an empty folder stays: its process may be about to write to it.
+// A file may be removed at any time, because that process has it open.
+const emptyFor = time.Minute
+
+// removeProbe removes the folder if it is a probe of this user.
+func (v *version) removeProbe() {
+	info, err := v.Stat(".")
+	if err != nil || !localfile.IsTrusted(info) {
+		return
+	}
+	names, err := namesIn(v.Root, 2)
+	if err != nil || len(names) > 1 {
+		return
+	}
+	if len(names) == 1 && names[0] == probeName || len(names) == 0 && time.Since(info.ModTime()) > emptyFor {
+		_ = v.remove()
+	}
 }
 
 // nearest returns the folder for versions of dir, or the nearest existing folder
-// above it.
+// above it. A link on the way that leads nowhere is an error.
 func nearest(dir string) (string, error) {
 	path := filepath.Join(dir, versions)
 	info, err := os.Stat(path)
 	for (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && path != filepath.Dir(path) {
 		path = filepath.Dir(path)
 		info, err = os.Stat(path)
+		if target, linkErr := os.Readlink(path); err != nil && linkErr == nil { // no folder can be created here
+			return path, fmt.Errorf("it is a symbolic link to %s: %w; mount or create that, or change the link", target, fs.ErrNotExist)
+		}
 	}
 	if err == nil && !info.IsDir() {
 		err = unix.ENOTDIR

@@ -199,6 +199,9 @@ var setNames = []string{Key, Cert, Chain, Fullchain, HAProxy, PKCS12}
 // folder of root's the name of a version, and could not empty it.
 func (v *version) remove() error {
 	names, err := namesIn(v.Root, 2*len(setNames)+3) // one more than a version can have
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another probe has removed this one
+	}
 	if err != nil {
 		return err
 	}
@@ -219,7 +222,7 @@ func (v *version) remove() error {
 	return err
 }
 
-// writes reports whether stage or a program before this one writes what has the name.
+// writes reports whether stage, probe or a program before this one writes what has the name.
 func (v *version) writes(name string) (bool, error) {
 	info, err := v.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -230,7 +233,7 @@ func (v *version) writes(name string) (bool, error) {
 	}
 	switch {
 	case info.Mode().IsRegular():
-		return slices.Contains(setNames, name), nil
+		return name == probeName || slices.Contains(setNames, name), nil
 	case info.Mode()&fs.ModeSymlink == 0:
 		return false, nil
 	}
