@@ -70,7 +70,7 @@ func (f *frontend) wholeOfClient(w http.ResponseWriter, r *http.Request, clientI
 func (f *frontend) textOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, field, detail := api.CheckText(r); status != 0 {
-			f.writeProblem(w, fieldProblem(status, field, detail))
+			f.stranger(w, r, strangersOfConn, func() { f.writeProblem(w, fieldProblem(status, field, detail)) })
 			return
 		}
 		next.ServeHTTP(w, r)

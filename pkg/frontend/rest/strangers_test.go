@@ -75,6 +75,7 @@ func TestStrangersHoldNoPlace(t *testing.T) {
 		"health, not read":                    {"h2", "GET", api.PathHealth},
 		"documents, not read":                 {"h2", "GET", api.PathOpenAPI},
 		"refusals, not read":                  {"h2", "GET", api.PathClient},
+		"paths that are no text, not read":    {"h2", "GET", "/v1/%00"},
 		"enrolments, not read":                {"h2", "GET", api.PathEnroll},
 	} {
 		t.Run(name, func(t *testing.T) {
