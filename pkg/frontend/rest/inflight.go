@@ -30,7 +30,7 @@ var (
 const (
 	lookupsOfAll    = 512
 	strangersOfAll  = 256
-	strangersOfConn = 8 // in progress; of enrolments one, which are the only ones with bodies
+	strangersOfConn = 2 // in progress; of enrolments one, which are the only ones with bodies
 	strangerTime    = 10 * time.Second
 	answerTime      = 2 * time.Second // of it that a late body leaves to the answer
 )
