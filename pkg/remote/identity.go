@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"filippo.io/age"
-	"github.com/google/renameio/v2"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
@@ -165,5 +164,5 @@ func (s *State) keepOldIdentity() error {
 		}
 	}
 	secrets = secrets[max(0, len(secrets)-mostOld):]
-	return renameio.WriteFile(path, []byte(strings.Join(secrets, "\n")+"\n"), 0o600)
+	return writeState(path, []byte(strings.Join(secrets, "\n")+"\n"))
 }

@@ -184,11 +184,13 @@ func (k *Kept) save() error {
 const grows = 4 << 10
 
 // storable reports whether both the files and the state can be written, by writing
-// them aside and removing them. It is asked before the CA has work.
+// them aside and removing them. It is asked before the CA has work. The caller holds
+// the lock.
 func (k *Kept) storable(ctx context.Context) error {
 	if err := outError(k.Layout.Probe(ctx, k.Out)); err != nil {
 		return err
 	}
+	k.removeLeftovers()
 	f, err := k.written(grows)
 	if err == nil {
 		err = errors.Join(f.Sync(), f.Cleanup())
@@ -287,6 +289,7 @@ func (s *State) forget(ctx context.Context, k *Kept) (gone bool, err error) {
 		return false, err
 	}
 	defer unlock()
+	k.removeLeftovers()
 	switch err := os.Remove(k.path); {
 	case err == nil:
 		return true, nil

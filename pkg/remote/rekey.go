@@ -42,6 +42,7 @@ func (s *State) Rekey(ctx context.Context, identity string) (*Rekeyed, error) {
 		return nil, err
 	}
 	defer unlock()
+	removeLeftovers(s.Dir, stateFile)
 	if s, err = Open(s.Dir, s.UserAgent); err != nil { // another may have come first
 		return nil, err
 	}

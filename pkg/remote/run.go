@@ -45,6 +45,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 			return fmt.Errorf("%s: %w", w.Names, err)
 		}
 	}
+	cfg.State.removeLeftovers(ctx)
 	d.run(ctx)
 	return nil
 }

@@ -16,8 +16,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -92,7 +90,7 @@ func (e enrolment) write(path string) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(path, append(data, '\n'), 0o600)
+	return writeState(path, append(data, '\n'))
 }
 
 // EnrollOptions say what to enrol with besides the token.
@@ -146,6 +144,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 		return nil, err
 	}
 	defer unlock()
+	removeLeftovers(dir, stateFile)
 	old, err := Open(dir, userAgent)
 	if foreign := (*localfile.ForeignError)(nil); errors.As(err, &foreign) {
 		return nil, err
@@ -285,5 +284,5 @@ func createKey(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return data, renameio.WriteFile(path, data, 0o600)
+	return data, writeState(path, data)
 }
