@@ -125,6 +125,13 @@ func trouble(c admin.Certificate) string {
 	if !c.SupersededAt.IsZero() {
 		return "superseded: a name passed to another client"
 	}
+	if !c.RevokedAt.IsZero() {
+		text := "revoked; no other one yet"
+		if c.LastError != "" {
+			text += ": " + c.LastError
+		}
+		return text
+	}
 	if c.Failures > 0 || c.Deployment == nil {
 		return c.LastError // a fault of this host is not counted
 	}

@@ -76,7 +76,7 @@ What --allow takes:
 	fs.StringSliceVar(&grant.Modes, "mode", []string{api.ModeAgent, api.ModeGateway}, "`modes` that it may use: agent, gateway or both")
 	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and ask, such as 10.1.0.0/16 (default any)")
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
-	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of certificates that it may ask for a day, UTC (default no limit)")
+	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of requests a day (UTC) that may cost an order (default the default-daily-quota of serve)")
 	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public `key` to which its bundles are sealed besides its own; may be repeated")
 	secret.bind(fs)
 	return c
@@ -178,7 +178,7 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 			printf(c, "  key types %s", strings.Join(g.KeyTypes, ","))
 		}
 		if g.DailyQuota > 0 {
-			printf(c, "  quota %s a day", strconv.Itoa(g.DailyQuota))
+			printf(c, "  quota %s requests a day", strconv.Itoa(g.DailyQuota))
 		}
 		printf(c, "\n")
 	}

@@ -114,7 +114,7 @@ func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.StringVar(&cfg.CertDir, "cert-dir", cfg.CertDir, "`folder` for the folders of this host's certificates; default certs in the data directory, which no other user can enter")
 	layoutFlags(fs, &cfg.Files)
 	fs.IntVar(&cfg.MaxClientCertificates, "max-client-certificates", cfg.MaxClientCertificates, "`number` of managed certificates that one client may have; one that has more already keeps them; 0: any number")
-	fs.StringVar(&cfg.DefaultDailyQuota, "default-daily-quota", cfg.DefaultDailyQuota, "`number` of certificates a day (UTC) that a client may ask for whose grant has no quota; 0: any number; auto: 300 if the database was created by this version or a later one, else any number; renewals by the proxy never count")
+	fs.Var((*config.QuotaValue)(&cfg.DefaultDailyQuota), "default-daily-quota", "`number` of requests a day (UTC) of a client whose grant has no quota; 0: any number; auto: 300 if the database was created by this version or a later one, else any number; renewals by the proxy never count")
 	logFlags(fs, &cfg.LogLevel, &cfg.LogFormat)
 }
 

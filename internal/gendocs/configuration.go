@@ -46,7 +46,7 @@ func sourcesOf(c *cobra.Command) sources {
 	switch words[0] {
 	case "remote":
 		return sources{env: true}
-	case "status", "clients", "audit", "check":
+	case "status", "clients", "certs", "audit", "check":
 		return sources{env: true, only: []string{"data-dir"}}
 	case "store":
 		return sources{env: true, only: []string{"data-dir", "store"}}

@@ -50,7 +50,7 @@ type Config struct {
 	Store *store.Store
 	// Logger is told of entries that could not be kept. It must be set.
 	Logger *slog.Logger
-	// DefaultQuota is how many certificates a day a client may ask for through
+	// DefaultQuota is how many requests a day a client may ask for through
 	// grants without a quota; 0: any number.
 	DefaultQuota int
 	// Now tells the time; nil means time.Now. It must be safe for concurrent use.
@@ -89,7 +89,8 @@ type QuotaExceeded struct {
 }
 
 func (q *QuotaExceeded) Error() string {
-	return fmt.Sprintf("daily quota of %d certificates is used up; try again after %s, or ask the proxy's administrator for more",
+	return fmt.Sprintf("daily quota of %d requests is used up; try again after %s, or ask the proxy's administrator for more"+
+		" (daily_quota of the client's grant, which is --quota of clients add, or default-daily-quota of serve)",
 		q.Quota, q.RetryAt.Format(time.RFC3339))
 }
 

@@ -40,6 +40,8 @@ func kindOfType(name string) kind {
 		return kind{tags: []string{"!!float", "!!int"}, want: "a number"}
 	case name == "duration":
 		return kind{tags: []string{"!!str"}, want: "a time with its unit, such as 30s or 12h"}
+	case name == quotaType:
+		return kind{tags: []string{"!!int", "!!str"}, want: "a whole number or " + QuotaAuto}
 	default:
 		return textKind
 	}

@@ -15,8 +15,8 @@ const newQuota = 300
 // most is more than anyone sets on purpose.
 const most = 1_000_000_000
 
-// DailyQuota returns how many certificates a day a client may ask for whose
-// grants set no quota; 0: any number.
+// DailyQuota returns how many requests a day a client has whose grants
+// set no quota; 0: any number.
 func (s *Serve) DailyQuota(newDatabase bool) int {
 	if s.DefaultDailyQuota != QuotaAuto {
 		n, err := strconv.Atoi(s.DefaultDailyQuota)
@@ -30,12 +30,29 @@ func (s *Serve) DailyQuota(newDatabase bool) int {
 	return 0
 }
 
+// QuotaValue is the flag of a quota. Its key in a file is a number or a text.
+type QuotaValue string
+
+// String implements pflag.Value.
+func (q *QuotaValue) String() string { return string(*q) }
+
+// Set implements pflag.Value. Validate checks the text.
+func (q *QuotaValue) Set(s string) error {
+	*q = QuotaValue(s)
+	return nil
+}
+
+// Type implements pflag.Value.
+func (q *QuotaValue) Type() string { return quotaType }
+
+const quotaType = "quota"
+
 func checkQuota(s string) error {
 	if s == QuotaAuto || s == "" {
 		return nil
 	}
 	if n, err := strconv.Atoi(s); err != nil || n < 0 || n > most {
-		return fmt.Errorf("%.20q is not a quota; write a number of certificates, 0 for none, or %s", s, QuotaAuto)
+		return fmt.Errorf("%.20q is not a quota; write a number of requests a day, 0 for any number, or %s", s, QuotaAuto)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ type Serve struct {
 	Files                   certfile.Layout
 
 	MaxClientCertificates int    // managed certificates that one client may have; 0: any number
-	DefaultDailyQuota     string // of clients whose grants set none: a number, 0 for none, or QuotaAuto
+	DefaultDailyQuota     string // of clients whose grants set none: a number, 0 for any number, or QuotaAuto
 
 	LogLevel  string // debug, info, warn or error
 	LogFormat string // text or json

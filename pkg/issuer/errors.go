@@ -41,6 +41,9 @@ type Error struct {
 	// has it.
 	Ordered bool
 
+	// Told reports whether Detail has RetryAt already, or who asks for it.
+	Told bool
+
 	final bool // the order can never be finished
 }
 
@@ -76,7 +79,7 @@ func (e *Error) text(detail string) string {
 	if short := strings.TrimPrefix(e.Type, "urn:ietf:params:acme:error:"); short != "" {
 		b.WriteString(" (" + short + ")")
 	}
-	if !e.RetryAt.IsZero() {
+	if !e.RetryAt.IsZero() && !e.Told {
 		b.WriteString("; the CA asks to wait until " + e.RetryAt.UTC().Format(time.RFC3339))
 	}
 	return b.String()

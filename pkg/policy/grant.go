@@ -45,7 +45,7 @@ func ValidateGrant(g store.Grant) error {
 		fault("key_types", checkKeyType(s))
 	}
 	if g.DailyQuota < 0 {
-		fault("daily_quota", fmt.Errorf("%d is negative; write 0 for no quota, or how many certificates a day", g.DailyQuota))
+		fault("daily_quota", fmt.Errorf("%d is negative; write 0 for the proxy's default, or how many requests a day", g.DailyQuota))
 	}
 	return errors.Join(faults...)
 }

@@ -92,7 +92,7 @@ func Holds(c store.Client, name string) bool {
 	})
 }
 
-// QuotaFor is how many certificates a day the client may ask for through the
+// QuotaFor is how many requests a day the client has through the
 // grants that cover the request: the highest of their quotas, 0 if one of them
 // has none. It means nothing for a request that Allow refuses.
 func QuotaFor(id auth.Identity, r Request) int {

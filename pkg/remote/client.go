@@ -295,7 +295,7 @@ func asIssuerError(op string, err error) error {
 	if !errors.As(err, &p) {
 		return e
 	}
-	e.Op = "" // the proxy's own words need no more
+	e.Op, e.Told = "", true // the proxy's own words need no more
 	switch {
 	case p.Status == http.StatusTooManyRequests:
 		e.Kind = issuer.RateLimited

@@ -33,6 +33,7 @@ type pulling struct {
 	k       *Kept
 	newer   string // etag than which a bundle must be newer
 	daemon  bool   // keeps to AskAgain
+	looked  bool   // the proxy said once how far it is
 	asked   bool   // the proxy for a new bundle
 	failure int    // how many attempts had failed by then
 }
@@ -59,7 +60,7 @@ func (g *Getter) pull(ctx context.Context, k *Kept, polls int, renew bool) error
 	}
 	for ; ; polls-- {
 		wait := time.Duration(0)
-		if k.ETag == "" && (polls != 0 || p.newer != "") {
+		if k.ETag == "" && (polls != 0 || p.newer != "") && (p.daemon || p.looked) {
 			wait = pollWait
 		}
 		ciphertext, etag, news, err := g.api.Bundle(ctx, k.ID, p.newer, wait)
@@ -201,7 +202,10 @@ func (p *pulling) stillComing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if m.Failures > p.failure {
+	first := !p.looked && !p.daemon
+	p.looked = true
+	atWork := m.NextAttempt != nil && !m.NextAttempt.After(p.now())
+	if m.Failures > p.failure && !(first && atWork) {
 		next := ""
 		if m.NextAttempt != nil {
 			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
@@ -211,9 +215,32 @@ func (p *pulling) stillComing(ctx context.Context) error {
 	if m.Status == api.StatusSuperseded { // perhaps this host may have the names again
 		return p.register(ctx)
 	}
-	if m.Status == api.StatusPending && m.NextAttempt != nil && m.NextAttempt.Sub(p.now()) > notSoon {
-		return &issuer.Error{Kind: issuer.Temporary, Detail: "the proxy has no certificate yet: these names were asked for several times in a short while; it asks the CA at " + m.NextAttempt.UTC().Format(time.RFC3339)}
+	if m.NextAttempt != nil && m.NextAttempt.Sub(p.now()) > notSoon {
+		if err := p.notNow(ctx, m); err != nil {
+			return err
+		}
 	}
 	p.emit(issuer.Event{Stage: Waiting})
 	return nil
+}
+
+// notNow returns an error that says when the proxy asks the CA. It returns nil
+// if a bundle came in the meantime, and for a daemon, which waits for it.
+func (p *pulling) notNow(ctx context.Context, m api.Certificate) error {
+	if m.Status != api.StatusPending {
+		if p.daemon {
+			return nil
+		}
+		_, _, news, err := p.api.Bundle(ctx, p.k.ID, p.newer, 0)
+		if err == nil && news {
+			return nil
+		}
+	}
+	what := "no certificate"
+	if m.Serial != "" {
+		what = "no other certificate"
+	}
+	return &issuer.Error{Kind: issuer.Temporary, Detail: fmt.Sprintf(
+		"the proxy has %s yet: these names were asked for several times in a short while; it asks the CA at %s",
+		what, m.NextAttempt.UTC().Format(time.RFC3339))}
 }

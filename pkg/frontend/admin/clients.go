@@ -75,7 +75,7 @@ func WireCertificate(m store.Managed) Certificate {
 	return Certificate{
 		ID: m.ID, Names: m.Names, Mode: m.Mode, Serial: m.Serial, NotAfter: m.NotAfter,
 		NextAttempt: m.DueAt, Failures: m.Failures, LastError: m.LastError,
-		SupersededAt: m.SupersededAt,
+		SupersededAt: m.SupersededAt, RevokedAt: m.RevokedAt,
 	}
 }
 

@@ -60,6 +60,8 @@ type Certificate struct {
 	Deployment *Deployment `json:"deployment,omitempty"`
 	// SupersededAt is when a name passed to another client: it is not renewed.
 	SupersededAt time.Time `json:"superseded_at,omitzero"`
+	// RevokedAt is when it was revoked; zero once there is another one.
+	RevokedAt time.Time `json:"revoked_at,omitzero"`
 }
 
 // Deployment is one that has not succeeded yet.
