@@ -98,7 +98,7 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 	printf(c, "\n")
 	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
 	for _, cert := range s.Certificates {
-		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
+		t.row(list(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
 	}
 	return t.flush()
 }
@@ -171,7 +171,7 @@ goes through the gateway nothing is kept: only its refusals are here.`,
 			}
 			t := newTable(c.OutOrStdout(), "TIME", "OUTCOME", "CLIENT", "FROM", "ACTION", "MODE", "NAMES", "DETAIL")
 			for _, e := range page.Entries {
-				t.row(moment(e.At), e.Outcome, e.Client, e.Addr, e.Action, e.Mode, strings.Join(e.Names, " "), e.Detail)
+				t.row(moment(e.At), e.Outcome, e.Client, e.Addr, e.Action, e.Mode, list(e.Names, " "), e.Detail)
 			}
 			return t.flush()
 		},

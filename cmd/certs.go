@@ -1,6 +1,8 @@
 package cmd
 
 import (
+	"cmp"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -38,12 +40,15 @@ One whose name passed to another client is shown as superseded.`,
 			if err != nil {
 				return err
 			}
+			slices.SortStableFunc(all, func(a, b admin.Certificate) int {
+				return cmp.Or(cmp.Compare(a.Client, b.Client), slices.Compare(a.Names, b.Names))
+			})
 			if flags.json {
 				return printJSON(c.OutOrStdout(), admin.CertificateList{Certificates: all})
 			}
 			t := newTable(c.OutOrStdout(), "ID", "CLIENT", "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
 			for _, m := range all {
-				t.row(m.ID, m.Client, strings.Join(m.Names, " "), moment(m.NotAfter), moment(m.NextAttempt), trouble(m))
+				t.row(m.ID, m.Client, list(m.Names, " "), moment(m.NotAfter), moment(m.NextAttempt), trouble(m))
 			}
 			return t.flush()
 		},

@@ -125,7 +125,7 @@ func newClientsList() *cobra.Command {
 				for _, g := range cl.Grants {
 					modes, names = append(modes, g.Modes...), append(names, g.Names...)
 				}
-				t.row(cl.Name, state(cl), strings.Join(modes, ","), strings.Join(names, ","), moment(cl.CreatedAt))
+				t.row(cl.Name, state(cl), list(modes, ","), list(names, ","), moment(cl.CreatedAt))
 			}
 			return t.flush()
 		},
@@ -201,7 +201,7 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 	printf(c, "\n")
 	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
 	for _, cert := range cl.Certificates {
-		t.row(strings.Join(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
+		t.row(list(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
 	}
 	return t.flush()
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -38,7 +39,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &wrong):
+	case errors.As(err, &wrong), errors.Is(err, envproxy.ErrNotProxy), errors.Is(err, issuer.ErrEAB):
 		return exitUsage
 	case errors.Is(err, remote.ErrNotEnrolled), errors.Is(err, remote.ErrPin):
 		return exitRefused

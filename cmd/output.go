@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -48,14 +49,30 @@ func newTable(w io.Writer, heading ...string) *table {
 	return t
 }
 
+// widest is how many characters a cell has at most, so that one long row does
+// not push the columns of all others away. --json has everything.
+const widest = 200
+
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
-		cells[i] = printable.Line(c)
+		cells[i] = shorten(printable.Line(c), widest)
 		if c == "" {
 			cells[i] = "-"
 		}
 	}
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
+}
+
+// list joins names for a cell of a table, as many as it has room for.
+func list(names []string, sep string) string {
+	const tail = 24 // of "… and N more"
+	columns := 0
+	for i, name := range names {
+		if columns += utf8.RuneCountInString(name) + len(sep); columns > widest-tail && i > 0 {
+			return fmt.Sprintf("%s… and %d more", strings.Join(names[:i], sep)+sep, len(names)-i)
+		}
+	}
+	return strings.Join(names, sep)
 }
 
 func (t *table) flush() error { return t.w.Flush() }

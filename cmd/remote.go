@@ -243,7 +243,7 @@ func newRemoteList() *cobra.Command {
 			}
 			t := newTable(c.OutOrStdout(), "NAMES", "MODE", "EXPIRES", "FILES", "TROUBLE")
 			for _, k := range all {
-				t.row(strings.Join(k.Names, " "), k.Mode, moment(k.NotAfter), k.Out, keptTrouble(k))
+				t.row(list(k.Names, " "), k.Mode, moment(k.NotAfter), k.Out, keptTrouble(k))
 			}
 			return t.flush()
 		},
@@ -305,7 +305,7 @@ func printRemoteStatus(c *cobra.Command, st remoteStatus) error {
 	printf(c, "\n")
 	t := newTable(c.OutOrStdout(), "NAMES", "STATUS", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
 	for _, m := range st.Certificates {
-		t.row(strings.Join(m.Names, " "), m.Status, optional(m.NotAfter), optional(m.NextAttempt), m.LastError)
+		t.row(list(m.Names, " "), m.Status, optional(m.NotAfter), optional(m.NextAttempt), m.LastError)
 	}
 	return t.flush()
 }

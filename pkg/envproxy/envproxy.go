@@ -8,6 +8,7 @@ package envproxy
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -31,13 +32,16 @@ func FromEnvironment(r *http.Request) (*url.URL, error) {
 	return http.ProxyFromEnvironment(r)
 }
 
+// ErrNotProxy is the fault of a variable.
+var ErrNotProxy = errors.New("not the URL of a proxy")
+
 // Check returns the faults of these variables. It never shows a value, which may
 // hold a password.
 func Check(names ...string) error {
 	var errs []error
 	for _, name := range names {
 		if used, value := lookup(name); value != "" && !isProxy(value) {
-			errs = append(errs, errors.New(used+": not the URL of a proxy; write it like http://proxy.example.com:3128, or unset it"))
+			errs = append(errs, fmt.Errorf("%s: %w; write it like http://proxy.example.com:3128, or unset it", used, ErrNotProxy))
 		}
 	}
 	return errors.Join(errs...)

@@ -81,6 +81,9 @@ type EAB struct{ Kid, HMACKey string }
 // have 32 or more.
 const shortestHMACKey = 16
 
+// ErrEAB is the fault of an external account binding that can never work.
+var ErrEAB = errors.New("eab-hmac-key-file")
+
 // canonical checks a binding and writes its key in base64url without padding.
 func (e *EAB) canonical() (*EAB, error) {
 	if strings.TrimSpace(e.Kid) == "" {
@@ -91,10 +94,10 @@ func (e *EAB) canonical() (*EAB, error) {
 	key, err := base64.RawURLEncoding.DecodeString(text)
 	switch {
 	case err != nil: // its text is not repeated: it is a secret
-		return nil, errors.New("eab-hmac-key-file: the key is not base64; write the HMAC key into the file as the CA shows it")
+		return nil, fmt.Errorf("%w: the key is not base64; write the HMAC key into the file as the CA shows it", ErrEAB)
 	case len(key) < shortestHMACKey:
-		return nil, fmt.Errorf("eab-hmac-key-file: the key has %d bytes, fewer than %d; write the whole HMAC key from the CA into the file",
-			len(key), shortestHMACKey)
+		return nil, fmt.Errorf("%w: the key has %d bytes, fewer than %d; write the whole HMAC key from the CA into the file",
+			ErrEAB, len(key), shortestHMACKey)
 	}
 	return &EAB{Kid: strings.TrimSpace(e.Kid), HMACKey: base64.RawURLEncoding.EncodeToString(key)}, nil
 }

@@ -235,7 +235,7 @@ func readEAB(kid, file string) (*issuer.EAB, error) {
 	}
 	key, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("eab-hmac-key-file: %w", err)
+		return nil, fmt.Errorf("%w: %w", issuer.ErrEAB, err)
 	}
 	return &issuer.EAB{Kid: kid, HMACKey: strings.TrimSpace(string(key))}, nil
 }

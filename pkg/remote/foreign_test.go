@@ -236,7 +236,7 @@ func pairRefused(t *testing.T, name, path, other, own string) {
 		_, err := Enroll(t.Context(), t.TempDir(), "test", auth.EnrollToken{URL: e.URL, ProxyPin: e.pin}, EnrollOptions{Identity: path})
 		return err
 	}
-	if err := enroll(other); err == nil || !strings.Contains(err.Error(), path+".pub is not the public half of "+path) {
+	if err := enroll(other); err == nil || !strings.Contains(err.Error(), path+".pub is not the public half of "+path+"; ") {
 		t.Errorf("%s: %v", name, err)
 	}
 	if n := e.requests.Load(); n != 0 {

@@ -81,8 +81,9 @@ func (s *State) recipientOf(path string) (string, error) {
 		return "", err
 	}
 	own, line := "", []byte(nil)
+	remedy := fmt.Sprintf("make the right one: ssh-keygen -y -f %s > %s.pub", path, path)
 	if id, ok := ids[0].(*age.X25519Identity); ok {
-		own = id.Recipient().String()
+		own, remedy = id.Recipient().String(), "remove it, an age identity needs none"
 		line, err = localfile.ReadAny(path + ".pub")
 		if errors.Is(err, fs.ErrNotExist) {
 			return own, nil
@@ -94,14 +95,14 @@ func (s *State) recipientOf(path string) (string, error) {
 		line, err = localfile.ReadAny(path + ".pub")
 	}
 	if err != nil {
-		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w", path, err)
+		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w; %s", path, err, remedy)
 	}
 	recipient, err := seal.Canonical(string(line))
 	if err != nil {
 		return "", fmt.Errorf("identity: %s.pub: %w", path, err)
 	}
 	if findRecipient([]string{recipient}, own) == "" {
-		return "", fmt.Errorf("identity: %s.pub is not the public half of %s; remove it, or put the right one there (ssh-keygen -y prints it)", path, path)
+		return "", fmt.Errorf("identity: %s.pub is not the public half of %s; %s", path, path, remedy)
 	}
 	return recipient, nil
 }

@@ -225,7 +225,8 @@ func (p *pulling) stillComing(ctx context.Context) error {
 }
 
 // notNow returns an error that says when the proxy asks the CA. It returns nil
-// if a bundle came in the meantime, and for a daemon, which waits for it.
+// if a bundle came in the meantime or the proxy begins now, and for a daemon,
+// which waits.
 func (p *pulling) notNow(ctx context.Context, m api.Certificate) error {
 	if m.Status != api.StatusPending {
 		if p.daemon {
@@ -234,6 +235,10 @@ func (p *pulling) notNow(ctx context.Context, m api.Certificate) error {
 		_, _, news, err := p.api.Bundle(ctx, p.k.ID, p.newer, 0)
 		if err == nil && news {
 			return nil
+		}
+		// The proxy knows by its own clock whether it is too soon.
+		if err := p.renew(ctx); err == nil || !isStatus(err, http.StatusTooManyRequests) {
+			return err
 		}
 	}
 	what := "no certificate"

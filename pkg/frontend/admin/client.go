@@ -151,6 +151,9 @@ func (a *Admin) RemoveProbe(ctx context.Context, token string) error {
 	return a.call(ctx, http.MethodDelete, "/probes/"+url.PathEscape(token), nil, &struct{}{})
 }
 
+// errOlder is the answer of a mux that has no such path: it is no problem document.
+var errOlder = errors.New("the running acmeproxy serve is older than this program and does not know this command; restart acmeproxy serve with the program of this version")
+
 var errEndless = errors.New("the proxy's list has no end; restart the proxy with the program of this version")
 
 // maxAnswer is the size of one answer, in bytes.
@@ -184,6 +187,9 @@ func (a *Admin) call(ctx context.Context, method, path string, in, out any) erro
 	if resp.StatusCode >= 400 {
 		p := &api.Problem{Status: resp.StatusCode, Title: resp.Status}
 		if _, err := api.Unmarshal(answer, api.MaxValues, p); err != nil {
+			if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
+				return errOlder
+			}
 			return fmt.Errorf("the proxy answered %s", resp.Status)
 		}
 		return p
