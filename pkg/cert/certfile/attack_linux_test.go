@@ -31,7 +31,7 @@ func TestReadEnds(t *testing.T) {
 	asNobody(t, func() {
 		for _, name := range []string{"privkey.pem", "cert.pem", "chain.pem", "fullchain.pem"} {
 			path := filepath.Join(out, name)
-			if err := errors.Join(os.Remove(path), os.WriteFile(path, make([]byte, 256<<10), 0o600)); err != nil {
+			if err := errors.Join(os.Remove(path), os.WriteFile(path, make([]byte, 32<<10), 0o600)); err != nil {
 				t.Error(err)
 			}
 		}
