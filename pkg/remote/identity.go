@@ -107,6 +107,19 @@ func (s *State) recipientOf(path string) (string, error) {
 	return recipient, nil
 }
 
+// presentRecipient returns the public half of the identity in use. A .pub file
+// beside an age identity, which needs none, does not stop an enrolled host.
+func (s *State) presentRecipient() (string, error) {
+	ids, err := s.loadIdentities(s.identityFile())
+	if err != nil {
+		return "", err
+	}
+	if id, ok := ids[0].(*age.X25519Identity); ok {
+		return id.Recipient().String(), nil
+	}
+	return s.recipientOf(s.identityFile())
+}
+
 // sshRecipient returns the public half of an SSH private key.
 func sshRecipient(path string) (string, error) {
 	data, err := localfile.ReadAny(path)

@@ -157,7 +157,7 @@ func (p *pulling) isRecipient(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	own, err := now.recipientOf(now.identityFile())
+	own, err := now.presentRecipient()
 	if err != nil {
 		return err
 	}

@@ -92,7 +92,7 @@ func (s *State) rekeyed(who api.Client, finished bool, err error) (*Rekeyed, err
 	if err != nil {
 		return nil, err
 	}
-	own, err := now.recipientOf(now.identityFile())
+	own, err := now.presentRecipient()
 	if err != nil {
 		return nil, err
 	}
@@ -108,11 +108,14 @@ func (s *State) prepare(identity string, who api.Client) (rollover, error) {
 	if err != nil {
 		return rollover{}, err
 	}
-	was, err := s.recipientOf(s.identityFile())
+	was, err := s.presentRecipient()
 	if err != nil {
 		return rollover{}, err
 	}
-	own, err := s.recipientOf(next)
+	own := was
+	if next != s.identityFile() {
+		own, err = s.recipientOf(next)
+	}
 	if err != nil {
 		return rollover{}, err
 	}
