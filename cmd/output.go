@@ -50,12 +50,16 @@ func newTable(w io.Writer, heading ...string) *table {
 }
 
 // widest is how many characters a cell has at most, so that one long row does
-// not push the columns of all others away. --json has everything.
+// not push the columns of all others away. The last cell of a row pushes none, and
+// an error's remedy is at its end. --json has everything.
 const widest = 200
 
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
-		cells[i] = shorten(printable.Line(c), widest)
+		cells[i] = printable.Line(c)
+		if i < len(cells)-1 {
+			cells[i] = shorten(cells[i], widest)
+		}
 		if c == "" {
 			cells[i] = "-"
 		}

@@ -74,7 +74,7 @@ a second signal ends it at once.`,
 			p, err := proxy.New(c.Context(), proxy.Config{Serve: cfg, Version: programVersion(), Logger: logger, Known: allowMemory})
 			if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
 				logger.Info("stopped")
-				return nil
+				return nil //nolint:nilerr // a stop is no failure
 			}
 			if err != nil {
 				return err

@@ -8,7 +8,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
 
-// What is short as text and large in memory is not decoded (A12).
+// What is short as text and large in memory is not decoded.
 func TestUnmarshalLimit(t *testing.T) {
 	t.Parallel()
 	for name, tc := range map[string]struct {

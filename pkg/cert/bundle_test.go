@@ -255,7 +255,7 @@ func FuzzParseBundle(f *testing.F) {
 	})
 }
 
-// B4: a chain with a byte order mark, CRLF, or without newlines between its
+// A chain with a byte order mark, CRLF, or without newlines between its
 // blocks is the same chain.
 func TestTolerantChains(t *testing.T) {
 	ca, key := newAuthority(t), ecKey(t, elliptic.P256())

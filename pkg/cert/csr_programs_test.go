@@ -59,7 +59,7 @@ func windowsExtensions(t testing.TB, more ...pkix.Extension) []pkix.Extension {
 	}, more...)
 }
 
-// B6: what IIS and certreq write is accepted as a new request.
+// What IIS and certreq write is accepted as a new request.
 func TestWindowsRequests(t *testing.T) {
 	t.Parallel()
 	key := ecKey(t, elliptic.P256())
@@ -131,7 +131,7 @@ certificatePolicies = 1.2.3.4
 subjectAltName = DNS:web1.example.com,IP:192.0.2.1
 `
 
-// B6: what XCA writes is accepted; RSA-PSS is refused with the true reason.
+// What XCA writes is accepted; RSA-PSS is refused with the true reason.
 func TestXCAAndPSS(t *testing.T) {
 	t.Parallel()
 	openssl := pebbletest.Tool(t, "openssl")
@@ -183,7 +183,7 @@ func TestXCAAndPSS(t *testing.T) {
 	}
 }
 
-// B6: a new request that a CA would refuse after the order is refused before it;
+// A new request that a CA would refuse after the order is refused before it;
 // a stored one that a CA took is still read.
 func TestCheckNew(t *testing.T) {
 	t.Parallel()

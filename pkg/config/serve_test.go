@@ -116,7 +116,7 @@ func TestValidate(t *testing.T) {
 
 		{"directory", func(s *Serve) { s.ACMEDirectoryURL = "https://ca.example:14000/dir?x=y" }, ""},
 		{"directory on this host", func(s *Serve) { s.ACMEDirectoryURL = "https://127.0.0.1:14000/dir" }, ""},
-		{"plain directory on this host", func(s *Serve) { s.ACMEDirectoryURL = "http://127.0.0.1:14000/dir" }, "acme-directory-url: http://127.0.0.1:14000/dir is not encrypted"}, // B4
+		{"plain directory on this host", func(s *Serve) { s.ACMEDirectoryURL = "http://127.0.0.1:14000/dir" }, "acme-directory-url: http://127.0.0.1:14000/dir is not encrypted"},
 		{"directory's port", func(s *Serve) { s.ACMEDirectoryURL = "https://ca.example:70000/dir" }, "acme-directory-url: https://ca.example:70000/dir has no port"},
 		{"directory's port 0", func(s *Serve) { s.ACMEDirectoryURL = "https://ca.example:0/dir" }, "acme-directory-url: https://ca.example:0/dir has no port"},
 		{"directory's empty label", func(s *Serve) { s.ACMEDirectoryURL = "https://ca..example/dir" }, "acme-directory-url: not the URL"},

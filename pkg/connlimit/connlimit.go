@@ -189,7 +189,7 @@ func (c *Conn) enter(stage int32, clientID string) {
 // move is enter with l.mu held.
 func (c *Conn) move(stage int32, clientID string) (victim *Conn) {
 	from := c.at.Load()
-	if c.place.holder == nil || from >= stage { // it was closed, or another request was faster
+	if c.holder == nil || from >= stage { // it was closed, or another request was faster
 		return nil
 	}
 	c.l.stages[from].remove(c)
@@ -242,7 +242,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 func (c *Conn) isGone() bool {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
-	return c.place.holder == nil
+	return c.holder == nil
 }
 
 // Write makes the connection the youngest of its address: only answers do, so a
@@ -251,7 +251,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 	c.turn.end()
 	c.l.mu.Lock()
 	var victim *Conn
-	if c.place.holder != nil {
+	if c.holder != nil {
 		if !c.l.cfg.TLS && c.at.Load() == stageNew {
 			victim = c.move(stageCompleted, "")
 		} else {
@@ -298,7 +298,7 @@ func (c *Conn) SetWriteDeadline(t time.Time) error {
 func (c *Conn) Close() error {
 	c.turn.end()
 	c.l.mu.Lock()
-	if c.place.holder != nil {
+	if c.holder != nil {
 		c.l.stages[c.at.Load()].remove(c)
 	}
 	c.l.mu.Unlock()

@@ -114,7 +114,7 @@ func TestPerAddress(t *testing.T) {
 }
 
 // A full stage loses a connection of the address that holds most of it, the one
-// that is idle for longest; reading is idleness (A7).
+// that is idle for longest; reading is idleness (X41).
 func TestTotal(t *testing.T) {
 	t.Parallel()
 	l := newListener(4, 3)
@@ -142,7 +142,7 @@ func TestTotal(t *testing.T) {
 }
 
 // However many bare connections come, they displace neither those whose
-// handshake is completed nor authenticated ones, and those not each other (A7).
+// handshake is completed nor authenticated ones, and those not each other (X41).
 func TestStages(t *testing.T) {
 	t.Parallel()
 	l := newListener(4, 2)
@@ -210,7 +210,7 @@ func TestKnownByClient(t *testing.T) {
 	l.counts(t, stageKnown, 1, 1)
 }
 
-// A connection of a stranger has so many requests in progress (A2, X41).
+// A connection of a stranger has so many requests in progress (X41).
 func TestBegin(t *testing.T) {
 	t.Parallel()
 	l := newListener(10, 10)
@@ -242,7 +242,7 @@ func TestBegin(t *testing.T) {
 	}
 }
 
-// On a port without TLS the first answer completes a connection (A7).
+// On a port without TLS the first answer completes a connection (X41).
 func TestCompletedByAnswer(t *testing.T) {
 	t.Parallel()
 	l := New(&pipes{make(chan net.Conn, 1)}, Config{New: Share{2, 2}, Completed: Share{2, 2}})
@@ -274,7 +274,7 @@ func (b both) send(n int) (read int, err error) {
 }
 
 // A connection may send so much before its handshake ends and so much without
-// an answer, until its client is known (A3).
+// an answer, until its client is known (X41).
 func TestTooMuch(t *testing.T) {
 	t.Parallel()
 	l := newListener(10, 10)
@@ -305,7 +305,7 @@ func TestTooMuch(t *testing.T) {
 }
 
 // Connections of strangers compute in turns, and one that takes long or goes
-// does not keep its turn (A3).
+// does not keep its turn (X41).
 func TestTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -340,7 +340,7 @@ func TestTurns(t *testing.T) {
 }
 
 // An address with many connections delays that of another by one turn, and a
-// connection that has to go while it waits has no turn (A3, X41).
+// connection that has to go while it waits has no turn (X41).
 func TestFairTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -384,7 +384,7 @@ func TestFairTurns(t *testing.T) {
 }
 
 // A connection on which too many requests are denied is closed, unless its
-// client is known (A2).
+// client is known (X41).
 func TestDeny(t *testing.T) {
 	t.Parallel()
 	l := newListener(10, 10)
@@ -443,7 +443,7 @@ func TestClose(t *testing.T) {
 	l.counts(t, stageNew, 0, 0)
 }
 
-// Places are shared fairly by addresses, and some are always left (A2, A11).
+// Places are shared fairly by addresses, and some are always left (X41).
 func TestPlaces(t *testing.T) {
 	t.Parallel()
 	p := NewPlaces(100)
@@ -475,7 +475,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// All networks of an IPv6 /48 together have what one address has (A2).
+// All networks of an IPv6 /48 together have what one address has (X41).
 func TestPlacesOfSites(t *testing.T) {
 	t.Parallel()
 	p := NewPlaces(100)

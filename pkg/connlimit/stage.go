@@ -72,8 +72,8 @@ func (h *holder) oldest() *Conn { return h.conns.Front().Value.(*Conn) }
 
 // remove counts a connection out.
 func (s *stage) remove(c *Conn) {
-	h := c.place.holder
-	h.conns.Remove(c.place.inHolder)
+	h := c.holder
+	h.conns.Remove(c.inHolder)
 	c.place = place{}
 	s.count--
 	s.resize(h)
@@ -84,8 +84,8 @@ func (s *stage) remove(c *Conn) {
 
 // touch makes a connection and its party the youngest.
 func (s *stage) touch(c *Conn) {
-	h := c.place.holder
-	h.conns.MoveToBack(c.place.inHolder)
+	h := c.holder
+	h.conns.MoveToBack(c.inHolder)
 	s.bySize[h.conns.Len()].MoveToBack(h.inSize)
 }
 

@@ -73,7 +73,7 @@ func ask(t *testing.T, server string, kind uint16) (*dnsquery.Answer, error) {
 	return dnsquery.Ask(t.Context(), server, dnsquery.Question{Name: "a.example.", Type: kind, Recursive: true, Timeout: 2 * time.Second})
 }
 
-// B5: a server that does not know EDNS is asked without it.
+// A server that does not know EDNS is asked without it.
 func TestWithoutEDNS(t *testing.T) {
 	t.Parallel()
 	for _, rcode := range []int{dns.RcodeFormatError, dns.RcodeNotImplemented, dns.RcodeBadVers} {
@@ -99,7 +99,7 @@ func TestWithoutEDNS(t *testing.T) {
 	}
 }
 
-// B5: an answer that is too long for UDP comes by TCP; where TCP is closed, the
+// An answer that is too long for UDP comes by TCP; where TCP is closed, the
 // part that came counts.
 func TestTruncated(t *testing.T) {
 	t.Parallel()
@@ -121,7 +121,7 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
-// A6: only records that answer the question count: of the name or where its
+// Only records that answer the question count: of the name or where its
 // aliases lead, of the type, and not too many.
 func TestRecords(t *testing.T) {
 	t.Parallel()
@@ -173,7 +173,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// A6: an answer to another question is none.
+// An answer to another question is none.
 func TestMismatch(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*dns.Msg){

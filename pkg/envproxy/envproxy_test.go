@@ -1,6 +1,7 @@
 package envproxy_test
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -9,7 +10,7 @@ import (
 )
 
 // A proxy that cannot be understood is an error that names the variable and no
-// secret; net/http would connect directly (B7).
+// secret; net/http would connect directly.
 func TestCheck(t *testing.T) {
 	for _, tc := range []struct {
 		name, value string
@@ -55,7 +56,7 @@ func TestCheck(t *testing.T) {
 			if strings.EqualFold(tc.name, envproxy.HTTP) {
 				return // it is not for https://
 			}
-			if _, err := envproxy.FromEnvironment(httptest.NewRequest("GET", "https://ca.example/", nil)); err == nil {
+			if _, err := envproxy.FromEnvironment(httptest.NewRequest(http.MethodGet, "https://ca.example/", nil)); err == nil {
 				t.Error("a request would go out all the same")
 			}
 		})

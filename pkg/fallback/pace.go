@@ -25,10 +25,10 @@ func (u *upload) Read(b []byte) (int, error) {
 	n, err := u.ReadCloser.Read(b)
 	switch u.earned += n; {
 	case err != nil: // the client may wait for its answer as long as the exchange lasts
-		u.setDeadline(u.end)
+		u.setDeadline(u.end) //nolint:errcheck // a connection without deadlines has none to move
 	case u.earned >= portion:
 		u.earned = 0
-		u.setDeadline(earlier(time.Now().Add(grace), u.end))
+		u.setDeadline(earlier(time.Now().Add(grace), u.end)) //nolint:errcheck // a connection without deadlines has none to move
 	}
 	return n, err
 }
@@ -41,7 +41,7 @@ type download struct {
 }
 
 func (d *download) Write(b []byte) (int, error) {
-	d.setDeadline(earlier(time.Now().Add(grace+time.Duration(len(b)/portion)*grace), d.end))
+	d.setDeadline(earlier(time.Now().Add(grace+time.Duration(len(b)/portion)*grace), d.end)) //nolint:errcheck // a connection without deadlines has none to move
 	return d.ResponseWriter.Write(b)
 }
 

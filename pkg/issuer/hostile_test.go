@@ -10,7 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
-// A6: names, tokens and URLs that were not asked for end the order before a hook
+// Names, tokens and URLs that were not asked for end the order before a hook
 // hears of them.
 func TestCAChoosesNames(t *testing.T) {
 	t.Parallel()
@@ -70,7 +70,7 @@ func TestCAChoosesNames(t *testing.T) {
 }
 
 // The CA's own spelling of a name, and a wildcard without its mark, are what
-// was ordered all the same (A6).
+// was ordered all the same.
 func TestOtherSpelling(t *testing.T) {
 	t.Parallel()
 	var ts troubles

@@ -109,7 +109,7 @@ func fields(change func(document map[string]any)) trouble {
 	})
 }
 
-// B1: whichever answer is odd, once, the issuance ends with a certificate and
+// Whichever answer is odd, once, the issuance ends with a certificate and
 // one order; only an answer to newOrder that got lost may cost another one.
 func TestOneOddAnswer(t *testing.T) {
 	t.Parallel()
@@ -194,7 +194,7 @@ func redirect(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 	return true
 }
 
-// B1: what the CA asks for wins: a rate limit of hours is not tried again at
+// What the CA asks for wins: a rate limit of hours is not tried again at
 // once, and a cancelled issuance does not wait for the next try.
 func TestNotTriedAgain(t *testing.T) {
 	t.Parallel()
@@ -249,7 +249,7 @@ func journalled(t *testing.T, host string, orderURL *string) cert.Request {
 	}}
 }
 
-// B2: an attempt that ends while the CA is still validating leaves the answer
+// An attempt that ends while the CA is still validating leaves the answer
 // in place; the next one finishes the same order, and takes the answer away.
 func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 	t.Parallel()
@@ -321,7 +321,7 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 	})
 }
 
-// B2: TLS-ALPN-01 answers stay as well, and give way to the next order for the
+// TLS-ALPN-01 answers stay as well, and give way to the next order for the
 // same name.
 func TestTLSALPNAnswerStays(t *testing.T) {
 	t.Parallel()
@@ -349,7 +349,7 @@ func TestTLSALPNAnswerStays(t *testing.T) {
 	}
 }
 
-// B3: a challenge that has failed ends the wait with the CA's reason, although
+// A challenge that has failed ends the wait with the CA's reason, although
 // its authorization and its order stay pending, as some CAs leave them.
 func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 	t.Parallel()
@@ -398,7 +398,7 @@ func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 	}
 }
 
-// B3: the HTTP status decides first, and a page that is no problem document is
+// The HTTP status decides first, and a page that is no problem document is
 // not an answer from the CA.
 func TestKindsOfRefusals(t *testing.T) {
 	t.Parallel()
@@ -417,7 +417,7 @@ func TestKindsOfRefusals(t *testing.T) {
 		"429-page":         {says(429, ""), issuer.RateLimited},
 		"429-malformed":    {says(429, "malformed"), issuer.RateLimited},
 		"lying": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
-			w.WriteHeader(503)
+			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:malformed","status":400,"detail":"x"}`)
 			return true
 		}, issuer.Temporary},

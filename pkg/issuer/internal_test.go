@@ -51,7 +51,7 @@ func TestTokensAreNoPaths(t *testing.T) {
 	}
 }
 
-// B.5: a deployment that removes or replaces the webroot ends no renewal: what is
+// A deployment that removes or replaces the webroot ends no renewal: what is
 // missing is created again, and answers of before are forgotten.
 func TestWebrootIsRecreated(t *testing.T) {
 	for name, deploy := range map[string]func(root string) error{
@@ -97,7 +97,7 @@ func TestWebrootIsRecreated(t *testing.T) {
 	}
 }
 
-// B5: the web server can enter what is created again, as under the shipped unit.
+// The web server can enter what is created again, as under the shipped unit.
 func TestRecreatedWebrootIsReadable(t *testing.T) {
 	root := filepath.Join(t.TempDir(), "site", "html")
 	if err := os.MkdirAll(root, 0o755); err != nil {
@@ -151,7 +151,7 @@ func TestWebrootWithTrustedLink(t *testing.T) {
 	}
 }
 
-// A.1: in a webroot only links are refused, at start and for each answer. Nothing
+// In a webroot only links are refused, at start and for each answer. Nothing
 // is written or removed behind one, and a link in place of a token is replaced.
 func TestWebrootWithLinks(t *testing.T) {
 	for _, part := range []string{".well-known", ".well-known/acme-challenge"} {
@@ -328,8 +328,8 @@ func TestURLsOfAPrivateCA(t *testing.T) {
 	}
 }
 
-// A6: URLs from a public CA lead to public hosts over https; a CA in our own
-// network may be anywhere. Relative ones are resolved (B4).
+// URLs from a public CA lead to public hosts over https; a CA in our own
+// network may be anywhere. Relative ones are resolved.
 func TestURLsOfACA(t *testing.T) {
 	for _, test := range []struct{ directory, ref, want string }{
 		{"https://ca.example/dir", "/order/1", "https://ca.example/acme/../order/1"},

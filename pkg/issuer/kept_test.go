@@ -12,7 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 )
 
-// B2, X18: an instance that stops leaves the file of an order that another one
+// X18: an instance that stops leaves the file of an order that another one
 // continues, by which it is removed. An instance with a database of its own
 // removes it at once.
 func TestStoppedInstanceLeavesSharedAnswers(t *testing.T) {

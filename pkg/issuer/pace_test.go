@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// B3: a Retry-After on an answer that is no refusal delays the next poll by two
+// A Retry-After on an answer that is no refusal delays the next poll by two
 // minutes at most, however long it is, and no later attempt. ZeroSSL sends a day
 // and is done in seconds.
 func TestLongRetryAfterOfAPoll(t *testing.T) {

@@ -69,7 +69,7 @@ func (z *oddZone) listen(t *testing.T, addr string) (port string) {
 	return port
 }
 
-// B5: one failed auxiliary question does not fail the lookup of a TXT record, nor
+// One failed auxiliary question does not fail the lookup of a TXT record, nor
 // does one name server of two that is down or lame. A6: others' records and a
 // server that answers without the value do.
 func TestPropagationToleratesOddServers(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
-// B4: URLs may be relative everywhere (RFC 3986), the directory may have moved,
+// URLs may be relative everywhere (RFC 3986), the directory may have moved,
 // and chains come with a byte order mark, with CRLF, or in one line.
 func TestSloppyCA(t *testing.T) {
 	t.Parallel()
@@ -31,8 +31,8 @@ func TestSloppyCA(t *testing.T) {
 	chain := func(change func([]byte) []byte) trouble {
 		return times(100, pebbletest.Certificate, changed(func(_ http.Header, body []byte) []byte { return change(body) }))
 	}
-	replace := func(old, new string) func([]byte) []byte {
-		return func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(old), []byte(new)) }
+	replace := func(from, to string) func([]byte) []byte {
+		return func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(from), []byte(to)) }
 	}
 	for name, trouble := range map[string]trouble{
 		"relative": relative,
@@ -64,14 +64,14 @@ func TestSloppyCA(t *testing.T) {
 	}
 }
 
-// B4: a person must open a page: its URL is in the error, wherever the CA put it.
+// A person must open a page: its URL is in the error, wherever the CA put it.
 func TestUserActionRequired(t *testing.T) {
 	t.Parallel()
 	var ts troubles
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	for name, trouble := range map[string]trouble{
 		"instance": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
-			w.WriteHeader(403)
+			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"Terms changed.","instance":"https://ca.example/agree?x"}`)
 			return true
 		},
@@ -90,7 +90,7 @@ func TestUserActionRequired(t *testing.T) {
 	}
 }
 
-// B4: a changed contact reaches the CA, once; a CA that refuses it is no reason
+// A changed contact reaches the CA, once; a CA that refuses it is no reason
 // not to issue.
 func TestChangedEmail(t *testing.T) {
 	t.Parallel()
@@ -124,7 +124,7 @@ func TestChangedEmail(t *testing.T) {
 	}
 }
 
-// B4: HMAC keys of external account bindings in any variant of base64; short or
+// HMAC keys of external account bindings in any variant of base64; short or
 // broken ones are refused before the proxy starts, and not repeated.
 func TestBindingKeys(t *testing.T) {
 	t.Parallel()

@@ -55,7 +55,7 @@ func OpenFolder(path string) (*os.Root, error) {
 	info, err := root.Stat(".")
 	if err == nil {
 		now, ok := info.Sys().(*syscall.Stat_t)
-		if ok && uint64(now.Dev) == uint64(found.Dev) && now.Ino == found.Ino {
+		if ok && now.Dev == found.Dev && now.Ino == found.Ino {
 			return root, nil
 		}
 		err = fmt.Errorf("%s was replaced while it was opened", path)

@@ -39,7 +39,7 @@ func TestDNS(t *testing.T) {
 		"mail.example.test":    {preflight.Fails, []string{"has no address", "add an A record"}},
 		"broken.example.test":  {preflight.Fails, []string{"SERVFAIL", "DNSSEC"}},
 		"refused.example.test": {preflight.Fails, []string{"REFUSED", "--resolver"}},
-		"half.example.test":    {preflight.Warning, []string{"127.0.0.1", "half of the lookup fails", "SERVFAIL"}}, // B5: no CA gives up
+		"half.example.test":    {preflight.Warning, []string{"127.0.0.1", "half of the lookup fails", "SERVFAIL"}}, // no CA gives up
 		"many.example.test":    {preflight.Warning, []string{"127.0.7.1", "…"}},
 	} {
 		r := w.run(t, name).Names[0]
@@ -52,7 +52,7 @@ func TestDNS(t *testing.T) {
 	}
 }
 
-// B5: an IPv6 address that cannot be connected to is a warning while an IPv4
+// An IPv6 address that cannot be connected to is a warning while an IPv4
 // address leads to the proxy: CAs try IPv4 then.
 func TestIPv6IsExcused(t *testing.T) {
 	t.Parallel()

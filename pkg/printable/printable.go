@@ -43,10 +43,10 @@ func Line(s string) string {
 		}
 		written++
 		marks = countMarks(marks, r)
-		switch {
-		case r == '\n':
+		switch r {
+		case '\n':
 			b.WriteString(`\n`)
-		case r == '\t':
+		case '\t':
 			b.WriteString(`\t`)
 		default:
 			appendRune(&b, s[i:], r, marks)

@@ -76,7 +76,7 @@ func TestWrongClockRefusesNoRenewal(t *testing.T) {
 }
 
 // A success with the CA ends the delays of all that wait for it to recover, in
-// whichever mode it was, on both databases (B11 of issue 7).
+// whichever mode it was, on both databases.
 func TestSuccessEndsDelays(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
@@ -122,7 +122,7 @@ func TestSuccessEndsDelays(t *testing.T) {
 }
 
 // A database that cannot be written is not healthy, and is again as soon as it
-// can. Strangers make the proxy write once in five seconds only (B13 of issue 7).
+// can. Strangers make the proxy write once in five seconds only.
 func TestHealthWrites(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"sqlite", "pgx"} {

@@ -71,7 +71,7 @@ func (h *waitingHook) runs() int {
 func (h *waitingHook) let() { _ = os.WriteFile(filepath.Join(h.dir, "go"), nil, 0o600) }
 
 // With PostgreSQL, a deployment that is interrupted by kill -9 runs again after
-// two minutes, and status shows it meanwhile (B10 of issue 7). It was 655 s.
+// two minutes, and status shows it meanwhile. It was 655 s.
 func TestKilledDeployment(t *testing.T) {
 	t.Parallel()
 	url, ca, hook := pgtest.Start(t).Database(t), pebbletest.Start(t, pebbletest.Options{}), newWaitingHook(t)
@@ -149,7 +149,7 @@ func hostAndPid(t *testing.T) string {
 }
 
 // A database that is away while a hook is recorded costs neither a second run
-// nor the deployment of the next certificate (B10 of issue 7).
+// nor the deployment of the next certificate.
 func TestDatabaseAwayWhileDeploying(t *testing.T) {
 	t.Parallel()
 	server, hook := pgtest.Start(t), newWaitingHook(t)

@@ -13,7 +13,7 @@ import (
 )
 
 // A proxy setting that cannot be understood stops serve and remote before they
-// write or send anything, and its password is not shown (B7).
+// write or send anything, and its password is not shown.
 func TestMalformedProxySetting(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	enrolled := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))

@@ -13,7 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// A.1: the proxy adopts neither an identity nor a database that another user
+// The proxy adopts neither an identity nor a database that another user
 // planted in its data directory, and locks nothing behind a link.
 func TestForeignDataDir(t *testing.T) {
 	t.Parallel()

@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// A2: a client may send 65,535 bytes of a body before it has read our settings
+// A client may send 65,535 bytes of a body before it has read our settings
 // (RFC 9113, section 6.9.2), on one stream or on several.
 func TestHTTP2InitialWindow(t *testing.T) {
 	t.Parallel()

@@ -77,7 +77,7 @@ func slowEnrolments(ctx context.Context, t *testing.T, url, ip string, conns int
 // ones are refused before their bodies are read. Other connections from that
 // address, other addresses and clients are served meanwhile. The place is free
 // again as soon as the enrolment ends, because the stranger hangs up or by its
-// time (A2).
+// time (X41).
 func TestStrangersInProgress(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})

@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// B.13: in acme-client mode, too, nothing is ordered that cannot be stored: on a
+// In acme-client mode, too, nothing is ordered that cannot be stored: on a
 // full disk, with a folder in place of a file, behind a link that leads nowhere. It
 // is as soon as it can.
 func TestClientOutputUnusable(t *testing.T) {

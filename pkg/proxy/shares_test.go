@@ -31,7 +31,7 @@ type town struct {
 	caller  *caller        // the 32nd, in agent mode
 	issued  int
 
-	attack context.Context //nolint:containedctx // when it ends, so does what the hostile clients do
+	attack context.Context // when it ends, so does what the hostile clients do
 	end    context.CancelFunc
 }
 
@@ -255,7 +255,7 @@ func (w *town) measure(t testing.TB, n int) map[string]time.Duration {
 }
 
 // With 31 hostile clients active, whose orders take a hundred times as long, the
-// 32nd has its certificate within three times of what it needs alone (A4, X42).
+// 32nd has its certificate within three times of what it needs alone (X42).
 // BenchmarkShares has the figures. Not parallel, since it measures.
 func TestNoClientStarvesAnother(t *testing.T) {
 	for _, a := range attacks(12) {
@@ -292,7 +292,7 @@ func wantShares(t testing.TB, a attack, usual, hostile time.Duration, n int) (al
 	return alone, with
 }
 
-// BenchmarkShares prints the figures of A4 at a CA that needs two seconds for
+// BenchmarkShares prints the figures at a CA that needs two seconds for
 // each order.
 func BenchmarkShares(b *testing.B) {
 	for _, a := range attacks(64) {

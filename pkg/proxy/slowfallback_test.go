@@ -103,7 +103,7 @@ func progress(ip, addr, request string, body int) (string, error) {
 
 // Slow uploads and slow downloads from three addresses leave room for other
 // visitors, and end when they make no progress. A client with 5 KiB a second is
-// served to the end meanwhile (A11).
+// served to the end meanwhile (X41).
 func TestSlowVisitors(t *testing.T) {
 	t.Parallel()
 	for name, request := range map[string]string{

@@ -136,7 +136,7 @@ func soakSize(t *testing.T) (certificates int, seed uint64) {
 }
 
 // With one request in twenty failing at random, a certificate costs at most
-// 1.02 orders in every mode (B1, X7).
+// 1.02 orders in every mode (X7).
 func TestSoakOfAnUnreliableCA(t *testing.T) {
 	certificates, seed := soakSize(t)
 	list := make([]string, certificates)
@@ -273,7 +273,7 @@ func (f *firstOfEach) wrap(next http.Handler) http.Handler {
 }
 
 // A CA that fails once in each order, always at the same place, costs no order
-// and no attempt, in the mode that has no journal as well (B1, B2).
+// and no attempt, in the mode that has no journal as well.
 func TestOneFaultInEachOrder(t *testing.T) {
 	t.Parallel()
 	unwell := func(status int) func(http.ResponseWriter, *http.Request, http.Handler) {

@@ -2,6 +2,7 @@ package proxy_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -372,8 +373,8 @@ func TestNotText(t *testing.T) {
 					},
 				} {
 					err := call(t.Context())
-					problem, ok := err.(*api.Problem)
-					if !ok || problem.Status < 400 || problem.Status >= 500 {
+					var problem *api.Problem
+					if !errors.As(err, &problem) || problem.Status < 400 || problem.Status >= 500 {
 						t.Errorf("%s of %q: %v", door, text, err)
 					}
 				}

@@ -127,8 +127,10 @@ func TestHandshakeLimits(t *testing.T) {
 	}
 	record := append([]byte{22, 3, 1, 15000 >> 8, 15000 & 255, 1, 0, 60000 >> 8, 60000 & 255}, make([]byte, 15000-4)...)
 	sent, err := 0, error(nil)
-	for n := 0; err == nil && sent < 45000; sent += n {
+	for err == nil && sent < 45000 {
+		var n int
 		n, err = conn.Write(record)
+		sent += n
 	}
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) && !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("after a hello of %d bytes: %v", sent, err)

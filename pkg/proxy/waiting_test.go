@@ -63,7 +63,7 @@ func regrant(ctx context.Context, p *proxytest.Proxy, g api.Grant) error {
 }
 
 // What a client waits for is not handed out if it may not have it any more when
-// it comes: at the end of a long poll as at the end of a stream (A12, A43).
+// it comes: at the end of a long poll as at the end of a stream (A43).
 func TestLossWhileWaiting(t *testing.T) {
 	t.Parallel()
 	for _, loss := range losses {

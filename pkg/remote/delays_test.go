@@ -41,14 +41,14 @@ func TestWrongClock(t *testing.T) {
 		if got.NextAttempt.Equal(at) != c.kept || got.AskAgain.Equal(at) != c.kept || got.Revoking == nil {
 			t.Errorf("%v ahead: %+v", c.ahead, got)
 		}
-		if !c.kept && !(got.NextAttempt.IsZero() && got.AskAgain.IsZero()) {
+		if !c.kept && (!got.NextAttempt.IsZero() || !got.AskAgain.IsZero()) {
 			t.Errorf("%v ahead: it waits until %v", c.ahead, got.NextAttempt)
 		}
 	}
 }
 
 // That the proxy cannot be reached is no failure of the CA. The first answer of
-// the proxy ends the delays of all that could not reach it (B11 of issue 7).
+// the proxy ends the delays of all that could not reach it.
 func TestProxyIsBack(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
@@ -124,7 +124,7 @@ func TestProxyIsBack(t *testing.T) {
 }
 
 // A success in gateway mode ends the delays of those that failed with the CA for
-// a temporary reason, once, and not of others (B11 of issue 7).
+// a temporary reason, once, and not of others.
 func TestCAIsBack(t *testing.T) {
 	d := &daemon{RunConfig: RunConfig{Poll: time.Hour}}
 	kept := func(name string) *Kept {

@@ -89,7 +89,7 @@ func (f *fillable) turns(t *testing.T, n int) (next time.Time) {
 	return next
 }
 
-// B.9: while the disk is full, nothing is ordered; as soon as there is room, it
+// While the disk is full, nothing is ordered; as soon as there is room, it
 // is.
 func TestFullDiskOrdersNothing(t *testing.T) {
 	f := newFillable(t)
@@ -116,7 +116,7 @@ func TestFullDiskOrdersNothing(t *testing.T) {
 	}
 }
 
-// B.9: a disk that fills while the CA works loses no certificate: it stays in
+// A disk that fills while the CA works loses no certificate: it stays in
 // memory, and is installed when there is room.
 func TestDiskFillsDuringAnOrder(t *testing.T) {
 	f := newFillable(t)
@@ -142,7 +142,7 @@ func TestDiskFillsDuringAnOrder(t *testing.T) {
 	}
 }
 
-// B.9: a delay that the CA asks for counts, although it cannot be saved.
+// A delay that the CA asks for counts, although it cannot be saved.
 func TestDelayOfAFullDisk(t *testing.T) {
 	f := newFillable(t)
 	f.status = http.StatusTooManyRequests
@@ -167,7 +167,7 @@ func TestDelayOfAFullDisk(t *testing.T) {
 	}
 }
 
-// B.13: an output that cannot be used is known before an order: a folder in place
+// An output that cannot be used is known before an order: a folder in place
 // of a file, a file in place of the folder, a link to nowhere. The daemon, too.
 func TestUnusableOutputOrdersNothing(t *testing.T) {
 	f := newFillable(t)

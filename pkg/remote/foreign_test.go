@@ -46,7 +46,7 @@ func foreign(t *testing.T, what string, err error) {
 	}
 }
 
-// A.1: enrolment adopts no key, identity or enrolment that another user planted,
+// Enrolment adopts no key, identity or enrolment that another user planted,
 // as a file or as a link, and tells the proxy nothing.
 func TestEnrollAdoptsNothingForeign(t *testing.T) {
 	needRoot(t)
@@ -119,7 +119,7 @@ func TestStateOfAServiceUser(t *testing.T) {
 	}
 }
 
-// A.1: no command uses what another user put into the state directory of a host
+// No command uses what another user put into the state directory of a host
 // that is enrolled: keys, the files of a rekey, or a hook to run.
 func TestStateAdoptsNothingForeign(t *testing.T) {
 	needRoot(t)
@@ -180,7 +180,7 @@ func TestLockIsNoLink(t *testing.T) {
 	}
 }
 
-// B.7: the public half beside an identity must be its own, whatever the kind of
+// The public half beside an identity must be its own, whatever the kind of
 // key; otherwise bundles would be sealed to somebody else.
 func TestIdentityWithAnothersPublicHalf(t *testing.T) {
 	ed := func() (any, error) { _, key, err := ed25519.GenerateKey(rand.Reader); return key, err }

@@ -567,7 +567,7 @@ func TestTerminalEscapes(t *testing.T) {
 }
 
 // Answers that are small as text and large in memory are not decoded, whatever
-// the call: 25 MiB of empty objects took 5.4 GB (A12). Not parallel, since it
+// the call: 25 MiB of empty objects took 5.4 GB. Not parallel, since it
 // measures the process.
 func TestSmallTextLargeInMemory(t *testing.T) {
 	e := newEvil(t)

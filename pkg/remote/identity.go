@@ -80,7 +80,8 @@ func (s *State) recipientOf(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	own, line := "", []byte(nil)
+	var own string
+	var line []byte
 	remedy := fmt.Sprintf("make the right one: ssh-keygen -y -f %s > %s.pub", path, path)
 	if id, ok := ids[0].(*age.X25519Identity); ok {
 		own, remedy = id.Recipient().String(), "remove it, an age identity needs none"

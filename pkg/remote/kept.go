@@ -67,7 +67,7 @@ type Kept struct {
 // owner, the password. It writes nothing, and is asked before anything is
 // remembered.
 func (w *Wanted) Ready() error {
-	return errors.Join(outError(w.Layout.Writable(w.Out)), w.Layout.Ready())
+	return errors.Join(outError(w.Writable(w.Out)), w.Layout.Ready())
 }
 
 func outError(err error) error {
@@ -187,7 +187,7 @@ const grows = 4 << 10
 // them aside and removing them. It is asked before the CA has work. The caller holds
 // the lock.
 func (k *Kept) storable(ctx context.Context) error {
-	if err := outError(k.Layout.Probe(ctx, k.Out)); err != nil {
+	if err := outError(k.Probe(ctx, k.Out)); err != nil {
 		return err
 	}
 	k.removeLeftovers()

@@ -33,13 +33,15 @@ func checkGone(t *testing.T, gone bool, paths ...string) {
 	}
 }
 
-// B.9: temporary files of killed processes, some with keys, are removed from the state
+// Temporary files of killed processes, some with keys, are removed from the state
 // directory: under its lock, when they are old, and nothing else.
 func TestLeftoversOfTheState(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
-	all := []string{s.path(".key.pem12"), s.path(".key.pem.next3"), s.path(".identity.age4"), s.path(".identity.age-5"),
-		s.path(".identity-old.age6"), s.path(".remote.json7"), s.path(".remote.json.next8")}
+	all := []string{
+		s.path(".key.pem12"), s.path(".key.pem.next3"), s.path(".identity.age4"), s.path(".identity.age-5"),
+		s.path(".identity-old.age6"), s.path(".remote.json7"), s.path(".remote.json.next8"),
+	}
 	others := []string{s.path(".other9"), s.path(".key.pem.bak1"), s.path("key.pem1"), s.path(".key.pem")}
 	run := func() {
 		ctx, stop := context.WithCancel(t.Context())
@@ -70,7 +72,7 @@ func TestLeftoversOfTheState(t *testing.T) {
 	checkGone(t, true, all...)
 }
 
-// B.9: those of a certificate go before the next order and when it is forgotten.
+// Those of a certificate go before the next order and when it is forgotten.
 // Those of other certificates, which have other locks, stay.
 func TestLeftoversOfACertificate(t *testing.T) {
 	s := newEvil(t).enrolled(t)
@@ -103,7 +105,7 @@ func TestLeftoversOfACertificate(t *testing.T) {
 	checkGone(t, false, other)
 }
 
-// B.9: a file of the state is written in its own folder, not in /tmp.
+// A file of the state is written in its own folder, not in /tmp.
 func TestStateIsWrittenInItsFolder(t *testing.T) {
 	tmp, dir := t.TempDir(), t.TempDir()
 	t.Setenv("TMPDIR", tmp)

@@ -205,7 +205,7 @@ func (p *pulling) stillComing(ctx context.Context) error {
 	first := !p.looked && !p.daemon
 	p.looked = true
 	atWork := m.NextAttempt != nil && !m.NextAttempt.After(p.now())
-	if m.Failures > p.failure && !(first && atWork) {
+	if m.Failures > p.failure && (!first || !atWork) {
 		next := ""
 		if m.NextAttempt != nil {
 			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)

@@ -40,7 +40,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	for _, w := range cfg.Wanted {
 		if err := cfg.State.remember(ctx, w); err != nil { // so that list and status show it
 			if ctx.Err() != nil {
-				return nil // asked to stop while another process held the lock
+				return nil //nolint:nilerr // asked to stop while another process held the lock
 			}
 			return fmt.Errorf("%s: %w", w.Names, err)
 		}

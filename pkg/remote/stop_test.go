@@ -31,7 +31,7 @@ func TestStoppedWhileLocked(t *testing.T) {
 	}
 }
 
-// A1: another process holds a lock of the state directory for ever. The wait ends.
+// Another process holds a lock of the state directory for ever. The wait ends.
 func TestLockIsBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "lock")
 	unlock, err := lock(t.Context(), path)
@@ -46,7 +46,7 @@ func TestLockIsBounded(t *testing.T) {
 	})
 }
 
-// A1: a pipe in place of an identity is an error, not a wait without end.
+// A pipe in place of an identity is an error, not a wait without end.
 func TestIdentityIsAPipe(t *testing.T) {
 	s := newEvil(t).enrolled(t)
 	path := filepath.Join(t.TempDir(), "identity")

@@ -86,7 +86,7 @@ func TestRetryAtSpreads(t *testing.T) {
 }
 
 // A delay never exceeds a tenth of the certificate's remaining life, except what
-// the CA asks for, and never comes near the CA's limits (B11 of issue 7).
+// the CA asks for, and never comes near the CA's limits.
 func TestRetryAtLife(t *testing.T) {
 	const day = 24 * time.Hour
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)

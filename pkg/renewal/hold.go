@@ -64,11 +64,11 @@ func (h *Hold) fail(ctx context.Context, cause error) bool {
 	err := persist(ctx, func(ctx context.Context) error { return h.Fail(ctx, f) })
 	switch {
 	case errors.Is(err, store.ErrLost): // it is wanted differently now, or not at all
-		h.Log.Debug(h.Failed, "error", cause, "lost", true)
+		h.Log.Debug(h.Failed, "error", cause, "lost", true) //nolint:sloglint // a constant of each source
 	case err != nil:
-		h.Log.Error(h.Failed+", which cannot be recorded", "error", cause, "record_error", err, "next_attempt", h.leaseEnd())
+		h.Log.Error(h.Failed+", which cannot be recorded", "error", cause, "record_error", err, "next_attempt", h.leaseEnd()) //nolint:sloglint // a constant of each source
 	default:
-		h.Log.Warn(h.Failed, "error", cause, "attempt", h.Failures+1, "next_attempt", f.RetryAt)
+		h.Log.Warn(h.Failed, "error", cause, "attempt", h.Failures+1, "next_attempt", f.RetryAt) //nolint:sloglint // a constant of each source
 	}
 	return err == nil
 }

@@ -61,7 +61,7 @@ func (r *heldRow) hold(log *bytes.Buffer) *renewal.Hold {
 }
 
 // What the database does not take at once is written as soon as it is back; if
-// it stays away, the log names the end of the lease (B10, B12 of issue 7).
+// it stays away, the log names the end of the lease.
 func TestHoldOutlastsDatabase(t *testing.T) {
 	cause := &issuer.Error{Kind: issuer.Temporary, Detail: "503"}
 	for _, c := range []struct {

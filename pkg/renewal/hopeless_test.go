@@ -28,7 +28,7 @@ func lost(kind string, status int) func(http.Handler) http.Handler {
 }
 
 // An order that the CA can never finish, because it has lost a part of it, is
-// given up after a day; until then no other one is begun (B1, X7).
+// given up after a day; until then no other one is begun (X7).
 func TestHopelessOrder(t *testing.T) {
 	for name, wrap := range map[string]func(http.Handler) http.Handler{
 		"certificate lost":   lost(pebbletest.Certificate, http.StatusNotFound),

@@ -35,7 +35,7 @@ func (e *endless) of(client string) int {
 }
 
 // A client whose work does not end has no more than half of the places for all.
-// Work of other clients, and of the proxy itself, begins when it is due (A4, X42).
+// Work of other clients, and of the proxy itself, begins when it is due (X42).
 func TestQueueShares(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db")})

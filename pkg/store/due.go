@@ -99,7 +99,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, id
 		args = append(args, id)
 		fmt.Fprintf(&list, ", $%d", i+4)
 	}
-	query := fmt.Sprintf(claimSQL, list.String()[2:], s.db.skipLocked)
+	query := fmt.Sprintf(claimSQL, list.String()[2:], s.db.skipLocked) //nolint:gosec // placeholders only
 	var claimed []Managed
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, query, args...)

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"testing/fstest"
 
@@ -45,13 +46,7 @@ func oldSchema(t *testing.T, dialect goose.Dialect, driver, dsn string) {
 		t.Fatal(err)
 	}
 	for name, recipients := range oldRecipients {
-		text := ""
-		for i, r := range recipients {
-			if i > 0 {
-				text += "\n"
-			}
-			text += r
-		}
+		text := strings.Join(recipients, "\n")
 		if _, err := db.ExecContext(t.Context(), `INSERT INTO clients (id, name, disabled, recipients, created_at) VALUES ($1, $2, $3, $4, $5)`,
 			"id-"+name, name, false, text, 1); err != nil {
 			t.Fatal(err)

@@ -20,7 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
-// A1: the owner of the folder replaces the link to the version all the time. Reading
+// The owner of the folder replaces the link to the version all the time. Reading
 // the set ends with an error, and so does everything that reads it.
 func TestReadEnds(t *testing.T) {
 	needRoot(t)
@@ -113,7 +113,7 @@ func contents(t *testing.T, dir string) map[string]bool {
 	return found
 }
 
-// A1: the owner moves folders of root's into .acmeproxy, under names of versions.
+// The owner moves folders of root's into .acmeproxy, under names of versions.
 // Pruning removes nothing of them, and fails at nothing.
 func TestPruneLeavesRootsFolders(t *testing.T) {
 	needRoot(t)
@@ -151,7 +151,7 @@ func TestPruneLeavesRootsFolders(t *testing.T) {
 	}
 }
 
-// A1: the owner exchanges the folder of a version for one of root's while root writes
+// The owner exchanges the folder of a version for one of root's while root writes
 // it, whatever step root is at. The folders of root's stay as they are.
 func TestVersionReplacedWhileWritten(t *testing.T) {
 	needRoot(t)
@@ -198,7 +198,7 @@ func TestVersionReplacedWhileWritten(t *testing.T) {
 	}
 }
 
-// A1: root creates no folder behind a link of the stranger's, at any depth.
+// Root creates no folder behind a link of the stranger's, at any depth.
 func TestFoldersAreCreatedBehindNoLink(t *testing.T) {
 	needRoot(t)
 	out, victim := strangersFolder(t)
@@ -217,7 +217,7 @@ func TestFoldersAreCreatedBehindNoLink(t *testing.T) {
 	has(t, dir, b)
 }
 
-// A1: the owner of the folder holds the lock for ever. A write and a probe end after a
+// The owner of the folder holds the lock for ever. A write and a probe end after a
 // while, and at once when the process is to stop.
 func TestLockIsBounded(t *testing.T) {
 	dir := t.TempDir()

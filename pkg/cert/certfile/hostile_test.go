@@ -68,7 +68,7 @@ func untouched(t *testing.T, victim string) {
 	}
 }
 
-// A.1: root waits for the lock, and the owner of the folder
+// Root waits for the lock, and the owner of the folder
 // replaces .acmeproxy, or the lock, or the whole folder, before it is released.
 // Whatever the owner does, nothing is written or removed elsewhere.
 func TestFolderReplacedWhileLocked(t *testing.T) {
@@ -253,7 +253,7 @@ func TestRisk(t *testing.T) {
 	has(t, own, b)
 }
 
-// B.13: a write that the disk has no room for leaves the old set, and no copy of
+// A write that the disk has no room for leaves the old set, and no copy of
 // the new key; and it is known before anything is ordered.
 func TestFullDisk(t *testing.T) {
 	disk := smalldisk.Mount(t, 1<<20)
@@ -292,7 +292,7 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// B.13: a folder in place of one of the files is an error that changes nothing.
+// A folder in place of one of the files is an error that changes nothing.
 func TestFolderInPlaceOfAFile(t *testing.T) {
 	for _, name := range []string{"cert.pem", "privkey.pem", "haproxy.pem"} {
 		folder := t.TempDir()
@@ -326,7 +326,7 @@ func TestFolderInPlaceOfAFile(t *testing.T) {
 	}
 }
 
-// B.13: an owner that this user cannot give files to is known before an order.
+// An owner that this user cannot give files to is known before an order.
 func TestProbeOwner(t *testing.T) {
 	dir := t.TempDir()
 	if os.Geteuid() == 0 {

@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
-// B.13: an output that is a link without a target, or is below one, is known before
+// An output that is a link without a target, or is below one, is known before
 // an order, and the error names the target.
 func TestProbeDanglingLink(t *testing.T) {
 	base := t.TempDir()
@@ -53,7 +53,7 @@ func TestProbeDanglingLink(t *testing.T) {
 	}
 }
 
-// B.13: a mount point cannot be replaced, so it is known before an order.
+// A mount point cannot be replaced, so it is known before an order.
 func TestProbeMountPoint(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
@@ -77,7 +77,7 @@ func TestProbeMountPoint(t *testing.T) {
 	has(t, dir, b)
 }
 
-// B.13: a probe that was killed is removed by the next one, and nothing else is.
+// A probe that was killed is removed by the next one, and nothing else is.
 func TestProbeLeftovers(t *testing.T) {
 	above := t.TempDir()
 	dir := filepath.Join(above, "web1")
@@ -117,7 +117,7 @@ func TestProbeLeftovers(t *testing.T) {
 	}
 }
 
-// B.13: probes of several processes do not make each other fail.
+// Probes of several processes do not make each other fail.
 func TestProbesAtOnce(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "web1")
 	var all sync.WaitGroup

@@ -238,7 +238,7 @@ func both(t *testing.T, run func(t *testing.T, version string)) {
 
 const sentinel = "XyzzyPlugh"
 
-// csrSigned makes a CSR that is signed by RSA-PSS, which CAs refuse (B6).
+// csrSigned makes a CSR that is signed by RSA-PSS, which CAs refuse.
 func csrSigned(t *testing.T, names []string) string {
 	t.Helper()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)

@@ -71,10 +71,11 @@ func TestProblemsRepeatLittle(t *testing.T) {
 				if resp.status < 400 {
 					t.Fatalf("%d %.300s", resp.status, resp.body)
 				}
-				text := resp.body
+				lines := []string{resp.body}
 				for _, values := range resp.header {
-					text += "\n" + strings.Join(values, "\n")
+					lines = append(lines, values...)
 				}
+				text := strings.Join(lines, "\n")
 				if part := echoed(text, sent); len(part) > 80 || len(resp.body) > 4<<10 {
 					t.Errorf("%d bytes, of which these were sent: %q\n%.600s", len(text), part, text)
 				}

@@ -66,7 +66,7 @@ func hold(t *testing.T, p *proxytest.Proxy, ip net.IP, version, method, path str
 
 // Strangers from 30 addresses who send their bodies slowly, or do not read
 // answers, keep neither /health nor an enrolment from another address, and not
-// the answer to a wrong credential (A2, X41).
+// the answer to a wrong credential (X41).
 func TestStrangersHoldNoPlace(t *testing.T) {
 	t.Parallel()
 	for name, attack := range map[string]struct{ version, method, path string }{

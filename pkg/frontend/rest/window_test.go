@@ -14,7 +14,7 @@ import (
 )
 
 // A client may send 65,535 bytes of a body before it has read the proxy's
-// settings (RFC 9113, section 6.9.2): the limits of memory leave room for that (A3).
+// settings (RFC 9113, section 6.9.2): the limits of memory leave room for that (X41).
 func TestFirstWindow(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})

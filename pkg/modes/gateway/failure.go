@@ -38,7 +38,7 @@ func (g *Gateway) logCause(message string, names cert.Names, err error) {
 	if !public {
 		args = append(args, "cause", anonymous(err.Error(), names))
 	}
-	g.cfg.Logger.Warn(message, args...)
+	g.cfg.Logger.Warn(message, args...) //nolint:sloglint // one of two constants
 }
 
 // secret matches tokens, key authorizations and the values of TXT records, which

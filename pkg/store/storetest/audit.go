@@ -92,8 +92,9 @@ func auditCount(t *testing.T, f *fixture, q store.AuditQuery) map[string]int {
 	}
 }
 
-func entries(n int, e store.AuditEntry) []store.AuditEntry {
-	return slices.Repeat([]store.AuditEntry{e}, n)
+// twenty repeats an entry.
+func twenty(e store.AuditEntry) []store.AuditEntry {
+	return slices.Repeat([]store.AuditEntry{e}, 20)
 }
 
 // Trail is a small one, for the stores that the contract is tested on.
@@ -117,7 +118,7 @@ func auditShares(t *testing.T, f *fixture) {
 		ok(t, f.AppendAudit(ctx, e))
 	}
 	for range 7 {
-		ok(t, f.AppendAudit(ctx, entries(20, store.AuditEntry{Addr: "192.0.2.1", Outcome: "refused", Detail: "strangers"})...))
+		ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{Addr: "192.0.2.1", Outcome: "refused", Detail: "strangers"})...))
 	}
 	n := auditCount(t, f, store.AuditQuery{})
 	want := map[string]int{"admin": 2, "proxy": 1, "other did": 1, "other was refused": 1, "hostile did": 1, "hostile was refused": 1}
@@ -129,8 +130,8 @@ func auditShares(t *testing.T, f *fixture) {
 	equal(t, n, want)
 
 	for range 4 {
-		ok(t, f.AppendAudit(ctx, entries(20, store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "refused", Detail: "refusals"})...))
-		ok(t, f.AppendAudit(ctx, entries(20, store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "done", Detail: "deeds"})...))
+		ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "refused", Detail: "refusals"})...))
+		ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "done", Detail: "deeds"})...))
 	}
 	n = auditCount(t, f, store.AuditQuery{})
 	if n["refusals"] != 10 || n["deeds"] != 50 || n["strangers"] != strangers {
@@ -152,7 +153,7 @@ func auditRemoved(t *testing.T, f *fixture) {
 		c := f.client(t, fmt.Sprintf("c%d", i))
 		name := fmt.Sprintf("did %d", i)
 		for range 3 {
-			ok(t, f.AppendAudit(ctx, entries(20, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Outcome: "done", Detail: name})...))
+			ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Outcome: "done", Detail: name})...))
 		}
 		ok(t, f.AppendAudit(ctx, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Outcome: "refused", Detail: "refused"}))
 		if i%2 == 0 {

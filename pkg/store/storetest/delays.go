@@ -21,15 +21,15 @@ var delayCases = []testCase{
 
 const year = 365 * 24 * time.Hour
 
-// failTemporarily has a row fail with a CA, and returns when it is due again.
-func (f *fixture) failTemporarily(t *testing.T, id, ca string, wait time.Duration) {
+// failTemporarily makes a row fail with a CA, due again in an hour.
+func (f *fixture) failTemporarily(t *testing.T, id, ca string) {
 	t.Helper()
 	ok(t, f.SetDue(t.Context(), id, f.clock.Now()))
 	f.claimOne(t, "w")
-	ok(t, f.FailManaged(t.Context(), id, "w", store.Failure{Reason: "503", RetryAt: f.clock.Now().Add(wait), With: ca}))
+	ok(t, f.FailManaged(t.Context(), id, "w", store.Failure{Reason: "503", RetryAt: f.clock.Now().Add(time.Hour), With: ca}))
 }
 
-func delaysEnded(t *testing.T, f *fixture) { // B11 of issue 7
+func delaysEnded(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	ids := map[string]string{}
 	for _, name := range []string{"same", "other-ca", "told"} {
@@ -37,12 +37,12 @@ func delaysEnded(t *testing.T, f *fixture) { // B11 of issue 7
 		ok(t, f.SetDue(ctx, ids[name], time.Time{}))
 	}
 	for range 4 {
-		f.failTemporarily(t, ids["same"], "ca", time.Hour)
+		f.failTemporarily(t, ids["same"], "ca")
 	}
-	f.failTemporarily(t, ids["other-ca"], "ca2", time.Hour)
-	f.failTemporarily(t, ids["told"], "", time.Hour) // the CA asked for the wait, or it is another failure
+	f.failTemporarily(t, ids["other-ca"], "ca2")
+	f.failTemporarily(t, ids["told"], "") // the CA asked for the wait, or it is another failure
 	issued := f.manage(t, "issued.example").ID
-	f.failTemporarily(t, issued, "ca", time.Hour)
+	f.failTemporarily(t, issued, "ca")
 	f.complete(t, issued, "e", false)
 	equal(t, must(f.EndDelays(ctx, ""))(t), 0)
 	equal(t, must(f.EndDelays(ctx, "ca"))(t), 1)
@@ -137,7 +137,7 @@ func farLeases(t *testing.T, f *fixture) { // X45
 	equal(t, len(f.claimHooks(t, "next")), 1)
 }
 
-func hookLease(t *testing.T, f *fixture) { // B10 of issue 7
+func hookLease(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
 	f.complete(t, m.ID, "e", true)
