@@ -79,7 +79,7 @@ test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…
 	done; \
 	parallel=$$((3 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); \
 	set -x; \
-	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test $$race -timeout 10m -parallel "$$parallel" $(TESTFLAGS) $(PACKAGES)
+	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test $$race -timeout 20m -parallel "$$parallel" $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: lint
 lint: lint-format lint-vet lint-staticcheck lint-golangci ## check format and code

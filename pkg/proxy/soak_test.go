@@ -117,8 +117,8 @@ func (u *unreliable) pass(w http.ResponseWriter, r *http.Request, next http.Hand
 func soakSize(t *testing.T) (certificates int, seed uint64) {
 	t.Helper()
 	certificates, seed = 100, 1
-	if testing.Short() {
-		certificates = 20
+	if testing.Short() || raceDetector {
+		certificates = 40
 	}
 	for name, set := range map[string]func(uint64){
 		"ACMEPROXY_SOAK":      func(n uint64) { certificates = int(n) },
