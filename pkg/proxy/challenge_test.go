@@ -120,10 +120,14 @@ func TestProfiles(t *testing.T) {
 	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
 		w := remote.Wanted{Names: names(t, mode+".example.com"), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
 		serials := map[string]bool{}
-		for _, step := range []struct {
+		steps := []struct {
 			profile string
 			want    time.Duration
-		}{{"classic", 90 * 24 * time.Hour}, {"shortlived", 160 * time.Hour}, {"classic", 90 * 24 * time.Hour}} {
+		}{{"classic", 90 * 24 * time.Hour}, {"shortlived", 160 * time.Hour}, {"classic", 90 * 24 * time.Hour}}
+		if mode == api.ModeAgent {
+			steps = steps[:2] // as many as a client can order in an hour for the same names
+		}
+		for _, step := range steps {
 			w.Profile = step.profile
 			k, err := g.Get(t.Context(), w)
 			if err != nil {
@@ -134,8 +138,8 @@ func TestProfiles(t *testing.T) {
 				t.Errorf("%s, %s: valid for %v, want %v", mode, step.profile, life, step.want)
 			}
 		}
-		if len(serials) != 3 {
-			t.Errorf("%s: %d certificates, want 3", mode, len(serials))
+		if len(serials) != len(steps) {
+			t.Errorf("%s: %d certificates, want %d", mode, len(serials), len(steps))
 		}
 		orders := p.CA.Requests().Count(pebbletest.NewOrder)
 		w.Profile = "no-such"
