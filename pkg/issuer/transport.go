@@ -153,7 +153,7 @@ func (s *session) getDirectory(r *http.Request) (*http.Response, error) {
 // fetchDirectory follows redirects, which POST requests never do.
 func (s *session) fetchDirectory(r *http.Request) ([]byte, error) {
 	for range maxRedirects {
-		resp, err := s.send(r)
+		resp, err := s.send(r) //nolint:bodyclose // send has read and closed it
 		if err != nil {
 			return nil, err
 		}
