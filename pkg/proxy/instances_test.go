@@ -85,7 +85,7 @@ func TestTwoInstances(t *testing.T) {
 	}
 	defer s.Close()
 
-	const certificates = 20 // more than one instance works on at once
+	const certificates = 40 // more than one instance works on at once for one client
 	id, recipient := newIdentity(t)
 	c := newCaller(t, in.one, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	_, release := ca.hold(t, pebbletest.NewOrder)
