@@ -7,6 +7,7 @@ package api
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"time"
 )
@@ -104,9 +105,22 @@ type Certificate struct {
 	NotBefore   *time.Time `json:"not_before,omitempty"`
 	NotAfter    *time.Time `json:"not_after,omitempty"`
 	NextAttempt *time.Time `json:"next_attempt,omitempty" doc:"when the proxy renews, or tries again"`
+	RetryAfter  *int       `json:"retry_after,omitempty" doc:"seconds until next_attempt by the proxy's clock; 0: it is due"`
 	Failures    int        `json:"failures,omitempty" doc:"attempts that failed since the last success"`
 	LastError   string     `json:"last_error,omitempty"`
 	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+}
+
+// Until returns the time left until NextAttempt, and whether there is a next
+// attempt. The proxy's clock decides where the proxy tells; older ones do not.
+func (c *Certificate) Until(now time.Time) (time.Duration, bool) {
+	if c.NextAttempt == nil {
+		return 0, false
+	}
+	if c.RetryAfter != nil {
+		return time.Duration(min(max(*c.RetryAfter, 0), math.MaxInt32)) * time.Second, true
+	}
+	return max(c.NextAttempt.Sub(now), 0), true
 }
 
 // The states of a Certificate.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/pem"
 	"net/http"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -13,7 +14,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
 // The proxy renews while the client is away; the old bundle is served until the
@@ -343,5 +346,30 @@ func TestAgentKeyIsNeverPlain(t *testing.T) {
 	}
 	if found := (traces{"identifier": []byte(m.ID)}).in(died); len(found) == 0 {
 		t.Error("the search finds nothing in what the dead proxy left")
+	}
+}
+
+// A proxy whose clock runs hours ahead of the host's is waited for all the same:
+// how long it takes is told in seconds (A17).
+func TestGetUnderAnotherClock(t *testing.T) {
+	t.Parallel()
+	var clk clock
+	var ca fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	clk.advance(3 * time.Hour)
+	_, release := ca.hold(t, pebbletest.NewOrder)
+	g, err := host.Getter(func(e issuer.Event) {
+		if e.Stage == remote.Waiting { // the host has asked how far it is
+			release()
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := g.Get(t.Context(), remote.Wanted{
+		Names: names(t, "a.example.com"), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out"),
+	}); err != nil {
+		t.Error(err)
 	}
 }

@@ -204,7 +204,8 @@ func (p *pulling) stillComing(ctx context.Context) error {
 	}
 	first := !p.looked && !p.daemon
 	p.looked = true
-	atWork := m.NextAttempt != nil && !m.NextAttempt.After(p.now())
+	left, scheduled := m.Until(p.now())
+	atWork := scheduled && left == 0
 	if m.Failures > p.failure && (!first || !atWork) {
 		next := ""
 		if m.NextAttempt != nil {
@@ -215,7 +216,7 @@ func (p *pulling) stillComing(ctx context.Context) error {
 	if m.Status == api.StatusSuperseded { // perhaps this host may have the names again
 		return p.register(ctx)
 	}
-	if m.NextAttempt != nil && m.NextAttempt.Sub(p.now()) > notSoon {
+	if left > notSoon {
 		if err := p.notNow(ctx, m); err != nil {
 			return err
 		}

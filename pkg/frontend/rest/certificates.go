@@ -150,11 +150,16 @@ func parseWait(s string) (time.Duration, error) {
 
 // certificate is a managed row as its owner sees it.
 func (f *frontend) certificate(m store.Managed) api.Certificate {
-	return api.Certificate{
+	c := api.Certificate{
 		ID: m.ID, Mode: m.Mode, Names: m.Names, Status: f.status(m), Serial: m.Serial,
 		NotBefore: known(m.NotBefore), NotAfter: known(m.NotAfter), NextAttempt: known(m.DueAt),
 		Failures: m.Failures, LastError: lastError(m), LastErrorAt: known(m.LastErrorAt),
 	}
+	if !m.DueAt.IsZero() {
+		left := seconds(m.DueAt.Sub(f.Now()))
+		c.RetryAfter = &left
+	}
+	return c
 }
 
 // lastError leaves out what only the administrator may know.
