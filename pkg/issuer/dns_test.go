@@ -45,7 +45,7 @@ func clean(t testing.TB) {
 
 // startDNS is start with DNS-01 as the challenge, everything through one DNS
 // server.
-func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*issuer.Config)) (*env, *dnstest.Server) {
+func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*issuer.Config), wrap ...func(http.Handler) http.Handler) (*env, *dnstest.Server) {
 	t.Helper()
 	opts.Zones = append(opts.Zones, "zone.example.")
 	server := dnstest.Start(t, opts)
@@ -57,7 +57,11 @@ func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*
 			t.Setenv("DNSUPDATE_TSIG_SECRET", tsigSecret)
 		}
 	}
-	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *issuer.Config) {
+	ca := pebbletest.Options{Resolver: server.Addr}
+	if len(wrap) > 0 {
+		ca.Wrap = wrap[0]
+	}
+	e := start(t, ca, func(cfg *issuer.Config) {
 		cfg.Challenge = issuer.DNS01
 		cfg.DNS = &issuer.DNS{Provider: provider, Resolvers: []string{server.Addr}, Port: server.Port}
 		if change != nil {

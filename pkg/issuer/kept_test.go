@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
@@ -76,6 +78,71 @@ esac`, folder)
 			}
 			if err := alone.Close(); err != nil || answers() != 0 {
 				t.Errorf("%v, %d answers left by an instance of its own", err, answers())
+			}
+		})
+	}
+}
+
+// X18: an instance that continues another one's order publishes the same TXT
+// value, so that the CA may look at any time, and removes it.
+func TestAnotherInstanceGivesSameDNSAnswer(t *testing.T) {
+	for _, provider := range []string{"rfc2136", "exec"} {
+		t.Run(provider, func(t *testing.T) {
+			clean(t)
+			opts := dnstest.Options{Key: tsigKey, Secret: tsigSecret}
+			if provider == "exec" {
+				_, opts.Dir = script(t, `
+case $1 in
+present) echo "$3" > "$2" ;;
+cleanup) rm -f "$2" ;;
+esac
+`)
+			}
+			var ts troubles
+			e, server := startDNS(t, provider, opts, nil, ts.wrap)
+			instance := func(agent string) *issuer.Issuer {
+				return e.another(t, func(cfg *issuer.Config) {
+					cfg.Challenge, cfg.UserAgent, cfg.Peers = issuer.DNS01, agent, &peers.Peers{}
+					cfg.DNS = &issuer.DNS{Provider: provider, Resolvers: []string{server.Addr}, Port: server.Port}
+				})
+			}
+			// The CA has not begun to validate when the first attempt ends.
+			ts.set("one", times(100, pebbletest.Challenge, func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+				w.Header().Set("Retry-After", "3600")
+				return says(503, "serverInternal")(w, r, next)
+			}))
+			one, two := instance("one"), instance("two")
+			defer two.Close()
+			var orderURL string
+			req := journalled(t, "zone.example", &orderURL)
+			if _, err := one.Issue(t.Context(), req, nil); err == nil {
+				t.Fatal("issued")
+			}
+			kept := server.TXT(txtName)
+			if len(kept) != 1 {
+				t.Fatalf("%q after the first attempt, want one value", kept)
+			}
+			ts.set("two", once(pebbletest.Challenge, func(http.ResponseWriter, *http.Request, http.Handler) bool {
+				if err := one.Close(); err != nil { // the CA will look now
+					t.Error(err)
+				}
+				if now := server.TXT(txtName); !slices.Equal(now, kept) {
+					t.Errorf("the other instance publishes %q, want %q", now, kept)
+				}
+				return false
+			}))
+			req.OrderURL = orderURL
+			if _, err := two.Issue(t.Context(), req, nil); err != nil {
+				t.Fatal(err)
+			}
+			if left := server.TXT(txtName); len(left) != 0 {
+				t.Errorf("left behind: %q", left)
+			}
+			if most := server.Most(txtName); provider == "rfc2136" && most != 1 {
+				t.Errorf("%d values at one time, want 1", most)
+			}
+			if n := e.ca.Requests().Count(pebbletest.NewOrder); n != 1 {
+				t.Errorf("%d orders, want 1", n)
 			}
 		})
 	}
