@@ -37,6 +37,9 @@ type Options struct {
 	Key, Secret string
 	// Refuse is the code that every update gets, if it is not 0.
 	Refuse int
+	// Answer, if it is not nil, returns the code of the answer to a question. With
+	// any but 0 there is nothing else in the answer.
+	Answer func(dns.Question) int
 	// Unsigned leaves the signature out of all answers.
 	Unsigned bool
 }
@@ -130,6 +133,11 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 }
 
 func (s *Server) answer(m *dns.Msg, q dns.Question) {
+	if s.opts.Answer != nil {
+		if m.Rcode = s.opts.Answer(q); m.Rcode != dns.RcodeSuccess {
+			return
+		}
+	}
 	m.Authoritative = true
 	name := strings.ToLower(q.Name)
 	header := func(kind uint16) dns.RR_Header {

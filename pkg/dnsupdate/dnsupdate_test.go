@@ -6,6 +6,7 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -111,6 +112,51 @@ func TestZone(t *testing.T) {
 		if got != test.want || (err != nil) != (test.err != "") || err != nil && !strings.Contains(err.Error(), test.err) {
 			t.Errorf("%s: %q, %v; want %q %q", test.name, got, err, test.want, test.err)
 		}
+	}
+}
+
+// A server may refuse to answer for a name below the zone: views, or a zone that
+// it has lost. The names above it are asked for, too, up to the first answer.
+func TestZoneAboveRefusal(t *testing.T) {
+	for _, code := range []int{dns.RcodeRefused, dns.RcodeNotAuth, dns.RcodeServerFailure} {
+		t.Run(dns.RcodeToString[code], func(t *testing.T) {
+			var mu sync.Mutex
+			var asked []string
+			server := dnstest.Start(t, signing(dnstest.Options{Answer: func(q dns.Question) (rcode int) {
+				mu.Lock()
+				defer mu.Unlock()
+				asked = append(asked, q.Name)
+				if q.Name != "zone.example." {
+					return code
+				}
+				return dns.RcodeSuccess
+			}}))
+			if err := client(t, server.Addr).Add(t.Context(), name, "value"); err != nil {
+				t.Fatal(err)
+			}
+			if got := server.TXT(name); !slices.Equal(got, []string{"value"}) {
+				t.Errorf("the name has %q", got)
+			}
+			if came := server.Came(); len(came) != 1 || came[0].Msg.Question[0].Name != "zone.example." {
+				t.Errorf("%v, want one update of the zone above", came)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if want := []string{name, "www.zone.example.", "zone.example."}; !slices.Equal(asked, want) {
+				t.Errorf("asked for %q, want %q", asked, want)
+			}
+		})
+	}
+	// The first refusal is the one that is reported.
+	server := dnstest.Start(t, signing(dnstest.Options{Answer: func(q dns.Question) int {
+		if q.Name == name {
+			return dns.RcodeNotAuth
+		}
+		return dns.RcodeRefused
+	}}))
+	err := client(t, server.Addr).Add(t.Context(), name, "value")
+	if err == nil || !strings.Contains(err.Error(), "does not say which zone has "+name) || !strings.Contains(err.Error(), "NOTAUTH") {
+		t.Errorf("got %v", err)
 	}
 }
 
