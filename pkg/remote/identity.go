@@ -100,7 +100,7 @@ func (s *State) recipientOf(path string) (string, error) {
 	}
 	recipient, err := seal.Canonical(string(line))
 	if err != nil {
-		return "", fmt.Errorf("identity: %s.pub: %w", path, err)
+		return "", fmt.Errorf("identity: %s.pub: %w; %s", path, err, remedy)
 	}
 	if findRecipient([]string{recipient}, own) == "" {
 		return "", fmt.Errorf("identity: %s.pub is not the public half of %s; %s", path, path, remedy)
