@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
@@ -35,7 +36,7 @@ func usage(format string, args ...any) error { return usageError{fmt.Errorf(form
 func exitCode(err error) int {
 	var wrong usageError
 	var problem *api.Problem
-	var failed *issuer.Error
+	var failed *acme.Error
 	switch {
 	case err == nil:
 		return exitOK
@@ -46,7 +47,7 @@ func exitCode(err error) int {
 	case errors.As(err, &problem) && (problem.Status == 401 || problem.Status == 403):
 		return exitRefused
 	case errors.As(err, &failed): // perhaps with a problem inside, of a lesser say
-		if failed.Kind != issuer.Permanent {
+		if failed.Kind != acme.Permanent {
 			return exitTemporary
 		}
 	case problem != nil && problem.Status == 422: // a field of what was asked

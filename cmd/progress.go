@@ -9,7 +9,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -32,21 +32,21 @@ func newProgress(w io.Writer, label string, events int) *progress {
 }
 
 // stageText says what is going on, for people.
-var stageText = map[issuer.Stage]string{ //nolint:gochecknoglobals // a constant table
-	issuer.Queued:     "waiting for a free place at the proxy",
-	issuer.Ordering:   "ordering at the CA",
-	issuer.Publishing: "publishing the answer for",
-	issuer.Challenge:  "the CA was told to validate",
-	issuer.Validating: "the CA is validating",
-	issuer.Finalizing: "validated, sending the CSR",
-	issuer.Issuing:    "the CA is signing",
-	issuer.Issued:     "issued",
+var stageText = map[acme.Stage]string{ //nolint:gochecknoglobals // a constant table
+	acme.Queued:       "waiting for a free place at the proxy",
+	acme.Ordering:     "ordering at the CA",
+	acme.Publishing:   "publishing the answer for",
+	acme.Challenge:    "the CA was told to validate",
+	acme.Validating:   "the CA is validating",
+	acme.Finalizing:   "validated, sending the CSR",
+	acme.Issuing:      "the CA is signing",
+	acme.Issued:       "issued",
 	remote.Registered: "registered, the proxy keeps it fresh from now on",
 	remote.Waiting:    "waiting for the proxy to obtain it",
 	remote.Locked:     "sealed before this host was enrolled, asking the proxy for a new one",
 }
 
-func (p *progress) event(e issuer.Event) {
+func (p *progress) event(e acme.Event) {
 	text, ok := stageText[e.Stage]
 	if !ok {
 		text = string(e.Stage)

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // On a terminal there is one live line, never broken, and gone in the end.
@@ -22,9 +22,9 @@ func TestProgressLiveLine(t *testing.T) {
 		t.Fatal("the terminal was not noticed")
 	}
 	waitForText(t, screen, "(0/3)")
-	p.event(issuer.Event{Stage: issuer.Challenge, Identifier: "a-rather-long-name.example.com"})
+	p.event(acme.Event{Stage: acme.Challenge, Identifier: "a-rather-long-name.example.com"})
 	waitForText(t, screen, "(1/3)")
-	p.event(issuer.Event{Stage: issuer.Issuing})
+	p.event(acme.Event{Stage: acme.Issuing})
 	// The clock goes on while the CA works.
 	waitForText(t, screen, "(2/3) [1s]")
 	p.done()

@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -14,14 +14,14 @@ import (
 func TestProgressLines(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgress(&out, "www.example.com", 6)
-	for _, e := range []issuer.Event{
-		{Stage: issuer.Queued},
-		{Stage: issuer.Ordering},
-		{Stage: issuer.Challenge, Identifier: "www.example.com"},
-		{Stage: issuer.Validating},
-		{Stage: issuer.Finalizing},
-		{Stage: issuer.Issuing},
-		{Stage: issuer.Issued},
+	for _, e := range []acme.Event{
+		{Stage: acme.Queued},
+		{Stage: acme.Ordering},
+		{Stage: acme.Challenge, Identifier: "www.example.com"},
+		{Stage: acme.Validating},
+		{Stage: acme.Finalizing},
+		{Stage: acme.Issuing},
+		{Stage: acme.Issued},
 		{Stage: remote.Registered},
 		{Stage: remote.Waiting},
 		{Stage: "of a newer proxy"},

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // None is the HTTPAddr of a proxy that leaves port 80 to somebody else.
@@ -16,7 +18,7 @@ const None = "none"
 // The values of Challenge, DNSProvider and DNSPropagation; the first one is the
 // default, except for providers, which have none.
 var (
-	challenges   = []string{"http-01", "tls-alpn-01", "dns-01"}                        //nolint:gochecknoglobals // a constant list
+	challenges   = []string{acme.HTTP01, acme.TLSALPN01, acme.DNS01}                   //nolint:gochecknoglobals // a constant list
 	dnsProviders = []string{"acme-dns", "exec", "httpreq", "rfc2136"}                  //nolint:gochecknoglobals // a constant list
 	propagations = []string{"nameservers", "resolvers", "none"}                        //nolint:gochecknoglobals // a constant list
 	profileChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_." //nolint:gochecknoglobals // a constant
@@ -30,9 +32,9 @@ func (s *Serve) validateChallenges(check func(key string, err error)) {
 	}
 	check("dns-propagation", oneOf(s.DNSPropagation, propagations))
 	switch {
-	case s.Challenge == "dns-01" && s.DNSProvider == "":
+	case s.Challenge == acme.DNS01 && s.DNSProvider == "":
 		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: write one of %s", strings.Join(dnsProviders, ", ")))
-	case s.Challenge == "http-01" && s.HTTPAddr == None && s.HTTP01Webroot == "" && s.HTTP01Hook == "":
+	case s.Challenge == acme.HTTP01 && s.HTTPAddr == None && s.HTTP01Webroot == "" && s.HTTP01Hook == "":
 		check("http-addr", errors.New("none leaves nobody to answer http-01; write an address such as :80, set http-01-webroot, or choose another challenge"))
 	}
 	if s.HTTPAddr == None && s.HTTPFallback != FallbackNotFound {

@@ -10,9 +10,10 @@ import (
 	"time"
 
 	"filippo.io/age"
-	"github.com/go-acme/lego/v4/acme"
+	legoacme "github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -122,7 +123,7 @@ func (is *Issuer) account(ctx context.Context) (account, error) {
 	}
 	key, url, email, err := is.cfg.Accounts.Account(ctx, is.cfg.DirectoryURL)
 	if err != nil {
-		return account{}, &Error{Kind: Temporary, Op: "load the account", Detail: err.Error(), Err: err}
+		return account{}, &acme.Error{Kind: acme.Temporary, Op: "load the account", Detail: err.Error(), Err: err}
 	}
 	if url == "" {
 		if url, err = is.register(ctx, key); err != nil {
@@ -154,8 +155,8 @@ func (is *Issuer) updateContact(ctx context.Context, acc account) error {
 	if err != nil {
 		return err
 	}
-	_, err = repeat(s, transient, func() (acme.Account, error) {
-		return core.Accounts.Update(acc.url, acme.Account{Contact: []string{"mailto:" + is.cfg.Email}})
+	_, err = repeat(s, transient, func() (legoacme.Account, error) {
+		return core.Accounts.Update(acc.url, legoacme.Account{Contact: []string{"mailto:" + is.cfg.Email}})
 	})
 	if err != nil {
 		return classify(op, err, time.Time{})
@@ -199,12 +200,12 @@ func (is *Issuer) register(ctx context.Context, key crypto.Signer) (string, erro
 	if meta.ExternalAccountRequired && is.cfg.EAB == nil {
 		return "", permanent(op, "the CA asks for an external account binding; set --eab-kid and --eab-hmac-key-file with what it gave you")
 	}
-	wanted := acme.Account{TermsOfServiceAgreed: is.cfg.AcceptTOS, Contact: []string{}}
+	wanted := legoacme.Account{TermsOfServiceAgreed: is.cfg.AcceptTOS, Contact: []string{}}
 	if is.cfg.Email != "" {
 		wanted.Contact = []string{"mailto:" + is.cfg.Email}
 	}
 	// With a known key, newAccount answers with the account that exists.
-	got, err := repeat(s, transient, func() (acme.ExtendedAccount, error) {
+	got, err := repeat(s, transient, func() (legoacme.ExtendedAccount, error) {
 		got, err := newAccount(core, wanted, is.cfg.EAB)
 		if err == nil && got.Location == "" {
 			err = errors.New("the CA did not say where the account is")
@@ -215,13 +216,13 @@ func (is *Issuer) register(ctx context.Context, key crypto.Signer) (string, erro
 		return "", classify(op, err, time.Time{})
 	}
 	if err := is.cfg.Accounts.SetURL(ctx, is.cfg.DirectoryURL, got.Location, is.cfg.Email); err != nil {
-		return "", &Error{Kind: Temporary, Op: "keep the account", Detail: err.Error(), Err: err}
+		return "", &acme.Error{Kind: acme.Temporary, Op: "keep the account", Detail: err.Error(), Err: err}
 	}
 	is.cfg.Logger.Info("registered at the CA", "directory", is.cfg.DirectoryURL, "account", got.Location)
 	return got.Location, nil
 }
 
-func newAccount(core *api.Core, wanted acme.Account, eab *EAB) (acme.ExtendedAccount, error) {
+func newAccount(core *api.Core, wanted legoacme.Account, eab *EAB) (legoacme.ExtendedAccount, error) {
 	if eab == nil {
 		return core.Accounts.New(wanted)
 	}

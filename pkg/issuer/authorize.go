@@ -7,8 +7,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-acme/lego/v4/acme"
+	legoacme "github.com/go-acme/lego/v4/acme"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // fetchHint is how long the first poll waits for the CA's fetch, which may have
@@ -29,7 +31,7 @@ type presented struct {
 
 // validate answers all challenges at once and polls the order until it is
 // ready: N names cost 2N requests and the polls.
-func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (_ acme.ExtendedOrder, err error) {
+func (f *flow) validate(ctx context.Context, order legoacme.ExtendedOrder) (_ legoacme.ExtendedOrder, err error) {
 	all := make([]presented, len(order.Authorizations))
 	defer func() {
 		if err == nil {
@@ -51,7 +53,7 @@ func (f *flow) validate(ctx context.Context, order acme.ExtendedOrder) (_ acme.E
 	if err := group.Wait(); err != nil {
 		return order, err
 	}
-	f.emit(Event{Stage: Validating})
+	f.emit(acme.Event{Stage: acme.Validating})
 	if err := awaitFetch(ctx, all); err != nil {
 		return order, classify(awaitValidation, err, time.Time{})
 	}
@@ -65,7 +67,7 @@ const awaitValidation = "wait for the CA's validation"
 const stuckAfter = 6
 
 // validated polls the order until all authorizations are final.
-func (f *flow) validated(ctx context.Context, order acme.ExtendedOrder, all []presented) (acme.ExtendedOrder, error) {
+func (f *flow) validated(ctx context.Context, order legoacme.ExtendedOrder, all []presented) (legoacme.ExtendedOrder, error) {
 	validation := &f.is.methods[f.is.cfg.Challenge].validation
 	for _, p := range all {
 		if p.reply != nil {
@@ -74,7 +76,7 @@ func (f *flow) validated(ctx context.Context, order acme.ExtendedOrder, all []pr
 	}
 	polls := validation.poller()
 	open := slices.DeleteFunc(slices.Clone(all), func(p presented) bool { return p.reply == nil })
-	for n := 1; order.Status == acme.StatusPending; n++ {
+	for n := 1; order.Status == legoacme.StatusPending; n++ {
 		if err := polls.wait(ctx, awaitValidation, f.s.retryAfter(order.Location), f.s.now); err != nil {
 			return order, err
 		}
@@ -82,14 +84,14 @@ func (f *flow) validated(ctx context.Context, order acme.ExtendedOrder, all []pr
 		if order, err = f.readOrder(order); err != nil {
 			return order, missing(f.failed(awaitValidation, err))
 		}
-		if n >= stuckAfter && n%stuckAfter == 0 && order.Status == acme.StatusPending {
+		if n >= stuckAfter && n%stuckAfter == 0 && order.Status == legoacme.StatusPending {
 			if open, err = f.stuck(open); err != nil {
 				return order, err
 			}
 		}
 	}
 	polls.done()
-	if order.Status == acme.StatusInvalid {
+	if order.Status == legoacme.StatusInvalid {
 		return order, f.invalid(awaitValidation, order)
 	}
 	return order, nil
@@ -106,7 +108,7 @@ func (f *flow) stuck(open []presented) ([]presented, error) {
 		if err != nil {
 			return nil, missing(f.failed(awaitValidation, err))
 		}
-		if authz.Status == acme.StatusValid {
+		if authz.Status == legoacme.StatusValid {
 			continue
 		}
 		if err := undecided(authz, p.token); err != nil {
@@ -119,12 +121,12 @@ func (f *flow) stuck(open []presented) ([]presented, error) {
 
 // undecided returns the CA's reason if an authorization that is not valid never
 // will be.
-func undecided(authz acme.Authorization, token string) error {
-	if authz.Status != acme.StatusPending {
+func undecided(authz legoacme.Authorization, token string) error {
+	if authz.Status != legoacme.StatusPending {
 		return authzError(authz)
 	}
 	for _, c := range authz.Challenges {
-		if c.Token == token && c.Status == acme.StatusInvalid {
+		if c.Token == token && c.Status == legoacme.StatusInvalid {
 			return authzError(authz)
 		}
 	}
@@ -135,8 +137,8 @@ func undecided(authz acme.Authorization, token string) error {
 // the CA may not have looked for all of them yet.
 func (f *flow) leave(order string, all []presented, err error) {
 	all = slices.DeleteFunc(slices.Clone(all), func(p presented) bool { return p.reply == nil })
-	var e *Error
-	if errors.As(err, &e) && e.Kind != Permanent && !e.final && f.req.OnOrder != nil {
+	var e *acme.Error
+	if errors.As(err, &e) && e.Kind != acme.Permanent && !e.Final && f.req.OnOrder != nil {
 		all = f.is.kept.put(order, all)
 	}
 	remove(all)
@@ -164,8 +166,8 @@ func remove(all []presented) {
 }
 
 // authorization reads an authorization.
-func (f *flow) authorization(url string) (acme.Authorization, error) {
-	return read(f.s, func() (acme.Authorization, error) {
+func (f *flow) authorization(url string) (legoacme.Authorization, error) {
+	return read(f.s, func() (legoacme.Authorization, error) {
 		authz, err := f.core.Authorizations.Get(url)
 		if err != nil {
 			return authz, err
@@ -183,9 +185,9 @@ func (f *flow) authorize(ctx context.Context, order, url string) (presented, err
 	}
 	name := authz.Identifier.Value
 	switch authz.Status {
-	case acme.StatusValid:
+	case legoacme.StatusValid:
 		return presented{}, nil
-	case acme.StatusPending:
+	case legoacme.StatusPending:
 	default:
 		return presented{}, authzError(authz)
 	}
@@ -213,12 +215,12 @@ func (f *flow) authorize(ctx context.Context, order, url string) (presented, err
 
 // offer finds the challenge of a type. Its token is nothing but base64url: it
 // becomes the name of a file, and a part of a hook's environment.
-func offer(authz acme.Authorization, kind string) (acme.Challenge, error) {
+func offer(authz legoacme.Authorization, kind string) (legoacme.Challenge, error) {
 	e := permanent("authorize", "the CA offers no %s challenge for it", kind)
 	for _, c := range authz.Challenges {
 		switch {
 		case c.Type != kind || c.Token == "":
-		case c.Status == acme.StatusInvalid:
+		case c.Status == legoacme.StatusInvalid:
 			return c, authzError(authz)
 		case !isToken(c.Token):
 			e = permanent("authorize", "the CA's token for the %s challenge is not base64url", kind)
@@ -229,14 +231,14 @@ func offer(authz acme.Authorization, kind string) (acme.Challenge, error) {
 		}
 	}
 	e.Identifier = authz.Identifier.Value
-	return acme.Challenge{}, e
+	return legoacme.Challenge{}, e
 }
 
 // present publishes an answer and tells the CA. The answer is returned even
 // with an error, to be removed.
-func (f *flow) present(ctx context.Context, m *method, c challenge, url string, offered acme.Challenge) (presented, error) {
-	if m.kind == DNS01 {
-		f.emit(Event{Stage: Publishing, Identifier: c.name})
+func (f *flow) present(ctx context.Context, m *method, c challenge, url string, offered legoacme.Challenge) (presented, error) {
+	if m.kind == acme.DNS01 {
+		f.emit(acme.Event{Stage: acme.Publishing, Identifier: c.name})
 	}
 	a, err := m.present(ctx, c)
 	if err != nil {
@@ -244,19 +246,19 @@ func (f *flow) present(ctx context.Context, m *method, c challenge, url string, 
 	}
 	p := presented{reply: a, method: m, url: url, token: c.token}
 	p.turn, _ = m.exclusive(c)
-	f.emit(Event{Stage: Challenge, Identifier: c.name})
+	f.emit(acme.Event{Stage: acme.Challenge, Identifier: c.name})
 	return p, f.begin(url, offered)
 }
 
 // begin tells the CA to look, unless it was told before. If its answer is lost
 // or odd, the authorization says what came of it.
-func (f *flow) begin(url string, offered acme.Challenge) error {
+func (f *flow) begin(url string, offered legoacme.Challenge) error {
 	for n := 0; ; n++ {
-		if offered.Status == acme.StatusProcessing || offered.Status == acme.StatusValid {
+		if offered.Status == legoacme.StatusProcessing || offered.Status == legoacme.StatusValid {
 			return nil
 		}
 		answer, err := f.core.Challenges.New(offered.URL)
-		if err == nil && answer.Status != acme.StatusInvalid {
+		if err == nil && answer.Status != legoacme.StatusInvalid {
 			return nil
 		}
 		if isContext(err) || isTrust(err) || transient(err) && !f.s.pause(n, err) {
@@ -266,17 +268,17 @@ func (f *flow) begin(url string, offered acme.Challenge) error {
 		if unread != nil {
 			return missing(f.failed("read an authorization", unread))
 		}
-		if authz.Status == acme.StatusValid {
+		if authz.Status == legoacme.StatusValid {
 			return nil
 		}
 		if err := undecided(authz, offered.Token); err != nil {
 			return err
 		}
-		i := slices.IndexFunc(authz.Challenges, func(c acme.Challenge) bool { return c.Token == offered.Token && c.Type == offered.Type })
+		i := slices.IndexFunc(authz.Challenges, func(c legoacme.Challenge) bool { return c.Token == offered.Token && c.Type == offered.Type })
 		switch {
 		case i < 0:
 			return permanent("begin the challenge", "the CA withdrew it")
-		case authz.Challenges[i].Status == acme.StatusPending && !transient(err):
+		case authz.Challenges[i].Status == legoacme.StatusPending && !transient(err):
 			return f.failed("begin the challenge", err)
 		}
 		offered.Status = authz.Challenges[i].Status
@@ -285,7 +287,7 @@ func (f *flow) begin(url string, offered acme.Challenge) error {
 
 // unpublished types an error of a solver's.
 func (f *flow) unpublished(c challenge, err error) error {
-	var e *Error
+	var e *acme.Error
 	if errors.As(err, &e) {
 		e.Identifier = c.name
 		return e
@@ -293,7 +295,7 @@ func (f *flow) unpublished(c challenge, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return classify("publish the answer", err, time.Time{})
 	}
-	return &Error{Kind: Temporary, Op: "publish the answer for", Identifier: c.name, Detail: shorten(err.Error()), Err: err}
+	return &acme.Error{Kind: acme.Temporary, Op: "publish the answer for", Identifier: c.name, Detail: shorten(err.Error()), Err: err}
 }
 
 // takeTurn does what must not be done twice at a time.
@@ -310,15 +312,15 @@ func (f *flow) takeTurn(ctx context.Context, key string, pause time.Duration, do
 // again: the next one of the same name can only come then. Whoever waited for
 // the turn may find that another order, with which it shares the authorization,
 // has done it already.
-func (f *flow) prove(ctx context.Context, m *method, c challenge, order, url string, offered acme.Challenge, waited bool) (err error) {
+func (f *flow) prove(ctx context.Context, m *method, c challenge, order, url string, offered legoacme.Challenge, waited bool) (err error) {
 	if waited {
 		authz, err := f.authorization(url)
 		switch {
 		case err != nil:
 			return missing(f.failed("read an authorization", err))
-		case authz.Status == acme.StatusValid:
+		case authz.Status == legoacme.StatusValid:
 			return nil
-		case authz.Status != acme.StatusPending:
+		case authz.Status != legoacme.StatusPending:
 			return authzError(authz)
 		}
 		if offered, err = offer(authz, m.kind); err != nil {
@@ -342,7 +344,7 @@ func (f *flow) prove(ctx context.Context, m *method, c challenge, order, url str
 		if err != nil {
 			return missing(f.failed(awaitValidation, err))
 		}
-		if authz.Status == acme.StatusValid {
+		if authz.Status == legoacme.StatusValid {
 			polls.done()
 			return nil
 		}
@@ -371,13 +373,13 @@ func awaitFetch(ctx context.Context, all []presented) error {
 	return nil
 }
 
-func authzError(authz acme.Authorization) *Error {
+func authzError(authz legoacme.Authorization) *acme.Error {
 	e := permanent("authorize", "the authorization is %s", authz.Status)
 	for _, c := range authz.Challenges {
 		if c.Error != nil {
-			e = fromProblem("authorize", c.Error, time.Time{}, c.Error)
+			e = fromProblem("authorize", ours(c.Error), time.Time{}, c.Error)
 		}
 	}
-	e.Identifier, e.final = authz.Identifier.Value, true
+	e.Identifier, e.Final = authz.Identifier.Value, true
 	return e
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
@@ -71,9 +72,9 @@ func (f *flow) preferred(b *cert.Bundle) bool {
 // kindText is what may be logged of an error: its text may hold names.
 func kindText(err error) string {
 	if isPermanent(err) {
-		return string(Permanent)
+		return string(acme.Permanent)
 	}
-	return string(Temporary)
+	return string(acme.Temporary)
 }
 
 // alternateLinks returns where a CA has other chains for the same certificate.

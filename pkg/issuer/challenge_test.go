@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
@@ -36,7 +37,7 @@ func startTLS(t testing.TB, wrap ...func(http.Handler) http.Handler) (*env, *res
 		opts.Wrap = w
 	}
 	e := start(t, opts, func(cfg *issuer.Config) {
-		cfg.Challenge, cfg.TLSALPN, cfg.Responder = issuer.TLSALPN01, answers, nil
+		cfg.Challenge, cfg.TLSALPN, cfg.Responder = acme.TLSALPN01, answers, nil
 	})
 	l, err := tls.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", e.ca.TLSPort), &tls.Config{
 		MinVersion: tls.VersionTLS13, GetConfigForClient: answers.Config,
@@ -105,7 +106,7 @@ func TestTLSALPNSameNameAtOnce(t *testing.T) {
 func TestAddressAndProfile(t *testing.T) {
 	var orders orderLog
 	answers := responder.NewTLSALPN()
-	for _, challenge := range []string{issuer.HTTP01, issuer.TLSALPN01} {
+	for _, challenge := range []string{acme.HTTP01, acme.TLSALPN01} {
 		t.Run(challenge, func(t *testing.T) {
 			e := start(t, pebbletest.Options{
 				Profiles: map[string]time.Duration{"classic": 90 * 24 * time.Hour, "shortlived": 160 * time.Hour},
@@ -184,8 +185,8 @@ func TestUnknownProfile(t *testing.T) {
 		t.Errorf("Check: %v", err)
 	}
 	_, err = e.issuer.Issue(t.Context(), req, nil)
-	var failed *issuer.Error
-	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(err.Error(), "classic, shortlived") {
+	var failed *acme.Error
+	if !errors.As(err, &failed) || failed.Kind != acme.Permanent || !strings.Contains(err.Error(), "classic, shortlived") {
 		t.Errorf("Issue: %v", err)
 	}
 	if n := e.ca.Requests().Count(pebbletest.NewOrder); n != 0 {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/go-acme/lego/v4/challenge/dns01"
 	"github.com/go-acme/lego/v4/providers/dns/acmedns"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // DNS says how DNS-01 challenges are answered.
@@ -70,7 +72,7 @@ func (s *dnsSolver) exclusive(c challenge) (string, time.Duration) {
 	if !s.alone {
 		return "", 0
 	}
-	return DNS01 + " " + c.name, s.pause
+	return acme.DNS01 + " " + c.name, s.pause
 }
 
 // present publishes the TXT record and waits until it can be seen.
@@ -133,10 +135,10 @@ func (s *dnsSolver) call(f func() error) <-chan outcome {
 // providerError tells what somebody must do first from what may pass.
 func providerError(err error) error {
 	detail := shorten(strings.Join(strings.Fields(err.Error()), " "))
-	e := &Error{Kind: Temporary, Op: "publish the TXT record for", Detail: detail, Err: err}
+	e := &acme.Error{Kind: acme.Temporary, Op: "publish the TXT record for", Detail: detail, Err: err}
 	var cname acmedns.ErrCNAMERequired
 	if errors.As(err, &cname) {
-		e.Kind = Permanent
+		e.Kind, e.Public = acme.Permanent, true
 		e.Detail = fmt.Sprintf("acme-dns has a new account for it; once, add to your zone: %s CNAME %s.", cname.FQDN, strings.TrimSuffix(cname.Target, "."))
 	}
 	return e

@@ -19,6 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
@@ -62,7 +63,7 @@ func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*
 		ca.Wrap = wrap[0]
 	}
 	e := start(t, ca, func(cfg *issuer.Config) {
-		cfg.Challenge = issuer.DNS01
+		cfg.Challenge = acme.DNS01
 		cfg.DNS = &issuer.DNS{Provider: provider, Resolvers: []string{server.Addr}, Port: server.Port}
 		if change != nil {
 			change(cfg)
@@ -227,8 +228,8 @@ func TestACMEDNS(t *testing.T) {
 	}, nil)
 	api.server = server
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
-	var failed *issuer.Error
-	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(failed.Detail, "_acme-challenge.zone.example. CNAME sub.acme-dns.example.") {
+	var failed *acme.Error
+	if !errors.As(err, &failed) || failed.Kind != acme.Permanent || !strings.Contains(failed.Detail, "_acme-challenge.zone.example. CNAME sub.acme-dns.example.") {
 		t.Fatalf("got %v, want the CNAME to add", err)
 	}
 	both(t, e)
@@ -246,8 +247,8 @@ func TestPropagationIsBounded(t *testing.T) {
 	for _, whom := range []string{issuer.PropagationNameservers, issuer.PropagationResolvers} {
 		e, _ := startDNS(t, "exec", dnstest.Options{Dir: dir}, func(cfg *issuer.Config) { cfg.DNS.Propagation = whom })
 		_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
-		var failed *issuer.Error
-		if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || !strings.Contains(failed.Detail, "after 1s 127.0.0.1:") || !strings.Contains(failed.Detail, "--dns-propagation") {
+		var failed *acme.Error
+		if !errors.As(err, &failed) || failed.Kind != acme.Temporary || !strings.Contains(failed.Detail, "after 1s 127.0.0.1:") || !strings.Contains(failed.Detail, "--dns-propagation") {
 			t.Errorf("%s: got %v", whom, err)
 		}
 		if n := e.ca.Requests().Count(pebbletest.Challenge); n != 0 {
@@ -319,7 +320,7 @@ echo "$1" >> calls
 // With HTTP-01 as the challenge, only wildcards take DNS-01, in the same order.
 func TestWildcardBesideHTTP01(t *testing.T) {
 	clean(t)
-	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, func(cfg *issuer.Config) { cfg.Challenge = issuer.HTTP01 })
+	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, func(cfg *issuer.Config) { cfg.Challenge = acme.HTTP01 })
 	both(t, e)
 	if zones, _ := server.Updates(); len(zones) != 2 {
 		t.Errorf("%d updates, want one record put and taken", len(zones))
@@ -351,7 +352,7 @@ func TestProviderSetUp(t *testing.T) {
 				t.Setenv(name, value)
 			}
 			_, err := issuer.New(issuer.Config{
-				DirectoryURL: "https://ca.example/dir", Accounts: &memoryAccounts{}, Challenge: issuer.DNS01,
+				DirectoryURL: "https://ca.example/dir", Accounts: &memoryAccounts{}, Challenge: acme.DNS01,
 				DNS: &issuer.DNS{Provider: test.provider, Resolvers: []string{"127.0.0.1:53"}},
 			})
 			for _, want := range append(test.want, "dns-provider: ") {
@@ -376,8 +377,8 @@ func TestCheckNames(t *testing.T) {
 	}{
 		{"no DNS provider", issuer.Config{Responder: newResponder()}, []string{"a.example", "*.a.example"}, "--dns-provider"},
 		{"DNS provider", issuer.Config{Responder: newResponder(), DNS: viaDNS}, []string{"a.example", "*.a.example", "192.0.2.1"}, ""},
-		{"DNS only", issuer.Config{Challenge: issuer.DNS01, DNS: viaDNS}, []string{"192.0.2.1"}, "IP address"},
-		{"DNS first", issuer.Config{Challenge: issuer.DNS01, DNS: viaDNS, Responder: newResponder()}, []string{"192.0.2.1", "*.a.example"}, ""},
+		{"DNS only", issuer.Config{Challenge: acme.DNS01, DNS: viaDNS}, []string{"192.0.2.1"}, "IP address"},
+		{"DNS first", issuer.Config{Challenge: acme.DNS01, DNS: viaDNS, Responder: newResponder()}, []string{"192.0.2.1", "*.a.example"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.cfg.DirectoryURL, test.cfg.Accounts = "https://ca.example/dir", &memoryAccounts{}

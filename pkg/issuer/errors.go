@@ -11,104 +11,34 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-acme/lego/v4/acme"
-	"github.com/go-acme/lego/v4/providers/dns/acmedns"
+	legoacme "github.com/go-acme/lego/v4/acme"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
-
-// Kind says what can be done about a failed issuance.
-type Kind string
-
-// The kinds of failure.
-const (
-	Temporary   Kind = "temporary"    // the CA or the way to it is unwell: try again later
-	Permanent   Kind = "permanent"    // somebody must change something first: DNS, the names, the CSR
-	RateLimited Kind = "rate limited" // the CA asks to wait until RetryAt
-)
-
-// Error is why an issuance failed. Its text may hold names: gateway mode must
-// show it to the client that asked and to nobody else. It may also name hosts,
-// addresses and files of the administrator's: a client reads ForClient instead.
-type Error struct {
-	Kind       Kind
-	Op         string    // what was being done, such as "finalize"; may be empty
-	Type       string    // the CA's problem type (urn:ietf:params:acme:error:…), if it sent one
-	Detail     string    // for people
-	Identifier string    // the identifier that failed, if it is one
-	RetryAt    time.Time // not before; zero if the CA did not say
-	Err        error     // the cause, may be nil
-
-	// Ordered reports whether there was an order. The error of [Issuer.Issue]
-	// has it.
-	Ordered bool
-
-	// Told reports whether Detail has RetryAt already, or who asks for it.
-	Told bool
-
-	final bool // the order can never be finished
-}
-
-func (e *Error) Error() string { return e.text(e.Detail) }
-
-// Hidden is what a client reads where the administrator reads the cause.
-const Hidden = "failed at the proxy, or between it and the CA; the proxy's log has the cause"
-
-// ForClient returns the text without what only the administrator may know. Words
-// of the CA and our own stay. The cause of anything else, such as an exchange
-// with a DNS provider or a hook, may name an endpoint inside or a file.
-func (e *Error) ForClient() string {
-	if e.isPublic() {
-		return e.text(e.Detail)
-	}
-	return e.text(Hidden)
-}
-
-func (e *Error) isPublic() bool {
-	var cname acmedns.ErrCNAMERequired
-	return e.Err == nil || problemOf(e.Err) != nil || errors.As(e.Err, &cname) || e.Detail == stopped
-}
 
 // stopped is the detail of an issuance whose context ended.
 const stopped = "stopped before the CA was done"
 
-func (e *Error) text(detail string) string {
-	var b strings.Builder
-	if op := strings.TrimSpace(e.Op + " " + e.Identifier); op != "" {
-		b.WriteString(op + ": ")
-	}
-	b.WriteString(detail)
-	if short := strings.TrimPrefix(e.Type, "urn:ietf:params:acme:error:"); short != "" {
-		b.WriteString(" (" + short + ")")
-	}
-	if !e.RetryAt.IsZero() && !e.Told {
-		b.WriteString("; the CA asks to wait until " + e.RetryAt.UTC().Format(time.RFC3339))
-	}
-	return b.String()
-}
-
-func (e *Error) Unwrap() error { return e.Err }
-
-func permanent(op, format string, args ...any) *Error {
-	return &Error{Kind: Permanent, Op: op, Detail: fmt.Sprintf(format, args...)}
+func permanent(op, format string, args ...any) *acme.Error {
+	return &acme.Error{Kind: acme.Permanent, Op: op, Detail: fmt.Sprintf(format, args...)}
 }
 
 // missing makes an error temporary if the CA does not know a resource that it
 // has created itself: another of its servers may. The next attempt, which reads
 // the order first, finds out.
 func missing(err error) error {
-	var e *Error
+	var e *acme.Error
 	if statusOf(err) == http.StatusNotFound && errors.As(err, &e) {
-		e.Kind = Temporary
+		e.Kind = acme.Temporary
 	}
 	return err
 }
 
-const acmeNS = "urn:ietf:params:acme:error:"
-
 // refusal is an answer with an error status.
 type refusal struct {
-	problem acme.ProblemDetails // its HTTPStatus is the answer's, whatever the document says
-	page    bool                // without a problem document: something in between answered
-	retryAt time.Time           // Retry-After; zero if there was none
+	problem acme.Problem // its Status is the answer's, whatever the document says
+	page    bool         // without a problem document: something in between answered
+	retryAt time.Time    // Retry-After; zero if there was none
 }
 
 func (r *refusal) Error() string { return r.problem.Error() }
@@ -119,11 +49,11 @@ func (s *session) refusal(url string, resp *http.Response, body []byte) *refusal
 	trimmed := bytes.TrimSpace(body)
 	if resp.StatusCode < 400 || !bytes.HasPrefix(trimmed, []byte("{")) || json.Unmarshal(trimmed, &r.problem) != nil {
 		r.page = true
-		r.problem = acme.ProblemDetails{Detail: fmt.Sprintf("the CA answered %d %s without a problem document",
+		r.problem = acme.Problem{Detail: fmt.Sprintf("the CA answered %d %s without a problem document",
 			resp.StatusCode, http.StatusText(resp.StatusCode))}
 	}
-	r.problem.HTTPStatus = resp.StatusCode
-	if r.problem.Type == acmeNS+"userActionRequired" {
+	r.problem.Status = resp.StatusCode
+	if r.problem.Type == acme.UserActionRequired {
 		r.problem.Instance = actionURL(url, r.problem.Instance, resp.Header)
 	}
 	return r
@@ -152,7 +82,7 @@ func actionURL(base, instance string, h http.Header) string {
 func statusOf(err error) int {
 	var r *refusal
 	if errors.As(err, &r) {
-		return r.problem.HTTPStatus
+		return r.problem.Status
 	}
 	return 0
 }
@@ -160,12 +90,12 @@ func statusOf(err error) int {
 // classify turns what lego and net/http return into an *Error. retryAt counts
 // where the answer had no Retry-After.
 func classify(op string, err error, retryAt time.Time) error {
-	var done *Error
+	var done *acme.Error
 	if errors.As(err, &done) {
 		return err
 	}
 	if isContext(err) {
-		return &Error{Kind: Temporary, Op: op, Detail: stopped, RetryAt: retryAt, Err: err}
+		return &acme.Error{Kind: acme.Temporary, Op: op, Detail: stopped, RetryAt: retryAt, Err: err, Public: true}
 	}
 	var r *refusal
 	if errors.As(err, &r) {
@@ -182,33 +112,40 @@ func classify(op string, err error, retryAt time.Time) error {
 	if errors.As(err, &unknown) {
 		detail += "; if this CA has a root of its own, name its PEM file in LEGO_CA_CERTIFICATES"
 	}
-	return &Error{Kind: Temporary, Op: op, Detail: detail, RetryAt: retryAt, Err: err}
+	return &acme.Error{Kind: acme.Temporary, Op: op, Detail: detail, RetryAt: retryAt, Err: err}
 }
 
 // problemOf finds the CA's problem document in an error.
-func problemOf(err error) *acme.ProblemDetails {
+func problemOf(err error) *acme.Problem {
 	var r *refusal
 	if errors.As(err, &r) {
 		return &r.problem
 	}
-	var p *acme.ProblemDetails
-	if errors.As(err, &p) {
-		return p
+	var p *legoacme.ProblemDetails
+	if !errors.As(err, &p) {
+		return nil
 	}
-	return nil
+	return ours(p)
 }
 
-func fromProblem(op string, p *acme.ProblemDetails, retryAt time.Time, err error) *Error {
-	e := &Error{Kind: kindOf(p), Op: op, Type: p.Type, Detail: p.Detail, RetryAt: retryAt, Err: err}
-	for _, sub := range p.SubProblems {
-		e.Detail += fmt.Sprintf("; %s: %s", sub.Identifier.Value, sub.Detail)
+// ours converts a problem document that lego has read.
+func ours(p *legoacme.ProblemDetails) *acme.Problem {
+	problem := &acme.Problem{Type: p.Type, Detail: p.Detail, Status: p.HTTPStatus, Instance: p.Instance}
+	for _, s := range p.SubProblems {
+		problem.Subproblems = append(problem.Subproblems, acme.Subproblem{
+			Type: s.Type, Detail: s.Detail, Identifier: acme.Identifier{Type: s.Identifier.Type, Value: s.Identifier.Value},
+		})
 	}
-	e.Detail = shorten(e.Detail)
-	if page := actionURL("", p.Instance, nil); page != "" && p.Type == acmeNS+"userActionRequired" {
+	return problem
+}
+
+func fromProblem(op string, p *acme.Problem, retryAt time.Time, err error) *acme.Error {
+	e := &acme.Error{Kind: kindOf(p), Op: op, Type: p.Type, Detail: shorten(p.Text()), RetryAt: retryAt, Err: err, Public: true, Subproblems: p.Subproblems}
+	if page := actionURL("", p.Instance, nil); page != "" && p.Type == acme.UserActionRequired {
 		e.Detail = strings.TrimSuffix(e.Detail, ".") + "; open " + shorten(page)
 	}
 	if e.Detail == "" {
-		e.Detail = fmt.Sprintf("the CA answered %d %s", p.HTTPStatus, http.StatusText(p.HTTPStatus))
+		e.Detail = fmt.Sprintf("the CA answered %d %s", p.Status, http.StatusText(p.Status))
 	}
 	return e
 }
@@ -225,21 +162,21 @@ func shorten(s string) string {
 
 // kindOf decides by the HTTP status first: what a CA says while it is unwell
 // counts for nothing, and a page from a firewall has no problem type at all.
-func kindOf(p *acme.ProblemDetails) Kind {
+func kindOf(p *acme.Problem) acme.Kind {
 	switch {
-	case p.HTTPStatus == http.StatusTooManyRequests, p.Type == acmeNS+"rateLimited":
-		return RateLimited
-	case p.HTTPStatus >= 500, p.HTTPStatus >= 300 && p.HTTPStatus < 400,
-		p.HTTPStatus == http.StatusRequestTimeout, p.HTTPStatus == http.StatusTooEarly:
-		return Temporary
-	case p.Type == acmeNS+"badNonce", p.Type == acmeNS+"serverInternal", (p.Type == "" || p.Type == "about:blank") && p.HTTPStatus >= 400:
-		return Temporary
+	case p.Status == http.StatusTooManyRequests, p.Type == acme.RateLimit:
+		return acme.RateLimited
+	case p.Status >= 500, p.Status >= 300 && p.Status < 400,
+		p.Status == http.StatusRequestTimeout, p.Status == http.StatusTooEarly:
+		return acme.Temporary
+	case p.Type == acme.BadNonce, p.Type == acme.ServerInternal, (p.Type == "" || p.Type == "about:blank") && p.Status >= 400:
+		return acme.Temporary
 	}
-	return Permanent
+	return acme.Permanent
 }
 
 // isProblem reports whether the CA answered with that problem type.
-func isProblem(err error, short string) bool {
+func isProblem(err error, problemType string) bool {
 	p := problemOf(err)
-	return p != nil && p.Type == acmeNS+short
+	return p != nil && p.Type == problemType
 }

@@ -8,9 +8,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-acme/lego/v4/acme"
+	legoacme "github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
@@ -18,7 +19,7 @@ import (
 type flow struct {
 	is   *Issuer
 	req  cert.Request
-	emit func(Event)
+	emit func(acme.Event)
 
 	names  cert.Names
 	csr    []byte
@@ -80,7 +81,7 @@ func (f *flow) makeKey(ctx context.Context) error {
 }
 
 // queued tells the client that it waits for others.
-func (f *flow) queued() { f.emit(Event{Stage: Queued}) }
+func (f *flow) queued() { f.emit(acme.Event{Stage: acme.Queued}) }
 
 // run takes the order from wherever it stands to the certificate.
 func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error) {
@@ -99,7 +100,7 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 	if err != nil {
 		return nil, err
 	}
-	if order.Status == acme.StatusPending {
+	if order.Status == legoacme.StatusPending {
 		if order, err = f.validate(ctx, order); err != nil {
 			return nil, err
 		}
@@ -112,13 +113,13 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 		return nil, err
 	}
 	bundle.URL = order.Certificate
-	f.emit(Event{Stage: Issued})
+	f.emit(acme.Event{Stage: acme.Issued})
 	return bundle, nil
 }
 
 // order resumes the one of the request if it still serves, or begins one.
-func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
-	f.emit(Event{Stage: Ordering})
+func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
+	f.emit(acme.Event{Stage: acme.Ordering})
 	if f.req.OrderURL != "" {
 		order, err := f.resume()
 		if err != nil || order.Location != "" {
@@ -129,7 +130,7 @@ func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 	}
 	if f.req.Profile != "" {
 		if err := checkProfile(f.req.Profile, f.core.GetDirectory().Meta.Profiles); err != nil {
-			return acme.ExtendedOrder{}, permanent("order", "profile: %v", err)
+			return legoacme.ExtendedOrder{}, permanent("order", "profile: %v", err)
 		}
 	}
 	order, err := f.newOrder()
@@ -138,7 +139,7 @@ func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 	}
 	if f.req.OnOrder != nil {
 		if err := f.req.OnOrder(ctx, order.Location); err != nil {
-			return order, &Error{Kind: Temporary, Op: "keep the order", Detail: err.Error(), Err: err}
+			return order, &acme.Error{Kind: acme.Temporary, Op: "keep the order", Detail: err.Error(), Err: err}
 		}
 	}
 	f.req.OrderURL = order.Location
@@ -147,24 +148,24 @@ func (f *flow) order(ctx context.Context) (acme.ExtendedOrder, error) {
 
 // resume reads the order of the request again. An order without a location and
 // without an error is gone, spent or another's: only a new one helps.
-func (f *flow) resume() (acme.ExtendedOrder, error) {
+func (f *flow) resume() (legoacme.ExtendedOrder, error) {
 	f.continued = f.is.kept.take(f.req.OrderURL)
-	order, err := read(f.s, func() (acme.ExtendedOrder, error) {
+	order, err := read(f.s, func() (legoacme.ExtendedOrder, error) {
 		order, err := f.core.Orders.Get(f.req.OrderURL)
 		if err != nil || !f.ours(order) {
-			return acme.ExtendedOrder{}, err
+			return legoacme.ExtendedOrder{}, err
 		}
-		return f.checkOrder(order, acme.ExtendedOrder{Location: f.req.OrderURL}, f.req.OrderURL)
+		return f.checkOrder(order, legoacme.ExtendedOrder{Location: f.req.OrderURL}, f.req.OrderURL)
 	})
 	if err == nil {
-		if order.Status == acme.StatusInvalid {
-			order = acme.ExtendedOrder{}
+		if order.Status == legoacme.StatusInvalid {
+			order = legoacme.ExtendedOrder{}
 		}
 		return order, nil
 	}
 	err = f.failed("read the order again", err)
 	if isPermanent(err) || statusOf(err) == http.StatusNotFound {
-		return acme.ExtendedOrder{}, nil
+		return legoacme.ExtendedOrder{}, nil
 	}
 	return order, err
 }
@@ -173,7 +174,7 @@ var errNoLocation = errors.New("the CA did not say where the order is")
 
 // newOrder begins an order. If the answer is lost, there may be one of which
 // nobody knows the URL: that is risked once.
-func (f *flow) newOrder() (acme.ExtendedOrder, error) {
+func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 	risked := false
 	again := func(err error) bool {
 		if !transient(err) {
@@ -188,7 +189,7 @@ func (f *flow) newOrder() (acme.ExtendedOrder, error) {
 		risked = true
 		return true
 	}
-	return repeat(f.s, again, func() (acme.ExtendedOrder, error) {
+	return repeat(f.s, again, func() (legoacme.ExtendedOrder, error) {
 		order, err := f.core.Orders.NewWithOptions(f.names, &api.OrderOptions{Profile: f.req.Profile})
 		if err == nil && order.Location == "" {
 			err = errNoLocation
@@ -201,8 +202,8 @@ func (f *flow) newOrder() (acme.ExtendedOrder, error) {
 }
 
 // readOrder reads an order again.
-func (f *flow) readOrder(order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
-	return read(f.s, func() (acme.ExtendedOrder, error) {
+func (f *flow) readOrder(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, error) {
+	return read(f.s, func() (legoacme.ExtendedOrder, error) {
 		now, err := f.core.Orders.Get(order.Location)
 		if err != nil {
 			return order, err
@@ -220,28 +221,28 @@ const (
 // obtain finalizes the order, if nobody has yet, and polls it until the
 // certificate is there. The answer to finalize does not matter much: the order
 // itself tells what came of it.
-func (f *flow) obtain(ctx context.Context, order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
+func (f *flow) obtain(ctx context.Context, order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, error) {
 	const op = "wait for the certificate"
 	var err error
 	polls := f.is.signing.poller()
 	finalized, stalled := 0, 0
 	for {
 		switch {
-		case order.Status == acme.StatusInvalid:
+		case order.Status == legoacme.StatusInvalid:
 			return order, f.invalid(op, order)
-		case order.Status == acme.StatusValid && order.Certificate != "":
+		case order.Status == legoacme.StatusValid && order.Certificate != "":
 			polls.done()
 			return order, nil
-		case order.Status == acme.StatusReady && finalized < mostFinalize && (finalized == 0 || stalled >= patientPolls):
+		case order.Status == legoacme.StatusReady && finalized < mostFinalize && (finalized == 0 || stalled >= patientPolls):
 			if order, err = f.finalize(order); err != nil {
 				return order, err
 			}
 			finalized, stalled = finalized+1, 0
 			polls = f.is.signing.poller()
 			continue
-		case order.Status != acme.StatusProcessing:
+		case order.Status != legoacme.StatusProcessing:
 			if stalled++; stalled > mostStalled {
-				return order, &Error{Kind: Temporary, Op: op, Detail: fmt.Sprintf("the order stays %q and has no certificate", order.Status)}
+				return order, &acme.Error{Kind: acme.Temporary, Op: op, Detail: fmt.Sprintf("the order stays %q and has no certificate", order.Status)}
 			}
 		}
 		if err := polls.wait(ctx, op, f.s.retryAfter(order.Location), f.s.now); err != nil {
@@ -255,9 +256,9 @@ func (f *flow) obtain(ctx context.Context, order acme.ExtendedOrder) (acme.Exten
 
 // finalize sends the CSR. After a failure that says nothing about the CSR, the
 // order is read: it may have been finalized all the same.
-func (f *flow) finalize(order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
+func (f *flow) finalize(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, error) {
 	const op = "finalize"
-	f.emit(Event{Stage: Finalizing})
+	f.emit(acme.Event{Stage: acme.Finalizing})
 	for n := 0; ; n++ {
 		done, err := f.core.Orders.UpdateForCSR(order.Finalize, f.csr)
 		if err == nil {
@@ -266,35 +267,35 @@ func (f *flow) finalize(order acme.ExtendedOrder) (acme.ExtendedOrder, error) {
 		if err == nil {
 			f.accepted = true
 			f.s.copyRetryAfter(order.Finalize, order.Location)
-			f.emit(Event{Stage: Issuing})
+			f.emit(acme.Event{Stage: acme.Issuing})
 			return done, nil
 		}
-		if !transient(err) && !isProblem(err, "orderNotReady") || !f.s.pause(n, err) {
+		if !transient(err) && !isProblem(err, acme.OrderNotReady) || !f.s.pause(n, err) {
 			return order, f.failed(op, err)
 		}
 		now, unread := f.readOrder(order)
 		if unread != nil {
 			return order, missing(f.failed(op, unread))
 		}
-		if order = now; order.Status != acme.StatusReady {
-			f.emit(Event{Stage: Issuing})
+		if order = now; order.Status != legoacme.StatusReady {
+			f.emit(acme.Event{Stage: acme.Issuing})
 			return order, nil
 		}
 	}
 }
 
 // invalid finds out why: the authorization that failed knows best.
-func (f *flow) invalid(op string, order acme.ExtendedOrder) error {
+func (f *flow) invalid(op string, order legoacme.ExtendedOrder) error {
 	for _, url := range order.Authorizations {
-		if authz, err := f.authorization(url); err == nil && authz.Status == acme.StatusInvalid {
+		if authz, err := f.authorization(url); err == nil && authz.Status == legoacme.StatusInvalid {
 			return authzError(authz)
 		}
 	}
 	e := permanent(op, "the CA made the order invalid and did not say why")
 	if order.Error != nil {
-		e = fromProblem(op, order.Error, time.Time{}, order.Error)
+		e = fromProblem(op, ours(order.Error), time.Time{}, order.Error)
 	}
-	e.final = true
+	e.Final = true
 	return e
 }
 
@@ -307,6 +308,6 @@ func (f *flow) failed(op string, err error) error {
 }
 
 func isPermanent(err error) bool {
-	var e *Error
-	return errors.As(err, &e) && e.Kind == Permanent
+	var e *acme.Error
+	return errors.As(err, &e) && e.Kind == acme.Permanent
 }

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/go-acme/lego/v4/acme"
+	legoacme "github.com/go-acme/lego/v4/acme"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
@@ -72,10 +72,10 @@ func inside(host string) bool {
 
 // order checks and completes an order from the answer of base. What a later
 // answer leaves out is as it was in before.
-func (f *flow) checkOrder(order, before acme.ExtendedOrder, base string) (acme.ExtendedOrder, error) {
+func (f *flow) checkOrder(order, before legoacme.ExtendedOrder, base string) (legoacme.ExtendedOrder, error) {
 	order.Location = before.Location
 	switch order.Status {
-	case acme.StatusPending, acme.StatusReady, acme.StatusProcessing, acme.StatusValid, acme.StatusInvalid:
+	case legoacme.StatusPending, legoacme.StatusReady, legoacme.StatusProcessing, legoacme.StatusValid, legoacme.StatusInvalid:
 	default:
 		return order, fmt.Errorf("the CA sent an order with the status %.40q", order.Status)
 	}
@@ -109,7 +109,7 @@ func (f *flow) checkOrder(order, before acme.ExtendedOrder, base string) (acme.E
 }
 
 // ours reports whether an order is for our names.
-func (f *flow) ours(order acme.ExtendedOrder) bool {
+func (f *flow) ours(order legoacme.ExtendedOrder) bool {
 	var ids []string
 	for _, id := range order.Identifiers {
 		if !ofType(id) {
@@ -122,7 +122,7 @@ func (f *flow) ours(order acme.ExtendedOrder) bool {
 }
 
 // ofType reports whether the type of an identifier is that of its value.
-func ofType(id acme.Identifier) bool {
+func ofType(id legoacme.Identifier) bool {
 	if _, err := netip.ParseAddr(id.Value); err == nil {
 		return id.Type == "ip"
 	}
@@ -132,14 +132,14 @@ func ofType(id acme.Identifier) bool {
 // checkAuthorization checks an authorization from the answer of base. Its
 // identifier is one of ours afterwards, in our own spelling. One that is valid
 // already may be for a parent domain (RFC 9444): nothing of it is used.
-func (f *flow) checkAuthorization(authz acme.Authorization, base string) (acme.Authorization, error) {
+func (f *flow) checkAuthorization(authz legoacme.Authorization, base string) (legoacme.Authorization, error) {
 	switch authz.Status {
-	case acme.StatusPending, acme.StatusValid, acme.StatusInvalid,
-		acme.StatusDeactivated, acme.StatusExpired, acme.StatusRevoked:
+	case legoacme.StatusPending, legoacme.StatusValid, legoacme.StatusInvalid,
+		legoacme.StatusDeactivated, legoacme.StatusExpired, legoacme.StatusRevoked:
 	default:
 		return authz, fmt.Errorf("the CA sent an authorization with the status %.40q", authz.Status)
 	}
-	if authz.Status == acme.StatusValid {
+	if authz.Status == legoacme.StatusValid {
 		return authz, nil
 	}
 	name, err := cert.ParseName(authz.Identifier.Value)

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
@@ -265,8 +266,8 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 			is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
 			var orderURL string
 			req := journalled(t, name+".stays.example.com", &orderURL)
-			var failed *issuer.Error
-			if _, err := is.Issue(t.Context(), req, nil); !errors.As(err, &failed) || failed.Kind != issuer.Temporary {
+			var failed *acme.Error
+			if _, err := is.Issue(t.Context(), req, nil); !errors.As(err, &failed) || failed.Kind != acme.Temporary {
 				t.Fatalf("%v, want a temporary error", err)
 			}
 			if n := e.responder.Len(); n != 1 {
@@ -332,7 +333,7 @@ func TestTLSALPNAnswerStays(t *testing.T) {
 		return says(503, "serverInternal")(w, r, next)
 	}))
 	is := e.another(t, func(cfg *issuer.Config) {
-		cfg.UserAgent, cfg.Challenge, cfg.TLSALPN = "stays", issuer.TLSALPN01, answers
+		cfg.UserAgent, cfg.Challenge, cfg.TLSALPN = "stays", acme.TLSALPN01, answers
 	})
 	var orderURL string
 	if _, err := is.Issue(t.Context(), journalled(t, "stays.example.com", &orderURL), nil); err == nil {
@@ -359,7 +360,7 @@ func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 		d["status"] = "invalid"
 		d["error"] = map[string]any{"type": "urn:ietf:params:acme:error:dns", "detail": "no such host, says the CA"}
 	}
-	for _, kind := range []string{issuer.HTTP01, issuer.TLSALPN01} {
+	for _, kind := range []string{acme.HTTP01, acme.TLSALPN01} {
 		for _, at := range []string{"poll", "once"} {
 			t.Run(kind+" "+at, func(t *testing.T) {
 				t.Parallel()
@@ -389,8 +390,8 @@ func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 					cfg.UserAgent, cfg.Challenge, cfg.TLSALPN, cfg.Responder = agent, kind, answers, e.responder
 				})
 				_, err := is.Issue(t.Context(), ec(names(t, at+"."+kind+".example.com")), nil)
-				var failed *issuer.Error
-				if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(err.Error(), "no such host, says the CA") {
+				var failed *acme.Error
+				if !errors.As(err, &failed) || failed.Kind != acme.Permanent || !strings.Contains(err.Error(), "no such host, says the CA") {
 					t.Errorf("%v, want the CA's reason", err)
 				}
 			})
@@ -406,28 +407,28 @@ func TestKindsOfRefusals(t *testing.T) {
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	for name, c := range map[string]struct {
 		trouble trouble
-		kind    issuer.Kind
+		kind    acme.Kind
 	}{
-		"500-malformed":    {says(500, "malformed"), issuer.Temporary},
-		"503-unauthorized": {says(503, "unauthorized"), issuer.Temporary},
-		"403-page":         {says(403, ""), issuer.Temporary},
-		"401-page":         {says(401, ""), issuer.Temporary},
-		"403-unauthorized": {says(403, "unauthorized"), issuer.Permanent},
-		"400-rejected":     {says(400, "rejectedIdentifier"), issuer.Permanent},
-		"429-page":         {says(429, ""), issuer.RateLimited},
-		"429-malformed":    {says(429, "malformed"), issuer.RateLimited},
+		"500-malformed":    {says(500, "malformed"), acme.Temporary},
+		"503-unauthorized": {says(503, "unauthorized"), acme.Temporary},
+		"403-page":         {says(403, ""), acme.Temporary},
+		"401-page":         {says(401, ""), acme.Temporary},
+		"403-unauthorized": {says(403, "unauthorized"), acme.Permanent},
+		"400-rejected":     {says(400, "rejectedIdentifier"), acme.Permanent},
+		"429-page":         {says(429, ""), acme.RateLimited},
+		"429-malformed":    {says(429, "malformed"), acme.RateLimited},
 		"lying": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:malformed","status":400,"detail":"x"}`)
 			return true
-		}, issuer.Temporary},
+		}, acme.Temporary},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ts.set(name, times(1000, pebbletest.NewOrder, c.trouble))
 			is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
 			_, err := is.Issue(t.Context(), ec(names(t, "kinds.example.com")), nil)
-			var failed *issuer.Error
+			var failed *acme.Error
 			if !errors.As(err, &failed) || failed.Kind != c.kind {
 				t.Errorf("%v, want %s", err, c.kind)
 			}

@@ -16,6 +16,7 @@ import (
 	"github.com/go-acme/lego/v4/acme/api"
 	legolog "github.com/go-acme/lego/v4/log"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
@@ -82,7 +83,7 @@ func New(cfg Config) (*Issuer, error) {
 		cfg.EAB = eab
 	}
 	if cfg.Challenge == "" {
-		cfg.Challenge = HTTP01
+		cfg.Challenge = acme.HTTP01
 	}
 	if cfg.InFlight == 0 {
 		cfg.InFlight = 64
@@ -149,7 +150,7 @@ var muteLego = sync.OnceFunc(func() {
 // downloads. emit, if not nil, is called at each
 // step, from several goroutines but never at the same time. The error is
 // always an *Error.
-func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event)) (*cert.Bundle, error) {
+func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
 	f := &flow{is: is, req: req, emit: serial(emit)}
 	if err := f.check(); err != nil {
 		return nil, err
@@ -174,14 +175,14 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 			f.req.OrderURL = "" // it belonged to the lost account
 		}
 		bundle, err := f.run(ctx, acc)
-		if attempt == 1 && isProblem(err, "accountDoesNotExist") {
+		if attempt == 1 && isProblem(err, acme.AccountDoesNotExist) {
 			if err := is.forget(ctx, acc); err != nil {
 				return nil, classify("register the account anew", err, time.Time{})
 			}
 			lost = acc
 			continue
 		}
-		var e *Error
+		var e *acme.Error
 		if errors.As(err, &e) {
 			e.Ordered = f.req.OrderURL != ""
 		}
@@ -192,7 +193,7 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(Event))
 // Close waits until the answers of issuances that have ended are removed.
 func (is *Issuer) Close() error {
 	is.kept.close(is.cfg.Peers != nil)
-	if m := is.methods[DNS01]; m != nil {
+	if m := is.methods[acme.DNS01]; m != nil {
 		m.solver.(*dnsSolver).close()
 	}
 	return nil
@@ -223,12 +224,12 @@ func (is *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {
 }
 
 // serial makes emit callable from several goroutines.
-func serial(emit func(Event)) func(Event) {
+func serial(emit func(acme.Event)) func(acme.Event) {
 	if emit == nil {
-		return func(Event) {}
+		return func(acme.Event) {}
 	}
 	var mu sync.Mutex
-	return func(e Event) {
+	return func(e acme.Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		emit(e)

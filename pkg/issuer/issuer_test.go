@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
@@ -259,7 +260,7 @@ func TestKeyOf8192Bits(t *testing.T) {
 func TestEvents(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	var got []string
-	_, err := e.issuer.Issue(t.Context(), ec(names(t, "events.example.com")), func(ev issuer.Event) {
+	_, err := e.issuer.Issue(t.Context(), ec(names(t, "events.example.com")), func(ev acme.Event) {
 		got = append(got, strings.TrimSpace(string(ev.Stage)+" "+ev.Identifier))
 	})
 	if err != nil {
@@ -298,8 +299,8 @@ func TestCSR(t *testing.T) {
 func TestRefusedBeforeAnOrder(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "*.example.com")), nil)
-	var failed *issuer.Error
-	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(err.Error(), "DNS-01") {
+	var failed *acme.Error
+	if !errors.As(err, &failed) || failed.Kind != acme.Permanent || !strings.Contains(err.Error(), "DNS-01") {
 		t.Errorf("wildcard: %v, want a permanent error that names DNS-01", err)
 	}
 	if n := e.ca.Requests().Total(); n != 0 {
@@ -388,13 +389,13 @@ func TestLostAccount(t *testing.T) {
 func TestCancel(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err := e.issuer.Issue(ctx, ec(names(t, "cancel.example.com")), func(ev issuer.Event) {
-		if ev.Stage == issuer.Challenge {
+	_, err := e.issuer.Issue(ctx, ec(names(t, "cancel.example.com")), func(ev acme.Event) {
+		if ev.Stage == acme.Challenge {
 			cancel()
 		}
 	})
-	var failed *issuer.Error
-	if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || !errors.Is(err, context.Canceled) {
+	var failed *acme.Error
+	if !errors.As(err, &failed) || failed.Kind != acme.Temporary || !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v, want a temporary one that wraps context.Canceled", err)
 	}
 	if n := e.responder.Len(); n != 0 {
@@ -414,8 +415,8 @@ func TestValidationFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = is.Issue(t.Context(), ec(names(t, "fails.example.com")), nil)
-	var failed *issuer.Error
-	if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || failed.Identifier != "fails.example.com" || failed.Type == "" {
+	var failed *acme.Error
+	if !errors.As(err, &failed) || failed.Kind != acme.Permanent || failed.Identifier != "fails.example.com" || failed.Type == "" {
 		t.Errorf("error %#v, want a permanent one for fails.example.com with the CA's type", err)
 	}
 }
@@ -451,22 +452,22 @@ func TestMisbehavingCA(t *testing.T) {
 	big := strings.Repeat("x", 2<<20)
 	for name, c := range map[string]struct {
 		fault *faults
-		kind  issuer.Kind
+		kind  acme.Kind
 		want  string
 	}{
-		"null order":               {&faults{kind: pebbletest.NewOrder, status: 201, body: "null"}, issuer.Temporary, "empty document"},
-		"null error":               {&faults{kind: pebbletest.NewOrder, status: 500, body: "null"}, issuer.Temporary, "500"},
-		"HTML error page":          {&faults{kind: pebbletest.NewOrder, status: 503, body: "<html>busy"}, issuer.Temporary, "503"},
-		"unbounded body":           {&faults{kind: pebbletest.NewOrder, status: 201, body: big}, issuer.Temporary, "larger than"},
-		"huge error":               {&faults{kind: pebbletest.NewOrder, status: 500, body: `{"detail":"` + big[:900<<10] + `"}`}, issuer.Temporary, "xxx"},
-		"rate limit":               {&faults{kind: pebbletest.NewOrder, status: 429, header: map[string]string{"Retry-After": "7200"}, body: problem("rateLimited")}, issuer.RateLimited, "says the CA"},
-		"rate limit as 503":        {&faults{kind: pebbletest.Finalize, status: 503, header: map[string]string{"Retry-After": "7200"}, body: problem("rateLimited")}, issuer.RateLimited, "says the CA"},
-		"rejected identifier":      {&faults{kind: pebbletest.NewOrder, status: 400, body: problem("rejectedIdentifier")}, issuer.Permanent, "says the CA"},
-		"no directory":             {&faults{kind: pebbletest.Directory, status: 200, body: "<html>welcome"}, issuer.Temporary, "not an ACME directory"},
-		"order without location":   {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"fault.example.com"}]}`}, issuer.Temporary, "where the order is"},
-		"other identifiers":        {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"evil.example.com"}]}`}, issuer.Temporary, "modified"},
-		"certificate of somebody":  {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, issuer.Temporary, "no PEM certificate"},
-		"account without location": {&faults{kind: pebbletest.NewAccount, status: 201, body: "{}"}, issuer.Temporary, "where the account is"},
+		"null order":               {&faults{kind: pebbletest.NewOrder, status: 201, body: "null"}, acme.Temporary, "empty document"},
+		"null error":               {&faults{kind: pebbletest.NewOrder, status: 500, body: "null"}, acme.Temporary, "500"},
+		"HTML error page":          {&faults{kind: pebbletest.NewOrder, status: 503, body: "<html>busy"}, acme.Temporary, "503"},
+		"unbounded body":           {&faults{kind: pebbletest.NewOrder, status: 201, body: big}, acme.Temporary, "larger than"},
+		"huge error":               {&faults{kind: pebbletest.NewOrder, status: 500, body: `{"detail":"` + big[:900<<10] + `"}`}, acme.Temporary, "xxx"},
+		"rate limit":               {&faults{kind: pebbletest.NewOrder, status: 429, header: map[string]string{"Retry-After": "7200"}, body: problem("rateLimited")}, acme.RateLimited, "says the CA"},
+		"rate limit as 503":        {&faults{kind: pebbletest.Finalize, status: 503, header: map[string]string{"Retry-After": "7200"}, body: problem("rateLimited")}, acme.RateLimited, "says the CA"},
+		"rejected identifier":      {&faults{kind: pebbletest.NewOrder, status: 400, body: problem("rejectedIdentifier")}, acme.Permanent, "says the CA"},
+		"no directory":             {&faults{kind: pebbletest.Directory, status: 200, body: "<html>welcome"}, acme.Temporary, "not an ACME directory"},
+		"order without location":   {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"fault.example.com"}]}`}, acme.Temporary, "where the order is"},
+		"other identifiers":        {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"evil.example.com"}]}`}, acme.Temporary, "modified"},
+		"certificate of somebody":  {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, acme.Temporary, "no PEM certificate"},
+		"account without location": {&faults{kind: pebbletest.NewAccount, status: 201, body: "{}"}, acme.Temporary, "where the account is"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -475,7 +476,7 @@ func TestMisbehavingCA(t *testing.T) {
 			e := start(t, pebbletest.Options{Wrap: f.wrap}, nil)
 			began := time.Now()
 			_, err := e.issuer.Issue(t.Context(), ec(names(t, "fault.example.com")), nil)
-			var failed *issuer.Error
+			var failed *acme.Error
 			if !errors.As(err, &failed) {
 				t.Fatalf("error %v, want an *issuer.Error", err)
 			}
@@ -546,8 +547,8 @@ func TestTermsAndBinding(t *testing.T) {
 func TestUntrustedCA(t *testing.T) {
 	e := start(t, pebbletest.Options{}, func(c *issuer.Config) { c.RootCAs = x509.NewCertPool() })
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "root.example.com")), nil)
-	var failed *issuer.Error
-	if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || !strings.Contains(err.Error(), "LEGO_CA_CERTIFICATES") {
+	var failed *acme.Error
+	if !errors.As(err, &failed) || failed.Kind != acme.Temporary || !strings.Contains(err.Error(), "LEGO_CA_CERTIFICATES") {
 		t.Errorf("error %v, want a temporary one that names LEGO_CA_CERTIFICATES", err)
 	}
 }
@@ -560,8 +561,8 @@ func TestQueue(t *testing.T) {
 	held, free := make(chan struct{}), make(chan struct{})
 	first := make(chan error, 1)
 	go func() {
-		_, err := e.issuer.Issue(t.Context(), ec(names(t, "first.example.com")), func(ev issuer.Event) {
-			if ev.Stage == issuer.Ordering {
+		_, err := e.issuer.Issue(t.Context(), ec(names(t, "first.example.com")), func(ev acme.Event) {
+			if ev.Stage == acme.Ordering {
 				close(held)
 				<-free
 			}
@@ -569,8 +570,8 @@ func TestQueue(t *testing.T) {
 		first <- err
 	}()
 	<-held
-	_, err := e.issuer.Issue(ctx, ec(names(t, "second.example.com")), func(ev issuer.Event) {
-		if ev.Stage == issuer.Queued {
+	_, err := e.issuer.Issue(ctx, ec(names(t, "second.example.com")), func(ev acme.Event) {
+		if ev.Stage == acme.Queued {
 			cancel()
 		}
 	})

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // A Retry-After on an answer that is no refusal delays the next poll by two
@@ -30,9 +32,9 @@ func TestLongRetryAfterOfAPoll(t *testing.T) {
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 				defer cancel()
-				var failed *Error
+				var failed *acme.Error
 				err := p.wait(ctx, "poll", time.Now().Add(c.asked), time.Now)
-				if !errors.As(err, &failed) || failed.Kind != Temporary || failed.RetryAt.After(time.Now().Add(longWait)) {
+				if !errors.As(err, &failed) || failed.Kind != acme.Temporary || failed.RetryAt.After(time.Now().Add(longWait)) {
 					t.Errorf("the attempt ended with %+v, want no delay of the next one", err)
 				}
 			})

@@ -13,6 +13,7 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
@@ -97,8 +98,8 @@ func (p *propagation) wait(ctx context.Context, name, value string, timeout, int
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return &Error{
-			Kind: Temporary, Op: "wait for the TXT record of",
+		return &acme.Error{
+			Kind: acme.Temporary, Op: "wait for the TXT record of",
 			Detail: fmt.Sprintf("after %v %v; see to your DNS provider, give it more time (*_PROPAGATION_TIMEOUT), or choose whom to ask with --dns-propagation", timeout, last),
 			Err:    last,
 		}

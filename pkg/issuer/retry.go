@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // One odd answer must not decide. Requests to the CA are repeated here and
@@ -48,7 +50,7 @@ func (s *session) pause(n int, err error) bool {
 	delay := min(firstPause<<min(n, 10), lastPause)
 	delay = delay/2 + rand.N(delay)
 	most := maxRepeats
-	if isProblem(err, "badNonce") { // the answer brought a good one
+	if isProblem(err, acme.BadNonce) { // the answer brought a good one
 		most = maxBadNonces
 		delay = min(delay, firstPause) * time.Duration(min(n, 1))
 	}
@@ -88,7 +90,7 @@ func (s *session) asked(err error) (wait time.Duration, limited bool) {
 	if !r.retryAt.IsZero() {
 		wait = r.retryAt.Sub(s.now())
 	}
-	return wait, kindOf(&r.problem) == RateLimited
+	return wait, kindOf(&r.problem) == acme.RateLimited
 }
 
 // exhausted marks an error of a request that was repeated already, as a part of
@@ -100,14 +102,14 @@ func (e exhausted) Unwrap() error { return e.error }
 // transient reports whether the same request may succeed in a moment. What is
 // unknown to one of the CA's servers may be known to another, which created it.
 func transient(err error) bool {
-	var own *Error
+	var own *acme.Error
 	var done exhausted
 	if err == nil || errors.As(err, &own) || errors.As(err, &done) || isContext(err) || isTrust(err) {
 		return false
 	}
 	var r *refusal
 	if errors.As(err, &r) {
-		return r.problem.HTTPStatus == http.StatusNotFound || kindOf(&r.problem) != Permanent
+		return r.problem.Status == http.StatusNotFound || kindOf(&r.problem) != acme.Permanent
 	}
 	return true // cut off, or not what RFC 8555 describes
 }
@@ -117,7 +119,7 @@ func transient(err error) bool {
 func unclear(err error) bool {
 	var r *refusal
 	if errors.As(err, &r) {
-		return r.page && r.problem.HTTPStatus >= 500 && r.problem.HTTPStatus != http.StatusServiceUnavailable
+		return r.page && r.problem.Status >= 500 && r.problem.Status != http.StatusServiceUnavailable
 	}
 	var dial *net.OpError
 	return !errors.As(err, &dial) || dial.Op != "dial"

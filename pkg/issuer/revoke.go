@@ -7,9 +7,10 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/go-acme/lego/v4/acme"
+	legoacme "github.com/go-acme/lego/v4/acme"
 	"github.com/go-acme/lego/v4/acme/api"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
@@ -27,12 +28,12 @@ func (is *Issuer) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason
 		}
 		code := reason.Code()
 		_, err := repeat(s, transient, func() (struct{}, error) {
-			return struct{}{}, core.Certificates.Revoke(acme.RevokeCertMessage{
+			return struct{}{}, core.Certificates.Revoke(legoacme.RevokeCertMessage{
 				Certificate: base64.RawURLEncoding.EncodeToString(leafDER),
 				Reason:      &code,
 			})
 		})
-		if err == nil || isProblem(err, "alreadyRevoked") {
+		if err == nil || isProblem(err, acme.AlreadyRevoked) {
 			return nil
 		}
 		return classify(op, err, time.Time{})

@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // A certificate is read again by its URL and revoked by the account's key; to
@@ -57,19 +57,19 @@ func TestRevokeRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := func(err error, kind issuer.Kind) *issuer.Error {
+	want := func(err error, kind acme.Kind) *acme.Error {
 		t.Helper()
-		var failed *issuer.Error
+		var failed *acme.Error
 		if !errors.As(err, &failed) || failed.Kind != kind {
 			t.Fatalf("%v, want %s", err, kind)
 		}
 		return failed
 	}
-	want(e.issuer.Revoke(t.Context(), b.Chain[0].Raw, cert.Unspecified), issuer.Permanent) // the CA's own
+	want(e.issuer.Revoke(t.Context(), b.Chain[0].Raw, cert.Unspecified), acme.Permanent) // the CA's own
 	_, err = e.issuer.Certificate(t.Context(), b.URL+"0")
-	want(err, issuer.Permanent)
+	want(err, acme.Permanent)
 	busy.Store(true)
-	if f := want(e.issuer.Revoke(t.Context(), b.Leaf.Raw, cert.Unspecified), issuer.RateLimited); time.Until(f.RetryAt) < 30*time.Second {
+	if f := want(e.issuer.Revoke(t.Context(), b.Leaf.Raw, cert.Unspecified), acme.RateLimited); time.Until(f.RetryAt) < 30*time.Second {
 		t.Errorf("again at %v", f.RetryAt)
 	}
 	if _, revoked := e.ca.Revoked(b.Leaf.SerialNumber); revoked {

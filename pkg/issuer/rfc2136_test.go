@@ -14,6 +14,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
@@ -62,7 +63,7 @@ func TestNamed(t *testing.T) {
 	t.Setenv("DNSUPDATE_NAMESERVER", server.Addr)
 	t.Setenv("DNSUPDATE_TSIG_FILE", key)
 	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *issuer.Config) {
-		cfg.Challenge = issuer.DNS01
+		cfg.Challenge = acme.DNS01
 		cfg.DNS = &issuer.DNS{Provider: "rfc2136", Resolvers: []string{server.Addr}, Port: server.Port}
 	})
 	t.Cleanup(func() { e.issuer.Close() })
@@ -103,7 +104,7 @@ func TestRFC2136SecondServer(t *testing.T) {
 	_, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
 	t.Setenv("DNSUPDATE_NAMESERVER", l.Addr().String()+", localhost:"+server.Port)
 	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *issuer.Config) {
-		cfg.Challenge = issuer.DNS01
+		cfg.Challenge = acme.DNS01
 		cfg.DNS = &issuer.DNS{Provider: "rfc2136", Resolvers: []string{server.Addr}, Port: server.Port}
 	})
 	t.Cleanup(func() { e.issuer.Close() })
@@ -119,8 +120,8 @@ func TestRFC2136WrongKey(t *testing.T) {
 	t.Setenv("DNSUPDATE_TSIG_SECRET", "d3JvbmcgZG9nIHdyb25nIGRvZyB3cm9uZyBkb2cgd3I=")
 	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
-	var failed *issuer.Error
-	if !errors.As(err, &failed) || failed.Kind != issuer.Temporary || failed.Identifier != "zone.example" {
+	var failed *acme.Error
+	if !errors.As(err, &failed) || failed.Kind != acme.Temporary || failed.Identifier != "zone.example" {
 		t.Errorf("got %v", err)
 	}
 	if err != nil && (!strings.Contains(err.Error(), "BADSIG: it has another secret for the key acmeproxy-key.") || strings.Contains(err.Error(), tsigSecret)) {

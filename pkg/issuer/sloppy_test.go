@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
@@ -83,8 +84,8 @@ func TestUserActionRequired(t *testing.T) {
 		ts.set(name, times(100, pebbletest.NewOrder, trouble))
 		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
 		_, err := is.Issue(t.Context(), ec(names(t, "action.example.com")), nil)
-		var failed *issuer.Error
-		if !errors.As(err, &failed) || failed.Kind != issuer.Permanent || !strings.Contains(err.Error(), "open https://ca.example/agree?x") {
+		var failed *acme.Error
+		if !errors.As(err, &failed) || failed.Kind != acme.Permanent || !strings.Contains(err.Error(), "open https://ca.example/agree?x") {
 			t.Errorf("%s: %v, want the URL", name, err)
 		}
 	}

@@ -6,16 +6,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
-)
-
-// The types of challenges that an Issuer can answer.
-const (
-	HTTP01    = "http-01"     // RFC 8555, section 8.3
-	DNS01     = "dns-01"      // RFC 8555, section 8.4
-	TLSALPN01 = "tls-alpn-01" // RFC 8737
 )
 
 // challenge is what is to be answered.
@@ -58,25 +52,25 @@ func newMethods(cfg Config) (map[string]*method, error) {
 	add := func(kind string, s solver) { methods[kind] = &method{solver: s, kind: kind} }
 	switch {
 	case cfg.HTTPHook != "":
-		add(HTTP01, newHookSolver(cfg.HTTPHook, cfg.Logger))
+		add(acme.HTTP01, newHookSolver(cfg.HTTPHook, cfg.Logger))
 	case cfg.Webroot != "":
 		w, err := newWebroot(cfg.Webroot)
 		if err != nil {
 			return nil, err
 		}
-		add(HTTP01, w)
+		add(acme.HTTP01, w)
 	case cfg.Responder != nil:
-		add(HTTP01, http01{cfg.Responder, cfg.Peers})
+		add(acme.HTTP01, http01{cfg.Responder, cfg.Peers})
 	}
 	if cfg.TLSALPN != nil {
-		add(TLSALPN01, tlsALPN01{cfg.TLSALPN, cfg.Peers})
+		add(acme.TLSALPN01, tlsALPN01{cfg.TLSALPN, cfg.Peers})
 	}
 	if cfg.DNS != nil {
 		d, err := newDNS01(*cfg.DNS, cfg.Logger)
 		if err != nil {
 			return nil, err
 		}
-		add(DNS01, d)
+		add(acme.DNS01, d)
 	}
 	if methods[cfg.Challenge] == nil {
 		return nil, fmt.Errorf("challenge: %s is not configured", cfg.Challenge)
@@ -90,12 +84,12 @@ func (is *Issuer) method(name string, wildcard bool) (*method, error) {
 	preferred := is.methods[is.cfg.Challenge]
 	switch {
 	case wildcard:
-		if m := is.methods[DNS01]; m != nil {
+		if m := is.methods[acme.DNS01]; m != nil {
 			return m, nil
 		}
 		return nil, fmt.Errorf("*.%s needs a DNS-01 challenge, which this proxy does not answer; list the hosts instead, or have its administrator set --dns-provider", strings.TrimPrefix(name, "*."))
-	case cert.IsIP(name) && preferred.kind == DNS01: // RFC 8738, section 7
-		for _, kind := range []string{HTTP01, TLSALPN01} {
+	case cert.IsIP(name) && preferred.kind == acme.DNS01: // RFC 8738, section 7
+		for _, kind := range []string{acme.HTTP01, acme.TLSALPN01} {
 			if m := is.methods[kind]; m != nil {
 				return m, nil
 			}
@@ -156,7 +150,7 @@ type http01 struct {
 
 func (s http01) present(ctx context.Context, c challenge) (reply, error) {
 	a := s.responder.Put(c.name, c.token, c.keyAuthorization)
-	shared := peers.Answer{Type: HTTP01, Name: c.name, Token: c.token, KeyAuthorization: c.keyAuthorization}
+	shared := peers.Answer{Type: acme.HTTP01, Name: c.name, Token: c.token, KeyAuthorization: c.keyAuthorization}
 	return sharedReply{a, s.peers.Share(ctx, shared, a.SetFetched)}, nil
 }
 
@@ -174,8 +168,10 @@ func (s tlsALPN01) present(ctx context.Context, c challenge) (reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	shared := peers.Answer{Type: TLSALPN01, Name: c.name, KeyAuthorization: c.keyAuthorization}
+	shared := peers.Answer{Type: acme.TLSALPN01, Name: c.name, KeyAuthorization: c.keyAuthorization}
 	return sharedReply{a, s.peers.Share(ctx, shared, a.SetFetched)}, nil
 }
 
-func (tlsALPN01) exclusive(c challenge) (string, time.Duration) { return TLSALPN01 + " " + c.name, 0 }
+func (tlsALPN01) exclusive(c challenge) (string, time.Duration) {
+	return acme.TLSALPN01 + " " + c.name, 0
+}

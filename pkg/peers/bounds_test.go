@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -58,7 +59,7 @@ func said(t testing.TB, p *Peers, from string, at time.Time, its ...item) {
 }
 
 func answer(name, token string) *Answer {
-	return &Answer{Type: HTTP01, Name: name, Token: token, KeyAuthorization: token + ".x"}
+	return &Answer{Type: acme.HTTP01, Name: name, Token: token, KeyAuthorization: token + ".x"}
 }
 
 // However much one with the identity says, what it can make us remember is

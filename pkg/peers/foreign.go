@@ -1,6 +1,10 @@
 package peers
 
-import "time"
+import (
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+)
 
 // foreignKey is an answer of another instance.
 type foreignKey struct{ from, id string }
@@ -37,9 +41,9 @@ func (p *Peers) take(from string, it item) {
 // publish returns nil for what no CA can ask this instance for.
 func (p *Peers) publish(a Answer) (published, error) {
 	switch {
-	case a.Type == HTTP01 && p.cfg.HTTP01 != nil:
+	case a.Type == acme.HTTP01 && p.cfg.HTTP01 != nil:
 		return p.cfg.HTTP01.Put(a.Name, a.Token, a.KeyAuthorization), nil
-	case a.Type == TLSALPN01 && p.cfg.TLSALPN != nil:
+	case a.Type == acme.TLSALPN01 && p.cfg.TLSALPN != nil:
 		return p.cfg.TLSALPN.Put(a.Name, a.KeyAuthorization)
 	}
 	return nil, nil

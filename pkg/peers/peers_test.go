@@ -21,6 +21,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -112,7 +113,7 @@ func (i *instance) missedNobody(t testing.TB) {
 const host = "web1.example.com"
 
 func http01(token string) peers.Answer {
-	return peers.Answer{Type: peers.HTTP01, Name: host, Token: token, KeyAuthorization: token + ".thumbprint"}
+	return peers.Answer{Type: acme.HTTP01, Name: host, Token: token, KeyAuthorization: token + ".thumbprint"}
 }
 
 // answers asks as a CA does.
@@ -158,7 +159,7 @@ func testShare(t *testing.T, server *pgtest.Server) {
 		t.Error("not all answer")
 	}
 	<-seen
-	withdrawTLS := one.Share(t.Context(), peers.Answer{Type: peers.TLSALPN01, Name: "192.0.2.1", KeyAuthorization: "token.thumbprint"}, nil)
+	withdrawTLS := one.Share(t.Context(), peers.Answer{Type: acme.TLSALPN01, Name: "192.0.2.1", KeyAuthorization: "token.thumbprint"}, nil)
 	if two.tls.Len() != 1 || three.tls.Len() != 1 {
 		t.Errorf("TLS-ALPN-01: %d and %d answers", two.tls.Len(), three.tls.Len())
 	}

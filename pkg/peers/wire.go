@@ -9,15 +9,10 @@ import (
 	"io"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
-)
-
-// The types of answers that are shared.
-const (
-	HTTP01    = "http-01"
-	TLSALPN01 = "tls-alpn-01"
 )
 
 // Answer is what a CA is to be told, by whichever instance it asks.
@@ -165,8 +160,8 @@ func (it item) check() error {
 // canonical name, a token and what a CA expects there.
 func (a Answer) check() error {
 	switch {
-	case a.Type == HTTP01 && a.Token != "":
-	case a.Type == TLSALPN01 && a.Token == "":
+	case a.Type == acme.HTTP01 && a.Token != "":
+	case a.Type == acme.TLSALPN01 && a.Token == "":
 	default:
 		return errors.New("answer: not of a type that can be shared")
 	}

@@ -13,10 +13,7 @@ import (
 )
 
 // The methods by which names are validated (RFC 8657, section 4).
-const (
-	http01 = "http-01"
-	dns01  = "dns-01"
-)
+const ()
 
 // caa checks whether the CA may issue (RFC 8659).
 func (c *Checker) caa(ctx context.Context, name string, authority func() (Authority, error)) Check {

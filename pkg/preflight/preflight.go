@@ -23,6 +23,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
@@ -152,7 +153,7 @@ func New(cfg Config) (*Checker, error) {
 		return nil, errors.New("preflight: Publish and CA are needed")
 	}
 	if cfg.Challenge == "" {
-		cfg.Challenge = http01
+		cfg.Challenge = acme.HTTP01
 	}
 	if cfg.HTTPPort == 0 {
 		cfg.HTTPPort = 80
@@ -209,7 +210,7 @@ func (c *Checker) name(ctx context.Context, name string, authority func() (Autho
 
 // reach checks whether the name leads here, as far as that matters.
 func (c *Checker) reach(ctx context.Context, name string) []Check {
-	if c.method(name) == dns01 {
+	if c.method(name) == acme.DNS01 {
 		if !c.cfg.DNS01 {
 			return []Check{{
 				Check: HTTP, Verdict: Fails, Detail: "a wildcard needs a dns-01 challenge, which this proxy does not answer",
@@ -226,9 +227,9 @@ func (c *Checker) reach(ctx context.Context, name string) []Check {
 func (c *Checker) method(name string) string {
 	switch {
 	case cert.IsWildcard(name):
-		return dns01
-	case cert.IsIP(name) && c.cfg.Challenge == dns01: // RFC 8738, section 7
-		return http01
+		return acme.DNS01
+	case cert.IsIP(name) && c.cfg.Challenge == acme.DNS01: // RFC 8738, section 7
+		return acme.HTTP01
 	}
 	return c.cfg.Challenge
 }
@@ -236,7 +237,7 @@ func (c *Checker) method(name string) string {
 // http checks port 80 of each address, at the same time.
 func (c *Checker) http(ctx context.Context, name string, addrs []netip.Addr) []Check {
 	switch {
-	case c.method(name) != http01:
+	case c.method(name) != acme.HTTP01:
 		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by " + c.method(name) + ", for which nobody connects to port 80"}}
 	case c.cfg.Elsewhere != "":
 		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "the proxy's token is not to be had at port 80: " + c.cfg.Elsewhere}}

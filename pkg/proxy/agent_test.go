@@ -11,10 +11,10 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -359,7 +359,7 @@ func TestGetUnderAnotherClock(t *testing.T) {
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	clk.advance(3 * time.Hour)
 	_, release := ca.hold(t, pebbletest.NewOrder)
-	g, err := host.Getter(func(e issuer.Event) {
+	g, err := host.Getter(func(e acme.Event) {
 		if e.Stage == remote.Waiting { // the host has asked how far it is
 			release()
 		}

@@ -11,11 +11,11 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -221,8 +221,8 @@ func TestGatewayProblem(t *testing.T) {
 		fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many for limited.example.com","status":429}`)
 	})
 	_, err = client.Issue(t.Context(), cert.Request{Names: names(t, "limited.example.com"), KeyType: cert.EC256}, nil)
-	var e *issuer.Error
-	if !errors.As(err, &e) || e.Kind != issuer.RateLimited || time.Until(e.RetryAt) < time.Hour || !strings.Contains(e.Detail, "too many for limited") {
+	var e *acme.Error
+	if !errors.As(err, &e) || e.Kind != acme.RateLimited || time.Until(e.RetryAt) < time.Hour || !strings.Contains(e.Detail, "too many for limited") {
 		t.Errorf("%+v; want the CA's refusal with its Retry-After", err)
 	}
 	p.Stop(t)

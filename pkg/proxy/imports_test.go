@@ -35,7 +35,7 @@ var layers = [][]string{
 	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/cert/certfile"},
 	{"pkg/api", "pkg/cert", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
-	{"pkg/dnsquery", "pkg/localfile", "pkg/printable"},
+	{"pkg/acme", "pkg/dnsquery", "pkg/localfile", "pkg/printable"},
 }
 
 // notForFrontends do work that a frontend is handed as an interface.

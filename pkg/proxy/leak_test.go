@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -35,7 +35,7 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 	t.Setenv("EXEC_PATH", program)
 	dns01 := func(provider string) func(c *proxy.Config) {
 		return func(c *proxy.Config) {
-			c.Challenge, c.DNSProvider, c.DNSResolvers, c.DNSPropagation = issuer.DNS01, provider, []string{dns.Addr}, "resolvers"
+			c.Challenge, c.DNSProvider, c.DNSResolvers, c.DNSPropagation = acme.DNS01, provider, []string{dns.Addr}, "resolvers"
 		}
 	}
 	for name, test := range map[string]struct {
@@ -63,7 +63,7 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 			for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
 				_, err := get(t, host, mode, mode+".zone.example")
 				text := fmt.Sprint(err)
-				if !strings.Contains(text, issuer.Hidden) {
+				if !strings.Contains(text, acme.Hidden) {
 					t.Errorf("%s: the client reads %q", mode, text)
 				}
 				for _, secret := range []string{test.secret, strings.TrimPrefix(endpoint.URL, "http://"), "10.9.8.7", "internal"} {

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
@@ -60,7 +61,7 @@ func (p *Proxy) runPeers(ctx context.Context) (stop func()) {
 // to each of them.
 func (p *Proxy) publishProbe(ctx context.Context, name, token, body string) (remove func()) {
 	answer := p.responder.Put(name, token, body)
-	withdraw := p.peers.Share(ctx, peers.Answer{Type: peers.HTTP01, Name: name, Token: token, KeyAuthorization: body}, nil)
+	withdraw := p.peers.Share(ctx, peers.Answer{Type: acme.HTTP01, Name: name, Token: token, KeyAuthorization: body}, nil)
 	return func() {
 		withdraw()
 		answer.Remove()

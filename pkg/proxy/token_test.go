@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -55,10 +55,10 @@ func wantedAt(t testing.TB, host *remote.State, list ...string) remote.Wanted {
 }
 
 // fetch gets a certificate and tells the stages on the way.
-func fetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, []issuer.Stage, error) {
+func fetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, []acme.Stage, error) {
 	t.Helper()
-	var stages []issuer.Stage
-	g, err := host.Getter(func(e issuer.Event) { stages = append(stages, e.Stage) })
+	var stages []acme.Stage
+	g, err := host.Getter(func(e acme.Event) { stages = append(stages, e.Stage) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func fetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, []is
 	return k, stages, err
 }
 
-func mustFetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, []issuer.Stage) {
+func mustFetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, []acme.Stage) {
 	t.Helper()
 	k, stages, err := fetch(t, host, list...)
 	if err != nil {

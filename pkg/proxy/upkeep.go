@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -49,7 +50,7 @@ type reporting struct {
 }
 
 // Issue implements renewal.Issuer and gateway.Issuer.
-func (r reporting) Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error) {
+func (r reporting) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
 	b, err := r.Issuer.Issue(ctx, req, emit)
 	if err == nil {
 		r.issued(ctx)

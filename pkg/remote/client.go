@@ -18,10 +18,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // ErrPin means that whoever answers at the proxy's address does not have the
@@ -197,11 +197,11 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 // leaves. Its errors are *issuer.Error, like the Issuer's own, so that what
 // works against a CA works through a proxy. A CSR in req is sent as it is; the
 // bundle has no key then.
-func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error) {
+func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
 	const op = "ask the proxy"
 	ask, key, err := request(req)
 	if err != nil {
-		return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: err.Error(), Err: err}
+		return nil, &acme.Error{Kind: acme.Permanent, Op: op, Detail: err.Error(), Err: err}
 	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: ask.DER})
 	last, err := c.stream(ctx, api.CertificateRequest{Mode: api.ModeGateway, CSR: string(block), Profile: req.Profile}, emit)
@@ -210,7 +210,7 @@ func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(issuer.E
 	}
 	b, err := cert.NewBundle([]byte(last.Chain), key, ask.Public, ask.Names)
 	if err != nil {
-		return nil, &issuer.Error{Kind: issuer.Permanent, Op: op, Detail: "the proxy sent something else than was asked for: " + err.Error(), Err: err}
+		return nil, &acme.Error{Kind: acme.Permanent, Op: op, Detail: "the proxy sent something else than was asked for: " + err.Error(), Err: err}
 	}
 	return b, nil
 }
@@ -229,7 +229,7 @@ func request(req cert.Request) (ask *cert.CSR, key crypto.Signer, err error) {
 }
 
 // stream reads the events of a gateway request and returns the last one.
-func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit func(issuer.Event)) (api.Event, error) {
+func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit func(acme.Event)) (api.Event, error) {
 	ctx, end := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the proxy was not done after %v", longest))
 	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -247,7 +247,7 @@ func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit f
 	last, err := readEvents(resp.Body, func(e api.Event) {
 		quiet.Reset(c.silence)
 		if emit != nil && e.Event == api.EventStage {
-			emit(issuer.Event{Stage: issuer.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
+			emit(acme.Event{Stage: acme.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
 		}
 	})
 	return last, hungUp(ctx, err)
@@ -290,7 +290,7 @@ func hungUp(ctx context.Context, err error) error {
 
 // asIssuerError gives a refusal the kind that a CA's would have.
 func asIssuerError(op string, err error) error {
-	e := &issuer.Error{Kind: issuer.Temporary, Op: op, Detail: err.Error(), Err: err}
+	e := &acme.Error{Kind: acme.Temporary, Op: op, Detail: err.Error(), Err: err}
 	var p *api.Problem
 	if !errors.As(err, &p) {
 		return e
@@ -298,9 +298,9 @@ func asIssuerError(op string, err error) error {
 	e.Op, e.Told = "", true // the proxy's own words need no more
 	switch {
 	case p.Status == http.StatusTooManyRequests:
-		e.Kind = issuer.RateLimited
+		e.Kind = acme.RateLimited
 	case p.Status < 500:
-		e.Kind = issuer.Permanent
+		e.Kind = acme.Permanent
 	}
 	if p.RetryAfter > 0 {
 		e.RetryAt = time.Now().Add(time.Duration(p.RetryAfter) * time.Second)

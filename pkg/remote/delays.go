@@ -6,9 +6,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
@@ -143,9 +143,9 @@ func (d *delays) takeEased(path string) bool {
 
 // isTemporary reports whether the proxy or the CA behind it may soon be well.
 func isTemporary(failure error) bool {
-	var e *issuer.Error
+	var e *acme.Error
 	var p *api.Problem
-	return errors.As(failure, &e) && e.Kind == issuer.Temporary || errors.As(failure, &p) && p.Status >= 500
+	return errors.As(failure, &e) && e.Kind == acme.Temporary || errors.As(failure, &p) && p.Status >= 500
 }
 
 // failed notes a failure and returns the delay. eased tells that an earlier

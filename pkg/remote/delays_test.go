@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // Times that an attempt under a wrong clock stored count for nothing: the next
@@ -130,14 +130,14 @@ func TestCAIsBack(t *testing.T) {
 	kept := func(name string) *Kept {
 		return &Kept{Wanted: Wanted{Mode: api.ModeGateway, Names: cert.Names{name}}, path: name}
 	}
-	temporary := &issuer.Error{Kind: issuer.Temporary, Detail: "503"}
-	told := &issuer.Error{Kind: issuer.Temporary, RetryAt: time.Now().Add(time.Hour)}
+	temporary := &acme.Error{Kind: acme.Temporary, Detail: "503"}
+	told := &acme.Error{Kind: acme.Temporary, RetryAt: time.Now().Add(time.Hour)}
 	waits, asked, wrong, reset := kept("waits"), kept("asked"), kept("wrong"), kept("reset")
 	for range 10 {
 		d.failed(waits, temporary, false)
 	}
 	d.failed(asked, told, false)
-	d.failed(wrong, &issuer.Error{Kind: issuer.Permanent}, false)
+	d.failed(wrong, &acme.Error{Kind: acme.Permanent}, false)
 	d.failed(reset, asIssuerError("", &unreachableError{errors.New("reset"), true}), false) // an order may exist
 	if wait := time.Until(waits.NextAttempt); wait < 50*time.Minute || reset.Failures != 1 {
 		t.Errorf("wait %v; %+v", wait, reset)

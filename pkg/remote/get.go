@@ -7,11 +7,11 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -19,29 +19,29 @@ import (
 type Getter struct {
 	state *State
 	api   *Client
-	emit  func(issuer.Event)
+	emit  func(acme.Event)
 	now   func() time.Time
 
 	unstored unstored
 }
 
 // Getter returns one that reports progress to emit, which may be nil.
-func (s *State) Getter(emit func(issuer.Event)) (*Getter, error) {
+func (s *State) Getter(emit func(acme.Event)) (*Getter, error) {
 	client, err := s.API()
 	if err != nil {
 		return nil, err
 	}
 	if emit == nil {
-		emit = func(issuer.Event) {}
+		emit = func(acme.Event) {}
 	}
 	return &Getter{state: s, api: client, emit: emit, now: time.Now}, nil
 }
 
 // The stages of agent mode, as far as a remote can see them.
 const (
-	Registered issuer.Stage = "registered" // the proxy keeps it fresh from now on
-	Waiting    issuer.Stage = "waiting"    // for the proxy to obtain it
-	Locked     issuer.Stage = "locked"     // sealed to others; the proxy is asked for a new one
+	Registered acme.Stage = "registered" // the proxy keeps it fresh from now on
+	Waiting    acme.Stage = "waiting"    // for the proxy to obtain it
+	Locked     acme.Stage = "locked"     // sealed to others; the proxy is asked for a new one
 )
 
 // Get brings one certificate to the disk now, runs its hook if the files

@@ -29,11 +29,11 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -442,8 +442,8 @@ func TestBadStreams(t *testing.T) {
 			e.on("POST "+api.PathCertificates, row.answer)
 			client.silence = row.silence
 			_, err := client.Issue(t.Context(), cert.Request{Names: cert.Names{"a.example"}, KeyType: cert.EC256}, nil)
-			var failed *issuer.Error
-			if !errors.As(err, &failed) || failed.Kind == issuer.Permanent || !strings.Contains(err.Error(), row.want) {
+			var failed *acme.Error
+			if !errors.As(err, &failed) || failed.Kind == acme.Permanent || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("error %v, want %q", err, row.want)
 			}
 		})
@@ -537,8 +537,8 @@ func TestTerminalEscapes(t *testing.T) {
 		jsonAnswer(200, api.Event{Event: api.EventStage, Stage: escape, Identifier: escape})(w, r)
 		json.NewEncoder(w).Encode(api.Event{Event: api.EventProblem, Problem: &problem})
 	})
-	_, err = client.Issue(t.Context(), cert.Request{Names: cert.Names{"a.example"}, KeyType: cert.EC256}, func(ev issuer.Event) { clean("event", ev) })
-	var failed *issuer.Error
+	_, err = client.Issue(t.Context(), cert.Request{Names: cert.Names{"a.example"}, KeyType: cert.EC256}, func(ev acme.Event) { clean("event", ev) })
+	var failed *acme.Error
 	if !errors.As(err, &failed) || failed.RetryAt.After(time.Now().Add(8*24*time.Hour)) || failed.RetryAt.Before(time.Now()) {
 		t.Errorf("error %+v", failed)
 	}

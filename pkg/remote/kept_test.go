@@ -15,11 +15,11 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // The reader of events ends, whatever comes, and returns a last event or an
@@ -46,7 +46,7 @@ func FuzzEvents(f *testing.F) {
 			if text := p.Error(); text != printable(text) && len(text) < 2048 || p.RetryAfter < 0 {
 				t.Errorf("problem %q", text)
 			}
-			var failed *issuer.Error
+			var failed *acme.Error
 			if !errors.As(asIssuerError("get", err), &failed) {
 				t.Error("not an issuer's error")
 			}

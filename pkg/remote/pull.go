@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -99,7 +99,7 @@ func (p *pulling) register(ctx context.Context) error {
 		return err
 	}
 	p.k.ID = m.ID
-	p.emit(issuer.Event{Stage: Registered})
+	p.emit(acme.Event{Stage: Registered})
 	// Perhaps the proxy waits because this host was missing; it knows whether it
 	// is too soon.
 	waits := m.Failures > 0 && m.Serial == "" || m.Status == api.StatusRevoked
@@ -141,7 +141,7 @@ func (p *pulling) askAnother(ctx context.Context, cause error) error {
 	}
 	err := p.isRecipient(ctx)
 	if err == nil {
-		p.emit(issuer.Event{Stage: Locked})
+		p.emit(acme.Event{Stage: Locked})
 		err = p.renew(ctx)
 	}
 	if err != nil {
@@ -211,7 +211,7 @@ func (p *pulling) stillComing(ctx context.Context) error {
 		if m.NextAttempt != nil {
 			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
 		}
-		return &issuer.Error{Kind: issuer.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
+		return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
 	}
 	if m.Status == api.StatusSuperseded { // perhaps this host may have the names again
 		return p.register(ctx)
@@ -221,7 +221,7 @@ func (p *pulling) stillComing(ctx context.Context) error {
 			return err
 		}
 	}
-	p.emit(issuer.Event{Stage: Waiting})
+	p.emit(acme.Event{Stage: Waiting})
 	return nil
 }
 
@@ -246,7 +246,7 @@ func (p *pulling) notNow(ctx context.Context, m api.Certificate) error {
 	if m.Serial != "" {
 		what = "no other certificate"
 	}
-	return &issuer.Error{Kind: issuer.Temporary, Detail: fmt.Sprintf(
+	return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
 		"the proxy has %s yet: these names were asked for several times in a short while; it asks the CA at %s",
 		what, m.NextAttempt.UTC().Format(time.RFC3339))}
 }

@@ -10,10 +10,10 @@ import (
 	"os"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // revoking is a request to revoke that is written down before it is sent. It
@@ -190,7 +190,7 @@ func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) er
 		return g.obtain(ctx, k)
 	}
 	if time.Duration(answer.RetryAfter)*time.Second > patience && answer.NextAttempt != nil {
-		return &issuer.Error{Kind: issuer.Temporary, Detail: "the proxy obtains another at " + answer.NextAttempt.UTC().Format(time.RFC3339) +
+		return &acme.Error{Kind: acme.Temporary, Detail: "the proxy obtains another at " + answer.NextAttempt.UTC().Format(time.RFC3339) +
 			", because the last attempt at this certificate was a short while ago"}
 	}
 	return g.pull(ctx, k, -1, false)

@@ -7,8 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -46,15 +46,15 @@ func RetryAt(now time.Time, failures int, notAfter time.Time, cause error) time.
 		return now.Add(localLeast + random(localMost-localLeast))
 	}
 	wait := permanentSteps[min(failures, len(permanentSteps)-1)]
-	var e *issuer.Error
+	var e *acme.Error
 	if !errors.As(cause, &e) {
 		return now.Add(spread(atMostShare(wait, notAfter.Sub(now), leastOther)))
 	}
-	limited, least := e.Kind == issuer.RateLimited, leastOther
+	limited, least := e.Kind == acme.RateLimited, leastOther
 	switch {
 	case limited:
 		wait = max(wait, limitedDefault)
-	case e.Kind == issuer.Temporary:
+	case e.Kind == acme.Temporary:
 		wait = min(temporaryFirst<<min(failures, 16), temporaryMost)
 		least = leastTemporary
 	}
@@ -82,8 +82,8 @@ func atMostShare(wait, remaining, least time.Duration) time.Duration {
 // a temporary one that is not this host's fault and for which the CA did not ask
 // for a wait.
 func IsTransient(now time.Time, cause error) bool {
-	var e *issuer.Error
-	return !IsLocal(cause) && errors.As(cause, &e) && e.Kind == issuer.Temporary && !e.RetryAt.After(now)
+	var e *acme.Error
+	return !IsLocal(cause) && errors.As(cause, &e) && e.Kind == acme.Temporary && !e.RetryAt.After(now)
 }
 
 // IsLocal reports whether a failure is this host's own: its database or its disk.
@@ -93,7 +93,7 @@ func IsLocal(cause error) bool {
 			return true
 		}
 	}
-	var e *issuer.Error
+	var e *acme.Error
 	var path *fs.PathError
 	var link *os.LinkError
 	return isFault(cause) || !errors.As(cause, &e) && (errors.As(cause, &path) || errors.As(cause, &link))
@@ -111,7 +111,7 @@ func failure(now time.Time, failures int, notAfter time.Time, ca string, cause e
 // plain returns what a client may read of a failure; empty if only the
 // administrator may.
 func plain(cause error) string {
-	var failed *issuer.Error
+	var failed *acme.Error
 	var denied *policy.Denied
 	switch {
 	case errors.As(cause, &failed):

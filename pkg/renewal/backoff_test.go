@@ -11,8 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -21,11 +21,11 @@ import (
 // wins, and nothing is ever tried again at once.
 func TestRetryAt(t *testing.T) {
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	permanent := &issuer.Error{Kind: issuer.Permanent}
-	temporary := &issuer.Error{Kind: issuer.Temporary}
-	limited := &issuer.Error{Kind: issuer.RateLimited}
-	asks := func(kind issuer.Kind, wait time.Duration) error {
-		return fmt.Errorf("obtain: %w", &issuer.Error{Kind: kind, RetryAt: now.Add(wait)})
+	permanent := &acme.Error{Kind: acme.Permanent}
+	temporary := &acme.Error{Kind: acme.Temporary}
+	limited := &acme.Error{Kind: acme.RateLimited}
+	asks := func(kind acme.Kind, wait time.Duration) error {
+		return fmt.Errorf("obtain: %w", &acme.Error{Kind: kind, RetryAt: now.Add(wait)})
 	}
 	const day = 24 * time.Hour
 	for _, c := range []struct {
@@ -48,15 +48,15 @@ func TestRetryAt(t *testing.T) {
 		{"temporary", 1 << 40, temporary, 54 * time.Minute, time.Hour},
 		{"rate limit", 0, limited, 54 * time.Minute, time.Hour},
 		{"rate limit", 2, limited, 90 * time.Minute, 100 * time.Minute},
-		{"rate limit, told", 0, asks(issuer.RateLimited, time.Minute), time.Minute, 66 * time.Second},
-		{"rate limit, told", 3, asks(issuer.RateLimited, time.Minute), time.Minute, 66 * time.Second},
-		{"rate limit, told", 0, asks(issuer.RateLimited, 7*day), 7 * day, 7*day + time.Hour},
-		{"rate limit, in the past", 0, asks(issuer.RateLimited, -time.Hour), 54 * time.Minute, time.Hour},
-		{"rate limit, now", 0, asks(issuer.RateLimited, 0), 54 * time.Minute, time.Hour},
-		{"temporary, told", 0, asks(issuer.Temporary, time.Hour), time.Hour, 66 * time.Minute},
-		{"temporary, told too little", 9, asks(issuer.Temporary, time.Second), 54 * time.Minute, time.Hour},
-		{"permanent, told", 3, asks(issuer.Permanent, 2*day), 2 * day, 2*day + time.Hour},
-		{"permanent, told too little", 3, asks(issuer.Permanent, time.Hour), day - day/10, day},
+		{"rate limit, told", 0, asks(acme.RateLimited, time.Minute), time.Minute, 66 * time.Second},
+		{"rate limit, told", 3, asks(acme.RateLimited, time.Minute), time.Minute, 66 * time.Second},
+		{"rate limit, told", 0, asks(acme.RateLimited, 7*day), 7 * day, 7*day + time.Hour},
+		{"rate limit, in the past", 0, asks(acme.RateLimited, -time.Hour), 54 * time.Minute, time.Hour},
+		{"rate limit, now", 0, asks(acme.RateLimited, 0), 54 * time.Minute, time.Hour},
+		{"temporary, told", 0, asks(acme.Temporary, time.Hour), time.Hour, 66 * time.Minute},
+		{"temporary, told too little", 9, asks(acme.Temporary, time.Second), 54 * time.Minute, time.Hour},
+		{"permanent, told", 3, asks(acme.Permanent, 2*day), 2 * day, 2*day + time.Hour},
+		{"permanent, told too little", 3, asks(acme.Permanent, time.Hour), day - day/10, day},
 	} {
 		for range 50 {
 			wait := renewal.RetryAt(now, c.failures, time.Time{}, c.cause).Sub(now)
@@ -72,8 +72,8 @@ func TestRetryAt(t *testing.T) {
 func TestRetryAtSpreads(t *testing.T) {
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	for _, cause := range []error{
-		&issuer.Error{Kind: issuer.Permanent}, &issuer.Error{Kind: issuer.Temporary},
-		&issuer.Error{Kind: issuer.RateLimited, RetryAt: now.Add(time.Hour)},
+		&acme.Error{Kind: acme.Permanent}, &acme.Error{Kind: acme.Temporary},
+		&acme.Error{Kind: acme.RateLimited, RetryAt: now.Add(time.Hour)},
 	} {
 		moments := map[time.Time]bool{}
 		for range 100 {
@@ -90,8 +90,8 @@ func TestRetryAtSpreads(t *testing.T) {
 func TestRetryAtLife(t *testing.T) {
 	const day = 24 * time.Hour
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
-	temporary, permanent := &issuer.Error{Kind: issuer.Temporary}, &issuer.Error{Kind: issuer.Permanent}
-	told := &issuer.Error{Kind: issuer.RateLimited, RetryAt: now.Add(2 * day)}
+	temporary, permanent := &acme.Error{Kind: acme.Temporary}, &acme.Error{Kind: acme.Permanent}
+	told := &acme.Error{Kind: acme.RateLimited, RetryAt: now.Add(2 * day)}
 	for _, c := range []struct {
 		name        string
 		left        time.Duration
@@ -115,7 +115,7 @@ func TestRetryAtLife(t *testing.T) {
 			}
 		}
 	}
-	longest := &issuer.Error{Kind: issuer.RateLimited, RetryAt: now.Add(cert.LongestWait)}
+	longest := &acme.Error{Kind: acme.RateLimited, RetryAt: now.Add(cert.LongestWait)}
 	if at := renewal.RetryAt(now, 0, time.Time{}, longest); cert.IsParked(at, time.Time{}, now) {
 		t.Errorf("a wait that the CA may ask for looks like that of a wrong clock: %s", at)
 	}
@@ -141,14 +141,14 @@ func TestLocalFaults(t *testing.T) {
 		local bool
 	}{
 		{"database", closed, true},
-		{"database, in an issuance", &issuer.Error{Kind: issuer.Temporary, Err: closed}, true},
+		{"database, in an issuance", &acme.Error{Kind: acme.Temporary, Err: closed}, true},
 		{"no such row", notFound, false},
 		{"disk full", fmt.Errorf("write: %w", full), true},
-		{"disk full, in an issuance", &issuer.Error{Kind: issuer.Permanent, Err: full}, true},
+		{"disk full, in an issuance", &acme.Error{Kind: acme.Permanent, Err: full}, true},
 		{"file", noFile, true},
-		{"file, in an issuance", &issuer.Error{Kind: issuer.Permanent, Err: noFile}, false}, // it may cost an order
+		{"file, in an issuance", &acme.Error{Kind: acme.Permanent, Err: noFile}, false}, // it may cost an order
 		{"connection", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, false},
-		{"CA", &issuer.Error{Kind: issuer.Temporary}, false},
+		{"CA", &acme.Error{Kind: acme.Temporary}, false},
 	} {
 		if got := renewal.IsLocal(c.cause); got != c.local {
 			t.Errorf("%s: %v: local %v", c.name, c.cause, got)

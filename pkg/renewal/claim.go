@@ -12,8 +12,8 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -153,8 +153,8 @@ func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
 
 // settle drops the journal of an order that can never be finished.
 func (c *Claim) settle(ctx context.Context, cause error) error {
-	var e *issuer.Error
-	if errors.As(cause, &e) && e.Kind == issuer.Permanent {
+	var e *acme.Error
+	if errors.As(cause, &e) && e.Kind == acme.Permanent {
 		if err := c.cfg.Store.DeleteOrder(ctx, c.owner, c.ID); err != nil && !errors.Is(err, store.ErrLost) {
 			return errors.Join(cause, err)
 		}

@@ -20,6 +20,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
@@ -274,9 +275,9 @@ func TestObtainWithCSR(t *testing.T) {
 // is done, neither here nor in who called.
 type death struct {
 	renewal.Issuer
-	onOrder bool         // once the journal is written
-	stage   issuer.Stage // or here
-	done    bool         // or when the certificate is here
+	onOrder bool       // once the journal is written
+	stage   acme.Stage // or here
+	done    bool       // or when the certificate is here
 	died    atomic.Bool
 }
 
@@ -285,7 +286,7 @@ func (d *death) die() {
 	runtime.Goexit()
 }
 
-func (d *death) Issue(ctx context.Context, req cert.Request, _ func(issuer.Event)) (*cert.Bundle, error) {
+func (d *death) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
 	save := req.OnOrder
 	req.OnOrder = func(ctx context.Context, url string) error {
 		err := save(ctx, url)
@@ -294,7 +295,7 @@ func (d *death) Issue(ctx context.Context, req cert.Request, _ func(issuer.Event
 		}
 		return err
 	}
-	b, err := d.Issuer.Issue(ctx, req, func(e issuer.Event) {
+	b, err := d.Issuer.Issue(ctx, req, func(e acme.Event) {
 		if e.Stage == d.stage {
 			d.die()
 		}
@@ -314,13 +315,13 @@ func TestDeath(t *testing.T) {
 		journal   bool // it is there after the death
 		maxOrders int
 	}{
-		{"before the order", &death{stage: issuer.Ordering}, false, 1},
+		{"before the order", &death{stage: acme.Ordering}, false, 1},
 		{"order saved", &death{onOrder: true}, true, 1},
 		// The CA looks at port 80 while nobody is there: then the order is
 		// spent, and only another one helps.
-		{"challenges begun", &death{stage: issuer.Validating}, true, 2},
-		{"validated", &death{stage: issuer.Finalizing}, true, 1},
-		{"finalize sent", &death{stage: issuer.Issuing}, true, 1},
+		{"challenges begun", &death{stage: acme.Validating}, true, 2},
+		{"validated", &death{stage: acme.Finalizing}, true, 1},
+		{"finalize sent", &death{stage: acme.Issuing}, true, 1},
 		{"certificate here, not stored", &death{done: true}, true, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {

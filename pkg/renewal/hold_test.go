@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -63,7 +63,7 @@ func (r *heldRow) hold(log *bytes.Buffer) *renewal.Hold {
 // What the database does not take at once is written as soon as it is back; if
 // it stays away, the log names the end of the lease.
 func TestHoldOutlastsDatabase(t *testing.T) {
-	cause := &issuer.Error{Kind: issuer.Temporary, Detail: "503"}
+	cause := &acme.Error{Kind: acme.Temporary, Detail: "503"}
 	for _, c := range []struct {
 		name    string
 		away    time.Duration // after the work

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -20,13 +20,13 @@ import (
 // slow is an Issuer that never comes to an end by itself.
 type slow struct{ ended chan time.Time }
 
-func (s slow) Issue(ctx context.Context, req cert.Request, _ func(issuer.Event)) (*cert.Bundle, error) {
+func (s slow) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
 	if err := req.OnOrder(ctx, "https://ca.example/order"); err != nil {
 		return nil, err
 	}
 	<-ctx.Done()
 	s.ended <- time.Now()
-	return nil, &issuer.Error{Kind: issuer.Temporary, Op: "wait", Detail: "stopped", Err: ctx.Err()}
+	return nil, &acme.Error{Kind: acme.Temporary, Op: "wait", Detail: "stopped", Err: ctx.Err()}
 }
 
 func (slow) GenerateKey(_ context.Context, _ string, t cert.KeyType) (crypto.Signer, error) {

@@ -15,9 +15,9 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -30,7 +30,7 @@ type Mode interface {
 
 // Issuer is the part of issuer.Issuer that is needed here.
 type Issuer interface {
-	Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error)
+	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
 	// GenerateKey waits for the client's turn first.
 	GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error)
 }

@@ -17,8 +17,8 @@ import (
 	"filippo.io/age"
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -34,7 +34,7 @@ type underWay struct {
 	settled chan error // what Claim.Obtain made of it
 }
 
-func (g gate) Issue(ctx context.Context, req cert.Request, _ func(issuer.Event)) (*cert.Bundle, error) {
+func (g gate) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
 	if err := req.OnOrder(ctx, "https://ca.example/order"); err != nil {
 		return nil, err
 	}
@@ -189,12 +189,12 @@ func TestChangedWhileUnderWay(t *testing.T) {
 func TestFailedPredecessor(t *testing.T) {
 	r := newRig(t)
 	m, before, after := r.twice(t)
-	before.finish <- &issuer.Error{Kind: issuer.Permanent, Detail: "no"}
+	before.finish <- &acme.Error{Kind: acme.Permanent, Detail: "no"}
 	<-before.settled
 	if _, err := r.st.OrderFor(t.Context(), m.ID); err != nil {
 		t.Errorf("the successor's order: %v", err)
 	}
-	after.finish <- &issuer.Error{Kind: issuer.Permanent, Detail: "no"}
+	after.finish <- &acme.Error{Kind: acme.Permanent, Detail: "no"}
 	<-after.settled
 	if _, err := r.st.OrderFor(t.Context(), m.ID); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("an order that cannot be finished: %v", err)

@@ -5,9 +5,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // What one call revokes before it answers: the caller waits 30 s at most, and
@@ -49,8 +49,8 @@ func (f *frontend) revoke(r *http.Request, req RevokeClient) (RevokedList, error
 			done.Error = err.Error()
 		}
 		out.Revoked = append(out.Revoked, done)
-		var failed *issuer.Error
-		if errors.As(err, &failed) && failed.Kind != issuer.Permanent {
+		var failed *acme.Error
+		if errors.As(err, &failed) && failed.Kind != acme.Permanent {
 			out.Next = ""
 			return out, nil
 		}

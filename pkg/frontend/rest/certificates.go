@@ -11,9 +11,9 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -165,7 +165,7 @@ func (f *frontend) certificate(m store.Managed) api.Certificate {
 // lastError leaves out what only the administrator may know.
 func lastError(m store.Managed) string {
 	if m.LastError != "" && m.LastPlain == "" {
-		return issuer.Hidden
+		return acme.Hidden
 	}
 	return m.LastPlain
 }

@@ -14,12 +14,12 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -46,8 +46,8 @@ func (s *slow) Bundle(ctx context.Context, _ auth.Identity, _, _ string, _ time.
 }
 
 func (s *slow) begin(context.Context, auth.Identity, cert.Request) (rest.Issuance, error) {
-	return func(ctx context.Context, emit func(issuer.Event), _ func(context.Context) (auth.Identity, error)) (api.Event, error) {
-		emit(issuer.Event{Stage: issuer.Ordering})
+	return func(ctx context.Context, emit func(acme.Event), _ func(context.Context) (auth.Identity, error)) (api.Event, error) {
+		emit(acme.Event{Stage: acme.Ordering})
 		s.begun <- ctx
 		select {
 		case <-s.finish:

@@ -11,10 +11,10 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
 
@@ -51,7 +51,7 @@ func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance
 	w.WriteHeader(http.StatusOK)
 	s := &eventStream{encoder: json.NewEncoder(w), control: http.NewResponseController(w), failed: cancel}
 	defer s.heartbeats(ctx)()
-	last, err := issue(ctx, func(e issuer.Event) {
+	last, err := issue(ctx, func(e acme.Event) {
 		s.send(api.Event{Event: api.EventStage, Stage: string(e.Stage), Identifier: e.Identifier})
 	}, func(context.Context) (auth.Identity, error) { return f.authenticateAgain(r) })
 	if err != nil {

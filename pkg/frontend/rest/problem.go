@@ -11,10 +11,10 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -26,7 +26,7 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 	var denied *policy.Denied
 	var quota *audit.QuotaExceeded
 	var soon *audit.TooSoon
-	var failed *issuer.Error
+	var failed *acme.Error
 	switch {
 	case errors.As(err, &field):
 		return fieldProblem(http.StatusUnprocessableEntity, "body."+field.Field, field.Error())
@@ -75,18 +75,18 @@ func (f *frontend) tooMany(cause error, retryAt time.Time) error {
 
 // issuerProblem is an issuance that failed under way, after status 200.
 func (f *frontend) issuerProblem(err error) *api.Problem {
-	var e *issuer.Error
+	var e *acme.Error
 	if !errors.As(err, &e) {
 		f.Logger.Error("gateway answer failed", "error", err)
 		return &api.Problem{Type: "about:blank", Title: "Internal Server Error", Status: http.StatusInternalServerError, Detail: internalDetail}
 	}
 	p := &api.Problem{Type: e.Type, Detail: e.ForClient()}
 	switch e.Kind {
-	case issuer.Permanent:
+	case acme.Permanent:
 		p.Status = http.StatusUnprocessableEntity
-	case issuer.RateLimited:
+	case acme.RateLimited:
 		p.Status = http.StatusTooManyRequests
-	case issuer.Temporary:
+	case acme.Temporary:
 		p.Status = http.StatusServiceUnavailable
 	}
 	p.Title = http.StatusText(p.Status)
@@ -98,9 +98,9 @@ func (f *frontend) issuerProblem(err error) *api.Problem {
 
 // caProblem is what the CA refused, before anything was answered. Its status
 // says whether to try again; a conflict is with what the CA has.
-func (f *frontend) caProblem(e *issuer.Error) error {
+func (f *frontend) caProblem(e *acme.Error) error {
 	p := f.issuerProblem(e)
-	if e.Kind == issuer.Permanent {
+	if e.Kind == acme.Permanent {
 		p.Status, p.Title = http.StatusConflict, http.StatusText(http.StatusConflict)
 	}
 	err := error(&huma.ErrorModel{Type: p.Type, Title: p.Title, Status: p.Status, Detail: p.Detail})

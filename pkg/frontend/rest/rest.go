@@ -20,13 +20,13 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -49,7 +49,7 @@ type Agent interface {
 // Issuance is an allowed gateway request; calling it obtains the certificate,
 // asks again who the caller is,
 // and returns the last event of the stream.
-type Issuance = func(ctx context.Context, emit func(issuer.Event), again func(context.Context) (auth.Identity, error)) (api.Event, error)
+type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (auth.Identity, error)) (api.Event, error)
 
 // Config is what the frontend needs.
 type Config struct {

@@ -8,11 +8,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -159,18 +159,18 @@ func (a *Agent) revokeCurrent(ctx context.Context, who store.AuditEntry, m store
 		return "", err
 	}
 	if b.CertificateURL == "" {
-		return "", &issuer.Error{Kind: issuer.Permanent, Detail: "an older version of this program obtained the certificate and did not keep where the CA has it: revoke it where it is in use (acmeproxy remote revoke), or renew it and delete it then"}
+		return "", &acme.Error{Kind: acme.Permanent, Detail: "an older version of this program obtained the certificate and did not keep where the CA has it: revoke it where it is in use (acmeproxy remote revoke), or renew it and delete it then"}
 	}
 	leaf, err := a.cfg.CA.Certificate(ctx, b.CertificateURL)
 	if err != nil {
-		var e *issuer.Error
-		if errors.As(err, &e) && e.Kind == issuer.Permanent {
+		var e *acme.Error
+		if errors.As(err, &e) && e.Kind == acme.Permanent {
 			e.Detail += "; the CA does not show it any more, perhaps because it is revoked already: then it can be deleted without that"
 		}
 		return "", err
 	}
 	if hex.EncodeToString(leaf.SerialNumber.Bytes()) != b.Serial {
-		return "", &issuer.Error{Kind: issuer.Permanent, Detail: "the CA has another certificate at the URL that was kept, and it was not revoked; revoke the right one where it is in use (acmeproxy remote revoke)"}
+		return "", &acme.Error{Kind: acme.Permanent, Detail: "the CA has another certificate at the URL that was kept, and it was not revoked; revoke the right one where it is in use (acmeproxy remote revoke)"}
 	}
 	return b.Serial, a.revoke(ctx, who, m, leaf, reason)
 }

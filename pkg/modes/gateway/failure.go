@@ -7,8 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // logFailure tells the administrator the cause, which the client may not read,
@@ -30,7 +30,7 @@ func (g *Gateway) logFailure(ctx context.Context, names cert.Names, err error) {
 func (g *Gateway) logCause(message string, names cert.Names, err error) {
 	var args []any
 	public := false
-	var e *issuer.Error
+	var e *acme.Error
 	if errors.As(err, &e) {
 		args = append(args, "kind", string(e.Kind), "type", e.Type)
 		public = e.Error() == e.ForClient()

@@ -12,18 +12,18 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
 // Issuer is the part of issuer.Issuer that is needed here.
 type Issuer interface {
-	Issue(ctx context.Context, req cert.Request, emit func(issuer.Event)) (*cert.Bundle, error)
+	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
 	Check(ctx context.Context, req cert.Request) error
 	// Revoke counts what is revoked already as a success.
@@ -49,7 +49,7 @@ func New(cfg Config) *Gateway { return &Gateway{cfg} }
 // When ctx ends, because the client is gone, so does the issuance. The error is
 // an *issuer.Error whose text is for the client only, or, if the client may not
 // have the certificate any more, one of again or Begin.
-type Issuance = func(ctx context.Context, emit func(issuer.Event), again Again) (api.Event, error)
+type Issuance = func(ctx context.Context, emit func(acme.Event), again Again) (api.Event, error)
 
 // Again returns who the caller is now. The error is an *auth.Error if its
 // credential is not good any more.
@@ -72,7 +72,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 		return nil, err
 	}
 	req.Client = id.Client.ID
-	return func(ctx context.Context, emit func(issuer.Event), again Again) (api.Event, error) {
+	return func(ctx context.Context, emit func(acme.Event), again Again) (api.Event, error) {
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {
 			g.logFailure(ctx, req.Names, err)
@@ -92,7 +92,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 // returnQuota lets a request that came to no order count for nothing: while a CA is
 // down, a host's attempts would use up all that its client may have in a day.
 func (g *Gateway) returnQuota(ctx context.Context, id auth.Identity, ask policy.Request, cause error) {
-	var e *issuer.Error
+	var e *acme.Error
 	if errors.As(cause, &e) && !e.Ordered {
 		if err := g.cfg.Audit.ReturnQuota(ctx, id, ask); err != nil {
 			g.cfg.Logger.Error("a request that came to no order counts against its quota", "error", err)

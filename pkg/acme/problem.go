@@ -1,0 +1,72 @@
+package acme
+
+import (
+	"fmt"
+	"strings"
+)
+
+// The types of identifiers.
+const (
+	TypeDNS = "dns" // RFC 8555, section 7.1.3
+	TypeIP  = "ip"  // RFC 8738
+)
+
+// Identifier names what an authorization or a problem is about.
+type Identifier struct {
+	Type  string `json:"type"`
+	Value string `json:"value"`
+}
+
+// The problem types that acmeproxy decides on (RFC 8555, section 6.7).
+const (
+	AccountDoesNotExist = namespace + "accountDoesNotExist"
+	AlreadyRevoked      = namespace + "alreadyRevoked"
+	BadNonce            = namespace + "badNonce"
+	OrderNotReady       = namespace + "orderNotReady"
+	RateLimit           = namespace + "rateLimited"
+	ServerInternal      = namespace + "serverInternal"
+	UserActionRequired  = namespace + "userActionRequired"
+
+	namespace = "urn:ietf:params:acme:error:"
+)
+
+// Problem is an ACME problem document (RFC 8555, section 6.7).
+type Problem struct {
+	Type        string       `json:"type"`
+	Title       string       `json:"title,omitempty"`
+	Detail      string       `json:"detail,omitempty"`
+	Status      int          `json:"status,omitempty"` // HTTP status code
+	Instance    string       `json:"instance,omitempty"`
+	Identifier  *Identifier  `json:"identifier,omitempty"` // nil: the request as a whole
+	Subproblems []Subproblem `json:"subproblems,omitempty"`
+}
+
+// Subproblem is one of several problems, each about one identifier (RFC 8555,
+// section 6.7.1).
+type Subproblem struct {
+	Type       string     `json:"type"`
+	Detail     string     `json:"detail,omitempty"`
+	Identifier Identifier `json:"identifier"`
+}
+
+// Error returns the detail, those of the subproblems and the type.
+func (p *Problem) Error() string {
+	text := p.Text()
+	if short := ShortType(p.Type); short != "" {
+		text += " (" + short + ")"
+	}
+	return text
+}
+
+// Text returns the detail and those of the subproblems.
+func (p *Problem) Text() string {
+	var b strings.Builder
+	b.WriteString(p.Detail)
+	for _, s := range p.Subproblems {
+		fmt.Fprintf(&b, "; %s: %s", s.Identifier.Value, s.Detail)
+	}
+	return b.String()
+}
+
+// ShortType returns a problem type without ACME's namespace.
+func ShortType(problemType string) string { return strings.TrimPrefix(problemType, namespace) }
