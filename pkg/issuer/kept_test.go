@@ -10,6 +10,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 )
@@ -102,7 +103,7 @@ esac
 			e, server := startDNS(t, provider, opts, nil, ts.wrap)
 			instance := func(agent string) *issuer.Issuer {
 				return e.another(t, func(cfg *issuer.Config) {
-					cfg.Challenge, cfg.UserAgent, cfg.Peers = issuer.DNS01, agent, &peers.Peers{}
+					cfg.Challenge, cfg.UserAgent, cfg.Peers = acme.DNS01, agent, &peers.Peers{}
 					cfg.DNS = &issuer.DNS{Provider: provider, Resolvers: []string{server.Addr}, Port: server.Port}
 				})
 			}
