@@ -104,7 +104,7 @@ func (s *session) send(r *http.Request) (*http.Response, error) {
 		s.putNonce(n)
 	}
 	url := r.URL.String()
-	s.noteRetryAfter(url, resp.Header.Get("Retry-After"))
+	s.noteRetryAfter(url, resp.Header)
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the CA's answer: %w", err)
@@ -234,8 +234,8 @@ func (w *wire) putNonce(value string) {
 	w.nonces = append(w.nonces, nonce{value, w.now()})
 }
 
-func (s *session) noteRetryAfter(url, value string) {
-	at := parseRetryAfter(value, s.now())
+func (s *session) noteRetryAfter(url string, h http.Header) {
+	at := parseRetryAfter(h, s.now())
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.retryAt[url] = at
@@ -279,28 +279,34 @@ func (s *session) retryAfter(url string) time.Time {
 // CAs are a week, and a broken answer must not park a certificate for years.
 const longestRetryAfter = 8 * 24 * time.Hour
 
-// parseRetryAfter reads seconds or a date (RFC 9110, section 10.2.3); zero if
-// there is none that can be read.
-func parseRetryAfter(value string, now time.Time) time.Time {
-	at := readRetryAfter(value, now)
+// parseRetryAfter reads seconds or a date (RFC 9110, section 10.2.3). It returns
+// the zero time if there is none that can be read.
+func parseRetryAfter(h http.Header, now time.Time) time.Time {
+	at := readRetryAfter(h, now)
 	if latest := now.Add(longestRetryAfter); at.After(latest) {
 		return latest
 	}
 	return at
 }
 
-func readRetryAfter(value string, now time.Time) time.Time {
-	value = strings.TrimSpace(value)
+// readRetryAfter counts a date from the answer's own Date, because our clock may
+// differ from the CA's.
+func readRetryAfter(h http.Header, now time.Time) time.Time {
+	value := strings.TrimSpace(h.Get("Retry-After"))
 	if value == "" {
 		return time.Time{}
 	}
 	if seconds, err := strconv.ParseInt(value, 10, 32); err == nil && seconds >= 0 {
 		return now.Add(time.Duration(seconds) * time.Second)
 	}
-	if at, err := http.ParseTime(value); err == nil {
-		return at
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return time.Time{}
 	}
-	return time.Time{}
+	if sent, err := http.ParseTime(strings.TrimSpace(h.Get("Date"))); err == nil {
+		return now.Add(at.Sub(sent))
+	}
+	return at
 }
 
 // answer is a response that was not fetched but known.
