@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 )
@@ -41,12 +42,14 @@ type Bundle struct {
 
 // NewBundle reads a PEM chain, leaf first, as ACME serves it (RFC 8555,
 // section 9.1), and holds it against what was asked: the key and the names.
-// A CA or a proxy that answers with something else is refused here.
+// A CA or a proxy that answers with something else is refused here. Some CAs send a
+// certificate of the chain twice: the second one is left out.
 func NewBundle(chainPEM []byte, key crypto.Signer, public crypto.PublicKey, names Names) (*Bundle, error) {
 	chain, err := parseCertificates(chainPEM)
 	if err != nil {
 		return nil, err
 	}
+	chain = withoutRepeats(chain)
 	b := &Bundle{Key: key, Leaf: chain[0], Chain: chain[1:]}
 	if !SameKey(public, b.Leaf.PublicKey) {
 		return nil, errors.New("the certificate is for another key than the one asked for")
@@ -63,6 +66,16 @@ func NewBundle(chainPEM []byte, key crypto.Signer, public crypto.PublicKey, name
 		}
 	}
 	return b, nil
+}
+
+// withoutRepeats returns each certificate once, where it comes first.
+func withoutRepeats(chain []*x509.Certificate) (once []*x509.Certificate) {
+	for _, c := range chain {
+		if !slices.ContainsFunc(once, c.Equal) {
+			once = append(once, c)
+		}
+	}
+	return once
 }
 
 // checkNames wants exactly the names asked for, no more and no less.

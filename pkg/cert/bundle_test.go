@@ -275,3 +275,32 @@ func TestTolerantChains(t *testing.T) {
 		}
 	}
 }
+
+// A chain in which certificates are there twice, which some CAs send, is the chain
+// without the second ones.
+func TestRepeatedCertificates(t *testing.T) {
+	ca, key := newAuthority(t), generate(t, cert.EC256)
+	leaf := ca.leaf(t, key.Public(), nil)
+	want := pemOf(leaf, ca.intermediate, ca.root)
+	for name, chain := range map[string][]*x509.Certificate{
+		"leaf":               {leaf, leaf, ca.intermediate, ca.root},
+		"leaf at the end":    {leaf, ca.intermediate, ca.root, leaf},
+		"intermediate":       {leaf, ca.intermediate, ca.intermediate, ca.root},
+		"intermediate later": {leaf, ca.intermediate, ca.root, ca.intermediate},
+		"all":                {leaf, ca.intermediate, ca.root, leaf, ca.intermediate, ca.root},
+	} {
+		b, err := cert.NewBundle(pemOf(chain...), key, key.Public(), leafNames)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := b.FullchainPEM(); !bytes.Equal(got, want) {
+			t.Errorf("%s: the bundle is\n%s", name, got)
+		}
+	}
+	// Another certificate of the same CA is no duplicate.
+	renewed := ca.leaf(t, key.Public(), func(c *x509.Certificate) { c.SerialNumber = big.NewInt(2) })
+	if _, err := cert.NewBundle(pemOf(leaf, renewed, ca.intermediate), key, key.Public(), leafNames); err == nil {
+		t.Error("accepted with another leaf between")
+	}
+}

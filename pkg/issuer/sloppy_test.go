@@ -15,7 +15,7 @@ import (
 )
 
 // URLs may be relative everywhere (RFC 3986), the directory may have moved,
-// and chains come with a byte order mark, with CRLF, or in one line.
+// and chains come with a byte order mark, with CRLF, in one line, or twice.
 func TestSloppyCA(t *testing.T) {
 	t.Parallel()
 	var ts troubles
@@ -43,6 +43,7 @@ func TestSloppyCA(t *testing.T) {
 		}),
 		"bom":    chain(func(body []byte) []byte { return append([]byte("\xef\xbb\xbf"), body...) }),
 		"crlf":   chain(replace("\n", "\r\n")),
+		"twice":  chain(func(body []byte) []byte { return append(bytes.Clone(body), body...) }),
 		"joined": chain(replace("-----END CERTIFICATE-----\n", "-----END CERTIFICATE-----")),
 	} {
 		t.Run(name, func(t *testing.T) {
