@@ -1,6 +1,7 @@
 package cert
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/rand"
 	"crypto/x509"
@@ -51,6 +52,7 @@ func ParseCSR(data []byte) (*CSR, error) {
 	if len(data) > MaxCSR {
 		return nil, fmt.Errorf("CSR of %d bytes is too large; the limit is %d", len(data), MaxCSR)
 	}
+	data = bytes.TrimPrefix(data, []byte("\ufeff")) // as editors on Windows write it
 	der := data
 	if block, _ := pem.Decode(data); block != nil {
 		if block.Type != "CERTIFICATE REQUEST" && block.Type != "NEW CERTIFICATE REQUEST" {

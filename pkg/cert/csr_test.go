@@ -157,6 +157,23 @@ func TestParseCSRAccepts(t *testing.T) { // M20
 	}
 }
 
+// A byte order mark, which editors on Windows write, is no part of the CSR.
+func TestParseCSRAfterByteOrderMark(t *testing.T) {
+	want := makeCSR(t, x509.CertificateRequest{DNSNames: []string{"a.example"}})
+	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: want})
+	const bom = "\ufeff"
+	for name, data := range map[string]string{
+		"PEM": bom + string(text), "PEM, CRLF": bom + strings.ReplaceAll(string(text), "\n", "\r\n"), "DER": bom + string(want),
+	} {
+		if csr, err := cert.ParseCSR([]byte(data)); err != nil || !bytes.Equal(csr.DER, want) {
+			t.Errorf("%s: %+v, %v", name, csr, err)
+		}
+	}
+	if _, err := cert.ParseCSR([]byte(bom)); err == nil {
+		t.Error("accepted a mark alone")
+	}
+}
+
 // Whatever the decision over Names would not cover is refused, with a word on
 // what to do about it (C15).
 func TestParseCSRRefusesIdentifiers(t *testing.T) {

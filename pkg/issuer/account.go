@@ -87,10 +87,11 @@ var ErrEAB = errors.New("eab-hmac-key-file")
 
 // canonical checks a binding and writes its key in base64url without padding.
 func (e *EAB) canonical() (*EAB, error) {
-	if strings.TrimSpace(e.Kid) == "" {
+	kid := strings.TrimSpace(withoutBOM(e.Kid))
+	if kid == "" {
 		return nil, errors.New("eab-kid: it is empty; set it to the key identifier from the CA")
 	}
-	text := strings.Join(strings.Fields(e.HMACKey), "")
+	text := strings.Join(strings.Fields(withoutBOM(e.HMACKey)), "")
 	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
 	key, err := base64.RawURLEncoding.DecodeString(text)
 	switch {
@@ -100,8 +101,11 @@ func (e *EAB) canonical() (*EAB, error) {
 		return nil, fmt.Errorf("%w: the key has %d bytes, fewer than %d; write the whole HMAC key from the CA into the file",
 			ErrEAB, len(key), shortestHMACKey)
 	}
-	return &EAB{Kid: strings.TrimSpace(e.Kid), HMACKey: base64.RawURLEncoding.EncodeToString(key)}, nil
+	return &EAB{Kid: kid, HMACKey: base64.RawURLEncoding.EncodeToString(key)}, nil
 }
+
+// withoutBOM removes the byte order mark that editors on Windows put before a text.
+func withoutBOM(text string) string { return strings.TrimPrefix(text, "\ufeff") }
 
 // account is the one in use.
 type account struct {

@@ -126,7 +126,8 @@ func TestChangedEmail(t *testing.T) {
 	}
 }
 
-// HMAC keys of external account bindings in any variant of base64; short or
+// HMAC keys of external account bindings in any variant of base64, with a byte order
+// mark or without; short or
 // broken ones are refused before the proxy starts, and not repeated.
 func TestBindingKeys(t *testing.T) {
 	t.Parallel()
@@ -138,6 +139,7 @@ func TestBindingKeys(t *testing.T) {
 	for text, kid := range map[string]string{
 		key: "kid-1", standard: "kid-1", standard[:40] + "\n" + standard[40:] + "\n": "kid-1",
 		key[:43]: "kid-2", key[:43] + "=": "kid-2",
+		"\ufeff" + key + "\r\n": "\ufeffkid-1\r\n",
 	} {
 		is := e.another(t, func(cfg *issuer.Config) {
 			cfg.Accounts, cfg.EAB = &memoryAccounts{}, &issuer.EAB{Kid: kid, HMACKey: text}
@@ -151,6 +153,8 @@ func TestBindingKeys(t *testing.T) {
 		{Kid: "kid-1", HMACKey: "c2hvcnQ="},
 		{Kid: "kid-1"},
 		{Kid: " ", HMACKey: key},
+		{Kid: "\ufeff", HMACKey: key},
+		{Kid: "kid-1", HMACKey: "\ufeff"},
 		{Kid: "kid-1", HMACKey: key[:41]},
 	} {
 		_, err := issuer.New(issuer.Config{
