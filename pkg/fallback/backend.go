@@ -1,6 +1,7 @@
 package fallback
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,24 +19,39 @@ import (
 
 // Limits of what is passed on.
 const (
-	maxInFlight = 1024             // exchanges; fewer than port 80 has connections, so that challenges always find one; see connlimit.Places
-	maxBody     = 32 << 20         // of a request, in bytes
-	longest     = 2 * time.Minute  // of an exchange
-	silence     = 30 * time.Second // before the backend's answer begins
+	maxBody = 32 << 20         // of a request, in bytes
+	silence = 30 * time.Second // before the backend's answer begins
 )
 
-// Backend passes requests on to target, an http:// URL without a path. Host
-// stays what the client sent. X-Forwarded-For, -Host and -Proto are ours; what
+// BackendConfig holds what Backend needs.
+type BackendConfig struct {
+	Target *url.URL // an http:// URL without a path
+	// InFlight is the number of exchanges at once; see [connlimit.Places]. If 0,
+	// it is 1,024. Port 80 must have more connections, so that challenges always
+	// find one.
+	InFlight int
+	// Grace is the time in which a body must make progress in either direction.
+	// If 0, it is 15 s.
+	Grace time.Duration
+	// Longest is the time that one exchange may take. If 0, it is 2 minutes.
+	Longest time.Duration
+	Logger  *slog.Logger
+}
+
+// Backend passes requests on to a web server. Host stays what the client sent. X-Forwarded-For, -Host and -Proto are ours; what
 // the client says in such fields is dropped. Protocols are not switched: a
 // WebSocket would hold its connection for as long as it likes.
-func Backend(challenges http.Handler, target *url.URL, log *slog.Logger) http.Handler {
+func Backend(challenges http.Handler, cfg BackendConfig) http.Handler {
+	cfg.InFlight = cmp.Or(cfg.InFlight, 1024)
+	cfg.Grace = cmp.Or(cfg.Grace, 15*time.Second)
+	cfg.Longest = cmp.Or(cfg.Longest, 2*time.Minute)
 	proxy := &httputil.ReverseProxy{
-		Rewrite:      func(r *httputil.ProxyRequest) { rewrite(r, target) },
+		Rewrite:      func(r *httputil.ProxyRequest) { rewrite(r, cfg.Target) },
 		Transport:    transport(),
-		ErrorHandler: errorHandler(log),
-		ErrorLog:     slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		ErrorHandler: errorHandler(cfg.Logger),
+		ErrorLog:     slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelDebug),
 	}
-	places := connlimit.NewPlaces(maxInFlight)
+	places := connlimit.NewPlaces(cfg.InFlight)
 	return route(challenges, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		release, ok := places.Take(remoteAddr(r))
 		if !ok {
@@ -44,7 +60,7 @@ func Backend(challenges http.Handler, target *url.URL, log *slog.Logger) http.Ha
 			return
 		}
 		defer release()
-		pass(proxy, w, r)
+		cfg.pass(proxy, w, r)
 	}))
 }
 
@@ -55,19 +71,19 @@ func remoteAddr(r *http.Request) netip.Addr {
 }
 
 // pass gives one exchange the time that a challenge never needs.
-func pass(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := context.WithTimeout(r.Context(), longest)
+func (cfg BackendConfig) pass(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), cfg.Longest)
 	defer cancel()
-	end := time.Now().Add(longest)
+	end := time.Now().Add(cfg.Longest)
 	control := http.NewResponseController(w)
 	control.SetReadDeadline(end)
 	control.SetWriteDeadline(end)
 	r = r.WithContext(ctx)
 	if r.Body != nil && r.Body != http.NoBody {
-		control.SetReadDeadline(time.Now().Add(grace))
-		r.Body = &upload{ReadCloser: http.MaxBytesReader(w, r.Body, maxBody), setDeadline: control.SetReadDeadline, end: end}
+		control.SetReadDeadline(time.Now().Add(cfg.Grace))
+		r.Body = &upload{http.MaxBytesReader(w, r.Body, maxBody), pace{control.SetReadDeadline, cfg.Grace, end}, 0}
 	}
-	proxy.ServeHTTP(&download{w, control.SetWriteDeadline, end}, r)
+	proxy.ServeHTTP(&download{w, pace{control.SetWriteDeadline, cfg.Grace, end}}, r)
 }
 
 func rewrite(r *httputil.ProxyRequest, target *url.URL) {

@@ -20,7 +20,7 @@ import (
 )
 
 func backend(addr string) http.Handler {
-	return fallback.Backend(challenges(), &url.URL{Scheme: "http", Host: addr}, slog.New(slog.DiscardHandler))
+	return fallback.Backend(challenges(), fallback.BackendConfig{Target: &url.URL{Scheme: "http", Host: addr}, Logger: slog.New(slog.DiscardHandler)})
 }
 
 // A request arrives as it was sent, with who sent it in the fields that only
@@ -64,7 +64,7 @@ func TestBackendDown(t *testing.T) {
 	down := l.Addr().String()
 	l.Close()
 	var log bytes.Buffer
-	h := fallback.Backend(challenges(), &url.URL{Scheme: "http", Host: down}, slog.New(slog.NewTextHandler(&log, nil)))
+	h := fallback.Backend(challenges(), fallback.BackendConfig{Target: &url.URL{Scheme: "http", Host: down}, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	addr := serve(t, h)
 	for range 3 {
 		if resp, body := ask(t, addr, "GET /MaRk HTTP/1.1\nHost: www.example.com"); resp.StatusCode != http.StatusBadGateway || body != "bad gateway\n" {

@@ -3,7 +3,7 @@
 // requests on to a web server.
 //
 //	h := fallback.Redirect(challenges)
-//	h := fallback.Backend(challenges, target, logger)
+//	h := fallback.Backend(challenges, fallback.BackendConfig{Target: target, Logger: logger})
 //
 // Whatever looks like a challenge goes to challenges and nowhere else, known or
 // not. Certificates are issued to whoever answers below that path: were an

@@ -83,7 +83,7 @@ func TestMalformed(t *testing.T) {
 	}))
 	for name, h := range map[string]http.Handler{
 		"redirect": fallback.Redirect(challenges()),
-		"backend":  fallback.Backend(challenges(), &url.URL{Scheme: "http", Host: backend}, slog.New(slog.DiscardHandler)),
+		"backend":  fallback.Backend(challenges(), fallback.BackendConfig{Target: &url.URL{Scheme: "http", Host: backend}, Logger: slog.New(slog.DiscardHandler)}),
 	} {
 		addr := serve(t, h)
 		for _, request := range []string{
@@ -129,7 +129,7 @@ func TestChallengesStay(t *testing.T) {
 	}))
 	for name, h := range map[string]http.Handler{
 		"redirect": fallback.Redirect(challenges()),
-		"backend":  fallback.Backend(challenges(), &url.URL{Scheme: "http", Host: backend}, slog.New(slog.DiscardHandler)),
+		"backend":  fallback.Backend(challenges(), fallback.BackendConfig{Target: &url.URL{Scheme: "http", Host: backend}, Logger: slog.New(slog.DiscardHandler)}),
 	} {
 		addr := serve(t, h)
 		for _, host := range []string{"www.example.com", "WWW.example.com:80"} {

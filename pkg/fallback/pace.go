@@ -6,19 +6,31 @@ import (
 	"time"
 )
 
-// A body must make progress in both directions, at the rate of a very slow link:
-// so many bytes in each grace.
-const (
-	grace   = 15 * time.Second
-	portion = 4 << 10
-)
+// portion is the progress that a body must make in each grace: the rate of a very
+// slow link.
+const portion = 4 << 10
+
+// pace moves the deadline of one direction of an exchange.
+type pace struct {
+	setDeadline func(time.Time) error
+	grace       time.Duration
+	end         time.Time // of the exchange
+}
+
+// allow allows the time for so many portions, if the exchange may last as long.
+func (p *pace) allow(portions int) {
+	deadline := time.Now().Add(time.Duration(portions) * p.grace)
+	if p.end.Before(deadline) {
+		deadline = p.end
+	}
+	p.setDeadline(deadline) //nolint:errcheck // a connection without deadlines has none to move
+}
 
 // upload is the body of a request. The deadline of reads moves with it.
 type upload struct {
 	io.ReadCloser
-	setDeadline func(time.Time) error
-	end         time.Time // of the exchange
-	earned      int       // bytes since the deadline was moved
+	pace
+	earned int // bytes since the deadline was moved
 }
 
 func (u *upload) Read(b []byte) (int, error) {
@@ -28,7 +40,7 @@ func (u *upload) Read(b []byte) (int, error) {
 		u.setDeadline(u.end) //nolint:errcheck // a connection without deadlines has none to move
 	case u.earned >= portion:
 		u.earned = 0
-		u.setDeadline(earlier(time.Now().Add(grace), u.end)) //nolint:errcheck // a connection without deadlines has none to move
+		u.allow(1)
 	}
 	return n, err
 }
@@ -36,21 +48,13 @@ func (u *upload) Read(b []byte) (int, error) {
 // download is the answer to a request. The deadline of writes moves with it.
 type download struct {
 	http.ResponseWriter
-	setDeadline func(time.Time) error
-	end         time.Time // of the exchange
+	pace
 }
 
 func (d *download) Write(b []byte) (int, error) {
-	d.setDeadline(earlier(time.Now().Add(grace+time.Duration(len(b)/portion)*grace), d.end)) //nolint:errcheck // a connection without deadlines has none to move
+	d.allow(1 + len(b)/portion)
 	return d.ResponseWriter.Write(b)
 }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (d *download) Unwrap() http.ResponseWriter { return d.ResponseWriter }
-
-func earlier(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
-}

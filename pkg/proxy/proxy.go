@@ -47,7 +47,8 @@ type Config struct {
 	Now     func() time.Time // nil: time.Now; for certificates and leases, not for timeouts
 	// Known, if not nil, is told how many connections of authenticated clients
 	// the API has, when that changed, at most once a second.
-	Known func(connections int)
+	Known  func(connections int)
+	Limits Limits
 }
 
 // Proxy is the DMZ process.
@@ -87,6 +88,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.Limits = cfg.Limits.withDefaults()
 	p := &Proxy{cfg: cfg, name: instanceName(), log: cfg.Logger, responder: responder.New()}
 	if p.port80, err = p.withFallback(p.responder); err != nil {
 		return nil, err
@@ -111,7 +113,10 @@ func (p *Proxy) withFallback(challenges http.Handler) (http.Handler, error) {
 	case err != nil:
 		return nil, fmt.Errorf("http-fallback: %w", err)
 	case backend != nil:
-		return fallback.Backend(challenges, backend, p.log), nil
+		return fallback.Backend(challenges, fallback.BackendConfig{
+			Target: backend, InFlight: p.cfg.Limits.exchanges(),
+			Grace: p.cfg.Limits.FallbackGrace, Longest: p.cfg.Limits.FallbackLongest, Logger: p.log,
+		}), nil
 	case p.cfg.HTTPFallback == config.FallbackRedirect:
 		return fallback.Redirect(challenges), nil
 	}
@@ -383,6 +388,7 @@ func (p *Proxy) restConfig() rest.Config {
 		Auth:  auth.New(auth.Config{Store: p.store}),
 		Audit: p.audit, Store: p.store, Agent: p.agent, Begin: p.gateway.Begin, Revoke: p.gateway.Revoke,
 		Health: (&health{store: p.store, now: p.cfg.Now}).check, Logger: p.log, Now: p.cfg.Now,
+		StrangerBody: p.cfg.Limits.StrangerBody, StrangerAnswer: p.cfg.Limits.StrangerAnswer,
 	}
 }
 

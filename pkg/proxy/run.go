@@ -11,8 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
@@ -21,50 +19,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
-
-const (
-	maxConns    = 4096 // of each open port
-	connsShare  = 8    // one address may have an eighth of them
-	http2Stream = 32   // requests at once on a connection
-
-	// What a client may send to the API before its handshake is completed, and
-	// then without an answer until it has authenticated. The first is a hello and
-	// a few certificates; the second is a window of HTTP/2 and the headers to it.
-	maxHandshake  = 16 << 10
-	maxUnanswered = http2Window + 16<<10
-	http2Window   = 64 << 10 // bytes of bodies on a connection that were not read yet
-)
-
-// maxOpen returns how many connections an open port may have. Where the process
-// may not have that many files, the two ports leave a third of them for all else.
-func maxOpen() int {
-	total := maxConns
-	var files unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
-		total = int(min(uint64(total), max(files.Cur/3, 4*connsShare)))
-	}
-	return total
-}
-
-// limitsPort80 gives half of the connections to those that had no answer yet.
-func limitsPort80(writeTimeout time.Duration) connlimit.Config {
-	half := connlimit.Share{Total: maxOpen() / 2, PerParty: maxOpen() / 2 / connsShare}
-	return connlimit.Config{New: half, Completed: half, WriteTimeout: writeTimeout}
-}
-
-// limitsAPI gives half of the connections to authenticated clients, an eighth of
-// those to one client, which is enough for its long polls over HTTP/1.1. It
-// gives few to strangers whose handshake is completed: those can cost the most
-// memory.
-func limitsAPI() connlimit.Config {
-	total := maxOpen()
-	return connlimit.Config{
-		New:       connlimit.Share{Total: total * 3 / 8, PerParty: total / connsShare},
-		Completed: connlimit.Share{Total: total / 16, PerParty: total / 16 / 2},
-		Known:     connlimit.Share{Total: total / 2, PerParty: total / 2 / connsShare},
-		TLS:       true, MaxNew: maxHandshake, MaxUnanswered: maxUnanswered,
-	}
-}
 
 // Run serves until ctx ends or a listener fails, then stops in good order:
 // nothing new is begun, what is in flight may finish for renewal.Grace, port 80
@@ -86,12 +40,13 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	inFlight, abort := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer abort(nil)
 
-	port80 := p.server(p.port80, 5*time.Second)
-	limits80 := limitsPort80(port80.WriteTimeout)
+	limits := p.cfg.Limits
+	port80 := p.server(p.port80, limits.Port80Header)
+	limits80 := limits.port80(port80.WriteTimeout)
 	port80.WriteTimeout = 0
 	apiCfg := p.restConfig()
 	apiCfg.Stopping = running
-	native := p.server(rest.New(apiCfg), 10*time.Second)
+	native := p.server(rest.New(apiCfg), limits.APIHeader)
 	native.ConnContext = connlimit.NewContext
 	native.BaseContext = func(net.Listener) context.Context { return inFlight }
 	adminServer := p.server(admin.New(p.adminConfig()), 10*time.Second)
@@ -107,7 +62,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	if p.http != nil {
 		serve("http-addr", port80, connlimit.New(p.http, limits80))
 	}
-	limited := connlimit.New(p.https, limitsAPI()) // counts connections before their handshake: that is what costs
+	limited := connlimit.New(p.https, limits.api()) // counts connections before their handshake: that is what costs
 	serve("https-addr", native, tls.NewListener(limited, p.tls.config()))
 	serve("admin socket", adminServer, p.admin)
 	var loops sync.WaitGroup

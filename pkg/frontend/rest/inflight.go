@@ -23,16 +23,14 @@ var (
 )
 
 // Requests whose caller is looked up, and those of strangers whose answer is
-// computed: an address may have no more of them than are left free. A body of a
-// stranger, and reading an answer, takes as long as the stranger likes up to
-// strangerTime, so they are counted by connection, of which connlimit always
-// has one for a newcomer.
+// computed: an address may have no more of them than are left free. A stranger
+// may take Config.StrangerBody to send a body, and then StrangerAnswer to read the
+// answer. So these are counted by connection, of which connlimit always has one
+// for a newcomer.
 const (
 	lookupsOfAll    = 512
 	strangersOfAll  = 256
 	strangersOfConn = 2 // in progress; of enrolments one, which are the only ones with bodies
-	strangerTime    = 10 * time.Second
-	answerTime      = 2 * time.Second // of it that a late body leaves to the answer
 )
 
 // bodyWait is how long a client's request waits until its body may be read.

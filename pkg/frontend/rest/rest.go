@@ -9,6 +9,7 @@
 package rest
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -67,6 +68,10 @@ type Config struct {
 	Stopping context.Context //nolint:containedctx // the process's, not a request's
 	Logger   *slog.Logger
 	Now      func() time.Time
+	// StrangerBody is the time in which the body of a request without a known
+	// caller must be there, and StrangerAnswer the time that is left for the
+	// answer then. If 0, they are 8 s and 2 s.
+	StrangerBody, StrangerAnswer time.Duration
 }
 
 type frontend struct {
@@ -80,6 +85,8 @@ type frontend struct {
 
 // New returns the API's handler.
 func New(cfg Config) http.Handler {
+	cfg.StrangerBody = cmp.Or(cfg.StrangerBody, 8*time.Second)
+	cfg.StrangerAnswer = cmp.Or(cfg.StrangerAnswer, 2*time.Second)
 	f := &frontend{
 		Config:    cfg,
 		polls:     newInFlight("long polls", pollLimits),

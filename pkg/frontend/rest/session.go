@@ -130,8 +130,8 @@ func (f *frontend) stranger(w http.ResponseWriter, r *http.Request, most int32, 
 	defer end()
 	now := time.Now()
 	control := http.NewResponseController(w)
-	control.SetReadDeadline(now.Add(strangerTime - answerTime))
-	control.SetWriteDeadline(now.Add(strangerTime))
+	control.SetReadDeadline(now.Add(f.StrangerBody))
+	control.SetWriteDeadline(now.Add(f.StrangerBody + f.StrangerAnswer))
 	answer()
 	if r.ProtoMajor == 2 {
 		control.Flush() // an answer for which the stranger leaves no window is still in progress
