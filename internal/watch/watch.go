@@ -15,17 +15,45 @@ import (
 	"time"
 )
 
-// Until waits for a condition, at most a minute.
+// longest is the time after which a test that waits must have failed. It is long,
+// because many tests may share a slow machine.
+const longest = 5 * time.Minute
+
+// Deadline returns the time at which t should give up: a few minutes from now,
+// and early enough for t to say why.
+func Deadline(t testing.TB) time.Time {
+	deadline := time.Now().Add(longest)
+	if t, ok := t.(*testing.T); ok {
+		if end, ok := t.Deadline(); ok && end.Add(-10*time.Second).Before(deadline) {
+			return end.Add(-10 * time.Second)
+		}
+	}
+	return deadline
+}
+
+// Until waits for a condition, until [Deadline] at most.
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
+	begin := time.Now()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for timeout := time.After(time.Minute); !ok(); {
+	for timeout := time.After(time.Until(Deadline(t))); !ok(); {
 		select {
 		case <-tick.C:
 		case <-timeout:
-			t.Fatalf("waited a minute until %s", what)
+			t.Fatalf("waited %v until %s", time.Since(begin).Round(time.Second), what)
 		}
+	}
+}
+
+// Await waits until c is closed or has a value, until [Deadline] at most.
+func Await(t testing.TB, what string, c <-chan struct{}) {
+	t.Helper()
+	begin := time.Now()
+	select {
+	case <-c:
+	case <-time.After(time.Until(Deadline(t))):
+		t.Fatalf("waited %v until %s", time.Since(begin).Round(time.Second), what)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -135,7 +136,7 @@ func (s server) start(t *testing.T, port, backend int) {
 			t.Logf("%s:\n%s", s.program, &out)
 		}
 	})
-	proxytest.Until(t, s.program+" listens", func() bool {
+	watch.Until(t, s.program+" listens", func() bool {
 		select {
 		case <-done:
 			t.Fatalf("%s has ended:\n%s", s.program, &out)

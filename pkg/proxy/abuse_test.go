@@ -102,15 +102,15 @@ func idle(t *testing.T, addr string, n, addresses int) {
 func TestIdleConnections(t *testing.T) {
 	const n = 10_000
 	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	for i, addresses := range []int{1, 500} {
 		for _, addr := range []string{p.HTTPAddr(), p.HTTPSAddr()} {
 			idle(t, addr, n/2, addresses)
 		}
-		m := c.register(t, fmt.Sprintf("n%d.example.com", i))
-		if r := c.bundle(t, m.ID, ""); r.status != http.StatusOK {
-			t.Errorf("with idle connections of %d addresses: %d %s", addresses, r.status, r.body)
+		m := c.Register(t, fmt.Sprintf("n%d.example.com", i))
+		if r := c.Bundle(t, m.ID, ""); r.Status != http.StatusOK {
+			t.Errorf("with idle connections of %d addresses: %d %s", addresses, r.Status, r.Body)
 		}
 	}
 }
@@ -199,8 +199,8 @@ func TestSmuggling(t *testing.T) {
 func TestSlowloris(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	var slow sync.WaitGroup
 	for _, secure := range []bool{false, true} {
 		for _, text := range []string{
@@ -220,9 +220,9 @@ func TestSlowloris(t *testing.T) {
 			}
 		}
 	}
-	m := c.register(t, "a.example.com")
-	if r := c.bundle(t, m.ID, ""); r.status != http.StatusOK {
-		t.Errorf("beside slow strangers: %d %s", r.status, r.body)
+	m := c.Register(t, "a.example.com")
+	if r := c.Bundle(t, m.ID, ""); r.Status != http.StatusOK {
+		t.Errorf("beside slow strangers: %d %s", r.Status, r.Body)
 	}
 	slow.Wait()
 }

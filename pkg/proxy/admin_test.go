@@ -19,7 +19,7 @@ import (
 func TestNoAdministrationOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := newCaller(t, p, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	for _, prefix := range []string{"", "/v1", "/admin", "/v1/admin"} {
 		for _, op := range []struct{ method, path string }{
 			{http.MethodGet, "/status"},
@@ -36,9 +36,9 @@ func TestNoAdministrationOverTheNetwork(t *testing.T) {
 			{http.MethodDelete, "/probes/x"},
 		} {
 			body := admin.NewClient{Name: "evil", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, "*.example.com")}, Bearer: true}
-			r := c.do(t, op.method, prefix+op.path, body)
-			if r.status != http.StatusNotFound {
-				t.Errorf("%s %s%s: %d %s, want 404", op.method, prefix, op.path, r.status, r.body)
+			r := c.Do(t, op.method, prefix+op.path, body)
+			if r.Status != http.StatusNotFound {
+				t.Errorf("%s %s%s: %d %s, want 404", op.method, prefix, op.path, r.Status, r.Body)
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -24,33 +25,33 @@ import (
 // 304 for what it has (A6, A10, A12, A13).
 func TestAgentRenews(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	want := names(t, "a.example.com", "b.example.com")
-	m := c.register(t, "B.example.com", "a.example.com", "a.example.com")
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	want := proxytest.Names(t, "a.example.com", "b.example.com")
+	m := c.Register(t, "B.example.com", "a.example.com", "a.example.com")
 	if m.Status != api.StatusPending {
 		t.Errorf("status %q before there is a certificate", m.Status)
 	}
-	first := c.bundle(t, m.ID, "")
-	old := open(t, first.body, want, id)
+	first := c.Bundle(t, m.ID, "")
+	old := proxytest.OpenBundle(t, first.Body, want, id)
 	path := api.PathCertificates + "/" + m.ID + "/bundle"
-	if r := c.do(t, http.MethodGet, path, nil, "If-None-Match", first.etag()); r.status != http.StatusNotModified || len(r.body) != 0 {
-		t.Errorf("with the ETag: %d %q, want 304", r.status, r.body)
+	if r := c.Do(t, http.MethodGet, path, nil, "If-None-Match", first.ETag()); r.Status != http.StatusNotModified || len(r.Body) != 0 {
+		t.Errorf("with the ETag: %d %q, want 304", r.Status, r.Body)
 	}
 
-	arrived, release := ca.hold(t, pebbletest.Finalize)
-	clk.advance(61 * 24 * time.Hour)
+	arrived, release := ca.Hold(t, pebbletest.Finalize)
+	clk.Advance(61 * 24 * time.Hour)
 	p.Renewals.Wake()
-	await(t, "the renewal has begun", arrived)
-	if r := c.do(t, http.MethodGet, path, nil); r.status != http.StatusOK || r.etag() != first.etag() || !bytes.Equal(r.body, first.body) {
-		t.Errorf("while the renewal is under way: %d with ETag %s, want the old bundle", r.status, r.etag())
+	watch.Await(t, "the renewal has begun", arrived)
+	if r := c.Do(t, http.MethodGet, path, nil); r.Status != http.StatusOK || r.ETag() != first.ETag() || !bytes.Equal(r.Body, first.Body) {
+		t.Errorf("while the renewal is under way: %d with ETag %s, want the old bundle", r.Status, r.ETag())
 	}
-	waiting := make(chan reply, 1)
+	waiting := make(chan proxytest.Reply, 1)
 	go func() {
-		r, err := c.try(t, http.MethodGet, path+"?wait=60s", nil, "If-None-Match", first.etag())
+		r, err := c.Try(t, http.MethodGet, path+"?wait=60s", nil, "If-None-Match", first.ETag())
 		if err != nil {
 			t.Error(err)
 		}
@@ -58,15 +59,15 @@ func TestAgentRenews(t *testing.T) {
 	}()
 	release()
 	second := <-waiting
-	if second.status != http.StatusOK || second.etag() == first.etag() {
-		t.Fatalf("the long poll ended with %d, ETag %s", second.status, second.etag())
+	if second.Status != http.StatusOK || second.ETag() == first.ETag() {
+		t.Fatalf("the long poll ended with %d, ETag %s", second.Status, second.ETag())
 	}
-	renewed := open(t, second.body, want, id)
+	renewed := proxytest.OpenBundle(t, second.Body, want, id)
 	if renewed.Serial() == old.Serial() || cert.SameKey(renewed.Key.Public(), old.Key.Public()) {
 		t.Error("the renewal brought the old serial or key")
 	}
-	tick(t, p)
-	if m = c.certificate(t, m.ID); m.Serial != renewed.Serial() || m.Status != api.StatusValid || m.Failures != 0 {
+	p.Tick(t)
+	if m = c.Certificate(t, m.ID); m.Serial != renewed.Serial() || m.Status != api.StatusValid || m.Failures != 0 {
 		t.Errorf("after the renewal: %+v", m)
 	}
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 2 {
@@ -78,48 +79,48 @@ func TestAgentRenews(t *testing.T) {
 // it is tried again (A6, A13).
 func TestAgentRenewalFails(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	first := c.bundle(t, m.ID, "")
-	ca.fail(http.StatusServiceUnavailable)
-	clk.advance(61 * 24 * time.Hour)
-	told, began := make(chan reply, 1), time.Now()
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	first := c.Bundle(t, m.ID, "")
+	ca.Fail(http.StatusServiceUnavailable)
+	clk.Advance(61 * 24 * time.Hour)
+	told, began := make(chan proxytest.Reply, 1), time.Now()
 	go func() {
-		r, err := c.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil, "If-None-Match", first.etag())
+		r, err := c.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil, "If-None-Match", first.ETag())
 		if err != nil {
 			t.Error(err)
 		}
 		told <- r
 	}()
 	for answered := false; !answered; { // the long poll may begin after an attempt
-		tick(t, p)
+		p.Tick(t)
 		select {
 		case r := <-told:
-			if answered = true; r.status != http.StatusNotModified || time.Since(began) > 45*time.Second {
-				t.Errorf("the long poll ended with %d after %v", r.status, time.Since(began))
+			if answered = true; r.Status != http.StatusNotModified || time.Since(began) > 45*time.Second {
+				t.Errorf("the long poll ended with %d after %v", r.Status, time.Since(began))
 			}
 		default:
-			clk.advance(time.Hour)
+			clk.Advance(time.Hour)
 		}
 	}
-	m = c.certificate(t, m.ID)
+	m = c.Certificate(t, m.ID)
 	if m.Failures == 0 || m.Status != api.StatusFailing || m.LastError == "" || m.NextAttempt == nil {
 		t.Errorf("a failed renewal: %+v", m)
 	}
-	if r := c.bundle(t, m.ID, ""); r.etag() != first.etag() {
+	if r := c.Bundle(t, m.ID, ""); r.ETag() != first.ETag() {
 		t.Error("the old bundle is gone")
 	}
-	ca.mend()
-	clk.advance(24 * time.Hour)
-	tick(t, p)
-	if r := c.bundle(t, m.ID, first.etag()); r.etag() == first.etag() {
+	ca.Mend()
+	clk.Advance(24 * time.Hour)
+	p.Tick(t)
+	if r := c.Bundle(t, m.ID, first.ETag()); r.ETag() == first.ETag() {
 		t.Error("no new bundle")
 	}
-	if m = c.certificate(t, m.ID); m.Failures != 0 || m.LastError != "" {
+	if m = c.Certificate(t, m.ID); m.Failures != 0 || m.LastError != "" {
 		t.Errorf("after the recovery: %+v", m)
 	}
 }
@@ -129,16 +130,16 @@ func TestAgentRenewalFails(t *testing.T) {
 func TestAgentRegistersAgain(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	id, recipient := newIdentity(t)
-	web1 := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := web1.register(t, "a.example.com", "b.example.com")
-	first := web1.bundle(t, m.ID, "")
+	id, recipient := proxytest.NewIdentity(t)
+	web1 := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := web1.Register(t, "a.example.com", "b.example.com")
+	first := web1.Bundle(t, m.ID, "")
 	for range 3 {
-		if again := web1.register(t, "b.example.com", "A.EXAMPLE.COM"); again.ID != m.ID {
+		if again := web1.Register(t, "b.example.com", "A.EXAMPLE.COM"); again.ID != m.ID {
 			t.Errorf("registered again as %s, was %s", again.ID, m.ID)
 		}
 	}
-	tick(t, p)
+	p.Tick(t)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want 1", n)
 	}
@@ -147,12 +148,12 @@ func TestAgentRegistersAgain(t *testing.T) {
 		t.Errorf("audit: %+v, %v; want the first request only", asked.Entries, err)
 	}
 
-	web2 := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	r := web2.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com", "b.example.com"}})
-	if r.status != http.StatusConflict {
-		t.Errorf("another owner: %d %s, want 409", r.status, r.body)
+	web2 := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	r := web2.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com", "b.example.com"}})
+	if r.Status != http.StatusConflict {
+		t.Errorf("another owner: %d %s, want 409", r.Status, r.Body)
 	}
-	if detail := r.problem(t).Detail; strings.Contains(detail, "web1") {
+	if detail := r.Problem(t).Detail; strings.Contains(detail, "web1") {
 		t.Errorf("%q tells whose the name is", detail)
 	}
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
@@ -163,19 +164,19 @@ func TestAgentRegistersAgain(t *testing.T) {
 		t.Errorf("audit: %+v, %v; want the one refusal", page.Entries, err)
 	}
 
-	changed := web1.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: "ec384"})
+	changed := web1.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: "ec384"})
 	if changed.ID != m.ID {
 		t.Error("another key type made another certificate")
 	}
-	b := open(t, web1.bundle(t, m.ID, first.etag()).body, names(t, m.Names...), id)
+	b := proxytest.OpenBundle(t, web1.Bundle(t, m.ID, first.ETag()).Body, proxytest.Names(t, m.Names...), id)
 	if kt, err := cert.KeyTypeOf(b.Leaf.PublicKey); err != nil || kt != cert.EC384 {
 		t.Errorf("key type %s, %v", kt, err)
 	}
 
-	if r := web1.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNoContent {
-		t.Fatalf("delete: %d %s", r.status, r.body)
+	if r := web1.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.Status != http.StatusNoContent {
+		t.Fatalf("delete: %d %s", r.Status, r.Body)
 	}
-	if got := web2.register(t, "c.example.com", "b.example.com"); got.ID == m.ID {
+	if got := web2.Register(t, "c.example.com", "b.example.com"); got.ID == m.ID {
 		t.Error("the old certificate came back")
 	}
 }
@@ -185,11 +186,11 @@ func TestAgentRegistersAgain(t *testing.T) {
 func TestAgentOwnersOnly(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := newIdentity(t)
-	web1 := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	web2 := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := web1.register(t, "a.example.com")
-	etag := web1.bundle(t, m.ID, "").etag()
+	_, recipient := proxytest.NewIdentity(t)
+	web1 := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	web2 := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := web1.Register(t, "a.example.com")
+	etag := web1.Bundle(t, m.ID, "").ETag()
 	before := p.CA.Requests().Total()
 	path := api.PathCertificates + "/" + m.ID
 	calls := []struct{ method, path string }{
@@ -200,27 +201,27 @@ func TestAgentOwnersOnly(t *testing.T) {
 		{http.MethodDelete, path},
 	}
 	for _, call := range calls {
-		r := web2.do(t, call.method, call.path, nil, "If-None-Match", etag)
-		if r.status != http.StatusForbidden {
-			t.Errorf("%s %s: %d %s, want 403", call.method, call.path, r.status, r.body)
+		r := web2.Do(t, call.method, call.path, nil, "If-None-Match", etag)
+		if r.Status != http.StatusForbidden {
+			t.Errorf("%s %s: %d %s, want 403", call.method, call.path, r.Status, r.Body)
 		}
-		r.problem(t)
-		if r := web2.do(t, call.method, strings.Replace(call.path, m.ID, "nosuchid", 1), nil); r.status != http.StatusNotFound {
-			t.Errorf("%s of an unknown id: %d, want 404", call.method, r.status)
+		r.Problem(t)
+		if r := web2.Do(t, call.method, strings.Replace(call.path, m.ID, "nosuchid", 1), nil); r.Status != http.StatusNotFound {
+			t.Errorf("%s of an unknown id: %d, want 404", call.method, r.Status)
 		}
 	}
-	if list := web2.do(t, http.MethodGet, api.PathCertificates, nil); bytes.Contains(list.body, []byte(m.ID)) {
-		t.Errorf("the list of another client: %s", list.body)
+	if list := web2.Do(t, http.MethodGet, api.PathCertificates, nil); bytes.Contains(list.Body, []byte(m.ID)) {
+		t.Errorf("the list of another client: %s", list.Body)
 	}
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web2", Outcome: "refused"})
 	if err != nil || len(page.Entries) != len(calls) {
 		t.Errorf("%d refusals in the audit trail, %v; want %d", len(page.Entries), err, len(calls))
 	}
-	tick(t, p)
+	p.Tick(t)
 	if n := p.CA.Requests().Total() - before; n != 0 {
 		t.Errorf("%d requests reached the CA", n)
 	}
-	if r := web1.bundle(t, m.ID, ""); r.etag() != etag {
+	if r := web1.Bundle(t, m.ID, ""); r.ETag() != etag {
 		t.Error("the owner's bundle changed")
 	}
 }
@@ -229,41 +230,41 @@ func TestAgentOwnersOnly(t *testing.T) {
 // stop it all (X5).
 func TestAgentRenewAndDelete(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	etag := c.bundle(t, m.ID, "").etag()
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	etag := c.Bundle(t, m.ID, "").ETag()
 	path := api.PathCertificates + "/" + m.ID
 	for range 3 {
-		r := c.do(t, http.MethodPost, path+"/renew", nil)
-		if seconds, err := strconv.Atoi(r.header.Get("Retry-After")); r.status != http.StatusTooManyRequests || err != nil || seconds < 3500 || seconds > 3601 {
-			t.Errorf("renew at once: %d, Retry-After %q; want 429 for an hour", r.status, r.header.Get("Retry-After"))
+		r := c.Do(t, http.MethodPost, path+"/renew", nil)
+		if seconds, err := strconv.Atoi(r.Header.Get("Retry-After")); r.Status != http.StatusTooManyRequests || err != nil || seconds < 3500 || seconds > 3601 {
+			t.Errorf("renew at once: %d, Retry-After %q; want 429 for an hour", r.Status, r.Header.Get("Retry-After"))
 		}
 	}
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want 1", n)
 	}
-	clk.advance(time.Hour)
-	if r := c.do(t, http.MethodPost, path+"/renew", nil); r.status != http.StatusAccepted {
-		t.Fatalf("renew: %d %s", r.status, r.body)
+	clk.Advance(time.Hour)
+	if r := c.Do(t, http.MethodPost, path+"/renew", nil); r.Status != http.StatusAccepted {
+		t.Fatalf("renew: %d %s", r.Status, r.Body)
 	}
-	etag = c.bundle(t, m.ID, etag).etag()
+	etag = c.Bundle(t, m.ID, etag).ETag()
 
-	gone := make(chan reply, 1)
+	gone := make(chan proxytest.Reply, 1)
 	go func() {
-		r, err := c.try(t, http.MethodGet, path+"/bundle?wait=60s", nil, "If-None-Match", etag)
+		r, err := c.Try(t, http.MethodGet, path+"/bundle?wait=60s", nil, "If-None-Match", etag)
 		if err != nil {
 			t.Error(err)
 		}
 		gone <- r
 	}()
-	if r := c.do(t, http.MethodDelete, path, nil); r.status != http.StatusNoContent {
-		t.Fatalf("delete: %d %s", r.status, r.body)
+	if r := c.Do(t, http.MethodDelete, path, nil); r.Status != http.StatusNoContent {
+		t.Fatalf("delete: %d %s", r.Status, r.Body)
 	}
-	if r := <-gone; r.status != http.StatusNotFound {
-		t.Errorf("the long poll of a deleted certificate: %d, want 404", r.status)
+	if r := <-gone; r.Status != http.StatusNotFound {
+		t.Errorf("the long poll of a deleted certificate: %d, want 404", r.Status)
 	}
 }
 
@@ -271,31 +272,31 @@ func TestAgentRenewAndDelete(t *testing.T) {
 // renewals included; the bundle has no key (A10, D12).
 func TestAgentCSR(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := names(t, "a.example.com", "b.example.com")
-	req := api.CertificateRequest{Mode: api.ModeAgent, CSR: csrPEM(t, key, want)}
-	m := c.registered(t, req)
-	first := c.bundle(t, m.ID, "")
-	clk.advance(61 * 24 * time.Hour)
-	tick(t, p)
-	second := c.bundle(t, m.ID, first.etag())
-	for _, r := range []reply{first, second} {
-		if b := open(t, r.body, want, id); b.Key != nil || !cert.SameKey(b.Leaf.PublicKey, key.Public()) {
+	want := proxytest.Names(t, "a.example.com", "b.example.com")
+	req := api.CertificateRequest{Mode: api.ModeAgent, CSR: proxytest.CSR(t, key, want)}
+	m := c.Registered(t, req)
+	first := c.Bundle(t, m.ID, "")
+	clk.Advance(61 * 24 * time.Hour)
+	p.Tick(t)
+	second := c.Bundle(t, m.ID, first.ETag())
+	for _, r := range []proxytest.Reply{first, second} {
+		if b := proxytest.OpenBundle(t, r.Body, want, id); b.Key != nil || !cert.SameKey(b.Leaf.PublicKey, key.Public()) {
 			t.Error("the bundle has a key, or is for another")
 		}
 	}
 	orders := p.CA.Requests().Count(pebbletest.NewOrder)
-	if again := c.registered(t, req); again.ID != m.ID {
+	if again := c.Registered(t, req); again.ID != m.ID {
 		t.Error("registered twice")
 	}
-	tick(t, p)
+	p.Tick(t)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
 		t.Errorf("the same CSR again cost %d orders", n-orders)
 	}
@@ -306,26 +307,26 @@ func TestAgentCSR(t *testing.T) {
 // began is finished by the next without another order (X7, A36).
 func TestAgentKeyIsNeverPlain(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	arrived, release := ca.hold(t, pebbletest.Finalize)
-	m := c.register(t, "a.example.com")
-	await(t, "the order is about to be finalized", arrived)
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	arrived, release := ca.Hold(t, pebbletest.Finalize)
+	m := c.Register(t, "a.example.com")
+	watch.Await(t, "the order is about to be finalized", arrived)
 	// What a kill -9 would leave.
 	died := everything(t, p)
-	ca.fail(http.StatusServiceUnavailable, pebbletest.Finalize)
+	ca.Fail(http.StatusServiceUnavailable, pebbletest.Finalize)
 	release()
-	proxytest.Until(t, "the attempt has failed", func() bool { return c.certificate(t, m.ID).Failures == 1 })
+	watch.Until(t, "the attempt has failed", func() bool { return c.Certificate(t, m.ID).Failures == 1 })
 	p.Stop(t)
 	stopped := everything(t, p)
-	ca.mend()
+	ca.Mend()
 	p.Restart(t)
-	clk.advance(time.Minute)
-	tick(t, p)
-	b := open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+	clk.Advance(time.Minute)
+	p.Tick(t)
+	b := proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want that of before", n)
 	}
@@ -353,12 +354,12 @@ func TestAgentKeyIsNeverPlain(t *testing.T) {
 // how long it takes is told in seconds (A17).
 func TestGetUnderAnotherClock(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
-	clk.advance(3 * time.Hour)
-	_, release := ca.hold(t, pebbletest.NewOrder)
+	clk.Advance(3 * time.Hour)
+	_, release := ca.Hold(t, pebbletest.NewOrder)
 	g, err := host.Getter(func(e acme.Event) {
 		if e.Stage == remote.Waiting { // the host has asked how far it is
 			release()
@@ -368,7 +369,7 @@ func TestGetUnderAnotherClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := g.Get(t.Context(), remote.Wanted{
-		Names: names(t, "a.example.com"), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out"),
+		Names: proxytest.Names(t, "a.example.com"), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out"),
 	}); err != nil {
 		t.Error(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -34,21 +35,21 @@ func spec(name string, patterns ...string) admin.ClientSpec {
 // what was granted before. What is pruned is locked out (A21, A22, X14).
 func TestApplyCountsAtOnce(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	first := c.bundle(t, m.ID, "")
-	register := func(name string) reply {
-		return c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	first := c.Bundle(t, m.ID, "")
+	register := func(name string) proxytest.Reply {
+		return c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
 	}
 
 	narrow := admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web1", "*.other.example")}}
 	narrow.DryRun = true
 	apply(t, p, narrow)
-	if r := register("a.example.com"); r.status != http.StatusAccepted {
-		t.Errorf("after a dry run: %d %s", r.status, r.body)
+	if r := register("a.example.com"); r.Status != http.StatusAccepted {
+		t.Errorf("after a dry run: %d %s", r.Status, r.Body)
 	}
 	narrow.DryRun = false
 	answer := apply(t, p, narrow)
@@ -56,15 +57,15 @@ func TestApplyCountsAtOnce(t *testing.T) {
 		t.Errorf("changes %+v", answer.Changes)
 	}
 	for _, name := range []string{"a.example.com", "b.example.com"} {
-		if r := register(name); r.status != http.StatusForbidden {
-			t.Errorf("%s, which is not granted any more: %d %s", name, r.status, r.body)
+		if r := register(name); r.Status != http.StatusForbidden {
+			t.Errorf("%s, which is not granted any more: %d %s", name, r.Status, r.Body)
 		}
 	}
 	orders := p.CA.Requests().Count(pebbletest.NewOrder)
-	clk.advance(61 * 24 * time.Hour)
-	tick(t, p)
-	proxytest.Until(t, "the renewal is refused", func() bool {
-		m = c.certificate(t, m.ID)
+	clk.Advance(61 * 24 * time.Hour)
+	p.Tick(t)
+	watch.Until(t, "the renewal is refused", func() bool {
+		m = c.Certificate(t, m.ID)
 		return m.Failures > 0
 	})
 	if !strings.Contains(m.LastError, `a.example.com is not granted to client "web1"`) {
@@ -73,14 +74,14 @@ func TestApplyCountsAtOnce(t *testing.T) {
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
 		t.Errorf("%d orders for what is not granted", n-orders)
 	}
-	if r := c.bundle(t, m.ID, ""); r.etag() != first.etag() {
+	if r := c.Bundle(t, m.ID, ""); r.ETag() != first.ETag() {
 		t.Error("the old bundle is gone")
 	}
 
 	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web1", "*.example.com")}})
-	clk.advance(24 * time.Hour)
-	tick(t, p)
-	if r := c.bundle(t, m.ID, first.etag()); r.etag() == first.etag() {
+	clk.Advance(24 * time.Hour)
+	p.Tick(t)
+	if r := c.Bundle(t, m.ID, first.ETag()); r.ETag() == first.ETag() {
 		t.Error("no new bundle when it is granted again")
 	}
 
@@ -88,8 +89,8 @@ func TestApplyCountsAtOnce(t *testing.T) {
 	if len(answer.Changes) != 2 || answer.Changes[0].Certificates != 1 {
 		t.Errorf("changes %+v", answer.Changes)
 	}
-	if r := register("a.example.com"); r.status != http.StatusUnauthorized {
-		t.Errorf("a pruned client: %d %s", r.status, r.body)
+	if r := register("a.example.com"); r.Status != http.StatusUnauthorized {
+		t.Errorf("a pruned client: %d %s", r.Status, r.Body)
 	}
 	trail, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
 	if err != nil {
@@ -117,7 +118,7 @@ func TestApplyWhileEnrolling(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeGateway, "old.example.com"))
-	_, recipient := newIdentity(t)
+	_, recipient := proxytest.NewIdentity(t)
 	want := spec("web1", "web1.example.com")
 	want.Recipients = []string{recipient}
 	enrolled := make(chan error, 1)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
@@ -36,15 +37,15 @@ func TestTLSALPNOnTheAPIPort(t *testing.T) {
 		t.Errorf("port 80 is at %s", p.HTTPAddr())
 	}
 	agent := p.Enroll(t, "agent", proxytest.Grant(api.ModeAgent, "*.example.com"))
-	if _, err := get(t, agent, api.ModeAgent, "a.example.com", "b.example.com"); err != nil {
+	if _, err := proxytest.Get(t, agent, api.ModeAgent, "a.example.com", "b.example.com"); err != nil {
 		t.Fatal(err)
 	}
 	gateway := p.Enroll(t, "gateway", proxytest.Grant(api.ModeGateway, "127.0.0.0/8"))
-	if _, err := get(t, gateway, api.ModeGateway, "127.0.0.1"); err != nil { // X4
+	if _, err := proxytest.Get(t, gateway, api.ModeGateway, "127.0.0.1"); err != nil { // X4
 		t.Fatal(err)
 	}
 	own := filepath.Join(p.DataDir, "certs", "api.example.com")
-	proxytest.Until(t, "the API has its certificate", func() bool { _, err := certfile.Read(own); return err == nil })
+	watch.Until(t, "the API has its certificate", func() bool { _, err := certfile.Read(own); return err == nil })
 }
 
 // D15: where port 80 is another web server's, it serves the answers from a
@@ -82,12 +83,12 @@ esac`
 			}})
 			for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
 				host := p.Enroll(t, mode, proxytest.Grant(mode, "*."+mode+".example.com"))
-				if _, err := get(t, host, mode, "a."+mode+".example.com", "b."+mode+".example.com"); err != nil {
+				if _, err := proxytest.Get(t, host, mode, "a."+mode+".example.com", "b."+mode+".example.com"); err != nil {
 					t.Fatal(err)
 				}
 			}
 			own := filepath.Join(p.DataDir, "certs", "own.example.com")
-			proxytest.Until(t, "the proxy's own certificate is there", func() bool { _, err := certfile.Read(own); return err == nil })
+			watch.Until(t, "the proxy's own certificate is there", func() bool { _, err := certfile.Read(own); return err == nil })
 			p.Stop(t)
 			if left, err := os.ReadDir(tokens); err != nil || len(left) != 0 {
 				t.Errorf("left behind: %v, %v", left, err)
@@ -118,7 +119,7 @@ func TestProfiles(t *testing.T) {
 		return b.Leaf.NotAfter.Sub(b.Leaf.NotBefore).Round(time.Hour)
 	}
 	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-		w := remote.Wanted{Names: names(t, mode+".example.com"), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
+		w := remote.Wanted{Names: proxytest.Names(t, mode+".example.com"), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
 		serials := map[string]bool{}
 		steps := []struct {
 			profile string
@@ -153,7 +154,7 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	own := filepath.Join(p.DataDir, "certs", "own.example.com")
-	proxytest.Until(t, "the proxy's own certificate is there", func() bool { _, err := certfile.Read(own); return err == nil })
+	watch.Until(t, "the proxy's own certificate is there", func() bool { _, err := certfile.Read(own); return err == nil })
 	if life := lives(own); life != 160*time.Hour {
 		t.Errorf("the proxy's own: valid for %v", life)
 	}
@@ -179,9 +180,9 @@ func TestWildcard(t *testing.T) { // not parallel: lego's settings are the proce
 	})
 	grants := []string{"zone.example", "wildcard:zone.example"}
 	host := p.Enroll(t, "host", proxytest.Grant(api.ModeAgent, grants...), proxytest.Grant(api.ModeGateway, grants...))
-	want := names(t, "zone.example", "*.zone.example")
+	want := proxytest.Names(t, "zone.example", "*.zone.example")
 	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-		k, err := get(t, host, mode, want...)
+		k, err := proxytest.Get(t, host, mode, want...)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +197,7 @@ func TestWildcard(t *testing.T) { // not parallel: lego's settings are the proce
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	if _, err := get(t, host, api.ModeAgent, "*.other.example"); err == nil || !strings.Contains(err.Error(), "wildcard:other.example") {
+	if _, err := proxytest.Get(t, host, api.ModeAgent, "*.other.example"); err == nil || !strings.Contains(err.Error(), "wildcard:other.example") {
 		t.Errorf("a wildcard that is not granted: %v", err)
 	}
 }

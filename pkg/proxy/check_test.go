@@ -120,7 +120,7 @@ func TestCheckWithTheCA(t *testing.T) {
 	}
 	// An issuance registers the account, whose URL a record may then name.
 	state := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "**.example.test"))
-	if _, err := get(t, state, api.ModeGateway, "web1.example.test"); err != nil {
+	if _, err := proxytest.Get(t, state, api.ModeGateway, "web1.example.test"); err != nil {
 		t.Fatal(err)
 	}
 	if _, caa = check("account.example.test"); caa.Verdict != preflight.Fails || !strings.Contains(caa.Remedy, "accounturi=https://") {

@@ -11,17 +11,13 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
-
-// enroll tries to enrol a new host.
-func enroll(t testing.TB, token auth.EnrollToken) (*remote.State, error) {
-	return remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{})
-}
 
 // again enrols with the key that a host has already.
 func again(t testing.TB, host *remote.State, token auth.EnrollToken) (api.Client, error) {
@@ -30,69 +26,50 @@ func again(t testing.TB, host *remote.State, token auth.EnrollToken) (api.Client
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, recipient := newIdentity(t)
+	_, recipient := proxytest.NewIdentity(t)
 	return client.Enroll(t.Context(), token, []string{recipient})
-}
-
-func wantStatus(t testing.TB, what string, err error, status int) {
-	t.Helper()
-	var p *api.Problem
-	if !errors.As(err, &p) || p.Status != status {
-		t.Errorf("%s: %v, want a %d problem", what, err, status)
-	}
-}
-
-// refusals are the refused entries of the audit trail, the oldest first.
-func refusals(t testing.TB, p *proxytest.Proxy) []admin.AuditEntry {
-	t.Helper()
-	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Outcome: "refused"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	slices.Reverse(page.Entries)
-	return page.Entries
 }
 
 // A token enrols one key: a lost answer may be asked for again with that key,
 // no other key gets in, nor anyone after it has expired (A21, X14).
 func TestEnrolment(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
 	token := p.AddClient(t, "web1", grant)
-	web1, err := enroll(t, token)
+	web1, err := proxytest.EnrollHost(t, token)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if who, err := again(t, web1, token); err != nil || who.Name != "web1" {
 		t.Errorf("the same key again: %v, %v", who, err)
 	}
-	_, err = enroll(t, token)
-	wantStatus(t, "another key", err, http.StatusUnauthorized)
+	_, err = proxytest.EnrollHost(t, token)
+	proxytest.WantStatus(t, "another key", err, http.StatusUnauthorized)
 
 	second := p.AddClient(t, "web2", grant)
 	_, err = again(t, web1, second)
-	wantStatus(t, "a key that is another client's", err, http.StatusConflict)
-	if _, err := enroll(t, second); err != nil {
+	proxytest.WantStatus(t, "a key that is another client's", err, http.StatusConflict)
+	if _, err := proxytest.EnrollHost(t, second); err != nil {
 		t.Errorf("the token is used up by a refused attempt: %v", err)
 	}
 
 	third := p.AddClient(t, "web3", grant)
 	forged := third
 	forged.Secret[0]++
-	_, err = enroll(t, forged)
-	wantStatus(t, "a wrong secret", err, http.StatusUnauthorized)
+	_, err = proxytest.EnrollHost(t, forged)
+	proxytest.WantStatus(t, "a wrong secret", err, http.StatusUnauthorized)
 	pin := third
 	pin.ProxyPin[0]++
-	if _, err := enroll(t, pin); !errors.Is(err, remote.ErrPin) {
+	if _, err := proxytest.EnrollHost(t, pin); !errors.Is(err, remote.ErrPin) {
 		t.Errorf("another proxy's pin: %v", err)
 	}
-	clk.advance(25 * time.Hour)
-	_, err = enroll(t, third)
-	wantStatus(t, "an expired token", err, http.StatusUnauthorized)
+	clk.Advance(25 * time.Hour)
+	_, err = proxytest.EnrollHost(t, third)
+	proxytest.WantStatus(t, "an expired token", err, http.StatusUnauthorized)
 	_, err = again(t, web1, token)
-	wantStatus(t, "an expired token, same key", err, http.StatusUnauthorized)
+	proxytest.WantStatus(t, "an expired token, same key", err, http.StatusUnauthorized)
 	client, err := web1.API()
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +77,7 @@ func TestEnrolment(t *testing.T) {
 	if who, err := client.Self(t.Context()); err != nil || who.Name != "web1" {
 		t.Errorf("the enrolled key does not expire with its token: %v, %v", who, err)
 	}
-	got := refusals(t, p)
+	got := p.Refusals(t)
 	if len(got) != 5 {
 		t.Errorf("%d refusals in the audit trail, want 5: %+v", len(got), got)
 	}
@@ -115,12 +92,12 @@ func TestEnrolment(t *testing.T) {
 // enabled again (A21).
 func TestDisabledClient(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	etag := c.bundle(t, m.ID, "").etag()
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	etag := c.Bundle(t, m.ID, "").ETag()
 	unused := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	for _, name := range []string{"web1", "web2"} {
 		if _, err := p.Admin.SetDisabled(t.Context(), name, true); err != nil {
@@ -142,24 +119,24 @@ func TestDisabledClient(t *testing.T) {
 		{http.MethodDelete, path, nil},
 	}
 	for _, call := range calls {
-		if r := c.do(t, call.method, call.path, call.body, "If-None-Match", etag); r.status != http.StatusUnauthorized {
-			t.Errorf("%s %s: %d, want 401", call.method, call.path, r.status)
+		if r := c.Do(t, call.method, call.path, call.body, "If-None-Match", etag); r.Status != http.StatusUnauthorized {
+			t.Errorf("%s %s: %d, want 401", call.method, call.path, r.Status)
 		}
 	}
 	before := credentials(t, p, "web2")
-	_, err := enroll(t, unused)
-	wantStatus(t, "enrolment", err, http.StatusForbidden)
+	_, err := proxytest.EnrollHost(t, unused)
+	proxytest.WantStatus(t, "enrolment", err, http.StatusForbidden)
 	if after := credentials(t, p, "web2"); after != before {
 		t.Errorf("a disabled client's enrolment changed its credentials from %s to %s", before, after)
 	}
-	if got := refusals(t, p); len(got) != len(calls)+1 {
+	if got := p.Refusals(t); len(got) != len(calls)+1 {
 		t.Errorf("%d refusals in the audit trail, want %d", len(got), len(calls)+1)
 	}
 	orders := p.CA.Requests().Count(pebbletest.NewOrder)
-	clk.advance(61 * 24 * time.Hour)
-	tick(t, p)
+	clk.Advance(61 * 24 * time.Hour)
+	p.Tick(t)
 	var shown admin.Client
-	proxytest.Until(t, "the renewal is refused", func() bool {
+	watch.Until(t, "the renewal is refused", func() bool {
 		shown, err = p.Admin.Client(t.Context(), "web1")
 		if err != nil {
 			t.Fatal(err)
@@ -176,9 +153,9 @@ func TestDisabledClient(t *testing.T) {
 	if _, err := p.Admin.SetDisabled(t.Context(), "web1", false); err != nil {
 		t.Fatal(err)
 	}
-	clk.advance(time.Hour)
-	tick(t, p)
-	c.bundle(t, m.ID, etag)
+	clk.Advance(time.Hour)
+	p.Tick(t)
+	c.Bundle(t, m.ID, etag)
 }
 
 // A removed client is forgotten: its credentials, its certificates, its hold on
@@ -186,22 +163,22 @@ func TestDisabledClient(t *testing.T) {
 func TestRemovedClient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	bundle := c.bundle(t, m.ID, "").body
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	bundle := c.Bundle(t, m.ID, "").Body
 	if _, err := p.Admin.RemoveClient(t.Context(), "web1"); err != nil {
 		t.Fatal(err)
 	}
-	if r := c.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusUnauthorized {
-		t.Errorf("the removed client: %d, want 401", r.status)
+	if r := c.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil); r.Status != http.StatusUnauthorized {
+		t.Errorf("the removed client: %d, want 401", r.Status)
 	}
 	_, err := p.Admin.Client(t.Context(), "web1")
-	wantStatus(t, "clients show", err, http.StatusNotFound)
+	proxytest.WantStatus(t, "clients show", err, http.StatusNotFound)
 
-	_, other := newIdentity(t)
-	heir := newCaller(t, p, "web1", []string{other}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	if got := heir.register(t, "a.example.com"); got.ID == m.ID {
+	_, other := proxytest.NewIdentity(t)
+	heir := p.NewCaller(t, "web1", []string{other}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	if got := heir.Register(t, "a.example.com"); got.ID == m.ID {
 		t.Error("a client of the same name inherits the certificate")
 	}
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1"})
@@ -225,57 +202,51 @@ func credentials(t *testing.T, p *proxytest.Proxy, name string) string {
 	return fmt.Sprint(c.Credentials)
 }
 
-// noon puts the clock to the middle of a UTC day, far from a quota's end.
-func (c *clock) noon() {
-	now := time.Now().UTC()
-	c.advance(now.Truncate(24 * time.Hour).Add(36 * time.Hour).Sub(now))
-}
-
 // A client gets so many certificates a day, is told when to come back, and what
 // costs no order costs no quota (X20).
 func TestQuota(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	clk.noon()
-	clk.advance(-time.Hour)
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	_, recipient := newIdentity(t)
+	var clk proxytest.Clock
+	clk.Noon()
+	clk.Advance(-time.Hour)
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	_, recipient := proxytest.NewIdentity(t)
 	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
 	grant.Modes = []string{api.ModeAgent, api.ModeGateway}
 	grant.DailyQuota = 2
-	c := newCaller(t, p, "web1", []string{recipient}, grant)
-	m := c.register(t, "a.example.com")
-	c.bundle(t, m.ID, "")
-	clk.advance(time.Hour) // or it would be too soon for a renewal
+	c := p.NewCaller(t, "web1", []string{recipient}, grant)
+	m := c.Register(t, "a.example.com")
+	c.Bundle(t, m.ID, "")
+	clk.Advance(time.Hour) // or it would be too soon for a renewal
 	for range 3 {
-		c.register(t, "a.example.com")
+		c.Register(t, "a.example.com")
 	}
-	c.gateway(t, api.CertificateRequest{Names: []string{"b.example.com"}})
+	c.Gateway(t, api.CertificateRequest{Names: []string{"b.example.com"}})
 	before := p.CA.Requests().Total()
-	for what, r := range map[string]reply{
-		"agent":   c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com"}}),
-		"gateway": c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"c.example.com"}}),
-		"renew":   c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil),
+	for what, r := range map[string]proxytest.Reply{
+		"agent":   c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com"}}),
+		"gateway": c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"c.example.com"}}),
+		"renew":   c.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil),
 	} {
-		seconds, err := strconv.Atoi(r.header.Get("Retry-After"))
-		if r.status != http.StatusTooManyRequests || err != nil || seconds < 11*3600 || seconds > 12*3600+1 {
-			t.Errorf("%s beyond the quota: %d, Retry-After %q; want 429 until midnight UTC", what, r.status, r.header.Get("Retry-After"))
+		seconds, err := strconv.Atoi(r.Header.Get("Retry-After"))
+		if r.Status != http.StatusTooManyRequests || err != nil || seconds < 11*3600 || seconds > 12*3600+1 {
+			t.Errorf("%s beyond the quota: %d, Retry-After %q; want 429 until midnight UTC", what, r.Status, r.Header.Get("Retry-After"))
 			continue
 		}
-		r.problem(t)
+		r.Problem(t)
 	}
-	c.register(t, "a.example.com")
+	c.Register(t, "a.example.com")
 	if n := p.CA.Requests().Total() - before; n != 0 {
 		t.Errorf("%d requests reached the CA", n)
 	}
-	got := refusals(t, p)
+	got := p.Refusals(t)
 	if len(got) != 3 || got[0].Client != "web1" || !strings.Contains(got[0].Detail, "quota") {
 		t.Errorf("audit of refusals: %+v", got)
 	}
-	other := newCaller(t, p, "web2", []string{recipient}, grant)
-	other.gateway(t, api.CertificateRequest{Names: []string{"d.example.com"}})
-	clk.advance(24 * time.Hour)
-	c.gateway(t, api.CertificateRequest{Names: []string{"c.example.com"}})
+	other := p.NewCaller(t, "web2", []string{recipient}, grant)
+	other.Gateway(t, api.CertificateRequest{Names: []string{"d.example.com"}})
+	clk.Advance(24 * time.Hour)
+	c.Gateway(t, api.CertificateRequest{Names: []string{"c.example.com"}})
 }
 
 // Every kind of refusal is in the audit trail once, with who and from where,
@@ -283,37 +254,37 @@ func TestQuota(t *testing.T) {
 func TestRefusalsAreAudited(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := newIdentity(t)
+	_, recipient := proxytest.NewIdentity(t)
 	elsewhere := proxytest.Grant(api.ModeAgent, "far.example.com")
 	elsewhere.Networks = []string{"192.0.2.0/24", "2001:db8::/32"}
 	here := proxytest.Grant(api.ModeAgent, "near.example.com")
 	here.Networks = []string{"127.0.0.0/8"}
 	rsa := proxytest.Grant(api.ModeAgent, "rsa.example.com")
 	rsa.KeyTypes = []string{"rsa2048"}
-	c := newCaller(t, p, "web1", []string{recipient}, elsewhere, here, rsa)
+	c := p.NewCaller(t, "web1", []string{recipient}, elsewhere, here, rsa)
 	stranger, _ := auth.NewBearer()
-	ask := func(req api.CertificateRequest) func(*caller) reply {
-		return func(c *caller) reply { return c.do(t, http.MethodPost, api.PathCertificates, req) }
+	ask := func(req api.CertificateRequest) func(*proxytest.Caller) proxytest.Reply {
+		return func(c *proxytest.Caller) proxytest.Reply { return c.Do(t, http.MethodPost, api.PathCertificates, req) }
 	}
-	agent := func(names ...string) func(*caller) reply {
+	agent := func(names ...string) func(*proxytest.Caller) proxytest.Reply {
 		return ask(api.CertificateRequest{Mode: api.ModeAgent, Names: names})
 	}
-	if r := agent("near.example.com")(c); r.status != http.StatusAccepted {
-		t.Errorf("from the granted network: %d %s", r.status, r.body)
+	if r := agent("near.example.com")(c); r.Status != http.StatusAccepted {
+		t.Errorf("from the granted network: %d %s", r.Status, r.Body)
 	}
-	nobody := withToken(t, p, "")
+	nobody := p.WithToken(t, "")
 	for _, refusal := range []struct {
 		what   string
-		from   *caller
-		do     func(*caller) reply
+		from   *proxytest.Caller
+		do     func(*proxytest.Caller) proxytest.Reply
 		status int
 		client string
 		detail string
 	}{
 		{"no credential", nobody, agent("near.example.com"), http.StatusUnauthorized, "", "no credential"},
-		{"an unknown token", withToken(t, p, stranger), agent("near.example.com"), http.StatusUnauthorized, "", "unknown"},
-		{"a malformed token", withToken(t, p, "apt1-nonsense"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
-		{"a token and a half", withToken(t, p, c.token+"x"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
+		{"an unknown token", p.WithToken(t, stranger), agent("near.example.com"), http.StatusUnauthorized, "", "unknown"},
+		{"a malformed token", p.WithToken(t, "apt1-nonsense"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
+		{"a token and a half", p.WithToken(t, c.Token+"x"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
 		{"a name", c, agent("b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
 		{"one name of two", c, agent("near.example.com", "b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
 		{"two grants that do not add up", c, agent("near.example.com", "rsa.example.com"), http.StatusForbidden, "web1", ""},
@@ -321,13 +292,13 @@ func TestRefusalsAreAudited(t *testing.T) {
 		{"the key type", c, agent("rsa.example.com"), http.StatusForbidden, "web1", ""},
 		{"the network", c, agent("far.example.com"), http.StatusForbidden, "web1", ""},
 	} {
-		before := len(refusals(t, p))
+		before := len(p.Refusals(t))
 		r := refusal.do(refusal.from)
-		if r.status != refusal.status {
-			t.Errorf("%s: %d %s, want %d", refusal.what, r.status, r.body, refusal.status)
+		if r.Status != refusal.status {
+			t.Errorf("%s: %d %s, want %d", refusal.what, r.Status, r.Body, refusal.status)
 		}
-		r.problem(t)
-		entries := refusals(t, p)
+		r.Problem(t)
+		entries := p.Refusals(t)
 		if len(entries) != before+1 {
 			t.Errorf("%s: %d new entries in the audit trail, want 1", refusal.what, len(entries)-before)
 			continue
@@ -337,11 +308,11 @@ func TestRefusalsAreAudited(t *testing.T) {
 			t.Errorf("%s: entry %+v", refusal.what, e)
 		}
 	}
-	tick(t, p)
+	p.Tick(t)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want 1", n)
 	}
-	secrets := traces{"token": []byte(c.token), "unknown token": []byte(stranger)}
+	secrets := traces{"token": []byte(c.Token), "unknown token": []byte(stranger)}
 	for _, found := range secrets.in(everything(t, p)) {
 		t.Error(found)
 	}

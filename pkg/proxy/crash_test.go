@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -26,17 +27,17 @@ func TestCrashLosesNoOrder(t *testing.T) {
 	for _, kind := range []string{pebbletest.Authorization, pebbletest.Challenge, pebbletest.Finalize, pebbletest.Certificate} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			var ca fault
-			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-			id, recipient := newIdentity(t)
-			c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-			arrived, release := ca.hold(t, kind)
-			m := c.register(t, "a.example.com")
-			await(t, "the CA is asked", arrived)
+			var ca pebbletest.Fault
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+			id, recipient := proxytest.NewIdentity(t)
+			c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+			arrived, release := ca.Hold(t, kind)
+			m := c.Register(t, "a.example.com")
+			watch.Await(t, "the CA is asked", arrived)
 			left := walk(t, p.DataDir)
 
 			// The dying proxy's request reaches nobody, and it writes no more.
-			ca.fail(http.StatusServiceUnavailable)
+			ca.Fail(http.StatusServiceUnavailable)
 			release()
 			p.Stop(t)
 			for path := range walk(t, p.DataDir) {
@@ -47,10 +48,10 @@ func TestCrashLosesNoOrder(t *testing.T) {
 			for path, data := range left {
 				restore(t, path, data)
 			}
-			ca.mend()
+			ca.Mend()
 			p.Restart(t) // which frees what the dead one held
-			proxytest.Until(t, "the certificate is there", func() bool { return c.certificate(t, m.ID).Serial != "" })
-			open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+			watch.Until(t, "the certificate is there", func() bool { return c.Certificate(t, m.ID).Serial != "" })
+			proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
 			for kind, want := range map[string]int{pebbletest.NewOrder: 1, pebbletest.NewAccount: 1} {
 				if n := p.CA.Requests().Count(kind); n != want {
 					t.Errorf("%d requests of %s, want %d", n, kind, want)
@@ -108,22 +109,22 @@ func (r *relay) to(addr string) { r.target.Store(&addr) }
 // there again with the answer when the CA does (X7).
 func TestCrashWhileTheCAValidates(t *testing.T) {
 	t.Parallel()
-	var trouble fault
-	ca := pebbletest.Start(t, pebbletest.Options{Wrap: trouble.wrap})
+	var trouble pebbletest.Fault
+	ca := pebbletest.Start(t, pebbletest.Options{Wrap: trouble.Wrap})
 	port80 := newRelay(t, ca.HTTPPort)
 	p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) {
 		c.Version, c.HTTPAddr = "dead", "127.0.0.1:0"
 	}})
 	port80.to(p.HTTPAddr())
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	await(t, "the CA asks for the answer", port80.asked)
-	proxytest.Until(t, "the CA has answered the proxy", func() bool { return strings.Contains(ca.Log(), "POST /chalZ/") })
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	watch.Await(t, "the CA asks for the answer", port80.asked)
+	watch.Until(t, "the CA has answered the proxy", func() bool { return strings.Contains(ca.Log(), "POST /chalZ/") })
 
 	// What is left of the first one goes on here; itself, it reaches nobody.
 	left := walk(t, p.DataDir)
-	trouble.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	trouble.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if strings.Contains(r.UserAgent(), "acmeproxy/dead") {
 			http.Error(w, "dead", http.StatusServiceUnavailable)
 			return
@@ -137,12 +138,12 @@ func TestCrashWhileTheCAValidates(t *testing.T) {
 		}
 	}})
 	port80.to(q.HTTPAddr())
-	proxytest.Until(t, "the answer is there again", func() bool {
+	watch.Until(t, "the answer is there again", func() bool {
 		status, _ := answerAt(t, q.HTTPAddr(), "a.example.com", port80.token)
 		return status == http.StatusOK
 	})
 	close(port80.gate)
-	open(t, withToken(t, q, c.token).bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+	proxytest.OpenBundle(t, q.WithToken(t, c.Token).Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
 	if n := ca.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want 1", n)
 	}

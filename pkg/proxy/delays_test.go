@@ -10,6 +10,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -26,26 +27,26 @@ func TestWrongClockParksNothing(t *testing.T) {
 			if name == "postgres" {
 				url = pgtest.Start(t).Database(t)
 			}
-			var clk clock
-			var ca fault
-			ca.fail(http.StatusServiceUnavailable)
-			hook := newHookLog(t)
+			var clk proxytest.Clock
+			var ca pebbletest.Fault
+			ca.Fail(http.StatusServiceUnavailable)
+			hook := proxytest.NewHookLog(t)
 			p := proxytest.Start(t, proxytest.Options{
-				Store: url, Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.on(hook.on("own.example.com")),
+				Store: url, Pebble: pebbletest.Options{Wrap: ca.Wrap}, Change: clk.On(hook.On("own.example.com")),
 			})
-			clk.advance(years)
+			clk.Advance(years)
 			p.Restart(t)
-			proxytest.Until(t, "an attempt fails under the wrong clock", func() bool {
-				c := own(t, p, "own.example.com")
+			watch.Until(t, "an attempt fails under the wrong clock", func() bool {
+				c := p.Own(t, "own.example.com")
 				return c.NextAttempt.After(time.Now().Add(years / 2))
 			})
-			ca.mend()
+			ca.Mend()
 			p.Stop(t)
-			clk.advance(-years)
+			clk.Advance(-years)
 			p.Restart(t)
-			hook.deployed(t, p, 1)
-			proxytest.Until(t, "all is well", func() bool {
-				c := own(t, p, "own.example.com")
+			hook.Deployed(t, 1)
+			watch.Until(t, "all is well", func() bool {
+				c := p.Own(t, "own.example.com")
 				return c.Serial != "" && c.Deployment == nil
 			})
 			if !strings.Contains(p.Log(), "stored times were years off") {
@@ -60,19 +61,19 @@ func TestWrongClockParksNothing(t *testing.T) {
 func TestWrongClockRefusesNoRenewal(t *testing.T) {
 	t.Parallel()
 	const years = 12 * 365 * 24 * time.Hour
-	var clk clock
-	clk.advance(years)
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	proxytest.Until(t, "the certificate is there", func() bool { return c.certificate(t, m.ID).Serial != "" })
-	first := c.certificate(t, m.ID).Serial
-	clk.advance(-years)
-	if r := c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.status >= 300 {
-		t.Fatalf("renew: %d %s", r.status, r.body)
+	var clk proxytest.Clock
+	clk.Advance(years)
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	watch.Until(t, "the certificate is there", func() bool { return c.Certificate(t, m.ID).Serial != "" })
+	first := c.Certificate(t, m.ID).Serial
+	clk.Advance(-years)
+	if r := c.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.Status >= 300 {
+		t.Fatalf("renew: %d %s", r.Status, r.Body)
 	}
-	proxytest.Until(t, "another one is there", func() bool { return c.certificate(t, m.ID).Serial != first })
+	watch.Until(t, "another one is there", func() bool { return c.Certificate(t, m.ID).Serial != first })
 }
 
 // A success with the CA ends the delays of all that wait for it to recover, in
@@ -86,33 +87,33 @@ func TestSuccessEndsDelays(t *testing.T) {
 			if mode == api.ModeGateway {
 				url = pgtest.Start(t).Database(t)
 			}
-			var clk clock
-			var ca fault
-			p := proxytest.Start(t, proxytest.Options{Store: url, Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.on()})
-			_, recipient := newIdentity(t)
+			var clk proxytest.Clock
+			var ca pebbletest.Fault
+			p := proxytest.Start(t, proxytest.Options{Store: url, Pebble: pebbletest.Options{Wrap: ca.Wrap}, Change: clk.On()})
+			_, recipient := proxytest.NewIdentity(t)
 			grant := proxytest.Grant(api.ModeAgent, "*.example.com")
 			grant.Modes = append(grant.Modes, api.ModeGateway)
-			c := newCaller(t, p, "web1", []string{recipient}, grant)
-			ca.fail(http.StatusServiceUnavailable)
-			waiting := c.register(t, "waiting.example.com")
+			c := p.NewCaller(t, "web1", []string{recipient}, grant)
+			ca.Fail(http.StatusServiceUnavailable)
+			waiting := c.Register(t, "waiting.example.com")
 			// Each failure doubles the delay: 9 of them make it an hour.
 			for n := 1; n <= 9; n++ {
-				proxytest.Until(t, "the attempt fails", func() bool { return c.certificate(t, waiting.ID).Failures >= n })
+				watch.Until(t, "the attempt fails", func() bool { return c.Certificate(t, waiting.ID).Failures >= n })
 				if n < 9 {
-					clk.advance(time.Hour)
+					clk.Advance(time.Hour)
 					p.Renewals.Wake()
 				}
 			}
-			delay := c.certificate(t, waiting.ID).NextAttempt.Sub(clk.Now())
-			ca.mend()
+			delay := c.Certificate(t, waiting.ID).NextAttempt.Sub(clk.Now())
+			ca.Mend()
 			began := clk.Now()
 			switch mode {
 			case api.ModeAgent:
-				c.register(t, "other.example.com")
+				c.Register(t, "other.example.com")
 			case api.ModeGateway:
-				c.gateway(t, api.CertificateRequest{Names: []string{"other.example.com"}})
+				c.Gateway(t, api.CertificateRequest{Names: []string{"other.example.com"}})
 			}
-			proxytest.Until(t, "the delayed certificate is there", func() bool { return c.certificate(t, waiting.ID).Serial != "" })
+			watch.Until(t, "the delayed certificate is there", func() bool { return c.Certificate(t, waiting.ID).Serial != "" })
 			t.Logf("the next attempt was to be after %v and came after %v", delay.Round(time.Second), clk.Now().Sub(began).Round(time.Millisecond))
 			if delay < 30*time.Minute {
 				t.Errorf("the delay was %v only, so this shows nothing", delay)
@@ -132,8 +133,8 @@ func TestHealthWrites(t *testing.T) {
 			if driver == "pgx" {
 				url = pgtest.Start(t).Database(t)
 			}
-			var clk clock
-			p := proxytest.Start(t, proxytest.Options{Store: url, Change: clk.on()})
+			var clk proxytest.Clock
+			p := proxytest.Start(t, proxytest.Options{Store: url, Change: clk.On()})
 			if url == "" {
 				url = filepath.Join(p.DataDir, "acmeproxy.db")
 			}
@@ -148,13 +149,13 @@ func TestHealthWrites(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			c := withToken(t, p, "")
+			c := p.WithToken(t, "")
 			want := func(status int, verdict string) {
 				t.Helper()
-				clk.advance(5 * time.Second)
-				r := c.do(t, http.MethodGet, api.PathHealth, nil)
-				if r.status != status || r.header.Get("Content-Type") != api.TypeHealth || !strings.Contains(string(r.body), `"status":"`+verdict+`"`) {
-					t.Errorf("health: %d %s %s, want %d", r.status, r.header.Get("Content-Type"), r.body, status)
+				clk.Advance(5 * time.Second)
+				r := c.Do(t, http.MethodGet, api.PathHealth, nil)
+				if r.Status != status || r.Header.Get("Content-Type") != api.TypeHealth || !strings.Contains(string(r.Body), `"status":"`+verdict+`"`) {
+					t.Errorf("health: %d %s %s, want %d", r.Status, r.Header.Get("Content-Type"), r.Body, status)
 				}
 			}
 			written := func() (at int64) {
@@ -165,11 +166,11 @@ func TestHealthWrites(t *testing.T) {
 				return at
 			}
 			want(http.StatusOK, "pass")
-			clk.advance(5 * time.Second)
+			clk.Advance(5 * time.Second)
 			writes := map[int64]bool{}
 			began := time.Now()
 			for range 100 {
-				c.do(t, http.MethodGet, api.PathHealth, nil)
+				c.Do(t, http.MethodGet, api.PathHealth, nil)
 				writes[written()] = true
 			}
 			if most := 2 + int(time.Since(began)/(5*time.Second)); len(writes) > most {

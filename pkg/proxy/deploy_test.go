@@ -17,6 +17,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -94,7 +95,7 @@ func TestKilledDeployment(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	proxytest.Until(t, "the hook runs", func() bool { return hook.runs() == 1 })
+	watch.Until(t, "the hook runs", func() bool { return hook.runs() == 1 })
 	status, err := admin.Dial(filepath.Join(dir, admin.SocketName)).Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -108,12 +109,12 @@ func TestKilledDeployment(t *testing.T) {
 	killed := time.Now()
 	_ = cmd.Wait() // killed
 
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{CA: ca, Store: url, Change: clk.on(func(c *proxy.Config) {
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{CA: ca, Store: url, Change: clk.On(func(c *proxy.Config) {
 		c.Domains, c.CertificateObtainedHook = child.Domains, hook.command()
 		shareIdentity(t, dir, c.DataDir)
 	})})
-	d := own(t, p, "own.example.com").Deployment
+	d := p.Own(t, "own.example.com").Deployment
 	if d == nil || d.RunBy == "" || strings.HasPrefix(d.RunBy, hostAndPid(t)) {
 		t.Fatalf("status shows %+v", d)
 	}
@@ -122,15 +123,15 @@ func TestKilledDeployment(t *testing.T) {
 	if after > 2*time.Minute {
 		t.Errorf("the hook would run again %v after the kill", after)
 	}
-	clk.advance(time.Minute)
+	clk.Advance(time.Minute)
 	p.Deployments.Wake()
 	if n := hook.runs(); n != 1 {
 		t.Errorf("the hook ran %d times while it was leased", n)
 	}
 	hook.let()
-	clk.advance(time.Minute)
-	tick(t, p)
-	proxytest.Until(t, "the deployment is done", func() bool { return own(t, p, "own.example.com").Deployment == nil })
+	clk.Advance(time.Minute)
+	p.Tick(t)
+	watch.Until(t, "the deployment is done", func() bool { return p.Own(t, "own.example.com").Deployment == nil })
 	if n := hook.runs(); n != 2 {
 		t.Errorf("the hook ran %d times, want 2", n)
 	}
@@ -153,26 +154,26 @@ func hostAndPid(t *testing.T) string {
 func TestDatabaseAwayWhileDeploying(t *testing.T) {
 	t.Parallel()
 	server, hook := pgtest.Start(t), newWaitingHook(t)
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Store: server.Database(t), Change: clk.on(func(c *proxy.Config) {
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Store: server.Database(t), Change: clk.On(func(c *proxy.Config) {
 		c.Domains, c.CertificateObtainedHook = []string{"own.example.com"}, hook.command()
 	})})
-	proxytest.Until(t, "the hook runs", func() bool { return hook.runs() == 1 })
+	watch.Until(t, "the hook runs", func() bool { return hook.runs() == 1 })
 	server.Stop()
 	hook.let()
-	proxytest.Until(t, "the hook has ended", func() bool {
+	watch.Until(t, "the hook has ended", func() bool {
 		_, err := os.Stat(filepath.Join(hook.dir, "ended"))
 		return err == nil
 	})
 	if err := server.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	proxytest.Until(t, "the deployment is recorded", func() bool { return own(t, p, "own.example.com").Deployment == nil })
-	first := own(t, p, "own.example.com").Serial
-	clk.advance(61 * 24 * time.Hour)
-	tick(t, p)
-	proxytest.Until(t, "the next certificate is deployed", func() bool {
-		c := own(t, p, "own.example.com")
+	watch.Until(t, "the deployment is recorded", func() bool { return p.Own(t, "own.example.com").Deployment == nil })
+	first := p.Own(t, "own.example.com").Serial
+	clk.Advance(61 * 24 * time.Hour)
+	p.Tick(t)
+	watch.Until(t, "the next certificate is deployed", func() bool {
+		c := p.Own(t, "own.example.com")
 		return c.Serial != first && c.Deployment == nil
 	})
 	if n := hook.runs(); n != 2 {

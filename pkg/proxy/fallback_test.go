@@ -32,7 +32,7 @@ func TestHTTPFallback(t *testing.T) {
 		t.Run(test.fallback, func(t *testing.T) {
 			t.Parallel()
 			p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.HTTPFallback = test.fallback }})
-			if _, err := get(t, p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com")), api.ModeGateway, "a.example.com"); err != nil {
+			if _, err := proxytest.Get(t, p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com")), api.ModeGateway, "a.example.com"); err != nil {
 				t.Fatal(err)
 			}
 			for path, want := range map[string]struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -29,7 +30,7 @@ func TestGatewayKeepsNothing(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: seen.wrap}})
 	seen.watch(t, p)
 	host := p.Enroll(t, "corp", proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
-	k, err := get(t, host, api.ModeGateway, "payroll.corp.example.com", "wages.hr.corp.example.com")
+	k, err := proxytest.Get(t, host, api.ModeGateway, "payroll.corp.example.com", "wages.hr.corp.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,10 +38,10 @@ func TestGatewayKeepsNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, recipient := newIdentity(t)
-	script := newCaller(t, p, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
-	events := script.gateway(t, api.CertificateRequest{Names: []string{"merger.corp.example.com"}})
-	withoutCSR := open(t, events[len(events)-1].Bundle, names(t, "merger.corp.example.com"), id)
+	id, recipient := proxytest.NewIdentity(t)
+	script := p.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	events := script.Gateway(t, api.CertificateRequest{Names: []string{"merger.corp.example.com"}})
+	withoutCSR := proxytest.OpenBundle(t, events[len(events)-1].Bundle, proxytest.Names(t, "merger.corp.example.com"), id)
 	if withoutCSR.Key == nil {
 		t.Fatal("the proxy made no key")
 	}
@@ -51,10 +52,10 @@ func TestGatewayKeepsNothing(t *testing.T) {
 	secrets.certificate(t, "with CSR", withCSR)
 	secrets.certificate(t, "without CSR", withoutCSR)
 
-	agentID, recipient := newIdentity(t)
-	agent := newCaller(t, p, "agent", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := agent.register(t, "public.example.com")
-	managed := open(t, agent.bundle(t, m.ID, "").body, names(t, "public.example.com"), agentID)
+	agentID, recipient := proxytest.NewIdentity(t)
+	agent := p.NewCaller(t, "agent", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := agent.Register(t, "public.example.com")
+	managed := proxytest.OpenBundle(t, agent.Bundle(t, m.ID, "").Body, proxytest.Names(t, "public.example.com"), agentID)
 	control := traces{}
 	control.add("name", "public.example.com")
 	control.add("serial", managed.Serial())
@@ -80,24 +81,24 @@ func TestGatewayKeepsNothing(t *testing.T) {
 // clock goes (A15).
 func TestGatewayRenewsNothing(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+	if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
 		t.Fatal(err)
 	}
 	before := p.CA.Requests().Total()
 	const day = 24 * time.Hour
 	for _, ahead := range []time.Duration{60 * day, 29 * day, 1 * day, 365 * day} {
-		clk.advance(ahead)
-		tick(t, p)
+		clk.Advance(ahead)
+		p.Tick(t)
 	}
 	p.Restart(t)
-	tick(t, p)
+	p.Tick(t)
 	if n := p.CA.Requests().Total() - before; n != 0 {
 		t.Errorf("%d requests reached the CA", n)
 	}
-	if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+	if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
 		t.Errorf("the client's own renewal: %v", err)
 	}
 }
@@ -109,10 +110,10 @@ func TestGatewayAbandoned(t *testing.T) {
 	for _, kind := range []string{pebbletest.Challenge, pebbletest.Finalize} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			var ca fault
+			var ca pebbletest.Fault
 			seen := newWitness()
 			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: func(h http.Handler) http.Handler {
-				return ca.wrap(seen.wrap(h))
+				return ca.Wrap(seen.wrap(h))
 			}}})
 			seen.watch(t, p)
 			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
@@ -120,15 +121,15 @@ func TestGatewayAbandoned(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			arrived, release := ca.hold(t, kind)
+			arrived, release := ca.Hold(t, kind)
 			ctx, hangUp := context.WithCancel(t.Context())
 			defer hangUp()
 			failed := make(chan error, 1)
 			go func() {
-				_, err := client.Issue(ctx, cert.Request{Names: names(t, "secret.example.com"), KeyType: cert.EC256}, nil)
+				_, err := client.Issue(ctx, cert.Request{Names: proxytest.Names(t, "secret.example.com"), KeyType: cert.EC256}, nil)
 				failed <- err
 			}()
-			await(t, "the CA is asked", arrived)
+			watch.Await(t, "the CA is asked", arrived)
 			seen.fetchAll() // where the challenge is held, the witness has not seen it
 			if kind == pebbletest.Challenge && len(seen.keyAuthorizations) != 1 {
 				t.Errorf("%d tokens are published, want 1", len(seen.keyAuthorizations))
@@ -139,7 +140,7 @@ func TestGatewayAbandoned(t *testing.T) {
 			if err := <-failed; !errors.Is(err, context.Canceled) {
 				t.Errorf("the client's error: %v", err)
 			}
-			proxytest.Until(t, "the proxy gives up", func() bool { return strings.Contains(p.Log(), "abandoned by its client") })
+			watch.Until(t, "the proxy gives up", func() bool { return strings.Contains(p.Log(), "abandoned by its client") })
 			for token, name := range seen.hosts {
 				if status, _ := answerAt(t, p.HTTPAddr(), name, token); status != http.StatusNotFound {
 					t.Errorf("token answered with %d after the client is gone", status)
@@ -161,13 +162,13 @@ func TestGatewayAbandoned(t *testing.T) {
 func TestGatewayEvents(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := newCaller(t, p, "script", nil, proxytest.Grant(api.ModeGateway, "*.example.com"))
+	c := p.NewCaller(t, "script", nil, proxytest.Grant(api.ModeGateway, "*.example.com"))
 	key, err := cert.GenerateKey(cert.EC384)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := names(t, "a.example.com", "b.example.com")
-	events := c.gateway(t, api.CertificateRequest{CSR: csrPEM(t, key, want)})
+	want := proxytest.Names(t, "a.example.com", "b.example.com")
+	events := c.Gateway(t, api.CertificateRequest{CSR: proxytest.CSR(t, key, want)})
 	var got, identifiers []string
 	for _, e := range events {
 		got = append(got, strings.TrimSuffix(e.Event+" "+e.Stage, " "))
@@ -203,14 +204,14 @@ func TestGatewayEvents(t *testing.T) {
 // last event, and nobody else (A14, X5).
 func TestGatewayProblem(t *testing.T) {
 	t.Parallel()
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
 	client, err := host.API()
 	if err != nil {
 		t.Fatal(err)
 	}
-	ca.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	ca.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if pebbletest.Kind(r) != pebbletest.NewOrder {
 			next.ServeHTTP(w, r)
 			return
@@ -220,7 +221,7 @@ func TestGatewayProblem(t *testing.T) {
 		w.WriteHeader(http.StatusTooManyRequests)
 		fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many for limited.example.com","status":429}`)
 	})
-	_, err = client.Issue(t.Context(), cert.Request{Names: names(t, "limited.example.com"), KeyType: cert.EC256}, nil)
+	_, err = client.Issue(t.Context(), cert.Request{Names: proxytest.Names(t, "limited.example.com"), KeyType: cert.EC256}, nil)
 	var e *acme.Error
 	if !errors.As(err, &e) || e.Kind != acme.RateLimited || time.Until(e.RetryAt) < time.Hour || !strings.Contains(e.Detail, "too many for limited") {
 		t.Errorf("%+v; want the CA's refusal with its Retry-After", err)
@@ -236,7 +237,7 @@ func TestGatewayProblem(t *testing.T) {
 func TestGatewayRefusesCSR(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := newCaller(t, p, "script", nil, proxytest.Grant(api.ModeGateway, "a.example.com"))
+	c := p.NewCaller(t, "script", nil, proxytest.Grant(api.ModeGateway, "a.example.com"))
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		t.Fatal(err)
@@ -245,19 +246,19 @@ func TestGatewayRefusesCSR(t *testing.T) {
 		body api.CertificateRequest
 		want int
 	}{
-		"a further name in the CSR":    {api.CertificateRequest{CSR: csrPEM(t, key, names(t, "a.example.com", "b.example.com"))}, http.StatusForbidden},
-		"an address in the CSR":        {api.CertificateRequest{CSR: csrPEM(t, key, names(t, "a.example.com", "192.0.2.1"))}, http.StatusForbidden},
-		"names besides the CSR":        {api.CertificateRequest{Names: []string{"b.example.com"}, CSR: csrPEM(t, key, names(t, "a.example.com"))}, http.StatusUnprocessableEntity},
+		"a further name in the CSR":    {api.CertificateRequest{CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com", "b.example.com"))}, http.StatusForbidden},
+		"an address in the CSR":        {api.CertificateRequest{CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com", "192.0.2.1"))}, http.StatusForbidden},
+		"names besides the CSR":        {api.CertificateRequest{Names: []string{"b.example.com"}, CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com"))}, http.StatusUnprocessableEntity},
 		"garbage":                      {api.CertificateRequest{CSR: "garbage"}, http.StatusUnprocessableEntity},
 		"no CSR and nobody to seal to": {api.CertificateRequest{Names: []string{"a.example.com"}}, http.StatusUnprocessableEntity},
 	} {
 		req.body.Mode = api.ModeGateway
-		r := c.do(t, http.MethodPost, api.PathCertificates, req.body)
-		if r.status != req.want {
-			t.Errorf("%s: %d %s, want %d", what, r.status, r.body, req.want)
+		r := c.Do(t, http.MethodPost, api.PathCertificates, req.body)
+		if r.Status != req.want {
+			t.Errorf("%s: %d %s, want %d", what, r.Status, r.Body, req.want)
 			continue
 		}
-		r.problem(t)
+		r.Problem(t)
 	}
 	if n := p.CA.Requests().Total(); n != 0 {
 		t.Errorf("%d requests reached the CA", n)

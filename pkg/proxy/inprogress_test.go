@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -110,7 +111,7 @@ func TestStrangersInProgress(t *testing.T) {
 			}
 		}
 		cancel()
-		proxytest.Until(t, "an enrolment is read again", func() bool {
+		watch.Until(t, "an enrolment is read again", func() bool {
 			resp, err := exchange(t.Context(), last, http.MethodPost, p.URL+api.PathEnroll, "", strings.NewReader("{}"))
 			return err == nil && resp.StatusCode == http.StatusUnprocessableEntity
 		})

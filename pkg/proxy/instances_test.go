@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
@@ -58,7 +59,7 @@ func (in *instances) startTwo(t testing.TB) {
 		shareIdentity(t, in.one.DataDir, c.DataDir)
 	}})
 	for _, p := range []*proxytest.Proxy{in.one, in.two} {
-		proxytest.Until(t, "they know each other", func() bool {
+		watch.Until(t, "they know each other", func() bool {
 			s, err := p.Admin.Status(t.Context())
 			return err == nil && len(s.Instances.Others) == 1 && s.Instances.Trouble == ""
 		})
@@ -77,8 +78,8 @@ func startTwo(t testing.TB, url string, o pebbletest.Options, changes ...func(*p
 func TestTwoInstances(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Start(t).Database(t)
-	var ca fault
-	in := startTwo(t, url, pebbletest.Options{Wrap: ca.wrap})
+	var ca pebbletest.Fault
+	in := startTwo(t, url, pebbletest.Options{Wrap: ca.Wrap})
 	s, err := store.Open(t.Context(), store.Config{URL: url})
 	if err != nil {
 		t.Fatal(err)
@@ -86,26 +87,26 @@ func TestTwoInstances(t *testing.T) {
 	defer s.Close()
 
 	const certificates = 40 // more than one instance works on at once for one client
-	id, recipient := newIdentity(t)
-	c := newCaller(t, in.one, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	_, release := ca.hold(t, pebbletest.NewOrder)
+	id, recipient := proxytest.NewIdentity(t)
+	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	_, release := ca.Hold(t, pebbletest.NewOrder)
 	var rows []api.Certificate
 	for i := range certificates {
-		rows = append(rows, c.register(t, fmt.Sprintf("n%d.example.com", i)))
+		rows = append(rows, c.Register(t, fmt.Sprintf("n%d.example.com", i)))
 	}
 	client, err := s.ClientByName(t.Context(), "script")
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
-	proxytest.Until(t, "both instances work", func() bool { return len(workers(t, s, client.ID)) == 2 })
+	watch.Until(t, "both instances work", func() bool { return len(workers(t, s, client.ID)) == 2 })
 	if took := time.Since(began); took > 20*time.Second {
 		t.Errorf("the second looked by itself, after %v", took)
 	}
 	release()
-	c.url = in.two.URL
+	c.URL = in.two.URL
 	for _, row := range rows {
-		open(t, c.bundle(t, row.ID, "").body, names(t, row.Names...), id)
+		proxytest.OpenBundle(t, c.Bundle(t, row.ID, "").Body, proxytest.Names(t, row.Names...), id)
 	}
 	if n := in.ca.Requests().Count(pebbletest.NewOrder); n != certificates {
 		t.Errorf("%d orders for %d certificates", n, certificates)
@@ -120,7 +121,7 @@ func TestTwoInstances(t *testing.T) {
 		t.Fatal(err)
 	}
 	in.one.Renewals.Wake()
-	open(t, c.bundle(t, row.ID, "").body, names(t, "row.example.com"), id)
+	proxytest.OpenBundle(t, c.Bundle(t, row.ID, "").Body, proxytest.Names(t, "row.example.com"), id)
 
 	// A token of the one enrols with the other, which has the same pinned key;
 	// one instance alone carries on.
@@ -131,7 +132,7 @@ func TestTwoInstances(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := get(t, web1, api.ModeAgent, "www.web1.example.com"); err != nil {
+	if _, err := proxytest.Get(t, web1, api.ModeAgent, "www.web1.example.com"); err != nil {
 		t.Error(err)
 	}
 }
@@ -140,7 +141,7 @@ func TestTwoInstances(t *testing.T) {
 func (in *instances) answerNothing(t testing.TB) {
 	t.Helper()
 	for _, p := range []*proxytest.Proxy{in.one, in.two} {
-		proxytest.Until(t, "the answers are gone", func() bool { return p.Answers() == 0 })
+		watch.Until(t, "the answers are gone", func() bool { return p.Answers() == 0 })
 	}
 }
 
@@ -155,14 +156,14 @@ func TestTwoInstancesGateway(t *testing.T) {
 	seen := newWitness()
 	in := startTwo(t, url, pebbletest.Options{Wrap: seen.wrap})
 	seen.watch(t, in.two)
-	id, recipient := newIdentity(t)
-	c := newCaller(t, in.one, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
-	want := names(t, "payroll.corp.example.com", "wages.hr.corp.example.com")
-	events := c.gateway(t, api.CertificateRequest{Names: want})
+	id, recipient := proxytest.NewIdentity(t)
+	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	want := proxytest.Names(t, "payroll.corp.example.com", "wages.hr.corp.example.com")
+	events := c.Gateway(t, api.CertificateRequest{Names: want})
 	if strings.Contains(in.one.Log(), "does not acknowledge") {
 		t.Error("the second did not acknowledge in time")
 	}
-	b := open(t, events[len(events)-1].Bundle, want, id)
+	b := proxytest.OpenBundle(t, events[len(events)-1].Bundle, want, id)
 	in.answerNothing(t)
 
 	secrets := seen.traces(t)
@@ -197,7 +198,7 @@ func TestTwoInstancesTLSALPN(t *testing.T) {
 		api.ModeAgent:   {"c.example.com", "d.example.com"},
 	} {
 		host := in.one.Enroll(t, mode, proxytest.Grant(mode, "*.example.com", "127.0.0.1"))
-		if _, err := get(t, host, mode, list...); err != nil {
+		if _, err := proxytest.Get(t, host, mode, list...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,36 +210,36 @@ func TestTwoInstancesTLSALPN(t *testing.T) {
 // (X18, D13).
 func TestInstanceInTheMiddle(t *testing.T) {
 	t.Parallel()
-	var ca fault
-	in := startOne(t, pgtest.Start(t).Database(t), pebbletest.Options{Wrap: ca.wrap})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, in.one, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	arrived, release := ca.hold(t, pebbletest.Challenge)
-	m := c.register(t, "a.example.com")
-	await(t, "the CA is about to look", arrived)
+	var ca pebbletest.Fault
+	in := startOne(t, pgtest.Start(t).Database(t), pebbletest.Options{Wrap: ca.Wrap})
+	id, recipient := proxytest.NewIdentity(t)
+	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	arrived, release := ca.Hold(t, pebbletest.Challenge)
+	m := c.Register(t, "a.example.com")
+	watch.Await(t, "the CA is about to look", arrived)
 	in.startTwo(t)
-	proxytest.Until(t, "the second answers", func() bool { return in.two.Answers() == 1 })
-	c.url = in.two.URL
+	watch.Until(t, "the second answers", func() bool { return in.two.Answers() == 1 })
+	c.URL = in.two.URL
 	type pulled struct {
-		reply
+		proxytest.Reply
 		at  time.Time
 		err error
 	}
 	polls := make(chan pulled, 1)
 	go func() {
-		r, err := c.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
+		r, err := c.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
 		polls <- pulled{r, time.Now(), err}
 	}()
-	finishing, finish := ca.hold(t, pebbletest.Finalize)
+	finishing, finish := ca.Hold(t, pebbletest.Finalize)
 	release()
-	await(t, "the CA has looked", finishing)
+	watch.Await(t, "the CA has looked", finishing)
 	released := time.Now()
 	finish()
 	p := <-polls
-	if p.err != nil || p.status != http.StatusOK {
-		t.Fatalf("%d %s, %v", p.status, p.body, p.err)
+	if p.err != nil || p.Status != http.StatusOK {
+		t.Fatalf("%d %s, %v", p.Status, p.Body, p.err)
 	}
-	open(t, p.body, names(t, "a.example.com"), id)
+	proxytest.OpenBundle(t, p.Body, proxytest.Names(t, "a.example.com"), id)
 	if took := p.at.Sub(released); took > 10*time.Second {
 		t.Errorf("the poll looked by itself, after %v", took)
 	}

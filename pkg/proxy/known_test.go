@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -46,12 +47,12 @@ func TestKnownConnections(t *testing.T) {
 	for range 2*share + 10 {
 		ask(greedy)
 	}
-	proxytest.Until(t, "the connections of clients are reported", func() bool { return known.Load() == 1+share })
+	watch.Until(t, "the connections of clients are reported", func() bool { return known.Load() == 1+share })
 	if err := askAgain(conn, in, token); err != nil {
 		t.Errorf("a neighbour of the greedy client: %v", err)
 	}
 	for _, c := range open {
 		c.Close()
 	}
-	proxytest.Until(t, fmt.Sprintf("%d connections are closed", len(open)), func() bool { return known.Load() == 0 })
+	watch.Until(t, fmt.Sprintf("%d connections are closed", len(open)), func() bool { return known.Load() == 0 })
 }

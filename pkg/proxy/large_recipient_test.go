@@ -38,9 +38,9 @@ func rsaRecipient(t testing.TB, bits int) string {
 func TestLargeStoredRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	id, own := newIdentity(t)
+	id, own := proxytest.NewIdentity(t)
 	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
-	c := newCaller(t, p, "web1", []string{own}, grant)
+	c := p.NewCaller(t, "web1", []string{own}, grant)
 	large := rsaRecipient(t, 8192)
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
@@ -51,9 +51,9 @@ func TestLargeStoredRecipient(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	m := c.register(t, "a.example.com")
-	bundle := c.bundle(t, m.ID, "")
-	if b := open(t, bundle.body, names(t, "a.example.com"), id); b.Key == nil || !strings.Contains(string(bundle.body), "-> ssh-rsa ") {
+	m := c.Register(t, "a.example.com")
+	bundle := c.Bundle(t, m.ID, "")
+	if b := proxytest.OpenBundle(t, bundle.Body, proxytest.Names(t, "a.example.com"), id); b.Key == nil || !strings.Contains(string(bundle.Body), "-> ssh-rsa ") {
 		t.Error("the bundle is not sealed to both")
 	}
 	if log := p.Log(); !strings.Contains(log, "large RSA key of a recipient") || !strings.Contains(log, "client=web1 bits=8192 limit=4096") {
@@ -77,7 +77,7 @@ func TestLargeStoredRecipient(t *testing.T) {
 	if err != nil || again.Unchanged != 1 {
 		t.Errorf("%+v, %v", again, err)
 	}
-	newToken(t, p, "web1", admin.NewToken{Replace: true, Recipients: []string{large}})
+	p.NewToken(t, "web1", admin.NewToken{Replace: true, Recipients: []string{large}})
 
 	refused := map[string]error{}
 	_, refused["apply, another key"] = apply("web1", rsaRecipient(t, 8192))

@@ -61,7 +61,7 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 			}
 			host := p.Enroll(t, "host", proxytest.Grant(api.ModeAgent, "*.zone.example"), proxytest.Grant(api.ModeGateway, "*.zone.example"))
 			for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-				_, err := get(t, host, mode, mode+".zone.example")
+				_, err := proxytest.Get(t, host, mode, mode+".zone.example")
 				text := fmt.Sprint(err)
 				if !strings.Contains(text, acme.Hidden) {
 					t.Errorf("%s: the client reads %q", mode, text)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
@@ -28,7 +29,7 @@ func TestRestartKeepsAccount(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
 	for range 3 {
-		if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+		if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
 			t.Fatal(err)
 		}
 		p.Restart(t)
@@ -48,42 +49,42 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	for _, kind := range []string{pebbletest.NewOrder, pebbletest.Challenge, pebbletest.Finalize} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
-			var ca fault
-			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
+			var ca pebbletest.Fault
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 			url := p.URL
 			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.web1.example.com"))
-			id, recipient := newIdentity(t)
-			agent := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+			id, recipient := proxytest.NewIdentity(t)
+			agent := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
 			issued := streamed(t, host, "a.web1.example.com")
 			<-issued // an account and a finished order, so that the next can be held
-			arrived, release := ca.hold(t, kind)
-			m := agent.register(t, "a.web2.example.com")
+			arrived, release := ca.Hold(t, kind)
+			m := agent.Register(t, "a.web2.example.com")
 			issued = streamed(t, host, "b.web1.example.com")
-			await(t, "the CA is asked", arrived)
-			polled := make(chan reply, 1)
+			watch.Await(t, "the CA is asked", arrived)
+			polled := make(chan proxytest.Reply, 1)
 			go func() {
-				r, err := agent.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
+				r, err := agent.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
 				if err != nil {
-					r.status = http.StatusServiceUnavailable // it came too late
+					r.Status = http.StatusServiceUnavailable // it came too late
 				}
 				polled <- r
 			}()
-			proxytest.Until(t, "both orders are held", func() bool { return p.CA.Requests().Count(kind) >= 3 })
+			watch.Until(t, "both orders are held", func() bool { return p.CA.Requests().Count(kind) >= 3 })
 
 			stopped := make(chan struct{})
 			go func() {
 				defer close(stopped)
 				p.Stop(t)
 			}()
-			proxytest.Until(t, "no new connection is taken", func() bool {
+			watch.Until(t, "no new connection is taken", func() bool {
 				conn, err := net.Dial("tcp", strings.TrimPrefix(url, "https://"))
 				if err == nil {
 					conn.Close()
 				}
 				return err != nil
 			})
-			if r := <-polled; r.status != http.StatusNotFound && r.status != http.StatusServiceUnavailable {
-				t.Errorf("the long poll ended with %d", r.status)
+			if r := <-polled; r.Status != http.StatusNotFound && r.Status != http.StatusServiceUnavailable {
+				t.Errorf("the long poll ended with %d", r.Status)
 			}
 			select {
 			case <-stopped:
@@ -94,10 +95,10 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 			if err := <-issued; err != nil {
 				t.Errorf("the gateway's client: %v", err)
 			}
-			await(t, "the proxy has stopped", stopped)
+			watch.Await(t, "the proxy has stopped", stopped)
 
 			p.Restart(t)
-			open(t, agent.bundle(t, m.ID, "").body, names(t, "a.web2.example.com"), id)
+			proxytest.OpenBundle(t, agent.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.web2.example.com"), id)
 			if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 3 {
 				t.Errorf("%d orders, want 3", n)
 			}
@@ -112,7 +113,7 @@ func streamed(t testing.TB, host *remote.State, list ...string) <-chan error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wanted := names(t, list...)
+	wanted := proxytest.Names(t, list...)
 	done := make(chan error, 1)
 	go func() {
 		_, err := client.Issue(t.Context(), cert.Request{Names: wanted, KeyType: cert.EC256}, nil)
@@ -246,7 +247,7 @@ func TestModesOfTheDataDirectory(t *testing.T) {
 		c.Domains = []string{"own.example.com"}
 	}})
 	key := filepath.Join(p.DataDir, "certs", "own.example.com", "privkey.pem")
-	proxytest.Until(t, "there is a key", func() bool { _, err := os.Stat(key); return err == nil })
+	watch.Until(t, "there is a key", func() bool { _, err := os.Stat(key); return err == nil })
 	p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	seen := 0
 	err := filepath.WalkDir(p.DataDir, func(path string, d fs.DirEntry, err error) error {
@@ -282,13 +283,13 @@ func TestModesOfTheDataDirectory(t *testing.T) {
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	r := withToken(t, p, "").do(t, http.MethodGet, api.PathHealth, nil)
+	r := p.WithToken(t, "").Do(t, http.MethodGet, api.PathHealth, nil)
 	var h map[string]any
-	if err := json.Unmarshal(r.body, &h); err != nil {
+	if err := json.Unmarshal(r.Body, &h); err != nil {
 		t.Fatal(err)
 	}
-	if r.status != http.StatusOK || r.header.Get("Content-Type") != api.TypeHealth || len(h) != 1 || h["status"] != "pass" {
-		t.Errorf("%d %v %s", r.status, r.header, r.body)
+	if r.Status != http.StatusOK || r.Header.Get("Content-Type") != api.TypeHealth || len(h) != 1 || h["status"] != "pass" {
+		t.Errorf("%d %v %s", r.Status, r.Header, r.Body)
 	}
 }
 
@@ -296,34 +297,34 @@ func TestHealth(t *testing.T) {
 // served, told the reason, and get their certificates when the CA is back (A37).
 func TestStartsWithoutCA(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	ca.fail(http.StatusServiceUnavailable)
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	ca.Fail(http.StatusServiceUnavailable)
 	p := proxytest.Start(t, proxytest.Options{
-		Pebble: pebbletest.Options{Wrap: ca.wrap},
-		Change: clk.on(func(c *proxy.Config) { c.Domains = []string{"own.example.com"} }),
+		Pebble: pebbletest.Options{Wrap: ca.Wrap},
+		Change: clk.On(func(c *proxy.Config) { c.Domains = []string{"own.example.com"} }),
 	})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
 	host := p.Enroll(t, "web2", proxytest.Grant(api.ModeGateway, "*.web2.example.com"))
-	m := c.register(t, "a.web1.example.com")
+	m := c.Register(t, "a.web1.example.com")
 	if err := <-streamed(t, host, "a.web2.example.com"); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("the gateway's client: %v; want the CA's 503", err)
 	}
-	proxytest.Until(t, "the failures show", func() bool {
-		return c.certificate(t, m.ID).LastError != "" && own(t, p, "own.example.com").LastError != ""
+	watch.Until(t, "the failures show", func() bool {
+		return c.Certificate(t, m.ID).LastError != "" && p.Own(t, "own.example.com").LastError != ""
 	})
-	if r := withToken(t, p, "").do(t, http.MethodGet, api.PathHealth, nil); r.status != http.StatusOK {
-		t.Errorf("health: %d", r.status)
+	if r := p.WithToken(t, "").Do(t, http.MethodGet, api.PathHealth, nil); r.Status != http.StatusOK {
+		t.Errorf("health: %d", r.Status)
 	}
-	ca.mend()
+	ca.Mend()
 	if err := <-streamed(t, host, "a.web2.example.com"); err != nil {
 		t.Errorf("the gateway's client, after the recovery: %v", err)
 	}
-	clk.advance(10 * time.Minute)
-	tick(t, p)
-	open(t, c.bundle(t, m.ID, "").body, names(t, "a.web1.example.com"), id)
-	proxytest.Until(t, "the proxy's own certificate is there", func() bool { return own(t, p, "own.example.com").Serial != "" })
+	clk.Advance(10 * time.Minute)
+	p.Tick(t)
+	proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.web1.example.com"), id)
+	watch.Until(t, "the proxy's own certificate is there", func() bool { return p.Own(t, "own.example.com").Serial != "" })
 }
 
 // A proxy with nothing configured starts, serves, and leaves the CA alone until
@@ -331,7 +332,7 @@ func TestStartsWithoutCA(t *testing.T) {
 func TestStartsWithNothing(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.AcceptTOS = false }})
-	tick(t, p)
+	p.Tick(t)
 	status, err := p.Admin.Status(t.Context())
 	if err != nil || len(status.Needs) == 0 || len(status.Certificates) != 0 {
 		t.Errorf("status %+v, %v; want what is missing", status, err)
@@ -377,20 +378,20 @@ func TestStopCutsOffWhatHangs(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIP: waits for the whole grace period")
 	}
-	var ca fault
-	hook := newHookLog(t)
-	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: func(c *proxy.Config) {
+	var ca pebbletest.Fault
+	hook := proxytest.NewHookLog(t)
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}, Change: func(c *proxy.Config) {
 		c.Domains = []string{"own.example.com"}
-		c.CertificateObtainedHook = hook.command() + " && test -e " + filepath.Join(hook.dir, "go") + " || exec sleep 600"
+		c.CertificateObtainedHook = hook.Command() + " && test -e " + filepath.Join(hook.Dir, "go") + " || exec sleep 600"
 	}})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.web1.example.com"))
-	id, recipient := newIdentity(t)
-	agent := newCaller(t, p, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
-	hook.deployed(t, p, 1)
-	ca.hold(t, pebbletest.Finalize)
-	m := agent.register(t, "a.web2.example.com")
+	id, recipient := proxytest.NewIdentity(t)
+	agent := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+	hook.Deployed(t, 1)
+	ca.Hold(t, pebbletest.Finalize)
+	m := agent.Register(t, "a.web2.example.com")
 	issued := streamed(t, host, "a.web1.example.com")
-	proxytest.Until(t, "both orders are held", func() bool { return p.CA.Requests().Count(pebbletest.Finalize) == 3 })
+	watch.Until(t, "both orders are held", func() bool { return p.CA.Requests().Count(pebbletest.Finalize) == 3 })
 
 	began := time.Now()
 	p.Stop(t)
@@ -403,14 +404,14 @@ func TestStopCutsOffWhatHangs(t *testing.T) {
 	if log := p.Log(); strings.Contains(log, "abandoned by its client") || !strings.Contains(log, "cut off by our own stop") {
 		t.Error("the log blames the client for our stop")
 	}
-	ca.mend()
-	if err := os.WriteFile(filepath.Join(hook.dir, "go"), nil, 0o600); err != nil {
+	ca.Mend()
+	if err := os.WriteFile(filepath.Join(hook.Dir, "go"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p.Restart(t)
-	open(t, agent.bundle(t, m.ID, "").body, names(t, "a.web2.example.com"), id)
+	proxytest.OpenBundle(t, agent.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.web2.example.com"), id)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 3 {
 		t.Errorf("%d orders, want no other than those of before", n)
 	}
-	hook.deployed(t, p, 2)
+	hook.Deployed(t, 2)
 }

@@ -45,17 +45,17 @@ func pollFromOneAddress(t *testing.T, p *proxytest.Proxy) {
 	if raceDetector {
 		remotes = 200
 	}
-	_, recipient := newIdentity(t)
-	var clients []*caller
+	_, recipient := proxytest.NewIdentity(t)
+	var clients []*proxytest.Caller
 	var ids []string
 	for i := range remotes / share {
-		c := newCaller(t, p, fmt.Sprintf("web%d", i), []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+		c := p.NewCaller(t, fmt.Sprintf("web%d", i), []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 		clients = append(clients, c)
-		ids = append(ids, c.register(t, fmt.Sprintf("n%d.example.com", i)).ID)
+		ids = append(ids, c.Register(t, fmt.Sprintf("n%d.example.com", i)).ID)
 	}
 	etags := make([]string, len(ids))
 	for i, c := range clients {
-		etags[i] = c.bundle(t, ids[i], "").etag()
+		etags[i] = c.Bundle(t, ids[i], "").ETag()
 	}
 	var dials atomic.Int64
 	transports := make([]*http.Transport, remotes)
@@ -88,7 +88,7 @@ func pollFromOneAddress(t *testing.T, p *proxytest.Proxy) {
 				if err != nil {
 					return err
 				}
-				req.Header.Set("Authorization", "Bearer "+c.token)
+				req.Header.Set("Authorization", "Bearer "+c.Token)
 				req.Header.Set("If-None-Match", etag)
 				resp, err := transport.RoundTrip(req)
 				for range 10 {
@@ -155,7 +155,7 @@ func TestSlowLinkAndChain(t *testing.T) {
 				return slowLink{c}, err
 			}
 			secret := p.AddClient(t, "slow-"+proto[:2], proxytest.Grant(api.ModeGateway, "*.example.com")).Secret
-			_, recipient := newIdentity(t)
+			_, recipient := proxytest.NewIdentity(t)
 			body := fmt.Sprintf(`{"secret":%q,"recipients":[%q]}`, base64.RawURLEncoding.EncodeToString(secret[:]), recipient)
 			resp, err := exchange(t.Context(), transport, http.MethodPost, p.URL+api.PathEnroll, "", strings.NewReader(body))
 			if err != nil || resp.StatusCode != http.StatusCreated {

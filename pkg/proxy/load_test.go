@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -47,7 +48,7 @@ func TestManyAtOnce(t *testing.T) {
 	var requests sync.WaitGroup
 	for i := range hosts {
 		for n := range each {
-			want := names(t, fmt.Sprintf("n%d.host%d.example.com", n, i))
+			want := proxytest.Names(t, fmt.Sprintf("n%d.host%d.example.com", n, i))
 			requests.Go(func() {
 				b, err := hosts[i].Issue(t.Context(), cert.Request{Names: want, KeyType: cert.EC256}, nil)
 				if err != nil {
@@ -76,7 +77,7 @@ func TestManyAtOnce(t *testing.T) {
 	// some goroutines for each, none for a request.
 	const kept = 4 * (clients + 8)
 	var after int
-	proxytest.Until(t, "the requests' goroutines are gone", func() bool {
+	watch.Until(t, "the requests' goroutines are gone", func() bool {
 		_, after = footprint()
 		return after <= goroutines+kept
 	})
@@ -94,13 +95,13 @@ func TestLongPollsOfOneClient(t *testing.T) {
 	t.Parallel()
 	const most = 128
 	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := newIdentity(t)
-	greedy := newCaller(t, p, "greedy", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com"))
-	modest := newCaller(t, p, "modest", []string{recipient}, proxytest.Grant(api.ModeAgent, "b.example.com"))
-	m := greedy.register(t, "a.example.com")
-	etag := greedy.bundle(t, m.ID, "").etag()
-	poll := func(wait string) (reply, error) {
-		return greedy.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+wait, nil, "If-None-Match", etag)
+	_, recipient := proxytest.NewIdentity(t)
+	greedy := p.NewCaller(t, "greedy", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com"))
+	modest := p.NewCaller(t, "modest", []string{recipient}, proxytest.Grant(api.ModeAgent, "b.example.com"))
+	m := greedy.Register(t, "a.example.com")
+	etag := greedy.Bundle(t, m.ID, "").ETag()
+	poll := func(wait string) (proxytest.Reply, error) {
+		return greedy.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+wait, nil, "If-None-Match", etag)
 	}
 	var polls errgroup.Group
 	for range most {
@@ -109,10 +110,10 @@ func TestLongPollsOfOneClient(t *testing.T) {
 				switch r, err := poll("60s"); {
 				case err != nil:
 					return err
-				case r.status == http.StatusNotFound: // see below
+				case r.Status == http.StatusNotFound: // see below
 					return nil
-				case r.status != http.StatusTooManyRequests: // the probe has taken the last place
-					return fmt.Errorf("a long poll ended with %d", r.status)
+				case r.Status != http.StatusTooManyRequests: // the probe has taken the last place
+					return fmt.Errorf("a long poll ended with %d", r.Status)
 				}
 			}
 		})
@@ -122,19 +123,19 @@ func TestLongPollsOfOneClient(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.status == http.StatusTooManyRequests {
-			if r.header.Get("Retry-After") == "" || !strings.Contains(r.problem(t).Detail, "128 long polls") {
-				t.Errorf("refused with %v %s", r.header, r.body)
+		if r.Status == http.StatusTooManyRequests {
+			if r.Header.Get("Retry-After") == "" || !strings.Contains(r.Problem(t).Detail, "128 long polls") {
+				t.Errorf("refused with %v %s", r.Header, r.Body)
 			}
 			break
 		}
-		if r.status != http.StatusNotModified || time.Now().After(deadline) {
-			t.Fatalf("beside %d long polls: %d %s", most, r.status, r.body)
+		if r.Status != http.StatusNotModified || time.Now().After(deadline) {
+			t.Fatalf("beside %d long polls: %d %s", most, r.Status, r.Body)
 		}
 	}
-	modest.bundle(t, modest.register(t, "b.example.com").ID, "")
-	if r := greedy.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNoContent {
-		t.Errorf("delete: %d %s", r.status, r.body)
+	modest.Bundle(t, modest.Register(t, "b.example.com").ID, "")
+	if r := greedy.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.Status != http.StatusNoContent {
+		t.Errorf("delete: %d %s", r.Status, r.Body)
 	}
 	if err := polls.Wait(); err != nil {
 		t.Error(err)

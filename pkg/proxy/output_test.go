@@ -10,6 +10,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/smalldisk"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -23,15 +24,15 @@ func TestClientOutputUnusable(t *testing.T) {
 	disk := smalldisk.Mount(t, 1<<20)
 	disk.Fill(t, 0)
 	blocked := filepath.Join(disk.Dir, "own.example.com", "privkey.pem")
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(func(c *proxy.Config) {
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(func(c *proxy.Config) {
 		c.Domains, c.CertDir = []string{"own.example.com"}, disk.Dir
 	})})
 	unusable := func(what, want string) {
 		t.Helper()
 		seen := strings.Count(p.Log(), want)
-		clk.advance(time.Hour)
-		proxytest.Until(t, what, func() bool { tick(t, p); return strings.Count(p.Log(), want) > seen })
+		clk.Advance(time.Hour)
+		watch.Until(t, what, func() bool { p.Tick(t); return strings.Count(p.Log(), want) > seen })
 		if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 0 {
 			t.Errorf("%s: %d orders", what, n)
 		}
@@ -51,9 +52,9 @@ func TestClientOutputUnusable(t *testing.T) {
 	if err := os.Remove(folder); err != nil {
 		t.Fatal(err)
 	}
-	clk.advance(24 * time.Hour)
-	proxytest.Until(t, "the certificate is there", func() bool {
-		tick(t, p)
+	clk.Advance(24 * time.Hour)
+	watch.Until(t, "the certificate is there", func() bool {
+		p.Tick(t)
 		_, err := certfile.Read(filepath.Dir(blocked))
 		return err == nil
 	})

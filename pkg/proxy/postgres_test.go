@@ -74,9 +74,9 @@ func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
 	p := proxytest.Start(t, proxytest.Options{Store: server.Database(t)})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	health := func() int { return c.do(t, http.MethodGet, api.PathHealth, nil).status }
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	health := func() int { return c.Do(t, http.MethodGet, api.PathHealth, nil).Status }
 	if got := health(); got != http.StatusOK {
 		t.Errorf("health before: %d", got)
 	}
@@ -84,9 +84,9 @@ func TestDatabaseAway(t *testing.T) {
 	if got := health(); got != http.StatusServiceUnavailable {
 		t.Errorf("health without the database: %d", got)
 	}
-	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
-	if r.status < 500 || bytes.Contains(r.body, []byte("postgres")) || bytes.Contains(r.body, []byte("127.0.0.1")) {
-		t.Errorf("a request without the database: %d %s", r.status, r.body)
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
+	if r.Status < 500 || bytes.Contains(r.Body, []byte("postgres")) || bytes.Contains(r.Body, []byte("127.0.0.1")) {
+		t.Errorf("a request without the database: %d %s", r.Status, r.Body)
 	}
 	if err := server.Resume(t.Context()); err != nil {
 		t.Fatal(err)
@@ -94,8 +94,8 @@ func TestDatabaseAway(t *testing.T) {
 	if got := health(); got != http.StatusOK {
 		t.Errorf("health after: %d", got)
 	}
-	m := c.register(t, "a.example.com")
-	open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
+	m := c.Register(t, "a.example.com")
+	proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
 }
 
 // An instance with an identity of its own cannot open what is sealed in a shared

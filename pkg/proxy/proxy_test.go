@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
@@ -20,24 +21,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
-
-func names(t testing.TB, list ...string) cert.Names {
-	t.Helper()
-	n, err := cert.ParseNames(list...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func get(t testing.TB, s *remote.State, mode string, list ...string) (*remote.Kept, error) {
-	t.Helper()
-	g, err := s.Getter(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return g.Get(t.Context(), remote.Wanted{Names: names(t, list...), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")})
-}
 
 // One server, three clients, each in a mode of its own (A1): stored with a
 // hook (A5, A7), stored sealed (A10–A12, A17), streamed (A14, A18). The CA's
@@ -60,7 +43,7 @@ func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[string]*ce
 	gatewayHost := p.Enroll(t, "gateway-host", proxytest.Grant(api.ModeGateway, "*.gateway.example.com"))
 
 	var line []byte
-	proxytest.Until(t, "the hook has run", func() bool {
+	watch.Until(t, "the hook has run", func() bool {
 		line, _ = os.ReadFile(hookFile) // the shell makes it before there is anything in it
 		return bytes.HasSuffix(line, []byte("\n"))
 	})
@@ -82,7 +65,7 @@ func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[string]*ce
 
 	bundles := map[string]*cert.Bundle{api.ModeClient: b}
 	for host, mode := range map[*remote.State]string{agentHost: api.ModeAgent, gatewayHost: api.ModeGateway} {
-		k, err := get(t, host, mode, "web."+mode+".example.com")
+		k, err := proxytest.Get(t, host, mode, "web."+mode+".example.com")
 		if err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
@@ -136,7 +119,7 @@ func TestRefusedNames(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "a.example.com"), proxytest.Grant(api.ModeAgent, "a.example.com"))
 	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-		_, err := get(t, host, mode, "b.example.com")
+		_, err := proxytest.Get(t, host, mode, "b.example.com")
 		var problem *api.Problem
 		if !errors.As(err, &problem) || problem.Status != http.StatusForbidden {
 			t.Errorf("%s: %v, want a 403 problem", mode, err)

@@ -57,8 +57,8 @@ func TestAgentSSHRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	line, file := sshKey(t)
-	c := newCaller(t, p, "web1", []string{line}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
-	m := c.register(t, "a.web1.example.com")
+	c := p.NewCaller(t, "web1", []string{line}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	m := c.Register(t, "a.web1.example.com")
 	pem, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
@@ -67,11 +67,11 @@ func TestAgentSSHRecipient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bundle := c.bundle(t, m.ID, "")
-	if b := open(t, bundle.body, names(t, "a.web1.example.com"), id); b.Key == nil {
+	bundle := c.Bundle(t, m.ID, "")
+	if b := proxytest.OpenBundle(t, bundle.Body, proxytest.Names(t, "a.web1.example.com"), id); b.Key == nil {
 		t.Error("no key")
 	}
-	if bytes.Contains(bundle.body, []byte("-> X25519")) {
+	if bytes.Contains(bundle.Body, []byte("-> X25519")) {
 		t.Error("the bundle is sealed to an X25519 recipient, too")
 	}
 
@@ -82,7 +82,7 @@ func TestAgentSSHRecipient(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := get(t, host, api.ModeAgent, "a.web2.example.com")
+	k, err := proxytest.Get(t, host, api.ModeAgent, "a.web2.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,16 +102,16 @@ func TestAgentSeveralRecipients(t *testing.T) {
 	var ids []age.Identity
 	var recipients []string
 	for range 10 {
-		id, recipient := newIdentity(t)
+		id, recipient := proxytest.NewIdentity(t)
 		ids, recipients = append(ids, id), append(recipients, recipient)
 	}
-	c := newCaller(t, p, "lb", recipients, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "www.example.com")
-	bundle := c.bundle(t, m.ID, "").body
+	c := p.NewCaller(t, "lb", recipients, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "www.example.com")
+	bundle := c.Bundle(t, m.ID, "").Body
 	for _, id := range ids {
-		open(t, bundle, names(t, "www.example.com"), id)
+		proxytest.OpenBundle(t, bundle, proxytest.Names(t, "www.example.com"), id)
 	}
-	stranger, _ := newIdentity(t)
+	stranger, _ := proxytest.NewIdentity(t)
 	own, err := seal.LoadOrCreateIdentity(filepath.Join(p.DataDir, "identity.age"))
 	if err != nil {
 		t.Fatal(err)
@@ -128,15 +128,15 @@ func TestAgentStockAge(t *testing.T) {
 	t.Parallel()
 	age := pebbletest.Tool(t, "age")
 	p := proxytest.Start(t, proxytest.Options{})
-	id, recipient := newIdentity(t)
+	id, recipient := proxytest.NewIdentity(t)
 	line, sshFile := sshKey(t)
 	ageFile := filepath.Join(t.TempDir(), "identity")
 	if err := os.WriteFile(ageFile, []byte(id.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := newCaller(t, p, "web1", []string{recipient, line}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, "a.example.com")
-	bundle := c.bundle(t, m.ID, "").body
+	c := p.NewCaller(t, "web1", []string{recipient, line}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	bundle := c.Bundle(t, m.ID, "").Body
 	for _, file := range []string{ageFile, sshFile} {
 		cmd := exec.CommandContext(t.Context(), age, "-d", "-i", file)
 		cmd.Stdin = bytes.NewReader(bundle)
@@ -147,7 +147,7 @@ func TestAgentStockAge(t *testing.T) {
 			t.Errorf("age -d -i %s: %v: %s", filepath.Base(file), err, &stderr)
 			continue
 		}
-		if b, err := cert.ParseBundle(plain); err != nil || b.Key == nil || b.Serial() != c.certificate(t, m.ID).Serial {
+		if b, err := cert.ParseBundle(plain); err != nil || b.Key == nil || b.Serial() != c.Certificate(t, m.ID).Serial {
 			t.Errorf("age -d -i %s: %v, %v", filepath.Base(file), b, err)
 		}
 	}
@@ -157,10 +157,10 @@ func TestAgentStockAge(t *testing.T) {
 func TestAgentWithoutRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := newCaller(t, p, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
-	if r.status != http.StatusUnprocessableEntity || !strings.Contains(r.problem(t).Detail, "--recipient") {
-		t.Errorf("%d %s; want 422 with the remedy", r.status, r.body)
+	c := p.NewCaller(t, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
+	if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Problem(t).Detail, "--recipient") {
+		t.Errorf("%d %s; want 422 with the remedy", r.Status, r.Body)
 	}
 	if n := p.CA.Requests().Total(); n != 0 {
 		t.Errorf("%d requests reached the CA", n)

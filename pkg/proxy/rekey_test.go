@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -78,8 +79,8 @@ func writeFile(t testing.TB, data []byte, elem ...string) {
 // only (A10, A21).
 func TestRekey(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	first, _ := mustFetch(t, host, "a.example.com")
 	client, err := host.API()
@@ -96,7 +97,7 @@ func TestRekey(t *testing.T) {
 	if r.Client != "web1" || r.Finished || !slices.Equal(r.Recipients, []string{r.Recipient}) || slices.Contains(was.Recipients, r.Recipient) {
 		t.Errorf("%+v", r)
 	}
-	wantStatus(t, "the old key", self(t, before), http.StatusUnauthorized)
+	proxytest.WantStatus(t, "the old key", self(t, before), http.StatusUnauthorized)
 	if _, err := client.Self(t.Context()); err != nil {
 		t.Errorf("who was at work: %v", err)
 	}
@@ -120,8 +121,8 @@ func TestRekey(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = g.Renew(t.Context(), wantedAt(t, host, "a.example.com"))
-	wantStatus(t, "a rekey lifts the pause", err, http.StatusTooManyRequests)
-	clk.advance(time.Hour)
+	proxytest.WantStatus(t, "a rekey lifts the pause", err, http.StatusTooManyRequests)
+	clk.Advance(time.Hour)
 	if _, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err != nil {
 		t.Fatal(err)
 	}
@@ -201,8 +202,8 @@ func TestRekeyKilled(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var clk clock
-			p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+			var clk proxytest.Clock
+			p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 			first, _ := mustFetch(t, host, "a.example.com")
 			before := copied(t, host.Dir)
@@ -250,14 +251,14 @@ func TestRekeyKilled(t *testing.T) {
 			if k, _ := mustFetch(t, restored, "a.example.com"); k.Serial != first.Serial {
 				t.Errorf("another command: serial %s", k.Serial)
 			}
-			clk.advance(61 * 24 * time.Hour)
-			tick(t, p)
+			clk.Advance(61 * 24 * time.Hour)
+			p.Tick(t)
 			for _, dir := range []string{host.Dir, wreck} {
 				state, err := remote.Open(dir, "test")
 				if err != nil {
 					t.Fatal(err)
 				}
-				proxytest.Until(t, "what is sealed to the new identity is there", func() bool {
+				watch.Until(t, "what is sealed to the new identity is there", func() bool {
 					k, _ := mustFetch(t, state, "a.example.com")
 					return k.Serial != first.Serial
 				})
@@ -285,8 +286,8 @@ func daemon(t testing.TB, host *remote.State) (stop func()) {
 // A daemon goes on with the new keys, and with the bundles sealed to them (A12).
 func TestRekeyUnderADaemon(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	first, _ := mustFetch(t, host, "a.example.com")
 	stop := daemon(t, host)
@@ -295,9 +296,9 @@ func TestRekeyUnderADaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	rekey(t, other)
-	clk.advance(61 * 24 * time.Hour)
-	tick(t, p)
-	proxytest.Until(t, "the daemon has installed the renewed certificate", func() bool {
+	clk.Advance(61 * 24 * time.Hour)
+	p.Tick(t)
+	watch.Until(t, "the daemon has installed the renewed certificate", func() bool {
 		b, err := certfile.Read(first.Out)
 		return err == nil && b.Serial() != first.Serial
 	})
@@ -342,7 +343,7 @@ func TestRekeyIdentityFile(t *testing.T) {
 }
 
 // keyed speaks the API with the TLS key of a state directory.
-func keyed(t testing.TB, p *proxytest.Proxy, dir string) (*caller, [32]byte) {
+func keyed(t testing.TB, p *proxytest.Proxy, dir string) (*proxytest.Caller, [32]byte) {
 	t.Helper()
 	key, err := cert.ParseKey(readFile(t, dir, "key.pem"))
 	if err != nil {
@@ -354,7 +355,7 @@ func keyed(t testing.TB, p *proxytest.Proxy, dir string) (*caller, [32]byte) {
 	}
 	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{*c}}, ForceAttemptHTTP2: true}
 	t.Cleanup(transport.CloseIdleConnections)
-	return &caller{p.URL, "", &http.Client{Transport: transport}}, auth.SPKIPin(c.Leaf)
+	return &proxytest.Caller{URL: p.URL, HTTP: &http.Client{Transport: transport}}, auth.SPKIPin(c.Leaf)
 }
 
 // Nobody replaces a key but its holder, by a key that its holder has, once; and
@@ -366,8 +367,8 @@ func TestKeyAbuse(t *testing.T) {
 	web1, web2 := p.Enroll(t, "web1", grant), p.Enroll(t, "web2", grant)
 	one, onePin := keyed(t, p, web1.Dir)
 	two, twoPin := keyed(t, p, web2.Dir)
-	_, recipient := newIdentity(t)
-	bearer := newCaller(t, p, "script", []string{recipient}, grant)
+	_, recipient := proxytest.NewIdentity(t)
+	bearer := p.NewCaller(t, "script", []string{recipient}, grant)
 	proof := func(oldPin [32]byte, dir string) api.KeyRequest {
 		t.Helper()
 		key, err := cert.GenerateKey(cert.EC256)
@@ -391,12 +392,12 @@ func TestKeyAbuse(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, test := range map[string]struct {
-		from *caller
+		from *proxytest.Caller
 		req  api.KeyRequest
 		want int
 	}{
 		"a bearer client":                 {bearer, good, http.StatusForbidden},
-		"a stranger":                      {withToken(t, p, ""), good, http.StatusUnauthorized},
+		"a stranger":                      {p.WithToken(t, ""), good, http.StatusUnauthorized},
 		"another client's proof":          {two, good, http.StatusUnprocessableEntity},
 		"a proof for another key":         {one, with(good, func(r *api.KeyRequest) { r.PublicKey = proof(onePin, "").PublicKey }), http.StatusUnprocessableEntity},
 		"another client's key, its proof": {one, with(good, func(r *api.KeyRequest) { r.PublicKey = proof(twoPin, web2.Dir).PublicKey }), http.StatusUnprocessableEntity},
@@ -407,26 +408,26 @@ func TestKeyAbuse(t *testing.T) {
 		"a huge key":                      {one, with(good, func(r *api.KeyRequest) { r.PublicKey = make([]byte, 100_000) }), http.StatusUnprocessableEntity},
 		"nothing":                         {one, api.KeyRequest{}, http.StatusUnprocessableEntity},
 	} {
-		r := test.from.do(t, http.MethodPost, api.PathClientKey, test.req)
-		if r.status != test.want {
-			t.Errorf("%s: %d %s, want %d", what, r.status, r.body, test.want)
+		r := test.from.Do(t, http.MethodPost, api.PathClientKey, test.req)
+		if r.Status != test.want {
+			t.Errorf("%s: %d %s, want %d", what, r.Status, r.Body, test.want)
 		}
-		r.problem(t)
+		r.Problem(t)
 	}
 	for _, host := range []*remote.State{web1, web2, others} {
 		if err := self(t, host.Dir); err != nil {
 			t.Errorf("%s lost its key: %v", host.Client(), err)
 		}
 	}
-	if r := one.do(t, http.MethodPost, api.PathClientKey, good); r.status != http.StatusOK {
-		t.Fatalf("%d %s", r.status, r.body)
+	if r := one.Do(t, http.MethodPost, api.PathClientKey, good); r.Status != http.StatusOK {
+		t.Fatalf("%d %s", r.Status, r.Body)
 	}
 	for _, what := range []string{"again", "and again"} {
-		if r := one.do(t, http.MethodPost, api.PathClientKey, good); r.status != http.StatusUnauthorized {
-			t.Errorf("%s: %d %s", what, r.status, r.body)
+		if r := one.Do(t, http.MethodPost, api.PathClientKey, good); r.Status != http.StatusUnauthorized {
+			t.Errorf("%s: %d %s", what, r.Status, r.Body)
 		}
 	}
-	refused := refusals(t, p)
+	refused := p.Refusals(t)
 	if n := len(slices.DeleteFunc(refused, func(e admin.AuditEntry) bool { return e.Action != "client key" })); n != 4 {
 		t.Errorf("%d refusals of keys in the audit trail, want 4: %+v", n, refused)
 	}
@@ -436,8 +437,8 @@ func TestKeyAbuse(t *testing.T) {
 // make anew yet, a daemon does not ask for at each poll.
 func TestLostIdentity(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	first, _ := mustFetch(t, host, "a.example.com")
 	for _, lost := range []string{filepath.Join(host.Dir, "identity.age"), first.Out} {
@@ -450,12 +451,12 @@ func TestLostIdentity(t *testing.T) {
 	}
 	rekey(t, host)
 	_, _, err := fetch(t, host, "a.example.com")
-	wantStatus(t, "another bundle within the hour", err, http.StatusTooManyRequests)
+	proxytest.WantStatus(t, "another bundle within the hour", err, http.StatusTooManyRequests)
 
 	asked := func(route string) int { return strings.Count(p.Log(), "route="+api.PathCertificates+"/{id}/"+route) }
 	renews, bundles := asked("renew"), asked("bundle")
 	stop := daemon(t, host)
-	proxytest.Until(t, "the daemon has polled", func() bool { return asked("bundle") >= bundles+3 })
+	watch.Until(t, "the daemon has polled", func() bool { return asked("bundle") >= bundles+3 })
 	stop()
 	if n := asked("renew") - renews; n != 1 {
 		t.Errorf("the daemon asked %d times for another bundle, want once", n)
@@ -464,7 +465,7 @@ func TestLostIdentity(t *testing.T) {
 	if err != nil || len(kept) != 1 || !strings.Contains(kept[0].LastError, "the proxy can be asked for another at 2") {
 		t.Errorf("%+v, %v", kept, err)
 	}
-	clk.advance(time.Hour)
+	clk.Advance(time.Hour)
 	if k, _ := mustFetch(t, host, "a.example.com"); k.Serial == first.Serial {
 		t.Error("the old one came back")
 	}

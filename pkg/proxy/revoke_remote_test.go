@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -22,7 +22,7 @@ import (
 // revokeKept revokes what a host keeps for one name.
 func revokeKept(t testing.TB, host *remote.State, name string, forget bool) (*remote.Revoked, error) {
 	t.Helper()
-	k, err := host.KeptAs(names(t, name), "")
+	k, err := host.KeptAs(proxytest.Names(t, name), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,15 +33,6 @@ func revokeKept(t testing.TB, host *remote.State, name string, forget bool) (*re
 	return g.Revoke(t.Context(), k, cert.KeyCompromise, forget)
 }
 
-func onDisk(t testing.TB, dir string) *cert.Bundle {
-	t.Helper()
-	b, err := certfile.Read(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 // keepFresh runs the daemon until a condition holds.
 func keepFresh(t testing.TB, host *remote.State, what string, ok func() bool) {
 	t.Helper()
@@ -50,7 +41,7 @@ func keepFresh(t testing.TB, host *remote.State, what string, ok func() bool) {
 	go func() {
 		done <- remote.Run(ctx, remote.RunConfig{State: host, Poll: time.Second, Logger: slog.New(slog.DiscardHandler)})
 	}()
-	proxytest.Until(t, what, ok)
+	watch.Until(t, what, ok)
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
@@ -64,21 +55,21 @@ func TestRemoteRevokes(t *testing.T) {
 	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
 		t.Run(mode, func(t *testing.T) {
 			t.Parallel()
-			var clk clock
-			p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+			var clk proxytest.Clock
+			p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 			host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.example.com"))
-			k, err := get(t, host, mode, "a.example.com")
+			k, err := proxytest.Get(t, host, mode, "a.example.com")
 			if err != nil {
 				t.Fatal(err)
 			}
-			old := onDisk(t, k.Out)
-			clk.advance(2 * time.Hour) // no certificate of an agent's is obtained twice in an hour
+			old := proxytest.OnDisk(t, k.Out)
+			clk.Advance(2 * time.Hour) // no certificate of an agent's is obtained twice in an hour
 			done, err := revokeKept(t, host, "a.example.com", false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			wantRevoked(t, p, old, true, cert.KeyCompromise)
-			now := onDisk(t, k.Out)
+			now := proxytest.OnDisk(t, k.Out)
 			if done.Serial != old.Serial() || done.Certificate == nil || done.Certificate.Serial != now.Serial() || now.Serial() == old.Serial() {
 				t.Errorf("%+v; on the disk %s, before %s", done, now.Serial(), old.Serial())
 			}
@@ -86,7 +77,7 @@ func TestRemoteRevokes(t *testing.T) {
 				t.Error("the key is the old one")
 			}
 			wantRevoked(t, p, now, false, "")
-			if k, err := host.KeptAs(names(t, "a.example.com"), mode); err != nil || k.Revoked != "" || k.Revoking != nil {
+			if k, err := host.KeptAs(proxytest.Names(t, "a.example.com"), mode); err != nil || k.Revoked != "" || k.Revoking != nil {
 				t.Errorf("%+v, %v", k, err)
 			}
 		})
@@ -97,14 +88,14 @@ func TestRemoteRevokes(t *testing.T) {
 // replaced when the proxy may: the error says that, and the daemon does it.
 func TestRemoteRevokesTooSoon(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
-	k, err := get(t, host, api.ModeAgent, "a.example.com")
+	k, err := proxytest.Get(t, host, api.ModeAgent, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := onDisk(t, k.Out)
+	old := proxytest.OnDisk(t, k.Out)
 	for range 2 { // to repeat it does no harm
 		done, err := revokeKept(t, host, "a.example.com", false)
 		var late *remote.ReplaceError
@@ -116,9 +107,9 @@ func TestRemoteRevokesTooSoon(t *testing.T) {
 		t.Errorf("the CA was asked %d times", n)
 	}
 	wantRevoked(t, p, old, true, cert.KeyCompromise)
-	clk.advance(2 * time.Hour)
+	clk.Advance(2 * time.Hour)
 	p.Renewals.Wake()
-	keepFresh(t, host, "another certificate is on the disk", func() bool { return onDisk(t, k.Out).Serial() != old.Serial() })
+	keepFresh(t, host, "another certificate is on the disk", func() bool { return proxytest.OnDisk(t, k.Out).Serial() != old.Serial() })
 }
 
 // Wherever a revocation breaks off, the daemon brings it to its end: revoked,
@@ -134,12 +125,12 @@ func TestRemoteRevokeBreaksOff(t *testing.T) {
 		next.ServeHTTP(w, r)
 	}
 	for name, tc := range map[string]struct {
-		trouble func(*fault)
+		trouble func(*pebbletest.Fault)
 		known   bool // the caller is told that it is revoked
 	}{
-		"before the CA is asked":      {func(f *fault) { f.fail(http.StatusServiceUnavailable, pebbletest.RevokeCert) }, false},
-		"before the CA has answered":  {func(f *fault) { f.set(lost) }, false},
-		"before there is another one": {func(f *fault) { f.fail(http.StatusServiceUnavailable, pebbletest.NewOrder) }, true},
+		"before the CA is asked":      {func(f *pebbletest.Fault) { f.Fail(http.StatusServiceUnavailable, pebbletest.RevokeCert) }, false},
+		"before the CA has answered":  {func(f *pebbletest.Fault) { f.Set(lost) }, false},
+		"before there is another one": {func(f *pebbletest.Fault) { f.Fail(http.StatusServiceUnavailable, pebbletest.NewOrder) }, true},
 	} {
 		for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
 			if tc.known && mode == api.ModeAgent {
@@ -147,33 +138,33 @@ func TestRemoteRevokeBreaksOff(t *testing.T) {
 			}
 			t.Run(name+"/"+mode, func(t *testing.T) {
 				t.Parallel()
-				var clk clock
-				var ca fault
-				p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+				var clk proxytest.Clock
+				var ca pebbletest.Fault
+				p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 				host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.example.com"))
-				k, err := get(t, host, mode, "a.example.com")
+				k, err := proxytest.Get(t, host, mode, "a.example.com")
 				if err != nil {
 					t.Fatal(err)
 				}
-				old := onDisk(t, k.Out)
-				clk.advance(2 * time.Hour)
+				old := proxytest.OnDisk(t, k.Out)
+				clk.Advance(2 * time.Hour)
 				tc.trouble(&ca)
 				_, err = revokeKept(t, host, "a.example.com", false)
 				var late *remote.ReplaceError
 				if err == nil || errors.As(err, &late) != tc.known {
 					t.Fatalf("%v", err)
 				}
-				if got := onDisk(t, k.Out); got.Serial() != old.Serial() {
+				if got := proxytest.OnDisk(t, k.Out); got.Serial() != old.Serial() {
 					t.Error("replaced already")
 				}
-				ca.mend()
+				ca.Mend()
 				keepFresh(t, host, "another certificate is on the disk", func() bool {
-					clk.advance(time.Minute) // over the proxy's pauses
+					clk.Advance(time.Minute) // over the proxy's pauses
 					p.Renewals.Wake()
-					return onDisk(t, k.Out).Serial() != old.Serial()
+					return proxytest.OnDisk(t, k.Out).Serial() != old.Serial()
 				})
 				wantRevoked(t, p, old, true, cert.KeyCompromise)
-				wantRevoked(t, p, onDisk(t, k.Out), false, "")
+				wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
 			})
 		}
 	}
@@ -184,37 +175,37 @@ func TestRemoteRevokeRefused(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	if _, err := get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+	if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Admin.SetDisabled(t.Context(), "web1", true); err != nil {
 		t.Fatal(err)
 	}
 	_, err := revokeKept(t, host, "a.example.com", false)
-	wantStatus(t, "a disabled client", err, http.StatusUnauthorized)
-	k, err := host.KeptAs(names(t, "a.example.com"), "")
+	proxytest.WantStatus(t, "a disabled client", err, http.StatusUnauthorized)
+	k, err := host.KeptAs(proxytest.Names(t, "a.example.com"), "")
 	if err != nil || k.Revoking != nil || k.Revoked != "" {
 		t.Errorf("%+v, %v", k, err)
 	}
-	wantRevoked(t, p, onDisk(t, k.Out), false, "")
+	wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
 }
 
 // The daemon goes on with a revocation that may be asked for later only: what was
 // lost may have been the answer that it is done.
 func TestRemoteRevokeNotNow(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
 	grant.DailyQuota = 2
 	host := p.Enroll(t, "web1", grant)
-	k, err := get(t, host, api.ModeGateway, "a.example.com")
+	k, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := onDisk(t, k.Out)
-	ca.set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	old := proxytest.OnDisk(t, k.Out)
+	ca.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if pebbletest.Kind(r) == pebbletest.RevokeCert {
 			next.ServeHTTP(httptest.NewRecorder(), r)
 			http.Error(w, "out of order", http.StatusInternalServerError)
@@ -223,12 +214,12 @@ func TestRemoteRevokeNotNow(t *testing.T) {
 		next.ServeHTTP(w, r)
 	})
 	_, err = revokeKept(t, host, "a.example.com", false)
-	wantStatus(t, "the answer is lost", err, http.StatusServiceUnavailable)
-	ca.mend()
+	proxytest.WantStatus(t, "the answer is lost", err, http.StatusServiceUnavailable)
+	ca.Mend()
 	_, err = revokeKept(t, host, "a.example.com", false)
-	wantStatus(t, "the quota is used up", err, http.StatusTooManyRequests)
-	clk.advance(24 * time.Hour)
-	keepFresh(t, host, "another certificate is on the disk", func() bool { return onDisk(t, k.Out).Serial() != old.Serial() })
+	proxytest.WantStatus(t, "the quota is used up", err, http.StatusTooManyRequests)
+	clk.Advance(24 * time.Hour)
+	keepFresh(t, host, "another certificate is on the disk", func() bool { return proxytest.OnDisk(t, k.Out).Serial() != old.Serial() })
 	wantRevoked(t, p, old, true, cert.KeyCompromise)
 }
 
@@ -236,16 +227,16 @@ func TestRemoteRevokeNotNow(t *testing.T) {
 // place at once.
 func TestRemoteRevokesDuringARenewal(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
-	k, err := get(t, host, api.ModeAgent, "a.example.com")
+	k, err := proxytest.Get(t, host, api.ModeAgent, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := onDisk(t, k.Out)
-	arrived, release := ca.hold(t, pebbletest.RevokeCert)
+	old := proxytest.OnDisk(t, k.Out)
+	arrived, release := ca.Hold(t, pebbletest.RevokeCert)
 	type result struct {
 		*remote.Revoked
 		error
@@ -255,14 +246,14 @@ func TestRemoteRevokesDuringARenewal(t *testing.T) {
 		r, err := revokeKept(t, host, "a.example.com", false)
 		done <- result{r, err}
 	}()
-	await(t, "the CA is asked to revoke", arrived)
-	clk.advance(61 * 24 * time.Hour)
+	watch.Await(t, "the CA is asked to revoke", arrived)
+	clk.Advance(61 * 24 * time.Hour)
 	p.Renewals.Wake()
 	client, err := host.API()
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxytest.Until(t, "the proxy has a newer one", func() bool {
+	watch.Until(t, "the proxy has a newer one", func() bool {
 		m, err := client.Certificate(t.Context(), k.ID)
 		return err == nil && m.Serial != old.Serial()
 	})
@@ -271,28 +262,28 @@ func TestRemoteRevokesDuringARenewal(t *testing.T) {
 		t.Errorf("%+v, %v", r.Revoked, r.error)
 	}
 	wantRevoked(t, p, old, true, cert.KeyCompromise)
-	wantRevoked(t, p, onDisk(t, k.Out), false, "")
+	wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
 }
 
 // Who gets a certificate after all is not made to forget it by a revocation that
 // was interrupted; that is still brought to its end.
 func TestRemoteGetsWhatItWasToForget(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	k, err := get(t, host, api.ModeGateway, "a.example.com")
+	k, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
-	old := onDisk(t, k.Out)
-	ca.fail(http.StatusServiceUnavailable, pebbletest.RevokeCert)
+	old := proxytest.OnDisk(t, k.Out)
+	ca.Fail(http.StatusServiceUnavailable, pebbletest.RevokeCert)
 	if _, err := revokeKept(t, host, "a.example.com", true); err == nil {
 		t.Fatal("the CA is out of order")
 	}
-	ca.mend()
-	k, err = get(t, host, api.ModeGateway, "a.example.com")
+	ca.Mend()
+	k, err = proxytest.Get(t, host, api.ModeGateway, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +291,7 @@ func TestRemoteGetsWhatItWasToForget(t *testing.T) {
 		_, revoked := p.CA.Revoked(old.Leaf.SerialNumber)
 		return revoked
 	})
-	if now, err := host.KeptAs(names(t, "a.example.com"), ""); err != nil || now.Serial != k.Serial {
+	if now, err := host.KeptAs(proxytest.Names(t, "a.example.com"), ""); err != nil || now.Serial != k.Serial {
 		t.Errorf("%+v, %v", now, err)
 	}
 }
@@ -309,8 +300,8 @@ func TestRemoteGetsWhatItWasToForget(t *testing.T) {
 // when the proxy has a newer certificate than the host.
 func TestRemoteRevokesAndForgets(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"), proxytest.Grant(api.ModeGateway, "*.example.org"))
 	client, err := host.API()
 	if err != nil {
@@ -320,15 +311,15 @@ func TestRemoteRevokesAndForgets(t *testing.T) {
 		mode, name string
 		newer      bool
 	}{{api.ModeAgent, "a.example.com", false}, {api.ModeAgent, "b.example.com", true}, {api.ModeGateway, "a.example.org", false}} {
-		k, err := get(t, host, tc.mode, tc.name)
+		k, err := proxytest.Get(t, host, tc.mode, tc.name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		old := onDisk(t, k.Out)
+		old := proxytest.OnDisk(t, k.Out)
 		if tc.newer {
-			clk.advance(61 * 24 * time.Hour)
+			clk.Advance(61 * 24 * time.Hour)
 			p.Renewals.Wake()
-			proxytest.Until(t, "the proxy has a newer one", func() bool {
+			watch.Until(t, "the proxy has a newer one", func() bool {
 				m, err := client.Certificate(t.Context(), k.ID)
 				return err == nil && m.Serial != old.Serial()
 			})
@@ -338,13 +329,13 @@ func TestRemoteRevokesAndForgets(t *testing.T) {
 			t.Fatalf("%s: %+v, %v", tc.name, done, err)
 		}
 		wantRevoked(t, p, old, true, cert.KeyCompromise)
-		if onDisk(t, k.Out).Serial() != old.Serial() {
+		if proxytest.OnDisk(t, k.Out).Serial() != old.Serial() {
 			t.Errorf("%s: the files changed", tc.name)
 		}
-		if _, err := host.KeptAs(names(t, tc.name), ""); !errors.Is(err, os.ErrNotExist) {
+		if _, err := host.KeptAs(proxytest.Names(t, tc.name), ""); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s is still kept: %v", tc.name, err)
 		}
-		tick(t, p)
+		p.Tick(t)
 		if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {
 			t.Errorf("%s: ordered again", tc.name)
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"database/sql"
 	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"net/http"
 	"path/filepath"
@@ -20,16 +19,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// managedFor registers a certificate and opens its bundle.
-func managedFor(t testing.TB, p *proxytest.Proxy, client string, list ...string) (*caller, api.Certificate, *cert.Bundle) {
-	t.Helper()
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, client, []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := c.register(t, list...)
-	b := open(t, c.bundle(t, m.ID, "").body, names(t, list...), id)
-	return c, m, b
-}
-
 // proofOf is a request with the proof of a key.
 func proofOf(t testing.TB, b *cert.Bundle, reason cert.Reason) api.RevokeRequest {
 	t.Helper()
@@ -40,15 +29,6 @@ func proofOf(t testing.TB, b *cert.Bundle, reason cert.Reason) api.RevokeRequest
 	return api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: string(reason), Proof: base64.StdEncoding.EncodeToString(proof)}
 }
 
-func (c *caller) revoke(t testing.TB, req api.RevokeRequest) (done api.Revocation) {
-	t.Helper()
-	r := c.do(t, http.MethodPost, api.PathRevoke, req)
-	if r.status != http.StatusOK || json.Unmarshal(r.body, &done) != nil {
-		t.Fatalf("revoke: %d %s", r.status, r.body)
-	}
-	return done
-}
-
 func wantRevoked(t testing.TB, p *proxytest.Proxy, b *cert.Bundle, want bool, reason cert.Reason) {
 	t.Helper()
 	got, revoked := p.CA.Revoked(b.Leaf.SerialNumber)
@@ -57,53 +37,39 @@ func wantRevoked(t testing.TB, p *proxytest.Proxy, b *cert.Bundle, want bool, re
 	}
 }
 
-func audited(t testing.TB, p *proxytest.Proxy, client, action, outcome string) (n int) {
-	t.Helper()
-	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: client, Outcome: outcome})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range page.Entries {
-		if e.Action == action {
-			n++
-		}
-	}
-	return n
-}
-
 // DELETE with revoke=true revokes at the CA and then deletes; if the CA does
 // not revoke, nothing is deleted and the answer says why (D4).
 func TestRevokeAndDelete(t *testing.T) {
 	t.Parallel()
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	c, m, b := managedFor(t, p, "web1", "a.example.com")
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	c, m, b := p.Managed(t, "web1", "a.example.com")
 	path := api.PathCertificates + "/" + m.ID
 	for query, field := range map[string]string{"?revoke=true&reason=stolen": "reason", "?reason=superseded": "reason"} {
-		if r := c.do(t, http.MethodDelete, path+query, nil); r.status != http.StatusUnprocessableEntity || !strings.Contains(r.problem(t).Detail, field) {
-			t.Errorf("%s: %d %s", query, r.status, r.body)
+		if r := c.Do(t, http.MethodDelete, path+query, nil); r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Problem(t).Detail, field) {
+			t.Errorf("%s: %d %s", query, r.Status, r.Body)
 		}
 	}
 	for _, kind := range []string{pebbletest.RevokeCert, pebbletest.Certificate} {
-		ca.fail(http.StatusServiceUnavailable, kind)
-		r := c.do(t, http.MethodDelete, path+"?revoke=true", nil)
-		if r.status != http.StatusServiceUnavailable || !strings.Contains(r.problem(t).Detail, "503") {
-			t.Errorf("%s fails: %d %s", kind, r.status, r.body)
+		ca.Fail(http.StatusServiceUnavailable, kind)
+		r := c.Do(t, http.MethodDelete, path+"?revoke=true", nil)
+		if r.Status != http.StatusServiceUnavailable || !strings.Contains(r.Problem(t).Detail, "503") {
+			t.Errorf("%s fails: %d %s", kind, r.Status, r.Body)
 		}
 	}
-	if got := c.certificate(t, m.ID); got.Serial != b.Serial() || got.Status != api.StatusValid {
+	if got := c.Certificate(t, m.ID); got.Serial != b.Serial() || got.Status != api.StatusValid {
 		t.Errorf("after a failure: %+v", got)
 	}
 	wantRevoked(t, p, b, false, "")
-	ca.mend()
-	if r := c.do(t, http.MethodDelete, path+"?revoke=true&reason=KEYCOMPROMISE", nil); r.status != http.StatusNoContent {
-		t.Fatalf("%d %s", r.status, r.body)
+	ca.Mend()
+	if r := c.Do(t, http.MethodDelete, path+"?revoke=true&reason=KEYCOMPROMISE", nil); r.Status != http.StatusNoContent {
+		t.Fatalf("%d %s", r.Status, r.Body)
 	}
 	wantRevoked(t, p, b, true, cert.KeyCompromise)
-	if r := c.do(t, http.MethodGet, path, nil); r.status != http.StatusNotFound {
-		t.Errorf("the row: %d", r.status)
+	if r := c.Do(t, http.MethodGet, path, nil); r.Status != http.StatusNotFound {
+		t.Errorf("the row: %d", r.Status)
 	}
-	if done, failed := audited(t, p, "web1", "revoke", "done"), audited(t, p, "web1", "revoke", "failed"); done != 1 || failed != 1 {
+	if done, failed := p.Audited(t, "web1", "revoke", "done"), p.Audited(t, "web1", "revoke", "failed"); done != 1 || failed != 1 {
 		t.Errorf("audited %d done, %d failed", done, failed)
 	}
 }
@@ -112,10 +78,10 @@ func TestRevokeAndDelete(t *testing.T) {
 // what to do. What has expired needs no revocation (D4).
 func TestRevokeAndDeleteOld(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	c, m, b := managedFor(t, p, "web1", "a.example.com")
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	c, m, b := p.Managed(t, "web1", "a.example.com")
 	db, err := sql.Open("sqlite", filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
@@ -125,14 +91,14 @@ func TestRevokeAndDeleteOld(t *testing.T) {
 		t.Fatal(err)
 	}
 	path := api.PathCertificates + "/" + m.ID + "?revoke=true"
-	if r := c.do(t, http.MethodDelete, path, nil); r.status != http.StatusConflict || !strings.Contains(r.problem(t).Detail, "remote revoke") {
-		t.Errorf("without URL: %d %s", r.status, r.body)
+	if r := c.Do(t, http.MethodDelete, path, nil); r.Status != http.StatusConflict || !strings.Contains(r.Problem(t).Detail, "remote revoke") {
+		t.Errorf("without URL: %d %s", r.Status, r.Body)
 	}
 	wantRevoked(t, p, b, false, "")
-	ca.fail(http.StatusServiceUnavailable)
-	clk.advance(91 * 24 * time.Hour)
-	if r := c.do(t, http.MethodDelete, path, nil); r.status != http.StatusNoContent {
-		t.Errorf("expired: %d %s", r.status, r.body)
+	ca.Fail(http.StatusServiceUnavailable)
+	clk.Advance(91 * 24 * time.Hour)
+	if r := c.Do(t, http.MethodDelete, path, nil); r.Status != http.StatusNoContent {
+		t.Errorf("expired: %d %s", r.Status, r.Body)
 	}
 }
 
@@ -141,14 +107,14 @@ func TestRevokeAndDeleteOld(t *testing.T) {
 // nobody burns orders in a loop. To repeat it costs nothing.
 func TestRevokeHeld(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	c, m, b := managedFor(t, p, "web1", "a.example.com", "b.example.com")
-	etag := c.bundle(t, m.ID, "").etag()
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	c, m, b := p.Managed(t, "web1", "a.example.com", "b.example.com")
+	etag := c.Bundle(t, m.ID, "").ETag()
 	req := api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "superseded"}
 	var next time.Time
 	for range 3 {
-		done := c.revoke(t, req)
+		done := c.Revoke(t, req)
 		if done.Serial != b.Serial() || done.ID != m.ID || done.NextAttempt == nil || done.Reason != "superseded" {
 			t.Fatalf("%+v", done)
 		}
@@ -161,33 +127,33 @@ func TestRevokeHeld(t *testing.T) {
 	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 1 {
 		t.Errorf("the CA was asked %d times", n)
 	}
-	if got := c.certificate(t, m.ID); got.Status != api.StatusRevoked {
+	if got := c.Certificate(t, m.ID); got.Status != api.StatusRevoked {
 		t.Errorf("status %q", got.Status)
 	}
 	path := api.PathCertificates + "/" + m.ID + "/bundle"
 	for _, have := range []string{"", etag} {
-		if r := c.do(t, http.MethodGet, path, nil, "If-None-Match", have); r.status != http.StatusNotFound {
-			t.Errorf("the revoked bundle: %d", r.status)
+		if r := c.Do(t, http.MethodGet, path, nil, "If-None-Match", have); r.Status != http.StatusNotFound {
+			t.Errorf("the revoked bundle: %d", r.Status)
 		}
 	}
-	waiting := make(chan reply, 1)
+	waiting := make(chan proxytest.Reply, 1)
 	go func() {
-		r, err := c.try(t, http.MethodGet, path+"?wait=60s", nil)
+		r, err := c.Try(t, http.MethodGet, path+"?wait=60s", nil)
 		if err != nil {
 			t.Error(err)
 		}
 		waiting <- r
 	}()
-	tick(t, p)
+	p.Tick(t)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders before the pause is over", n)
 	}
-	clk.advance(time.Hour + time.Minute)
+	clk.Advance(time.Hour + time.Minute)
 	p.Renewals.Wake()
-	if r := <-waiting; r.status != http.StatusOK || r.etag() == etag {
-		t.Fatalf("the long poll: %d", r.status)
+	if r := <-waiting; r.Status != http.StatusOK || r.ETag() == etag {
+		t.Fatalf("the long poll: %d", r.Status)
 	}
-	if got := c.certificate(t, m.ID); got.Status != api.StatusValid || got.Serial == b.Serial() {
+	if got := c.Certificate(t, m.ID); got.Status != api.StatusValid || got.Serial == b.Serial() {
 		t.Errorf("after the replacement: %+v", got)
 	}
 }
@@ -197,23 +163,23 @@ func TestRevokeHeld(t *testing.T) {
 func TestRevokeAndForget(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c, m, b := managedFor(t, p, "web1", "a.example.com")
+	c, m, b := p.Managed(t, "web1", "a.example.com")
 	req := api.RevokeRequest{Certificate: string(b.LeafPEM())}
-	c.revoke(t, req)
+	c.Revoke(t, req)
 	req.Forget = true
-	if done := c.revoke(t, req); done.NextAttempt != nil || done.ID != m.ID {
+	if done := c.Revoke(t, req); done.NextAttempt != nil || done.ID != m.ID {
 		t.Errorf("%+v", done)
 	}
 	wantRevoked(t, p, b, true, cert.Unspecified)
-	if r := c.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNotFound {
-		t.Errorf("the row: %d", r.status)
+	if r := c.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil); r.Status != http.StatusNotFound {
+		t.Errorf("the row: %d", r.Status)
 	}
-	again := c.register(t, "a.example.com")
-	c.bundle(t, again.ID, "")
+	again := c.Register(t, "a.example.com")
+	c.Bundle(t, again.ID, "")
 	p.Stop(t)
 	p.Restart(t)
-	if r := c.do(t, http.MethodDelete, api.PathCertificates+"/"+again.ID+"?revoke=true", nil); r.status != http.StatusNoContent {
-		t.Errorf("%d %s", r.status, r.body)
+	if r := c.Do(t, http.MethodDelete, api.PathCertificates+"/"+again.ID+"?revoke=true", nil); r.Status != http.StatusNoContent {
+		t.Errorf("%d %s", r.Status, r.Body)
 	}
 }
 
@@ -221,40 +187,40 @@ func TestRevokeAndForget(t *testing.T) {
 // whatever its client asks for then.
 func TestRevokeCompromisedCSR(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := api.CertificateRequest{Mode: api.ModeAgent, CSR: csrPEM(t, key, names(t, "a.example.com"))}
-	m := c.registered(t, ask)
-	b := open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id)
-	if done := c.revoke(t, api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "keyCompromise"}); done.NextAttempt != nil {
+	ask := api.CertificateRequest{Mode: api.ModeAgent, CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com"))}
+	m := c.Registered(t, ask)
+	b := proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
+	if done := c.Revoke(t, api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "keyCompromise"}); done.NextAttempt != nil {
 		t.Errorf("another at %v", done.NextAttempt)
 	}
-	if again := c.registered(t, ask); again.Status != api.StatusRevoked || again.NextAttempt != nil {
+	if again := c.Registered(t, ask); again.Status != api.StatusRevoked || again.NextAttempt != nil {
 		t.Errorf("the same CSR again: %+v", again)
 	}
-	if done := c.revoke(t, api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "superseded"}); done.NextAttempt != nil {
+	if done := c.Revoke(t, api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "superseded"}); done.NextAttempt != nil {
 		t.Errorf("after another reason: another at %v", done.NextAttempt)
 	}
-	clk.advance(2 * time.Hour)
-	if r := c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.status != http.StatusUnprocessableEntity {
-		t.Errorf("a renewal: %d %s", r.status, r.body)
+	clk.Advance(2 * time.Hour)
+	if r := c.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.Status != http.StatusUnprocessableEntity {
+		t.Errorf("a renewal: %d %s", r.Status, r.Body)
 	}
-	tick(t, p)
-	if n := orders(p); n != 1 {
+	p.Tick(t)
+	if n := p.Orders(); n != 1 {
 		t.Errorf("%d orders for a key that is compromised", n-1)
 	}
 	if key, err = cert.GenerateKey(cert.EC256); err != nil {
 		t.Fatal(err)
 	}
-	ask.CSR = csrPEM(t, key, names(t, "a.example.com"))
-	c.registered(t, ask)
-	if b2 := open(t, c.bundle(t, m.ID, "").body, names(t, "a.example.com"), id); !cert.SameKey(b2.Leaf.PublicKey, key.Public()) {
+	ask.CSR = proxytest.CSR(t, key, proxytest.Names(t, "a.example.com"))
+	c.Registered(t, ask)
+	if b2 := proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id); !cert.SameKey(b2.Leaf.PublicKey, key.Public()) {
 		t.Error("not for the new key")
 	}
 }
@@ -264,10 +230,10 @@ func TestRevokeCompromisedCSR(t *testing.T) {
 func TestRevokeOthers(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	web1, m, victim := managedFor(t, p, "web1", "a.example.com")
-	thief, _, own := managedFor(t, p, "web2", "b.example.com") // granted a.example.com, too
-	_, recipient := newIdentity(t)
-	outside := newCaller(t, p, "web3", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.org"))
+	web1, m, victim := p.Managed(t, "web1", "a.example.com")
+	thief, _, own := p.Managed(t, "web2", "b.example.com") // granted a.example.com, too
+	_, recipient := proxytest.NewIdentity(t)
+	outside := p.NewCaller(t, "web3", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.org"))
 
 	right := proofOf(t, victim, cert.Unspecified)
 	withoutProof, foreignProof, ofAnother, otherReason := right, right, right, right
@@ -290,34 +256,34 @@ func TestRevokeOthers(t *testing.T) {
 	for name, req := range map[string]api.RevokeRequest{
 		"without proof": withoutProof, "by its own key": foreignProof, "for another certificate": ofAnother, "for another reason": otherReason, "forged": unknown,
 	} {
-		for who, c := range map[string]*caller{"granted": thief, "not granted": outside} {
-			r := c.do(t, http.MethodPost, api.PathRevoke, req)
-			if r.status != http.StatusForbidden {
-				t.Errorf("%s, %s: %d %s", name, who, r.status, r.body)
+		for who, c := range map[string]*proxytest.Caller{"granted": thief, "not granted": outside} {
+			r := c.Do(t, http.MethodPost, api.PathRevoke, req)
+			if r.Status != http.StatusForbidden {
+				t.Errorf("%s, %s: %d %s", name, who, r.Status, r.Body)
 			}
-			texts[r.problem(t).Detail] = true
+			texts[r.Problem(t).Detail] = true
 		}
 	}
-	if r := outside.do(t, http.MethodPost, api.PathRevoke, right); r.status != http.StatusForbidden || !strings.Contains(r.problem(t).Detail, "a.example.com is not granted") {
-		t.Errorf("with the key, not granted: %d %s", r.status, r.body)
+	if r := outside.Do(t, http.MethodPost, api.PathRevoke, right); r.Status != http.StatusForbidden || !strings.Contains(r.Problem(t).Detail, "a.example.com is not granted") {
+		t.Errorf("with the key, not granted: %d %s", r.Status, r.Body)
 	}
 	if len(texts) != 1 {
 		t.Errorf("refusals differ: %v", texts)
 	}
-	if r := thief.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID+"?revoke=true", nil); r.status != http.StatusForbidden {
-		t.Errorf("by its id: %d %s", r.status, r.body)
+	if r := thief.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID+"?revoke=true", nil); r.Status != http.StatusForbidden {
+		t.Errorf("by its id: %d %s", r.Status, r.Body)
 	}
 	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 0 {
 		t.Errorf("the CA was asked %d times", n)
 	}
 	wantRevoked(t, p, victim, false, "")
-	if n := audited(t, p, "web2", "revoke", "refused"); n != 5 {
+	if n := p.Audited(t, "web2", "revoke", "refused"); n != 5 {
 		t.Errorf("%d refusals of web2 audited, want 5", n)
 	}
-	if got := web1.certificate(t, m.ID); got.Status != api.StatusValid {
+	if got := web1.Certificate(t, m.ID); got.Status != api.StatusValid {
 		t.Errorf("%+v", got)
 	}
-	if done := thief.revoke(t, right); done.ID != "" || done.NextAttempt != nil {
+	if done := thief.Revoke(t, right); done.ID != "" || done.NextAttempt != nil {
 		t.Errorf("who has the key learns of the owner: %+v", done)
 	}
 	wantRevoked(t, p, victim, true, cert.Unspecified)
@@ -336,33 +302,33 @@ func TestFromElsewhere(t *testing.T) {
 	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{elsewhere}})
 	one, _ := keyed(t, p, host.Dir)
 	row := api.PathCertificates + "/" + k.ID
-	revocation := proofOf(t, onDisk(t, k.Out), cert.KeyCompromise)
-	for what, r := range map[string]reply{
-		"delete":            one.do(t, http.MethodDelete, row, nil),
-		"revoke and delete": one.do(t, http.MethodDelete, row+"?revoke=true", nil),
-		"revoke":            one.do(t, http.MethodPost, api.PathRevoke, revocation),
+	revocation := proofOf(t, proxytest.OnDisk(t, k.Out), cert.KeyCompromise)
+	for what, r := range map[string]proxytest.Reply{
+		"delete":            one.Do(t, http.MethodDelete, row, nil),
+		"revoke and delete": one.Do(t, http.MethodDelete, row+"?revoke=true", nil),
+		"revoke":            one.Do(t, http.MethodPost, api.PathRevoke, revocation),
 	} {
-		if p := r.problem(t); r.status != http.StatusForbidden {
-			t.Errorf("%s: %d %s", what, r.status, p.Detail)
+		if p := r.Problem(t); r.Status != http.StatusForbidden {
+			t.Errorf("%s: %d %s", what, r.Status, p.Detail)
 		}
 	}
 	_, err := host.Rekey(t.Context(), "")
-	wantStatus(t, "another key", err, http.StatusForbidden)
+	proxytest.WantStatus(t, "another key", err, http.StatusForbidden)
 	for action, want := range map[string]int{"certificate": 1, "revoke": 2, "client key": 1} {
-		if n := audited(t, p, "web1", action, "refused"); n != want {
+		if n := p.Audited(t, "web1", action, "refused"); n != want {
 			t.Errorf("%d refusals of %s in the audit trail, want %d", n, action, want)
 		}
 	}
-	wantRevoked(t, p, onDisk(t, k.Out), false, "")
-	if r := one.do(t, http.MethodGet, row+"/bundle", nil); r.status != http.StatusOK {
-		t.Errorf("the bundle: %d %s", r.status, r.body)
+	wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
+	if r := one.Do(t, http.MethodGet, row+"/bundle", nil); r.Status != http.StatusOK {
+		t.Errorf("the bundle: %d %s", r.Status, r.Body)
 	}
 	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{here}})
 	rekey(t, host)
 	one, _ = keyed(t, p, host.Dir)
-	one.revoke(t, revocation)
-	if r := one.do(t, http.MethodDelete, row, nil); r.status != http.StatusNoContent {
-		t.Errorf("delete: %d %s", r.status, r.body)
+	one.Revoke(t, revocation)
+	if r := one.Do(t, http.MethodDelete, row, nil); r.Status != http.StatusNoContent {
+		t.Errorf("delete: %d %s", r.Status, r.Body)
 	}
 }
 
@@ -371,18 +337,18 @@ func TestFromElsewhere(t *testing.T) {
 func TestRevokeTakesQuota(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	id, recipient := newIdentity(t)
+	id, recipient := proxytest.NewIdentity(t)
 	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
 	grant.DailyQuota = 2
-	c := newCaller(t, p, "web1", []string{recipient}, grant)
+	c := p.NewCaller(t, "web1", []string{recipient}, grant)
 	var bundles []*cert.Bundle
 	for _, name := range []string{"a.example.com"} {
-		events := c.gateway(t, api.CertificateRequest{Names: []string{name}})
-		bundles = append(bundles, open(t, events[len(events)-1].Bundle, names(t, name), id))
+		events := c.Gateway(t, api.CertificateRequest{Names: []string{name}})
+		bundles = append(bundles, proxytest.OpenBundle(t, events[len(events)-1].Bundle, proxytest.Names(t, name), id))
 	}
-	c.revoke(t, proofOf(t, bundles[0], cert.Unspecified))
-	if r := c.do(t, http.MethodPost, api.PathRevoke, proofOf(t, bundles[0], cert.Unspecified)); r.status != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
-		t.Errorf("beyond the quota: %d %s", r.status, r.body)
+	c.Revoke(t, proofOf(t, bundles[0], cert.Unspecified))
+	if r := c.Do(t, http.MethodPost, api.PathRevoke, proofOf(t, bundles[0], cert.Unspecified)); r.Status != http.StatusTooManyRequests || r.Header.Get("Retry-After") == "" {
+		t.Errorf("beyond the quota: %d %s", r.Status, r.Body)
 	}
 }
 
@@ -391,16 +357,16 @@ func TestRevokeTakesQuota(t *testing.T) {
 func TestRevokeGatewayKeepsNothing(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	id, recipient := newIdentity(t)
-	c := newCaller(t, p, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
-	events := c.gateway(t, api.CertificateRequest{Names: []string{"payroll.corp.example.com"}})
-	b := open(t, events[len(events)-1].Bundle, names(t, "payroll.corp.example.com"), id)
+	id, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	events := c.Gateway(t, api.CertificateRequest{Names: []string{"payroll.corp.example.com"}})
+	b := proxytest.OpenBundle(t, events[len(events)-1].Bundle, proxytest.Names(t, "payroll.corp.example.com"), id)
 	bad := proofOf(t, b, cert.KeyCompromise)
 	bad.Reason = "superseded"
-	if r := c.do(t, http.MethodPost, api.PathRevoke, bad); r.status != http.StatusForbidden {
-		t.Errorf("another reason: %d", r.status)
+	if r := c.Do(t, http.MethodPost, api.PathRevoke, bad); r.Status != http.StatusForbidden {
+		t.Errorf("another reason: %d", r.Status)
 	}
-	if done := c.revoke(t, proofOf(t, b, cert.KeyCompromise)); done.NextAttempt != nil || done.Serial != b.Serial() {
+	if done := c.Revoke(t, proofOf(t, b, cert.KeyCompromise)); done.NextAttempt != nil || done.Serial != b.Serial() {
 		t.Errorf("%+v", done)
 	}
 	wantRevoked(t, p, b, true, cert.KeyCompromise)
@@ -421,7 +387,7 @@ func TestRevokeGatewayKeepsNothing(t *testing.T) {
 func TestRevokeBadInput(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c, _, b := managedFor(t, p, "web1", "a.example.com")
+	c, _, b := p.Managed(t, "web1", "a.example.com")
 	good := proofOf(t, b, cert.Unspecified)
 	for name, tc := range map[string]struct {
 		change func(*api.RevokeRequest)
@@ -436,9 +402,9 @@ func TestRevokeBadInput(t *testing.T) {
 	} {
 		req := good
 		tc.change(&req)
-		r := c.do(t, http.MethodPost, api.PathRevoke, req)
-		if r.status != http.StatusUnprocessableEntity || !strings.Contains(string(r.body), tc.field) {
-			t.Errorf("%s: %d %s", name, r.status, r.body)
+		r := c.Do(t, http.MethodPost, api.PathRevoke, req)
+		if r.Status != http.StatusUnprocessableEntity || !strings.Contains(string(r.Body), tc.field) {
+			t.Errorf("%s: %d %s", name, r.Status, r.Body)
 		}
 	}
 	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 0 {
@@ -450,20 +416,20 @@ func TestRevokeBadInput(t *testing.T) {
 // the client; what cannot be revoked stays, and the client is locked out.
 func TestRevokeClient(t *testing.T) {
 	t.Parallel()
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	c, _, one := managedFor(t, p, "web1", "a.example.com")
-	c.bundle(t, c.register(t, "b.example.com").ID, "")
-	ca.fail(http.StatusServiceUnavailable, pebbletest.RevokeCert)
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	c, _, one := p.Managed(t, "web1", "a.example.com")
+	c.Bundle(t, c.Register(t, "b.example.com").ID, "")
+	ca.Fail(http.StatusServiceUnavailable, pebbletest.RevokeCert)
 	var seen []admin.Revoked
 	note := func(r admin.Revoked) { seen = append(seen, r) }
 	if err := p.Admin.RevokeClient(t.Context(), "web1", "superseded", note); err != nil || len(seen) != 1 || seen[0].Error == "" {
 		t.Errorf("the CA is down: %+v, %v", seen, err)
 	}
-	if r := c.do(t, http.MethodGet, api.PathCertificates, nil); r.status != http.StatusUnauthorized {
-		t.Errorf("not locked out: %d", r.status)
+	if r := c.Do(t, http.MethodGet, api.PathCertificates, nil); r.Status != http.StatusUnauthorized {
+		t.Errorf("not locked out: %d", r.Status)
 	}
-	ca.mend()
+	ca.Mend()
 	seen = nil
 	if err := p.Admin.RevokeClient(t.Context(), "web1", "superseded", note); err != nil || len(seen) != 2 || seen[0].Error+seen[1].Error != "" {
 		t.Errorf("%+v, %v", seen, err)

@@ -26,9 +26,9 @@ import (
 // certificate, at a CA that needs some time for each order.
 type town struct {
 	*proxytest.Proxy
-	hostile []*caller
-	remote  *remote.Client // the 32nd, in gateway mode
-	caller  *caller        // the 32nd, in agent mode
+	hostile []*proxytest.Caller
+	remote  *remote.Client    // the 32nd, in gateway mode
+	caller  *proxytest.Caller // the 32nd, in agent mode
 	issued  int
 
 	attack context.Context // when it ends, so does what the hostile clients do
@@ -55,22 +55,22 @@ func newTown(t testing.TB, usual, hostile time.Duration) *town {
 	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: slowFinalize(w.attack, usual, hostile)}})
 	w.Proxy = p
 	t.Cleanup(w.end)
-	_, recipient := newIdentity(t)
+	_, recipient := proxytest.NewIdentity(t)
 	for i := range hostileClients {
 		name := fmt.Sprintf("hostile%d", i)
 		patterns := "*." + name + ".example.com"
-		w.hostile = append(w.hostile, newCaller(t, p, name, []string{recipient},
+		w.hostile = append(w.hostile, p.NewCaller(t, name, []string{recipient},
 			proxytest.Grant(api.ModeGateway, patterns), proxytest.Grant(api.ModeAgent, patterns)))
 	}
 	for _, c := range w.hostile { // one connection each
-		c.do(t, http.MethodGet, api.PathClient, nil)
+		c.Do(t, http.MethodGet, api.PathClient, nil)
 	}
 	grants := []api.Grant{proxytest.Grant(api.ModeGateway, "*.good.example.com"), proxytest.Grant(api.ModeAgent, "*.good.example.com")}
 	var err error
 	if w.remote, err = p.Enroll(t, "good", grants[0]).API(); err != nil {
 		t.Fatal(err)
 	}
-	w.caller = newCaller(t, p, "agent", []string{recipient}, grants[1])
+	w.caller = p.NewCaller(t, "agent", []string{recipient}, grants[1])
 	return w
 }
 
@@ -131,7 +131,7 @@ func (w *town) gateway(t testing.TB) time.Duration {
 	w.issued++
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	want := names(t, fmt.Sprintf("g%d.good.example.com", w.issued))
+	want := proxytest.Names(t, fmt.Sprintf("g%d.good.example.com", w.issued))
 	begin := time.Now()
 	if _, err := w.remote.Issue(ctx, cert.Request{Names: want, KeyType: cert.EC256}, nil); err != nil {
 		t.Logf("the 32nd client got no certificate in gateway mode: %v", err)
@@ -145,10 +145,10 @@ func (w *town) agent(t testing.TB) time.Duration {
 	t.Helper()
 	w.issued++
 	begin := time.Now()
-	m := w.caller.register(t, fmt.Sprintf("a%d.good.example.com", w.issued))
-	r := w.caller.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+patience.String(), nil)
-	if r.status != http.StatusOK {
-		t.Logf("the 32nd client got no certificate in agent mode: %d %.200s", r.status, r.body)
+	m := w.caller.Register(t, fmt.Sprintf("a%d.good.example.com", w.issued))
+	r := w.caller.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+patience.String(), nil)
+	if r.Status != http.StatusOK {
+		t.Logf("the 32nd client got no certificate in agent mode: %d %.200s", r.Status, r.Body)
 		return patience
 	}
 	return time.Since(begin)
@@ -169,12 +169,12 @@ func attacks(agentNames int) []attack {
 			w.floodGateway(t, "g", "")
 		}},
 		{fmt.Sprintf("%d slow agent names each", agentNames), func(t testing.TB, w *town) {
-			w.each(func(i int, c *caller) {
+			w.each(func(i int, c *proxytest.Caller) {
 				for n := range agentNames {
-					if r, err := c.try(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{
+					if r, err := c.Try(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{
 						Mode: api.ModeAgent, Names: []string{fmt.Sprintf("a%d.hostile%d.example.com", n, i)},
-					}); err != nil || r.status != http.StatusAccepted {
-						t.Errorf("register: %d %v", r.status, err)
+					}); err != nil || r.Status != http.StatusAccepted {
+						t.Errorf("register: %d %v", r.Status, err)
 					}
 				}
 			})
@@ -183,18 +183,18 @@ func attacks(agentNames int) []attack {
 			w.floodGateway(t, "k", "rsa8192")
 		}},
 		{fmt.Sprintf("%d slow uploads each", burst()), func(t testing.TB, w *town) {
-			w.each(func(_ int, c *caller) {
+			w.each(func(_ int, c *proxytest.Caller) {
 				for range burst() {
 					body, end := io.Pipe() // of which nothing ever comes
 					context.AfterFunc(w.attack, func() { end.Close() })
-					c.send(w.attack, t, body, nil)
+					send(w.attack, t, c, body, nil)
 				}
 			})
 		}},
 	}
 }
 
-func (w *town) each(do func(i int, c *caller)) {
+func (w *town) each(do func(i int, c *proxytest.Caller)) {
 	var all sync.WaitGroup
 	for i, c := range w.hostile {
 		all.Go(func() { do(i, c) })
@@ -205,7 +205,7 @@ func (w *town) each(do func(i int, c *caller)) {
 // floodGateway has each hostile client send gateway requests, and returns when
 // all of them are sent.
 func (w *town) floodGateway(t testing.TB, label, keyType string) {
-	w.each(func(i int, c *caller) {
+	w.each(func(i int, c *proxytest.Caller) {
 		var begun sync.WaitGroup
 		for n := range burst() {
 			req := api.CertificateRequest{Mode: api.ModeGateway, Names: []string{fmt.Sprintf("%s%d.hostile%d.example.com", label, n, i)}, KeyType: keyType}
@@ -214,7 +214,7 @@ func (w *town) floodGateway(t testing.TB, label, keyType string) {
 				t.Error(err)
 			}
 			begun.Add(1)
-			c.send(w.attack, t, bytes.NewReader(body), begun.Done)
+			send(w.attack, t, c, bytes.NewReader(body), begun.Done)
 		}
 		begun.Wait()
 	})
@@ -222,20 +222,20 @@ func (w *town) floodGateway(t testing.TB, label, keyType string) {
 
 // send sends a request of which only the answer's header is read, and calls sent
 // once it is on its way. It does not wait.
-func (c *caller) send(ctx context.Context, t testing.TB, body io.Reader, sent func()) {
+func send(ctx context.Context, t testing.TB, c *proxytest.Caller, body io.Reader, sent func()) {
 	if sent != nil {
 		sent = sync.OnceFunc(sent)
 		ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent() }})
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+api.PathCertificates, body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.URL+api.PathCertificates, body)
 	if err != nil {
 		t.Error(err)
 		return
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+c.token)
+	req.Header.Set("Authorization", "Bearer "+c.Token)
 	go func() {
-		resp, err := c.http.Do(req)
+		resp, err := c.HTTP.Do(req)
 		if sent != nil {
 			sent()
 		}

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -127,7 +128,7 @@ func TestSlowVisitors(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			proxytest.Until(t, "most slow requests are in progress", func() bool { return web.slow.Load() > 2*each })
+			watch.Until(t, "most slow requests are in progress", func() bool { return web.slow.Load() > 2*each })
 			var patient errgroup.Group
 			patient.Go(func() error {
 				answer, err := progress("127.0.0.44", p.HTTPAddr(), fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", slowBody), slowBody)
@@ -162,7 +163,7 @@ func TestSlowVisitors(t *testing.T) {
 				t.Error(err)
 			}
 			if name == "uploads" { // an answer may take two minutes
-				proxytest.Until(t, "uploads without progress end", func() bool { return web.slow.Load() == 0 })
+				watch.Until(t, "uploads without progress end", func() bool { return web.slow.Load() == 0 })
 			}
 		})
 	}

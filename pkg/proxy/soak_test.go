@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
@@ -146,8 +147,8 @@ func TestSoakOfAnUnreliableCA(t *testing.T) {
 	for _, mode := range []string{api.ModeGateway, api.ModeAgent, api.ModeClient} {
 		t.Run(mode, func(t *testing.T) {
 			ca := &unreliable{seed: seed}
-			var clk clock
-			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.on(func(c *proxy.Config) {
+			var clk proxytest.Clock
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.On(func(c *proxy.Config) {
 				c.DefaultDailyQuota, c.MaxClientCertificates = "0", certificates
 				if mode == api.ModeClient {
 					c.Domains = list
@@ -178,7 +179,7 @@ func TestSoakOfAnUnreliableCA(t *testing.T) {
 
 // soakRemote installs all through a real remote and returns how many attempts
 // failed.
-func soakRemote(t *testing.T, p *proxytest.Proxy, clk *clock, mode string, list []string) (failures int) {
+func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode string, list []string) (failures int) {
 	t.Helper()
 	host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.soak.example.com"))
 	getter, err := host.Getter(nil)
@@ -198,7 +199,7 @@ func soakRemote(t *testing.T, p *proxytest.Proxy, clk *clock, mode string, list 
 			mu.Lock()
 			failures++
 			mu.Unlock()
-			clk.advance(time.Hour) // the proxy's pause is over
+			clk.Advance(time.Hour) // the proxy's pause is over
 			p.Renewals.Wake()
 		}
 		return fmt.Errorf("%s: %w", name, last)
@@ -216,7 +217,7 @@ func soakRemote(t *testing.T, p *proxytest.Proxy, clk *clock, mode string, list 
 
 // soakClient waits until all files are there and returns how many attempts
 // failed.
-func soakClient(t *testing.T, p *proxytest.Proxy, clk *clock, list []string) int {
+func soakClient(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, list []string) int {
 	t.Helper()
 	missing := func() (names []string) {
 		for _, name := range list {
@@ -233,14 +234,14 @@ func soakClient(t *testing.T, p *proxytest.Proxy, clk *clock, list []string) int
 			t.Fatalf("%d attempts failed", before)
 		}
 		if before > 0 {
-			clk.advance(time.Hour) // the pauses are over
+			clk.Advance(time.Hour) // the pauses are over
 		}
-		tick(t, p)
-		proxytest.Until(t, "each missing certificate was tried once more", func() bool {
+		p.Tick(t)
+		watch.Until(t, "each missing certificate was tried once more", func() bool {
 			return obtained()+failures()-before >= len(list)
 		})
 	}
-	proxytest.Until(t, "all files are there", func() bool { return len(missing()) == 0 })
+	watch.Until(t, "all files are there", func() bool { return len(missing()) == 0 })
 	return failures()
 }
 
@@ -297,7 +298,7 @@ func TestOneFaultInEachOrder(t *testing.T) {
 			const certificates = 5
 			failed := 0
 			for i := range certificates {
-				if _, err := get(t, host, api.ModeGateway, fmt.Sprintf("n%d.example.com", i)); err != nil {
+				if _, err := proxytest.Get(t, host, api.ModeGateway, fmt.Sprintf("n%d.example.com", i)); err != nil {
 					failed++
 					t.Error(err)
 				}

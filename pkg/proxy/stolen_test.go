@@ -61,7 +61,7 @@ func ownSecrets(t testing.TB, p *proxytest.Proxy, at store.Config) map[string][]
 	if err != nil {
 		t.Fatal(err)
 	}
-	stranger, _ := newIdentity(t)
+	stranger, _ := proxytest.NewIdentity(t)
 	secrets := map[string][]byte{}
 	for what, sealed := range map[string][]byte{"account": account.SealedKey, "pinned": pinned} {
 		plain, err := seal.Open(sealed, id)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -20,11 +21,11 @@ import (
 )
 
 // abuser is a client that may have all names below example.com.
-func abuser(t *testing.T, change func(*proxy.Config)) (*proxytest.Proxy, *caller) {
+func abuser(t *testing.T, change func(*proxy.Config)) (*proxytest.Proxy, *proxytest.Caller) {
 	t.Helper()
 	p := proxytest.Start(t, proxytest.Options{Change: change})
-	_, recipient := newIdentity(t)
-	return p, newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+	_, recipient := proxytest.NewIdentity(t)
+	return p, p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
 }
 
 // However a client asks again for the same names, the CA sees two orders an hour
@@ -33,42 +34,42 @@ func TestOrdersForOneName(t *testing.T) {
 	t.Parallel()
 	const rounds = 30
 	keyTypes := []string{"ec256", "ec384"}
-	for name, again := range map[string]func(t *testing.T, c *caller, id string, i int) (next string){
-		"DELETE and POST": func(t *testing.T, c *caller, id string, _ int) string {
-			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
-			return c.register(t, "a.example.com", "b.example.com").ID
+	for name, again := range map[string]func(t *testing.T, c *proxytest.Caller, id string, i int) (next string){
+		"DELETE and POST": func(t *testing.T, c *proxytest.Caller, id string, _ int) string {
+			c.Do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
+			return c.Register(t, "a.example.com", "b.example.com").ID
 		},
-		"DELETE and POST with the names turned round": func(t *testing.T, c *caller, id string, _ int) string {
-			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
-			return c.register(t, "b.example.com", "a.example.com").ID
+		"DELETE and POST with the names turned round": func(t *testing.T, c *proxytest.Caller, id string, _ int) string {
+			c.Do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
+			return c.Register(t, "b.example.com", "a.example.com").ID
 		},
-		"two key types": func(t *testing.T, c *caller, _ string, i int) string {
-			return c.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
+		"two key types": func(t *testing.T, c *proxytest.Caller, _ string, i int) string {
+			return c.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
 		},
-		"DELETE, POST and renew": func(t *testing.T, c *caller, id string, _ int) string {
-			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
-			m := c.register(t, "a.example.com", "b.example.com")
-			c.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil)
+		"DELETE, POST and renew": func(t *testing.T, c *proxytest.Caller, id string, _ int) string {
+			c.Do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
+			m := c.Register(t, "a.example.com", "b.example.com")
+			c.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil)
 			return m.ID
 		},
-		"renew and two key types": func(t *testing.T, c *caller, id string, i int) string {
-			c.do(t, http.MethodPost, api.PathCertificates+"/"+id+"/renew", nil)
-			return c.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
+		"renew and two key types": func(t *testing.T, c *proxytest.Caller, id string, i int) string {
+			c.Do(t, http.MethodPost, api.PathCertificates+"/"+id+"/renew", nil)
+			return c.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
 		},
-		"revoke and POST": func(t *testing.T, c *caller, id string, _ int) string {
-			c.do(t, http.MethodDelete, api.PathCertificates+"/"+id+"?revoke=true", nil)
-			return c.register(t, "a.example.com", "b.example.com").ID
+		"revoke and POST": func(t *testing.T, c *proxytest.Caller, id string, _ int) string {
+			c.Do(t, http.MethodDelete, api.PathCertificates+"/"+id+"?revoke=true", nil)
+			return c.Register(t, "a.example.com", "b.example.com").ID
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p, c := abuser(t, func(cfg *proxy.Config) { cfg.DefaultDailyQuota = "0" })
-			m := c.register(t, "a.example.com", "b.example.com")
-			c.bundle(t, m.ID, "")
+			m := c.Register(t, "a.example.com", "b.example.com")
+			c.Bundle(t, m.ID, "")
 			id := m.ID
 			for i := range rounds {
 				id = again(t, c, id, i+1)
-				tick(t, p)
+				p.Tick(t)
 			}
 			if n := p.CA.Requests().Count(pebbletest.NewOrder); n > 2 {
 				t.Errorf("%d orders in %d rounds, want 2 at most", n, rounds)
@@ -82,26 +83,26 @@ func TestOrdersForOneName(t *testing.T) {
 // The pause after a failure outlives the row that failed (X5).
 func TestPauseAfterFailure(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	_, recipient := newIdentity(t)
-	c := newCaller(t, p, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
-	ca.fail(http.StatusServiceUnavailable)
-	m := c.register(t, "a.example.com")
-	proxytest.Until(t, "an attempt failed", func() bool { return c.certificate(t, m.ID).Failures > 0 })
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+	ca.Fail(http.StatusServiceUnavailable)
+	m := c.Register(t, "a.example.com")
+	watch.Until(t, "an attempt failed", func() bool { return c.Certificate(t, m.ID).Failures > 0 })
 	for i := range 10 {
-		c.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil)
-		m = c.registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: []string{"ec384", "ec256"}[i%2]})
+		c.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil)
+		m = c.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: []string{"ec384", "ec256"}[i%2]})
 		if m.Failures == 0 || m.LastError == "" || m.NextAttempt == nil || !m.NextAttempt.After(clk.Now()) {
 			t.Fatalf("round %d: %+v begins without its pause", i, m)
 		}
 	}
-	ca.mend()
-	clk.advance(2 * time.Hour)
-	tick(t, p)
-	proxytest.Until(t, "the certificate after the pause", func() bool { // the proxy's own loop may have it
-		m = c.certificate(t, m.ID)
+	ca.Mend()
+	clk.Advance(2 * time.Hour)
+	p.Tick(t)
+	watch.Until(t, "the certificate after the pause", func() bool { // the proxy's own loop may have it
+		m = c.Certificate(t, m.ID)
 		return m.Status == api.StatusValid && m.Failures == 0
 	})
 }
@@ -110,26 +111,26 @@ func TestPauseAfterFailure(t *testing.T) {
 // the proxy's renewals do not count against.
 func TestDefaultQuota(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	on := clk.on()
+	var clk proxytest.Clock
+	on := clk.On()
 	p, c := abuser(t, func(cfg *proxy.Config) { on(cfg); cfg.DefaultDailyQuota = "3" })
 	var m api.Certificate
 	for i := range 3 {
-		m = c.register(t, fmt.Sprintf("n%d.example.com", i))
-		c.bundle(t, m.ID, "")
+		m = c.Register(t, fmt.Sprintf("n%d.example.com", i))
+		c.Bundle(t, m.ID, "")
 	}
-	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"n3.example.com"}})
-	if r.status != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
-		t.Errorf("the fourth: %d %s, want 429", r.status, r.body)
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"n3.example.com"}})
+	if r.Status != http.StatusTooManyRequests || r.Header.Get("Retry-After") == "" {
+		t.Errorf("the fourth: %d %s, want 429", r.Status, r.Body)
 	}
-	clk.advance(61 * 24 * time.Hour)
-	tick(t, p) // the proxy's own loop may have taken some of them
-	proxytest.Until(t, "there are 3 renewals", func() bool { return p.CA.Requests().Count(pebbletest.NewOrder) >= 6 })
+	clk.Advance(61 * 24 * time.Hour)
+	p.Tick(t) // the proxy's own loop may have taken some of them
+	watch.Until(t, "there are 3 renewals", func() bool { return p.CA.Requests().Count(pebbletest.NewOrder) >= 6 })
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 6 {
 		t.Errorf("%d orders, want 3 and 3 renewals", n)
 	}
 	for i := range 3 {
-		c.register(t, fmt.Sprintf("m%d.example.com", i)) // renewals took nothing
+		c.Register(t, fmt.Sprintf("m%d.example.com", i)) // renewals took nothing
 	}
 }
 
@@ -137,23 +138,23 @@ func TestDefaultQuota(t *testing.T) {
 // use up what a client may have in a day.
 func TestQuotaOfAnUnreachableCA(t *testing.T) {
 	t.Parallel()
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-	_, recipient := newIdentity(t)
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	_, recipient := proxytest.NewIdentity(t)
 	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
 	grant.DailyQuota = 1
-	c := newCaller(t, p, "web1", []string{recipient}, grant)
+	c := p.NewCaller(t, "web1", []string{recipient}, grant)
 	ask := func() string {
-		return string(c.do(t, http.MethodPost, api.PathCertificates,
-			api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"a.example.com"}}).body)
+		return string(c.Do(t, http.MethodPost, api.PathCertificates,
+			api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"a.example.com"}}).Body)
 	}
-	ca.fail(http.StatusServiceUnavailable)
+	ca.Fail(http.StatusServiceUnavailable)
 	for range 2 {
 		if answer := ask(); strings.Contains(answer, "quota") || strings.Contains(answer, api.EventCertificate) {
 			t.Errorf("the CA is down: %s", answer)
 		}
 	}
-	ca.mend()
+	ca.Mend()
 	if answer := ask(); !strings.Contains(answer, `"event":"`+api.EventCertificate) {
 		t.Errorf("the CA is well: %s", answer)
 	}
@@ -169,26 +170,26 @@ func TestCertificatesOfOneClient(t *testing.T) {
 	p, c := abuser(t, nil)
 	var have []api.Certificate
 	for i := range 3 {
-		have = append(have, c.register(t, fmt.Sprintf("n%d.example.com", i)))
+		have = append(have, c.Register(t, fmt.Sprintf("n%d.example.com", i)))
 	}
 	p.Restart(t, func(cfg *proxy.Config) { cfg.MaxClientCertificates = 2 })
-	r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"more.example.com"}})
-	if d := r.problem(t).Detail; r.status != http.StatusForbidden || !strings.Contains(d, "2") || !strings.Contains(d, "delete some") {
-		t.Errorf("one more: %d %s", r.status, r.body)
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"more.example.com"}})
+	if d := r.Problem(t).Detail; r.Status != http.StatusForbidden || !strings.Contains(d, "2") || !strings.Contains(d, "delete some") {
+		t.Errorf("one more: %d %s", r.Status, r.Body)
 	}
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "refused"})
 	if err != nil || len(page.Entries) != 1 || !slices.Equal(page.Entries[0].Names, []string{"more.example.com"}) {
 		t.Errorf("audit: %+v, %v", page.Entries, err)
 	}
 	for _, m := range have {
-		if again := c.register(t, m.Names...); again.ID != m.ID {
+		if again := c.Register(t, m.Names...); again.ID != m.ID {
 			t.Errorf("%v is another certificate now", m.Names)
 		}
-		c.bundle(t, m.ID, "")
+		c.Bundle(t, m.ID, "")
 	}
-	c.do(t, http.MethodDelete, api.PathCertificates+"/"+have[0].ID, nil)
-	c.do(t, http.MethodDelete, api.PathCertificates+"/"+have[1].ID, nil)
-	c.register(t, "more.example.com")
+	c.Do(t, http.MethodDelete, api.PathCertificates+"/"+have[0].ID, nil)
+	c.Do(t, http.MethodDelete, api.PathCertificates+"/"+have[1].ID, nil)
+	c.Register(t, "more.example.com")
 }
 
 // A name passes on when its client may not have it any more, and to nobody else
@@ -224,20 +225,20 @@ func TestNamesPassOn(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			p := proxytest.Start(t, proxytest.Options{})
-			_, recipient := newIdentity(t)
-			old := newCaller(t, p, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
-			heir := newCaller(t, p, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "c.example.com"))
-			m := old.register(t, "a.example.com", "b.example.com")
-			old.bundle(t, m.ID, "")
+			_, recipient := proxytest.NewIdentity(t)
+			old := p.NewCaller(t, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+			heir := p.NewCaller(t, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "c.example.com"))
+			m := old.Register(t, "a.example.com", "b.example.com")
+			old.Bundle(t, m.ID, "")
 			ask := api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "c.example.com"}}
-			if r := heir.do(t, http.MethodPost, api.PathCertificates, ask); r.status != http.StatusConflict {
-				t.Fatalf("a name that is held: %d %s", r.status, r.body)
+			if r := heir.Do(t, http.MethodPost, api.PathCertificates, ask); r.Status != http.StatusConflict {
+				t.Fatalf("a name that is held: %d %s", r.Status, r.Body)
 			}
 			if err := lose(t, p, m.ID); err != nil {
 				t.Fatal(err)
 			}
-			got := heir.registered(t, ask)
-			heir.bundle(t, got.ID, "")
+			got := heir.Registered(t, ask)
+			heir.Bundle(t, got.ID, "")
 			if how == "forgotten" || how == "removed" {
 				return // nothing of the old row is there
 			}
@@ -254,14 +255,14 @@ func TestNamesPassOn(t *testing.T) {
 			if how == "disabled" {
 				return
 			}
-			if r := old.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle", nil); r.status != http.StatusNotFound {
-				t.Errorf("the old bundle: %d", r.status)
+			if r := old.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle", nil); r.Status != http.StatusNotFound {
+				t.Errorf("the old bundle: %d", r.Status)
 			}
-			if s := old.certificate(t, m.ID).Status; s != api.StatusSuperseded {
+			if s := old.Certificate(t, m.ID).Status; s != api.StatusSuperseded {
 				t.Errorf("the old status: %s", s)
 			}
-			if r := old.do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.status != http.StatusForbidden {
-				t.Errorf("renew the old one: %d %s", r.status, r.body)
+			if r := old.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil); r.Status != http.StatusForbidden {
+				t.Errorf("renew the old one: %d %s", r.Status, r.Body)
 			}
 		})
 	}
@@ -272,10 +273,10 @@ func TestNamesPassOn(t *testing.T) {
 func TestNamesThatStay(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := newIdentity(t)
-	old := newCaller(t, p, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "b.example.com"))
-	heir := newCaller(t, p, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	m := old.register(t, "a.example.com", "b.example.com")
+	_, recipient := proxytest.NewIdentity(t)
+	old := p.NewCaller(t, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "b.example.com"))
+	heir := p.NewCaller(t, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	m := old.Register(t, "a.example.com", "b.example.com")
 	grant := func(names ...string) {
 		if _, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{
 			{Name: "old", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, names...)}},
@@ -283,18 +284,18 @@ func TestNamesThatStay(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	ask := func(c *caller, name string, want int) {
+	ask := func(c *proxytest.Caller, name string, want int) {
 		t.Helper()
-		r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
-		if r.status != want {
-			t.Errorf("%s: %d %s, want %d", name, r.status, r.body, want)
+		r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
+		if r.Status != want {
+			t.Errorf("%s: %d %s, want %d", name, r.Status, r.Body, want)
 		}
 	}
 	grant("b.example.com")
 	ask(heir, "a.example.com", http.StatusAccepted)
 	ask(heir, "b.example.com", http.StatusConflict)
-	if r := old.do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.status != http.StatusNoContent {
-		t.Errorf("delete the superseded one: %d %s", r.status, r.body)
+	if r := old.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil); r.Status != http.StatusNoContent {
+		t.Errorf("delete the superseded one: %d %s", r.Status, r.Body)
 	}
 	ask(heir, "b.example.com", http.StatusAccepted) // given up
 	ask(old, "a.example.com", http.StatusForbidden)
@@ -305,7 +306,7 @@ func TestNamesThatStay(t *testing.T) {
 func TestForgetCertificate(t *testing.T) {
 	t.Parallel()
 	p, c := abuser(t, func(cfg *proxy.Config) { cfg.Domains = []string{"own.example.com"} })
-	m := c.register(t, "a.example.com")
+	m := c.Register(t, "a.example.com")
 	all, err := p.Admin.Certificates(t.Context(), "")
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%+v, %v", all, err)
@@ -313,15 +314,15 @@ func TestForgetCertificate(t *testing.T) {
 	for _, row := range all {
 		_, err := p.Admin.ForgetCertificate(t.Context(), row.ID)
 		if own := row.Client == ""; own {
-			wantStatus(t, "this host's own", err, http.StatusConflict)
+			proxytest.WantStatus(t, "this host's own", err, http.StatusConflict)
 		} else if err != nil || row.ID != m.ID {
 			t.Errorf("forget %+v: %v", row, err)
 		}
 	}
 	_, err = p.Admin.ForgetCertificate(t.Context(), m.ID)
-	wantStatus(t, "forgotten already", err, http.StatusNotFound)
+	proxytest.WantStatus(t, "forgotten already", err, http.StatusNotFound)
 	_, err = p.Admin.Certificates(t.Context(), "nobody")
-	wantStatus(t, "no such client", err, http.StatusNotFound)
+	proxytest.WantStatus(t, "no such client", err, http.StatusNotFound)
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
 	if err != nil || page.Entries[0].Action != "certificate forget" {
 		t.Errorf("audit: %+v, %v", page.Entries, err)
@@ -349,8 +350,8 @@ func TestNotText(t *testing.T) {
 					"GET /" + bad, "GET " + api.PathHealth + "?" + bad + "=" + bad,
 				} {
 					method, path, _ := strings.Cut(request, " ")
-					if r := c.do(t, method, path, nil); r.status < 400 && !strings.HasPrefix(path, api.PathHealth) || r.status >= 500 {
-						t.Errorf("%s: %d %s", request, r.status, r.body)
+					if r := c.Do(t, method, path, nil); r.Status < 400 && !strings.HasPrefix(path, api.PathHealth) || r.Status >= 500 {
+						t.Errorf("%s: %d %s", request, r.Status, r.Body)
 					}
 				}
 				text, err := url.PathUnescape(bad)
@@ -379,15 +380,15 @@ func TestNotText(t *testing.T) {
 						t.Errorf("%s of %q: %v", door, text, err)
 					}
 				}
-				r := c.do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{text + ".example.com"}, Profile: text, KeyType: text})
-				if r.status < 400 || r.status >= 500 {
-					t.Errorf("a request for %q: %d %s", text, r.status, r.body)
+				r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{text + ".example.com"}, Profile: text, KeyType: text})
+				if r.Status < 400 || r.Status >= 500 {
+					t.Errorf("a request for %q: %d %s", text, r.Status, r.Body)
 				}
 			}
-			m := c.register(t, "a.example.com")
+			m := c.Register(t, "a.example.com")
 			for _, header := range []string{"If-None-Match", "User-Agent", "Accept"} {
-				if r := c.do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil, header, "\xff\xfe"); r.status != http.StatusOK {
-					t.Errorf("header %s: %d %s", header, r.status, r.body)
+				if r := c.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil, header, "\xff\xfe"); r.Status != http.StatusOK {
+					t.Errorf("header %s: %d %s", header, r.Status, r.Body)
 				}
 			}
 			if strings.Contains(p.Log(), "request failed") {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
@@ -24,25 +25,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// newToken gives a client one more enrolment token.
-func newToken(t testing.TB, p *proxytest.Proxy, name string, req admin.NewToken) auth.EnrollToken {
-	t.Helper()
-	req.URL = p.URL
-	answer, err := p.Admin.NewToken(t.Context(), name, req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := auth.ParseEnrollToken(answer.EnrollToken)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
-}
-
 // enrolled is a new host with a token.
 func enrolled(t testing.TB, token auth.EnrollToken) *remote.State {
 	t.Helper()
-	host, err := enroll(t, token)
+	host, err := proxytest.EnrollHost(t, token)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +37,7 @@ func enrolled(t testing.TB, token auth.EnrollToken) *remote.State {
 
 // wantedAt is one agent certificate, always in the same place of a host.
 func wantedAt(t testing.TB, host *remote.State, list ...string) remote.Wanted {
-	return remote.Wanted{Names: names(t, list...), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(host.Dir, "out")}
+	return remote.Wanted{Names: proxytest.Names(t, list...), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(host.Dir, "out")}
 }
 
 // fetch gets a certificate and tells the stages on the way.
@@ -75,8 +61,6 @@ func mustFetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, 
 	return k, stages
 }
 
-func orders(p *proxytest.Proxy) int { return p.CA.Requests().Count(pebbletest.NewOrder) }
-
 // Hosts that come to a client one after another have the certificate made anew
 // once for all that are there by then, and none of them waits an hour for it (X9).
 func TestHostsShareAClient(t *testing.T) {
@@ -84,8 +68,8 @@ func TestHostsShareAClient(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	first := p.Enroll(t, "lb", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	mustFetch(t, first, "www.example.com")
-	second := enrolled(t, newToken(t, p, "lb", admin.NewToken{}))
-	third := enrolled(t, newToken(t, p, "lb", admin.NewToken{}))
+	second := enrolled(t, p.NewToken(t, "lb", admin.NewToken{}))
+	third := enrolled(t, p.NewToken(t, "lb", admin.NewToken{}))
 	made, stages := mustFetch(t, second, "www.example.com")
 	if !slices.Contains(stages, remote.Locked) {
 		t.Errorf("stages %v do not say why there is a new one", stages)
@@ -95,7 +79,7 @@ func TestHostsShareAClient(t *testing.T) {
 			t.Errorf("serial %s after %v, want %s as it is", k.Serial, stages, made.Serial)
 		}
 	}
-	if n := orders(p); n != 2 {
+	if n := p.Orders(); n != 2 {
 		t.Errorf("%d orders, want 2", n)
 	}
 	g, err := second.Getter(nil)
@@ -103,7 +87,7 @@ func TestHostsShareAClient(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = g.Renew(t.Context(), wantedAt(t, second, "www.example.com"))
-	wantStatus(t, "a new one at will", err, http.StatusTooManyRequests)
+	proxytest.WantStatus(t, "a new one at will", err, http.StatusTooManyRequests)
 	if err != nil && !strings.Contains(err.Error(), "try again after ") {
 		t.Errorf("%q does not say when", err)
 	}
@@ -113,9 +97,9 @@ func TestHostsShareAClient(t *testing.T) {
 // limits (X5).
 func TestGetRenew(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	g, err := host.Getter(nil)
 	if err != nil {
@@ -125,21 +109,21 @@ func TestGetRenew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	clk.advance(time.Hour)
+	clk.Advance(time.Hour)
 	second, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com"))
 	if err != nil || second.Serial == first.Serial {
 		t.Fatalf("%v, %v; want another serial than %s", second, err, first.Serial)
 	}
-	if again, _ := mustFetch(t, host, "a.example.com"); again.Serial != second.Serial || orders(p) != 2 {
-		t.Errorf("serial %s after %d orders", again.Serial, orders(p))
+	if again, _ := mustFetch(t, host, "a.example.com"); again.Serial != second.Serial || p.Orders() != 2 {
+		t.Errorf("serial %s after %d orders", again.Serial, p.Orders())
 	}
-	clk.advance(2 * time.Hour)
-	ca.fail(http.StatusServiceUnavailable)
+	clk.Advance(2 * time.Hour)
+	ca.Fail(http.StatusServiceUnavailable)
 	if _, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err == nil || !strings.Contains(err.Error(), "the proxy has no certificate yet") {
 		t.Errorf("a renewal that failed: %v", err)
 	}
-	ca.mend()
-	clk.advance(time.Hour) // what failed before does not count as failing now
+	ca.Mend()
+	clk.Advance(time.Hour) // what failed before does not count as failing now
 	if third, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err != nil || third.Serial == second.Serial {
 		t.Errorf("%v, %v", third, err)
 	}
@@ -150,12 +134,12 @@ func TestGetRenew(t *testing.T) {
 // certificates anew, at once (A21, X9).
 func TestTokenReplaces(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+	var clk proxytest.Clock
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	stolen := enrolled(t, token)
 	old, _ := mustFetch(t, stolen, "a.example.com")
-	unused := newToken(t, p, "web1", admin.NewToken{})
+	unused := p.NewToken(t, "web1", admin.NewToken{})
 	client, err := stolen.API()
 	if err != nil {
 		t.Fatal(err)
@@ -164,13 +148,13 @@ func TestTokenReplaces(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	newToken(t, p, "web1", admin.NewToken{Replace: true})
+	p.NewToken(t, "web1", admin.NewToken{Replace: true})
 	_, err = client.Self(t.Context())
-	wantStatus(t, "the old key on its old connection", err, http.StatusUnauthorized)
+	proxytest.WantStatus(t, "the old key on its old connection", err, http.StatusUnauthorized)
 	_, err = again(t, stolen, token)
-	wantStatus(t, "the old key with its token", err, http.StatusUnauthorized)
-	_, err = enroll(t, unused)
-	wantStatus(t, "a token of before", err, http.StatusUnauthorized)
+	proxytest.WantStatus(t, "the old key with its token", err, http.StatusUnauthorized)
+	_, err = proxytest.EnrollHost(t, unused)
+	proxytest.WantStatus(t, "a token of before", err, http.StatusUnauthorized)
 	c, err := p.Admin.Client(t.Context(), "web1")
 	if err != nil || len(c.Recipients) != 0 || len(c.Credentials) != 1 || len(c.Certificates) != 1 || len(c.Grants) != 1 {
 		t.Errorf("after the replacement: %+v, %v", c, err)
@@ -182,20 +166,20 @@ func TestTokenReplaces(t *testing.T) {
 		t.Errorf("audit: %+v, %v", page.Entries, err)
 	}
 
-	clk.advance(61 * 24 * time.Hour) // the renewal is due, and nobody could open it
-	fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
-	tick(t, p)
-	proxytest.Until(t, "the renewal is given up", func() bool {
+	clk.Advance(61 * 24 * time.Hour) // the renewal is due, and nobody could open it
+	fresh := p.NewToken(t, "web1", admin.NewToken{Replace: true})
+	p.Tick(t)
+	watch.Until(t, "the renewal is given up", func() bool {
 		c, err := p.Admin.Client(t.Context(), "web1")
 		return err == nil && strings.Contains(c.Certificates[0].LastError, "acmeproxy clients token web1")
 	})
-	if n := orders(p); n != 1 {
+	if n := p.Orders(); n != 1 {
 		t.Errorf("%d orders for nobody", n-1)
 	}
 	host := enrolled(t, fresh)
 	k, _ := mustFetch(t, host, "a.example.com")
-	if k.Serial == old.Serial || orders(p) != 2 {
-		t.Errorf("serial %s, was %s; %d orders", k.Serial, old.Serial, orders(p))
+	if k.Serial == old.Serial || p.Orders() != 2 {
+		t.Errorf("serial %s, was %s; %d orders", k.Serial, old.Serial, p.Orders())
 	}
 }
 
@@ -205,16 +189,16 @@ func TestTokenReplacesAfterARevocation(t *testing.T) {
 	for name, pause := range map[string]time.Duration{"in its pause": 0, "given up": 2 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var clk clock
-			p := proxytest.Start(t, proxytest.Options{Change: clk.on()})
+			var clk proxytest.Clock
+			p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 			stolen := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 			old, _ := mustFetch(t, stolen, "a.example.com")
 			if _, err := revokeKept(t, stolen, "a.example.com", false); err == nil {
 				t.Fatal("obtained twice in an hour")
 			}
-			fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
-			clk.advance(pause)
-			tick(t, p)
+			fresh := p.NewToken(t, "web1", admin.NewToken{Replace: true})
+			clk.Advance(pause)
+			p.Tick(t)
 			host := enrolled(t, fresh)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
@@ -222,8 +206,8 @@ func TestTokenReplacesAfterARevocation(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if k, err := g.Get(ctx, wantedAt(t, host, "a.example.com")); err != nil || k.Serial == old.Serial || orders(p) != 2 {
-				t.Errorf("%+v after %d orders: %v", k, orders(p), err)
+			if k, err := g.Get(ctx, wantedAt(t, host, "a.example.com")); err != nil || k.Serial == old.Serial || p.Orders() != 2 {
+				t.Errorf("%+v after %d orders: %v", k, p.Orders(), err)
 			}
 		})
 	}
@@ -233,16 +217,16 @@ func TestTokenReplacesAfterARevocation(t *testing.T) {
 // seal it to, need not wait either.
 func TestEnrolledAfterAFailure(t *testing.T) {
 	t.Parallel()
-	var clk clock
-	var ca fault
-	ca.fail(http.StatusServiceUnavailable)
-	p := proxytest.Start(t, proxytest.Options{Change: clk.on(), Pebble: pebbletest.Options{Wrap: ca.wrap}})
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	ca.Fail(http.StatusServiceUnavailable)
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	id := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
 	if _, _, err := fetch(t, id, "a.example.com"); err == nil {
 		t.Fatal("the CA is out of order")
 	}
-	fresh := newToken(t, p, "web1", admin.NewToken{Replace: true})
-	ca.mend()
+	fresh := p.NewToken(t, "web1", admin.NewToken{Replace: true})
+	ca.Mend()
 	mustFetch(t, enrolled(t, fresh), "a.example.com")
 }
 
@@ -250,30 +234,30 @@ func TestEnrolledAfterAFailure(t *testing.T) {
 // whoever came meanwhile can, and no second order is made (A10, X9).
 func TestRecipientsChangeInFlight(t *testing.T) {
 	t.Parallel()
-	newID, newRecipient := newIdentity(t)
+	newID, newRecipient := proxytest.NewIdentity(t)
 	for name, change := range map[string]func(t *testing.T, p *proxytest.Proxy) (opens seal1){
 		"replaced by a recipient": func(t *testing.T, p *proxytest.Proxy) seal1 {
-			newToken(t, p, "web1", admin.NewToken{Replace: true, Recipients: []string{newRecipient}})
+			p.NewToken(t, "web1", admin.NewToken{Replace: true, Recipients: []string{newRecipient}})
 			return func(bundle []byte) error { _, err := seal.Open(bundle, newID); return err }
 		},
 		"a host enrols": func(t *testing.T, p *proxytest.Proxy) seal1 {
-			host := enrolled(t, newToken(t, p, "web1", admin.NewToken{}))
+			host := enrolled(t, p.NewToken(t, "web1", admin.NewToken{}))
 			return func([]byte) error { return opensAsItIs(t, host) }
 		},
 		"replaced, and a host enrols later": func(t *testing.T, p *proxytest.Proxy) seal1 {
-			token := newToken(t, p, "web1", admin.NewToken{Replace: true})
+			token := p.NewToken(t, "web1", admin.NewToken{Replace: true})
 			return func([]byte) error { return opensAsItIs(t, enrolled(t, token)) }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var ca fault
-			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-			oldID, oldRecipient := newIdentity(t)
-			c := newCaller(t, p, "web1", []string{oldRecipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-			arrived, release := ca.hold(t, pebbletest.Finalize)
-			m := c.register(t, "a.example.com")
-			await(t, "the order is about to be finalized", arrived)
+			var ca pebbletest.Fault
+			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+			oldID, oldRecipient := proxytest.NewIdentity(t)
+			c := p.NewCaller(t, "web1", []string{oldRecipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+			arrived, release := ca.Hold(t, pebbletest.Finalize)
+			m := c.Register(t, "a.example.com")
+			watch.Await(t, "the order is about to be finalized", arrived)
 			opens := change(t, p)
 			release()
 			st, err := store.Open(t.Context(), proxy.StoreConfig(config.Serve{DataDir: p.DataDir}))
@@ -282,7 +266,7 @@ func TestRecipientsChangeInFlight(t *testing.T) {
 			}
 			defer st.Close()
 			var bundle []byte
-			proxytest.Until(t, "the work has ended", func() bool {
+			watch.Until(t, "the work has ended", func() bool {
 				b, err := st.BundleFor(t.Context(), m.ID)
 				bundle = b.Ciphertext
 				row, rowErr := st.ManagedByID(t.Context(), m.ID)
@@ -300,7 +284,7 @@ func TestRecipientsChangeInFlight(t *testing.T) {
 					t.Errorf("the stolen identity opens the bundle: %v", err)
 				}
 			}
-			if n := orders(p); n != 1 {
+			if n := p.Orders(); n != 1 {
 				t.Errorf("%d orders, want 1", n)
 			}
 		})
@@ -322,7 +306,7 @@ func opensAsItIs(t *testing.T, host *remote.State) error {
 func TestBearerTokenReplaced(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	old := withToken(t, p, p.Bearer(t, "script", proxytest.Grant(api.ModeGateway, "*.example.com")))
+	old := p.WithToken(t, p.Bearer(t, "script", proxytest.Grant(api.ModeGateway, "*.example.com")))
 	one, err := p.Admin.NewToken(t.Context(), "script", admin.NewToken{Secret: admin.Secret{Bearer: true}})
 	if err != nil {
 		t.Fatal(err)
@@ -331,23 +315,23 @@ func TestBearerTokenReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for c, want := range map[*caller]int{old: 401, withToken(t, p, one.BearerToken): 401, withToken(t, p, two.BearerToken): 200} {
-		if r := c.do(t, http.MethodGet, api.PathClient, nil); r.status != want {
-			t.Errorf("%d %s, want %d", r.status, r.body, want)
+	for c, want := range map[*proxytest.Caller]int{old: 401, p.WithToken(t, one.BearerToken): 401, p.WithToken(t, two.BearerToken): 200} {
+		if r := c.Do(t, http.MethodGet, api.PathClient, nil); r.Status != want {
+			t.Errorf("%d %s, want %d", r.Status, r.Body, want)
 		}
 	}
-	_, recipient := newIdentity(t)
+	_, recipient := proxytest.NewIdentity(t)
 	for what, req := range map[string]admin.NewToken{
 		"recipient": {Recipients: []string{recipient}, Secret: admin.Secret{Bearer: true}},
 		"token-li":  {Secret: admin.Secret{URL: p.URL, TokenLife: admin.JSONDuration(time.Second)}},
 		"url":       {},
 	} {
 		_, err := p.Admin.NewToken(t.Context(), "script", req)
-		wantStatus(t, what, err, http.StatusUnprocessableEntity)
+		proxytest.WantStatus(t, what, err, http.StatusUnprocessableEntity)
 		if err != nil && !strings.HasPrefix(err.Error(), what) {
 			t.Errorf("%q does not name the field %s", err, what)
 		}
 	}
 	_, err = p.Admin.NewToken(t.Context(), "nobody", admin.NewToken{Secret: admin.Secret{Bearer: true}})
-	wantStatus(t, "an unknown client", err, http.StatusNotFound)
+	proxytest.WantStatus(t, "an unknown client", err, http.StatusNotFound)
 }

@@ -75,10 +75,10 @@ func TestLossWhileWaiting(t *testing.T) {
 				t.Parallel()
 				ca := &heldCA{make(chan struct{}), make(chan struct{})}
 				p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-				_, recipient := newIdentity(t)
-				c := newCaller(t, p, "web1", []string{recipient}, api.Grant{Names: []string{"*.example.com"}, Modes: []string{api.ModeAgent, api.ModeGateway}})
+				_, recipient := proxytest.NewIdentity(t)
+				c := p.NewCaller(t, "web1", []string{recipient}, api.Grant{Names: []string{"*.example.com"}, Modes: []string{api.ModeAgent, api.ModeGateway}})
 				got := make(chan string, 1)
-				go func() { got <- c.await(t, mode) }()
+				go func() { got <- outcome(t, c, mode) }()
 				<-ca.asked
 				if err := loss.lose(t.Context(), p); err != nil {
 					t.Error(err)
@@ -92,18 +92,18 @@ func TestLossWhileWaiting(t *testing.T) {
 	}
 }
 
-// await asks for a certificate, waits for it, and returns a status.
-func (c *caller) await(t *testing.T, mode string) string {
+// outcome asks for a certificate, waits for it, and returns a status.
+func outcome(t *testing.T, c *proxytest.Caller, mode string) string {
 	req := api.CertificateRequest{Mode: mode, Names: []string{"a.example.com"}}
 	if mode == api.ModeAgent {
-		m := c.registered(t, req)
-		r, err := c.try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
+		m := c.Registered(t, req)
+		r, err := c.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
 		if err != nil {
 			return err.Error()
 		}
-		return fmt.Sprint(r.status)
+		return fmt.Sprint(r.Status)
 	}
-	events := c.gateway(t, req)
+	events := c.Gateway(t, req)
 	last := events[len(events)-1]
 	if last.Problem != nil && len(last.Bundle) == 0 {
 		return fmt.Sprint(last.Problem.Status)

@@ -187,9 +187,3 @@ func (p *Proxy) Bearer(t testing.TB, name string, grants ...api.Grant) string {
 	}
 	return answer.BearerToken
 }
-
-// Until is [watch.Until], for tests that need nothing else of it.
-func Until(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	watch.Until(t, what, ok)
-}

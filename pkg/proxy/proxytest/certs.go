@@ -1,0 +1,93 @@
+package proxytest
+
+import (
+	"crypto"
+	"encoding/pem"
+	"path/filepath"
+	"testing"
+
+	"filippo.io/age"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+)
+
+// Names parses names.
+func Names(t testing.TB, list ...string) cert.Names {
+	t.Helper()
+	n, err := cert.ParseNames(list...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// NewIdentity creates an age identity and returns it with its recipient.
+func NewIdentity(t testing.TB) (*age.X25519Identity, string) {
+	t.Helper()
+	id, err := seal.GenerateIdentity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id, id.Recipient().String()
+}
+
+// OpenBundle opens a sealed bundle and checks that it is for these names.
+func OpenBundle(t testing.TB, ciphertext []byte, want cert.Names, ids ...age.Identity) *cert.Bundle {
+	t.Helper()
+	plain, err := seal.Open(ciphertext, ids...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := cert.ParseBundle(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := b.Names(); err != nil || !got.Equal(want) {
+		t.Errorf("the bundle is for %s, %v; want %s", got, err, want)
+	}
+	return b
+}
+
+// CSR returns a CSR as the API takes it.
+func CSR(t testing.TB, key crypto.Signer, list cert.Names) string {
+	t.Helper()
+	der, err := cert.NewCSR(key, list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}))
+}
+
+// Get makes a host obtain a certificate and install it into a temporary folder.
+func Get(t testing.TB, s *remote.State, mode string, list ...string) (*remote.Kept, error) {
+	t.Helper()
+	g, err := s.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g.Get(t.Context(), remote.Wanted{Names: Names(t, list...), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")})
+}
+
+// OnDisk reads the bundle that is installed in a folder.
+func OnDisk(t testing.TB, dir string) *cert.Bundle {
+	t.Helper()
+	b, err := certfile.Read(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Managed registers a certificate of a new client and opens its bundle.
+func (p *Proxy) Managed(t testing.TB, client string, list ...string) (*Caller, api.Certificate, *cert.Bundle) {
+	t.Helper()
+	id, recipient := NewIdentity(t)
+	c := p.NewCaller(t, client, []string{recipient}, Grant(api.ModeAgent, "*.example.com"))
+	m := c.Register(t, list...)
+	b := OpenBundle(t, c.Bundle(t, m.ID, "").Body, Names(t, list...), id)
+	return c, m, b
+}
