@@ -171,7 +171,7 @@ goes through the gateway nothing is kept: only its refusals are here.`,
 			}
 			t := newTable(c.OutOrStdout(), "TIME", "OUTCOME", "CLIENT", "FROM", "ACTION", "MODE", "NAMES", "DETAIL")
 			for _, e := range page.Entries {
-				t.row(moment(e.At), e.Outcome, e.Client, e.Addr, e.Action, e.Mode, list(e.Names, " "), e.Detail)
+				t.row(moment(e.At), e.Outcome, e.Client, e.Addr, e.Action, string(e.Mode), list(e.Names, " "), e.Detail)
 			}
 			return t.flush()
 		},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
@@ -32,7 +33,8 @@ proxy's own host only, for root and the proxy's user.`,
 func newClientsAdd() *cobra.Command {
 	var flags adminFlags
 	var req admin.NewClient
-	var grant api.Grant
+	var grant clients.Grant
+	var modes []string
 	var secret secretFlags
 	c := &cobra.Command{
 		Use:   "add NAME",
@@ -58,7 +60,8 @@ What --allow takes:
 				return err
 			}
 			what := secret.get()
-			req.Name, req.Grants = args[0], []api.Grant{grant}
+			grant.Modes = clients.AsModes(modes)
+			req.Name, req.Grants = args[0], []clients.Grant{grant}
 			req.Bearer, req.URL, req.TokenLife = what.Bearer, what.URL, what.TokenLife
 			answer, err := a.AddClient(c.Context(), req)
 			if err != nil {
@@ -73,7 +76,7 @@ What --allow takes:
 	flags.bind(c.Flags())
 	fs := c.Flags()
 	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may ask for, as above; may be repeated or joined by commas")
-	fs.StringSliceVar(&grant.Modes, "mode", []string{api.ModeAgent, api.ModeGateway}, "`modes` that it may use: agent, gateway or both")
+	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway or both")
 	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and ask, such as 10.1.0.0/16 (default any)")
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
 	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of requests a day (UTC) that may cost an order (default the default-daily-quota of serve)")
@@ -89,7 +92,7 @@ func inFlags(err error) error {
 	if !errors.As(err, &p) || p.Status != http.StatusUnprocessableEntity {
 		return err
 	}
-	flags := map[string]string{"patterns": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "daily_quota": "quota"}
+	flags := map[string]string{"names": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "daily_quota": "quota"}
 	var lines []string
 	for line := range strings.Lines(p.Error()) {
 		field, rest, _ := strings.Cut(line, ":")
@@ -121,11 +124,12 @@ func newClientsList() *cobra.Command {
 			}
 			t := newTable(c.OutOrStdout(), "NAME", "STATE", "MODES", "ALLOWED", "ADDED")
 			for _, cl := range all {
-				var modes, names []string
+				var modes []clients.Mode
+				var names []string
 				for _, g := range cl.Grants {
 					modes, names = append(modes, g.Modes...), append(names, g.Names...)
 				}
-				t.row(cl.Name, state(cl), list(modes, ","), list(names, ","), moment(cl.CreatedAt))
+				t.row(cl.Name, state(cl), clients.JoinModes(modes, ","), list(names, ","), moment(cl.CreatedAt))
 			}
 			return t.flush()
 		},
@@ -170,7 +174,7 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 	printf(c, "%s  %s  added %s\n", cl.Name, state(cl), moment(cl.CreatedAt))
 	for _, g := range cl.Grants {
 		// policy checked the patterns: all of them are shown, however many.
-		printf(c, "grant       %s  modes %s", printable.Exact(strings.Join(g.Names, ",")), strings.Join(g.Modes, ","))
+		printf(c, "grant       %s  modes %s", printable.Exact(strings.Join(g.Names, ",")), clients.JoinModes(g.Modes, ","))
 		if len(g.Networks) > 0 {
 			printf(c, "  from %s", strings.Join(g.Networks, ","))
 		}

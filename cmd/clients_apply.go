@@ -10,6 +10,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
 
 func newClientsApply() *cobra.Command {
@@ -72,7 +73,7 @@ as they are. With --prune they are removed, with all that is theirs.`,
 }
 
 func readClients(file string, stdin io.Reader) ([]config.Client, error) {
-	checks := config.ClientChecks{Name: admin.CheckName, Grant: admin.CheckGrant}
+	checks := config.ClientChecks{Name: admin.CheckName, Grant: policy.ValidateGrant}
 	switch file {
 	case "":
 		return nil, usage("file: missing; name the file that says what the clients are to be, such as -f clients.yaml, or - for standard input")

@@ -12,6 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -143,8 +144,8 @@ func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand, pro
 	if w.KeyType, err = cert.ParseKeyType(keyType); err != nil {
 		return w, usage("key-type: %w", err)
 	}
-	if mode == "" {
-		mode = s.DefaultMode()
+	if w.Mode = clients.Mode(mode); mode == "" {
+		w.Mode = s.DefaultMode()
 	}
 	if out == "" {
 		out = defaultOut(s, w.Names)
@@ -152,7 +153,7 @@ func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand, pro
 	if w.Out, err = filepath.Abs(out); err != nil {
 		return w, err
 	}
-	w.Mode, w.Hook, w.Profile = mode, hookCommand, profile
+	w.Hook, w.Profile = hookCommand, profile
 	return w, nil
 }
 
@@ -196,7 +197,7 @@ func defaultOut(s *remote.State, names cert.Names) string {
 
 func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool) error {
 	events := len(w.Names) + 5 // of a gateway: see issuer.Stage
-	if w.Mode == api.ModeAgent {
+	if w.Mode.IsUnattended() {
 		events = 2
 	}
 	warn(c, w.Risk())
@@ -243,7 +244,7 @@ func newRemoteList() *cobra.Command {
 			}
 			t := newTable(c.OutOrStdout(), "NAMES", "MODE", "EXPIRES", "FILES", "TROUBLE")
 			for _, k := range all {
-				t.row(list(k.Names, " "), k.Mode, moment(k.NotAfter), k.Out, keptTrouble(k))
+				t.row(list(k.Names, " "), string(k.Mode), moment(k.NotAfter), k.Out, keptTrouble(k))
 			}
 			return t.flush()
 		},
@@ -297,7 +298,7 @@ func newRemoteStatus() *cobra.Command {
 func printRemoteStatus(c *cobra.Command, st remoteStatus) error {
 	printf(c, "proxy   %s\nclient  %s\n", st.Proxy, st.Client.Name)
 	for _, g := range st.Client.Grants {
-		printf(c, "may     %s  modes %s\n", strings.Join(g.Names, ","), strings.Join(g.Modes, ","))
+		printf(c, "may     %s  modes %s\n", strings.Join(g.Names, ","), clients.JoinModes(g.Modes, ","))
 	}
 	if len(st.Certificates) == 0 {
 		return nil

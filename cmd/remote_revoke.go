@@ -9,8 +9,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -60,7 +60,7 @@ files stay, remove them when no service uses them.`,
 			if err != nil {
 				return err
 			}
-			if mode != "" && mode != api.ModeAgent && mode != api.ModeGateway {
+			if mode != "" && !clients.Mode(mode).IsGrantable() {
 				return usage("mode: %q is none; write agent or gateway", mode)
 			}
 			names, err := cert.ParseNames(splitCommas(args)...)
@@ -71,7 +71,7 @@ files stay, remove them when no service uses them.`,
 			if err != nil {
 				return err
 			}
-			k, err := s.KeptAs(names, mode)
+			k, err := s.KeptAs(names, clients.Mode(mode))
 			if errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("nothing is kept for %s; acmeproxy remote list shows what is", names)
 			}
@@ -91,7 +91,7 @@ files stay, remove them when no service uses them.`,
 
 func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reason, forget, asJSON bool) error {
 	events := 2
-	if k.Mode == api.ModeGateway {
+	if !k.Mode.IsUnattended() {
 		events = len(k.Names) + 5 // see issuer.Stage
 	}
 	p := newProgress(c.ErrOrStderr(), k.Names[0], events)

@@ -10,6 +10,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // Paths of the API, and the content types that are not JSON.
@@ -45,13 +47,6 @@ const (
 	MaxAnswer  = 4 << 20
 )
 
-// Modes of a certificate request.
-const (
-	ModeClient  = "client" // acme-client: never asked for over the API
-	ModeAgent   = "agent"
-	ModeGateway = "gateway"
-)
-
 // MaxEnrollRecipients is how many recipients one enrolment brings at most.
 const MaxEnrollRecipients = 16
 
@@ -63,9 +58,9 @@ type EnrollRequest struct {
 
 // Client is what the caller is known as and may do.
 type Client struct {
-	Name       string   `json:"name"`
-	Recipients []string `json:"recipients" doc:"everyone who can open this client's bundles"`
-	Grants     []Grant  `json:"grants"`
+	Name       string          `json:"name"`
+	Recipients []string        `json:"recipients" doc:"everyone who can open this client's bundles"`
+	Grants     []clients.Grant `json:"grants"`
 }
 
 // KeyRequest puts a new TLS key in the place of the one of the connection that
@@ -77,38 +72,29 @@ type KeyRequest struct {
 	Retire     []string `json:"retire,omitempty" maxItems:"64" doc:"recipients to remove; the comment of an SSH key does not count"`
 }
 
-// Grant is what a client may ask for.
-type Grant struct {
-	Names      []string `json:"names" doc:"patterns: web1.example.com, *.example.com (one label), **.example.com (any depth), wildcard:P, a CIDR"`
-	Modes      []string `json:"modes" doc:"agent, gateway"`
-	Networks   []string `json:"networks,omitempty" doc:"source networks; none: any"`
-	KeyTypes   []string `json:"key_types,omitempty" doc:"none: any"`
-	DailyQuota int      `json:"daily_quota,omitempty" doc:"requests a day (UTC); 0: no quota"`
-}
-
 // CertificateRequest asks for a certificate. Either names, or a CSR that holds them.
 type CertificateRequest struct {
-	Mode    string   `json:"mode" enum:"agent,gateway" doc:"agent: the proxy keeps it fresh and seals it; gateway: one certificate now, nothing is kept"`
-	Names   []string `json:"names,omitempty" maxItems:"100" doc:"DNS names; may be left out with a CSR"`
-	CSR     string   `json:"csr,omitempty" maxLength:"65536" doc:"PKCS#10 in PEM; without it the proxy makes the key in memory and seals it to the client's recipients"`
-	KeyType string   `json:"key_type,omitempty" maxLength:"16" doc:"of the key that the proxy makes: ec256 (default), ec384, rsa2048, rsa4096, rsa8192"`
-	Profile string   `json:"profile,omitempty" maxLength:"64" doc:"one of the CA's profiles, such as shortlived; left out: the CA's default"`
+	Mode    clients.Mode `json:"mode" enum:"agent,gateway" doc:"agent: the proxy keeps it fresh and seals it; gateway: one certificate now, nothing is kept"`
+	Names   []string     `json:"names,omitempty" maxItems:"100" doc:"DNS names; may be left out with a CSR"`
+	CSR     string       `json:"csr,omitempty" maxLength:"65536" doc:"PKCS#10 in PEM; without it the proxy makes the key in memory and seals it to the client's recipients"`
+	KeyType string       `json:"key_type,omitempty" maxLength:"16" doc:"of the key that the proxy makes: ec256 (default), ec384, rsa2048, rsa4096, rsa8192"`
+	Profile string       `json:"profile,omitempty" maxLength:"64" doc:"one of the CA's profiles, such as shortlived; left out: the CA's default"`
 }
 
 // Certificate is a certificate that the proxy keeps fresh.
 type Certificate struct {
-	ID          string     `json:"id"`
-	Mode        string     `json:"mode"`
-	Names       []string   `json:"names"`
-	Status      string     `json:"status" enum:"pending,valid,failing,expired,revoked" doc:"failing: the last attempt failed; a bundle that is still valid can be had all the same. revoked: there is no bundle until a new certificate is obtained"`
-	Serial      string     `json:"serial,omitempty" doc:"lower-case hexadecimal"`
-	NotBefore   *time.Time `json:"not_before,omitempty"`
-	NotAfter    *time.Time `json:"not_after,omitempty"`
-	NextAttempt *time.Time `json:"next_attempt,omitempty" doc:"when the proxy renews, or tries again"`
-	RetryAfter  *int       `json:"retry_after,omitempty" doc:"seconds until next_attempt by the proxy's clock; 0: it is due"`
-	Failures    int        `json:"failures,omitempty" doc:"attempts that failed since the last success"`
-	LastError   string     `json:"last_error,omitempty"`
-	LastErrorAt *time.Time `json:"last_error_at,omitempty"`
+	ID          string       `json:"id"`
+	Mode        clients.Mode `json:"mode"`
+	Names       []string     `json:"names"`
+	Status      string       `json:"status" enum:"pending,valid,failing,expired,revoked" doc:"failing: the last attempt failed; a bundle that is still valid can be had all the same. revoked: there is no bundle until a new certificate is obtained"`
+	Serial      string       `json:"serial,omitempty" doc:"lower-case hexadecimal"`
+	NotBefore   *time.Time   `json:"not_before,omitempty"`
+	NotAfter    *time.Time   `json:"not_after,omitempty"`
+	NextAttempt *time.Time   `json:"next_attempt,omitempty" doc:"when the proxy renews, or tries again"`
+	RetryAfter  *int         `json:"retry_after,omitempty" doc:"seconds until next_attempt by the proxy's clock; 0: it is due"`
+	Failures    int          `json:"failures,omitempty" doc:"attempts that failed since the last success"`
+	LastError   string       `json:"last_error,omitempty"`
+	LastErrorAt *time.Time   `json:"last_error_at,omitempty"`
 }
 
 // Until returns the time left until NextAttempt, and whether there is a next

@@ -12,9 +12,9 @@ import (
 
 	"golang.org/x/time/rate"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -118,13 +118,13 @@ const (
 // against the daily quota, and records the decision. The caller must not act
 // when it returns an error: a *policy.Denied, a *QuotaExceeded, a *TooSoon when
 // there were very many in a short time, or a fault of the store.
-func (l *Log) Authorize(ctx context.Context, id auth.Identity, r policy.Request) error {
+func (l *Log) Authorize(ctx context.Context, id clients.Identity, r policy.Request) error {
 	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, true})
 }
 
 // Pace is a *TooSoon when the client was allowed very much in a short time, of
 // whatever kind. What is recorded of what a client does needs it.
-func (l *Log) Pace(id auth.Identity) error {
+func (l *Log) Pace(id clients.Identity) error {
 	if now := l.now(); !l.allowed.allow(id.Client.ID, now) {
 		return &TooSoon{Reason: "too many requests of this client in a short time", RetryAt: now.Add(allowedEvery)}
 	}
@@ -134,14 +134,14 @@ func (l *Log) Pace(id auth.Identity) error {
 // AuthorizeAgain is Authorize for what costs no order and was recorded before,
 // such as asking again for a certificate that is kept already: it takes nothing
 // from the quota, and records refusals only.
-func (l *Log) AuthorizeAgain(ctx context.Context, id auth.Identity, r policy.Request) error {
+func (l *Log) AuthorizeAgain(ctx context.Context, id clients.Identity, r policy.Request) error {
 	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, false})
 }
 
 // AuthorizeFrom decides whether the client may do this from where it calls, and
 // records a refusal. It is for what needs no grant, and takes nothing from the
 // quota. The error is a *policy.Denied.
-func (l *Log) AuthorizeFrom(ctx context.Context, id auth.Identity, action string) error {
+func (l *Log) AuthorizeFrom(ctx context.Context, id clients.Identity, action string) error {
 	err := policy.AllowFrom(id)
 	if err != nil {
 		l.Record(ctx, store.AuditEntry{
@@ -155,10 +155,10 @@ func (l *Log) AuthorizeFrom(ctx context.Context, id auth.Identity, action string
 // One that the proxy keeps for the client (mode agent) is its own, whatever its
 // grants are today; of another (mode gateway) it must have proven to hold the
 // key, and its grants must cover the names.
-func (l *Log) AuthorizeRevocation(ctx context.Context, id auth.Identity, r policy.Request) error {
+func (l *Log) AuthorizeRevocation(ctx context.Context, id clients.Identity, r policy.Request) error {
 	allow := policy.Allow
-	if r.Mode == api.ModeAgent {
-		allow = func(auth.Identity, policy.Request) error { return nil }
+	if r.Mode.OwnsNames() {
+		allow = func(clients.Identity, policy.Request) error { return nil }
 	}
 	return l.authorize(ctx, policy.ForRevocation(id), r, question{ActionRevoke, allow, true})
 }
@@ -166,11 +166,11 @@ func (l *Log) AuthorizeRevocation(ctx context.Context, id auth.Identity, r polic
 // question is what to decide about a request.
 type question struct {
 	action string
-	allow  func(auth.Identity, policy.Request) error
+	allow  func(clients.Identity, policy.Request) error
 	costs  bool // the CA something, and the client some of its quota
 }
 
-func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request, q question) error {
+func (l *Log) authorize(ctx context.Context, id clients.Identity, r policy.Request, q question) error {
 	entry := store.AuditEntry{
 		ClientID:   id.Client.ID,
 		ClientName: id.Client.Name,
@@ -202,7 +202,7 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 		l.Record(ctx, entry)
 		return err
 	}
-	if r.Mode == api.ModeGateway || !q.costs {
+	if !r.Mode.KeepsNames() || !q.costs {
 		return nil
 	}
 	if err := l.write(ctx, entry); err != nil {
@@ -214,7 +214,7 @@ func (l *Log) authorize(ctx context.Context, id auth.Identity, r policy.Request,
 // refusedNames are the names to write down for a refusal. What the gateway
 // passes on today must not be told by what it refused yesterday.
 func refusedNames(r policy.Request, d *policy.Denied) []string {
-	if r.Mode == api.ModeGateway {
+	if !r.Mode.KeepsNames() {
 		return d.Ungranted
 	}
 	return r.Names
@@ -223,7 +223,7 @@ func refusedNames(r policy.Request, d *policy.Denied) []string {
 // takeQuota counts the request, unless a grant without quota covers it and there
 // is no default. Revocations never count against the default: a client that has
 // lost many keys at once must be able to say so.
-func (l *Log) takeQuota(ctx context.Context, id auth.Identity, r policy.Request, q question) error {
+func (l *Log) takeQuota(ctx context.Context, id clients.Identity, r policy.Request, q question) error {
 	quota := l.quotaFor(id, r, q.action)
 	if quota == 0 {
 		return nil
@@ -239,7 +239,7 @@ func (l *Log) takeQuota(ctx context.Context, id auth.Identity, r policy.Request,
 	return nil
 }
 
-func (l *Log) quotaFor(id auth.Identity, r policy.Request, action string) int {
+func (l *Log) quotaFor(id clients.Identity, r policy.Request, action string) int {
 	quota := policy.QuotaFor(id, r)
 	if quota == 0 && action == ActionRequest {
 		return l.quota
@@ -249,7 +249,7 @@ func (l *Log) quotaFor(id auth.Identity, r policy.Request, action string) int {
 
 // ReturnQuota takes an authorized request off the client's quota: the CA has not
 // got an order of it, so it must not keep the client from asking again.
-func (l *Log) ReturnQuota(ctx context.Context, id auth.Identity, r policy.Request) error {
+func (l *Log) ReturnQuota(ctx context.Context, id clients.Identity, r policy.Request) error {
 	if l.quotaFor(id, r, ActionRequest) == 0 {
 		return nil
 	}

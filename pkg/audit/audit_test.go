@@ -16,9 +16,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -49,13 +49,13 @@ func newRig(t *testing.T) *rig {
 
 func (r *rig) advance(d time.Duration) { r.ms.Add(d.Milliseconds()) }
 
-func (r *rig) client(t *testing.T, name string, grants ...store.Grant) auth.Identity {
+func (r *rig) client(t *testing.T, name string, grants ...clients.Grant) clients.Identity {
 	t.Helper()
-	c, err := r.st.CreateClient(t.Context(), store.Client{Name: name, Grants: grants})
+	c, err := r.st.CreateClient(t.Context(), clients.Client{Name: name, Grants: grants})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return auth.Identity{Client: c, Via: store.CredentialTLSKey, Addr: netip.MustParseAddr("192.0.2.7")}
+	return clients.Identity{Client: c, Via: clients.TLSKey, Addr: netip.MustParseAddr("192.0.2.7")}
 }
 
 func (r *rig) entries(t *testing.T, q store.AuditQuery) []store.AuditEntry {
@@ -77,16 +77,16 @@ func (r *rig) last(t *testing.T) store.AuditEntry {
 	return entries[0]
 }
 
-func grant(quota int, patterns ...string) store.Grant {
-	return store.Grant{Patterns: patterns, Modes: []string{api.ModeAgent, api.ModeGateway}, DailyQuota: quota}
+func grant(quota int, patterns ...string) clients.Grant {
+	return clients.Grant{Names: patterns, Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}, DailyQuota: quota}
 }
 
 func agent(names ...string) policy.Request {
-	return policy.Request{Mode: api.ModeAgent, Names: names, KeyType: cert.EC256}
+	return policy.Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256}
 }
 
 func gateway(names ...string) policy.Request {
-	return policy.Request{Mode: api.ModeGateway, Names: names, KeyType: cert.EC256}
+	return policy.Request{Mode: clients.ModeGateway, Names: names, KeyType: cert.EC256}
 }
 
 // A22, X14: who, from where, which names, what came of it.
@@ -98,7 +98,7 @@ func TestAuthorizeAgent(t *testing.T) {
 	}
 	e := r.last(t)
 	if e.ClientID != id.Client.ID || e.ClientName != "web1" || e.Addr != "192.0.2.7" || e.Action != ActionRequest ||
-		e.Mode != api.ModeAgent || !slices.Equal(e.Names, []string{"a.example"}) || e.Outcome != Allowed || e.Detail != "" || !e.At.Equal(r.now()) {
+		e.Mode != clients.ModeAgent || !slices.Equal(e.Names, []string{"a.example"}) || e.Outcome != Allowed || e.Detail != "" || !e.At.Equal(r.now()) {
 		t.Errorf("entry %+v", e)
 	}
 	err := r.Authorize(t.Context(), id, agent("a.example", "b.example"))
@@ -212,7 +212,7 @@ func TestQuota(t *testing.T) {
 	r := newRig(t)
 	id := r.client(t, "web1", grant(10, "*.a.example"), grant(0, "free.example"))
 	other := r.client(t, "web2", grant(10, "*.a.example"))
-	ask := func(id auth.Identity, req policy.Request) error { return r.Authorize(t.Context(), id, req) }
+	ask := func(id clients.Identity, req policy.Request) error { return r.Authorize(t.Context(), id, req) }
 	// Refusals and requests without quota do not count.
 	if err := ask(id, agent("b.example")); err == nil {
 		t.Fatal("b.example is allowed")
@@ -225,7 +225,7 @@ func TestQuota(t *testing.T) {
 	for i := range 10 {
 		req := agent(fmt.Sprintf("h%d.a.example", i))
 		if i%2 == 1 {
-			req.Mode = api.ModeGateway // one quota for both modes
+			req.Mode = clients.ModeGateway // one quota for both modes
 		}
 		if err := ask(id, req); err != nil {
 			t.Fatalf("request %d: %v", i+1, err)

@@ -8,24 +8,10 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
-	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
-
-// Identity is an authenticated caller.
-type Identity struct {
-	Client store.Client
-	// Via is the kind of credential that proved it.
-	Via store.CredentialKind
-	// CredentialID is that credential's, and Since is when it was made. A key that
-	// took another's place is as old as that.
-	CredentialID string
-	Since        time.Time
-	// Addr is the address of the other end of the connection, IPv4 addresses
-	// in their 4-byte form. It is the zero Addr for a unix socket.
-	Addr netip.Addr
-}
 
 // Reason says, for the audit trail only, why a caller was refused.
 type Reason string
@@ -74,12 +60,12 @@ func New(c Config) *Authenticator {
 // (the listener asks with tls.RequestClientCert). A bearer token counts only
 // if that key is not a client's. The error is an *Error if the caller is
 // refused; any other means that the answer is not known.
-func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
+func (a *Authenticator) Authenticate(r *http.Request) (clients.Identity, error) {
 	addr := RemoteAddr(r)
 	reason := ReasonNone
 	if r.TLS != nil && r.TLS.HandshakeComplete && len(r.TLS.PeerCertificates) > 0 {
 		pin := SPKIPin(r.TLS.PeerCertificates[0])
-		id, err := a.lookup(r.Context(), addr, store.CredentialTLSKey, pin[:])
+		id, err := a.lookup(r.Context(), addr, clients.TLSKey, pin[:])
 		if !errors.Is(err, store.ErrNotFound) {
 			return id, err
 		}
@@ -87,37 +73,37 @@ func (a *Authenticator) Authenticate(r *http.Request) (Identity, error) {
 	}
 	token, err := bearer(r.Header)
 	if err != nil {
-		return Identity{}, &Error{Reason: ReasonMalformed, Addr: addr}
+		return clients.Identity{}, &Error{Reason: ReasonMalformed, Addr: addr}
 	}
 	if token == "" {
-		return Identity{}, &Error{Reason: reason, Addr: addr}
+		return clients.Identity{}, &Error{Reason: reason, Addr: addr}
 	}
 	verifier, err := BearerVerifier(token)
 	if err != nil {
-		return Identity{}, &Error{Reason: ReasonMalformed, Addr: addr}
+		return clients.Identity{}, &Error{Reason: ReasonMalformed, Addr: addr}
 	}
-	id, err := a.lookup(r.Context(), addr, store.CredentialBearer, verifier)
+	id, err := a.lookup(r.Context(), addr, clients.Bearer, verifier)
 	if errors.Is(err, store.ErrNotFound) {
-		return Identity{}, &Error{Reason: ReasonUnknown, Addr: addr}
+		return clients.Identity{}, &Error{Reason: ReasonUnknown, Addr: addr}
 	}
 	return id, err
 }
 
 // lookup finds the client that has the credential, or store.ErrNotFound.
-func (a *Authenticator) lookup(ctx context.Context, addr netip.Addr, kind store.CredentialKind, verifier []byte) (Identity, error) {
+func (a *Authenticator) lookup(ctx context.Context, addr netip.Addr, kind clients.CredentialKind, verifier []byte) (clients.Identity, error) {
 	client, credential, err := a.store.ClientByCredential(ctx, kind, verifier)
 	if err != nil {
-		return Identity{}, fmt.Errorf("look up the caller's credential: %w", err)
+		return clients.Identity{}, fmt.Errorf("look up the caller's credential: %w", err)
 	}
 	// The index finds the row; this comparison, in constant time, is the one
 	// that lets the caller in.
 	if credential.Kind != kind || subtle.ConstantTimeCompare(credential.Verifier, verifier) != 1 {
-		return Identity{}, store.ErrNotFound
+		return clients.Identity{}, store.ErrNotFound
 	}
 	if client.Disabled {
-		return Identity{}, &Error{Reason: ReasonDisabled, Addr: addr, ClientID: client.ID, ClientName: client.Name}
+		return clients.Identity{}, &Error{Reason: ReasonDisabled, Addr: addr, ClientID: client.ID, ClientName: client.Name}
 	}
-	return Identity{Client: client, Via: kind, CredentialID: credential.ID, Since: credential.CreatedAt, Addr: addr}, nil
+	return clients.Identity{Client: client, Via: kind, CredentialID: credential.ID, Since: credential.CreatedAt, Addr: addr}, nil
 }
 
 // bearer reads the token of the one Authorization header; "" if there is none.

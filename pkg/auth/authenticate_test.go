@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -44,9 +45,9 @@ func openStore(t testing.TB, now func() time.Time) *store.Store {
 	return st
 }
 
-func createClient(t testing.TB, st *store.Store, name string, credentials ...store.Credential) store.Client {
+func createClient(t testing.TB, st *store.Store, name string, credentials ...clients.Credential) clients.Client {
 	t.Helper()
-	c, err := st.CreateClient(context.Background(), store.Client{Name: name}, credentials...)
+	c, err := st.CreateClient(context.Background(), clients.Client{Name: name}, credentials...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,14 +82,14 @@ func newKey(t testing.TB) *ecdsa.PrivateKey {
 	return key
 }
 
-func keyCredential(c tls.Certificate) store.Credential {
+func keyCredential(c tls.Certificate) clients.Credential {
 	pin := SPKIPin(c.Leaf)
-	return store.Credential{Kind: store.CredentialTLSKey, Verifier: pin[:]}
+	return clients.Credential{Kind: clients.TLSKey, Verifier: pin[:]}
 }
 
 // answer is what the server made of a request.
 type answer struct {
-	id  Identity
+	id  clients.Identity
 	err error
 }
 
@@ -112,7 +113,7 @@ func serve(t *testing.T, st *store.Store) *server {
 	return s
 }
 
-func (s *server) call(t *testing.T, cert *tls.Certificate, authorization ...string) (Identity, error) {
+func (s *server) call(t *testing.T, cert *tls.Certificate, authorization ...string) (clients.Identity, error) {
 	t.Helper()
 	transport := s.Client().Transport.(*http.Transport).Clone()
 	if cert != nil {
@@ -137,7 +138,7 @@ func (s *server) call(t *testing.T, cert *tls.Certificate, authorization ...stri
 	return a.id, a.err
 }
 
-func wantRefused(t *testing.T, id Identity, err error, reason Reason) *Error {
+func wantRefused(t *testing.T, id clients.Identity, err error, reason Reason) *Error {
 	t.Helper()
 	var refused *Error
 	if !errors.As(err, &refused) {
@@ -167,7 +168,7 @@ func TestAuthenticateTLSKey(t *testing.T) {
 	s := serve(t, st)
 	for _, c := range []tls.Certificate{first, renewed} {
 		id, err := s.call(t, &c)
-		if err != nil || id.Client.ID != want.ID || id.Client.Name != "web1" || id.Via != store.CredentialTLSKey || id.Addr != loopback {
+		if err != nil || id.Client.ID != want.ID || id.Client.Name != "web1" || id.Via != clients.TLSKey || id.Addr != loopback {
 			t.Errorf("identity %+v, %v", id, err)
 		}
 	}
@@ -183,7 +184,7 @@ func TestAuthenticateBearer(t *testing.T) {
 	clk := newClock()
 	st := openStore(t, clk.now)
 	token, verifier := NewBearer()
-	want := createClient(t, st, "script", store.Credential{Kind: store.CredentialBearer, Verifier: verifier, ExpiresAt: clk.now().Add(time.Hour)})
+	want := createClient(t, st, "script", clients.Credential{Kind: clients.Bearer, Verifier: verifier, ExpiresAt: clk.now().Add(time.Hour)})
 	s := serve(t, st)
 	stranger := selfSigned(t, newKey(t), 1)
 	for _, tc := range []struct {
@@ -195,7 +196,7 @@ func TestAuthenticateBearer(t *testing.T) {
 		{&stranger, "BEARER " + token}, // a key that nobody knows is no obstacle
 	} {
 		id, err := s.call(t, tc.cert, tc.authorization)
-		if err != nil || id.Client.ID != want.ID || id.Via != store.CredentialBearer || id.Addr != loopback {
+		if err != nil || id.Client.ID != want.ID || id.Via != clients.Bearer || id.Addr != loopback {
 			t.Errorf("%.10s: identity %+v, %v", tc.authorization, id, err)
 		}
 	}
@@ -211,8 +212,8 @@ func TestAuthenticateRefuses(t *testing.T) {
 	other, _ := NewBearer()
 	enroll := newEnroll(t, "https://acmeproxy.example.com")
 	createClient(t, st, "script",
-		store.Credential{Kind: store.CredentialBearer, Verifier: verifier},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: enroll.Verifier()})
+		clients.Credential{Kind: clients.Bearer, Verifier: verifier},
+		clients.Credential{Kind: clients.Enrolment, Verifier: enroll.Verifier()})
 	s := serve(t, st)
 	stranger := selfSigned(t, newKey(t), 1)
 	for name, tc := range map[string]struct {
@@ -251,17 +252,17 @@ func TestAuthenticateDisabled(t *testing.T) {
 	st := openStore(t, nil)
 	cert := selfSigned(t, newKey(t), 1)
 	token, verifier := NewBearer()
-	off := createClient(t, st, "off", keyCredential(cert), store.Credential{Kind: store.CredentialBearer, Verifier: verifier})
+	off := createClient(t, st, "off", keyCredential(cert), clients.Credential{Kind: clients.Bearer, Verifier: verifier})
 	onToken, onVerifier := NewBearer()
-	createClient(t, st, "on", store.Credential{Kind: store.CredentialBearer, Verifier: onVerifier})
+	createClient(t, st, "on", clients.Credential{Kind: clients.Bearer, Verifier: onVerifier})
 	if err := st.SetClientDisabled(t.Context(), off.ID, true); err != nil {
 		t.Fatal(err)
 	}
 	s := serve(t, st)
-	for name, call := range map[string]func() (Identity, error){
-		"key":    func() (Identity, error) { return s.call(t, &cert) },
-		"bearer": func() (Identity, error) { return s.call(t, nil, "Bearer "+token) },
-		"key of a disabled client, token of another": func() (Identity, error) { return s.call(t, &cert, "Bearer "+onToken) },
+	for name, call := range map[string]func() (clients.Identity, error){
+		"key":    func() (clients.Identity, error) { return s.call(t, &cert) },
+		"bearer": func() (clients.Identity, error) { return s.call(t, nil, "Bearer "+token) },
+		"key of a disabled client, token of another": func() (clients.Identity, error) { return s.call(t, &cert, "Bearer "+onToken) },
 	} {
 		id, err := call()
 		refused := wantRefused(t, id, err, ReasonDisabled)
@@ -288,7 +289,7 @@ func TestAuthenticateKeyBeforeToken(t *testing.T) {
 	cert := selfSigned(t, newKey(t), 1)
 	token, verifier := NewBearer()
 	createClient(t, st, "key", keyCredential(cert))
-	createClient(t, st, "token", store.Credential{Kind: store.CredentialBearer, Verifier: verifier})
+	createClient(t, st, "token", clients.Credential{Kind: clients.Bearer, Verifier: verifier})
 	id, err := serve(t, st).call(t, &cert, "Bearer "+token)
 	if err != nil || id.Client.Name != "key" {
 		t.Errorf("identity %q, %v", id.Client.Name, err)
@@ -313,9 +314,9 @@ func TestAuthenticateStoreFault(t *testing.T) {
 	s := serve(t, st)
 	st.Close()
 	cert := selfSigned(t, newKey(t), 1)
-	for name, call := range map[string]func() (Identity, error){
-		"key":    func() (Identity, error) { return s.call(t, &cert) },
-		"bearer": func() (Identity, error) { return s.call(t, nil, "Bearer "+token) },
+	for name, call := range map[string]func() (clients.Identity, error){
+		"key":    func() (clients.Identity, error) { return s.call(t, &cert) },
+		"bearer": func() (clients.Identity, error) { return s.call(t, nil, "Bearer "+token) },
 	} {
 		id, err := call()
 		var refused *Error
@@ -346,7 +347,7 @@ func TestEnrolmentEndToEnd(t *testing.T) {
 	clk := newClock()
 	st := openStore(t, clk.now)
 	made := newEnroll(t, "https://acmeproxy.example.com:443")
-	want := createClient(t, st, "web1", store.Credential{Kind: store.CredentialEnroll, Verifier: made.Verifier(), ExpiresAt: clk.now().Add(time.Hour)})
+	want := createClient(t, st, "web1", clients.Credential{Kind: clients.Enrolment, Verifier: made.Verifier(), ExpiresAt: clk.now().Add(time.Hour)})
 	copied, err := ParseEnrollToken(made.String())
 	if err != nil {
 		t.Fatal(err)

@@ -10,7 +10,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -28,14 +28,14 @@ type Client struct {
 	Name       string
 	Disabled   bool
 	Recipients []string
-	Grants     []api.Grant // one, at least
+	Grants     []clients.Grant // one, at least
 }
 
 // ClientChecks are rules that packages above this one know.
 type ClientChecks struct {
 	Name func(string) error
 	// Grant reports every fault on a line of its own that begins with the field.
-	Grant func(api.Grant) error
+	Grant func(clients.Grant) error
 }
 
 // ReadClients reads a file of clients,
@@ -66,11 +66,11 @@ func ReadClients(file string, in io.Reader, checks ClientChecks) ([]Client, erro
 		return nil, err
 	}
 	r := &clientReader{document: doc, checks: checks, left: len(data) + maxAliased}
-	clients, faults := r.all()
+	all, faults := r.all()
 	if len(faults) > 0 {
 		return nil, r.some(errors.Join(faults...))
 	}
-	return clients, nil
+	return all, nil
 }
 
 // some keeps the first of very many faults.
@@ -118,16 +118,16 @@ func (r *clientReader) all() ([]Client, []error) {
 	entries, more := r.mapping(list.value, "clients.")
 	r.notText = ""
 	faults = append(faults, more...)
-	clients := make([]Client, 0, len(entries))
+	all := make([]Client, 0, len(entries))
 	for _, e := range entries {
 		c, more := r.client(e)
 		faults = append(faults, more...)
 		if r.left < 0 {
 			return nil, append(faults, r.fault(e.line, "clients."+e.key, "aliases make too much of this file; write less of them"))
 		}
-		clients = append(clients, c)
+		all = append(all, c)
 	}
-	return clients, faults
+	return all, faults
 }
 
 func (r *clientReader) client(e entry) (Client, []error) {
@@ -214,11 +214,11 @@ func (r *clientReader) faultsIn(err error, fault func(string) error) error {
 	return errors.Join(faults...)
 }
 
-func (r *clientReader) grants(e entry, key string) ([]api.Grant, []error) {
+func (r *clientReader) grants(e entry, key string) ([]clients.Grant, []error) {
 	if e.value.Kind != yaml.SequenceNode || len(e.value.Content) == 0 {
 		return nil, []error{r.fault(e.line, key, "write a list of grants, each with a dash in front, and names: and modes: in it")}
 	}
-	var grants []api.Grant
+	var grants []clients.Grant
 	var faults []error
 	for i, node := range e.value.Content {
 		if r.left--; r.left < 0 {
@@ -230,17 +230,17 @@ func (r *clientReader) grants(e entry, key string) ([]api.Grant, []error) {
 	return grants, faults
 }
 
-func (r *clientReader) grant(node *yaml.Node, path string) (api.Grant, []error) {
+func (r *clientReader) grant(node *yaml.Node, path string) (clients.Grant, []error) {
 	line := node.Line
 	if node.Kind == yaml.AliasNode {
 		node = node.Alias
 	}
 	if node.Kind != yaml.MappingNode {
-		return api.Grant{}, []error{r.fault(line, path, "this is %s; write keys such as names: and modes:", typeName(node))}
+		return clients.Grant{}, []error{r.fault(line, path, "this is %s; write keys such as names: and modes:", typeName(node))}
 	}
 	r.left -= len(node.Content)
 	entries, faults := r.mapping(node, path+".")
-	var g api.Grant
+	var g clients.Grant
 	lines := map[string]int{}
 	for _, e := range entries {
 		lines[e.key] = e.line
@@ -254,9 +254,6 @@ func (r *clientReader) grant(node *yaml.Node, path string) (api.Grant, []error) 
 	if err := r.checks.Grant(g); err != nil {
 		faults = append(faults, r.faultsIn(err, func(fault string) error {
 			field, text, _ := strings.Cut(fault, ": ")
-			if field == "patterns" { // as policy calls them
-				field = "names"
-			}
 			at, written := lines[field]
 			if !written {
 				at = line
@@ -268,12 +265,16 @@ func (r *clientReader) grant(node *yaml.Node, path string) (api.Grant, []error) 
 }
 
 // grantEntry sets the field that e is about.
-func (r *clientReader) grantEntry(g *api.Grant, e entry, key string) (err error) {
+func (r *clientReader) grantEntry(g *clients.Grant, e entry, key string) (err error) {
 	switch e.key {
 	case "names":
 		g.Names, err = r.texts(e, key, "names such as web1.example.com")
 	case "modes":
-		g.Modes, err = r.texts(e, key, "agent, gateway or both")
+		var modes []string
+		modes, err = r.texts(e, key, "agent, gateway or both")
+		for _, m := range modes {
+			g.Modes = append(g.Modes, clients.Mode(m))
+		}
 	case "networks":
 		g.Networks, err = r.limits(e, key, "networks such as 10.1.0.0/16")
 	case "key_types":
@@ -315,27 +316,16 @@ type ClientsFile struct {
 }
 
 type fileClient struct {
-	Disabled   bool        `yaml:"disabled,omitempty" json:"disabled,omitempty"`
-	Recipients []string    `yaml:"recipients,omitempty" json:"recipients,omitempty"`
-	Grants     []fileGrant `yaml:"grants" json:"grants"`
-}
-
-type fileGrant struct {
-	Names      []string `yaml:"names,flow" json:"names"`
-	Modes      []string `yaml:"modes,flow" json:"modes"`
-	Networks   []string `yaml:"networks,omitempty,flow" json:"networks,omitempty"`
-	KeyTypes   []string `yaml:"key_types,omitempty,flow" json:"key_types,omitempty"`
-	DailyQuota int      `yaml:"daily_quota,omitempty" json:"daily_quota,omitempty"`
+	Disabled   bool            `yaml:"disabled,omitempty" json:"disabled,omitempty"`
+	Recipients []string        `yaml:"recipients,omitempty" json:"recipients,omitempty"`
+	Grants     []clients.Grant `yaml:"grants" json:"grants"`
 }
 
 // NewClientsFile holds the clients, whose names must differ.
-func NewClientsFile(clients []Client) ClientsFile {
+func NewClientsFile(all []Client) ClientsFile {
 	file := ClientsFile{Clients: map[string]fileClient{}}
-	for _, c := range clients {
-		out := fileClient{Disabled: c.Disabled, Recipients: c.Recipients, Grants: []fileGrant{}}
-		for _, g := range c.Grants {
-			out.Grants = append(out.Grants, fileGrant(g))
-		}
+	for _, c := range all {
+		out := fileClient{Disabled: c.Disabled, Recipients: c.Recipients, Grants: append([]clients.Grant{}, c.Grants...)}
 		file.Clients[c.Name] = out
 	}
 	return file

@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 const recipient = "age1mm3kaqf64xc2ndu280m4vhqz7g9kaycfjnfy4czu7pss5pa46psq9sxvpy"
@@ -23,10 +23,10 @@ var someChecks = ClientChecks{
 		}
 		return nil
 	},
-	Grant: func(g api.Grant) error {
+	Grant: func(g clients.Grant) error {
 		var faults []error
 		if len(g.Names) == 0 {
-			faults = append(faults, errors.New("patterns: none given; write some"))
+			faults = append(faults, errors.New("names: none given; write some"))
 		}
 		for _, m := range g.Modes {
 			if m != "agent" {
@@ -63,9 +63,9 @@ clients:
 	if err != nil {
 		t.Fatal(err)
 	}
-	grants := []api.Grant{
-		{Names: []string{"web.example.com", "*.web.example.com"}, Modes: []string{"agent"}, Networks: []string{"10.0.0.0/8", "192.0.2.1"}, KeyTypes: []string{"ec256"}, DailyQuota: 10},
-		{Names: []string{"b.example.com"}, Modes: []string{"agent"}},
+	grants := []clients.Grant{
+		{Names: []string{"web.example.com", "*.web.example.com"}, Modes: []clients.Mode{"agent"}, Networks: []string{"10.0.0.0/8", "192.0.2.1"}, KeyTypes: []string{"ec256"}, DailyQuota: 10},
+		{Names: []string{"b.example.com"}, Modes: []clients.Mode{"agent"}},
 	}
 	want := []Client{{Name: "web2", Grants: grants}, {Name: "web1", Disabled: true, Recipients: []string{recipient, recipient}, Grants: grants}}
 	if d := cmp.Diff(want, got); d != "" {
@@ -196,12 +196,12 @@ func TestReadClientsBounds(t *testing.T) {
 // What is written is read back, as YAML and as JSON.
 func TestClientsRoundTrip(t *testing.T) {
 	clients := []Client{
-		{Name: "1e3", Grants: []api.Grant{{Names: []string{"*.a.example.com", "192.0.2.0/24", "true"}, Modes: []string{"agent"}}}},
-		{Name: "web1", Disabled: true, Recipients: []string{recipient}, Grants: []api.Grant{
-			{Names: []string{"**.b.example.com"}, Modes: []string{"agent"}, Networks: []string{"10.0.0.0/8", "2001:db8::/32"}, KeyTypes: []string{"ec256", "rsa2048"}, DailyQuota: 10},
-			{Names: []string{"wildcard:b.example.com"}, Modes: []string{"agent", "agent"}},
+		{Name: "1e3", Grants: []clients.Grant{{Names: []string{"*.a.example.com", "192.0.2.0/24", "true"}, Modes: []clients.Mode{"agent"}}}},
+		{Name: "web1", Disabled: true, Recipients: []string{recipient}, Grants: []clients.Grant{
+			{Names: []string{"**.b.example.com"}, Modes: []clients.Mode{"agent"}, Networks: []string{"10.0.0.0/8", "2001:db8::/32"}, KeyTypes: []string{"ec256", "rsa2048"}, DailyQuota: 10},
+			{Names: []string{"wildcard:b.example.com"}, Modes: []clients.Mode{"agent", "agent"}},
 		}},
-		{Name: "yes", Grants: []api.Grant{{Names: []string{"#"}, Modes: []string{"agent"}}}},
+		{Name: "yes", Grants: []clients.Grant{{Names: []string{"#"}, Modes: []clients.Mode{"agent"}}}},
 	}
 	for _, list := range [][]Client{clients, {}} {
 		var asYAML bytes.Buffer

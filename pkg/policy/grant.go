@@ -3,35 +3,33 @@ package policy
 import (
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // ValidateGrant checks a grant before it is stored. The error holds every
 // fault, each with its field and what to write instead.
-func ValidateGrant(g store.Grant) error {
+func ValidateGrant(g clients.Grant) error {
 	var faults []error
 	fault := func(field string, err error) {
 		if err != nil {
 			faults = append(faults, fmt.Errorf("%s: %w", field, err))
 		}
 	}
-	if len(g.Patterns) == 0 {
-		fault("patterns", errors.New("none given; write what the client may ask for, such as web1.example.com or *.web1.example.com"))
+	if len(g.Names) == 0 {
+		fault("names", errors.New("none given; write what the client may ask for, such as web1.example.com or *.web1.example.com"))
 	}
-	for _, s := range g.Patterns {
+	for _, s := range g.Names {
 		_, err := ParsePattern(s)
-		fault("patterns", err)
+		fault("names", err)
 	}
 	if len(g.Modes) == 0 {
-		fault("modes", fmt.Errorf("none given; write one or more of %s", strings.Join(Modes, ", ")))
+		fault("modes", fmt.Errorf("none given; write one or more of %s", clients.JoinModes(clients.GrantableModes(), ", ")))
 	}
 	for _, s := range g.Modes {
-		if !slices.Contains(Modes, s) {
-			fault("modes", fmt.Errorf("unknown mode %q; write one or more of %s", s, strings.Join(Modes, ", ")))
+		if !s.IsGrantable() {
+			fault("modes", fmt.Errorf("unknown mode %q; write one or more of %s", s, clients.JoinModes(clients.GrantableModes(), ", ")))
 		}
 	}
 	for _, s := range g.Networks {

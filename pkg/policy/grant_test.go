@@ -11,9 +11,8 @@ import (
 
 	"golang.org/x/net/idna"
 
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // A22: a grant is refused with words that can be shown, or it allows exactly
@@ -29,14 +28,14 @@ func FuzzValidateGrant(f *testing.F) {
 		if len(patterns)+len(networks)+len(names) > 1024 {
 			return
 		}
-		g := store.Grant{Patterns: split(patterns), Modes: split(modes), Networks: split(networks), KeyTypes: split(keyTypes), DailyQuota: quota}
+		g := clients.Grant{Names: split(patterns), Modes: clients.AsModes(split(modes)), Networks: split(networks), KeyTypes: split(keyTypes), DailyQuota: quota}
 		if err := ValidateGrant(g); err != nil {
 			checkWords(t, err)
 			return
 		}
 		from, _ := netip.ParseAddr(addr)
-		id := auth.Identity{Client: store.Client{Name: "web1", Grants: []store.Grant{g}}, Addr: from}
-		r := Request{Mode: mode, Names: split(names), KeyType: cert.KeyType(keyType)}
+		id := clients.Identity{Client: clients.Client{Name: "web1", Grants: []clients.Grant{g}}, Addr: from}
+		r := Request{Mode: clients.Mode(mode), Names: split(names), KeyType: cert.KeyType(keyType)}
 		got := Allow(id, r)
 		if want := plainly(g, from, r); (got == nil) != want {
 			t.Errorf("grant %+v, request %+v from %s: %v, a plain reading says %v", g, r, from, got, want)
@@ -45,12 +44,12 @@ func FuzzValidateGrant(f *testing.F) {
 		if err := ValidateGrant(canonical); err != nil {
 			t.Errorf("%+v is the canonical form of %+v, and refused: %v", canonical, g, err)
 		}
-		if again := canonicalGrant(t, canonical); !slices.Equal(again.Patterns, canonical.Patterns) {
-			t.Errorf("the canonical form of %q is %q", canonical.Patterns, again.Patterns)
+		if again := canonicalGrant(t, canonical); !slices.Equal(again.Names, canonical.Names) {
+			t.Errorf("the canonical form of %q is %q", canonical.Names, again.Names)
 		}
 		id.Client.Grants[0] = canonical
 		if err := Allow(id, r); (err == nil) != (got == nil) {
-			t.Errorf("patterns %q decide %v, %q decide %v", g.Patterns, got, canonical.Patterns, err)
+			t.Errorf("patterns %q decide %v, %q decide %v", g.Names, got, canonical.Names, err)
 		}
 	})
 }
@@ -68,7 +67,7 @@ func checkWords(t *testing.T, err error) {
 	t.Helper()
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		field, text, found := strings.Cut(line, ": ")
-		if !found || text == "" || !slices.Contains([]string{"patterns", "modes", "networks", "key_types", "daily_quota"}, field) {
+		if !found || text == "" || !slices.Contains([]string{"names", "modes", "networks", "key_types", "daily_quota"}, field) {
 			t.Errorf("a line without its field: %q", line)
 		}
 		if strings.ContainsFunc(line, unicode.IsControl) || !utf8.ValidString(line) {
@@ -77,22 +76,22 @@ func checkWords(t *testing.T, err error) {
 	}
 }
 
-func canonicalGrant(t *testing.T, g store.Grant) store.Grant {
+func canonicalGrant(t *testing.T, g clients.Grant) clients.Grant {
 	t.Helper()
-	patterns := make([]string, 0, len(g.Patterns))
-	for _, s := range g.Patterns {
+	patterns := make([]string, 0, len(g.Names))
+	for _, s := range g.Names {
 		p, err := ParsePattern(s)
 		if err != nil {
 			t.Errorf("ValidateGrant takes %q, ParsePattern does not: %v", s, err)
 		}
 		patterns = append(patterns, p.String())
 	}
-	g.Patterns = patterns
+	g.Names = patterns
 	return g
 }
 
 // plainly decides as one does with a pencil, for a grant that is valid.
-func plainly(g store.Grant, from netip.Addr, r Request) bool {
+func plainly(g clients.Grant, from netip.Addr, r Request) bool {
 	names, err := cert.ParseNames(r.Names...)
 	if err != nil || !slices.Contains(g.Modes, r.Mode) {
 		return false
@@ -106,7 +105,7 @@ func plainly(g store.Grant, from netip.Addr, r Request) bool {
 		return false
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(g.Patterns, func(p string) bool { return covers(p, name) }) {
+		if !slices.ContainsFunc(g.Names, func(p string) bool { return covers(p, name) }) {
 			return false
 		}
 	}

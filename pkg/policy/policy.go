@@ -6,20 +6,13 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
-
-// Modes lists every mode that a grant may allow. The proxy's own certificates
-// need no grant.
-var Modes = []string{api.ModeAgent, api.ModeGateway}
 
 // Request is what a client asks for.
 type Request struct {
-	// Mode is one of Modes.
-	Mode string
+	Mode clients.Mode
 	// Names are all identifiers of the certificate; of a CSR, all that it holds.
 	Names cert.Names
 	// KeyType is the type of the certificate's key; of a CSR, its key's. A
@@ -46,7 +39,7 @@ func (d *Denied) Error() string { return d.Field + ": " + d.Reason }
 // must cover all of it, that is every name, the mode, the key type and the
 // address the client calls from. The error is a *Denied that explains the
 // grant that came nearest.
-func Allow(id auth.Identity, r Request) error {
+func Allow(id clients.Identity, r Request) error {
 	names, err := cert.ParseNames(r.Names...)
 	if err != nil {
 		return &Denied{Field: "names", Reason: err.Error()}
@@ -75,8 +68,8 @@ func Allow(id auth.Identity, r Request) error {
 // AllowFrom tells whether the client may change anything of its own from the
 // address it calls from: it may if one of its grants is for that network. The
 // error is a *Denied.
-func AllowFrom(id auth.Identity) error {
-	here := func(g store.Grant) bool { return len(g.Networks) == 0 || within(g.Networks, id.Addr) }
+func AllowFrom(id clients.Identity) error {
+	here := func(g clients.Grant) bool { return len(g.Networks) == 0 || within(g.Networks, id.Addr) }
 	if len(id.Client.Grants) == 0 || slices.ContainsFunc(id.Client.Grants, here) {
 		return nil
 	}
@@ -86,16 +79,16 @@ func AllowFrom(id auth.Identity) error {
 // Holds reports whether a client keeps a name that it has a certificate for in
 // agent mode, when another client asks for it: it does while it is not disabled
 // and a grant covers the name in that mode.
-func Holds(c store.Client, name string) bool {
-	return !c.Disabled && slices.ContainsFunc(c.Grants, func(g store.Grant) bool {
-		return slices.Contains(g.Modes, api.ModeAgent) && len(uncovered(g.Patterns, cert.Names{name})) == 0
+func Holds(c clients.Client, name string) bool {
+	return !c.Disabled && slices.ContainsFunc(c.Grants, func(g clients.Grant) bool {
+		return slices.ContainsFunc(g.Modes, clients.Mode.OwnsNames) && len(uncovered(g.Names, cert.Names{name})) == 0
 	})
 }
 
 // QuotaFor is how many requests a day the client has through the
 // grants that cover the request: the highest of their quotas, 0 if one of them
 // has none. It means nothing for a request that Allow refuses.
-func QuotaFor(id auth.Identity, r Request) int {
+func QuotaFor(id clients.Identity, r Request) int {
 	names, err := cert.ParseNames(r.Names...)
 	if err != nil {
 		return 0
@@ -119,9 +112,9 @@ type miss struct {
 	mode, keyType, source bool
 }
 
-func check(g store.Grant, id auth.Identity, r Request, names cert.Names) miss {
+func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) miss {
 	return miss{
-		names:   uncovered(g.Patterns, names),
+		names:   uncovered(g.Names, names),
 		mode:    !slices.Contains(g.Modes, r.Mode),
 		keyType: len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType)),
 		source:  len(g.Networks) > 0 && !within(g.Networks, id.Addr),
@@ -152,7 +145,7 @@ func (m miss) others() int {
 }
 
 // denied puts the first fault of the nearest grant into words.
-func (m miss) denied(id auth.Identity, r Request, names, ungranted cert.Names) *Denied {
+func (m miss) denied(id clients.Identity, r Request, names, ungranted cert.Names) *Denied {
 	d := &Denied{Ungranted: ungranted}
 	client := id.Client.Name
 	switch {

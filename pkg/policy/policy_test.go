@@ -9,26 +9,24 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-func identity(addr string, grants ...store.Grant) auth.Identity {
-	id := auth.Identity{Client: store.Client{ID: "1", Name: "web1", Grants: grants}}
+func identity(addr string, grants ...clients.Grant) clients.Identity {
+	id := clients.Identity{Client: clients.Client{ID: "1", Name: "web1", Grants: grants}}
 	if addr != "" {
 		id.Addr = netip.MustParseAddr(addr)
 	}
 	return id
 }
 
-func grant(patterns ...string) store.Grant {
-	return store.Grant{Patterns: patterns, Modes: []string{api.ModeAgent}}
+func grant(patterns ...string) clients.Grant {
+	return clients.Grant{Names: patterns, Modes: []clients.Mode{clients.ModeAgent}}
 }
 
 func request(names ...string) Request {
-	return Request{Mode: api.ModeAgent, Names: names, KeyType: cert.EC256}
+	return Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256}
 }
 
 func wantDenied(t *testing.T, err error, field string, texts ...string) *Denied {
@@ -88,7 +86,7 @@ func TestAllowNames(t *testing.T) {
 func TestAllowBadNames(t *testing.T) {
 	g := grant("**.example.com")
 	for _, names := range [][]string{nil, {}, {""}, {"a.example.com", ""}, {"a..example.com"}, {"*.*.example.com"}, {"**.example.com"}, {"wildcard:example.com"}, {"192.0.2.0/24"}, {"user@a.example.com"}, {"https://a.example.com"}, {"com"}} {
-		wantDenied(t, Allow(identity("", g), Request{Mode: api.ModeAgent, Names: names, KeyType: cert.EC256}), "names")
+		wantDenied(t, Allow(identity("", g), Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256}), "names")
 		if QuotaFor(identity("", g), request(names...)) != 0 {
 			t.Errorf("%q has a quota", names)
 		}
@@ -110,7 +108,7 @@ func TestAllowBadNames(t *testing.T) {
 // One grant must cover all of a request: there is no union of two.
 func TestAllowOneGrant(t *testing.T) {
 	a, b := grant("a.example"), grant("b.example")
-	b.Modes = []string{api.ModeGateway}
+	b.Modes = []clients.Mode{clients.ModeGateway}
 	both := identity("", a, b)
 	if err := Allow(both, request("a.example")); err != nil {
 		t.Error(err)
@@ -131,11 +129,11 @@ func TestAllowOneGrant(t *testing.T) {
 }
 
 func TestAllowOthers(t *testing.T) {
-	full := store.Grant{
-		Patterns: []string{"a.example"}, Modes: []string{api.ModeGateway},
+	full := clients.Grant{
+		Names: []string{"a.example"}, Modes: []clients.Mode{clients.ModeGateway},
 		KeyTypes: []string{"ec256", "rsa2048"}, Networks: []string{"192.0.2.0/24", "2001:db8::/32", "::ffff:203.0.113.0/120", "198.51.100.7"},
 	}
-	ok := Request{Mode: api.ModeGateway, Names: cert.Names{"a.example"}, KeyType: cert.RSA2048}
+	ok := Request{Mode: clients.ModeGateway, Names: cert.Names{"a.example"}, KeyType: cert.RSA2048}
 	for _, addr := range []string{"192.0.2.77", "::ffff:192.0.2.77", "2001:db8::1", "203.0.113.1", "198.51.100.7", "2001:db8::1%eth0"} {
 		if err := Allow(identity(addr, full), ok); err != nil {
 			t.Errorf("%s: %v", addr, err)
@@ -145,7 +143,7 @@ func TestAllowOthers(t *testing.T) {
 		wantDenied(t, Allow(identity(addr, full), ok), "source", "from "+addr)
 	}
 	wantDenied(t, Allow(identity("", full), ok), "source", "unknown address")
-	for _, mode := range []string{api.ModeAgent, api.ModeClient, "", "Gateway"} {
+	for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeClient, "", "Gateway"} {
 		r := ok
 		r.Mode = mode
 		wantDenied(t, Allow(identity("192.0.2.77", full), r), "mode", fmt.Sprintf("%q", mode))
@@ -165,8 +163,8 @@ func TestAllowOthers(t *testing.T) {
 
 func TestAllowNothingGranted(t *testing.T) {
 	wantDenied(t, Allow(identity(""), request("a.example")), "client", "no grants")
-	wantDenied(t, Allow(identity("", store.Grant{}), request("a.example")), "names")
-	wantDenied(t, Allow(identity("", store.Grant{Patterns: []string{"a.example"}}), request("a.example")), "mode")
+	wantDenied(t, Allow(identity("", clients.Grant{}), request("a.example")), "names")
+	wantDenied(t, Allow(identity("", clients.Grant{Names: []string{"a.example"}}), request("a.example")), "mode")
 	off := identity("", grant("a.example"))
 	off.Client.Disabled = true
 	wantDenied(t, Allow(off, request("a.example")), "client", "disabled")
@@ -187,10 +185,10 @@ func TestAllowDamagedGrant(t *testing.T) {
 func TestAllowNearest(t *testing.T) {
 	far := grant("other.example")
 	names := grant("a.example", "b.example")
-	names.Modes, names.KeyTypes, names.Networks = []string{api.ModeGateway}, []string{"rsa2048"}, []string{"192.0.2.0/24"}
+	names.Modes, names.KeyTypes, names.Networks = []clients.Mode{clients.ModeGateway}, []string{"rsa2048"}, []string{"192.0.2.0/24"}
 	near := grant("a.example", "b.example")
 	near.Networks = []string{"192.0.2.0/24"}
-	for _, grants := range [][]store.Grant{{far, names, near}, {near, names, far}, {names, near, far}} {
+	for _, grants := range [][]clients.Grant{{far, names, near}, {near, names, far}, {names, near, far}} {
 		wantDenied(t, Allow(identity("127.0.0.1", grants...), request("a.example", "b.example")), "source", "127.0.0.1")
 	}
 }
@@ -215,23 +213,23 @@ func TestQuotaFor(t *testing.T) {
 }
 
 func TestValidateGrant(t *testing.T) {
-	good := store.Grant{
-		Patterns: []string{"a.example", "*.a.example", "**.b.example", "wildcard:a.example", "10.0.0.0/8", "fc00::/7"},
-		Modes:    []string{api.ModeAgent, api.ModeGateway}, Networks: []string{"0.0.0.0/0", "::/0", "192.0.2.1"},
+	good := clients.Grant{
+		Names: []string{"a.example", "*.a.example", "**.b.example", "wildcard:a.example", "10.0.0.0/8", "fc00::/7"},
+		Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}, Networks: []string{"0.0.0.0/0", "::/0", "192.0.2.1"},
 		KeyTypes: []string{"ec256", "rsa4096"}, DailyQuota: 10,
 	}
 	if err := ValidateGrant(good); err != nil {
 		t.Error(err)
 	}
-	err := ValidateGrant(store.Grant{
-		Patterns: []string{"*.com", "a.example", "x\ny"}, Modes: []string{"client"}, Networks: []string{"any", "10.1.0.0/8", ""},
+	err := ValidateGrant(clients.Grant{
+		Names: []string{"*.com", "a.example", "x\ny"}, Modes: []clients.Mode{"client"}, Networks: []string{"any", "10.1.0.0/8", ""},
 		KeyTypes: []string{"EC256", "", "ed25519"}, DailyQuota: -1,
 	})
 	if err == nil {
 		t.Fatal("all faults are accepted")
 	}
 	for _, want := range []string{
-		`patterns: "*.com" covers a whole top-level domain`, `patterns: "x\ny" contains white space`,
+		`names: "*.com" covers a whole top-level domain`, `names: "x\ny" contains white space`,
 		`modes: unknown mode "client"; write one or more of agent, gateway`,
 		`networks: "any" is not a network; write`, `networks: "10.1.0.0/8" has bits beyond its length; write 10.0.0.0/8`, `networks: "" is not a network`,
 		`key_types: key type "EC256" is not spelled as this program does; write ec256`, `key_types: key type ""`, `key_types: unknown key type "ed25519"; write one of`,
@@ -244,8 +242,8 @@ func TestValidateGrant(t *testing.T) {
 	if n := strings.Count(err.Error(), "\n") + 1; n != 10 {
 		t.Errorf("%d faults, want 10:\n%v", n, err)
 	}
-	err = ValidateGrant(store.Grant{})
-	if err == nil || !strings.Contains(err.Error(), "patterns: none given") || !strings.Contains(err.Error(), "modes: none given") {
+	err = ValidateGrant(clients.Grant{})
+	if err == nil || !strings.Contains(err.Error(), "names: none given") || !strings.Contains(err.Error(), "modes: none given") {
 		t.Errorf("empty grant: %v", err)
 	}
 }
@@ -331,18 +329,18 @@ func FuzzAllow(f *testing.F) {
 // One grant for the network that the client calls from is enough (A22).
 func TestAllowFrom(t *testing.T) {
 	t.Parallel()
-	from := func(networks ...string) store.Grant { return store.Grant{Networks: networks} }
+	from := func(networks ...string) clients.Grant { return clients.Grant{Networks: networks} }
 	for name, test := range map[string]struct {
-		grants []store.Grant
+		grants []clients.Grant
 		want   bool
 	}{
 		"no grant":         {nil, true},
-		"no network":       {[]store.Grant{from("192.0.2.0/24"), from()}, true},
-		"one of some":      {[]store.Grant{from("192.0.2.0/24"), from("2001:db8::/32", "10.0.0.0/8")}, true},
-		"none of these":    {[]store.Grant{from("192.0.2.0/24"), from("2001:db8::/32")}, false},
-		"a damaged prefix": {[]store.Grant{from("10.0.0.0/99")}, false},
+		"no network":       {[]clients.Grant{from("192.0.2.0/24"), from()}, true},
+		"one of some":      {[]clients.Grant{from("192.0.2.0/24"), from("2001:db8::/32", "10.0.0.0/8")}, true},
+		"none of these":    {[]clients.Grant{from("192.0.2.0/24"), from("2001:db8::/32")}, false},
+		"a damaged prefix": {[]clients.Grant{from("10.0.0.0/99")}, false},
 	} {
-		id := auth.Identity{Client: store.Client{Name: "web1", Grants: test.grants}, Addr: netip.MustParseAddr("10.1.2.3")}
+		id := clients.Identity{Client: clients.Client{Name: "web1", Grants: test.grants}, Addr: netip.MustParseAddr("10.1.2.3")}
 		if err := AllowFrom(id); (err == nil) != test.want {
 			t.Errorf("%s: %v", name, err)
 		}

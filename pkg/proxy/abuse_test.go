@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -103,7 +104,7 @@ func TestIdleConnections(t *testing.T) {
 	const n = 10_000
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	for i, addresses := range []int{1, 500} {
 		for _, addr := range []string{p.HTTPAddr(), p.HTTPSAddr()} {
 			idle(t, addr, n/2, addresses)
@@ -200,7 +201,7 @@ func TestSlowloris(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	var slow sync.WaitGroup
 	for _, secure := range []bool{false, true} {
 		for _, text := range []string{

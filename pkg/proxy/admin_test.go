@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -19,7 +19,7 @@ import (
 func TestNoAdministrationOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := p.NewCaller(t, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", nil, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	for _, prefix := range []string{"", "/v1", "/admin", "/v1/admin"} {
 		for _, op := range []struct{ method, path string }{
 			{http.MethodGet, "/status"},
@@ -35,7 +35,7 @@ func TestNoAdministrationOverTheNetwork(t *testing.T) {
 			{http.MethodPost, "/probes"},
 			{http.MethodDelete, "/probes/x"},
 		} {
-			body := admin.NewClient{Name: "evil", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, "*.example.com")}, Bearer: true}
+			body := admin.NewClient{Name: "evil", Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, "*.example.com")}, Bearer: true}
 			r := c.Do(t, op.method, prefix+op.path, body)
 			if r.Status != http.StatusNotFound {
 				t.Errorf("%s %s%s: %d %s, want 404", op.method, prefix, op.path, r.Status, r.Body)

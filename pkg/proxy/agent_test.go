@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -29,7 +30,7 @@ func TestAgentRenews(t *testing.T) {
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	want := proxytest.Names(t, "a.example.com", "b.example.com")
 	m := c.Register(t, "B.example.com", "a.example.com", "a.example.com")
 	if m.Status != api.StatusPending {
@@ -83,7 +84,7 @@ func TestAgentRenewalFails(t *testing.T) {
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	first := c.Bundle(t, m.ID, "")
 	ca.Fail(http.StatusServiceUnavailable)
@@ -131,7 +132,7 @@ func TestAgentRegistersAgain(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	id, recipient := proxytest.NewIdentity(t)
-	web1 := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	web1 := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := web1.Register(t, "a.example.com", "b.example.com")
 	first := web1.Bundle(t, m.ID, "")
 	for range 3 {
@@ -148,8 +149,8 @@ func TestAgentRegistersAgain(t *testing.T) {
 		t.Errorf("audit: %+v, %v; want the first request only", asked.Entries, err)
 	}
 
-	web2 := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	r := web2.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com", "b.example.com"}})
+	web2 := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	r := web2.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"c.example.com", "b.example.com"}})
 	if r.Status != http.StatusConflict {
 		t.Errorf("another owner: %d %s, want 409", r.Status, r.Body)
 	}
@@ -164,7 +165,7 @@ func TestAgentRegistersAgain(t *testing.T) {
 		t.Errorf("audit: %+v, %v; want the one refusal", page.Entries, err)
 	}
 
-	changed := web1.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: "ec384"})
+	changed := web1.Registered(t, api.CertificateRequest{Mode: clients.ModeAgent, Names: m.Names, KeyType: "ec384"})
 	if changed.ID != m.ID {
 		t.Error("another key type made another certificate")
 	}
@@ -187,8 +188,8 @@ func TestAgentOwnersOnly(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := proxytest.NewIdentity(t)
-	web1 := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	web2 := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	web1 := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	web2 := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := web1.Register(t, "a.example.com")
 	etag := web1.Bundle(t, m.ID, "").ETag()
 	before := p.CA.Requests().Total()
@@ -233,7 +234,7 @@ func TestAgentRenewAndDelete(t *testing.T) {
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	etag := c.Bundle(t, m.ID, "").ETag()
 	path := api.PathCertificates + "/" + m.ID
@@ -275,13 +276,13 @@ func TestAgentCSR(t *testing.T) {
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := proxytest.Names(t, "a.example.com", "b.example.com")
-	req := api.CertificateRequest{Mode: api.ModeAgent, CSR: proxytest.CSR(t, key, want)}
+	req := api.CertificateRequest{Mode: clients.ModeAgent, CSR: proxytest.CSR(t, key, want)}
 	m := c.Registered(t, req)
 	first := c.Bundle(t, m.ID, "")
 	clk.Advance(61 * 24 * time.Hour)
@@ -311,7 +312,7 @@ func TestAgentKeyIsNeverPlain(t *testing.T) {
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	arrived, release := ca.Hold(t, pebbletest.Finalize)
 	m := c.Register(t, "a.example.com")
 	watch.Await(t, "the order is about to be finalized", arrived)
@@ -357,7 +358,7 @@ func TestGetUnderAnotherClock(t *testing.T) {
 	var clk proxytest.Clock
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	clk.Advance(3 * time.Hour)
 	_, release := ca.Hold(t, pebbletest.NewOrder)
 	g, err := host.Getter(func(e acme.Event) {
@@ -369,7 +370,7 @@ func TestGetUnderAnotherClock(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := g.Get(t.Context(), remote.Wanted{
-		Names: proxytest.Names(t, "a.example.com"), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out"),
+		Names: proxytest.Names(t, "a.example.com"), Mode: clients.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out"),
 	}); err != nil {
 		t.Error(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -28,7 +29,7 @@ func apply(t testing.TB, p *proxytest.Proxy, req admin.ApplyRequest) admin.Apply
 }
 
 func spec(name string, patterns ...string) admin.ClientSpec {
-	return admin.ClientSpec{Name: name, Grants: []api.Grant{proxytest.Grant(api.ModeAgent, patterns...)}}
+	return admin.ClientSpec{Name: name, Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, patterns...)}}
 }
 
 // What is applied counts at once: for the next request, and for the renewal of
@@ -38,11 +39,11 @@ func TestApplyCountsAtOnce(t *testing.T) {
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	first := c.Bundle(t, m.ID, "")
 	register := func(name string) proxytest.Reply {
-		return c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
+		return c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{name}})
 	}
 
 	narrow := admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web1", "*.other.example")}}
@@ -117,7 +118,7 @@ func TestApplyCountsAtOnce(t *testing.T) {
 func TestApplyWhileEnrolling(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeGateway, "old.example.com"))
+	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeGateway, "old.example.com"))
 	_, recipient := proxytest.NewIdentity(t)
 	want := spec("web1", "web1.example.com")
 	want.Recipients = []string{recipient}

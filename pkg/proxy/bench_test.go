@@ -20,8 +20,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -157,17 +157,17 @@ func legoFlow(b *testing.B, ca *pebbletest.CA, r *responder.Responder) obtain {
 func throughGateway(b *testing.B) obtain {
 	b.Helper()
 	p := proxytest.Start(b, proxytest.Options{})
-	var clients [32]*remote.Client
-	for i := range clients {
-		state := p.Enroll(b, fmt.Sprintf("bench%d", i), proxytest.Grant(api.ModeGateway, "*.example.com"))
+	var remotes [32]*remote.Client
+	for i := range remotes {
+		state := p.Enroll(b, fmt.Sprintf("bench%d", i), proxytest.Grant(clients.ModeGateway, "*.example.com"))
 		var err error
-		if clients[i], err = state.API(); err != nil {
+		if remotes[i], err = state.API(); err != nil {
 			b.Fatal(err)
 		}
 	}
 	var turn atomic.Int64
 	return func(ctx context.Context, names cert.Names) error {
-		client := clients[turn.Add(1)%int64(len(clients))]
+		client := remotes[turn.Add(1)%int64(len(remotes))]
 		_, err := client.Issue(ctx, cert.Request{Names: names, KeyType: cert.EC256}, nil)
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -36,12 +37,12 @@ func TestTLSALPNOnTheAPIPort(t *testing.T) {
 	if p.HTTPAddr() != config.None {
 		t.Errorf("port 80 is at %s", p.HTTPAddr())
 	}
-	agent := p.Enroll(t, "agent", proxytest.Grant(api.ModeAgent, "*.example.com"))
-	if _, err := proxytest.Get(t, agent, api.ModeAgent, "a.example.com", "b.example.com"); err != nil {
+	agent := p.Enroll(t, "agent", proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	if _, err := proxytest.Get(t, agent, clients.ModeAgent, "a.example.com", "b.example.com"); err != nil {
 		t.Fatal(err)
 	}
-	gateway := p.Enroll(t, "gateway", proxytest.Grant(api.ModeGateway, "127.0.0.0/8"))
-	if _, err := proxytest.Get(t, gateway, api.ModeGateway, "127.0.0.1"); err != nil { // X4
+	gateway := p.Enroll(t, "gateway", proxytest.Grant(clients.ModeGateway, "127.0.0.0/8"))
+	if _, err := proxytest.Get(t, gateway, clients.ModeGateway, "127.0.0.1"); err != nil { // X4
 		t.Fatal(err)
 	}
 	own := filepath.Join(p.DataDir, "certs", "api.example.com")
@@ -81,9 +82,9 @@ esac`
 				c.HTTPAddr, c.Domains = config.None, []string{"own.example.com"}
 				change(c, root)
 			}})
-			for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-				host := p.Enroll(t, mode, proxytest.Grant(mode, "*."+mode+".example.com"))
-				if _, err := proxytest.Get(t, host, mode, "a."+mode+".example.com", "b."+mode+".example.com"); err != nil {
+			for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
+				host := p.Enroll(t, string(mode), proxytest.Grant(mode, "*."+string(mode)+".example.com"))
+				if _, err := proxytest.Get(t, host, mode, "a."+string(mode)+".example.com", "b."+string(mode)+".example.com"); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -105,7 +106,7 @@ func TestProfiles(t *testing.T) {
 		Pebble: pebbletest.Options{Profiles: map[string]time.Duration{"classic": 90 * 24 * time.Hour, "shortlived": 160 * time.Hour}},
 		Change: func(c *proxy.Config) { c.Domains, c.Profile = []string{"own.example.com"}, "shortlived" },
 	})
-	host := p.Enroll(t, "host", proxytest.Grant(api.ModeAgent, "*.example.com"), proxytest.Grant(api.ModeGateway, "*.example.com"))
+	host := p.Enroll(t, "host", proxytest.Grant(clients.ModeAgent, "*.example.com"), proxytest.Grant(clients.ModeGateway, "*.example.com"))
 	g, err := host.Getter(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -118,14 +119,14 @@ func TestProfiles(t *testing.T) {
 		}
 		return b.Leaf.NotAfter.Sub(b.Leaf.NotBefore).Round(time.Hour)
 	}
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-		w := remote.Wanted{Names: proxytest.Names(t, mode+".example.com"), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
+	for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
+		w := remote.Wanted{Names: proxytest.Names(t, string(mode)+".example.com"), Mode: mode, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
 		serials := map[string]bool{}
 		steps := []struct {
 			profile string
 			want    time.Duration
 		}{{"classic", 90 * 24 * time.Hour}, {"shortlived", 160 * time.Hour}, {"classic", 90 * 24 * time.Hour}}
-		if mode == api.ModeAgent {
+		if mode == clients.ModeAgent {
 			steps = steps[:2] // as many as a client can order in an hour for the same names
 		}
 		for _, step := range steps {
@@ -179,9 +180,9 @@ func TestWildcard(t *testing.T) { // not parallel: lego's settings are the proce
 		},
 	})
 	grants := []string{"zone.example", "wildcard:zone.example"}
-	host := p.Enroll(t, "host", proxytest.Grant(api.ModeAgent, grants...), proxytest.Grant(api.ModeGateway, grants...))
+	host := p.Enroll(t, "host", proxytest.Grant(clients.ModeAgent, grants...), proxytest.Grant(clients.ModeGateway, grants...))
 	want := proxytest.Names(t, "zone.example", "*.zone.example")
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+	for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
 		k, err := proxytest.Get(t, host, mode, want...)
 		if err != nil {
 			t.Fatal(err)
@@ -197,7 +198,7 @@ func TestWildcard(t *testing.T) { // not parallel: lego's settings are the proce
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	if _, err := proxytest.Get(t, host, api.ModeAgent, "*.other.example"); err == nil || !strings.Contains(err.Error(), "wildcard:other.example") {
+	if _, err := proxytest.Get(t, host, clients.ModeAgent, "*.other.example"); err == nil || !strings.Contains(err.Error(), "wildcard:other.example") {
 		t.Errorf("a wildcard that is not granted: %v", err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -119,8 +120,8 @@ func TestCheckWithTheCA(t *testing.T) {
 		t.Errorf("%d requests to the CA that are more than reading", n)
 	}
 	// An issuance registers the account, whose URL a record may then name.
-	state := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "**.example.test"))
-	if _, err := proxytest.Get(t, state, api.ModeGateway, "web1.example.test"); err != nil {
+	state := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "**.example.test"))
+	if _, err := proxytest.Get(t, state, clients.ModeGateway, "web1.example.test"); err != nil {
 		t.Fatal(err)
 	}
 	if _, caa = check("account.example.test"); caa.Verdict != preflight.Fails || !strings.Contains(caa.Remedy, "accounturi=https://") {

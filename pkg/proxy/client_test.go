@@ -16,6 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -49,7 +50,7 @@ func TestClientObtainsAndRenews(t *testing.T) {
 		}
 		for name, want := range map[string]string{
 			"ACMEPROXY_EVENT":          "certificate-obtained",
-			"ACMEPROXY_MODE":           api.ModeClient,
+			"ACMEPROXY_MODE":           string(clients.ModeClient),
 			"ACMEPROXY_NAME":           "own.example.com",
 			"ACMEPROXY_NAMES":          "own.example.com www.own.example.com",
 			"ACMEPROXY_DIR":            dir,
@@ -247,11 +248,11 @@ func TestClientCertificateOfTheAPI(t *testing.T) {
 	if _, err := handshake(t, p, hostname); err == nil {
 		t.Error("there is a CA's certificate before the CA gave one")
 	}
-	token := p.AddClient(t, "probe", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	token := p.AddClient(t, "probe", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 	if auth.SPKIPin(pinned(t, p)) != token.ProxyPin {
 		t.Error("the API does not serve the pinned key")
 	}
-	web1 := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	web1 := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.web1.example.com"))
 	remotesWork := func(when string) {
 		t.Helper()
 		client, err := web1.API()
@@ -280,7 +281,7 @@ func TestClientCertificateOfTheAPI(t *testing.T) {
 	watch.Until(t, "the API serves the CA's certificate", func() bool { return served() != "" })
 	first := served()
 	remotesWork("after")
-	p.Enroll(t, "web2", proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+	p.Enroll(t, "web2", proxytest.Grant(clients.ModeAgent, "*.web2.example.com"))
 
 	p.Restart(t)
 	if got := served(); got != first {

@@ -14,6 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -36,7 +37,7 @@ func TestEnrolment(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+	grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
 	token := p.AddClient(t, "web1", grant)
 	web1, err := proxytest.EnrollHost(t, token)
 	if err != nil {
@@ -95,10 +96,10 @@ func TestDisabledClient(t *testing.T) {
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	etag := c.Bundle(t, m.ID, "").ETag()
-	unused := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	unused := p.AddClient(t, "web2", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	for _, name := range []string{"web1", "web2"} {
 		if _, err := p.Admin.SetDisabled(t.Context(), name, true); err != nil {
 			t.Fatal(err)
@@ -111,8 +112,8 @@ func TestDisabledClient(t *testing.T) {
 	}{
 		{http.MethodGet, api.PathClient, nil},
 		{http.MethodGet, api.PathCertificates, nil},
-		{http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names}},
-		{http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeGateway, Names: m.Names}},
+		{http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: m.Names}},
+		{http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeGateway, Names: m.Names}},
 		{http.MethodGet, path, nil},
 		{http.MethodGet, path + "/bundle?wait=60s", nil},
 		{http.MethodPost, path + "/renew", nil},
@@ -164,7 +165,7 @@ func TestRemovedClient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	bundle := c.Bundle(t, m.ID, "").Body
 	if _, err := p.Admin.RemoveClient(t.Context(), "web1"); err != nil {
@@ -177,7 +178,7 @@ func TestRemovedClient(t *testing.T) {
 	proxytest.WantStatus(t, "clients show", err, http.StatusNotFound)
 
 	_, other := proxytest.NewIdentity(t)
-	heir := p.NewCaller(t, "web1", []string{other}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	heir := p.NewCaller(t, "web1", []string{other}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	if got := heir.Register(t, "a.example.com"); got.ID == m.ID {
 		t.Error("a client of the same name inherits the certificate")
 	}
@@ -211,8 +212,8 @@ func TestQuota(t *testing.T) {
 	clk.Advance(-time.Hour)
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	_, recipient := proxytest.NewIdentity(t)
-	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
-	grant.Modes = []string{api.ModeAgent, api.ModeGateway}
+	grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
+	grant.Modes = []clients.Mode{clients.ModeAgent, clients.ModeGateway}
 	grant.DailyQuota = 2
 	c := p.NewCaller(t, "web1", []string{recipient}, grant)
 	m := c.Register(t, "a.example.com")
@@ -224,8 +225,8 @@ func TestQuota(t *testing.T) {
 	c.Gateway(t, api.CertificateRequest{Names: []string{"b.example.com"}})
 	before := p.CA.Requests().Total()
 	for what, r := range map[string]proxytest.Reply{
-		"agent":   c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"c.example.com"}}),
-		"gateway": c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"c.example.com"}}),
+		"agent":   c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"c.example.com"}}),
+		"gateway": c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeGateway, Names: []string{"c.example.com"}}),
 		"renew":   c.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil),
 	} {
 		seconds, err := strconv.Atoi(r.Header.Get("Retry-After"))
@@ -255,11 +256,11 @@ func TestRefusalsAreAudited(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := proxytest.NewIdentity(t)
-	elsewhere := proxytest.Grant(api.ModeAgent, "far.example.com")
+	elsewhere := proxytest.Grant(clients.ModeAgent, "far.example.com")
 	elsewhere.Networks = []string{"192.0.2.0/24", "2001:db8::/32"}
-	here := proxytest.Grant(api.ModeAgent, "near.example.com")
+	here := proxytest.Grant(clients.ModeAgent, "near.example.com")
 	here.Networks = []string{"127.0.0.0/8"}
-	rsa := proxytest.Grant(api.ModeAgent, "rsa.example.com")
+	rsa := proxytest.Grant(clients.ModeAgent, "rsa.example.com")
 	rsa.KeyTypes = []string{"rsa2048"}
 	c := p.NewCaller(t, "web1", []string{recipient}, elsewhere, here, rsa)
 	stranger, _ := auth.NewBearer()
@@ -267,7 +268,7 @@ func TestRefusalsAreAudited(t *testing.T) {
 		return func(c *proxytest.Caller) proxytest.Reply { return c.Do(t, http.MethodPost, api.PathCertificates, req) }
 	}
 	agent := func(names ...string) func(*proxytest.Caller) proxytest.Reply {
-		return ask(api.CertificateRequest{Mode: api.ModeAgent, Names: names})
+		return ask(api.CertificateRequest{Mode: clients.ModeAgent, Names: names})
 	}
 	if r := agent("near.example.com")(c); r.Status != http.StatusAccepted {
 		t.Errorf("from the granted network: %d %s", r.Status, r.Body)
@@ -288,7 +289,7 @@ func TestRefusalsAreAudited(t *testing.T) {
 		{"a name", c, agent("b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
 		{"one name of two", c, agent("near.example.com", "b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
 		{"two grants that do not add up", c, agent("near.example.com", "rsa.example.com"), http.StatusForbidden, "web1", ""},
-		{"the mode", c, ask(api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"near.example.com"}}), http.StatusForbidden, "web1", ""},
+		{"the mode", c, ask(api.CertificateRequest{Mode: clients.ModeGateway, Names: []string{"near.example.com"}}), http.StatusForbidden, "web1", ""},
 		{"the key type", c, agent("rsa.example.com"), http.StatusForbidden, "web1", ""},
 		{"the network", c, agent("far.example.com"), http.StatusForbidden, "web1", ""},
 	} {

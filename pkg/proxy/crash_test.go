@@ -15,7 +15,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -30,7 +30,7 @@ func TestCrashLosesNoOrder(t *testing.T) {
 			var ca pebbletest.Fault
 			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 			id, recipient := proxytest.NewIdentity(t)
-			c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+			c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 			arrived, release := ca.Hold(t, kind)
 			m := c.Register(t, "a.example.com")
 			watch.Await(t, "the CA is asked", arrived)
@@ -117,7 +117,7 @@ func TestCrashWhileTheCAValidates(t *testing.T) {
 	}})
 	port80.to(p.HTTPAddr())
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	watch.Await(t, "the CA asks for the answer", port80.asked)
 	watch.Until(t, "the CA has answered the proxy", func() bool { return strings.Contains(ca.Log(), "POST /chalZ/") })

@@ -12,6 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -65,7 +66,7 @@ func TestWrongClockRefusesNoRenewal(t *testing.T) {
 	clk.Advance(years)
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	watch.Until(t, "the certificate is there", func() bool { return c.Certificate(t, m.ID).Serial != "" })
 	first := c.Certificate(t, m.ID).Serial
@@ -80,19 +81,19 @@ func TestWrongClockRefusesNoRenewal(t *testing.T) {
 // whichever mode it was, on both databases.
 func TestSuccessEndsDelays(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-		t.Run(mode, func(t *testing.T) {
+	for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
+		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			url := ""
-			if mode == api.ModeGateway {
+			if mode == clients.ModeGateway {
 				url = pgtest.Start(t).Database(t)
 			}
 			var clk proxytest.Clock
 			var ca pebbletest.Fault
 			p := proxytest.Start(t, proxytest.Options{Store: url, Pebble: pebbletest.Options{Wrap: ca.Wrap}, Change: clk.On()})
 			_, recipient := proxytest.NewIdentity(t)
-			grant := proxytest.Grant(api.ModeAgent, "*.example.com")
-			grant.Modes = append(grant.Modes, api.ModeGateway)
+			grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
+			grant.Modes = append(grant.Modes, clients.ModeGateway)
 			c := p.NewCaller(t, "web1", []string{recipient}, grant)
 			ca.Fail(http.StatusServiceUnavailable)
 			waiting := c.Register(t, "waiting.example.com")
@@ -108,9 +109,9 @@ func TestSuccessEndsDelays(t *testing.T) {
 			ca.Mend()
 			began := clk.Now()
 			switch mode {
-			case api.ModeAgent:
+			case clients.ModeAgent:
 				c.Register(t, "other.example.com")
-			case api.ModeGateway:
+			case clients.ModeGateway:
 				c.Gateway(t, api.CertificateRequest{Names: []string{"other.example.com"}})
 			}
 			watch.Until(t, "the delayed certificate is there", func() bool { return c.Certificate(t, waiting.ID).Serial != "" })

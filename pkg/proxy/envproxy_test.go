@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -16,8 +16,8 @@ import (
 // write or send anything, and its password is not shown.
 func TestMalformedProxySetting(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
-	enrolled := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))
-	token := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "b.example.com"))
+	enrolled := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "a.example.com"))
+	token := p.AddClient(t, "web2", proxytest.Grant(clients.ModeAgent, "b.example.com"))
 	for _, name := range []string{"HTTPS_PROXY", "https_proxy"} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, "http://user:needle@proxy.example.com:port")
@@ -42,7 +42,7 @@ func TestMalformedProxySetting(t *testing.T) {
 // What does not decide how the CA and the proxy are reached stops nothing.
 func TestProxySettingsOfOthers(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
-	enrolled := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))
+	enrolled := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "a.example.com"))
 	t.Setenv("HTTP_PROXY", "http://proxy.example.com:port")
 	t.Setenv("NO_PROXY", "/var/run/docker.sock,localhost 127.0.0.1")
 	if _, err := enrolled.API(); err != nil {

@@ -6,7 +6,7 @@ import (
 	"net/http/httptest"
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
@@ -32,7 +32,7 @@ func TestHTTPFallback(t *testing.T) {
 		t.Run(test.fallback, func(t *testing.T) {
 			t.Parallel()
 			p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.HTTPFallback = test.fallback }})
-			if _, err := proxytest.Get(t, p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com")), api.ModeGateway, "a.example.com"); err != nil {
+			if _, err := proxytest.Get(t, p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com")), clients.ModeGateway, "a.example.com"); err != nil {
 				t.Fatal(err)
 			}
 			for path, want := range map[string]struct {

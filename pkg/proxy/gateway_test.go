@@ -16,6 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -29,8 +30,8 @@ func TestGatewayKeepsNothing(t *testing.T) {
 	seen := newWitness()
 	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: seen.wrap}})
 	seen.watch(t, p)
-	host := p.Enroll(t, "corp", proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
-	k, err := proxytest.Get(t, host, api.ModeGateway, "payroll.corp.example.com", "wages.hr.corp.example.com")
+	host := p.Enroll(t, "corp", proxytest.Grant(clients.ModeGateway, "**.corp.example.com"))
+	k, err := proxytest.Get(t, host, clients.ModeGateway, "payroll.corp.example.com", "wages.hr.corp.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +40,7 @@ func TestGatewayKeepsNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	id, recipient := proxytest.NewIdentity(t)
-	script := p.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	script := p.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeGateway, "**.corp.example.com"))
 	events := script.Gateway(t, api.CertificateRequest{Names: []string{"merger.corp.example.com"}})
 	withoutCSR := proxytest.OpenBundle(t, events[len(events)-1].Bundle, proxytest.Names(t, "merger.corp.example.com"), id)
 	if withoutCSR.Key == nil {
@@ -53,7 +54,7 @@ func TestGatewayKeepsNothing(t *testing.T) {
 	secrets.certificate(t, "without CSR", withoutCSR)
 
 	agentID, recipient := proxytest.NewIdentity(t)
-	agent := p.NewCaller(t, "agent", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	agent := p.NewCaller(t, "agent", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := agent.Register(t, "public.example.com")
 	managed := proxytest.OpenBundle(t, agent.Bundle(t, m.ID, "").Body, proxytest.Names(t, "public.example.com"), agentID)
 	control := traces{}
@@ -83,8 +84,8 @@ func TestGatewayRenewsNothing(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
+	if _, err := proxytest.Get(t, host, clients.ModeGateway, "a.example.com"); err != nil {
 		t.Fatal(err)
 	}
 	before := p.CA.Requests().Total()
@@ -98,7 +99,7 @@ func TestGatewayRenewsNothing(t *testing.T) {
 	if n := p.CA.Requests().Total() - before; n != 0 {
 		t.Errorf("%d requests reached the CA", n)
 	}
-	if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+	if _, err := proxytest.Get(t, host, clients.ModeGateway, "a.example.com"); err != nil {
 		t.Errorf("the client's own renewal: %v", err)
 	}
 }
@@ -116,7 +117,7 @@ func TestGatewayAbandoned(t *testing.T) {
 				return ca.Wrap(seen.wrap(h))
 			}}})
 			seen.watch(t, p)
-			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+			host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 			client, err := host.API()
 			if err != nil {
 				t.Fatal(err)
@@ -162,7 +163,7 @@ func TestGatewayAbandoned(t *testing.T) {
 func TestGatewayEvents(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := p.NewCaller(t, "script", nil, proxytest.Grant(api.ModeGateway, "*.example.com"))
+	c := p.NewCaller(t, "script", nil, proxytest.Grant(clients.ModeGateway, "*.example.com"))
 	key, err := cert.GenerateKey(cert.EC384)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +196,7 @@ func TestGatewayEvents(t *testing.T) {
 		t.Errorf("chain: %v, %v", b, err)
 	}
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "script"})
-	if err != nil || slices.ContainsFunc(page.Entries, func(e admin.AuditEntry) bool { return e.Mode == api.ModeGateway }) {
+	if err != nil || slices.ContainsFunc(page.Entries, func(e admin.AuditEntry) bool { return e.Mode == clients.ModeGateway }) {
 		t.Errorf("the audit trail knows of an issuance: %+v, %v", page.Entries, err)
 	}
 }
@@ -206,7 +207,7 @@ func TestGatewayProblem(t *testing.T) {
 	t.Parallel()
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 	client, err := host.API()
 	if err != nil {
 		t.Fatal(err)
@@ -237,7 +238,7 @@ func TestGatewayProblem(t *testing.T) {
 func TestGatewayRefusesCSR(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := p.NewCaller(t, "script", nil, proxytest.Grant(api.ModeGateway, "a.example.com"))
+	c := p.NewCaller(t, "script", nil, proxytest.Grant(clients.ModeGateway, "a.example.com"))
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		t.Fatal(err)
@@ -252,7 +253,7 @@ func TestGatewayRefusesCSR(t *testing.T) {
 		"garbage":                      {api.CertificateRequest{CSR: "garbage"}, http.StatusUnprocessableEntity},
 		"no CSR and nobody to seal to": {api.CertificateRequest{Names: []string{"a.example.com"}}, http.StatusUnprocessableEntity},
 	} {
-		req.body.Mode = api.ModeGateway
+		req.body.Mode = clients.ModeGateway
 		r := c.Do(t, http.MethodPost, api.PathCertificates, req.body)
 		if r.Status != req.want {
 			t.Errorf("%s: %d %s, want %d", what, r.Status, r.Body, req.want)

@@ -34,7 +34,8 @@ var layers = [][]string{
 	{"pkg/store"},
 	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/cert/certfile"},
-	{"pkg/api", "pkg/cert", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
+	{"pkg/api"},
+	{"pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
 	{"pkg/acme", "pkg/dnsquery", "pkg/localfile", "pkg/printable"},
 }
 

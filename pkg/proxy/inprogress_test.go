@@ -11,6 +11,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -82,7 +83,7 @@ func slowEnrolments(ctx context.Context, t *testing.T, url, ip string, conns int
 func TestStrangersInProgress(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	token := p.Bearer(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	token := p.Bearer(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 	expect := func(ip, path, token, proto string, want int) {
 		t.Helper()
 		transport := dialFrom(t, ip, &tls.Config{NextProtos: []string{proto}})

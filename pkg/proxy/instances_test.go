@@ -14,6 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -88,7 +89,7 @@ func TestTwoInstances(t *testing.T) {
 
 	const certificates = 40 // more than one instance works on at once for one client
 	id, recipient := proxytest.NewIdentity(t)
-	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	_, release := ca.Hold(t, pebbletest.NewOrder)
 	var rows []api.Certificate
 	for i := range certificates {
@@ -115,7 +116,7 @@ func TestTwoInstances(t *testing.T) {
 
 	// A row that anybody inserted is enough (D14).
 	row, _, err := s.EnsureManaged(t.Context(), store.Managed{
-		ClientID: client.ID, Mode: api.ModeAgent, Names: []string{"row.example.com"}, KeyType: "ec256",
+		ClientID: client.ID, Mode: clients.ModeAgent, Names: []string{"row.example.com"}, KeyType: "ec256",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,14 +126,14 @@ func TestTwoInstances(t *testing.T) {
 
 	// A token of the one enrols with the other, which has the same pinned key;
 	// one instance alone carries on.
-	token := in.one.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	token := in.one.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "*.web1.example.com"))
 	in.one.Stop(t)
 	token.URL = in.two.URL
 	web1, err := remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := proxytest.Get(t, web1, api.ModeAgent, "www.web1.example.com"); err != nil {
+	if _, err := proxytest.Get(t, web1, clients.ModeAgent, "www.web1.example.com"); err != nil {
 		t.Error(err)
 	}
 }
@@ -157,7 +158,7 @@ func TestTwoInstancesGateway(t *testing.T) {
 	in := startTwo(t, url, pebbletest.Options{Wrap: seen.wrap})
 	seen.watch(t, in.two)
 	id, recipient := proxytest.NewIdentity(t)
-	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeGateway, "**.corp.example.com"))
 	want := proxytest.Names(t, "payroll.corp.example.com", "wages.hr.corp.example.com")
 	events := c.Gateway(t, api.CertificateRequest{Names: want})
 	if strings.Contains(in.one.Log(), "does not acknowledge") {
@@ -193,11 +194,11 @@ func TestTwoInstancesTLSALPN(t *testing.T) {
 	in := startTwo(t, pgtest.Start(t).Database(t), pebbletest.Options{}, func(c *proxy.Config) {
 		c.Challenge, c.HTTPAddr = "tls-alpn-01", config.None
 	})
-	for mode, list := range map[string][]string{
-		api.ModeGateway: {"a.example.com", "b.example.com", "127.0.0.1"},
-		api.ModeAgent:   {"c.example.com", "d.example.com"},
+	for mode, list := range map[clients.Mode][]string{
+		clients.ModeGateway: {"a.example.com", "b.example.com", "127.0.0.1"},
+		clients.ModeAgent:   {"c.example.com", "d.example.com"},
 	} {
-		host := in.one.Enroll(t, mode, proxytest.Grant(mode, "*.example.com", "127.0.0.1"))
+		host := in.one.Enroll(t, string(mode), proxytest.Grant(mode, "*.example.com", "127.0.0.1"))
 		if _, err := proxytest.Get(t, host, mode, list...); err != nil {
 			t.Fatal(err)
 		}
@@ -213,7 +214,7 @@ func TestInstanceInTheMiddle(t *testing.T) {
 	var ca pebbletest.Fault
 	in := startOne(t, pgtest.Start(t).Database(t), pebbletest.Options{Wrap: ca.Wrap})
 	id, recipient := proxytest.NewIdentity(t)
-	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	arrived, release := ca.Hold(t, pebbletest.Challenge)
 	m := c.Register(t, "a.example.com")
 	watch.Await(t, "the CA is about to look", arrived)
@@ -269,7 +270,7 @@ func TestTwoInstancesProbe(t *testing.T) {
 // workers are the instances that hold a lease on a client's rows.
 func workers(t *testing.T, s *store.Store, clientID string) map[string]bool {
 	t.Helper()
-	rows, err := s.ListManaged(t.Context(), clientID, api.ModeAgent, "", 0)
+	rows, err := s.ListManaged(t.Context(), clientID, clients.ModeAgent, "", 0)
 	if err != nil {
 		t.Fatal(err)
 	}

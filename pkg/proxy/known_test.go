@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -38,7 +38,7 @@ func TestKnownConnections(t *testing.T) {
 		}
 		return conn, in
 	}
-	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	grant := proxytest.Grant(clients.ModeGateway, "*.example.com")
 	token := p.Bearer(t, "neighbour", grant)
 	conn, in := ask(token)
 	idle(t, p.HTTPSAddr(), 100, 1)

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -39,7 +39,7 @@ func TestLargeStoredRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	id, own := proxytest.NewIdentity(t)
-	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+	grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
 	c := p.NewCaller(t, "web1", []string{own}, grant)
 	large := rsaRecipient(t, 8192)
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
@@ -68,7 +68,7 @@ func TestLargeStoredRecipient(t *testing.T) {
 	}
 	// What configuration management applies every day still applies.
 	apply := func(name, recipient string) (admin.ApplyAnswer, error) {
-		return p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: name, Recipients: []string{recipient}, Grants: []api.Grant{grant}}}})
+		return p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: name, Recipients: []string{recipient}, Grants: []clients.Grant{grant}}}})
 	}
 	if _, err := apply("web1", large); err != nil {
 		t.Error(err)
@@ -82,7 +82,7 @@ func TestLargeStoredRecipient(t *testing.T) {
 	refused := map[string]error{}
 	_, refused["apply, another key"] = apply("web1", rsaRecipient(t, 8192))
 	_, refused["apply, a new client"] = apply("web2", large)
-	_, refused["add"] = p.Admin.AddClient(t.Context(), admin.NewClient{Name: "web3", Grants: []api.Grant{grant}, Recipients: []string{large}, Bearer: true})
+	_, refused["add"] = p.Admin.AddClient(t.Context(), admin.NewClient{Name: "web3", Grants: []clients.Grant{grant}, Recipients: []string{large}, Bearer: true})
 	_, refused["token"] = p.Admin.NewToken(t.Context(), "web1", admin.NewToken{Secret: admin.Secret{URL: p.URL}, Replace: true, Recipients: []string{rsaRecipient(t, 4104)}})
 	for name, err := range refused {
 		if err == nil || !strings.Contains(err.Error(), "use ssh-ed25519, age1… or RSA of at most 4096 bits") {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -59,9 +59,9 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 					t.Fatal(err)
 				}
 			}
-			host := p.Enroll(t, "host", proxytest.Grant(api.ModeAgent, "*.zone.example"), proxytest.Grant(api.ModeGateway, "*.zone.example"))
-			for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-				_, err := proxytest.Get(t, host, mode, mode+".zone.example")
+			host := p.Enroll(t, "host", proxytest.Grant(clients.ModeAgent, "*.zone.example"), proxytest.Grant(clients.ModeGateway, "*.zone.example"))
+			for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
+				_, err := proxytest.Get(t, host, mode, string(mode)+".zone.example")
 				text := fmt.Sprint(err)
 				if !strings.Contains(text, acme.Hidden) {
 					t.Errorf("%s: the client reads %q", mode, text)

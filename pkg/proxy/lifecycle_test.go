@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -27,9 +28,9 @@ import (
 func TestRestartKeepsAccount(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 	for range 3 {
-		if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+		if _, err := proxytest.Get(t, host, clients.ModeGateway, "a.example.com"); err != nil {
 			t.Fatal(err)
 		}
 		p.Restart(t)
@@ -52,9 +53,9 @@ func TestStopFinishesWhatIsInFlight(t *testing.T) {
 			var ca pebbletest.Fault
 			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 			url := p.URL
-			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.web1.example.com"))
+			host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.web1.example.com"))
 			id, recipient := proxytest.NewIdentity(t)
-			agent := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+			agent := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.web2.example.com"))
 			issued := streamed(t, host, "a.web1.example.com")
 			<-issued // an account and a finished order, so that the next can be held
 			arrived, release := ca.Hold(t, kind)
@@ -248,7 +249,7 @@ func TestModesOfTheDataDirectory(t *testing.T) {
 	}})
 	key := filepath.Join(p.DataDir, "certs", "own.example.com", "privkey.pem")
 	watch.Until(t, "there is a key", func() bool { _, err := os.Stat(key); return err == nil })
-	p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	seen := 0
 	err := filepath.WalkDir(p.DataDir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.Type()&fs.ModeSymlink != 0 {
@@ -305,8 +306,8 @@ func TestStartsWithoutCA(t *testing.T) {
 		Change: clk.On(func(c *proxy.Config) { c.Domains = []string{"own.example.com"} }),
 	})
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
-	host := p.Enroll(t, "web2", proxytest.Grant(api.ModeGateway, "*.web2.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.web1.example.com"))
+	host := p.Enroll(t, "web2", proxytest.Grant(clients.ModeGateway, "*.web2.example.com"))
 	m := c.Register(t, "a.web1.example.com")
 	if err := <-streamed(t, host, "a.web2.example.com"); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("the gateway's client: %v; want the CA's 503", err)
@@ -355,7 +356,7 @@ func TestTrustFromTheEnvironment(t *testing.T) {
 		}
 		t.Setenv(variable, file)
 		p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) { c.RootCAs = nil }})
-		host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+		host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 		err := <-streamed(t, host, "a.example.com")
 		if trusted && err != nil {
 			t.Errorf("with the CA's root: %v", err)
@@ -384,9 +385,9 @@ func TestStopCutsOffWhatHangs(t *testing.T) {
 		c.Domains = []string{"own.example.com"}
 		c.CertificateObtainedHook = hook.Command() + " && test -e " + filepath.Join(hook.Dir, "go") + " || exec sleep 600"
 	}})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.web1.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.web1.example.com"))
 	id, recipient := proxytest.NewIdentity(t)
-	agent := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+	agent := p.NewCaller(t, "web2", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.web2.example.com"))
 	hook.Deployed(t, 1)
 	ca.Hold(t, pebbletest.Finalize)
 	m := agent.Register(t, "a.web2.example.com")

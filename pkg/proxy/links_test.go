@@ -18,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -46,15 +47,15 @@ func pollFromOneAddress(t *testing.T, p *proxytest.Proxy) {
 		remotes = 200
 	}
 	_, recipient := proxytest.NewIdentity(t)
-	var clients []*proxytest.Caller
+	var callers []*proxytest.Caller
 	var ids []string
 	for i := range remotes / share {
-		c := p.NewCaller(t, fmt.Sprintf("web%d", i), []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
-		clients = append(clients, c)
+		c := p.NewCaller(t, fmt.Sprintf("web%d", i), []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
+		callers = append(callers, c)
 		ids = append(ids, c.Register(t, fmt.Sprintf("n%d.example.com", i)).ID)
 	}
 	etags := make([]string, len(ids))
-	for i, c := range clients {
+	for i, c := range callers {
 		etags[i] = c.Bundle(t, ids[i], "").ETag()
 	}
 	var dials atomic.Int64
@@ -78,7 +79,7 @@ func pollFromOneAddress(t *testing.T, p *proxytest.Proxy) {
 		var asking errgroup.Group
 		begun := time.Now()
 		for i, transport := range transports {
-			c, id, etag := clients[i/share], ids[i/share], etags[i/share]
+			c, id, etag := callers[i/share], ids[i/share], etags[i/share]
 			asking.Go(func() error {
 				path := step.path
 				if path == "" {
@@ -154,7 +155,7 @@ func TestSlowLinkAndChain(t *testing.T) {
 				c, err := dial(ctx, network, addr)
 				return slowLink{c}, err
 			}
-			secret := p.AddClient(t, "slow-"+proto[:2], proxytest.Grant(api.ModeGateway, "*.example.com")).Secret
+			secret := p.AddClient(t, "slow-"+proto[:2], proxytest.Grant(clients.ModeGateway, "*.example.com")).Secret
 			_, recipient := proxytest.NewIdentity(t)
 			body := fmt.Sprintf(`{"secret":%q,"recipients":[%q]}`, base64.RawURLEncoding.EncodeToString(secret[:]), recipient)
 			resp, err := exchange(t.Context(), transport, http.MethodPost, p.URL+api.PathEnroll, "", strings.NewReader(body))

@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -32,14 +33,14 @@ func footprint() (heap uint64, goroutines int) {
 // yet: each gets its certificate, and nothing of them stays (A43, A14). Not
 // parallel, because it measures the process.
 func TestManyAtOnce(t *testing.T) {
-	const clients, each = 20, 10
+	const hosts, each = 20, 10
 	p := proxytest.Start(t, proxytest.Options{})
-	hosts := make([]*remote.Client, clients)
+	remotes := make([]*remote.Client, hosts)
 	for i := range hosts {
 		name := fmt.Sprintf("host%d", i)
-		state := p.Enroll(t, name, proxytest.Grant(api.ModeGateway, "*."+name+".example.com"))
+		state := p.Enroll(t, name, proxytest.Grant(clients.ModeGateway, "*."+name+".example.com"))
 		var err error
-		if hosts[i], err = state.API(); err != nil {
+		if remotes[i], err = state.API(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -50,7 +51,7 @@ func TestManyAtOnce(t *testing.T) {
 		for n := range each {
 			want := proxytest.Names(t, fmt.Sprintf("n%d.host%d.example.com", n, i))
 			requests.Go(func() {
-				b, err := hosts[i].Issue(t.Context(), cert.Request{Names: want, KeyType: cert.EC256}, nil)
+				b, err := remotes[i].Issue(t.Context(), cert.Request{Names: want, KeyType: cert.EC256}, nil)
 				if err != nil {
 					t.Errorf("%s: %v", want, err)
 					return
@@ -63,19 +64,19 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	requests.Wait()
 	for kind, want := range map[string]int{
-		pebbletest.NewAccount: 1, pebbletest.NewOrder: clients * each, pebbletest.Certificate: clients * each,
+		pebbletest.NewAccount: 1, pebbletest.NewOrder: hosts * each, pebbletest.Certificate: hosts * each,
 	} {
 		if n := p.CA.Requests().Count(kind); n != want {
 			t.Errorf("%d requests of %s, want %d", n, kind, want)
 		}
 	}
-	if n := strings.Count(p.Log(), "gateway issuance passed through"); n != clients*each {
+	if n := strings.Count(p.Log(), "gateway issuance passed through"); n != hosts*each {
 		t.Errorf("%d issuances counted in the log", n)
 	}
 
 	// Connections to the CA and from the clients may be kept for the next time:
 	// some goroutines for each, none for a request.
-	const kept = 4 * (clients + 8)
+	const kept = 4 * (hosts + 8)
 	var after int
 	watch.Until(t, "the requests' goroutines are gone", func() bool {
 		_, after = footprint()
@@ -85,7 +86,7 @@ func TestManyAtOnce(t *testing.T) {
 	// 15 KiB each.
 	now, _ := footprint()
 	t.Logf("heap %d KiB before and %d KiB after, goroutines %d and %d", heap>>10, now>>10, goroutines, after)
-	if grown := int64(now) - int64(heap); grown > clients*each*40<<10 {
+	if grown := int64(now) - int64(heap); grown > hosts*each*40<<10 {
 		t.Errorf("the heap has grown by %d KiB", grown>>10)
 	}
 }
@@ -96,8 +97,8 @@ func TestLongPollsOfOneClient(t *testing.T) {
 	const most = 128
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := proxytest.NewIdentity(t)
-	greedy := p.NewCaller(t, "greedy", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com"))
-	modest := p.NewCaller(t, "modest", []string{recipient}, proxytest.Grant(api.ModeAgent, "b.example.com"))
+	greedy := p.NewCaller(t, "greedy", []string{recipient}, proxytest.Grant(clients.ModeAgent, "a.example.com"))
+	modest := p.NewCaller(t, "modest", []string{recipient}, proxytest.Grant(clients.ModeAgent, "b.example.com"))
 	m := greedy.Register(t, "a.example.com")
 	etag := greedy.Bundle(t, m.ID, "").ETag()
 	poll := func(wait string) (proxytest.Reply, error) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -75,7 +76,7 @@ func TestDatabaseAway(t *testing.T) {
 	server := pgtest.Start(t)
 	p := proxytest.Start(t, proxytest.Options{Store: server.Database(t)})
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	health := func() int { return c.Do(t, http.MethodGet, api.PathHealth, nil).Status }
 	if got := health(); got != http.StatusOK {
 		t.Errorf("health before: %d", got)
@@ -84,7 +85,7 @@ func TestDatabaseAway(t *testing.T) {
 	if got := health(); got != http.StatusServiceUnavailable {
 		t.Errorf("health without the database: %d", got)
 	}
-	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"a.example.com"}})
 	if r.Status < 500 || bytes.Contains(r.Body, []byte("postgres")) || bytes.Contains(r.Body, []byte("127.0.0.1")) {
 		t.Errorf("a request without the database: %d %s", r.Status, r.Body)
 	}

@@ -16,10 +16,10 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/fallback"
@@ -276,7 +276,7 @@ func (p *Proxy) openModes(context.Context) error {
 	p.gateway = gateway.New(gateway.Config{Issuer: ca, Audit: p.audit, Logger: p.log})
 	queue := renewal.NewQueue(renewal.Config{
 		Store: p.store, Issuer: ca, DirectoryURL: p.cfg.ACMEDirectoryURL, Identity: p.identity,
-		Modes:  map[string]renewal.Mode{api.ModeClient: p.client, api.ModeAgent: p.agent},
+		Modes:  map[clients.Mode]renewal.Mode{clients.ModeClient: p.client, clients.ModeAgent: p.agent},
 		Owner:  p.name,
 		Failed: p.agent.Failed,
 		Logger: p.log, Now: p.cfg.Now,

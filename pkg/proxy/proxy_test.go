@@ -16,6 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -32,15 +33,15 @@ func TestThreeModes(t *testing.T) {
 
 // threeModes plays them on a store and returns the proxy and, by mode, the
 // certificates with the keys that their hosts have.
-func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[string]*cert.Bundle) {
+func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[clients.Mode]*cert.Bundle) {
 	t.Helper()
 	hookFile := filepath.Join(t.TempDir(), "hook")
 	p := proxytest.Start(t, proxytest.Options{Store: storeURL, Change: func(c *proxy.Config) {
 		c.Domains = []string{"own.example.com"}
 		c.CertificateObtainedHook = `echo "$ACMEPROXY_NAMES $RENEWED_LINEAGE $LEGO_CERT_DOMAIN" >> ` + hookFile
 	}})
-	agentHost := p.Enroll(t, "agent-host", proxytest.Grant(api.ModeAgent, "*.agent.example.com"))
-	gatewayHost := p.Enroll(t, "gateway-host", proxytest.Grant(api.ModeGateway, "*.gateway.example.com"))
+	agentHost := p.Enroll(t, "agent-host", proxytest.Grant(clients.ModeAgent, "*.agent.example.com"))
+	gatewayHost := p.Enroll(t, "gateway-host", proxytest.Grant(clients.ModeGateway, "*.gateway.example.com"))
 
 	var line []byte
 	watch.Until(t, "the hook has run", func() bool {
@@ -63,9 +64,9 @@ func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[string]*ce
 		t.Error("the host has no key")
 	}
 
-	bundles := map[string]*cert.Bundle{api.ModeClient: b}
-	for host, mode := range map[*remote.State]string{agentHost: api.ModeAgent, gatewayHost: api.ModeGateway} {
-		k, err := proxytest.Get(t, host, mode, "web."+mode+".example.com")
+	bundles := map[clients.Mode]*cert.Bundle{clients.ModeClient: b}
+	for host, mode := range map[*remote.State]clients.Mode{agentHost: clients.ModeAgent, gatewayHost: clients.ModeGateway} {
+		k, err := proxytest.Get(t, host, mode, "web."+string(mode)+".example.com")
 		if err != nil {
 			t.Fatalf("%s: %v", mode, err)
 		}
@@ -117,8 +118,8 @@ func TestStrangers(t *testing.T) {
 func TestRefusedNames(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "a.example.com"), proxytest.Grant(api.ModeAgent, "a.example.com"))
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "a.example.com"), proxytest.Grant(clients.ModeAgent, "a.example.com"))
+	for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
 		_, err := proxytest.Get(t, host, mode, "b.example.com")
 		var problem *api.Problem
 		if !errors.As(err, &problem) || problem.Status != http.StatusForbidden {

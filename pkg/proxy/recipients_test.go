@@ -20,6 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -57,7 +58,7 @@ func TestAgentSSHRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	line, file := sshKey(t)
-	c := p.NewCaller(t, "web1", []string{line}, proxytest.Grant(api.ModeAgent, "*.web1.example.com"))
+	c := p.NewCaller(t, "web1", []string{line}, proxytest.Grant(clients.ModeAgent, "*.web1.example.com"))
 	m := c.Register(t, "a.web1.example.com")
 	pem, err := os.ReadFile(file)
 	if err != nil {
@@ -76,13 +77,13 @@ func TestAgentSSHRecipient(t *testing.T) {
 	}
 
 	_, file = sshKey(t)
-	token := p.AddClient(t, "web2", proxytest.Grant(api.ModeAgent, "*.web2.example.com"))
+	token := p.AddClient(t, "web2", proxytest.Grant(clients.ModeAgent, "*.web2.example.com"))
 	dir := t.TempDir()
 	host, err := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{Identity: file})
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := proxytest.Get(t, host, api.ModeAgent, "a.web2.example.com")
+	k, err := proxytest.Get(t, host, clients.ModeAgent, "a.web2.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +106,7 @@ func TestAgentSeveralRecipients(t *testing.T) {
 		id, recipient := proxytest.NewIdentity(t)
 		ids, recipients = append(ids, id), append(recipients, recipient)
 	}
-	c := p.NewCaller(t, "lb", recipients, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "lb", recipients, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "www.example.com")
 	bundle := c.Bundle(t, m.ID, "").Body
 	for _, id := range ids {
@@ -134,7 +135,7 @@ func TestAgentStockAge(t *testing.T) {
 	if err := os.WriteFile(ageFile, []byte(id.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := p.NewCaller(t, "web1", []string{recipient, line}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient, line}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, "a.example.com")
 	bundle := c.Bundle(t, m.ID, "").Body
 	for _, file := range []string{ageFile, sshFile} {
@@ -157,8 +158,8 @@ func TestAgentStockAge(t *testing.T) {
 func TestAgentWithoutRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	c := p.NewCaller(t, "web1", nil, proxytest.Grant(api.ModeAgent, "*.example.com"))
-	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com"}})
+	c := p.NewCaller(t, "web1", nil, proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"a.example.com"}})
 	if r.Status != http.StatusUnprocessableEntity || !strings.Contains(r.Problem(t).Detail, "--recipient") {
 		t.Errorf("%d %s; want 422 with the remedy", r.Status, r.Body)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -81,7 +82,7 @@ func TestRekey(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	first, _ := mustFetch(t, host, "a.example.com")
 	client, err := host.API()
 	if err != nil {
@@ -204,7 +205,7 @@ func TestRekeyKilled(t *testing.T) {
 			t.Parallel()
 			var clk proxytest.Clock
 			p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+			host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 			first, _ := mustFetch(t, host, "a.example.com")
 			before := copied(t, host.Dir)
 			if test.accepted {
@@ -288,7 +289,7 @@ func TestRekeyUnderADaemon(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	first, _ := mustFetch(t, host, "a.example.com")
 	stop := daemon(t, host)
 	other, err := remote.Open(host.Dir, "test")
@@ -311,7 +312,7 @@ func TestRekeyIdentityFile(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	line, file := sshKey(t)
-	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	host, err := remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{Identity: file})
 	if err != nil {
 		t.Fatal(err)
@@ -363,7 +364,7 @@ func keyed(t testing.TB, p *proxytest.Proxy, dir string) (*proxytest.Caller, [32
 func TestKeyAbuse(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	grant := proxytest.Grant(api.ModeAgent, "*.example.com")
+	grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
 	web1, web2 := p.Enroll(t, "web1", grant), p.Enroll(t, "web2", grant)
 	one, onePin := keyed(t, p, web1.Dir)
 	two, twoPin := keyed(t, p, web2.Dir)
@@ -439,7 +440,7 @@ func TestLostIdentity(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	first, _ := mustFetch(t, host, "a.example.com")
 	for _, lost := range []string{filepath.Join(host.Dir, "identity.age"), first.Out} {
 		if err := os.RemoveAll(lost); err != nil {

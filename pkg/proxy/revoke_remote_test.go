@@ -13,8 +13,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -52,8 +52,8 @@ func keepFresh(t testing.TB, host *remote.State, what string, ok func() bool) {
 // with another key.
 func TestRemoteRevokes(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-		t.Run(mode, func(t *testing.T) {
+	for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
+		t.Run(string(mode), func(t *testing.T) {
 			t.Parallel()
 			var clk proxytest.Clock
 			p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
@@ -90,8 +90,8 @@ func TestRemoteRevokesTooSoon(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
-	k, err := proxytest.Get(t, host, api.ModeAgent, "a.example.com")
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	k, err := proxytest.Get(t, host, clients.ModeAgent, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,11 +132,11 @@ func TestRemoteRevokeBreaksOff(t *testing.T) {
 		"before the CA has answered":  {func(f *pebbletest.Fault) { f.Set(lost) }, false},
 		"before there is another one": {func(f *pebbletest.Fault) { f.Fail(http.StatusServiceUnavailable, pebbletest.NewOrder) }, true},
 	} {
-		for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
-			if tc.known && mode == api.ModeAgent {
+		for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
+			if tc.known && mode == clients.ModeAgent {
 				continue // that is TestRemoteRevokesTooSoon
 			}
-			t.Run(name+"/"+mode, func(t *testing.T) {
+			t.Run(name+"/"+string(mode), func(t *testing.T) {
 				t.Parallel()
 				var clk proxytest.Clock
 				var ca pebbletest.Fault
@@ -174,8 +174,8 @@ func TestRemoteRevokeBreaksOff(t *testing.T) {
 func TestRemoteRevokeRefused(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	if _, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com"); err != nil {
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
+	if _, err := proxytest.Get(t, host, clients.ModeGateway, "a.example.com"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := p.Admin.SetDisabled(t.Context(), "web1", true); err != nil {
@@ -197,10 +197,10 @@ func TestRemoteRevokeNotNow(t *testing.T) {
 	var clk proxytest.Clock
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	grant := proxytest.Grant(clients.ModeGateway, "*.example.com")
 	grant.DailyQuota = 2
 	host := p.Enroll(t, "web1", grant)
-	k, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com")
+	k, err := proxytest.Get(t, host, clients.ModeGateway, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,8 +230,8 @@ func TestRemoteRevokesDuringARenewal(t *testing.T) {
 	var clk proxytest.Clock
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
-	k, err := proxytest.Get(t, host, api.ModeAgent, "a.example.com")
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	k, err := proxytest.Get(t, host, clients.ModeAgent, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,8 +272,8 @@ func TestRemoteGetsWhatItWasToForget(t *testing.T) {
 	var clk proxytest.Clock
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
-	k, err := proxytest.Get(t, host, api.ModeGateway, "a.example.com")
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
+	k, err := proxytest.Get(t, host, clients.ModeGateway, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -283,7 +283,7 @@ func TestRemoteGetsWhatItWasToForget(t *testing.T) {
 		t.Fatal("the CA is out of order")
 	}
 	ca.Mend()
-	k, err = proxytest.Get(t, host, api.ModeGateway, "a.example.com")
+	k, err = proxytest.Get(t, host, clients.ModeGateway, "a.example.com")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,15 +302,16 @@ func TestRemoteRevokesAndForgets(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"), proxytest.Grant(api.ModeGateway, "*.example.org"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"), proxytest.Grant(clients.ModeGateway, "*.example.org"))
 	client, err := host.API()
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, tc := range []struct {
-		mode, name string
-		newer      bool
-	}{{api.ModeAgent, "a.example.com", false}, {api.ModeAgent, "b.example.com", true}, {api.ModeGateway, "a.example.org", false}} {
+		mode  clients.Mode
+		name  string
+		newer bool
+	}{{clients.ModeAgent, "a.example.com", false}, {clients.ModeAgent, "b.example.com", true}, {clients.ModeGateway, "a.example.org", false}} {
 		k, err := proxytest.Get(t, host, tc.mode, tc.name)
 		if err != nil {
 			t.Fatal(err)

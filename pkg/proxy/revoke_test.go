@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -190,12 +191,12 @@ func TestRevokeCompromisedCSR(t *testing.T) {
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ask := api.CertificateRequest{Mode: api.ModeAgent, CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com"))}
+	ask := api.CertificateRequest{Mode: clients.ModeAgent, CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com"))}
 	m := c.Registered(t, ask)
 	b := proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
 	if done := c.Revoke(t, api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: "keyCompromise"}); done.NextAttempt != nil {
@@ -233,7 +234,7 @@ func TestRevokeOthers(t *testing.T) {
 	web1, m, victim := p.Managed(t, "web1", "a.example.com")
 	thief, _, own := p.Managed(t, "web2", "b.example.com") // granted a.example.com, too
 	_, recipient := proxytest.NewIdentity(t)
-	outside := p.NewCaller(t, "web3", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.org"))
+	outside := p.NewCaller(t, "web3", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.org"))
 
 	right := proofOf(t, victim, cert.Unspecified)
 	withoutProof, foreignProof, ofAnother, otherReason := right, right, right, right
@@ -295,7 +296,7 @@ func TestRevokeOthers(t *testing.T) {
 func TestFromElsewhere(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	k, _ := mustFetch(t, host, "a.example.com")
 	elsewhere, here := spec("web1", "*.example.com"), spec("web1", "*.example.com")
 	elsewhere.Grants[0].Networks, here.Grants[0].Networks = []string{"192.0.2.0/24"}, []string{"127.0.0.0/8"}
@@ -338,7 +339,7 @@ func TestRevokeTakesQuota(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	id, recipient := proxytest.NewIdentity(t)
-	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	grant := proxytest.Grant(clients.ModeGateway, "*.example.com")
 	grant.DailyQuota = 2
 	c := p.NewCaller(t, "web1", []string{recipient}, grant)
 	var bundles []*cert.Bundle
@@ -358,7 +359,7 @@ func TestRevokeGatewayKeepsNothing(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	id, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "script", []string{recipient}, proxytest.Grant(api.ModeGateway, "**.corp.example.com"))
+	c := p.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeGateway, "**.corp.example.com"))
 	events := c.Gateway(t, api.CertificateRequest{Names: []string{"payroll.corp.example.com"}})
 	b := proxytest.OpenBundle(t, events[len(events)-1].Bundle, proxytest.Names(t, "payroll.corp.example.com"), id)
 	bad := proofOf(t, b, cert.KeyCompromise)

@@ -18,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -60,12 +61,12 @@ func newTown(t testing.TB, usual, hostile time.Duration) *town {
 		name := fmt.Sprintf("hostile%d", i)
 		patterns := "*." + name + ".example.com"
 		w.hostile = append(w.hostile, p.NewCaller(t, name, []string{recipient},
-			proxytest.Grant(api.ModeGateway, patterns), proxytest.Grant(api.ModeAgent, patterns)))
+			proxytest.Grant(clients.ModeGateway, patterns), proxytest.Grant(clients.ModeAgent, patterns)))
 	}
 	for _, c := range w.hostile { // one connection each
 		c.Do(t, http.MethodGet, api.PathClient, nil)
 	}
-	grants := []api.Grant{proxytest.Grant(api.ModeGateway, "*.good.example.com"), proxytest.Grant(api.ModeAgent, "*.good.example.com")}
+	grants := []clients.Grant{proxytest.Grant(clients.ModeGateway, "*.good.example.com"), proxytest.Grant(clients.ModeAgent, "*.good.example.com")}
 	var err error
 	if w.remote, err = p.Enroll(t, "good", grants[0]).API(); err != nil {
 		t.Fatal(err)
@@ -172,7 +173,7 @@ func attacks(agentNames int) []attack {
 			w.each(func(i int, c *proxytest.Caller) {
 				for n := range agentNames {
 					if r, err := c.Try(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{
-						Mode: api.ModeAgent, Names: []string{fmt.Sprintf("a%d.hostile%d.example.com", n, i)},
+						Mode: clients.ModeAgent, Names: []string{fmt.Sprintf("a%d.hostile%d.example.com", n, i)},
 					}); err != nil || r.Status != http.StatusAccepted {
 						t.Errorf("register: %d %v", r.Status, err)
 					}
@@ -208,7 +209,7 @@ func (w *town) floodGateway(t testing.TB, label, keyType string) {
 	w.each(func(i int, c *proxytest.Caller) {
 		var begun sync.WaitGroup
 		for n := range burst() {
-			req := api.CertificateRequest{Mode: api.ModeGateway, Names: []string{fmt.Sprintf("%s%d.hostile%d.example.com", label, n, i)}, KeyType: keyType}
+			req := api.CertificateRequest{Mode: clients.ModeGateway, Names: []string{fmt.Sprintf("%s%d.hostile%d.example.com", label, n, i)}, KeyType: keyType}
 			body, err := json.Marshal(req)
 			if err != nil {
 				t.Error(err)
@@ -247,10 +248,10 @@ func send(ctx context.Context, t testing.TB, c *proxytest.Caller, body io.Reader
 }
 
 // measure returns the median of n in both modes.
-func (w *town) measure(t testing.TB, n int) map[string]time.Duration {
+func (w *town) measure(t testing.TB, n int) map[clients.Mode]time.Duration {
 	t.Helper()
-	took := map[string]time.Duration{}
-	for mode, issue := range map[string]func(testing.TB) time.Duration{api.ModeGateway: w.gateway, api.ModeAgent: w.agent} {
+	took := map[clients.Mode]time.Duration{}
+	for mode, issue := range map[clients.Mode]func(testing.TB) time.Duration{clients.ModeGateway: w.gateway, clients.ModeAgent: w.agent} {
 		var all []time.Duration
 		for range n {
 			all = append(all, issue(t))
@@ -274,7 +275,7 @@ func TestNoClientStarvesAnother(t *testing.T) {
 	}
 }
 
-func wantShares(t testing.TB, a attack, usual, hostile time.Duration, n int) (alone, with map[string]time.Duration) {
+func wantShares(t testing.TB, a attack, usual, hostile time.Duration, n int) (alone, with map[clients.Mode]time.Duration) {
 	t.Helper()
 	w := newTown(t, usual, hostile)
 	w.measure(t, 2) // the account is there, and the CA's pace is known
@@ -309,8 +310,8 @@ func BenchmarkShares(b *testing.B) {
 			for b.Loop() {
 				alone, with := wantShares(b, a, 2*time.Second, 2*time.Second, 10)
 				for mode := range with {
-					b.ReportMetric(with[mode].Seconds(), mode+"-s")
-					b.ReportMetric(float64(with[mode])/float64(alone[mode]), mode+"/alone")
+					b.ReportMetric(with[mode].Seconds(), string(mode)+"-s")
+					b.ReportMetric(float64(with[mode])/float64(alone[mode]), string(mode)+"/alone")
 				}
 			}
 			b.ReportMetric(0, "ns/op")

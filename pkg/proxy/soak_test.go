@@ -18,9 +18,9 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -144,19 +144,19 @@ func TestSoakOfAnUnreliableCA(t *testing.T) {
 	for i := range list {
 		list[i] = fmt.Sprintf("n%d.soak.example.com", i)
 	}
-	for _, mode := range []string{api.ModeGateway, api.ModeAgent, api.ModeClient} {
-		t.Run(mode, func(t *testing.T) {
+	for _, mode := range []clients.Mode{clients.ModeGateway, clients.ModeAgent, clients.ModeClient} {
+		t.Run(string(mode), func(t *testing.T) {
 			ca := &unreliable{seed: seed}
 			var clk proxytest.Clock
 			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}, Change: clk.On(func(c *proxy.Config) {
 				c.DefaultDailyQuota, c.MaxClientCertificates = "0", certificates
-				if mode == api.ModeClient {
+				if mode == clients.ModeClient {
 					c.Domains = list
 				}
 			})})
 			began := time.Now()
 			var tries int
-			if mode == api.ModeClient {
+			if mode == clients.ModeClient {
 				tries = soakClient(t, p, &clk, list)
 			} else {
 				tries = soakRemote(t, p, &clk, mode, list)
@@ -179,7 +179,7 @@ func TestSoakOfAnUnreliableCA(t *testing.T) {
 
 // soakRemote installs all through a real remote and returns how many attempts
 // failed.
-func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode string, list []string) (failures int) {
+func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode clients.Mode, list []string) (failures int) {
 	t.Helper()
 	host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.soak.example.com"))
 	getter, err := host.Getter(nil)
@@ -294,11 +294,11 @@ func TestOneFaultInEachOrder(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
-			host := p.Enroll(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+			host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 			const certificates = 5
 			failed := 0
 			for i := range certificates {
-				if _, err := proxytest.Get(t, host, api.ModeGateway, fmt.Sprintf("n%d.example.com", i)); err != nil {
+				if _, err := proxytest.Get(t, host, clients.ModeGateway, fmt.Sprintf("n%d.example.com", i)); err != nil {
 					failed++
 					t.Error(err)
 				}

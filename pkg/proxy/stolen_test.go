@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -78,11 +78,11 @@ func ownSecrets(t testing.TB, p *proxytest.Proxy, at store.Config) map[string][]
 
 // checkStolen searches a database for what must not be there, after making sure
 // that the search finds what is.
-func checkStolen(t testing.TB, dump map[string][]byte, bundles map[string]*cert.Bundle, keys map[string][]byte) {
+func checkStolen(t testing.TB, dump map[string][]byte, bundles map[clients.Mode]*cert.Bundle, keys map[string][]byte) {
 	t.Helper()
 	control, secrets := traces{}, traces{}
-	control.add("serial of agent mode", bundles[api.ModeAgent].Serial())
-	control.add("serial of client mode", bundles[api.ModeClient].Serial())
+	control.add("serial of agent mode", bundles[clients.ModeAgent].Serial())
+	control.add("serial of client mode", bundles[clients.ModeClient].Serial())
 	seen := map[string]bool{}
 	for _, found := range control.in(dump) {
 		what, _, _ := strings.Cut(found, " in ")
@@ -93,14 +93,14 @@ func checkStolen(t testing.TB, dump map[string][]byte, bundles map[string]*cert.
 	}
 	secrets.add("a key", "PRIVATE KEY")
 	secrets.add("a certificate", "BEGIN CERTIFICATE")
-	secrets.add("gateway's name", "web."+api.ModeGateway+".example.com")
-	secrets.certificate(t, "gateway", bundles[api.ModeGateway])
-	for _, mode := range []string{api.ModeClient, api.ModeAgent} {
+	secrets.add("gateway's name", "web."+string(clients.ModeGateway)+".example.com")
+	secrets.certificate(t, "gateway", bundles[clients.ModeGateway])
+	for _, mode := range []clients.Mode{clients.ModeClient, clients.ModeAgent} {
 		key, err := bundles[mode].KeyPEM()
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys[mode] = key
+		keys[string(mode)] = key
 	}
 	for what, key := range keys {
 		secrets.lines(what, key)

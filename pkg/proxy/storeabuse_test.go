@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -25,7 +26,7 @@ func abuser(t *testing.T, change func(*proxy.Config)) (*proxytest.Proxy, *proxyt
 	t.Helper()
 	p := proxytest.Start(t, proxytest.Options{Change: change})
 	_, recipient := proxytest.NewIdentity(t)
-	return p, p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+	return p, p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "**.example.com"))
 }
 
 // However a client asks again for the same names, the CA sees two orders an hour
@@ -44,7 +45,7 @@ func TestOrdersForOneName(t *testing.T) {
 			return c.Register(t, "b.example.com", "a.example.com").ID
 		},
 		"two key types": func(t *testing.T, c *proxytest.Caller, _ string, i int) string {
-			return c.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
+			return c.Registered(t, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
 		},
 		"DELETE, POST and renew": func(t *testing.T, c *proxytest.Caller, id string, _ int) string {
 			c.Do(t, http.MethodDelete, api.PathCertificates+"/"+id, nil)
@@ -54,7 +55,7 @@ func TestOrdersForOneName(t *testing.T) {
 		},
 		"renew and two key types": func(t *testing.T, c *proxytest.Caller, id string, i int) string {
 			c.Do(t, http.MethodPost, api.PathCertificates+"/"+id+"/renew", nil)
-			return c.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
+			return c.Registered(t, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"a.example.com", "b.example.com"}, KeyType: keyTypes[i%2]}).ID
 		},
 		"revoke and POST": func(t *testing.T, c *proxytest.Caller, id string, _ int) string {
 			c.Do(t, http.MethodDelete, api.PathCertificates+"/"+id+"?revoke=true", nil)
@@ -87,13 +88,13 @@ func TestPauseAfterFailure(t *testing.T) {
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	_, recipient := proxytest.NewIdentity(t)
-	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "**.example.com"))
 	ca.Fail(http.StatusServiceUnavailable)
 	m := c.Register(t, "a.example.com")
 	watch.Until(t, "an attempt failed", func() bool { return c.Certificate(t, m.ID).Failures > 0 })
 	for i := range 10 {
 		c.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil)
-		m = c.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: m.Names, KeyType: []string{"ec384", "ec256"}[i%2]})
+		m = c.Registered(t, api.CertificateRequest{Mode: clients.ModeAgent, Names: m.Names, KeyType: []string{"ec384", "ec256"}[i%2]})
 		if m.Failures == 0 || m.LastError == "" || m.NextAttempt == nil || !m.NextAttempt.After(clk.Now()) {
 			t.Fatalf("round %d: %+v begins without its pause", i, m)
 		}
@@ -119,7 +120,7 @@ func TestDefaultQuota(t *testing.T) {
 		m = c.Register(t, fmt.Sprintf("n%d.example.com", i))
 		c.Bundle(t, m.ID, "")
 	}
-	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"n3.example.com"}})
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"n3.example.com"}})
 	if r.Status != http.StatusTooManyRequests || r.Header.Get("Retry-After") == "" {
 		t.Errorf("the fourth: %d %s, want 429", r.Status, r.Body)
 	}
@@ -141,12 +142,12 @@ func TestQuotaOfAnUnreachableCA(t *testing.T) {
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 	_, recipient := proxytest.NewIdentity(t)
-	grant := proxytest.Grant(api.ModeGateway, "*.example.com")
+	grant := proxytest.Grant(clients.ModeGateway, "*.example.com")
 	grant.DailyQuota = 1
 	c := p.NewCaller(t, "web1", []string{recipient}, grant)
 	ask := func() string {
 		return string(c.Do(t, http.MethodPost, api.PathCertificates,
-			api.CertificateRequest{Mode: api.ModeGateway, Names: []string{"a.example.com"}}).Body)
+			api.CertificateRequest{Mode: clients.ModeGateway, Names: []string{"a.example.com"}}).Body)
 	}
 	ca.Fail(http.StatusServiceUnavailable)
 	for range 2 {
@@ -173,7 +174,7 @@ func TestCertificatesOfOneClient(t *testing.T) {
 		have = append(have, c.Register(t, fmt.Sprintf("n%d.example.com", i)))
 	}
 	p.Restart(t, func(cfg *proxy.Config) { cfg.MaxClientCertificates = 2 })
-	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"more.example.com"}})
+	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"more.example.com"}})
 	if d := r.Problem(t).Detail; r.Status != http.StatusForbidden || !strings.Contains(d, "2") || !strings.Contains(d, "delete some") {
 		t.Errorf("one more: %d %s", r.Status, r.Body)
 	}
@@ -203,13 +204,13 @@ func TestNamesPassOn(t *testing.T) {
 		},
 		"no grant": func(t *testing.T, p *proxytest.Proxy, _ string) error {
 			_, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{
-				{Name: "old", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, "other.example.com")}},
+				{Name: "old", Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, "other.example.com")}},
 			}})
 			return err
 		},
 		"another mode": func(t *testing.T, p *proxytest.Proxy, _ string) error {
 			_, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{
-				{Name: "old", Grants: []api.Grant{proxytest.Grant(api.ModeGateway, "**.example.com")}},
+				{Name: "old", Grants: []clients.Grant{proxytest.Grant(clients.ModeGateway, "**.example.com")}},
 			}})
 			return err
 		},
@@ -226,11 +227,11 @@ func TestNamesPassOn(t *testing.T) {
 			t.Parallel()
 			p := proxytest.Start(t, proxytest.Options{})
 			_, recipient := proxytest.NewIdentity(t)
-			old := p.NewCaller(t, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "**.example.com"))
-			heir := p.NewCaller(t, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "c.example.com"))
+			old := p.NewCaller(t, "old", []string{recipient}, proxytest.Grant(clients.ModeAgent, "**.example.com"))
+			heir := p.NewCaller(t, "heir", []string{recipient}, proxytest.Grant(clients.ModeAgent, "a.example.com", "c.example.com"))
 			m := old.Register(t, "a.example.com", "b.example.com")
 			old.Bundle(t, m.ID, "")
-			ask := api.CertificateRequest{Mode: api.ModeAgent, Names: []string{"a.example.com", "c.example.com"}}
+			ask := api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"a.example.com", "c.example.com"}}
 			if r := heir.Do(t, http.MethodPost, api.PathCertificates, ask); r.Status != http.StatusConflict {
 				t.Fatalf("a name that is held: %d %s", r.Status, r.Body)
 			}
@@ -274,19 +275,19 @@ func TestNamesThatStay(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	_, recipient := proxytest.NewIdentity(t)
-	old := p.NewCaller(t, "old", []string{recipient}, proxytest.Grant(api.ModeAgent, "a.example.com", "b.example.com"))
-	heir := p.NewCaller(t, "heir", []string{recipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+	old := p.NewCaller(t, "old", []string{recipient}, proxytest.Grant(clients.ModeAgent, "a.example.com", "b.example.com"))
+	heir := p.NewCaller(t, "heir", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := old.Register(t, "a.example.com", "b.example.com")
 	grant := func(names ...string) {
 		if _, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{
-			{Name: "old", Grants: []api.Grant{proxytest.Grant(api.ModeAgent, names...)}},
+			{Name: "old", Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, names...)}},
 		}}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	ask := func(c *proxytest.Caller, name string, want int) {
 		t.Helper()
-		r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{name}})
+		r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{name}})
 		if r.Status != want {
 			t.Errorf("%s: %d %s, want %d", name, r.Status, r.Body, want)
 		}
@@ -370,7 +371,7 @@ func TestNotText(t *testing.T) {
 					"certs list":   func(ctx context.Context) error { _, err := p.Admin.Certificates(ctx, text); return err },
 					"certs forget": func(ctx context.Context) error { _, err := p.Admin.ForgetCertificate(ctx, text); return err },
 					"add client": func(ctx context.Context) error {
-						_, err := p.Admin.AddClient(ctx, admin.NewClient{Name: text, Grants: []api.Grant{proxytest.Grant(api.ModeAgent, text)}})
+						_, err := p.Admin.AddClient(ctx, admin.NewClient{Name: text, Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, text)}})
 						return err
 					},
 				} {
@@ -380,7 +381,7 @@ func TestNotText(t *testing.T) {
 						t.Errorf("%s of %q: %v", door, text, err)
 					}
 				}
-				r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: api.ModeAgent, Names: []string{text + ".example.com"}, Profile: text, KeyType: text})
+				r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{text + ".example.com"}, Profile: text, KeyType: text})
 				if r.Status < 400 || r.Status >= 500 {
 					t.Errorf("a request for %q: %d %s", text, r.Status, r.Body)
 				}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -46,7 +47,7 @@ func askAgain(conn net.Conn, in *bufio.Reader, token string) error {
 // authenticated client, and no kept connection of a visitor of port 80 (A7, X41).
 func TestEviction(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
-	token := p.Bearer(t, "web1", proxytest.Grant(api.ModeGateway, "*.example.com"))
+	token := p.Bearer(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 	conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
 	if err != nil {
 		t.Fatal(err)

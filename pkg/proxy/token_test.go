@@ -16,6 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -37,7 +38,7 @@ func enrolled(t testing.TB, token auth.EnrollToken) *remote.State {
 
 // wantedAt is one agent certificate, always in the same place of a host.
 func wantedAt(t testing.TB, host *remote.State, list ...string) remote.Wanted {
-	return remote.Wanted{Names: proxytest.Names(t, list...), Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(host.Dir, "out")}
+	return remote.Wanted{Names: proxytest.Names(t, list...), Mode: clients.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(host.Dir, "out")}
 }
 
 // fetch gets a certificate and tells the stages on the way.
@@ -66,7 +67,7 @@ func mustFetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, 
 func TestHostsShareAClient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	first := p.Enroll(t, "lb", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	first := p.Enroll(t, "lb", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	mustFetch(t, first, "www.example.com")
 	second := enrolled(t, p.NewToken(t, "lb", admin.NewToken{}))
 	third := enrolled(t, p.NewToken(t, "lb", admin.NewToken{}))
@@ -100,7 +101,7 @@ func TestGetRenew(t *testing.T) {
 	var clk proxytest.Clock
 	var ca pebbletest.Fault
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	host := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	g, err := host.Getter(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +137,7 @@ func TestTokenReplaces(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	stolen := enrolled(t, token)
 	old, _ := mustFetch(t, stolen, "a.example.com")
 	unused := p.NewToken(t, "web1", admin.NewToken{})
@@ -191,7 +192,7 @@ func TestTokenReplacesAfterARevocation(t *testing.T) {
 			t.Parallel()
 			var clk proxytest.Clock
 			p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-			stolen := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+			stolen := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 			old, _ := mustFetch(t, stolen, "a.example.com")
 			if _, err := revokeKept(t, stolen, "a.example.com", false); err == nil {
 				t.Fatal("obtained twice in an hour")
@@ -221,7 +222,7 @@ func TestEnrolledAfterAFailure(t *testing.T) {
 	var ca pebbletest.Fault
 	ca.Fail(http.StatusServiceUnavailable)
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	id := p.Enroll(t, "web1", proxytest.Grant(api.ModeAgent, "*.example.com"))
+	id := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	if _, _, err := fetch(t, id, "a.example.com"); err == nil {
 		t.Fatal("the CA is out of order")
 	}
@@ -254,7 +255,7 @@ func TestRecipientsChangeInFlight(t *testing.T) {
 			var ca pebbletest.Fault
 			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
 			oldID, oldRecipient := proxytest.NewIdentity(t)
-			c := p.NewCaller(t, "web1", []string{oldRecipient}, proxytest.Grant(api.ModeAgent, "*.example.com"))
+			c := p.NewCaller(t, "web1", []string{oldRecipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 			arrived, release := ca.Hold(t, pebbletest.Finalize)
 			m := c.Register(t, "a.example.com")
 			watch.Await(t, "the order is about to be finalized", arrived)
@@ -306,7 +307,7 @@ func opensAsItIs(t *testing.T, host *remote.State) error {
 func TestBearerTokenReplaced(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	old := p.WithToken(t, p.Bearer(t, "script", proxytest.Grant(api.ModeGateway, "*.example.com")))
+	old := p.WithToken(t, p.Bearer(t, "script", proxytest.Grant(clients.ModeGateway, "*.example.com")))
 	one, err := p.Admin.NewToken(t.Context(), "script", admin.NewToken{Secret: admin.Secret{Bearer: true}})
 	if err != nil {
 		t.Fatal(err)

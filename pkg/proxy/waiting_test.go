@@ -8,6 +8,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -48,17 +49,17 @@ var losses = []struct {
 		return err
 	}},
 	{"its grant is for another name", 200, 403, func(ctx context.Context, p *proxytest.Proxy) error {
-		return regrant(ctx, p, api.Grant{Names: []string{"other.example.com"}, Modes: []string{api.ModeAgent, api.ModeGateway}})
+		return regrant(ctx, p, clients.Grant{Names: []string{"other.example.com"}, Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}})
 	}},
 	{"its grant is for another network", 200, 403, func(ctx context.Context, p *proxytest.Proxy) error {
-		return regrant(ctx, p, api.Grant{
-			Names: []string{"*.example.com"}, Modes: []string{api.ModeAgent, api.ModeGateway}, Networks: []string{"192.0.2.0/24"},
+		return regrant(ctx, p, clients.Grant{
+			Names: []string{"*.example.com"}, Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}, Networks: []string{"192.0.2.0/24"},
 		})
 	}},
 }
 
-func regrant(ctx context.Context, p *proxytest.Proxy, g api.Grant) error {
-	_, err := p.Admin.Apply(ctx, admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: "web1", Grants: []api.Grant{g}}}})
+func regrant(ctx context.Context, p *proxytest.Proxy, g clients.Grant) error {
+	_, err := p.Admin.Apply(ctx, admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: "web1", Grants: []clients.Grant{g}}}})
 	return err
 }
 
@@ -67,16 +68,16 @@ func regrant(ctx context.Context, p *proxytest.Proxy, g api.Grant) error {
 func TestLossWhileWaiting(t *testing.T) {
 	t.Parallel()
 	for _, loss := range losses {
-		for mode, want := range map[string]int{api.ModeAgent: loss.agent, api.ModeGateway: loss.gateway} {
+		for mode, want := range map[clients.Mode]int{clients.ModeAgent: loss.agent, clients.ModeGateway: loss.gateway} {
 			if want == 0 {
 				continue // no news comes, the poll ends with its time
 			}
-			t.Run(loss.name+", "+mode, func(t *testing.T) {
+			t.Run(loss.name+", "+string(mode), func(t *testing.T) {
 				t.Parallel()
 				ca := &heldCA{make(chan struct{}), make(chan struct{})}
 				p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.wrap}})
 				_, recipient := proxytest.NewIdentity(t)
-				c := p.NewCaller(t, "web1", []string{recipient}, api.Grant{Names: []string{"*.example.com"}, Modes: []string{api.ModeAgent, api.ModeGateway}})
+				c := p.NewCaller(t, "web1", []string{recipient}, clients.Grant{Names: []string{"*.example.com"}, Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}})
 				got := make(chan string, 1)
 				go func() { got <- outcome(t, c, mode) }()
 				<-ca.asked
@@ -93,9 +94,9 @@ func TestLossWhileWaiting(t *testing.T) {
 }
 
 // outcome asks for a certificate, waits for it, and returns a status.
-func outcome(t *testing.T, c *proxytest.Caller, mode string) string {
+func outcome(t *testing.T, c *proxytest.Caller, mode clients.Mode) string {
 	req := api.CertificateRequest{Mode: mode, Names: []string{"a.example.com"}}
-	if mode == api.ModeAgent {
+	if mode == clients.ModeAgent {
 		m := c.Registered(t, req)
 		r, err := c.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=60s", nil)
 		if err != nil {

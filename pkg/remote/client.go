@@ -22,6 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // ErrPin means that whoever answers at the proxy's address does not have the
@@ -93,7 +94,7 @@ func (c *Client) ReplaceKey(ctx context.Context, key crypto.Signer, add, retire 
 
 // Register asks for a managed certificate (agent mode). It may be repeated.
 func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.KeyType, profile string) (m api.Certificate, err error) {
-	req := api.CertificateRequest{Mode: api.ModeAgent, Names: names, KeyType: string(keyType), Profile: profile}
+	req := api.CertificateRequest{Mode: clients.ModeAgent, Names: names, KeyType: string(keyType), Profile: profile}
 	if err := c.call(ctx, http.MethodPost, api.PathCertificates, req, &m); err != nil {
 		return m, err
 	}
@@ -204,7 +205,7 @@ func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(acme.Eve
 		return nil, &acme.Error{Kind: acme.Permanent, Op: op, Detail: err.Error(), Err: err}
 	}
 	block := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: ask.DER})
-	last, err := c.stream(ctx, api.CertificateRequest{Mode: api.ModeGateway, CSR: string(block), Profile: req.Profile}, emit)
+	last, err := c.stream(ctx, api.CertificateRequest{Mode: clients.ModeGateway, CSR: string(block), Profile: req.Profile}, emit)
 	if err != nil {
 		return nil, asIssuerError(op, err)
 	}

@@ -25,7 +25,7 @@ func (e *unreachableError) Unwrap() error { return e.err }
 // cost reports whether the attempt may have cost the CA an order.
 func (k *Kept) cost(failure error) bool {
 	var e *unreachableError
-	return k.Mode == api.ModeGateway && (!errors.As(failure, &e) || e.sent)
+	return !k.Mode.IsUnattended() && (!errors.As(failure, &e) || e.sent)
 }
 
 // unpark drops times that a wrong clock wrote. All of them are times of retries,
@@ -165,7 +165,7 @@ func (d *daemon) failed(k *Kept, failure error, eased bool) time.Time {
 	}
 	retryAt := renewal.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
 	switch {
-	case k.Mode == api.ModeGateway: // each attempt may cost the CA an order
+	case !k.Mode.IsUnattended(): // each attempt may cost the CA an order
 		k.NextAttempt = retryAt.UTC()
 		if k.Transient = !eased && renewal.IsTransient(now, failure); k.Transient {
 			d.delays.wait(k.path, obtained)

@@ -15,8 +15,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // Times that an attempt under a wrong clock stored count for nothing: the next
@@ -29,7 +29,7 @@ func TestWrongClock(t *testing.T) {
 		kept  bool
 	}{{12 * 365 * day, false}, {9 * day, false}, {-12 * 365 * day, true}, {7 * day, true}, {time.Hour, true}} {
 		at := time.Now().Add(c.ahead).UTC().Truncate(time.Second)
-		k := &Kept{Wanted: want(t, s, api.ModeGateway), NextAttempt: at, AskAgain: at, NotAfter: time.Now().Add(90 * day), Revoking: &revoking{Serial: "1"}}
+		k := &Kept{Wanted: want(t, s, clients.ModeGateway), NextAttempt: at, AskAgain: at, NotAfter: time.Now().Add(90 * day), Revoking: &revoking{Serial: "1"}}
 		k.path = s.keptPath(k.Mode, k.Names)
 		if err := k.save(); err != nil {
 			t.Fatal(err)
@@ -63,9 +63,9 @@ func TestProxyIsBack(t *testing.T) {
 	d.getter.api.answered = func() { d.delays.happened(answered) }
 	names := []string{"early.example", "late-agent.example", "late-gateway.example"}
 	for i, name := range names {
-		w := Wanted{Names: cert.Names{name}, Mode: api.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
+		w := Wanted{Names: cert.Names{name}, Mode: clients.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
 		if i == 2 {
-			w.Mode = api.ModeGateway
+			w.Mode = clients.ModeGateway
 		}
 		if err := s.remember(t.Context(), w); err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestProxyIsBack(t *testing.T) {
 func TestCAIsBack(t *testing.T) {
 	d := &daemon{RunConfig: RunConfig{Poll: time.Hour}}
 	kept := func(name string) *Kept {
-		return &Kept{Wanted: Wanted{Mode: api.ModeGateway, Names: cert.Names{name}}, path: name}
+		return &Kept{Wanted: Wanted{Mode: clients.ModeGateway, Names: cert.Names{name}}, path: name}
 	}
 	temporary := &acme.Error{Kind: acme.Temporary, Detail: "503"}
 	told := &acme.Error{Kind: acme.Temporary, RetryAt: time.Now().Add(time.Hour)}

@@ -17,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // fillable is a remote in gateway mode whose state and files are on a small disk.
@@ -61,7 +62,7 @@ func newFillable(t *testing.T) *fillable {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := want(t, f.state, api.ModeGateway)
+	w := want(t, f.state, clients.ModeGateway)
 	w.Hook = ""
 	if err := f.state.remember(t.Context(), w); err != nil {
 		t.Fatal(err)

@@ -71,7 +71,7 @@ func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 	if k.Revoking != nil {
 		k.Revoking.Forget = false // it is wanted again
 	}
-	if w.Mode == api.ModeGateway {
+	if !w.Mode.IsUnattended() {
 		err = g.obtain(ctx, k)
 	} else {
 		err = g.pull(ctx, k, -1, renew)
@@ -201,7 +201,7 @@ func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 		return nil
 	}
 	event := hook.Event{
-		Names: k.Names, Dir: k.Out, Mode: k.Mode, Serial: k.Serial, NotAfter: k.NotAfter,
+		Names: k.Names, Dir: k.Out, Mode: string(k.Mode), Serial: k.Serial, NotAfter: k.NotAfter,
 		CertPath:      filepath.Join(k.Out, certfile.Cert),
 		ChainPath:     filepath.Join(k.Out, certfile.Chain),
 		FullchainPath: filepath.Join(k.Out, certfile.Fullchain),

@@ -34,6 +34,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -101,7 +102,7 @@ func jsonAnswer(status int, v any) http.HandlerFunc {
 // enrolled is a state directory as enrolment at e leaves it.
 func (e *evil) enrolled(t *testing.T) *State {
 	t.Helper()
-	e.on("POST "+api.PathEnroll, jsonAnswer(201, api.Client{Name: "web1", Grants: []api.Grant{{Names: []string{"a.example"}, Modes: []string{api.ModeAgent, api.ModeGateway}}}}))
+	e.on("POST "+api.PathEnroll, jsonAnswer(201, api.Client{Name: "web1", Grants: []clients.Grant{{Names: []string{"a.example"}, Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}}}}))
 	s, err := Enroll(t.Context(), t.TempDir(), "test", auth.EnrollToken{URL: e.URL, ProxyPin: e.pin}, EnrollOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +119,7 @@ func getter(t *testing.T, s *State) *Getter {
 	return g
 }
 
-func want(t *testing.T, s *State, mode string) Wanted {
+func want(t *testing.T, s *State, mode clients.Mode) Wanted {
 	t.Helper()
 	return Wanted{Names: cert.Names{"a.example"}, Mode: mode, KeyType: cert.EC256, Out: filepath.Join(s.Dir, "out"), Hook: "echo $ACMEPROXY_SERIAL >> " + filepath.Join(s.Dir, "hook")}
 }
@@ -240,9 +241,9 @@ func TestWrongPin(t *testing.T) {
 		t.Errorf("enrol: %v", err)
 	}
 	s.enrolment.Pin = strings.Repeat("00", 32)
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+	for _, mode := range clients.GrantableModes() {
 		_, err := getter(t, s).Get(t.Context(), want(t, s, mode))
-		if mode == api.ModeAgent && !errors.Is(err, ErrPin) || err == nil || !strings.Contains(err.Error(), "another key than the one pinned") {
+		if mode == clients.ModeAgent && !errors.Is(err, ErrPin) || err == nil || !strings.Contains(err.Error(), "another key than the one pinned") {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
@@ -299,7 +300,7 @@ func TestBadBundles(t *testing.T) {
 		for name, row := range bundles {
 			t.Run(name, func(t *testing.T) {
 				e.serves(row.etag, row.ciphertext)
-				_, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeAgent))
+				_, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent))
 				if err == nil || !strings.Contains(err.Error(), row.want) {
 					t.Errorf("error %v, want %q", err, row.want)
 				}
@@ -310,7 +311,7 @@ func TestBadBundles(t *testing.T) {
 	t.Run("where there is none yet", func(t *testing.T) { try(t, nil) })
 	good := issue{notBefore: -time.Minute}.bundle(t)
 	e.serves(`"good"`, sealed(t, s, good))
-	if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeAgent)); err != nil {
+	if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err != nil {
 		t.Fatal(err)
 	}
 	// An older one must not take a newer one's place.
@@ -322,7 +323,7 @@ func TestBadBundles(t *testing.T) {
 	// The same one under ever new tags is no news, and runs no hook.
 	for i := range 3 {
 		e.serves(fmt.Sprintf(`"again%d"`, i), sealed(t, s, good))
-		if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeAgent)); err != nil {
+		if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -336,14 +337,14 @@ func TestNotModifiedAtOnce(t *testing.T) {
 	e.anew()
 	e.on("POST "+api.PathCertificates, jsonAnswer(202, api.Certificate{ID: "id"}))
 	e.on("GET "+api.PathCertificates+"/id/bundle", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
-	if k, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeAgent)); err == nil {
+	if k, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err == nil {
 		t.Errorf("got %+v", k)
 	}
 	for _, id := range []string{"", strings.Repeat("a", 65), strings.Repeat("a", 1<<20)} {
 		e.anew()
 		e.on("POST "+api.PathCertificates, jsonAnswer(202, api.Certificate{ID: id}))
 		s := e.enrolled(t)
-		if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeAgent)); err == nil || !strings.Contains(err.Error(), "usable id") {
+		if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err == nil || !strings.Contains(err.Error(), "usable id") {
 			t.Errorf("an id of %d bytes: %v", len(id), err)
 		}
 	}
@@ -384,7 +385,7 @@ func TestBadChains(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			forge = row.chain
-			if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeGateway)); err == nil || !strings.Contains(err.Error(), row.want) {
+			if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeGateway)); err == nil || !strings.Contains(err.Error(), row.want) {
 				t.Errorf("error %v, want %q", err, row.want)
 			}
 			installedIs(t, s, nil)
@@ -392,7 +393,7 @@ func TestBadChains(t *testing.T) {
 	}
 	good := &cert.Bundle{}
 	forge = func(c *cert.CSR) []byte { good = issue{public: c.Public}.bundle(t); return good.LeafPEM() }
-	if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeGateway)); err != nil {
+	if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeGateway)); err != nil {
 		t.Fatal(err)
 	}
 	installedIs(t, s, good, good.Serial())
@@ -481,7 +482,7 @@ func TestRedirects(t *testing.T) {
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		e.anew()
 		e.on("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, status) })
-		for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+		for _, mode := range clients.GrantableModes() {
 			if _, err := getter(t, s).Get(t.Context(), want(t, s, mode)); err == nil || !strings.Contains(err.Error(), fmt.Sprint(status)) {
 				t.Errorf("%d, %s: %v", status, mode, err)
 			}
@@ -546,7 +547,7 @@ func TestTerminalEscapes(t *testing.T) {
 	clean("type", failed.Type)
 
 	e.anew()
-	e.on("GET "+api.PathClient, jsonAnswer(200, api.Client{Name: escape, Recipients: []string{escape}, Grants: []api.Grant{{Names: []string{escape}, Modes: []string{escape}}}}))
+	e.on("GET "+api.PathClient, jsonAnswer(200, api.Client{Name: escape, Recipients: []string{escape}, Grants: []clients.Grant{{Names: []string{escape}, Modes: []clients.Mode{escape}}}}))
 	e.on("GET "+api.PathCertificates, jsonAnswer(200, api.CertificateList{Certificates: []api.Certificate{c}}))
 	e.on("GET "+api.PathCertificates+"/{id}", jsonAnswer(200, c))
 	who, err := client.Self(t.Context())
@@ -670,7 +671,7 @@ func TestNoTightLoop(t *testing.T) {
 	before := e.requests.Load()
 	ctx, cancel := context.WithTimeout(t.Context(), 700*time.Millisecond)
 	defer cancel()
-	if _, err := getter(t, s).Get(ctx, want(t, s, api.ModeAgent)); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := getter(t, s).Get(ctx, want(t, s, clients.ModeAgent)); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("error %v", err)
 	}
 	if n := e.requests.Load() - before; n > 6 {

@@ -18,16 +18,16 @@ import (
 	"github.com/google/renameio/v2"
 	"golang.org/x/sys/unix"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // Wanted is a certificate that this host keeps on its disk.
 type Wanted struct {
 	Names   cert.Names   `json:"names"`
-	Mode    string       `json:"mode"`     // agent or gateway
+	Mode    clients.Mode `json:"mode"`     // agent or gateway
 	KeyType cert.KeyType `json:"key_type"` // empty: ec256
 	Out     string       `json:"out"`      // absolute; the folder of the files
 	Hook    string       `json:"hook,omitempty"`
@@ -92,7 +92,7 @@ func (w *Wanted) Risk() string {
 // Validate reports every fault, each with its field.
 func (w *Wanted) Validate() error {
 	var faults []error
-	if w.Mode != api.ModeAgent && w.Mode != api.ModeGateway {
+	if !w.Mode.IsGrantable() {
 		faults = append(faults, fmt.Errorf("mode: %q is none; write agent or gateway", w.Mode))
 	}
 	if _, err := cert.ParseKeyType(string(w.KeyType)); err != nil {
@@ -163,8 +163,8 @@ func parseKept(data []byte) (*Kept, error) {
 	return k, k.Validate()
 }
 
-func (s *State) keptPath(mode string, names cert.Names) string {
-	sum := sha256.Sum256([]byte(mode + "\n" + names.Key()))
+func (s *State) keptPath(mode clients.Mode, names cert.Names) string {
+	sum := sha256.Sum256([]byte(string(mode) + "\n" + names.Key()))
 	return filepath.Join(s.Dir, certificatesName, hex.EncodeToString(sum[:12])+".json")
 }
 
@@ -257,7 +257,7 @@ func (s *State) remember(ctx context.Context, w Wanted) error {
 }
 
 // Remembered is how a certificate of these names was asked for last time.
-func (s *State) Remembered(mode string, names cert.Names) (Wanted, bool) {
+func (s *State) Remembered(mode clients.Mode, names cert.Names) (Wanted, bool) {
 	data, err := localfile.Read(s.keptPath(mode, names))
 	var k Kept
 	if err != nil || json.Unmarshal(data, &k) != nil {
@@ -271,7 +271,7 @@ func (s *State) Remembered(mode string, names cert.Names) (Wanted, bool) {
 // waited for, or it would be kept again as soon as that is done.
 func (s *State) Forget(ctx context.Context, names cert.Names) (int, error) {
 	n := 0
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+	for _, mode := range clients.GrantableModes() {
 		gone, err := s.forget(ctx, &Kept{path: s.keptPath(mode, names)})
 		if err != nil {
 			return n, err

@@ -20,6 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // The reader of events ends, whatever comes, and returns a last event or an
@@ -64,7 +65,7 @@ func FuzzKept(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		k, err := parseKept(data)
-		if err == nil && (len(k.Names) == 0 || !filepath.IsAbs(k.Out) || k.Mode != api.ModeAgent && k.Mode != api.ModeGateway) {
+		if err == nil && (len(k.Names) == 0 || !filepath.IsAbs(k.Out) || k.Mode != clients.ModeAgent && k.Mode != clients.ModeGateway) {
 			t.Errorf("%+v", k)
 		}
 	})
@@ -74,7 +75,7 @@ func FuzzKept(f *testing.F) {
 func TestKilledInInstall(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
-	w := want(t, s, api.ModeAgent)
+	w := want(t, s, clients.ModeAgent)
 	first, second := issue{notBefore: -time.Hour}.bundle(t), issue{notBefore: -time.Minute}.bundle(t)
 	e.serves(`"1"`, sealed(t, s, first))
 	k, err := getter(t, s).Get(t.Context(), w)
@@ -133,7 +134,7 @@ func TestKilledInInstall(t *testing.T) {
 func TestHookStaysDue(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
-	w := want(t, s, api.ModeAgent)
+	w := want(t, s, clients.ModeAgent)
 	good := w.Hook
 	w.Hook = "exit 7"
 	b := issue{}.bundle(t)
@@ -182,7 +183,7 @@ func TestDamagedState(t *testing.T) {
 
 	b := issue{}.bundle(t)
 	e.serves(`"1"`, sealed(t, s, b))
-	if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeAgent)); err != nil {
+	if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err != nil {
 		t.Fatal(err)
 	}
 	damaged := filepath.Join(s.Dir, certificatesName, "damaged.json")
@@ -195,11 +196,11 @@ func TestDamagedState(t *testing.T) {
 			t.Errorf("%q: %d, %v", text, len(all), err)
 		}
 	}
-	own := s.keptPath(api.ModeAgent, cert.Names{"a.example"})
+	own := s.keptPath(clients.ModeAgent, cert.Names{"a.example"})
 	if err := os.WriteFile(own, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := getter(t, s).Get(t.Context(), want(t, s, api.ModeAgent)); err == nil || !strings.Contains(err.Error(), filepath.Base(own)) {
+	if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err == nil || !strings.Contains(err.Error(), filepath.Base(own)) {
 		t.Errorf("its own file: %v", err)
 	}
 	if err := os.WriteFile(filepath.Join(s.Dir, keyName), []byte("x"), 0o600); err != nil {
@@ -226,7 +227,7 @@ func TestRunBesideDamage(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		done <- Run(ctx, RunConfig{State: s, Wanted: []Wanted{want(t, s, api.ModeAgent)}, Poll: time.Second, Logger: slog.New(slog.DiscardHandler)})
+		done <- Run(ctx, RunConfig{State: s, Wanted: []Wanted{want(t, s, clients.ModeAgent)}, Poll: time.Second, Logger: slog.New(slog.DiscardHandler)})
 	}()
 	watch.Until(t, "the hook has run", func() bool { return len(hooks(t, s)) == 1 })
 	stop()
@@ -244,7 +245,7 @@ func TestRunBesideSlowHook(t *testing.T) {
 	b := issue{}.bundle(t)
 	e.serves(`"1"`, sealed(t, s, b))
 	gate := filepath.Join(t.TempDir(), "gate")
-	slow := want(t, s, api.ModeAgent)
+	slow := want(t, s, clients.ModeAgent)
 	slow.Hook = "echo begun >> " + gate + "; test -e " + gate + ".open || exec sleep 600"
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -260,7 +261,7 @@ func TestRunBesideSlowHook(t *testing.T) {
 		return strings.Count(string(text), "begun")
 	}
 	watch.Until(t, "the slow hook runs", func() bool { return begun() == 1 })
-	quick := want(t, s, api.ModeGateway)
+	quick := want(t, s, clients.ModeGateway)
 	quick.Out = filepath.Join(s.Dir, "quick")
 	quick.Hook = "touch " + gate + ".quick"
 	before := e.requests.Load()
@@ -284,7 +285,7 @@ func TestTurnAfterChange(t *testing.T) {
 	s := e.enrolled(t)
 	b := issue{}.bundle(t)
 	e.serves(`"1"`, sealed(t, s, b))
-	w := want(t, s, api.ModeAgent)
+	w := want(t, s, clients.ModeAgent)
 	if _, err := getter(t, s).Get(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +364,7 @@ func TestTwoAtOnce(t *testing.T) {
 	s := e.enrolled(t)
 	b := issue{}.bundle(t)
 	e.serves(`"1"`, sealed(t, s, b))
-	w := want(t, s, api.ModeAgent)
+	w := want(t, s, clients.ModeAgent)
 	var both sync.WaitGroup
 	for range 4 {
 		both.Go(func() {
@@ -416,7 +417,7 @@ func TestTwoEnrolments(t *testing.T) {
 func TestKeyTypeChanges(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
-	w := want(t, s, api.ModeAgent)
+	w := want(t, s, clients.ModeAgent)
 	before := issue{}.bundle(t)
 	e.serves(`"1"`, sealed(t, s, before))
 	if _, err := getter(t, s).Get(t.Context(), w); err != nil {

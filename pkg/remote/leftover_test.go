@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // place creates files that are that old.
@@ -76,7 +76,7 @@ func TestLeftoversOfTheState(t *testing.T) {
 // Those of other certificates, which have other locks, stay.
 func TestLeftoversOfACertificate(t *testing.T) {
 	s := newEvil(t).enrolled(t)
-	w := want(t, s, api.ModeGateway)
+	w := want(t, s, clients.ModeGateway)
 	if err := s.remember(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}

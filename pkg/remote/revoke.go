@@ -14,6 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // revoking is a request to revoke that is written down before it is sent. It
@@ -28,10 +29,10 @@ var errRevoked = errors.New("the proxy sent the certificate that was revoked; th
 
 // Revoked is what became of a revocation.
 type Revoked struct {
-	Names  cert.Names  `json:"names"`
-	Mode   string      `json:"mode"`
-	Serial string      `json:"revoked"` // of the certificate that is revoked
-	Reason cert.Reason `json:"reason"`
+	Names  cert.Names   `json:"names"`
+	Mode   clients.Mode `json:"mode"`
+	Serial string       `json:"revoked"` // of the certificate that is revoked
+	Reason cert.Reason  `json:"reason"`
 	// Certificate is the one in its place; nil: there is none (yet).
 	Certificate *Kept `json:"certificate,omitempty"`
 }
@@ -51,9 +52,9 @@ func (e *ReplaceError) Unwrap() error { return e.Err }
 
 // KeptAs returns what is kept for these names, in that mode or, if it is empty,
 // in the only one. fs.ErrNotExist: nothing.
-func (s *State) KeptAs(names cert.Names, mode string) (*Kept, error) {
+func (s *State) KeptAs(names cert.Names, mode clients.Mode) (*Kept, error) {
 	var found []*Kept
-	for _, m := range []string{api.ModeAgent, api.ModeGateway} {
+	for _, m := range clients.GrantableModes() {
 		if mode != "" && mode != m {
 			continue
 		}
@@ -100,7 +101,7 @@ func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, f
 		}
 	}
 	var answer api.Revocation
-	if k.Revoked != have.Serial() || forget || k.Mode == api.ModeAgent { // of an agent's, asking again costs nothing
+	if k.Revoked != have.Serial() || forget || k.Mode.IsUnattended() { // of an agent's, asking again costs nothing
 		if err := k.prepareRevoking(have, reason, forget); err != nil {
 			return nil, err
 		}
@@ -165,7 +166,7 @@ func refused(err error) bool {
 // forgetRevoked ends the keeping of what was revoked. If the proxy keeps a newer
 // one for this host, it is to forget that as well.
 func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocation) error {
-	if k.Mode == api.ModeAgent && k.ID != "" && k.ID != answer.ID {
+	if k.Mode.IsUnattended() && k.ID != "" && k.ID != answer.ID {
 		if err := g.api.Delete(ctx, k.ID); err != nil && !refused(err) {
 			return fmt.Errorf("certificate %s IS revoked, but the proxy still manages these names: %w", answer.Serial, err)
 		}
@@ -186,7 +187,7 @@ func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) er
 	if err := k.Ready(); err != nil {
 		return err
 	}
-	if k.Mode == api.ModeGateway {
+	if !k.Mode.IsUnattended() {
 		return g.obtain(ctx, k)
 	}
 	if time.Duration(answer.RetryAfter)*time.Second > patience && answer.NextAttempt != nil {

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
@@ -216,7 +215,7 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	}
 	if k.Serial != before {
 		log.Info("certificate installed", "out", k.Out, "serial", k.Serial, "not_after", k.NotAfter)
-		if k.Mode == api.ModeGateway {
+		if !k.Mode.IsUnattended() {
 			d.delays.happened(obtained)
 		}
 	}
@@ -269,7 +268,7 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 	if err := k.Ready(); err != nil {
 		return err
 	}
-	if k.Mode == api.ModeAgent {
+	if k.Mode.IsUnattended() {
 		return d.getter.pull(ctx, k, 1, false)
 	}
 	have, err := certfile.Read(k.Out)

@@ -19,6 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -47,13 +48,13 @@ type State struct {
 
 // enrolment is what remote.json holds. It has no secret.
 type enrolment struct {
-	URL        string    `json:"url"`
-	Pin        string    `json:"pin"` // SHA-256 of the proxy's SPKI, hexadecimal
-	Client     string    `json:"client"`
-	Modes      []string  `json:"modes"`
-	Identity   string    `json:"identity,omitempty"`          // of age; empty: identity.age in this directory
-	Former     []string  `json:"former_identities,omitempty"` // files that Identity named before
-	EnrolledAt time.Time `json:"enrolled_at"`
+	URL        string         `json:"url"`
+	Pin        string         `json:"pin"` // SHA-256 of the proxy's SPKI, hexadecimal
+	Client     string         `json:"client"`
+	Modes      []clients.Mode `json:"modes"`
+	Identity   string         `json:"identity,omitempty"`          // of age; empty: identity.age in this directory
+	Former     []string       `json:"former_identities,omitempty"` // files that Identity named before
+	EnrolledAt time.Time      `json:"enrolled_at"`
 }
 
 // Open reads the state directory; ErrNotEnrolled if nothing is there.
@@ -196,9 +197,9 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	return s, nil
 }
 
-func modesOf(who api.Client) []string {
-	var modes []string
-	for _, mode := range []string{api.ModeAgent, api.ModeGateway} {
+func modesOf(who api.Client) []clients.Mode {
+	var modes []clients.Mode
+	for _, mode := range clients.GrantableModes() {
 		for _, g := range who.Grants {
 			if slices.Contains(g.Modes, mode) && !slices.Contains(modes, mode) {
 				modes = append(modes, mode)
@@ -214,12 +215,14 @@ func (s *State) Client() string { return s.enrolment.Client }
 // URL is the proxy's.
 func (s *State) URL() string { return s.enrolment.URL }
 
-// DefaultMode is agent if this client may use it, else gateway.
-func (s *State) DefaultMode() string {
-	if slices.Contains(s.enrolment.Modes, api.ModeGateway) && !slices.Contains(s.enrolment.Modes, api.ModeAgent) {
-		return api.ModeGateway
+// DefaultMode returns the first mode that this client may use.
+func (s *State) DefaultMode() clients.Mode {
+	for _, mode := range clients.GrantableModes() {
+		if slices.Contains(s.enrolment.Modes, mode) {
+			return mode
+		}
 	}
-	return api.ModeAgent
+	return clients.GrantableModes()[0]
 }
 
 // API returns a client of the proxy. It goes on with the new TLS key when a

@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // A daemon that is asked to stop while another process holds the lock of a
@@ -18,7 +18,7 @@ import (
 func TestStoppedWhileLocked(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
-	w := want(t, s, api.ModeAgent)
+	w := want(t, s, clients.ModeAgent)
 	unlock, err := lock(t.Context(), lockOf(s.keptPath(w.Mode, w.Names)))
 	if err != nil {
 		t.Fatal(err)

@@ -22,6 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
@@ -122,7 +123,7 @@ func (w *world) start(t *testing.T, change func(*renewal.Config)) *process {
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
 	cfg := renewal.Config{
 		Store: s, Issuer: is, DirectoryURL: w.ca.DirectoryURL, Identity: w.identity,
-		Modes: map[string]renewal.Mode{"test": mode{to: w.client.Recipient()}},
+		Modes: map[clients.Mode]renewal.Mode{"test": mode{to: w.client.Recipient()}},
 		Owner: t.Name() + time.Now().String(), Logger: log, Now: w.now,
 	}
 	if change != nil {

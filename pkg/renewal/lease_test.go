@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -54,7 +55,7 @@ func inBubble(t *testing.T, f func(t *testing.T, s *store.Store, m store.Managed
 		q := renewal.NewQueue(renewal.Config{
 			Store: s, Issuer: ca, DirectoryURL: "https://ca.example/dir", Identity: id, Owner: "me",
 			Logger: slog.New(slog.DiscardHandler), Now: time.Now,
-			Modes: map[string]renewal.Mode{"test": mode{to: id.Recipient()}},
+			Modes: map[clients.Mode]renewal.Mode{"test": mode{to: id.Recipient()}},
 		})
 		_, stop := runLoop(t, q, 1, slog.New(slog.DiscardHandler))
 		f(t, s, m, ca, stop)

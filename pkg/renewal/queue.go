@@ -17,6 +17,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -39,11 +40,11 @@ type Issuer interface {
 type Config struct {
 	Store        *store.Store
 	Issuer       Issuer
-	DirectoryURL string              // of the issuer's CA, kept in the journal
-	Identity     *age.X25519Identity // the proxy's own; journalled keys are sealed to it
-	Modes        map[string]Mode     // by store.Managed.Mode
-	Owner        string              // this instance, unique among all that share the store
-	Failed       func(certID string) // told of each failure, once it is with the row; nil: nobody
+	DirectoryURL string                // of the issuer's CA, kept in the journal
+	Identity     *age.X25519Identity   // the proxy's own; journalled keys are sealed to it
+	Modes        map[clients.Mode]Mode // by store.Managed.Mode
+	Owner        string                // this instance, unique among all that share the store
+	Failed       func(certID string)   // told of each failure, once it is with the row; nil: nobody
 	Logger       *slog.Logger
 	Now          func() time.Time
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -102,7 +103,7 @@ func newRig(t *testing.T) *rig {
 	log := slog.New(slog.DiscardHandler)
 	q := renewal.NewQueue(renewal.Config{
 		Store: st, Issuer: r.ca, DirectoryURL: "https://ca.example/dir", Identity: id, Owner: "me", Logger: log, Now: time.Now,
-		Modes: map[string]renewal.Mode{"client": obtain{id.Recipient()}},
+		Modes: map[clients.Mode]renewal.Mode{"client": obtain{id.Recipient()}},
 	})
 	r.loop = renewal.NewLoop(q, 4, time.Now, log)
 	ctx, cancel := context.WithCancel(context.Background())

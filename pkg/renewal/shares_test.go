@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -44,7 +45,7 @@ func TestQueueShares(t *testing.T) {
 		}
 		defer s.Close()
 		client := func(name string) string {
-			c, err := s.CreateClient(t.Context(), store.Client{Name: name})
+			c, err := s.CreateClient(t.Context(), clients.Client{Name: name})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -64,7 +65,7 @@ func TestQueueShares(t *testing.T) {
 		}
 		mode := &endless{begun: map[string]int{}}
 		q := renewal.NewQueue(renewal.Config{
-			Store: s, Owner: "me", Logger: slog.New(slog.DiscardHandler), Now: time.Now, Modes: map[string]renewal.Mode{"test": mode},
+			Store: s, Owner: "me", Logger: slog.New(slog.DiscardHandler), Now: time.Now, Modes: map[clients.Mode]renewal.Mode{"test": mode},
 		})
 		l, stop := runLoop(t, q, renewal.Workers, slog.New(slog.DiscardHandler))
 		defer stop()

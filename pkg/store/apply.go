@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // Apply says what the clients are to be.
 type Apply struct {
 	// Clients are those to have, each name once; ID and CreatedAt are ignored.
-	Clients []Client
+	Clients []clients.Client
 	// Prune removes every client that is not among Clients.
 	Prune bool
 	// DryRun changes nothing.
@@ -36,8 +38,8 @@ const (
 type ClientChange struct {
 	Name          string
 	Action        ClientAction
-	Before, After Client // the zero Client where there is none
-	Certificates  int64  // that are removed with the client
+	Before, After clients.Client // the zero Client where there is none
+	Certificates  int64          // that are removed with the client
 }
 
 // Applied is what Apply did, or would do.
@@ -85,8 +87,8 @@ func (s *Store) ApplyClients(ctx context.Context, a Apply) (Applied, error) {
 var allClientsSQL = fmt.Sprintf(clientsSQL, `TRUE`)
 
 // plan compares what there is with what there is to be. Every fault is reported.
-func (a Apply) plan(have []Client) (Applied, error) {
-	before := make(map[string]Client, len(have))
+func (a Apply) plan(have []clients.Client) (Applied, error) {
+	before := make(map[string]clients.Client, len(have))
 	for _, c := range have {
 		before[c.Name] = c
 	}
@@ -125,7 +127,7 @@ func (a Apply) plan(have []Client) (Applied, error) {
 
 // planOne plans for one client; before is the zero Client if there is none. A
 // change without an action is none.
-func planOne(before, want Client) (ClientChange, error) {
+func planOne(before, want clients.Client) (ClientChange, error) {
 	want.ID, want.CreatedAt = before.ID, before.CreatedAt
 	recipients, err := withRecipients(before.Recipients, want.Recipients)
 	if err != nil {
@@ -136,15 +138,10 @@ func planOne(before, want Client) (ClientChange, error) {
 	switch {
 	case before.ID == "":
 		change.Action = ClientAdd
-	case before.Disabled != want.Disabled || len(before.Recipients) != len(want.Recipients) || !slices.EqualFunc(before.Grants, want.Grants, Grant.equal):
+	case before.Disabled != want.Disabled || len(before.Recipients) != len(want.Recipients) || !slices.EqualFunc(before.Grants, want.Grants, clients.Grant.Equal):
 		change.Action = ClientAlter
 	}
 	return change, nil
-}
-
-func (g Grant) equal(o Grant) bool {
-	return slices.Equal(g.Patterns, o.Patterns) && slices.Equal(g.Modes, o.Modes) && slices.Equal(g.Networks, o.Networks) &&
-		slices.Equal(g.KeyTypes, o.KeyTypes) && g.DailyQuota == o.DailyQuota
 }
 
 func countCertificates(ctx context.Context, tx *sql.Tx, changes []ClientChange) error {
@@ -203,7 +200,7 @@ func (s *Store) change(ctx context.Context, tx *sql.Tx, c *ClientChange) error {
 		c.After.ID, c.After.Disabled, recipients); err != nil {
 		return err
 	}
-	if slices.EqualFunc(c.Before.Grants, c.After.Grants, Grant.equal) {
+	if slices.EqualFunc(c.Before.Grants, c.After.Grants, clients.Grant.Equal) {
 		return nil
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM grants WHERE client_id = $1`, c.After.ID); err != nil {

@@ -7,6 +7,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // AuditEntry is one line of the audit trail. Its texts may come from a
@@ -19,7 +21,7 @@ type AuditEntry struct {
 	ClientName string
 	Addr       string
 	Action     string
-	Mode       string
+	Mode       clients.Mode // empty: of no mode
 	Names      []string
 	Outcome    string // "allowed", "refused", "done" or "failed"
 	Detail     string
@@ -63,7 +65,7 @@ func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...AuditEnt
 		id := last - int64(len(entries)-1-i)
 		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail, share, seq)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
-			cleanText(e.Action), cleanText(e.Mode), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail), share, places.next[share]); err != nil {
+			cleanText(e.Action), cleanText(string(e.Mode)), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail), share, places.next[share]); err != nil {
 			return err
 		}
 		places.next[share]++
@@ -100,6 +102,6 @@ func auditSQL(q AuditQuery) (string, []any) {
 }
 
 func scanAudit(row scanner) (e AuditEntry, err error) {
-	err = row.Scan(&e.ID, moment{&e.At}, &e.ClientID, &e.ClientName, &e.Addr, &e.Action, &e.Mode, list{&e.Names}, &e.Outcome, &e.Detail)
+	err = row.Scan(&e.ID, moment{&e.At}, &e.ClientID, &e.ClientName, &e.Addr, &e.Action, &e.Mode, list(&e.Names), &e.Outcome, &e.Detail)
 	return e, err
 }

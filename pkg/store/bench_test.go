@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // databases are both, empty, and both bring a commit to the disk before they
@@ -102,7 +103,7 @@ func BenchmarkCertificate(b *testing.B) {
 	took := map[string][]time.Duration{}
 	client := map[string]string{}
 	for name, s := range all {
-		c, err := s.CreateClient(b.Context(), Client{Name: "bench"})
+		c, err := s.CreateClient(b.Context(), clients.Client{Name: "bench"})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -5,24 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
-
-// Client is an identity known to the proxy.
-type Client struct {
-	ID         string // made by the store
-	Name       string // unique, chosen by the operator
-	Disabled   bool
-	Recipients []string // age recipients in canonical form, each once
-	Grants     []Grant
-	CreatedAt  time.Time // set by the store
-}
-
-// Grant is what a client may ask for; the store does not interpret it.
-type Grant struct {
-	Patterns, Modes, Networks, KeyTypes []string
-	DailyQuota                          int // 0: none
-}
 
 // clientsSQL reads clients with their grants in one statement, so that the two
 // belong together. %s selects the clients.
@@ -43,19 +28,19 @@ type querier interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-func queryClients(ctx context.Context, q querier, query string, args ...any) ([]Client, error) {
+func queryClients(ctx context.Context, q querier, query string, args ...any) ([]clients.Client, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close() // rows.Err says what went wrong
-	var out []Client
+	var out []clients.Client
 	for rows.Next() {
-		var c Client
-		var g Grant
+		var c clients.Client
+		var g clients.Grant
 		var position int64
-		if err := rows.Scan(&c.ID, &c.Name, &c.Disabled, list{&c.Recipients}, moment{&c.CreatedAt}, &position,
-			list{&g.Patterns}, list{&g.Modes}, list{&g.Networks}, list{&g.KeyTypes}, &g.DailyQuota); err != nil {
+		if err := rows.Scan(&c.ID, &c.Name, &c.Disabled, list(&c.Recipients), moment{&c.CreatedAt}, &position,
+			list(&g.Names), list(&g.Modes), list(&g.Networks), list(&g.KeyTypes), &g.DailyQuota); err != nil {
 			return nil, err
 		}
 		if len(out) == 0 || out[len(out)-1].ID != c.ID {
@@ -69,13 +54,13 @@ func queryClients(ctx context.Context, q querier, query string, args ...any) ([]
 	return out, rows.Err()
 }
 
-func queryClient(ctx context.Context, q querier, query, key string) (Client, error) {
+func queryClient(ctx context.Context, q querier, query, key string) (clients.Client, error) {
 	found, err := queryClients(ctx, q, query, key)
 	if err == nil && len(found) == 0 {
 		err = ErrNotFound
 	}
 	if err != nil {
-		return Client{}, err
+		return clients.Client{}, err
 	}
 	return found[0], nil
 }
@@ -83,11 +68,11 @@ func queryClient(ctx context.Context, q querier, query, key string) (Client, err
 // CreateClient stores a client with its grants and credentials, all or nothing,
 // and returns it with its id. [ErrConflict] when the name or a credential is
 // taken.
-func (s *Store) CreateClient(ctx context.Context, c Client, credentials ...Credential) (Client, error) {
+func (s *Store) CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error) {
 	if c.Name == "" {
-		return Client{}, errors.New("create client: name is empty: give it a name")
+		return clients.Client{}, errors.New("create client: name is empty: give it a name")
 	}
-	var created Client
+	var created clients.Client
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		inserted, err := s.insertClient(ctx, tx, c)
 		if err != nil {
@@ -103,32 +88,32 @@ func (s *Store) CreateClient(ctx context.Context, c Client, credentials ...Crede
 		return err
 	})
 	if err != nil {
-		return Client{}, s.fail(err, "create client %s", c.Name)
+		return clients.Client{}, s.fail(err, "create client %s", c.Name)
 	}
 	return created, nil
 }
 
 // insertClient adds a client with its grants, and returns it with its id.
-func (s *Store) insertClient(ctx context.Context, tx *sql.Tx, c Client) (Client, error) {
+func (s *Store) insertClient(ctx context.Context, tx *sql.Tx, c clients.Client) (clients.Client, error) {
 	var err error
 	if c.Recipients, err = withRecipients(nil, c.Recipients); err != nil {
-		return Client{}, err
+		return clients.Client{}, err
 	}
 	recipients, err := lines("recipients", c.Recipients)
 	if err != nil {
-		return Client{}, err
+		return clients.Client{}, err
 	}
 	c.ID, c.CreatedAt = newID(), s.now()
 	if _, err := tx.ExecContext(ctx, `INSERT INTO clients (id, name, disabled, recipients, created_at)
 		VALUES ($1, $2, $3, $4, $5)`, c.ID, c.Name, c.Disabled, recipients, millis(c.CreatedAt)); err != nil {
-		return Client{}, err
+		return clients.Client{}, err
 	}
 	return c, insertGrants(ctx, tx, c.ID, c.Grants)
 }
 
-func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []Grant) error {
+func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []clients.Grant) error {
 	for i, g := range grants {
-		patterns, err1 := lines("patterns", g.Patterns)
+		patterns, err1 := lines("patterns", g.Names)
 		modes, err2 := lines("modes", g.Modes)
 		networks, err3 := lines("networks", g.Networks)
 		keyTypes, err4 := lines("key types", g.KeyTypes)
@@ -145,20 +130,20 @@ func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []Gra
 }
 
 // ClientByName returns a client, or [ErrNotFound].
-func (s *Store) ClientByName(ctx context.Context, name string) (Client, error) {
+func (s *Store) ClientByName(ctx context.Context, name string) (clients.Client, error) {
 	c, err := queryClient(ctx, s.read, clientByNameSQL, name)
 	return c, s.fail(err, "client %s", name)
 }
 
 // ClientByID returns a client, or [ErrNotFound].
-func (s *Store) ClientByID(ctx context.Context, id string) (Client, error) {
+func (s *Store) ClientByID(ctx context.Context, id string) (clients.Client, error) {
 	c, err := queryClient(ctx, s.read, clientByIDSQL, id)
 	return c, s.fail(err, "client %s", id)
 }
 
 // Clients returns up to limit clients (0: 100) whose name follows afterName,
 // ordered by name. An empty page is the end.
-func (s *Store) Clients(ctx context.Context, afterName string, limit int) ([]Client, error) {
+func (s *Store) Clients(ctx context.Context, afterName string, limit int) ([]clients.Client, error) {
 	found, err := queryClients(ctx, s.read, clientsPageSQL, afterName, pageSize(limit))
 	return found, s.fail(err, "list clients")
 }

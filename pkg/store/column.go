@@ -3,6 +3,7 @@ package store
 import (
 	"crypto/rand"
 	"crypto/sha256"
+	"database/sql"
 	"encoding/base32"
 	"encoding/hex"
 	"fmt"
@@ -64,30 +65,38 @@ func blob(b []byte) []byte {
 
 // lines is the column's form of a list. An entry that the form cannot hold is
 // an error that names the field.
-func lines(field string, list []string) (string, error) {
-	for _, e := range list {
+func lines[S ~string](field string, list []S) (string, error) {
+	texts := make([]string, 0, len(list))
+	for _, entry := range list {
+		e := string(entry)
 		if e == "" {
 			return "", fmt.Errorf("%s: an entry is empty: leave it out", field)
 		}
 		if e != cleanText(e) || strings.Contains(e, "\n") {
 			return "", fmt.Errorf("%s: %q has a line break or is not text: write it on one line in UTF-8", field, e)
 		}
+		texts = append(texts, e)
 	}
-	return strings.Join(list, "\n"), nil
+	return strings.Join(texts, "\n"), nil
 }
 
-// list scans a column of lines.
-type list struct{ to *[]string }
+// list scans a column of lines into to.
+func list[S ~string](to *[]S) sql.Scanner { return lineScanner[S]{to} }
+
+type lineScanner[S ~string] struct{ to *[]S }
 
 // Scan implements sql.Scanner.
-func (l list) Scan(v any) error {
+func (l lineScanner[S]) Scan(v any) error {
 	s, ok := v.(string)
 	if !ok {
 		return fmt.Errorf("list column holds %T, not text", v)
 	}
 	*l.to = nil
-	if s != "" {
-		*l.to = strings.Split(s, "\n")
+	if s == "" {
+		return nil
+	}
+	for line := range strings.SplitSeq(s, "\n") {
+		*l.to = append(*l.to, S(line))
 	}
 	return nil
 }

@@ -5,52 +5,20 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
-
-// CredentialKind says how a client proves itself.
-type CredentialKind string
-
-// The verifier of each kind is a SHA-256: it finds the client, and does not let
-// its reader act as the client.
-const (
-	CredentialTLSKey CredentialKind = "tls-key" // of the key's SubjectPublicKeyInfo
-	CredentialBearer CredentialKind = "bearer"  // of the token
-	CredentialEnroll CredentialKind = "enroll"  // of the one-time secret
-)
-
-// Credential is what proves a client.
-type Credential struct {
-	ID        string // made by the store
-	ClientID  string
-	Kind      CredentialKind
-	Verifier  []byte    // unique among credentials of this kind
-	CreatedAt time.Time // set by the store
-	ExpiresAt time.Time // zero: never
-}
 
 const credentialColumns = `id, client_id, kind, verifier, created_at, expires_at`
 
-func scanCredential(row scanner) (c Credential, err error) {
+func scanCredential(row scanner) (c clients.Credential, err error) {
 	err = row.Scan(&c.ID, &c.ClientID, &c.Kind, &c.Verifier, moment{&c.CreatedAt}, moment{&c.ExpiresAt})
 	return c, err
 }
 
-func (c Credential) validate() error {
-	switch c.Kind {
-	case CredentialTLSKey, CredentialBearer, CredentialEnroll:
-	default:
-		return fmt.Errorf("credential kind %q is unknown: use %s, %s or %s", c.Kind, CredentialTLSKey, CredentialBearer, CredentialEnroll)
-	}
-	if len(c.Verifier) == 0 {
-		return errors.New("credential verifier is empty: give the hash of the credential")
-	}
-	return nil
-}
-
-func (s *Store) insertCredential(ctx context.Context, tx *sql.Tx, c Credential) (Credential, error) {
-	if err := c.validate(); err != nil {
-		return Credential{}, err
+func (s *Store) insertCredential(ctx context.Context, tx *sql.Tx, c clients.Credential) (clients.Credential, error) {
+	if err := c.Validate(); err != nil {
+		return clients.Credential{}, err
 	}
 	return scanCredential(tx.QueryRowContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+credentialColumns,
@@ -60,8 +28,8 @@ func (s *Store) insertCredential(ctx context.Context, tx *sql.Tx, c Credential) 
 // AddCredential gives a client one more credential. [ErrNotFound] for an
 // unknown client, [ErrConflict] when the credential is registered already.
 // The client's enrolment secrets that have expired are cleared away.
-func (s *Store) AddCredential(ctx context.Context, c Credential) (Credential, error) {
-	var added Credential
+func (s *Store) AddCredential(ctx context.Context, c clients.Credential) (clients.Credential, error) {
+	var added clients.Credential
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		if c.ClientID == "" {
 			return ErrNotFound
@@ -71,7 +39,7 @@ func (s *Store) AddCredential(ctx context.Context, c Credential) (Credential, er
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials
 			WHERE client_id = $1 AND kind = $2 AND expires_at > 0 AND expires_at <= $3`,
-			c.ClientID, string(CredentialEnroll), millis(s.now())); err != nil {
+			c.ClientID, string(clients.Enrolment), millis(s.now())); err != nil {
 			return err
 		}
 		var err error
@@ -79,14 +47,14 @@ func (s *Store) AddCredential(ctx context.Context, c Credential) (Credential, er
 		return err
 	})
 	if err != nil {
-		return Credential{}, s.fail(err, "add credential to client %s", c.ClientID)
+		return clients.Credential{}, s.fail(err, "add credential to client %s", c.ClientID)
 	}
 	return added, nil
 }
 
 // Credentials returns the credentials of a client, ordered by id; expired ones
 // included, enrolment secrets that were used excluded.
-func (s *Store) Credentials(ctx context.Context, clientID string) ([]Credential, error) {
+func (s *Store) Credentials(ctx context.Context, clientID string) ([]clients.Credential, error) {
 	rows, err := s.read.QueryContext(ctx, credentialsSQL, clientID)
 	found, err := collect(rows, err, scanCredential)
 	return found, s.fail(err, "credentials of client %s", clientID)
@@ -102,14 +70,14 @@ const (
 // ClientByCredential returns the client that an unexpired credential proves,
 // or [ErrNotFound]. A disabled client is returned too: the caller refuses it
 // and says so in the audit trail.
-func (s *Store) ClientByCredential(ctx context.Context, kind CredentialKind, verifier []byte) (Client, Credential, error) {
+func (s *Store) ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error) {
 	cred, err := scanCredential(s.read.QueryRowContext(ctx, credentialSQL, string(kind), blob(verifier), millis(s.now())))
 	if err != nil {
-		return Client{}, Credential{}, s.fail(err, "client by %s", kind)
+		return clients.Client{}, clients.Credential{}, s.fail(err, "client by %s", kind)
 	}
 	c, err := queryClient(ctx, s.read, clientByIDSQL, cred.ClientID)
 	if err != nil {
-		return Client{}, Credential{}, s.fail(err, "client by %s", kind)
+		return clients.Client{}, clients.Credential{}, s.fail(err, "client by %s", kind)
 	}
 	return c, cred, nil
 }
@@ -125,12 +93,12 @@ func (s *Store) ClientByCredential(ctx context.Context, kind CredentialKind, ver
 // the client would have more recipients than anything can be sealed to;
 // [ErrDisabled], likewise, if the client is disabled, which is returned too so
 // that the refusal can be audited.
-func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key Credential, recipients []string) (Client, error) {
-	key.Kind = CredentialTLSKey
-	if err := key.validate(); err != nil {
-		return Client{}, fmt.Errorf("enroll: %w", err)
+func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key clients.Credential, recipients []string) (clients.Client, error) {
+	key.Kind = clients.TLSKey
+	if err := key.Validate(); err != nil {
+		return clients.Client{}, fmt.Errorf("enroll: %w", err)
 	}
-	var c Client
+	var c clients.Client
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		clientID, err := s.spend(ctx, tx, tokenVerifier, key.Verifier)
 		if err != nil {
@@ -149,29 +117,29 @@ func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key Credential
 		return c, s.fail(err, "enroll")
 	}
 	if err != nil {
-		return Client{}, s.fail(err, "enroll")
+		return clients.Client{}, s.fail(err, "enroll")
 	}
 	return c, nil
 }
 
 // EnrollingClient returns the client that Enroll would register the key for, without
 // spending the secret, or [ErrNotFound] as Enroll does.
-func (s *Store) EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (Client, error) {
+func (s *Store) EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (clients.Client, error) {
 	var clientID string
 	err := s.read.QueryRowContext(ctx, `SELECT client_id FROM credentials
 		WHERE kind = $1 AND verifier = $2 AND (expires_at = 0 OR expires_at > $4) AND (used_by IS NULL OR used_by = $3)`,
-		string(CredentialEnroll), blob(tokenVerifier), blob(keyVerifier), millis(s.now())).Scan(&clientID)
+		string(clients.Enrolment), blob(tokenVerifier), blob(keyVerifier), millis(s.now())).Scan(&clientID)
 	if err != nil {
-		return Client{}, s.fail(err, "client by %s", CredentialEnroll)
+		return clients.Client{}, s.fail(err, "client by %s", clients.Enrolment)
 	}
 	c, err := queryClient(ctx, s.read, clientByIDSQL, clientID)
-	return c, s.fail(err, "client by %s", CredentialEnroll)
+	return c, s.fail(err, "client by %s", clients.Enrolment)
 }
 
 // spend marks the secret as used by the key and returns whose it is.
 func (s *Store) spend(ctx context.Context, tx *sql.Tx, token, key []byte) (clientID string, err error) {
 	if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE kind = $1 AND verifier = $2`,
-		string(CredentialEnroll), blob(token)).Scan(&clientID); err != nil {
+		string(clients.Enrolment), blob(token)).Scan(&clientID); err != nil {
 		return "", err
 	}
 	// The client before its credential, the order in which a removal locks them.
@@ -180,16 +148,16 @@ func (s *Store) spend(ctx context.Context, tx *sql.Tx, token, key []byte) (clien
 	}
 	n, err := affected(tx.ExecContext(ctx, `UPDATE credentials SET used_by = $3
 		WHERE kind = $1 AND verifier = $2 AND (expires_at = 0 OR expires_at > $4) AND (used_by IS NULL OR used_by = $3)`,
-		string(CredentialEnroll), blob(token), key, millis(s.now())))
+		string(clients.Enrolment), blob(token), key, millis(s.now())))
 	return clientID, must(n, err, ErrNotFound)
 }
 
 // bindKey registers key for the client; its own key registered before stays,
 // with the new expiry.
-func (s *Store) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key Credential) error {
+func (s *Store) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key clients.Credential) error {
 	n, err := affected(tx.ExecContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, verifier) DO UPDATE SET expires_at = excluded.expires_at
 		WHERE credentials.client_id = excluded.client_id`,
-		newID(), clientID, string(CredentialTLSKey), key.Verifier, millis(s.now()), millis(key.ExpiresAt)))
+		newID(), clientID, string(clients.TLSKey), key.Verifier, millis(s.now()), millis(key.ExpiresAt)))
 	return must(n, err, ErrConflict)
 }

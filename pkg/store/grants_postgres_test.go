@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -59,7 +60,7 @@ func TestDatabasePage(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.CreateClient(t.Context(), store.Client{Name: fmt.Sprintf("web%v", second)}); err != nil {
+		if _, err := s.CreateClient(t.Context(), clients.Client{Name: fmt.Sprintf("web%v", second)}); err != nil {
 			t.Error(err)
 		}
 		if err := s.Notify(t.Context(), "x"); err != nil {

@@ -6,13 +6,15 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // Managed is a name set that the proxy keeps a fresh certificate for.
 type Managed struct {
-	ID       string   // made by the store
-	ClientID string   // owner; empty: the proxy itself
-	Mode     string   // "acme-client" or "certificate-agent"
+	ID       string // made by the store
+	ClientID string // owner; empty: the proxy itself
+	Mode     clients.Mode
 	Names    []string // canonical
 	KeyType  string
 	Profile  string
@@ -37,7 +39,7 @@ const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_
 	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at, superseded_at, created_at, updated_at`
 
 func scanManaged(row scanner) (m Managed, err error) {
-	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list{&m.Names}, &m.KeyType, &m.Profile, &m.CSR,
+	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list(&m.Names), &m.KeyType, &m.Profile, &m.CSR,
 		moment{&m.DueAt}, &m.LeaseOwner, moment{&m.LeaseUntil}, &m.Failures, &m.LastError, moment{&m.LastErrorAt},
 		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt}, moment{&m.SupersededAt},
 		moment{&m.CreatedAt}, moment{&m.UpdatedAt})
@@ -156,7 +158,7 @@ func (s *Store) ManagedByID(ctx context.Context, id string) (Managed, error) {
 
 // ManagedByNames returns the managed certificate of a client in a mode for
 // exactly these names, in any order, or [ErrNotFound].
-func (s *Store) ManagedByNames(ctx context.Context, clientID, mode string, names []string) (Managed, error) {
+func (s *Store) ManagedByNames(ctx context.Context, clientID string, mode clients.Mode, names []string) (Managed, error) {
 	m, err := scanManaged(s.read.QueryRowContext(ctx, managedByNamesSQL, clientID, mode, namesHash(names)))
 	return m, s.fail(err, "managed certificate by names")
 }
@@ -164,7 +166,7 @@ func (s *Store) ManagedByNames(ctx context.Context, clientID, mode string, names
 // ListManaged returns up to limit (0: 100) managed certificates of one client
 // ("": the proxy itself) in one mode ("": any) whose id follows afterID,
 // ordered by id. An empty page is the end.
-func (s *Store) ListManaged(ctx context.Context, clientID, mode, afterID string, limit int) ([]Managed, error) {
+func (s *Store) ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]Managed, error) {
 	rows, err := s.read.QueryContext(ctx, listManagedSQL, clientID, afterID, mode, pageSize(limit))
 	found, err := collect(rows, err, scanManaged)
 	return found, s.fail(err, "list managed certificates")

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 	"github.com/acmeproxy/acmeproxy/pkg/store/storetest"
 )
@@ -268,7 +269,7 @@ func TestPostgresPasswordFile(t *testing.T) {
 	}
 	t.Setenv("PGPASSFILE", file)
 	s := openURL(t, fmt.Sprintf("postgres://acmeproxy@127.0.0.1:%d/%s", server.Port, name), nil)
-	if _, err := s.CreateClient(t.Context(), store.Client{Name: "web1"}); err != nil {
+	if _, err := s.CreateClient(t.Context(), clients.Client{Name: "web1"}); err != nil {
 		t.Fatal(err)
 	}
 	other := openURL(t, server.SocketURL(name), nil)
@@ -364,12 +365,12 @@ func fill(t *testing.T, s *store.Store) {
 	must(err)
 	_, err = s.CreateSecret(ctx, "empty", nil)
 	must(err)
-	c, err := s.CreateClient(ctx, store.Client{Name: "web1", Recipients: []string{"age1a", "age1b"}, Grants: []store.Grant{{Patterns: []string{"*.example"}, DailyQuota: 7}, {}}},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: []byte("once")}, store.Credential{Kind: store.CredentialBearer, Verifier: []byte("token")})
+	c, err := s.CreateClient(ctx, clients.Client{Name: "web1", Recipients: []string{"age1a", "age1b"}, Grants: []clients.Grant{{Names: []string{"*.example"}, DailyQuota: 7}, {}}},
+		clients.Credential{Kind: clients.Enrolment, Verifier: []byte("once")}, clients.Credential{Kind: clients.Bearer, Verifier: []byte("token")})
 	must(err)
-	_, err = s.CreateClient(ctx, store.Client{Name: "off", Disabled: true})
+	_, err = s.CreateClient(ctx, clients.Client{Name: "off", Disabled: true})
 	must(err)
-	_, err = s.Enroll(ctx, []byte("once"), store.Credential{Verifier: []byte("key")}, nil)
+	_, err = s.Enroll(ctx, []byte("once"), clients.Credential{Verifier: []byte("key")}, nil)
 	must(err)
 	m, _, err := s.Register(ctx, store.Registration{
 		Managed: store.Managed{ClientID: c.ID, Mode: "certificate-agent", Names: []string{"a.example", "b.example"}, CSR: []byte{0}},
@@ -399,14 +400,14 @@ func check(t *testing.T, s *store.Store) {
 	if err != nil || a.Email != "jörg@example.com" || string(a.SealedKey) != "\x00\x01\xff\x00" {
 		t.Errorf("account %+v, %v", a, err)
 	}
-	c, _, err := s.ClientByCredential(ctx, store.CredentialTLSKey, []byte("key"))
+	c, _, err := s.ClientByCredential(ctx, clients.TLSKey, []byte("key"))
 	if err != nil || c.Name != "web1" || len(c.Grants) != 2 || c.Grants[0].DailyQuota != 7 {
 		t.Errorf("client %+v, %v", c, err)
 	}
 	if off, err := s.ClientByName(ctx, "off"); err != nil || !off.Disabled {
 		t.Errorf("disabled client %+v, %v", off, err)
 	}
-	if _, err := s.Enroll(ctx, []byte("once"), store.Credential{Verifier: []byte("another")}, nil); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.Enroll(ctx, []byte("once"), clients.Credential{Verifier: []byte("another")}, nil); !errors.Is(err, store.ErrNotFound) {
 		t.Errorf("a spent secret enrolled again: %v", err)
 	}
 	m, err := s.ManagedByNames(ctx, c.ID, "certificate-agent", []string{"b.example", "a.example"})

@@ -8,6 +8,7 @@ import (
 
 	"github.com/pressly/goose/v3"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -23,23 +24,23 @@ func withRecipients(have, more []string) ([]string, error) {
 	return all, nil
 }
 
-func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients []string) (Client, error) {
+func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients []string) (clients.Client, error) {
 	c, err := queryClient(ctx, tx, clientByIDSQL, clientID)
 	if err != nil {
-		return Client{}, err
+		return clients.Client{}, err
 	}
 	return setRecipients(ctx, tx, c, append(c.Recipients, recipients...))
 }
 
 // setRecipients keeps each recipient once, in this order.
-func setRecipients(ctx context.Context, tx *sql.Tx, c Client, recipients []string) (Client, error) {
+func setRecipients(ctx context.Context, tx *sql.Tx, c clients.Client, recipients []string) (clients.Client, error) {
 	var err error
 	if c.Recipients, err = withRecipients(nil, recipients); err != nil {
-		return Client{}, err
+		return clients.Client{}, err
 	}
 	text, err := lines("recipients", c.Recipients)
 	if err != nil {
-		return Client{}, err
+		return clients.Client{}, err
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, c.ID, text)
 	return c, err
@@ -66,7 +67,7 @@ func migrateRecipients(ctx context.Context, tx *sql.Tx) error {
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT id, recipients FROM clients WHERE recipients <> ''`)
 	clients, err := collect(rows, err, func(s scanner) (r row, err error) {
-		return r, s.Scan(&r.id, list{&r.recipients})
+		return r, s.Scan(&r.id, list(&r.recipients))
 	})
 	if err != nil {
 		return err

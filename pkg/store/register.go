@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // Registration asks for a managed certificate under conditions.
@@ -19,7 +21,7 @@ type Registration struct {
 	// Holds reports whether a client keeps a name that another one asks for; nil:
 	// it always does. It must be pure. Of the proxy's own names only those count
 	// whose certificate is renewed.
-	Holds func(owner Client, name string) bool
+	Holds func(owner clients.Client, name string) bool
 	// Audit makes the entry that is kept of a row that lost a name, with the change
 	// or not at all; nil: none. It must be pure.
 	Audit func(Superseded) AuditEntry
@@ -28,9 +30,9 @@ type Registration struct {
 // Superseded is a managed certificate that lost a name to another client.
 type Superseded struct {
 	Managed
-	Owner Client // of the row; the zero Client: the proxy itself
-	Name  string // that passed to the other client
-	To    Client // the zero Client: the proxy itself
+	Owner clients.Client // of the row; the zero Client: the proxy itself
+	Name  string         // that passed to the other client
+	To    clients.Client // the zero Client: the proxy itself
 }
 
 // maxOwners bounds how many clients a request can take names from: all of them

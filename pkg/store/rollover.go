@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -18,8 +19,8 @@ import (
 // client. [ErrNotFound] for an unknown client, [ErrConflict] when c is
 // registered for another, [ErrTooMany] for too many recipients; then nothing
 // changes.
-func (s *Store) ReplaceCredentials(ctx context.Context, c Credential, recipients []string) (Client, error) {
-	var client Client
+func (s *Store) ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error) {
+	var client clients.Client
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		if c.ClientID == "" {
 			return ErrNotFound
@@ -41,7 +42,7 @@ func (s *Store) ReplaceCredentials(ctx context.Context, c Credential, recipients
 		return err
 	})
 	if err != nil {
-		return Client{}, s.fail(err, "replace the credentials of client %s", c.ClientID)
+		return clients.Client{}, s.fail(err, "replace the credentials of client %s", c.ClientID)
 	}
 	return client, nil
 }
@@ -65,11 +66,11 @@ var ErrRecipients = errors.New("not among the recipients, or the last of them")
 // [ErrNotFound] if there is no such credential with the old key (any more),
 // [ErrConflict] if the new key is registered already, [ErrTooMany] for too many
 // recipients, [ErrRecipients]; then nothing changes.
-func (s *Store) RollKey(ctx context.Context, r Rollover) (Client, error) {
+func (s *Store) RollKey(ctx context.Context, r Rollover) (clients.Client, error) {
 	if len(r.New) == 0 {
-		return Client{}, errors.New("roll key: the new verifier is empty: give the hash of the key")
+		return clients.Client{}, errors.New("roll key: the new verifier is empty: give the hash of the key")
 	}
-	var c Client
+	var c clients.Client
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		var clientID string
 		if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE id = $1`, r.CredentialID).Scan(&clientID); err != nil {
@@ -81,7 +82,7 @@ func (s *Store) RollKey(ctx context.Context, r Rollover) (Client, error) {
 		}
 		n, err := affected(tx.ExecContext(ctx, `UPDATE credentials SET verifier = $3
 			WHERE id = $1 AND verifier = $2 AND kind = $4 AND (expires_at = 0 OR expires_at > $5)`,
-			r.CredentialID, blob(r.Old), r.New, string(CredentialTLSKey), millis(s.now())))
+			r.CredentialID, blob(r.Old), r.New, string(clients.TLSKey), millis(s.now())))
 		if err := must(n, err, ErrNotFound); err != nil {
 			return err
 		}
@@ -96,20 +97,20 @@ func (s *Store) RollKey(ctx context.Context, r Rollover) (Client, error) {
 		return err
 	})
 	if err != nil {
-		return Client{}, s.fail(err, "roll the key of credential %s", r.CredentialID)
+		return clients.Client{}, s.fail(err, "roll the key of credential %s", r.CredentialID)
 	}
 	return c, nil
 }
 
-func swapRecipients(ctx context.Context, tx *sql.Tx, c Client, add, retire []string) (Client, error) {
+func swapRecipients(ctx context.Context, tx *sql.Tx, c clients.Client, add, retire []string) (clients.Client, error) {
 	for _, r := range retire {
 		if seal.FindRecipient(c.Recipients, r) < 0 {
-			return Client{}, fmt.Errorf("retire: %w", ErrRecipients)
+			return clients.Client{}, fmt.Errorf("retire: %w", ErrRecipients)
 		}
 	}
 	rest := slices.DeleteFunc(append(slices.Clone(c.Recipients), add...), func(r string) bool { return seal.FindRecipient(retire, r) >= 0 })
 	if len(rest) == 0 && len(c.Recipients) > 0 {
-		return Client{}, fmt.Errorf("retire: %w", ErrRecipients)
+		return clients.Client{}, fmt.Errorf("retire: %w", ErrRecipients)
 	}
 	return setRecipients(ctx, tx, c, rest)
 }

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 	"github.com/acmeproxy/acmeproxy/pkg/store/storetest"
 )
@@ -58,7 +59,7 @@ func TestFilesArePrivate(t *testing.T) { // A38
 	}
 	s := open(t, path, nil)
 	defer s.Close()
-	if _, err := s.CreateClient(t.Context(), store.Client{Name: "a"}); err != nil {
+	if _, err := s.CreateClient(t.Context(), clients.Client{Name: "a"}); err != nil {
 		t.Fatal(err)
 	}
 	files, err := os.ReadDir(dir)
@@ -83,7 +84,7 @@ func TestRemovedIsUnreadable(t *testing.T) { // X17
 	dir := t.TempDir()
 	path := filepath.Join(dir, "acmeproxy.db")
 	s := open(t, path, nil)
-	c, err := s.CreateClient(t.Context(), store.Client{Name: "a-removed-client-name"})
+	c, err := s.CreateClient(t.Context(), clients.Client{Name: "a-removed-client-name"})
 	if err != nil {
 		t.Fatal(err)
 	}

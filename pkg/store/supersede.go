@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // ownedError is [ErrOwned] with the owner.
@@ -32,7 +34,7 @@ func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedErr
 	if err != nil {
 		return nil, err
 	}
-	var to Client
+	var to clients.Client
 	if w.ClientID != "" {
 		if to, err = queryClient(ctx, tx, clientByIDSQL, w.ClientID); err != nil {
 			return nil, err
@@ -56,7 +58,7 @@ func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedErr
 }
 
 // holder returns the owner of a name, and whether it still holds it.
-func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError) (owner Client, held bool, err error) {
+func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError) (owner clients.Client, held bool, err error) {
 	if owned.owner == "" {
 		var n int
 		err = tx.QueryRowContext(ctx, renewedSQL, owned.name).Scan(&n)
@@ -71,7 +73,7 @@ func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError)
 
 // retire marks a row as superseded, ends the work on it, and releases those of its
 // names that its owner does not hold any more. The others stay the owner's.
-func (w *registering) retire(ctx context.Context, tx *sql.Tx, row Managed, owner Client) error {
+func (w *registering) retire(ctx context.Context, tx *sql.Tx, row Managed, owner clients.Client) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, row.ID); err != nil {
 		return err
 	}

@@ -22,6 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -39,7 +40,7 @@ type Config struct {
 	CA func(ctx context.Context) (CA, error)
 	// Revoke revokes the current certificate of a client's managed row and
 	// deletes the row; if it cannot be revoked the row stays.
-	Revoke func(ctx context.Context, client store.Client, m store.Managed, reason cert.Reason) error
+	Revoke func(ctx context.Context, client clients.Client, m store.Managed, reason cert.Reason) error
 	// Publish has port 80 answer a token of a name until remove is called.
 	Publish func(ctx context.Context, name, token, body string) (remove func())
 	Logger  *slog.Logger

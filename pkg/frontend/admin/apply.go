@@ -9,8 +9,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -21,10 +21,10 @@ const MaxApply = 32 << 20
 
 // ClientSpec is what a client is to be.
 type ClientSpec struct {
-	Name       string      `json:"name"`
-	Disabled   bool        `json:"disabled"`
-	Recipients []string    `json:"recipients,omitempty"` // besides those that the client has
-	Grants     []api.Grant `json:"grants"`
+	Name       string          `json:"name"`
+	Disabled   bool            `json:"disabled"`
+	Recipients []string        `json:"recipients,omitempty"` // besides those that the client has
+	Grants     []clients.Grant `json:"grants"`
 }
 
 // ApplyRequest says what all clients are to be.
@@ -54,7 +54,7 @@ type ClientChange struct {
 
 // apply makes the clients match the request. Every fault is reported together.
 func (f *frontend) apply(r *http.Request, req ApplyRequest) (ApplyAnswer, error) {
-	clients := make([]store.Client, 0, len(req.Clients))
+	clients := make([]clients.Client, 0, len(req.Clients))
 	var faults []error
 	for _, spec := range req.Clients {
 		have, err := f.recipientsOf(r.Context(), spec)
@@ -102,25 +102,13 @@ func (c ClientSpec) check(have []string) error {
 		faults = append(faults, errors.New("grants: none given; say what the client may ask for"))
 	}
 	for _, g := range c.Grants {
-		faults = append(faults, CheckGrant(g))
+		faults = append(faults, policy.ValidateGrant(g))
 	}
 	return errors.Join(faults...)
 }
 
-// CheckGrant tells whether a grant can be stored. The error holds every fault,
-// one a line, each with its field.
-func CheckGrant(g api.Grant) error { return policy.ValidateGrant(grantRow(g)) }
-
-func grantRow(g api.Grant) store.Grant {
-	return store.Grant{Patterns: g.Names, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota}
-}
-
-func (c ClientSpec) row() store.Client {
-	row := store.Client{Name: c.Name, Disabled: c.Disabled, Recipients: c.Recipients}
-	for _, g := range c.Grants {
-		row.Grants = append(row.Grants, grantRow(g))
-	}
-	return row
+func (c ClientSpec) row() clients.Client {
+	return clients.Client{Name: c.Name, Disabled: c.Disabled, Recipients: c.Recipients, Grants: c.Grants}
 }
 
 func wireChange(c store.ClientChange) ClientChange {
@@ -137,7 +125,7 @@ func wireChange(c store.ClientChange) ClientChange {
 	return out
 }
 
-func spec(c store.Client) *ClientSpec {
+func spec(c clients.Client) *ClientSpec {
 	w := wireClient(c)
 	return &ClientSpec{Name: w.Name, Disabled: w.Disabled, Recipients: w.Recipients, Grants: w.Grants}
 }
@@ -209,13 +197,13 @@ func counted(n int64, noun string) string {
 	return strconv.FormatInt(n, 10) + " " + noun
 }
 
-func grantsText(grants []api.Grant) string {
+func grantsText(grants []clients.Grant) string {
 	if len(grants) == 0 {
 		return "nothing"
 	}
 	texts := make([]string, 0, len(grants))
 	for _, g := range grants {
-		limits := []string{strings.Join(g.Modes, ",")}
+		limits := []string{clients.JoinModes(g.Modes, ",")}
 		if len(g.Networks) > 0 {
 			limits = append(limits, "from "+strings.Join(g.Networks, ","))
 		}

@@ -8,6 +8,7 @@ import (
 	"net/url"
 
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -48,7 +49,7 @@ func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, e
 	if name == "" {
 		rows, err = f.Store.AllManaged(r.Context(), after, pageSize)
 	} else {
-		var client store.Client
+		var client clients.Client
 		if client, err = f.Store.ClientByName(r.Context(), name); errors.Is(err, store.ErrNotFound) {
 			err = refuse(http.StatusNotFound, "there is no client %q; acmeproxy clients list shows all", name)
 		}

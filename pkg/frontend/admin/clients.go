@@ -6,7 +6,8 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -28,12 +29,11 @@ func (f *frontend) list(r *http.Request, _ struct{}) (ClientList, error) {
 	return out, nil
 }
 
-func wireClient(c store.Client) Client {
-	out := Client{Name: c.Name, Disabled: c.Disabled, CreatedAt: c.CreatedAt, Recipients: append([]string{}, c.Recipients...), Grants: []api.Grant{}}
-	for _, g := range c.Grants {
-		out.Grants = append(out.Grants, api.Grant{Names: g.Patterns, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota})
+func wireClient(c clients.Client) Client {
+	return Client{
+		Name: c.Name, Disabled: c.Disabled, CreatedAt: c.CreatedAt,
+		Recipients: append([]string{}, c.Recipients...), Grants: append([]clients.Grant{}, c.Grants...),
 	}
-	return out
 }
 
 func (f *frontend) show(r *http.Request, _ struct{}) (Client, error) {
@@ -98,8 +98,8 @@ func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) 
 	return answer, nil
 }
 
-func parseClient(req NewClient) (store.Client, error) {
-	client := store.Client{Name: req.Name, Recipients: req.Recipients}
+func parseClient(req NewClient) (clients.Client, error) {
+	client := clients.Client{Name: req.Name, Recipients: req.Recipients}
 	var faults []error
 	if err := CheckName(req.Name); err != nil {
 		faults = append(faults, err)
@@ -111,10 +111,10 @@ func parseClient(req NewClient) (store.Client, error) {
 		faults = append(faults, errors.New("allow: missing; say what the client may ask for, such as --allow web1.example.com"))
 	}
 	for _, g := range req.Grants {
-		if err := CheckGrant(g); err != nil {
+		if err := policy.ValidateGrant(g); err != nil {
 			faults = append(faults, err)
 		}
-		client.Grants = append(client.Grants, grantRow(g))
+		client.Grants = append(client.Grants, g)
 	}
 	return client, errors.Join(faults...)
 }
@@ -162,6 +162,6 @@ func (f *frontend) remove(r *http.Request, _ struct{}) (Client, error) {
 	return wireClient(row), nil
 }
 
-func (f *frontend) record(ctx context.Context, action string, c store.Client) {
+func (f *frontend) record(ctx context.Context, action string, c clients.Client) {
 	f.Audit.Record(ctx, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Addr: "admin", Action: action, Outcome: "done"})
 }

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // What one call revokes before it answers: the caller waits 30 s at most, and
@@ -35,7 +35,7 @@ func (f *frontend) revoke(r *http.Request, req RevokeClient) (RevokedList, error
 	if err != nil {
 		return out, err
 	}
-	rows, err := f.Store.ListManaged(r.Context(), client.ID, api.ModeAgent, req.After, revokedAtOnce)
+	rows, err := f.Store.ListManaged(r.Context(), client.ID, clients.ModeAgent, req.After, revokedAtOnce)
 	if err != nil {
 		return out, err
 	}

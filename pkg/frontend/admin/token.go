@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -68,30 +69,30 @@ func (f *frontend) token(r *http.Request, req NewToken) (NewClientAnswer, error)
 }
 
 // credential makes a client's secret; the store gets its verifier only.
-func (f *frontend) credential(req Secret) (NewClientAnswer, store.Credential, error) {
+func (f *frontend) credential(req Secret) (NewClientAnswer, clients.Credential, error) {
 	if req.Bearer {
 		token, verifier := auth.NewBearer()
-		return NewClientAnswer{BearerToken: token}, store.Credential{Kind: store.CredentialBearer, Verifier: verifier}, nil
+		return NewClientAnswer{BearerToken: token}, clients.Credential{Kind: clients.Bearer, Verifier: verifier}, nil
 	}
 	target := req.URL
 	if target == "" {
 		target = f.URL
 	}
 	if target == "" {
-		return NewClientAnswer{}, store.Credential{}, errors.New("url: the proxy does not know its name; start serve with --hostname, or say how this client reaches it: --url https://HOST:PORT")
+		return NewClientAnswer{}, clients.Credential{}, errors.New("url: the proxy does not know its name; start serve with --hostname, or say how this client reaches it: --url https://HOST:PORT")
 	}
 	life := time.Duration(req.TokenLife)
 	if life == 0 {
 		life = DefaultTokenLife
 	}
 	if life < time.Minute || life > 30*24*time.Hour {
-		return NewClientAnswer{}, store.Credential{}, errors.New("token-life: must be between 1m and 720h")
+		return NewClientAnswer{}, clients.Credential{}, errors.New("token-life: must be between 1m and 720h")
 	}
 	token, err := auth.NewEnrollToken(target, f.Pin)
 	if err != nil {
-		return NewClientAnswer{}, store.Credential{}, fmt.Errorf("url: %w", err)
+		return NewClientAnswer{}, clients.Credential{}, fmt.Errorf("url: %w", err)
 	}
 	expires := f.Now().Add(life).UTC().Truncate(time.Second)
 	return NewClientAnswer{EnrollToken: token.String(), ExpiresAt: expires},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: token.Verifier(), ExpiresAt: expires}, nil
+		clients.Credential{Kind: clients.Enrolment, Verifier: token.Verifier(), ExpiresAt: expires}, nil
 }

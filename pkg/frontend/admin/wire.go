@@ -3,17 +3,17 @@ package admin
 import (
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // NewClient is a request for a client.
 type NewClient struct {
-	Name       string       `json:"name"`
-	Grants     []api.Grant  `json:"grants"`
-	Recipients []string     `json:"recipients,omitempty"`
-	Bearer     bool         `json:"bearer,omitempty"`     // as in Secret
-	URL        string       `json:"url,omitempty"`        // as in Secret
-	TokenLife  JSONDuration `json:"token_life,omitempty"` // as in Secret
+	Name       string          `json:"name"`
+	Grants     []clients.Grant `json:"grants"`
+	Recipients []string        `json:"recipients,omitempty"`
+	Bearer     bool            `json:"bearer,omitempty"`     // as in Secret
+	URL        string          `json:"url,omitempty"`        // as in Secret
+	TokenLife  JSONDuration    `json:"token_life,omitempty"` // as in Secret
 }
 
 // NewClientAnswer holds the one copy of the client's secret.
@@ -26,13 +26,13 @@ type NewClientAnswer struct {
 
 // Client is a client as its administrator sees it.
 type Client struct {
-	Name        string       `json:"name"`
-	Disabled    bool         `json:"disabled"`
-	CreatedAt   time.Time    `json:"created_at"`
-	Grants      []api.Grant  `json:"grants"`
-	Recipients  []string     `json:"recipients"`
-	Warnings    []string     `json:"warnings,omitempty"` // about recipients that are not safe to have
-	Credentials []Credential `json:"credentials,omitempty"`
+	Name        string          `json:"name"`
+	Disabled    bool            `json:"disabled"`
+	CreatedAt   time.Time       `json:"created_at"`
+	Grants      []clients.Grant `json:"grants"`
+	Recipients  []string        `json:"recipients"`
+	Warnings    []string        `json:"warnings,omitempty"` // about recipients that are not safe to have
+	Credentials []Credential    `json:"credentials,omitempty"`
 	// Certificates are those in agent mode; a gateway client's are not known.
 	Certificates []Certificate `json:"certificates,omitempty"`
 }
@@ -46,16 +46,16 @@ type Credential struct {
 
 // Certificate is a managed certificate.
 type Certificate struct {
-	ID          string    `json:"id"`
-	Names       []string  `json:"names"`
-	Mode        string    `json:"mode"`
-	Client      string    `json:"client,omitempty"`
-	Serial      string    `json:"serial,omitempty"`
-	NotAfter    time.Time `json:"not_after,omitzero"`
-	NextAttempt time.Time `json:"next_attempt,omitzero"`
-	Failures    int       `json:"failures,omitempty"`
-	LastError   string    `json:"last_error,omitempty"`
-	HookError   string    `json:"hook_error,omitempty"`
+	ID          string       `json:"id"`
+	Names       []string     `json:"names"`
+	Mode        clients.Mode `json:"mode"`
+	Client      string       `json:"client,omitempty"`
+	Serial      string       `json:"serial,omitempty"`
+	NotAfter    time.Time    `json:"not_after,omitzero"`
+	NextAttempt time.Time    `json:"next_attempt,omitzero"`
+	Failures    int          `json:"failures,omitempty"`
+	LastError   string       `json:"last_error,omitempty"`
+	HookError   string       `json:"hook_error,omitempty"`
 	// Deployment is that of the files and the hook; nil when both are done.
 	Deployment *Deployment `json:"deployment,omitempty"`
 	// SupersededAt is when a name passed to another client: it is not renewed.
@@ -163,15 +163,15 @@ func (d *JSONDuration) UnmarshalText(b []byte) error {
 
 // AuditEntry is one line of the audit trail.
 type AuditEntry struct {
-	ID      int64     `json:"id"`
-	At      time.Time `json:"at"`
-	Client  string    `json:"client,omitempty"`
-	Addr    string    `json:"addr,omitempty"`
-	Action  string    `json:"action"`
-	Mode    string    `json:"mode,omitempty"`
-	Names   []string  `json:"names,omitempty"`
-	Outcome string    `json:"outcome"`
-	Detail  string    `json:"detail,omitempty"`
+	ID      int64        `json:"id"`
+	At      time.Time    `json:"at"`
+	Client  string       `json:"client,omitempty"`
+	Addr    string       `json:"addr,omitempty"`
+	Action  string       `json:"action"`
+	Mode    clients.Mode `json:"mode,omitempty"`
+	Names   []string     `json:"names,omitempty"`
+	Outcome string       `json:"outcome"`
+	Detail  string       `json:"detail,omitempty"`
 }
 
 // AuditList is one page of the audit trail, newest first.

@@ -24,6 +24,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -104,7 +105,7 @@ func newCaller(t *testing.T, p *proxytest.Proxy, version string, bearer string) 
 }
 
 // enroll makes a client and lets the caller be it.
-func (c *caller) enroll(t *testing.T, p *proxytest.Proxy, name string, grants ...api.Grant) {
+func (c *caller) enroll(t *testing.T, p *proxytest.Proxy, name string, grants ...clients.Grant) {
 	t.Helper()
 	token := p.AddClient(t, name, grants...)
 	resp := c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(token.Secret[:], recipient(t))})
@@ -358,7 +359,7 @@ func TestBadRequests(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	both(t, func(t *testing.T, version string) {
 		c := newCaller(t, p, version, "")
-		c.enroll(t, p, "web-"+version[:2], proxytest.Grant(api.ModeGateway, "**.a.example.com"), proxytest.Grant(api.ModeAgent, "**.a.example.com"))
+		c.enroll(t, p, "web-"+version[:2], proxytest.Grant(clients.ModeGateway, "**.a.example.com"), proxytest.Grant(clients.ModeAgent, "**.a.example.com"))
 		g := attack(t, p)
 		for name, row := range bad(t) {
 			t.Run(name, func(t *testing.T) {
@@ -376,7 +377,7 @@ func TestNotGranted(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	c := newCaller(t, p, "h2", "")
-	c.enroll(t, p, "web1", proxytest.Grant(api.ModeGateway, "web1.example.com", "*.apps.example.com"))
+	c.enroll(t, p, "web1", proxytest.Grant(clients.ModeGateway, "web1.example.com", "*.apps.example.com"))
 	g := attack(t, p)
 	ip := &x509.CertificateRequest{DNSNames: []string{"web1.example.com"}, IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}}
 	cn := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "secret.example.com"}}
@@ -410,8 +411,8 @@ func TestNotGranted(t *testing.T) {
 func TestCredentials(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	token := p.Bearer(t, "script", proxytest.Grant(api.ModeGateway, "**.a.example.com"))
-	other := p.Bearer(t, "other", proxytest.Grant(api.ModeGateway, "**.b.example.com"))
+	token := p.Bearer(t, "script", proxytest.Grant(clients.ModeGateway, "**.a.example.com"))
+	other := p.Bearer(t, "other", proxytest.Grant(clients.ModeGateway, "**.b.example.com"))
 	both(t, func(t *testing.T, version string) {
 		g := attack(t, p)
 		stranger := newCaller(t, p, version, "")
@@ -448,7 +449,7 @@ func TestCredentials(t *testing.T) {
 		g.unmoved(t)
 		// Both credentials: the handshake's key counts, if it is a client's.
 		c := newCaller(t, p, version, "")
-		c.enroll(t, p, "key-"+version[:2], proxytest.Grant(api.ModeGateway, "**.c.example.com"))
+		c.enroll(t, p, "key-"+version[:2], proxytest.Grant(clients.ModeGateway, "**.c.example.com"))
 		g = attack(t, p)
 		header := http.Header{"Authorization": {"Bearer " + token}}
 		if resp := c.do(t, request{method: "GET", path: api.PathClient, header: header}); !strings.Contains(resp.body, `"key-`) {
@@ -469,7 +470,7 @@ func TestOthersCertificates(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	owner := newCaller(t, p, "h2", "")
-	owner.enroll(t, p, "owner", proxytest.Grant(api.ModeAgent, "**.a.example.com"))
+	owner.enroll(t, p, "owner", proxytest.Grant(clients.ModeAgent, "**.a.example.com"))
 	resp := owner.do(t, request{method: "POST", path: api.PathCertificates, body: object("mode", "agent", "names", []string{"web.a.example.com"})})
 	var mine api.Certificate
 	if err := json.Unmarshal([]byte(resp.body), &mine); err != nil || resp.status != http.StatusAccepted || resp.header.Get("Location") != api.PathCertificates+"/"+mine.ID {
@@ -481,7 +482,7 @@ func TestOthersCertificates(t *testing.T) {
 	}
 	both(t, func(t *testing.T, version string) {
 		thief := newCaller(t, p, version, "")
-		thief.enroll(t, p, "thief-"+version[:2], proxytest.Grant(api.ModeAgent, "**.a.example.com"))
+		thief.enroll(t, p, "thief-"+version[:2], proxytest.Grant(clients.ModeAgent, "**.a.example.com"))
 		g := attack(t, p)
 		for _, r := range []request{
 			{method: "GET", path: path},
@@ -540,7 +541,7 @@ func TestBundleParameters(t *testing.T) {
 	both(t, func(t *testing.T, version string) {
 		c := newCaller(t, p, version, "")
 		name := "web." + version[:2] + ".example.com"
-		c.enroll(t, p, "web-"+version[:2], proxytest.Grant(api.ModeAgent, name))
+		c.enroll(t, p, "web-"+version[:2], proxytest.Grant(clients.ModeAgent, name))
 		resp := c.do(t, request{method: "POST", path: api.PathCertificates, body: object("mode", "agent", "names", []string{name})})
 		var m api.Certificate
 		if err := json.Unmarshal([]byte(resp.body), &m); err != nil {
@@ -581,7 +582,7 @@ func TestEnrol(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	both(t, func(t *testing.T, version string) {
 		c := newCaller(t, p, version, "")
-		token := p.AddClient(t, "web-"+version[:2], proxytest.Grant(api.ModeAgent, "a.example.com"))
+		token := p.AddClient(t, "web-"+version[:2], proxytest.Grant(clients.ModeAgent, "a.example.com"))
 		secret, good := token.Secret[:], recipient(t)
 		text := base64.RawURLEncoding.EncodeToString(secret)
 		g := attack(t, p)
@@ -639,7 +640,7 @@ func TestEnrol(t *testing.T) {
 		thief := newCaller(t, p, version, "")
 		thief.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(secret, recipient(t))}).refused(t, "", text, http.StatusUnauthorized)
 		// A key is one client's: another token does not make it two clients'.
-		second := p.AddClient(t, "second-"+version[:2], proxytest.Grant(api.ModeAgent, "b.example.com"))
+		second := p.AddClient(t, "second-"+version[:2], proxytest.Grant(clients.ModeAgent, "b.example.com"))
 		c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(second.Secret[:], good)}).refused(t, "", "", http.StatusConflict)
 		// Repetitions add recipients up to the bound of what can be sealed.
 		for _, n := range []int{16, 16, 16, 15} {
@@ -664,7 +665,7 @@ func TestEnrolExpired(t *testing.T) {
 	var now clock
 	p := proxytest.Start(t, proxytest.Options{Change: now.set})
 	c := newCaller(t, p, "h2", "")
-	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))
+	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "a.example.com"))
 	now.advance(25 * 60 * 60)
 	g := attack(t, p)
 	c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(token.Secret[:], recipient(t))}).refused(t, "", "", http.StatusUnauthorized)
@@ -676,7 +677,7 @@ func TestLockedOut(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	c := newCaller(t, p, "h2", "")
-	c.enroll(t, p, "web1", proxytest.Grant(api.ModeGateway, "**.a.example.com"))
+	c.enroll(t, p, "web1", proxytest.Grant(clients.ModeGateway, "**.a.example.com"))
 	ask := request{method: "POST", path: api.PathCertificates, body: object("mode", "gateway", "names", []string{"web.a.example.com"})}
 	if _, err := p.Admin.SetDisabled(t.Context(), "web1", true); err != nil {
 		t.Fatal(err)

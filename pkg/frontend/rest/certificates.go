@@ -32,7 +32,7 @@ func (f *frontend) request(ctx context.Context, in *certificateInput) (*huma.Str
 		return nil, f.problem(ctx, err)
 	}
 	req.Profile = in.Body.Profile
-	if in.Body.Mode == api.ModeGateway {
+	if !in.Body.Mode.IsUnattended() {
 		return f.requestGateway(ctx, req)
 	}
 	m, _, err := f.Agent.Register(ctx, caller(ctx), req)

@@ -19,6 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -35,7 +36,7 @@ type slow struct {
 	stop       context.CancelFunc
 }
 
-func (s *slow) Bundle(ctx context.Context, _ auth.Identity, _, _ string, _ time.Duration) (store.Bundle, error) {
+func (s *slow) Bundle(ctx context.Context, _ clients.Identity, _, _ string, _ time.Duration) (store.Bundle, error) {
 	s.begun <- ctx
 	select {
 	case <-s.finish:
@@ -45,8 +46,8 @@ func (s *slow) Bundle(ctx context.Context, _ auth.Identity, _, _ string, _ time.
 	}
 }
 
-func (s *slow) begin(context.Context, auth.Identity, cert.Request) (rest.Issuance, error) {
-	return func(ctx context.Context, emit func(acme.Event), _ func(context.Context) (auth.Identity, error)) (api.Event, error) {
+func (s *slow) begin(context.Context, clients.Identity, cert.Request) (rest.Issuance, error) {
+	return func(ctx context.Context, emit func(acme.Event), _ func(context.Context) (clients.Identity, error)) (api.Event, error) {
 		emit(acme.Event{Stage: acme.Ordering})
 		s.begun <- ctx
 		select {
@@ -58,7 +59,7 @@ func (s *slow) begin(context.Context, auth.Identity, cert.Request) (rest.Issuanc
 	}, nil
 }
 
-func (s *slow) List(context.Context, auth.Identity, string, int) ([]store.Managed, error) {
+func (s *slow) List(context.Context, clients.Identity, string, int) ([]store.Managed, error) {
 	panic("the needle must not be shown")
 }
 
@@ -75,7 +76,7 @@ func newSlow(t *testing.T, read, write time.Duration, log io.Writer) *slow {
 	t.Cleanup(func() { s.store.Close() })
 	token, verifier := auth.NewBearer()
 	s.token = token
-	if _, err := s.store.CreateClient(t.Context(), store.Client{Name: "web1"}, store.Credential{Kind: store.CredentialBearer, Verifier: verifier}); err != nil {
+	if _, err := s.store.CreateClient(t.Context(), clients.Client{Name: "web1"}, clients.Credential{Kind: clients.Bearer, Verifier: verifier}); err != nil {
 		t.Fatal(err)
 	}
 	logger := slog.New(slog.NewTextHandler(log, nil))

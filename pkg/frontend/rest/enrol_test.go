@@ -17,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -92,7 +93,7 @@ func TestStrangersEnrolment(t *testing.T) {
 func TestEnrolFromElsewhere(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	grant := proxytest.Grant(api.ModeAgent, "a.example.com")
+	grant := proxytest.Grant(clients.ModeAgent, "a.example.com")
 	grant.Networks = []string{"192.0.2.0/24"}
 	token := p.AddClient(t, "web1", grant)
 	c := newCaller(t, p, "h2", "")
@@ -114,7 +115,7 @@ func TestEnrolFromElsewhere(t *testing.T) {
 	// One grant for this network is enough, and the token is still good.
 	here := grant
 	here.Networks = []string{"127.0.0.0/8"}
-	if _, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: "web1", Grants: []api.Grant{grant, here}}}}); err != nil {
+	if _, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: "web1", Grants: []clients.Grant{grant, here}}}}); err != nil {
 		t.Fatal(err)
 	}
 	if resp := c.do(t, request{method: "POST", path: api.PathEnroll, body: body}); resp.status != http.StatusCreated {
@@ -127,7 +128,7 @@ func TestEnrolFromElsewhere(t *testing.T) {
 func TestRecipientsOfClients(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	token := p.AddClient(t, "web1", proxytest.Grant(api.ModeAgent, "a.example.com"))
+	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "a.example.com"))
 	c := newCaller(t, p, "h2", "")
 	g := attack(t, p)
 	c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(token.Secret[:], sshRSA(t, 4104))}).refused(t, "body.recipients", "AAAA", http.StatusUnprocessableEntity)

@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
 
@@ -53,7 +54,7 @@ func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance
 	defer s.heartbeats(ctx)()
 	last, err := issue(ctx, func(e acme.Event) {
 		s.send(api.Event{Event: api.EventStage, Stage: string(e.Stage), Identifier: e.Identifier})
-	}, func(context.Context) (auth.Identity, error) { return f.authenticateAgain(r) })
+	}, func(context.Context) (clients.Identity, error) { return f.authenticateAgain(r) })
 	if err != nil {
 		last = api.Event{Event: api.EventProblem, Problem: f.streamProblem(r, err)}
 	}

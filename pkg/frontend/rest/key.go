@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -21,7 +22,7 @@ const actionKey = "client key"
 // handshake proved. The new one proves itself by its signature.
 func (f *frontend) rollKey(ctx context.Context, in *keyInput) (*clientOutput, error) {
 	id := caller(ctx)
-	if id.Via != store.CredentialTLSKey {
+	if id.Via != clients.TLSKey {
 		return nil, huma.NewError(http.StatusForbidden, "only a TLS key can be replaced by its owner; for another bearer token ask the proxy's administrator (acmeproxy clients token NAME --bearer --replace)")
 	}
 	if err := f.Audit.AuthorizeFrom(ctx, id, actionKey); err != nil {
@@ -59,7 +60,7 @@ func (f *frontend) rollKey(ctx context.Context, in *keyInput) (*clientOutput, er
 	return &clientOutput{wireClient(client)}, nil
 }
 
-func (f *frontend) recordKey(ctx context.Context, id auth.Identity, outcome, detail string) {
+func (f *frontend) recordKey(ctx context.Context, id clients.Identity, outcome, detail string) {
 	f.Audit.Record(ctx, store.AuditEntry{
 		ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: id.Addr.String(), Action: actionKey, Outcome: outcome, Detail: detail,
 	})

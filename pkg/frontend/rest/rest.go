@@ -26,6 +26,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -35,22 +36,22 @@ import (
 // the caller's own certificates; errors: *cert.FieldError, *policy.Denied,
 // *audit.QuotaExceeded, *audit.TooSoon, store.ErrOwned, store.ErrNotFound.
 type Agent interface {
-	Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error)
-	Get(ctx context.Context, id auth.Identity, certID string) (store.Managed, error)
-	List(ctx context.Context, id auth.Identity, after string, limit int) ([]store.Managed, error)
-	Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error)
-	RenewNow(ctx context.Context, id auth.Identity, certID string) (store.Managed, error)
-	Delete(ctx context.Context, id auth.Identity, certID string) error
+	Register(ctx context.Context, id clients.Identity, req cert.Request) (m store.Managed, created bool, err error)
+	Get(ctx context.Context, id clients.Identity, certID string) (store.Managed, error)
+	List(ctx context.Context, id clients.Identity, after string, limit int) ([]store.Managed, error)
+	Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (store.Bundle, error)
+	RenewNow(ctx context.Context, id clients.Identity, certID string) (store.Managed, error)
+	Delete(ctx context.Context, id clients.Identity, certID string) error
 	// Revoke and RevokeAndDelete have *issuer.Error, too. store.ErrNotFound of
 	// Revoke: it is not the current certificate of one of the caller's own.
-	Revoke(ctx context.Context, id auth.Identity, rev cert.Revocation, forget bool) (store.Managed, error)
-	RevokeAndDelete(ctx context.Context, id auth.Identity, certID string, reason cert.Reason) error
+	Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (store.Managed, error)
+	RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error
 }
 
 // Issuance is an allowed gateway request; calling it obtains the certificate,
 // asks again who the caller is,
 // and returns the last event of the stream.
-type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (auth.Identity, error)) (api.Event, error)
+type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (clients.Identity, error)) (api.Event, error)
 
 // Config is what the frontend needs.
 type Config struct {
@@ -59,9 +60,9 @@ type Config struct {
 	Store *store.Store // for enrolment and new keys only
 	Agent Agent
 	// Begin is acme-gateway mode: it decides and returns what will do it.
-	Begin func(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error)
+	Begin func(ctx context.Context, id clients.Identity, req cert.Request) (Issuance, error)
 	// Revoke revokes what is nobody's managed certificate.
-	Revoke func(ctx context.Context, id auth.Identity, rev cert.Revocation) error
+	Revoke func(ctx context.Context, id clients.Identity, rev cert.Revocation) error
 	Health func(ctx context.Context) error // nil error: fit to serve
 	// Stopping ends when the proxy is asked to stop: long polls are answered
 	// at once then, issuances may finish.

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -22,7 +22,7 @@ type renewedMeanwhile struct {
 	row store.Managed
 }
 
-func (a renewedMeanwhile) Revoke(context.Context, auth.Identity, cert.Revocation, bool) (store.Managed, error) {
+func (a renewedMeanwhile) Revoke(context.Context, clients.Identity, cert.Revocation, bool) (store.Managed, error) {
 	return a.row, nil
 }
 
@@ -44,7 +44,7 @@ func TestRevokeRenewedMeanwhile(t *testing.T) {
 		Config:  Config{Agent: renewedMeanwhile{row: store.Managed{ID: "1", Serial: "another", DueAt: due}}, Now: time.Now},
 		streams: newInFlight("gateway requests", streamLimits),
 	}
-	ctx := context.WithValue(t.Context(), identityKey{}, auth.Identity{Client: store.Client{ID: "c"}})
+	ctx := context.WithValue(t.Context(), identityKey{}, clients.Identity{Client: clients.Client{ID: "c"}})
 	leaf := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: old})
 	out, err := f.revoke(ctx, &revokeInput{Body: api.RevokeRequest{Certificate: string(leaf)}})
 	if err != nil {

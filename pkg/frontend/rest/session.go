@@ -20,6 +20,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -33,8 +34,8 @@ type (
 )
 
 // caller is who authenticated. Every operation but enrol has one.
-func caller(ctx context.Context) auth.Identity {
-	id, ok := ctx.Value(identityKey{}).(auth.Identity)
+func caller(ctx context.Context) clients.Identity {
+	id, ok := ctx.Value(identityKey{}).(clients.Identity)
 	if !ok {
 		panic("rest: an operation that nobody authenticated for")
 	}
@@ -88,7 +89,7 @@ const briefly = time.Second
 // authenticateAgain returns who the caller is now: after a long wait the client
 // may be disabled, and its credential or grants may be gone. The error is that
 // of auth.Authenticate.
-func (f *frontend) authenticateAgain(r *http.Request) (auth.Identity, error) {
+func (f *frontend) authenticateAgain(r *http.Request) (clients.Identity, error) {
 	before := caller(r.Context())
 	id, err := f.Auth.Authenticate(r)
 	if err == nil && id.Client.ID != before.Client.ID {
@@ -102,12 +103,12 @@ var errBusy = errors.New("too many callers are being looked up")
 
 // lookUp authenticates the caller. A connection on which that succeeds is safe
 // from strangers from then on.
-func (f *frontend) lookUp(r *http.Request) (auth.Identity, error) {
+func (f *frontend) lookUp(r *http.Request) (clients.Identity, error) {
 	conn := connlimit.FromContext(r.Context())
 	if !conn.Known() {
 		release, ok := f.lookups.Take(auth.RemoteAddr(r))
 		if !ok {
-			return auth.Identity{}, errBusy
+			return clients.Identity{}, errBusy
 		}
 		defer release()
 	}
@@ -222,7 +223,7 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 	pin := auth.SPKIPin(r.TLS.PeerCertificates[0])
 	client, err := f.enrolling(ctx, r, verifier[:], pin[:], in.Body.Recipients)
 	if err == nil {
-		client, err = f.Store.Enroll(ctx, verifier[:], store.Credential{Kind: store.CredentialTLSKey, Verifier: pin[:]}, in.Body.Recipients)
+		client, err = f.Store.Enroll(ctx, verifier[:], clients.Credential{Kind: clients.TLSKey, Verifier: pin[:]}, in.Body.Recipients)
 	}
 	var recipients *recipientsError
 	switch {
@@ -250,12 +251,12 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 
 // enrolling decides about an enrolment before its secret is spent. Anybody can send
 // one, so nothing is computed with the recipients before the secret is known.
-func (f *frontend) enrolling(ctx context.Context, r *http.Request, secret, key []byte, recipients []string) (store.Client, error) {
+func (f *frontend) enrolling(ctx context.Context, r *http.Request, secret, key []byte, recipients []string) (clients.Client, error) {
 	client, err := f.Store.EnrollingClient(ctx, secret, key)
 	if err != nil {
 		return client, err
 	}
-	id := auth.Identity{Client: client, Via: store.CredentialEnroll, Addr: auth.RemoteAddr(r)}
+	id := clients.Identity{Client: client, Via: clients.Enrolment, Addr: auth.RemoteAddr(r)}
 	if err := f.Audit.AuthorizeFrom(ctx, id, "enroll"); err != nil {
 		return client, err
 	}
@@ -272,12 +273,8 @@ func (f *frontend) client(ctx context.Context, _ *struct{}) (*clientOutput, erro
 	return &clientOutput{wireClient(caller(ctx).Client)}, nil
 }
 
-func wireClient(c store.Client) api.Client {
-	out := api.Client{Name: c.Name, Recipients: c.Recipients, Grants: []api.Grant{}}
-	for _, g := range c.Grants {
-		out.Grants = append(out.Grants, api.Grant{Names: g.Patterns, Modes: g.Modes, Networks: g.Networks, KeyTypes: g.KeyTypes, DailyQuota: g.DailyQuota})
-	}
-	return out
+func wireClient(c clients.Client) api.Client {
+	return api.Client{Name: c.Name, Recipients: c.Recipients, Grants: append([]clients.Grant{}, c.Grants...)}
 }
 
 func (f *frontend) serveHealth(w http.ResponseWriter, r *http.Request) {

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -91,7 +92,7 @@ func TestStrangersHoldNoPlace(t *testing.T) {
 				}
 				newCaller(t, p, version, "").do(t, request{method: "GET", path: api.PathClient}).refused(t, "", "", http.StatusUnauthorized)
 				c := newCaller(t, p, version, "")
-				c.enroll(t, p, "web-"+version[:2], proxytest.Grant(api.ModeAgent, "a.example.com"))
+				c.enroll(t, p, "web-"+version[:2], proxytest.Grant(clients.ModeAgent, "a.example.com"))
 				if resp := c.do(t, request{method: "GET", path: api.PathClient}); resp.status != http.StatusOK {
 					t.Errorf("a client: %d %s", resp.status, resp.body)
 				}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -44,7 +45,7 @@ func enrolled(t *testing.T, version string) (*target, *caller) {
 	t.Helper()
 	p := proxytest.Start(t, proxytest.Options{})
 	c := newCaller(t, p, version, "")
-	c.enroll(t, p, "web1", proxytest.Grant(api.ModeGateway, "**.a.example.com"), proxytest.Grant(api.ModeAgent, "**.a.example.com"))
+	c.enroll(t, p, "web1", proxytest.Grant(clients.ModeGateway, "**.a.example.com"), proxytest.Grant(clients.ModeAgent, "**.a.example.com"))
 	return attack(t, p), c
 }
 

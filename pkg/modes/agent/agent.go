@@ -16,10 +16,9 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -77,21 +76,21 @@ func (a *Agent) ring(certID string) {
 // Register asks for a managed certificate. Asking again for the same names is
 // no error and costs nothing; another key type, profile or CSR makes it due now.
 // Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, store.ErrOwned.
-func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request) (m store.Managed, created bool, err error) {
+func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Request) (m store.Managed, created bool, err error) {
 	if len(id.Client.Recipients) == 0 {
 		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; ask the proxy's administrator for an enrolment token (acmeproxy clients token), or to name one with --recipient")}
 	}
 	if err := a.cfg.Check(ctx, req); err != nil {
 		return m, false, err
 	}
-	ask := policy.Request{Mode: api.ModeAgent, Names: req.Names, KeyType: req.KeyType}
+	ask := policy.Request{Mode: clients.ModeAgent, Names: req.Names, KeyType: req.KeyType}
 	if err := a.authorize(ctx, id, ask, req); err != nil {
 		return m, false, err
 	}
 	m, created, err = a.cfg.Store.Register(ctx, store.Registration{
 		Managed: store.Managed{
 			ClientID: id.Client.ID,
-			Mode:     api.ModeAgent,
+			Mode:     clients.ModeAgent,
 			Names:    req.Names,
 			KeyType:  string(req.KeyType),
 			CSR:      req.CSR,
@@ -113,15 +112,15 @@ func (a *Agent) Register(ctx context.Context, id auth.Identity, req cert.Request
 }
 
 // refuseMore records that the client has as many certificates as it may have.
-func (a *Agent) refuseMore(ctx context.Context, id auth.Identity, names cert.Names) error {
+func (a *Agent) refuseMore(ctx context.Context, id clients.Identity, names cert.Names) error {
 	denied := &policy.Denied{Field: "certificates", Reason: fmt.Sprintf("client %q has as many managed certificates as it may have, %d; delete some that it does not need, or ask the proxy's administrator to raise max-client-certificates", id.Client.Name, a.cfg.Limit)}
 	a.record(ctx, id, names, audit.Refused, denied.Error())
 	return denied
 }
 
 // authorize takes from the quota only what will cost an order.
-func (a *Agent) authorize(ctx context.Context, id auth.Identity, ask policy.Request, req cert.Request) error {
-	have, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, api.ModeAgent, req.Names)
+func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.Request, req cert.Request) error {
+	have, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, clients.ModeAgent, req.Names)
 	same := have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) && have.Profile == req.Profile
 	if err == nil && same && have.SupersededAt.IsZero() {
 		return a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
@@ -143,12 +142,12 @@ func (a *Agent) authorize(ctx context.Context, id auth.Identity, ask policy.Requ
 
 // Get returns one of the client's own certificates. Errors: store.ErrNotFound,
 // *policy.Denied when it is another client's.
-func (a *Agent) Get(ctx context.Context, id auth.Identity, certID string) (store.Managed, error) {
+func (a *Agent) Get(ctx context.Context, id clients.Identity, certID string) (store.Managed, error) {
 	m, err := a.cfg.Store.ManagedByID(ctx, certID)
 	if err != nil {
 		return store.Managed{}, err
 	}
-	if m.ClientID != id.Client.ID || m.Mode != api.ModeAgent {
+	if m.ClientID != id.Client.ID || m.Mode != clients.ModeAgent {
 		a.record(ctx, id, nil, "refused", "certificate "+certID+" belongs to another client")
 		return store.Managed{}, &policy.Denied{Field: "id", Reason: "this certificate belongs to another client"}
 	}
@@ -156,14 +155,14 @@ func (a *Agent) Get(ctx context.Context, id auth.Identity, certID string) (store
 }
 
 // List returns a page of the client's own certificates.
-func (a *Agent) List(ctx context.Context, id auth.Identity, after string, limit int) ([]store.Managed, error) {
-	return a.cfg.Store.ListManaged(ctx, id.Client.ID, api.ModeAgent, after, limit)
+func (a *Agent) List(ctx context.Context, id clients.Identity, after string, limit int) ([]store.Managed, error) {
+	return a.cfg.Store.ListManaged(ctx, id.Client.ID, clients.ModeAgent, after, limit)
 }
 
 // Bundle returns the ciphertext. If it is still the one that the client has
 // (etag), or there is none yet, Bundle waits up to wait for news: for another
 // one, or an attempt that failed. store.ErrNotFound from it means: none yet.
-func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag string, wait time.Duration) (store.Bundle, error) {
+func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (store.Bundle, error) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for rang := false; ; {
@@ -198,7 +197,7 @@ func (a *Agent) Bundle(ctx context.Context, id auth.Identity, certID, etag strin
 // errGone is store.ErrNotFound of the certificate, not of its bundle.
 var errGone = fmt.Errorf("no such certificate: %w", store.ErrNotFound)
 
-func (a *Agent) bundle(ctx context.Context, id auth.Identity, certID string) (store.Bundle, error) {
+func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) (store.Bundle, error) {
 	m, err := a.Get(ctx, id, certID)
 	if errors.Is(err, store.ErrNotFound) {
 		err = errGone
@@ -218,7 +217,7 @@ func (a *Agent) bundle(ctx context.Context, id auth.Identity, certID string) (st
 // it is due already, or work on it is under way, nothing changes. Errors:
 // *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
 // store.ErrNotFound.
-func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (store.Managed, error) {
+func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string) (store.Managed, error) {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return m, err
@@ -229,7 +228,7 @@ func (a *Agent) RenewNow(ctx context.Context, id auth.Identity, certID string) (
 	if !m.SupersededAt.IsZero() {
 		return m, &policy.Denied{Field: "names", Reason: "a name of this certificate passed to another client; ask for the certificate again, or ask the proxy's administrator"}
 	}
-	ask := policy.Request{Mode: api.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
+	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
 	now := a.cfg.Now()
 	if now.Before(m.LeaseUntil) || !m.DueAt.IsZero() && !now.Before(m.DueAt) {
 		return m, a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
@@ -260,7 +259,7 @@ func tooSoon(retryAt time.Time) error {
 // and returns when the client asked last. Nothing is recorded of a refusal: it is
 // not the client's right that is in question. A host that has enrolled since the
 // last attempt need not wait, once: what was sealed before is of no use to it.
-func (a *Agent) notTooSoon(ctx context.Context, id auth.Identity, m store.Managed, now time.Time) (asked time.Time, err error) {
+func (a *Agent) notTooSoon(ctx context.Context, id clients.Identity, m store.Managed, now time.Time) (asked time.Time, err error) {
 	asked, err = a.cfg.Store.AskedAt(ctx, id.Client.ID, m.Names)
 	if err != nil {
 		return asked, err
@@ -269,7 +268,7 @@ func (a *Agent) notTooSoon(ctx context.Context, id auth.Identity, m store.Manage
 	if err != nil {
 		return asked, err
 	}
-	if enrolledSince := id.Via == store.CredentialTLSKey && !id.Since.Before(last); !enrolledSince && now.Before(next) {
+	if enrolledSince := id.Via == clients.TLSKey && !id.Since.Before(last); !enrolledSince && now.Before(next) {
 		return asked, tooSoon(next)
 	}
 	return asked, nil
@@ -309,7 +308,7 @@ func later(a, b time.Time) time.Time {
 }
 
 // Delete stops managing one of the client's own certificates and forgets its bundle.
-func (a *Agent) Delete(ctx context.Context, id auth.Identity, certID string) error {
+func (a *Agent) Delete(ctx context.Context, id clients.Identity, certID string) error {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return err
@@ -329,7 +328,7 @@ func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
 	if err != nil {
 		return err
 	}
-	id := auth.Identity{Client: client}
+	id := clients.Identity{Client: client}
 	if err := a.stillAllowed(id, c); err != nil {
 		return err
 	}
@@ -350,21 +349,21 @@ func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
 
 // stillAllowed is the policy decision without a request: nobody calls, so the
 // source network does not count.
-func (a *Agent) stillAllowed(id auth.Identity, c *renewal.Claim) error {
+func (a *Agent) stillAllowed(id clients.Identity, c *renewal.Claim) error {
 	if id.Client.Disabled {
 		return fmt.Errorf("client %q is disabled; enable it, or remove it", id.Client.Name)
 	}
-	return policy.AllowUnattended(id, policy.Request{Mode: api.ModeAgent, Names: c.Names, KeyType: cert.KeyType(c.KeyType)})
+	return policy.AllowUnattended(id, policy.Request{Mode: clients.ModeAgent, Names: c.Names, KeyType: cert.KeyType(c.KeyType)})
 }
 
-func (a *Agent) record(ctx context.Context, id auth.Identity, names []string, outcome, detail string) {
+func (a *Agent) record(ctx context.Context, id clients.Identity, names []string, outcome, detail string) {
 	e := caller(id)
-	e.Action, e.Mode, e.Names, e.Outcome, e.Detail = "certificate", api.ModeAgent, names, outcome, detail
+	e.Action, e.Mode, e.Names, e.Outcome, e.Detail = "certificate", clients.ModeAgent, names, outcome, detail
 	a.cfg.Audit.Record(ctx, e)
 }
 
 // caller is an entry that says who it is about, and nothing else yet.
-func caller(id auth.Identity) store.AuditEntry {
+func caller(id clients.Identity) store.AuditEntry {
 	e := store.AuditEntry{ClientID: id.Client.ID, ClientName: id.Client.Name}
 	if id.Addr != (netip.Addr{}) {
 		e.Addr = id.Addr.String()

@@ -9,10 +9,9 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -33,8 +32,8 @@ const revokeTimeout = 25 * time.Second
 // it is no longer managed, and what is returned is how it was. To repeat it does
 // no harm. Errors: store.ErrNotFound when it is not such a certificate,
 // *audit.QuotaExceeded, *audit.TooSoon, *issuer.Error.
-func (a *Agent) Revoke(ctx context.Context, id auth.Identity, rev cert.Revocation, forget bool) (store.Managed, error) {
-	m, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, api.ModeAgent, rev.Names)
+func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (store.Managed, error) {
+	m, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, clients.ModeAgent, rev.Names)
 	if err != nil {
 		return m, err
 	}
@@ -63,8 +62,8 @@ func (a *Agent) toRevoke(m store.Managed) bool {
 	return m.Serial != "" && m.RevokedAt.IsZero() && a.cfg.Now().Before(m.NotAfter)
 }
 
-func (a *Agent) authorizeRevocation(ctx context.Context, id auth.Identity, m store.Managed) error {
-	return a.cfg.Audit.AuthorizeRevocation(ctx, id, policy.Request{Mode: api.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)})
+func (a *Agent) authorizeRevocation(ctx context.Context, id clients.Identity, m store.Managed) error {
+	return a.cfg.Audit.AuthorizeRevocation(ctx, id, policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)})
 }
 
 // replace makes a row due whose certificate was revoked.
@@ -119,7 +118,7 @@ func awaitsCSR(m store.Managed) bool { return !m.RevokedAt.IsZero() && m.DueAt.I
 // then stops managing it. If it cannot be revoked nothing is deleted. Errors:
 // *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, store.ErrNotFound,
 // *issuer.Error.
-func (a *Agent) RevokeAndDelete(ctx context.Context, id auth.Identity, certID string, reason cert.Reason) error {
+func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return err
@@ -133,7 +132,7 @@ func (a *Agent) RevokeAndDelete(ctx context.Context, id auth.Identity, certID st
 }
 
 // RevokeFor is RevokeAndDelete for the administrator. m is a row of the client's.
-func (a *Agent) RevokeFor(ctx context.Context, client store.Client, m store.Managed, reason cert.Reason) error {
+func (a *Agent) RevokeFor(ctx context.Context, client clients.Client, m store.Managed, reason cert.Reason) error {
 	who := store.AuditEntry{ClientID: client.ID, ClientName: client.Name, Addr: "admin"}
 	return a.revokeAndDelete(ctx, who, m, reason)
 }
@@ -182,7 +181,7 @@ func (a *Agent) deleteRevoked(ctx context.Context, who store.AuditEntry, m store
 		err := a.cfg.Store.DeleteRevoked(ctx, m.ID, serial)
 		switch {
 		case err == nil:
-			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = "certificate", api.ModeAgent, m.Names, audit.Done, "no longer managed"
+			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = "certificate", clients.ModeAgent, m.Names, audit.Done, "no longer managed"
 			a.cfg.Audit.Record(ctx, who)
 			a.ring(m.ID)
 			return nil
@@ -202,7 +201,7 @@ func (a *Agent) deleteRevoked(ctx context.Context, who store.AuditEntry, m store
 
 // revoke asks the CA, and records what came of it.
 func (a *Agent) revoke(ctx context.Context, who store.AuditEntry, m store.Managed, leaf *x509.Certificate, reason cert.Reason) error {
-	who.Action, who.Mode, who.Names = audit.ActionRevoke, api.ModeAgent, m.Names
+	who.Action, who.Mode, who.Names = audit.ActionRevoke, clients.ModeAgent, m.Names
 	who.Outcome, who.Detail = audit.Done, fmt.Sprintf("serial %s, %s", hex.EncodeToString(leaf.SerialNumber.Bytes()), reason)
 	err := a.cfg.CA.Revoke(ctx, leaf.Raw, reason)
 	if err != nil {

@@ -19,10 +19,10 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
@@ -96,7 +96,7 @@ func (c *Client) Start(ctx context.Context) error {
 		}
 	}
 	for after := ""; ; {
-		rows, err := c.cfg.Store.ListManaged(ctx, "", api.ModeClient, after, 100)
+		rows, err := c.cfg.Store.ListManaged(ctx, "", clients.ModeClient, after, 100)
 		if err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (c *Client) Start(ctx context.Context) error {
 
 func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 	row, _, err := c.cfg.Store.Register(ctx, store.Registration{
-		Managed: store.Managed{Mode: api.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile},
+		Managed: store.Managed{Mode: clients.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile},
 		Pause:   renewal.AskPause, Holds: policy.Holds, Audit: audit.Superseded,
 	})
 	if err != nil {
@@ -165,7 +165,7 @@ func (c *Client) obtain(ctx context.Context, claim *renewal.Claim) (*cert.Bundle
 
 func (c *Client) record(ctx context.Context, names []string, outcome, detail string) {
 	c.cfg.Audit.Record(ctx, store.AuditEntry{
-		Action: "certificate", Mode: api.ModeClient, Names: names, Outcome: outcome, Detail: detail,
+		Action: "certificate", Mode: clients.ModeClient, Names: names, Outcome: outcome, Detail: detail,
 	})
 }
 
@@ -173,7 +173,7 @@ func (c *Client) record(ctx context.Context, names []string, outcome, detail str
 func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	var all []Status
 	for _, set := range c.cfg.Sets {
-		row, err := c.cfg.Store.ManagedByNames(ctx, "", api.ModeClient, set)
+		row, err := c.cfg.Store.ManagedByNames(ctx, "", clients.ModeClient, set)
 		if errors.Is(err, store.ErrNotFound) {
 			continue
 		}

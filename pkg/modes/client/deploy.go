@@ -8,9 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -72,7 +72,7 @@ func (c *Client) deploy(ctx context.Context, pending store.PendingHook) error {
 		return nil
 	}
 	return c.cfg.Hook.Run(ctx, hook.Event{
-		Names: row.Names, Dir: dir, Mode: api.ModeClient, Email: c.cfg.Email,
+		Names: row.Names, Dir: dir, Mode: string(clients.ModeClient), Email: c.cfg.Email,
 		CertPath:      filepath.Join(dir, certfile.Cert),
 		ChainPath:     filepath.Join(dir, certfile.Chain),
 		FullchainPath: filepath.Join(dir, certfile.Fullchain),

@@ -15,8 +15,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
@@ -53,12 +53,12 @@ type Issuance = func(ctx context.Context, emit func(acme.Event), again Again) (a
 
 // Again returns who the caller is now. The error is an *auth.Error if its
 // credential is not good any more.
-type Again = func(ctx context.Context) (auth.Identity, error)
+type Again = func(ctx context.Context) (clients.Identity, error)
 
 // Begin decides whether the client may have what it asks for; no order exists
 // before the Issuance is called. Errors: *cert.FieldError, *policy.Denied,
 // *audit.QuotaExceeded.
-func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request) (Issuance, error) {
+func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Request) (Issuance, error) {
 	if err := g.cfg.Issuer.Check(ctx, req); err != nil {
 		return nil, err
 	}
@@ -67,7 +67,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 			return nil, err
 		}
 	}
-	ask := policy.Request{Mode: api.ModeGateway, Names: req.Names, KeyType: req.KeyType}
+	ask := policy.Request{Mode: clients.ModeGateway, Names: req.Names, KeyType: req.KeyType}
 	if err := g.cfg.Audit.Authorize(ctx, id, ask); err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (g *Gateway) Begin(ctx context.Context, id auth.Identity, req cert.Request)
 
 // returnQuota lets a request that came to no order count for nothing: while a CA is
 // down, a host's attempts would use up all that its client may have in a day.
-func (g *Gateway) returnQuota(ctx context.Context, id auth.Identity, ask policy.Request, cause error) {
+func (g *Gateway) returnQuota(ctx context.Context, id clients.Identity, ask policy.Request, cause error) {
 	var e *acme.Error
 	if errors.As(cause, &e) && !e.Ordered {
 		if err := g.cfg.Audit.ReturnQuota(ctx, id, ask); err != nil {
@@ -114,7 +114,7 @@ func (g *Gateway) stillAllowed(ctx context.Context, again Again, ask policy.Requ
 	return recipients(id)
 }
 
-func recipients(id auth.Identity) ([]age.Recipient, error) {
+func recipients(id clients.Identity) ([]age.Recipient, error) {
 	if len(id.Client.Recipients) == 0 {
 		return nil, &cert.FieldError{Field: "csr", Err: errors.New("missing; this client has no age recipients to which a key could be sealed, so it must make the key itself")}
 	}

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -21,8 +20,8 @@ const notProven = "missing, or no signature by this certificate's key that it is
 // must have proven to hold its key, and be granted its names. Nothing of it is
 // kept. Errors: *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
 // *issuer.Error.
-func (g *Gateway) Revoke(ctx context.Context, id auth.Identity, rev cert.Revocation) error {
-	ask := policy.Request{Mode: api.ModeGateway, Names: rev.Names}
+func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation) error {
+	ask := policy.Request{Mode: clients.ModeGateway, Names: rev.Names}
 	if !rev.Proven() {
 		return g.refuse(ctx, id, ask)
 	}
@@ -43,11 +42,11 @@ func (g *Gateway) Revoke(ctx context.Context, id auth.Identity, rev cert.Revocat
 
 // refuse records, as every refusal does, the names that are not granted, and
 // no others.
-func (g *Gateway) refuse(ctx context.Context, id auth.Identity, ask policy.Request) error {
+func (g *Gateway) refuse(ctx context.Context, id clients.Identity, ask policy.Request) error {
 	refusal := &policy.Denied{Field: "proof", Reason: notProven}
 	entry := store.AuditEntry{
 		ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: id.Addr.String(),
-		Action: audit.ActionRevoke, Mode: api.ModeGateway, Outcome: audit.Refused, Detail: "no proof of the certificate's key",
+		Action: audit.ActionRevoke, Mode: clients.ModeGateway, Outcome: audit.Refused, Detail: "no proof of the certificate's key",
 	}
 	var denied *policy.Denied
 	if errors.As(policy.Allow(policy.ForRevocation(id), ask), &denied) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 )
 
@@ -22,7 +23,7 @@ type Caller struct {
 }
 
 // NewCaller creates a client that has a bearer token and these recipients.
-func (p *Proxy) NewCaller(t testing.TB, name string, recipients []string, grants ...api.Grant) *Caller {
+func (p *Proxy) NewCaller(t testing.TB, name string, recipients []string, grants ...clients.Grant) *Caller {
 	t.Helper()
 	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, Recipients: recipients, Bearer: true})
 	if err != nil {
@@ -102,7 +103,7 @@ func (c *Caller) Try(t testing.TB, method, path string, body any, header ...stri
 // Register registers a managed certificate for these names.
 func (c *Caller) Register(t testing.TB, names ...string) api.Certificate {
 	t.Helper()
-	return c.Registered(t, api.CertificateRequest{Mode: api.ModeAgent, Names: names})
+	return c.Registered(t, api.CertificateRequest{Mode: clients.ModeAgent, Names: names})
 }
 
 // Registered sends a request of agent mode and returns what is registered.
@@ -150,7 +151,7 @@ func (c *Caller) Certificate(t testing.TB, id string) (m api.Certificate) {
 // Gateway sends a request of gateway mode and returns all events of the answer.
 func (c *Caller) Gateway(t testing.TB, req api.CertificateRequest) []api.Event {
 	t.Helper()
-	req.Mode = api.ModeGateway
+	req.Mode = clients.ModeGateway
 	r := c.Do(t, http.MethodPost, api.PathCertificates, req)
 	if r.Status != http.StatusOK || r.Header.Get("Content-Type") != api.TypeEvents {
 		t.Fatalf("gateway: %d %s", r.Status, r.Body)

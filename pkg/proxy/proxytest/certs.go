@@ -11,6 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
@@ -63,7 +64,7 @@ func CSR(t testing.TB, key crypto.Signer, list cert.Names) string {
 }
 
 // Get makes a host obtain a certificate and install it into a temporary folder.
-func Get(t testing.TB, s *remote.State, mode string, list ...string) (*remote.Kept, error) {
+func Get(t testing.TB, s *remote.State, mode clients.Mode, list ...string) (*remote.Kept, error) {
 	t.Helper()
 	g, err := s.Getter(nil)
 	if err != nil {
@@ -86,7 +87,7 @@ func OnDisk(t testing.TB, dir string) *cert.Bundle {
 func (p *Proxy) Managed(t testing.TB, client string, list ...string) (*Caller, api.Certificate, *cert.Bundle) {
 	t.Helper()
 	id, recipient := NewIdentity(t)
-	c := p.NewCaller(t, client, []string{recipient}, Grant(api.ModeAgent, "*.example.com"))
+	c := p.NewCaller(t, client, []string{recipient}, Grant(clients.ModeAgent, "*.example.com"))
 	m := c.Register(t, list...)
 	b := OpenBundle(t, c.Bundle(t, m.ID, "").Body, Names(t, list...), id)
 	return c, m, b

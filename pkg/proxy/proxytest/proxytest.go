@@ -18,8 +18,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -150,12 +150,12 @@ func (p *Proxy) Restart(t testing.TB, changes ...func(*proxy.Config)) {
 func (p *Proxy) Log() string { return p.log.String() }
 
 // Grant allows one mode for some name patterns.
-func Grant(mode string, patterns ...string) api.Grant {
-	return api.Grant{Names: patterns, Modes: []string{mode}}
+func Grant(mode clients.Mode, patterns ...string) clients.Grant {
+	return clients.Grant{Names: patterns, Modes: []clients.Mode{mode}}
 }
 
 // AddClient makes a client and returns its enrolment token.
-func (p *Proxy) AddClient(t testing.TB, name string, grants ...api.Grant) auth.EnrollToken {
+func (p *Proxy) AddClient(t testing.TB, name string, grants ...clients.Grant) auth.EnrollToken {
 	t.Helper()
 	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, URL: p.URL})
 	if err != nil {
@@ -169,7 +169,7 @@ func (p *Proxy) AddClient(t testing.TB, name string, grants ...api.Grant) auth.E
 }
 
 // Enroll makes a client and a remote that is enrolled as it.
-func (p *Proxy) Enroll(t testing.TB, name string, grants ...api.Grant) *remote.State {
+func (p *Proxy) Enroll(t testing.TB, name string, grants ...clients.Grant) *remote.State {
 	t.Helper()
 	state, err := remote.Enroll(t.Context(), t.TempDir(), "test", p.AddClient(t, name, grants...), remote.EnrollOptions{})
 	if err != nil {
@@ -179,7 +179,7 @@ func (p *Proxy) Enroll(t testing.TB, name string, grants ...api.Grant) *remote.S
 }
 
 // Bearer makes a client that has a bearer token.
-func (p *Proxy) Bearer(t testing.TB, name string, grants ...api.Grant) string {
+func (p *Proxy) Bearer(t testing.TB, name string, grants ...clients.Grant) string {
 	t.Helper()
 	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, Bearer: true})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -20,8 +21,8 @@ var applyCases = []testCase{
 	{"what is applied and what is enrolled meanwhile are both kept", raceApplyEnroll},
 }
 
-func wanted(name string, patterns ...string) store.Client {
-	return store.Client{Name: name, Grants: []store.Grant{{Patterns: patterns, Modes: []string{"agent"}}}}
+func wanted(name string, patterns ...string) clients.Client {
+	return clients.Client{Name: name, Grants: []clients.Grant{{Names: patterns, Modes: []clients.Mode{"agent"}}}}
 }
 
 // actions are the changes in short, in their order.
@@ -43,9 +44,9 @@ func (f *fixture) names(t *testing.T) (names []string) {
 func applyMatches(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	same := must(f.CreateClient(ctx, wanted("same", "same.example")))(t)
-	other := must(f.CreateClient(ctx, wanted("other", "other.example"), store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
-	want := []store.Client{wanted("other", "narrow.example"), wanted("same", "same.example"), wanted("new", "new.example")}
-	want[0].Grants = append(want[0].Grants, store.Grant{Patterns: []string{"b.example"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, DailyQuota: 3})
+	other := must(f.CreateClient(ctx, wanted("other", "other.example"), clients.Credential{Kind: clients.Bearer, Verifier: hash("t")}))(t)
+	want := []clients.Client{wanted("other", "narrow.example"), wanted("same", "same.example"), wanted("new", "new.example")}
+	want[0].Grants = append(want[0].Grants, clients.Grant{Names: []string{"b.example"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, DailyQuota: 3})
 	want[2].Disabled, want[2].Recipients = true, []string{"age1a", "age1b", "age1a"}
 
 	got := must(f.ApplyClients(ctx, store.Apply{Clients: want}))(t)
@@ -66,7 +67,7 @@ func applyMatches(t *testing.T, f *fixture) {
 	equal(t, added.Grants, want[2].Grants)
 	equal(t, len(must(f.Credentials(ctx, added.ID))(t)), 0) // nothing to act with
 	equal(t, must(f.ClientByName(ctx, "same"))(t), same)
-	_, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t")) // stays
+	_, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t")) // stays
 	ok(t, err)
 
 	again := must(f.ApplyClients(ctx, store.Apply{Clients: want, Prune: true}))(t)
@@ -74,16 +75,16 @@ func applyMatches(t *testing.T, f *fixture) {
 	equal(t, again.Unchanged, 3)
 
 	// Each field by itself is a difference, once.
-	for i, change := range []func(*store.Client){
-		func(c *store.Client) { c.Disabled = true },
-		func(c *store.Client) { c.Recipients = []string{"age1x"} },
-		func(c *store.Client) { c.Grants[0].Patterns = []string{"x.example"} },
-		func(c *store.Client) { c.Grants[0].Modes = []string{"gateway"} },
-		func(c *store.Client) { c.Grants[0].Networks = []string{"192.0.2.0/24"} },
-		func(c *store.Client) { c.Grants[0].KeyTypes = []string{"rsa2048"} },
-		func(c *store.Client) { c.Grants[0].DailyQuota = 9 },
-		func(c *store.Client) { c.Grants = append(c.Grants, store.Grant{}) },
-		func(c *store.Client) { c.Grants = nil },
+	for i, change := range []func(*clients.Client){
+		func(c *clients.Client) { c.Disabled = true },
+		func(c *clients.Client) { c.Recipients = []string{"age1x"} },
+		func(c *clients.Client) { c.Grants[0].Names = []string{"x.example"} },
+		func(c *clients.Client) { c.Grants[0].Modes = []clients.Mode{"gateway"} },
+		func(c *clients.Client) { c.Grants[0].Networks = []string{"192.0.2.0/24"} },
+		func(c *clients.Client) { c.Grants[0].KeyTypes = []string{"rsa2048"} },
+		func(c *clients.Client) { c.Grants[0].DailyQuota = 9 },
+		func(c *clients.Client) { c.Grants = append(c.Grants, clients.Grant{}) },
+		func(c *clients.Client) { c.Grants = nil },
 	} {
 		change(&want[1])
 		for _, n := range []int{1, 0} {
@@ -99,13 +100,13 @@ func applyMatches(t *testing.T, f *fixture) {
 
 func applyPrunes(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	gone := must(f.CreateClient(ctx, wanted("gone", "gone.example"), store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
+	gone := must(f.CreateClient(ctx, wanted("gone", "gone.example"), clients.Credential{Kind: clients.Bearer, Verifier: hash("t")}))(t)
 	f.client(t, "also")
 	for _, name := range []string{"a.gone.example", "b.gone.example"} {
 		must2(f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Mode: "certificate-agent", Names: []string{name}}))(t)
 	}
 	own := f.manage(t, "proxy.example")
-	keep := []store.Client{wanted("keep", "keep.example")}
+	keep := []clients.Client{wanted("keep", "keep.example")}
 
 	got := must(f.ApplyClients(ctx, store.Apply{Clients: keep}))(t)
 	equal(t, actions(got), []string{"add keep"})
@@ -119,7 +120,7 @@ func applyPrunes(t *testing.T, f *fixture) {
 	equal(t, got.Changes[1].Before, gone)
 	equal(t, f.names(t), []string{"keep"})
 	equal(t, len(must(f.ListManaged(ctx, gone.ID, "", "", 0))(t)), 0)
-	_, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	_, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t"))
 	wantErr(t, err, store.ErrNotFound)
 	stays := must(f.ClientByName(ctx, "keep"))(t)
 	must2(f.EnsureManaged(ctx, store.Managed{ClientID: stays.ID, Names: []string{"a.gone.example"}}))(t) // A24: the name is free
@@ -135,7 +136,7 @@ func applyDryRun(t *testing.T, f *fixture) {
 	must2(f.EnsureManaged(ctx, store.Managed{ClientID: old.ID, Names: []string{"old.example"}}))(t)
 	before := must(f.CreateClient(ctx, wanted("web1", "web1.example")))(t)
 	a := store.Apply{
-		Clients: []store.Client{wanted("web1", "other.example"), wanted("new", "n.example")}, Prune: true, DryRun: true,
+		Clients: []clients.Client{wanted("web1", "other.example"), wanted("new", "n.example")}, Prune: true, DryRun: true,
 		Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} },
 	}
 	plan := must(f.ApplyClients(ctx, a))(t)
@@ -155,17 +156,17 @@ func applyRecipients(t *testing.T, f *fixture) {
 	c := f.withSecret(t, "web1", "secret")
 	must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1host"}))(t)
 	have := must(f.ClientByID(ctx, c.ID))(t)
-	want := store.Client{Name: "web1", Grants: have.Grants, Recipients: []string{"age1ops"}}
-	got := must(f.ApplyClients(ctx, store.Apply{Clients: []store.Client{want}}))(t)
+	want := clients.Client{Name: "web1", Grants: have.Grants, Recipients: []string{"age1ops"}}
+	got := must(f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{want}}))(t)
 	equal(t, actions(got), []string{"change web1"})
 	equal(t, must(f.ClientByID(ctx, c.ID))(t).Recipients, append(slices.Clone(have.Recipients), "age1ops"))
-	equal(t, actions(must(f.ApplyClients(ctx, store.Apply{Clients: []store.Client{want}}))(t)), nil)
+	equal(t, actions(must(f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{want}}))(t)), nil)
 
 	// With those of the file, there may be as many as can be sealed to.
 	for i := range 64 {
 		want.Recipients = append(want.Recipients, fmt.Sprintf("age1n%d", i))
 	}
-	_, err := f.ApplyClients(ctx, store.Apply{Clients: []store.Client{want}})
+	_, err := f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{want}})
 	wantErr(t, err, store.ErrTooMany)
 }
 
@@ -177,15 +178,15 @@ func applyAllOrNothing(t *testing.T, f *fixture) {
 	for i := range 65 {
 		tooMany.Recipients = append(tooMany.Recipients, fmt.Sprintf("age1n%d", i))
 	}
-	for _, bad := range []store.Client{
+	for _, bad := range []clients.Client{
 		{Name: ""},
 		{Name: "web1"}, // twice
 		{Name: "zz", Recipients: []string{"two\nlines"}},
-		{Name: "zz", Grants: []store.Grant{{Patterns: []string{""}}}},
+		{Name: "zz", Grants: []clients.Grant{{Names: []string{""}}}},
 		tooMany,
 	} {
 		a := store.Apply{
-			Clients: []store.Client{wanted("web1", "other.example"), wanted("new", "n.example"), bad}, Prune: true,
+			Clients: []clients.Client{wanted("web1", "other.example"), wanted("new", "n.example"), bad}, Prune: true,
 			Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} },
 		}
 		if _, err := f.ApplyClients(ctx, a); err == nil {
@@ -198,13 +199,13 @@ func applyAllOrNothing(t *testing.T, f *fixture) {
 	// A client that exists and fails late, after others were changed.
 	bad := wanted("web1", "x.example")
 	bad.Recipients = []string{"two\nlines"}
-	_, err := f.ApplyClients(ctx, store.Apply{Clients: []store.Client{wanted("aa", "a.example"), bad}})
+	_, err := f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{wanted("aa", "a.example"), bad}})
 	if err == nil {
 		t.Fatal("a recipient of two lines was stored")
 	}
 	equal(t, f.names(t), []string{"old", "web1"})
 	// Every fault is in the error.
-	_, err = f.ApplyClients(ctx, store.Apply{Clients: []store.Client{tooMany, {}, wanted("a"), wanted("a")}})
+	_, err = f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{tooMany, {}, wanted("a"), wanted("a")}})
 	wantErr(t, err, store.ErrTooMany)
 	if got := len(err.Error()); got < 100 {
 		t.Errorf("not every fault is named: %v", err)
@@ -216,7 +217,7 @@ func applyAudits(t *testing.T, f *fixture) { // X14
 	f.client(t, "old")
 	f.client(t, "web1")
 	a := store.Apply{
-		Clients: []store.Client{wanted("web1", "a.example"), wanted("new", "n.example")}, Prune: true,
+		Clients: []clients.Client{wanted("web1", "a.example"), wanted("new", "n.example")}, Prune: true,
 		Audit: func(c store.ClientChange) store.AuditEntry {
 			return store.AuditEntry{ClientID: c.Before.ID + c.After.ID, ClientName: c.Name, Action: string(c.Action), Outcome: "done"}
 		},
@@ -239,7 +240,7 @@ func raceApply(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	for range 5 {
 		each(func(i int) {
-			var want []store.Client
+			var want []clients.Client
 			for n := range 10 {
 				want = append(want, wanted(fmt.Sprintf("c%d", (n+i)%12), fmt.Sprintf("w%d.example", i)))
 			}
@@ -273,7 +274,7 @@ func raceApplyEnroll(t *testing.T, f *fixture) {
 					t.Error(err)
 				}
 			case 2, 3:
-				want := []store.Client{wanted(name, "applied.example"), wanted(fmt.Sprintf("new%d", round), "n.example")}
+				want := []clients.Client{wanted(name, "applied.example"), wanted(fmt.Sprintf("new%d", round), "n.example")}
 				want[0].Recipients = []string{"age1ops"}
 				if _, err := f.ApplyClients(ctx, store.Apply{Clients: want}); err != nil {
 					t.Error(err)
@@ -290,7 +291,7 @@ func raceApplyEnroll(t *testing.T, f *fixture) {
 		if len(got.Recipients) != before+2 || !slices.Contains(got.Recipients, "age1host") || !slices.Contains(got.Recipients, "age1ops") {
 			t.Errorf("recipients %v", got.Recipients)
 		}
-		_, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, key(secret).Verifier)
+		_, _, err := f.ClientByCredential(ctx, clients.TLSKey, key(secret).Verifier)
 		ok(t, err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -20,12 +21,12 @@ var clientCases = []testCase{
 
 func clientWhole(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	want := store.Client{
+	want := clients.Client{
 		Name:       "web1",
 		Recipients: []string{"age1abc", "ssh-ed25519 AAAA root@web1"},
-		Grants: []store.Grant{
-			{Patterns: []string{"web1.example.com", "**.web1.example.com"}, Modes: []string{"certificate-agent"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, DailyQuota: 10},
-			{Patterns: []string{"wildcard:*.example.com"}},
+		Grants: []clients.Grant{
+			{Names: []string{"web1.example.com", "**.web1.example.com"}, Modes: []clients.Mode{"certificate-agent"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, DailyQuota: 10},
+			{Names: []string{"wildcard:*.example.com"}},
 			{},
 		},
 	}
@@ -37,7 +38,7 @@ func clientWhole(t *testing.T, f *fixture) {
 	equal(t, got, want)
 	equal(t, must(f.ClientByName(ctx, "web1"))(t), want)
 	equal(t, must(f.ClientByID(ctx, want.ID))(t), want)
-	equal(t, must(f.Clients(ctx, "", 0))(t), []store.Client{want})
+	equal(t, must(f.Clients(ctx, "", 0))(t), []clients.Client{want})
 	for _, missing := range []string{"", "web2", want.ID} {
 		_, err := f.ClientByName(ctx, missing)
 		wantErr(t, err, store.ErrNotFound)
@@ -49,23 +50,23 @@ func clientWhole(t *testing.T, f *fixture) {
 func clientNameOnce(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	first := f.client(t, "web1")
-	_, err := f.CreateClient(ctx, store.Client{Name: "web1"})
+	_, err := f.CreateClient(ctx, clients.Client{Name: "web1"})
 	wantErr(t, err, store.ErrConflict)
 	equal(t, must(f.ClientByName(ctx, "web1"))(t).ID, first.ID)
-	if _, err := f.CreateClient(ctx, store.Client{}); err == nil {
+	if _, err := f.CreateClient(ctx, clients.Client{}); err == nil {
 		t.Fatal("a client without a name was created")
 	}
 }
 
 func clientAllOrNothing(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	cred := store.Credential{Kind: store.CredentialBearer, Verifier: hash("token")}
-	must(f.CreateClient(ctx, store.Client{Name: "a"}, cred))(t)
-	_, err := f.CreateClient(ctx, store.Client{Name: "b"}, store.Credential{Kind: store.CredentialBearer, Verifier: hash("fresh")}, cred)
+	cred := clients.Credential{Kind: clients.Bearer, Verifier: hash("token")}
+	must(f.CreateClient(ctx, clients.Client{Name: "a"}, cred))(t)
+	_, err := f.CreateClient(ctx, clients.Client{Name: "b"}, clients.Credential{Kind: clients.Bearer, Verifier: hash("fresh")}, cred)
 	wantErr(t, err, store.ErrConflict)
 	_, err = f.ClientByName(ctx, "b")
 	wantErr(t, err, store.ErrNotFound)
-	_, _, err = f.ClientByCredential(ctx, store.CredentialBearer, hash("fresh"))
+	_, _, err = f.ClientByCredential(ctx, clients.Bearer, hash("fresh"))
 	wantErr(t, err, store.ErrNotFound)
 }
 
@@ -74,7 +75,7 @@ func clientPages(t *testing.T, f *fixture) {
 	var want []string
 	for i := range 7 {
 		name := fmt.Sprintf("c%d", i)
-		must(f.CreateClient(ctx, store.Client{Name: name, Grants: make([]store.Grant, i%3)}))(t)
+		must(f.CreateClient(ctx, clients.Client{Name: name, Grants: make([]clients.Grant, i%3)}))(t)
 		want = append(want, name)
 	}
 	var got []string
@@ -97,9 +98,9 @@ func clientPages(t *testing.T, f *fixture) {
 
 func clientDisable(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	c := must(f.CreateClient(ctx, store.Client{Name: "web1"}, store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
+	c := must(f.CreateClient(ctx, clients.Client{Name: "web1"}, clients.Credential{Kind: clients.Bearer, Verifier: hash("t")}))(t)
 	ok(t, f.SetClientDisabled(ctx, c.ID, true))
-	found, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	found, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t"))
 	ok(t, err)
 	equal(t, found.Disabled, true) // returned, for the caller to refuse and audit
 	ok(t, f.SetClientDisabled(ctx, c.ID, false))
@@ -109,8 +110,8 @@ func clientDisable(t *testing.T, f *fixture) {
 
 func clientRemove(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	gone := must(f.CreateClient(ctx, store.Client{Name: "gone", Grants: make([]store.Grant, 2)},
-		store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
+	gone := must(f.CreateClient(ctx, clients.Client{Name: "gone", Grants: make([]clients.Grant, 2)},
+		clients.Credential{Kind: clients.Bearer, Verifier: hash("t")}))(t)
 	stays := f.client(t, "stays")
 	m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Mode: "certificate-agent", Names: []string{"gone.example"}}))(t)
 	other := must2(f.EnsureManaged(ctx, store.Managed{ClientID: stays.ID, Mode: "certificate-agent", Names: []string{"stays.example"}}))(t)
@@ -129,7 +130,7 @@ func clientRemove(t *testing.T, f *fixture) {
 	for _, l := range f.lookups() {
 		wantErr(t, l.run(ctx, m.ID), store.ErrNotFound)
 	}
-	_, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	_, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t"))
 	wantErr(t, err, store.ErrNotFound)
 	wantErr(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e2"), time.Time{}, true), store.ErrLost)
 	_, _, err = f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Names: []string{"gone.example"}})
@@ -145,10 +146,10 @@ func clientRemove(t *testing.T, f *fixture) {
 func clientBadEntry(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	for _, entry := range []string{"", "two\nlines", "nul\x00", "\xff"} {
-		if _, err := f.CreateClient(ctx, store.Client{Name: "a", Recipients: []string{entry}}); err == nil {
+		if _, err := f.CreateClient(ctx, clients.Client{Name: "a", Recipients: []string{entry}}); err == nil {
 			t.Errorf("recipient %q was stored", entry)
 		}
-		if _, err := f.CreateClient(ctx, store.Client{Name: "a", Grants: []store.Grant{{Patterns: []string{entry}}}}); err == nil {
+		if _, err := f.CreateClient(ctx, clients.Client{Name: "a", Grants: []clients.Grant{{Names: []string{entry}}}}); err == nil {
 			t.Errorf("pattern %q was stored", entry)
 		}
 		if _, _, err := f.EnsureManaged(ctx, store.Managed{Names: []string{entry}}); err == nil {

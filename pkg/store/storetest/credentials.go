@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -24,23 +25,23 @@ var credentialCases = []testCase{
 func credentialFinds(t *testing.T, f *fixture) { // A21
 	ctx := t.Context()
 	c := f.client(t, "web1")
-	added := must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialTLSKey, Verifier: hash("key")}))(t)
+	added := must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.TLSKey, Verifier: hash("key")}))(t)
 	equal(t, added.CreatedAt, f.clock.Now())
 	equal(t, added.ExpiresAt, time.Time{})
-	client, cred, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("key"))
+	client, cred, err := f.ClientByCredential(ctx, clients.TLSKey, hash("key"))
 	ok(t, err)
 	equal(t, client, c)
 	equal(t, cred, added)
-	equal(t, must(f.Credentials(ctx, c.ID))(t), []store.Credential{added})
-	_, _, err = f.ClientByCredential(ctx, store.CredentialBearer, hash("key")) // a hash proves only its own kind
+	equal(t, must(f.Credentials(ctx, c.ID))(t), []clients.Credential{added})
+	_, _, err = f.ClientByCredential(ctx, clients.Bearer, hash("key")) // a hash proves only its own kind
 	wantErr(t, err, store.ErrNotFound)
-	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, nil)
+	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, nil)
 	wantErr(t, err, store.ErrNotFound)
 	for _, id := range []string{"", "nobody"} {
-		_, err = f.AddCredential(ctx, store.Credential{ClientID: id, Kind: store.CredentialTLSKey, Verifier: hash("k2")})
+		_, err = f.AddCredential(ctx, clients.Credential{ClientID: id, Kind: clients.TLSKey, Verifier: hash("k2")})
 		wantErr(t, err, store.ErrNotFound)
 	}
-	for _, bad := range []store.Credential{{ClientID: c.ID, Kind: "password", Verifier: hash("x")}, {ClientID: c.ID, Kind: store.CredentialBearer}} {
+	for _, bad := range []clients.Credential{{ClientID: c.ID, Kind: "password", Verifier: hash("x")}, {ClientID: c.ID, Kind: clients.Bearer}} {
 		if _, err := f.AddCredential(ctx, bad); err == nil {
 			t.Errorf("stored %+v", bad)
 		}
@@ -50,12 +51,12 @@ func credentialFinds(t *testing.T, f *fixture) { // A21
 func credentialExpires(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c := f.client(t, "web1")
-	must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialBearer, Verifier: hash("t"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
+	must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Bearer, Verifier: hash("t"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
 	f.clock.Advance(time.Hour - time.Millisecond)
-	_, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	_, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t"))
 	ok(t, err)
 	f.clock.Advance(time.Millisecond)
-	_, _, err = f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	_, _, err = f.ClientByCredential(ctx, clients.Bearer, hash("t"))
 	wantErr(t, err, store.ErrNotFound)
 	equal(t, len(must(f.Credentials(ctx, c.ID))(t)), 1) // still listed for the operator
 }
@@ -63,12 +64,12 @@ func credentialExpires(t *testing.T, f *fixture) {
 func credentialOnce(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	a, b := f.client(t, "a"), f.client(t, "b")
-	must(f.AddCredential(ctx, store.Credential{ClientID: a.ID, Kind: store.CredentialTLSKey, Verifier: hash("k")}))(t)
+	must(f.AddCredential(ctx, clients.Credential{ClientID: a.ID, Kind: clients.TLSKey, Verifier: hash("k")}))(t)
 	for _, id := range []string{a.ID, b.ID} {
-		_, err := f.AddCredential(ctx, store.Credential{ClientID: id, Kind: store.CredentialTLSKey, Verifier: hash("k")})
+		_, err := f.AddCredential(ctx, clients.Credential{ClientID: id, Kind: clients.TLSKey, Verifier: hash("k")})
 		wantErr(t, err, store.ErrConflict)
 	}
-	owner, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	owner, _, err := f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	ok(t, err)
 	equal(t, owner.ID, a.ID)
 }
@@ -77,18 +78,18 @@ func credentialCleared(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c := f.withSecret(t, "web1", "old")
 	f.clock.Advance(time.Hour)
-	fresh := must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("new"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
-	equal(t, must(f.Credentials(ctx, c.ID))(t), []store.Credential{fresh})
+	fresh := must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("new"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
+	equal(t, must(f.Credentials(ctx, c.ID))(t), []clients.Credential{fresh})
 }
 
 // withSecret creates a client that may enrol once.
-func (f *fixture) withSecret(t *testing.T, name, secret string) store.Client {
+func (f *fixture) withSecret(t *testing.T, name, secret string) clients.Client {
 	t.Helper()
-	return must(f.CreateClient(t.Context(), store.Client{Name: name, Recipients: []string{"age1old"}},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: hash(secret), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
+	return must(f.CreateClient(t.Context(), clients.Client{Name: name, Recipients: []string{"age1old"}},
+		clients.Credential{Kind: clients.Enrolment, Verifier: hash(secret), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
 }
 
-func key(name string) store.Credential { return store.Credential{Verifier: hash(name)} }
+func key(name string) clients.Credential { return clients.Credential{Verifier: hash(name)} }
 
 func enrollRegisters(t *testing.T, f *fixture) {
 	ctx := t.Context()
@@ -97,11 +98,11 @@ func enrollRegisters(t *testing.T, f *fixture) {
 	c.Recipients = []string{"age1old", "age1new"}
 	equal(t, got, c)
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
-	found, cred, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	found, cred, err := f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	ok(t, err)
 	equal(t, found, c)
-	equal(t, must(f.Credentials(ctx, c.ID))(t), []store.Credential{cred}) // the spent secret is not one any more
-	_, _, err = f.ClientByCredential(ctx, store.CredentialEnroll, hash("secret"))
+	equal(t, must(f.Credentials(ctx, c.ID))(t), []clients.Credential{cred}) // the spent secret is not one any more
+	_, _, err = f.ClientByCredential(ctx, clients.Enrolment, hash("secret"))
 	wantErr(t, err, store.ErrNotFound)
 }
 
@@ -123,16 +124,16 @@ func enrollReplay(t *testing.T, f *fixture) {
 	want := must(f.Enroll(ctx, hash("secret"), key("k"), nil))(t)
 	_, err := f.Enroll(ctx, hash("secret"), key("thief"), []string{"age1thief"})
 	wantErr(t, err, store.ErrNotFound)
-	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("thief"))
+	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("thief"))
 	wantErr(t, err, store.ErrNotFound)
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), want)
 	_, err = f.Enroll(ctx, hash("guess"), key("k2"), nil)
 	wantErr(t, err, store.ErrNotFound)
 	// Another kind of credential is no enrolment secret.
-	must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialBearer, Verifier: hash("token")}))(t)
+	must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Bearer, Verifier: hash("token")}))(t)
 	_, err = f.Enroll(ctx, hash("token"), key("k3"), nil)
 	wantErr(t, err, store.ErrNotFound)
-	if _, err := f.Enroll(ctx, hash("secret"), store.Credential{}, nil); err == nil {
+	if _, err := f.Enroll(ctx, hash("secret"), clients.Credential{}, nil); err == nil {
 		t.Fatal("an empty key was enrolled")
 	}
 }
@@ -143,7 +144,7 @@ func enrollExpired(t *testing.T, f *fixture) {
 	f.clock.Advance(time.Hour)
 	_, err := f.Enroll(ctx, hash("secret"), key("k"), nil)
 	wantErr(t, err, store.ErrNotFound)
-	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	wantErr(t, err, store.ErrNotFound)
 }
 
@@ -154,12 +155,12 @@ func enrollForeignKey(t *testing.T, f *fixture) {
 	must(f.Enroll(ctx, hash("secret-a"), key("k"), nil))(t)
 	_, err := f.Enroll(ctx, hash("secret-b"), key("k"), []string{"age1x"})
 	wantErr(t, err, store.ErrConflict)
-	owner, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	owner, _, err := f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	ok(t, err)
 	equal(t, owner.ID, a.ID)
 	must(f.Enroll(ctx, hash("secret-b"), key("k2"), nil))(t) // the secret was not used up
 	// A client's own key may be enrolled again with a further secret.
-	must(f.AddCredential(ctx, store.Credential{ClientID: a.ID, Kind: store.CredentialEnroll, Verifier: hash("secret-c")}))(t)
+	must(f.AddCredential(ctx, clients.Credential{ClientID: a.ID, Kind: clients.Enrolment, Verifier: hash("secret-c")}))(t)
 	must(f.Enroll(ctx, hash("secret-c"), key("k"), nil))(t)
 	equal(t, len(must(f.Credentials(ctx, a.ID))(t)), 1)
 }
@@ -175,7 +176,7 @@ func enrollDisabled(t *testing.T, f *fixture) {
 	equal(t, got.Name, "a") // for the audit trail
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
 	equal(t, must(f.Credentials(ctx, c.ID))(t), before)
-	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	wantErr(t, err, store.ErrNotFound)
 	ok(t, f.SetClientDisabled(ctx, c.ID, false))
 	must(f.Enroll(ctx, hash("secret"), key("k"), nil))(t) // the secret was not used up

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -144,7 +145,7 @@ func managedPages(t *testing.T, f *fixture) {
 	c := f.client(t, "web1")
 	var want, agent []string
 	for i := range 7 {
-		mode := []string{"certificate-agent", "acme-client"}[i%2]
+		mode := []clients.Mode{"certificate-agent", "acme-client"}[i%2]
 		m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: mode, Names: []string{fmt.Sprintf("n%d.example", i)}}))(t)
 		want = append(want, m.ID)
 		if i%2 == 0 {
@@ -154,7 +155,7 @@ func managedPages(t *testing.T, f *fixture) {
 	own := f.manage(t, "own.example")
 	slices.Sort(want)
 	slices.Sort(agent)
-	pages := func(clientID, mode string) (got []string) {
+	pages := func(clientID string, mode clients.Mode) (got []string) {
 		for after := ""; ; after = got[len(got)-1] {
 			page := must(f.ListManaged(ctx, clientID, mode, after, 3))(t)
 			if len(page) == 0 {

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -19,21 +20,21 @@ func recipientSpelling(t *testing.T, f *fixture) {
 		host = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGHvaM9Y0VuQDl1U0cVyl5+yXsWnXDpiqPjvQtNJjXvD"
 	)
 	ctx := t.Context()
-	grants := []store.Grant{{Patterns: []string{"a.example"}}}
-	c := must(f.CreateClient(ctx, store.Client{Name: "web1", Recipients: []string{host + " root@web1", " " + age, host}, Grants: grants},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: hash("secret")}))(t)
+	grants := []clients.Grant{{Names: []string{"a.example"}}}
+	c := must(f.CreateClient(ctx, clients.Client{Name: "web1", Recipients: []string{host + " root@web1", " " + age, host}, Grants: grants},
+		clients.Credential{Kind: clients.Enrolment, Verifier: hash("secret")}))(t)
 	equal(t, c.Recipients, []string{host, age})
 	c = must(f.Enroll(ctx, hash("secret"), key("k"), []string{host + " again", age}))(t)
 	equal(t, c.Recipients, []string{host, age})
-	done := must(f.ApplyClients(ctx, store.Apply{Clients: []store.Client{{Name: "web1", Recipients: []string{host + " in a file"}, Grants: grants}}}))(t)
+	done := must(f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{{Name: "web1", Recipients: []string{host + " in a file"}, Grants: grants}}}))(t)
 	equal(t, done.Unchanged, 1)
-	_, credential, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("k"))
+	_, credential, err := f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	ok(t, err)
 	c = must(f.RollKey(ctx, store.Rollover{
 		CredentialID: credential.ID, Old: hash("k"), New: hash("k2"), Add: []string{age + " "}, Retire: []string{host + " gone"},
 	}))(t)
 	equal(t, c.Recipients, []string{age})
-	c = must(f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("next")},
+	c = must(f.ReplaceCredentials(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("next")},
 		[]string{host + " one", host + " two"}))(t)
 	equal(t, c.Recipients, []string{host})
 	equal(t, must(f.ClientByID(ctx, c.ID))(t).Recipients, []string{host})

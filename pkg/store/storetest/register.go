@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -158,7 +159,7 @@ func registerLimit(t *testing.T, f *fixture) {
 // handover is a registration that takes names from clients that are disabled.
 func handover(clientID string, names ...string) store.Registration {
 	r := registration(clientID, "ec256", names...)
-	r.Holds = func(owner store.Client, _ string) bool { return !owner.Disabled }
+	r.Holds = func(owner clients.Client, _ string) bool { return !owner.Disabled }
 	r.Audit = func(s store.Superseded) store.AuditEntry {
 		return store.AuditEntry{
 			ClientID: s.Owner.ID, ClientName: s.Owner.Name, Names: s.Names, Outcome: "done", Detail: s.Name + " passed to " + s.To.Name,

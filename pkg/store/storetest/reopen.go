@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -26,8 +27,8 @@ func reopenKeeps(t *testing.T, open func(t *testing.T, now func() time.Time) *st
 	f := &fixture{open(t, clock.Now), clock}
 	account := must(f.CreateAccount(ctx, store.Account{DirectoryURL: directory, URL: "u", SealedKey: []byte("k")}))(t)
 	must(f.CreateSecret(ctx, "api-key", []byte("sealed")))(t)
-	client := must(f.CreateClient(ctx, store.Client{Name: "web1", Recipients: []string{"age1x"}, Grants: []store.Grant{{Patterns: []string{"a.example"}}}},
-		store.Credential{Kind: store.CredentialBearer, Verifier: hash("t")}))(t)
+	client := must(f.CreateClient(ctx, clients.Client{Name: "web1", Recipients: []string{"age1x"}, Grants: []clients.Grant{{Names: []string{"a.example"}}}},
+		clients.Credential{Kind: clients.Bearer, Verifier: hash("t")}))(t)
 	must(f.TakeQuota(ctx, client.ID, clock.Now(), 1))(t)
 	m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: client.ID, Mode: "certificate-agent", Names: []string{"kept.example"}}))(t)
 	f.claimOne(t, "w")
@@ -44,7 +45,7 @@ func reopenKeeps(t *testing.T, open func(t *testing.T, now func() time.Time) *st
 	f.Store = open(t, clock.Now)
 	equal(t, must(f.AccountByDirectory(ctx, directory))(t), account)
 	equal(t, string(must(f.Secret(ctx, "api-key"))(t)), "sealed")
-	found, _, err := f.ClientByCredential(ctx, store.CredentialBearer, hash("t"))
+	found, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t"))
 	ok(t, err)
 	equal(t, found, client)
 	equal(t, must(f.TakeQuota(ctx, client.ID, clock.Now(), 1))(t), false)

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -22,10 +23,10 @@ var rolloverCases = []testCase{
 
 func replaceAll(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	c := must(f.CreateClient(ctx, store.Client{Name: "web1", Recipients: []string{"age1a"}, Grants: []store.Grant{{Patterns: []string{"a.example"}}}},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: hash("used"), ExpiresAt: f.clock.Now().Add(time.Hour)},
-		store.Credential{Kind: store.CredentialEnroll, Verifier: hash("unused"), ExpiresAt: f.clock.Now().Add(time.Hour)},
-		store.Credential{Kind: store.CredentialBearer, Verifier: hash("bearer")}))(t)
+	c := must(f.CreateClient(ctx, clients.Client{Name: "web1", Recipients: []string{"age1a"}, Grants: []clients.Grant{{Names: []string{"a.example"}}}},
+		clients.Credential{Kind: clients.Enrolment, Verifier: hash("used"), ExpiresAt: f.clock.Now().Add(time.Hour)},
+		clients.Credential{Kind: clients.Enrolment, Verifier: hash("unused"), ExpiresAt: f.clock.Now().Add(time.Hour)},
+		clients.Credential{Kind: clients.Bearer, Verifier: hash("bearer")}))(t)
 	other := f.withSecret(t, "web2", "other")
 	must(f.Enroll(ctx, hash("used"), key("k"), []string{"age1b"}))(t)
 	m, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: "agent", Names: []string{"a.example"}, KeyType: "ec256"})
@@ -33,11 +34,11 @@ func replaceAll(t *testing.T, f *fixture) {
 	f.complete(t, m.ID, "e", false)
 	before := must(f.ManagedByID(ctx, m.ID))(t)
 
-	got := must(f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("new"), ExpiresAt: f.clock.Now().Add(time.Hour)}, []string{"age1c"}))(t)
+	got := must(f.ReplaceCredentials(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("new"), ExpiresAt: f.clock.Now().Add(time.Hour)}, []string{"age1c"}))(t)
 	c.Recipients = []string{"age1c"}
 	equal(t, got, c)
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
-	for _, cred := range []store.Credential{{Kind: store.CredentialTLSKey, Verifier: hash("k")}, {Kind: store.CredentialBearer, Verifier: hash("bearer")}} {
+	for _, cred := range []clients.Credential{{Kind: clients.TLSKey, Verifier: hash("k")}, {Kind: clients.Bearer, Verifier: hash("bearer")}} {
 		_, _, err := f.ClientByCredential(ctx, cred.Kind, cred.Verifier)
 		wantErr(t, err, store.ErrNotFound)
 	}
@@ -57,7 +58,7 @@ func replaceRefused(t *testing.T, f *fixture) {
 	c := f.withSecret(t, "web1", "secret")
 	f.withSecret(t, "web2", "taken")
 	before := must(f.Credentials(ctx, c.ID))(t)
-	cred := store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("taken")}
+	cred := clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("taken")}
 	_, err := f.ReplaceCredentials(ctx, cred, nil)
 	wantErr(t, err, store.ErrConflict)
 	cred.Verifier = hash("new")
@@ -86,10 +87,10 @@ func completeStale(t *testing.T, f *fixture) {
 	for _, change := range []func(){
 		func() { must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"}))(t) },
 		func() {
-			must(f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("2")}, []string{"age1x"}))(t)
+			must(f.ReplaceCredentials(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("2")}, []string{"age1x"}))(t)
 		},
 		func() {
-			must(f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("3")}, nil))(t)
+			must(f.ReplaceCredentials(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("3")}, nil))(t)
 		},
 	} {
 		b.SealedTo = must(f.ClientByID(ctx, c.ID))(t).Recipients
@@ -109,11 +110,11 @@ func completeStale(t *testing.T, f *fixture) {
 }
 
 // enrolled is a client with one key.
-func (f *fixture) enrolled(t *testing.T, name string) (store.Client, store.Credential) {
+func (f *fixture) enrolled(t *testing.T, name string) (clients.Client, clients.Credential) {
 	t.Helper()
 	f.withSecret(t, name, "secret-"+name)
 	must(f.Enroll(t.Context(), hash("secret-"+name), key("key-"+name), []string{"age1" + name}))(t)
-	c, cred, err := f.ClientByCredential(t.Context(), store.CredentialTLSKey, hash("key-"+name))
+	c, cred, err := f.ClientByCredential(t.Context(), clients.TLSKey, hash("key-"+name))
 	ok(t, err)
 	return c, cred
 }
@@ -125,12 +126,12 @@ func rollKey(t *testing.T, f *fixture) {
 	got := must(f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: []string{"age1new", "age1old"}, Retire: []string{"age1web1"}}))(t)
 	c.Recipients = []string{"age1old", "age1new"}
 	equal(t, got, c)
-	client, now, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash("new"))
+	client, now, err := f.ClientByCredential(ctx, clients.TLSKey, hash("new"))
 	ok(t, err)
 	equal(t, client, c)
 	cred.Verifier = hash("new")
 	equal(t, now, cred) // as old as before
-	_, _, err = f.ClientByCredential(ctx, store.CredentialTLSKey, hash("key-web1"))
+	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("key-web1"))
 	wantErr(t, err, store.ErrNotFound)
 }
 
@@ -147,7 +148,7 @@ func rollKeyRefused(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c, cred := f.enrolled(t, "web1")
 	_, other := f.enrolled(t, "web2")
-	bearer := must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialBearer, Verifier: hash("token")}))(t)
+	bearer := must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Bearer, Verifier: hash("token")}))(t)
 	many := []string{}
 	for i := range 63 {
 		many = append(many, fmt.Sprintf("age1%d", i))
@@ -174,14 +175,14 @@ func rollKeyRefused(t *testing.T, f *fixture) {
 	if _, err := f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier}); err == nil {
 		t.Error("an empty key was taken")
 	}
-	got, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, cred.Verifier)
+	got, _, err := f.ClientByCredential(ctx, clients.TLSKey, cred.Verifier)
 	ok(t, err)
 	equal(t, got, c)
 }
 
-func (f *fixture) second(t *testing.T, c store.Client) []byte {
+func (f *fixture) second(t *testing.T, c clients.Client) []byte {
 	t.Helper()
-	return must(f.AddCredential(t.Context(), store.Credential{ClientID: c.ID, Kind: store.CredentialTLSKey, Verifier: hash("second")}))(t).Verifier
+	return must(f.AddCredential(t.Context(), clients.Credential{ClientID: c.ID, Kind: clients.TLSKey, Verifier: hash("second")}))(t).Verifier
 }
 
 func rollKeyRace(t *testing.T, f *fixture) {
@@ -196,7 +197,7 @@ func rollKeyRace(t *testing.T, f *fixture) {
 	})
 	close(won)
 	equal(t, len(won), 1)
-	c, _, err := f.ClientByCredential(ctx, store.CredentialTLSKey, hash(fmt.Sprint(<-won)))
+	c, _, err := f.ClientByCredential(ctx, clients.TLSKey, hash(fmt.Sprint(<-won)))
 	ok(t, err)
 	equal(t, len(c.Recipients), 3)
 }
@@ -207,13 +208,13 @@ func raceReplace(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c, cred := f.enrolled(t, "web1")
 	for i := range workers {
-		must(f.AddCredential(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash(fmt.Sprint("token", i))}))(t)
+		must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash(fmt.Sprint("token", i))}))(t)
 	}
 	each(func(i int) {
 		var err error
 		switch {
 		case i == workers/2:
-			_, err = f.ReplaceCredentials(ctx, store.Credential{ClientID: c.ID, Kind: store.CredentialEnroll, Verifier: hash("fresh")}, []string{"age1fresh"})
+			_, err = f.ReplaceCredentials(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("fresh")}, []string{"age1fresh"})
 			if err != nil {
 				t.Error(err)
 			}

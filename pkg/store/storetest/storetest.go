@@ -21,6 +21,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -132,9 +133,9 @@ func hash(s string) []byte {
 }
 
 // client creates a client without any credential.
-func (f *fixture) client(t *testing.T, name string) store.Client {
+func (f *fixture) client(t *testing.T, name string) clients.Client {
 	t.Helper()
-	return must(f.CreateClient(t.Context(), store.Client{Name: name}))(t)
+	return must(f.CreateClient(t.Context(), clients.Client{Name: name}))(t)
 }
 
 // manage creates the proxy's own managed certificate for names.

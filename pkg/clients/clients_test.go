@@ -1,0 +1,67 @@
+package clients_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+)
+
+// Each mode that a grant may allow is listed, and no other.
+func TestGrantableModes(t *testing.T) {
+	listed := map[clients.Mode]bool{}
+	for _, m := range clients.GrantableModes() {
+		listed[m] = true
+	}
+	for _, m := range []clients.Mode{clients.ModeClient, clients.ModeAgent, clients.ModeGateway, "unknown", ""} {
+		if m.IsGrantable() != listed[m] {
+			t.Errorf("mode %q: grantable %v, listed %v", m, m.IsGrantable(), listed[m])
+		}
+	}
+}
+
+// The gateway stores no names, whatever else it may be asked for.
+func TestGatewayKeepsNothing(t *testing.T) {
+	if p := clients.ModeGateway.Properties(); p.KeepsNames || p.OwnsNames || p.Unattended {
+		t.Errorf("%+v", p)
+	}
+	if p := clients.Mode("unknown").Properties(); p != (clients.ModeProperties{}) {
+		t.Errorf("an unknown mode has the properties %+v", p)
+	}
+}
+
+// A grant is the same in the API's JSON and in a file of clients.
+func TestGrantEncodings(t *testing.T) {
+	want := clients.Grant{
+		Names: []string{"*.example.com"}, Modes: []clients.Mode{clients.ModeAgent}, Networks: []string{"10.0.0.0/8"},
+		KeyTypes: []string{"ec256"}, DailyQuota: 3,
+	}
+	var fromJSON, fromYAML clients.Grant
+	asJSON, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(asJSON, &fromJSON); err != nil || !fromJSON.Equal(want) {
+		t.Errorf("JSON: %+v, %v", fromJSON, err)
+	}
+	if err := yaml.Unmarshal(asJSON, &fromYAML); err != nil || !fromYAML.Equal(want) {
+		t.Errorf("the same as YAML: %+v, %v", fromYAML, err)
+	}
+	other := want
+	other.DailyQuota++
+	if other.Equal(want) {
+		t.Error("another quota makes no difference")
+	}
+}
+
+func ExampleMode_Properties() {
+	for _, m := range clients.GrantableModes() {
+		fmt.Println(m, "renews unattended:", m.IsUnattended())
+	}
+	// Output:
+	// agent renews unattended: true
+	// gateway renews unattended: false
+}

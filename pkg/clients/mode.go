@@ -1,0 +1,69 @@
+package clients
+
+import "strings"
+
+// Mode is a way in which a certificate reaches its user.
+type Mode string
+
+// The modes.
+const (
+	ModeClient  Mode = "client"  // acme-client: certificates of the proxy's own host
+	ModeAgent   Mode = "agent"   // certificate-agent: renewed by the proxy, sealed to the client
+	ModeGateway Mode = "gateway" // acme-gateway: passed through, nothing is stored
+)
+
+// ModeProperties are the differences between modes that other packages decide on.
+type ModeProperties struct {
+	KeepsNames bool // names and serial numbers may be stored and logged
+	OwnsNames  bool // a name belongs to one client, as long as that client may have it
+	Unattended bool // the proxy renews while the client is away
+	Grantable  bool // a grant may allow the mode
+}
+
+// Properties returns the mode's properties; those of an unknown mode are all
+// false.
+func (m Mode) Properties() ModeProperties {
+	switch m {
+	case ModeClient:
+		return ModeProperties{KeepsNames: true, OwnsNames: true, Unattended: true}
+	case ModeAgent:
+		return ModeProperties{KeepsNames: true, OwnsNames: true, Unattended: true, Grantable: true}
+	case ModeGateway:
+		return ModeProperties{Grantable: true}
+	}
+	return ModeProperties{}
+}
+
+// KeepsNames reports whether names may be stored and logged.
+func (m Mode) KeepsNames() bool { return m.Properties().KeepsNames }
+
+// OwnsNames reports whether a name belongs to one client in this mode.
+func (m Mode) OwnsNames() bool { return m.Properties().OwnsNames }
+
+// IsUnattended reports whether the proxy renews while the client is away.
+func (m Mode) IsUnattended() bool { return m.Properties().Unattended }
+
+// IsGrantable reports whether a grant may allow the mode.
+func (m Mode) IsGrantable() bool { return m.Properties().Grantable }
+
+// GrantableModes returns the modes that a grant may allow, the default first.
+func GrantableModes() []Mode { return []Mode{ModeAgent, ModeGateway} }
+
+// JoinModes returns the modes as text, with sep between them.
+func JoinModes(modes []Mode, sep string) string {
+	texts := make([]string, 0, len(modes))
+	for _, m := range modes {
+		texts = append(texts, string(m))
+	}
+	return strings.Join(texts, sep)
+}
+
+// AsModes returns texts as modes. It checks nothing: [Mode.Properties] tells
+// which modes exist.
+func AsModes(texts []string) []Mode {
+	modes := make([]Mode, 0, len(texts))
+	for _, text := range texts {
+		modes = append(modes, Mode(text))
+	}
+	return modes
+}
