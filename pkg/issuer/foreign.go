@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -161,6 +162,13 @@ func (f *flow) checkAuthorization(authz legoacme.Authorization, base string) (le
 	}
 	return authz, nil
 }
+
+// emptyDate matches a date that some CAs leave empty where they do not know one.
+var emptyDate = regexp.MustCompile(`"(expires|validated|notBefore|notAfter)"(\s*:\s*)"\s*"`)
+
+// withoutEmptyDates makes such dates null. They count for nothing here, but lego
+// would refuse the whole document.
+func withoutEmptyDates(body []byte) []byte { return emptyDate.ReplaceAll(body, []byte(`"$1"${2}null`)) }
 
 // directoryURLs are the entries that we use.
 var directoryURLs = []string{"newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo", "newAuthz"}

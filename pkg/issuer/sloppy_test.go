@@ -66,6 +66,34 @@ func TestSloppyCA(t *testing.T) {
 	}
 }
 
+// A CA may leave dates empty that it does not know.
+func TestEmptyDates(t *testing.T) {
+	t.Parallel()
+	var ts troubles
+	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
+	for name, empty := range map[string]any{"empty": "", "blank": " ", "null": nil} {
+		t.Run(name, func(t *testing.T) {
+			var documents atomic.Int32
+			ts.set(name, fields(func(d map[string]any) {
+				challenges, _ := d["challenges"].([]any)
+				for _, document := range append([]any{d}, challenges...) {
+					if m, ok := document.(map[string]any); ok && m["status"] != nil {
+						m["expires"], m["validated"], m["notBefore"], m["notAfter"] = empty, empty, empty, empty
+						documents.Add(1)
+					}
+				}
+			}))
+			is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
+			if _, err := is.Issue(t.Context(), ec(names(t, name+".dates.example.com")), nil); err != nil {
+				t.Error(err)
+			}
+			if n := documents.Load(); n < 5 { // order, authorization, challenges
+				t.Errorf("only %d documents were changed", n)
+			}
+		})
+	}
+}
+
 // A person must open a page: its URL is in the error, wherever the CA put it.
 func TestUserActionRequired(t *testing.T) {
 	t.Parallel()

@@ -122,7 +122,7 @@ func (s *session) send(r *http.Request) (*http.Response, error) {
 	case bytes.HasPrefix(trimmed, []byte("<")) && resp.StatusCode < 300 && url != s.directoryURL:
 		return nil, fmt.Errorf("the CA answered %d with a web page", resp.StatusCode)
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
+	resp.Body = io.NopCloser(bytes.NewReader(withoutEmptyDates(body)))
 	return resp, nil
 }
 
