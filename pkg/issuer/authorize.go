@@ -264,6 +264,9 @@ func (f *flow) begin(url string, offered legoacme.Challenge) error {
 		if isContext(err) || isTrust(err) || transient(err) && !f.s.pause(n, err) {
 			return f.failed("begin the challenge", err)
 		}
+		if isProblem(err, acme.BadNonce) { // the CA has not handled it
+			continue
+		}
 		authz, unread := f.authorization(url)
 		if unread != nil {
 			return missing(f.failed("read an authorization", unread))

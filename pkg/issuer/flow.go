@@ -273,6 +273,9 @@ func (f *flow) finalize(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, e
 		if !transient(err) && !isProblem(err, acme.OrderNotReady) || !f.s.pause(n, err) {
 			return order, f.failed(op, err)
 		}
+		if isProblem(err, acme.BadNonce) { // the CA has not handled it
+			continue
+		}
 		now, unread := f.readOrder(order)
 		if unread != nil {
 			return order, missing(f.failed(op, unread))

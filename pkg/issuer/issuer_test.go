@@ -512,7 +512,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 
 // Bad nonces are tried again (M55).
 func TestBadNonces(t *testing.T) {
-	e := start(t, pebbletest.Options{NonceReject: 30}, nil)
+	e := start(t, pebbletest.Options{NonceReject: 10}, nil)
 	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "nonce.example.com")), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -19,11 +19,15 @@ import (
 // read and repeat; flow and authorize read the resource again before they send
 // a challenge or a finalization a second time.
 const (
-	firstPause   = 100 * time.Millisecond
-	lastPause    = 3 * time.Second
-	maxRepeats   = 5 // three seconds in all
-	maxBadNonces = 20
-	maxMissing   = 3 // 404s right after something was created
+	firstPause = 100 * time.Millisecond
+	lastPause  = 3 * time.Second
+	maxRepeats = 5 // three seconds in all
+	maxMissing = 3 // 404s right after something was created
+
+	// spareNonces bounds the bad nonces of one issuance: that many, and one for each
+	// two requests that the CA answered. All known nonces are bad at once when a CA
+	// starts again.
+	spareNonces = 2 * atOnce
 
 	longestPause = 30 * time.Second // a longer Retry-After ends the attempt
 	longestLimit = 10 * time.Second // the same, of a rate limit
@@ -50,9 +54,13 @@ func (s *session) pause(n int, err error) bool {
 	delay := min(firstPause<<min(n, 10), lastPause)
 	delay = delay/2 + rand.N(delay)
 	most := maxRepeats
-	if isProblem(err, acme.BadNonce) { // the answer brought a good one
-		most = maxBadNonces
-		delay = min(delay, firstPause) * time.Duration(min(n, 1))
+	if isProblem(err, acme.BadNonce) {
+		if !s.spareNonce() {
+			return false
+		}
+		if n == 0 { // the answer brought a good one
+			delay = 0
+		}
 	}
 	if statusOf(err) == http.StatusNotFound {
 		most = maxMissing
@@ -78,6 +86,15 @@ func (s *session) pause(n int, err error) bool {
 	case <-s.ctx.Done():
 		return false
 	}
+}
+
+// spareNonce counts a bad nonce. It reports false if there were too many in this
+// issuance.
+func (s *session) spareNonce() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.badNonces++
+	return s.badNonces <= spareNonces+s.answered/2
 }
 
 // asked returns what the Retry-After of a refusal leaves to wait, and whether

@@ -60,6 +60,9 @@ type session struct {
 	mu      sync.Mutex
 	retryAt map[string]time.Time // by URL; guarded by mu
 	links   map[string][]string  // alternate chains, by URL; guarded by mu
+
+	answered  int // POST requests without an error; guarded by mu
+	badNonces int // answers badNonce; guarded by mu
 }
 
 func (w *wire) session(ctx context.Context) *session {
@@ -87,6 +90,9 @@ func (s *session) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Header.Set("Location", location)
 	}
 	s.noteAlternates(url, resp.Header)
+	s.mu.Lock()
+	s.answered++
+	s.mu.Unlock()
 	return resp, nil
 }
 
