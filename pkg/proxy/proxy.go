@@ -395,6 +395,6 @@ func (p *Proxy) restConfig() rest.Config {
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
 		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(),
-		Status: p.Status, CA: p.ca, Revoke: p.agent.RevokeFor, Publish: p.publishProbe, Logger: p.log, Now: p.cfg.Now,
+		Status: p.Status, CA: p.ca, Revoke: p.agent.RevokeFor, Forgotten: p.agent.Forgotten, Publish: p.publishProbe, Logger: p.log, Now: p.cfg.Now,
 	}
 }

@@ -330,6 +330,49 @@ func TestForgetCertificate(t *testing.T) {
 	}
 }
 
+// Who waits for a certificate hears at once that it was forgotten.
+func TestForgetWakesLongPolls(t *testing.T) {
+	t.Parallel()
+	p, c := abuser(t, nil)
+	m := c.Register(t, "a.example.com")
+	etag := c.Bundle(t, m.ID, "").ETag()
+	poll := func(wait string) (proxytest.Reply, error) {
+		return c.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+wait, nil, "If-None-Match", etag)
+	}
+	ended := make(chan error, 128) // as many as one client may have
+	for range cap(ended) {
+		go func() {
+			for {
+				r, err := poll("60s")
+				switch {
+				case err == nil && r.Status == http.StatusTooManyRequests: // the probe below has taken the last place
+					continue
+				case err == nil && r.Status != http.StatusNotFound:
+					err = fmt.Errorf("a long poll ended with %d %s", r.Status, r.Body)
+				}
+				ended <- err
+				return
+			}
+		}()
+	}
+	watch.Until(t, "all long polls wait", func() bool {
+		r, err := poll("10ms")
+		return err == nil && r.Status == http.StatusTooManyRequests
+	})
+	began := time.Now()
+	if _, err := p.Admin.ForgetCertificate(t.Context(), m.ID); err != nil {
+		t.Fatal(err)
+	}
+	for range cap(ended) {
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("the long polls ended after %v", took)
+	}
+}
+
 // What is no text is refused at every door, with either database (C12).
 func TestNotText(t *testing.T) {
 	t.Parallel()

@@ -41,6 +41,8 @@ type Config struct {
 	// Revoke revokes the current certificate of a client's managed row and
 	// deletes the row; if it cannot be revoked the row stays.
 	Revoke func(ctx context.Context, client clients.Client, m store.Managed, reason cert.Reason) error
+	// Forgotten wakes those who wait for a certificate that is deleted.
+	Forgotten func(certID string)
 	// Publish has port 80 answer a token of a name until remove is called.
 	Publish func(ctx context.Context, name, token, body string) (remove func())
 	Logger  *slog.Logger

@@ -113,6 +113,7 @@ func (f *frontend) forgetCertificate(r *http.Request, _ struct{}) (Certificate, 
 	if err != nil {
 		return Certificate{}, err
 	}
+	f.Forgotten(id)
 	f.Audit.Record(r.Context(), store.AuditEntry{
 		ClientID: m.ClientID, ClientName: out.Client, Addr: store.AuditAdmin, Action: "certificate forget", Mode: m.Mode,
 		Names: m.Names, Outcome: audit.Done, Detail: fmt.Sprintf("certificate %s; its names can be asked for by other clients", id),

@@ -68,6 +68,10 @@ func (a *Agent) News(certID string) { a.news.ring(certID) }
 // attempt at it failed, and the row says why.
 func (a *Agent) Failed(certID string) { a.ring(certID) }
 
+// Forgotten wakes who waits for a certificate, here and at other instances: the
+// administrator deleted its row.
+func (a *Agent) Forgotten(certID string) { a.ring(certID) }
+
 func (a *Agent) ring(certID string) {
 	a.news.ring(certID)
 	a.cfg.Tell(certID)
