@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
@@ -22,6 +23,8 @@ import (
 type webroot struct {
 	root   string
 	needed holders
+	mu     sync.Mutex
+	looked time.Time // for leftovers; guarded by mu
 }
 
 // challengeFolder is where the tokens go (RFC 8555, section 8.3).
@@ -183,6 +186,7 @@ func (w *webroot) publish(c challenge) error {
 	if err := dir.Rename(aside, c.token); err != nil {
 		return errors.Join(err, dir.Remove(aside))
 	}
+	w.removeLeftovers(dir, c)
 	return nil
 }
 
