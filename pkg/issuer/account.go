@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 
 	"filippo.io/age"
 	legoacme "github.com/go-acme/lego/v4/acme"
@@ -87,11 +88,11 @@ var ErrEAB = errors.New("eab-hmac-key-file")
 
 // canonical checks a binding and writes its key in base64url without padding.
 func (e *EAB) canonical() (*EAB, error) {
-	kid := strings.TrimSpace(withoutBOM(e.Kid))
+	kid := trimText(e.Kid)
 	if kid == "" {
 		return nil, errors.New("eab-kid: it is empty; set it to the key identifier from the CA")
 	}
-	text := strings.Join(strings.Fields(withoutBOM(e.HMACKey)), "")
+	text := strings.Join(strings.Fields(trimText(e.HMACKey)), "")
 	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
 	key, err := base64.RawURLEncoding.DecodeString(text)
 	switch {
@@ -104,8 +105,11 @@ func (e *EAB) canonical() (*EAB, error) {
 	return &EAB{Kid: kid, HMACKey: base64.RawURLEncoding.EncodeToString(key)}, nil
 }
 
-// withoutBOM removes the byte order mark that editors on Windows put before a text.
-func withoutBOM(text string) string { return strings.TrimPrefix(text, "\ufeff") }
+// trimText removes white space around a text, and the byte order mark that editors on
+// Windows put before it.
+func trimText(text string) string {
+	return strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) })
+}
 
 // account is the one in use.
 type account struct {
