@@ -12,9 +12,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Exit codes, as documented in the root command's help.
@@ -52,7 +52,7 @@ func exitCode(err error) int {
 		}
 	case problem != nil && problem.Status == 422: // a field of what was asked
 		return exitUsage
-	case problem != nil && (problem.Status == 429 || problem.Status >= 500), isNetwork(err), errors.Is(err, store.ErrUnreachable):
+	case problem != nil && (problem.Status == 429 || problem.Status >= 500), isNetwork(err), errors.Is(err, managed.ErrUnreachable):
 		return exitTemporary
 	}
 	return exitFailed

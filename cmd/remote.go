@@ -196,7 +196,7 @@ func defaultOut(s *remote.State, names cert.Names) string {
 }
 
 func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool) error {
-	events := len(w.Names) + 5 // of a gateway: see issuer.Stage
+	events := len(w.Names) + 5 // of a gateway: see acme.Stage
 	if w.Mode.IsUnattended() {
 		events = 2
 	}

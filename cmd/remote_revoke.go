@@ -92,7 +92,7 @@ files stay, remove them when no service uses them.`,
 func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reason, forget, asJSON bool) error {
 	events := 2
 	if !k.Mode.IsUnattended() {
-		events = len(k.Names) + 5 // see issuer.Stage
+		events = len(k.Names) + 5 // see acme.Stage
 	}
 	p := newProgress(c.ErrOrStderr(), k.Names[0], events)
 	g, err := s.Getter(p.event)

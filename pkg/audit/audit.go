@@ -16,15 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
-)
-
-// The outcomes of an entry.
-const (
-	Allowed = "allowed" // may go on
-	Refused = "refused" // may not
-	Done    = "done"    // was carried out
-	Failed  = "failed"  // was tried, and went wrong
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // The actions that this package records by itself.
@@ -44,10 +36,18 @@ const (
 	writeTimeout = 10 * time.Second
 )
 
+// Store stores entries and daily counters. Its methods may be used concurrently.
+// Errors are those of package managed.
+type Store interface {
+	AppendAudit(ctx context.Context, entries ...trail.Entry) error
+	TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error)
+	ReturnQuota(ctx context.Context, clientID string, day time.Time) error
+}
+
 // Config is what New needs.
 type Config struct {
 	// Store keeps the entries and the daily counters. It must be set.
-	Store *store.Store
+	Store Store
 	// Logger is told of entries that could not be kept. It must be set.
 	Logger *slog.Logger
 	// DefaultQuota is how many requests a day a client may ask for through
@@ -59,7 +59,7 @@ type Config struct {
 
 // Log is the audit trail. It may be used concurrently.
 type Log struct {
-	store  *store.Store
+	store  Store
 	logger *slog.Logger
 	now    func() time.Time
 	flood  flood
@@ -144,8 +144,8 @@ func (l *Log) AuthorizeAgain(ctx context.Context, id clients.Identity, r policy.
 func (l *Log) AuthorizeFrom(ctx context.Context, id clients.Identity, action string) error {
 	err := policy.AllowFrom(id)
 	if err != nil {
-		l.Record(ctx, store.AuditEntry{
-			ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: address(id.Addr), Action: action, Outcome: Refused, Detail: err.Error(),
+		l.Record(ctx, trail.Entry{
+			ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: address(id.Addr), Action: action, Outcome: trail.Refused, Detail: err.Error(),
 		})
 	}
 	return err
@@ -171,14 +171,14 @@ type question struct {
 }
 
 func (l *Log) authorize(ctx context.Context, id clients.Identity, r policy.Request, q question) error {
-	entry := store.AuditEntry{
+	entry := trail.Entry{
 		ClientID:   id.Client.ID,
 		ClientName: id.Client.Name,
 		Addr:       address(id.Addr),
 		Action:     q.action,
 		Mode:       r.Mode,
 		Names:      r.Names,
-		Outcome:    Allowed,
+		Outcome:    trail.Allowed,
 	}
 	err := q.allow(id, r)
 	if err == nil && q.costs {
@@ -198,7 +198,7 @@ func (l *Log) authorize(ctx context.Context, id clients.Identity, r policy.Reque
 		default:
 			return err
 		}
-		entry.Outcome, entry.Detail = Refused, err.Error()
+		entry.Outcome, entry.Detail = trail.Refused, err.Error()
 		l.Record(ctx, entry)
 		return err
 	}
@@ -260,26 +260,26 @@ func (l *Log) ReturnQuota(ctx context.Context, id clients.Identity, r policy.Req
 
 // RefuseCaller records that a caller was not let in.
 func (l *Log) RefuseCaller(ctx context.Context, e *auth.Error) {
-	l.Record(ctx, store.AuditEntry{
+	l.Record(ctx, trail.Entry{
 		ClientID:   e.ClientID,
 		ClientName: e.ClientName,
 		Addr:       address(e.Addr),
 		Action:     ActionAuthenticate,
-		Outcome:    Refused,
+		Outcome:    trail.Refused,
 		Detail:     string(e.Reason),
 	})
 }
 
 // Refuse records that a stranger was refused. The reason must not hold a token.
 func (l *Log) Refuse(ctx context.Context, addr netip.Addr, action, reason string) {
-	l.Record(ctx, store.AuditEntry{Addr: address(addr), Action: action, Outcome: Refused, Detail: reason})
+	l.Record(ctx, trail.Entry{Addr: address(addr), Action: action, Outcome: trail.Refused, Detail: reason})
 }
 
 // Record adds an entry about something that has been decided already; what
 // cannot be kept is logged. Refusals are bounded for each client, and for all
 // strangers together: what is beyond is counted, and logged once in a while.
-func (l *Log) Record(ctx context.Context, e store.AuditEntry) {
-	if e.Outcome == Refused {
+func (l *Log) Record(ctx context.Context, e trail.Entry) {
+	if e.Outcome == trail.Refused {
 		keep, dropped := l.flood.admit(e.ClientID, l.now())
 		if dropped > 0 {
 			l.logger.Warn("too many refusals to record each", "dropped", dropped)
@@ -295,7 +295,7 @@ func (l *Log) Record(ctx context.Context, e store.AuditEntry) {
 
 // write keeps an entry also when the request that it is about is gone:
 // nobody avoids the trail by hanging up.
-func (l *Log) write(ctx context.Context, e store.AuditEntry) error {
+func (l *Log) write(ctx context.Context, e trail.Entry) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	if e.At.IsZero() {
@@ -306,10 +306,10 @@ func (l *Log) write(ctx context.Context, e store.AuditEntry) error {
 
 // Trim cuts an entry to what is kept of one. It is for entries that the store
 // writes together with what they are about.
-func Trim(e store.AuditEntry) store.AuditEntry {
+func Trim(e trail.Entry) trail.Entry {
 	e.Names = e.Names[:min(len(e.Names), cert.MaxNames)]
 	e.Detail = cut(e.Detail, maxDetail)
-	if e.Outcome != Refused {
+	if e.Outcome != trail.Refused {
 		return e
 	}
 	all := len(e.Names)

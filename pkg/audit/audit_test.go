@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // rig is an audit log over a real store, with a clock that tests move.
@@ -58,7 +59,7 @@ func (r *rig) client(t *testing.T, name string, grants ...clients.Grant) clients
 	return clients.Identity{Client: c, Via: clients.TLSKey, Addr: netip.MustParseAddr("192.0.2.7")}
 }
 
-func (r *rig) entries(t *testing.T, q store.AuditQuery) []store.AuditEntry {
+func (r *rig) entries(t *testing.T, q trail.Query) []trail.Entry {
 	t.Helper()
 	q.Limit = 1000
 	entries, err := r.st.Audit(t.Context(), q)
@@ -68,9 +69,9 @@ func (r *rig) entries(t *testing.T, q store.AuditQuery) []store.AuditEntry {
 	return entries
 }
 
-func (r *rig) last(t *testing.T) store.AuditEntry {
+func (r *rig) last(t *testing.T) trail.Entry {
 	t.Helper()
-	entries := r.entries(t, store.AuditQuery{})
+	entries := r.entries(t, trail.Query{})
 	if len(entries) == 0 {
 		t.Fatal("the audit trail is empty")
 	}
@@ -98,7 +99,7 @@ func TestAuthorizeAgent(t *testing.T) {
 	}
 	e := r.last(t)
 	if e.ClientID != id.Client.ID || e.ClientName != "web1" || e.Addr != "192.0.2.7" || e.Action != ActionRequest ||
-		e.Mode != clients.ModeAgent || !slices.Equal(e.Names, []string{"a.example"}) || e.Outcome != Allowed || e.Detail != "" || !e.At.Equal(r.now()) {
+		e.Mode != clients.ModeAgent || !slices.Equal(e.Names, []string{"a.example"}) || e.Outcome != trail.Allowed || e.Detail != "" || !e.At.Equal(r.now()) {
 		t.Errorf("entry %+v", e)
 	}
 	err := r.Authorize(t.Context(), id, agent("a.example", "b.example"))
@@ -107,7 +108,7 @@ func TestAuthorizeAgent(t *testing.T) {
 		t.Fatalf("error %v", err)
 	}
 	e = r.last(t)
-	if e.ClientName != "web1" || e.Addr != "192.0.2.7" || !slices.Equal(e.Names, []string{"a.example", "b.example"}) || e.Outcome != Refused || e.Detail != err.Error() {
+	if e.ClientName != "web1" || e.Addr != "192.0.2.7" || !slices.Equal(e.Names, []string{"a.example", "b.example"}) || e.Outcome != trail.Refused || e.Detail != err.Error() {
 		t.Errorf("entry %+v", e)
 	}
 }
@@ -126,7 +127,7 @@ func TestAuthorizeTooSoon(t *testing.T) {
 	if err := r.Authorize(t.Context(), id, agent("h.a.example")); !errors.As(err, &soon) || !soon.RetryAt.Equal(r.now().Add(allowedEvery)) {
 		t.Errorf("one more: %v", err)
 	}
-	if entries := r.entries(t, store.AuditQuery{}); len(entries) != 0 {
+	if entries := r.entries(t, trail.Query{}); len(entries) != 0 {
 		t.Errorf("entries %+v", entries)
 	}
 	var denied *policy.Denied
@@ -157,14 +158,14 @@ func TestAuthorizeGateway(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if entries := r.entries(t, store.AuditQuery{}); len(entries) != 0 {
+	if entries := r.entries(t, trail.Query{}); len(entries) != 0 {
 		t.Errorf("allowed requests left %+v", entries)
 	}
 	var exceeded *QuotaExceeded
 	if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example")); !errors.As(err, &exceeded) {
 		t.Fatalf("error %v", err)
 	}
-	if e := r.last(t); e.Outcome != Refused || len(e.Names) != 0 || e.ClientName != "web2" {
+	if e := r.last(t); e.Outcome != trail.Refused || len(e.Names) != 0 || e.ClientName != "web2" {
 		t.Errorf("entry %+v", e)
 	}
 	var denied *policy.Denied
@@ -239,7 +240,7 @@ func TestQuota(t *testing.T) {
 	if want := "daily quota of 10 requests is used up; try again after 2026-03-02T00:00:00Z, or ask the proxy's administrator for more (daily_quota of"; !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("text %q", err)
 	}
-	if e := r.last(t); e.Outcome != Refused || e.Detail != err.Error() || !slices.Equal(e.Names, []string{"h11.a.example"}) {
+	if e := r.last(t); e.Outcome != trail.Refused || e.Detail != err.Error() || !slices.Equal(e.Names, []string{"h11.a.example"}) {
 		t.Errorf("entry %+v", e)
 	}
 	for name, err := range map[string]error{
@@ -288,7 +289,7 @@ func TestQuotaConcurrent(t *testing.T) {
 	if allowed.Load() != 10 || exceeded.Load() != 20 {
 		t.Errorf("%d allowed, %d refused", allowed.Load(), exceeded.Load())
 	}
-	if n := len(r.entries(t, store.AuditQuery{Outcome: Refused})); n != 20 {
+	if n := len(r.entries(t, trail.Query{Outcome: trail.Refused})); n != 20 {
 		t.Errorf("%d refusals are recorded", n)
 	}
 }
@@ -321,7 +322,7 @@ func TestAuthorizeStoreFault(t *testing.T) {
 func TestRefuse(t *testing.T) {
 	r := newRig(t)
 	r.Refuse(t.Context(), netip.MustParseAddr("198.51.100.1"), "enroll", "unknown, expired or used token")
-	if e := r.last(t); e.Addr != "198.51.100.1" || e.Action != "enroll" || e.Outcome != Refused || e.Detail != "unknown, expired or used token" || e.ClientName != "" || len(e.Names) != 0 {
+	if e := r.last(t); e.Addr != "198.51.100.1" || e.Action != "enroll" || e.Outcome != trail.Refused || e.Detail != "unknown, expired or used token" || e.ClientName != "" || len(e.Names) != 0 {
 		t.Errorf("entry %+v", e)
 	}
 	r.RefuseCaller(t.Context(), &auth.Error{Reason: auth.ReasonDisabled, Addr: netip.MustParseAddr("198.51.100.2"), ClientID: "1", ClientName: "off"})
@@ -355,7 +356,7 @@ func TestRefusalFlood(t *testing.T) {
 		}
 	}
 	flood(1000)
-	if n := len(r.entries(t, store.AuditQuery{})); n != refusalsBurst {
+	if n := len(r.entries(t, trail.Query{})); n != refusalsBurst {
 		t.Errorf("%d refusals of a burst are recorded, want %d", n, refusalsBurst)
 	}
 	if n := strings.Count(r.log.String(), "too many refusals"); n != 1 {
@@ -369,12 +370,12 @@ func TestRefusalFlood(t *testing.T) {
 		t.Error("a stranger's flood hides a client's refusal")
 	}
 	for range 200 {
-		r.Record(t.Context(), store.AuditEntry{ClientID: id.Client.ID, ClientName: "web1", Action: "read", Outcome: Refused})
+		r.Record(t.Context(), trail.Entry{ClientID: id.Client.ID, ClientName: "web1", Action: "read", Outcome: trail.Refused})
 	}
-	if n := len(r.entries(t, store.AuditQuery{Client: "web1"})); n != refusalsBurst {
+	if n := len(r.entries(t, trail.Query{Client: "web1"})); n != refusalsBurst {
 		t.Errorf("%d refusals of one client are recorded, want %d", n, refusalsBurst)
 	}
-	r.Record(t.Context(), store.AuditEntry{ClientID: id.Client.ID, ClientName: "web1", Action: "delete", Outcome: Done})
+	r.Record(t.Context(), trail.Entry{ClientID: id.Client.ID, ClientName: "web1", Action: "delete", Outcome: trail.Done})
 	if e := r.last(t); e.Action != "delete" {
 		t.Error("the bound on refusals drops what was done")
 	}

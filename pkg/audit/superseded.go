@@ -3,19 +3,20 @@ package audit
 import (
 	"fmt"
 
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // Superseded is the entry about a certificate that lost a name to another
 // client. It belongs to the client that lost it; the administrator reads it.
-func Superseded(s store.Superseded) store.AuditEntry {
+func Superseded(s managed.Superseded) trail.Entry {
 	to := "the proxy itself"
 	if s.To.ID != "" {
 		to = fmt.Sprintf("client %q", s.To.Name)
 	}
-	return Trim(store.AuditEntry{
-		ClientID: s.Owner.ID, ClientName: s.Owner.Name, Addr: store.AuditAdmin, Action: "certificate superseded",
-		Mode: s.Mode, Names: s.Names, Outcome: Done,
+	return Trim(trail.Entry{
+		ClientID: s.Owner.ID, ClientName: s.Owner.Name, Addr: trail.Admin, Action: "certificate superseded",
+		Mode: s.Mode, Names: s.Names, Outcome: trail.Done,
 		Detail: fmt.Sprintf("certificate %s is no longer renewed: %s passed to %s, since its owner may not have it any more", s.ID, s.Name, to),
 	})
 }

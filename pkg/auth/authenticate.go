@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // Reason says, for the audit trail only, why a caller was refused.
@@ -39,15 +39,20 @@ func (*Error) Error() string {
 	return "authentication failed: present the key of an enrolled client or a valid bearer token"
 }
 
+// Store finds clients. It may be used concurrently.
+type Store interface {
+	ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error)
+}
+
 // Config is what New needs.
 type Config struct {
 	// Store must be set.
-	Store *store.Store
+	Store Store
 }
 
 // Authenticator tells who sent a request. It may be used concurrently.
 type Authenticator struct {
-	store *store.Store
+	store Store
 }
 
 // New makes an Authenticator.
@@ -66,7 +71,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (clients.Identity, error) 
 	if r.TLS != nil && r.TLS.HandshakeComplete && len(r.TLS.PeerCertificates) > 0 {
 		pin := SPKIPin(r.TLS.PeerCertificates[0])
 		id, err := a.lookup(r.Context(), addr, clients.TLSKey, pin[:])
-		if !errors.Is(err, store.ErrNotFound) {
+		if !errors.Is(err, managed.ErrNotFound) {
 			return id, err
 		}
 		reason = ReasonUnknown
@@ -83,13 +88,13 @@ func (a *Authenticator) Authenticate(r *http.Request) (clients.Identity, error) 
 		return clients.Identity{}, &Error{Reason: ReasonMalformed, Addr: addr}
 	}
 	id, err := a.lookup(r.Context(), addr, clients.Bearer, verifier)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		return clients.Identity{}, &Error{Reason: ReasonUnknown, Addr: addr}
 	}
 	return id, err
 }
 
-// lookup finds the client that has the credential, or store.ErrNotFound.
+// lookup finds the client that has the credential, or managed.ErrNotFound.
 func (a *Authenticator) lookup(ctx context.Context, addr netip.Addr, kind clients.CredentialKind, verifier []byte) (clients.Identity, error) {
 	client, credential, err := a.store.ClientByCredential(ctx, kind, verifier)
 	if err != nil {
@@ -98,7 +103,7 @@ func (a *Authenticator) lookup(ctx context.Context, addr netip.Addr, kind client
 	// The index finds the row; this comparison, in constant time, is the one
 	// that lets the caller in.
 	if credential.Kind != kind || subtle.ConstantTimeCompare(credential.Verifier, verifier) != 1 {
-		return clients.Identity{}, store.ErrNotFound
+		return clients.Identity{}, managed.ErrNotFound
 	}
 	if client.Disabled {
 		return clients.Identity{}, &Error{Reason: ReasonDisabled, Addr: addr, ClientID: client.ID, ClientName: client.Name}

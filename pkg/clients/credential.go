@@ -39,3 +39,10 @@ func (c Credential) Validate() error {
 	}
 	return nil
 }
+
+// Rollover puts a client's new TLS key in the place of an old one.
+type Rollover struct {
+	CredentialID string
+	Old, New     []byte   // verifiers
+	Add, Retire  []string // recipients
+}

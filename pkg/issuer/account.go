@@ -16,8 +16,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Accounts keeps the one account at a CA. The key must be on disk before it is
@@ -31,16 +31,25 @@ type Accounts interface {
 	SetURL(ctx context.Context, directoryURL, url, email string) error
 }
 
+// AccountStore stores accounts. Its methods may be used concurrently.
+type AccountStore interface {
+	// AccountByDirectory returns managed.ErrNotFound if there is none.
+	AccountByDirectory(ctx context.Context, directoryURL string) (acme.Account, error)
+	// CreateAccount returns the stored account, which may be another instance's.
+	CreateAccount(ctx context.Context, a acme.Account) (acme.Account, error)
+	SetAccountURL(ctx context.Context, directoryURL, url, email string) error
+}
+
 // StoredAccounts keeps accounts in the store, their keys sealed to Identity.
 type StoredAccounts struct {
-	Store    *store.Store
+	Store    AccountStore
 	Identity *age.X25519Identity
 }
 
 // Account implements Accounts.
 func (a *StoredAccounts) Account(ctx context.Context, directoryURL string) (key crypto.Signer, url, email string, err error) {
 	row, err := a.Store.AccountByDirectory(ctx, directoryURL)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		row, err = a.create(ctx, directoryURL)
 	}
 	if err != nil {
@@ -54,20 +63,20 @@ func (a *StoredAccounts) Account(ctx context.Context, directoryURL string) (key 
 	return key, row.URL, row.Email, err
 }
 
-func (a *StoredAccounts) create(ctx context.Context, directoryURL string) (store.Account, error) {
+func (a *StoredAccounts) create(ctx context.Context, directoryURL string) (acme.Account, error) {
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
-		return store.Account{}, err
+		return acme.Account{}, err
 	}
 	pem, err := cert.MarshalKey(key)
 	if err != nil {
-		return store.Account{}, err
+		return acme.Account{}, err
 	}
 	sealed, err := seal.Seal(pem, a.Identity.Recipient())
 	if err != nil {
-		return store.Account{}, err
+		return acme.Account{}, err
 	}
-	return a.Store.CreateAccount(ctx, store.Account{DirectoryURL: directoryURL, SealedKey: sealed})
+	return a.Store.CreateAccount(ctx, acme.Account{DirectoryURL: directoryURL, SealedKey: sealed})
 }
 
 // SetURL implements Accounts.

@@ -478,7 +478,7 @@ func TestMisbehavingCA(t *testing.T) {
 			_, err := e.issuer.Issue(t.Context(), ec(names(t, "fault.example.com")), nil)
 			var failed *acme.Error
 			if !errors.As(err, &failed) {
-				t.Fatalf("error %v, want an *issuer.Error", err)
+				t.Fatalf("error %v, want an *acme.Error", err)
 			}
 			if failed.Kind != c.kind || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%s error %q, want a %s one with %q", failed.Kind, err, c.kind, c.want)

@@ -10,7 +10,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 func newPeers(t testing.TB) *Peers {
@@ -51,7 +50,7 @@ func said(t testing.TB, p *Peers, from string, at time.Time, its ...item) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(text) > store.MaxNotice {
+		if len(text) > MaxText {
 			t.Fatalf("a text of %d bytes", len(text))
 		}
 		p.heard(text)

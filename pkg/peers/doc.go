@@ -2,7 +2,7 @@
 // An answer to a challenge is given by all of them, whichever a CA comes to, and
 // news of one wakes the others.
 //
-//	p, err := peers.New(peers.Config{Store: s, Identity: id, Self: name, HTTP01: r, …})
+//	p, err := peers.New(peers.Config{Bus: s, Identity: id, Self: name, HTTP01: r, …})
 //	go p.Run(ctx)
 //	withdraw := p.Share(ctx, answer, fetched) // when it returns, the others answer, too
 //	defer withdraw()

@@ -15,12 +15,26 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
+
+// Bus passes texts between the instances on one database.
+type Bus interface {
+	// Notify sends a text of at most MaxText bytes to all instances, the sender
+	// included. Receivers get the texts of one sender in order.
+	Notify(ctx context.Context, text string) error
+	// Listen receives texts until ctx ends. It calls one function at a time:
+	// connected when everything sent from then on is heard, and down when nothing
+	// is heard until connected is called again. Texts may come from anybody.
+	Listen(ctx context.Context, connected func(), heard func(text string), down func(error))
+}
+
+// MaxText is the length of the longest text that a Bus must pass. PostgreSQL's
+// NOTIFY takes less than 8000 bytes.
+const MaxText = 7999
 
 // Config says who we are and what the others may cause here.
 type Config struct {
-	Store    *store.Store         // on PostgreSQL
+	Bus      Bus                  // PostgreSQL
 	Identity *age.X25519Identity  // the one that all instances share
 	Self     string               // unique among all instances that ever share the database
 	HTTP01   *responder.Responder // gives the others' answers; nil: this instance has no port 80

@@ -59,7 +59,7 @@ func begin(t testing.TB, url string, id *age.X25519Identity, change ...func(*pee
 		log: &watch.Log{}, news: make(chan string, 16),
 	}
 	cfg := peers.Config{
-		Store: s, Identity: id, Self: i.name, HTTP01: i.http, TLSALPN: i.tls,
+		Bus: s, Identity: id, Self: i.name, HTTP01: i.http, TLSALPN: i.tls,
 		Due:    func() { i.due.Add(1) },
 		News:   func(id string) { i.news <- id },
 		Logger: slog.New(slog.NewTextHandler(i.log, nil)),
@@ -355,7 +355,7 @@ func testStrangers(t *testing.T, server *pgtest.Server) {
 	if len(copies) < 3 {
 		t.Fatalf("%d messages", len(copies))
 	}
-	copies = append(copies, "", "x", "AAAA", strings.Repeat("A", store.MaxNotice), strings.Repeat("é", 100))
+	copies = append(copies, "", "x", "AAAA", strings.Repeat("A", peers.MaxText), strings.Repeat("é", 100))
 	for _, text := range copies {
 		if _, err := conn.Exec(t.Context(), "SELECT pg_notify('acmeproxy', $1)", text); err != nil {
 			t.Fatal(err)

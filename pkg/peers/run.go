@@ -4,8 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // sendPatience is how long one message may take.
@@ -25,7 +23,7 @@ func (p *Peers) Run(ctx context.Context) {
 	defer late.Stop()
 	var parts sync.WaitGroup
 	parts.Go(func() {
-		p.cfg.Store.Listen(ctx, store.Listener{Connected: p.connected, Heard: p.heard, Down: p.down})
+		p.cfg.Bus.Listen(ctx, p.connected, p.heard, p.down)
 	})
 	parts.Go(func() { p.send(ctx) })
 	parts.Go(func() { p.beat(ctx) })
@@ -54,7 +52,7 @@ func (p *Peers) flush(ctx context.Context) {
 		text, err := sealMessage(p.box, message{From: p.cfg.Self, At: time.Now().UnixMilli(), Items: items})
 		if err == nil {
 			sending, cancel := context.WithTimeout(ctx, sendPatience)
-			err = p.cfg.Store.Notify(sending, text)
+			err = p.cfg.Bus.Notify(sending, text)
 			cancel()
 		}
 		if err != nil && ctx.Err() == nil {

@@ -12,7 +12,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Answer is what a CA is to be told, by whichever instance it asks.
@@ -56,7 +55,7 @@ const (
 	purpose = "acmeproxy peers 1"
 	// padding hides how long a name is, and mostly what kind of message it is.
 	padding = 512
-	// maxMessage is a multiple of padding, and sealed and encoded within store.MaxNotice.
+	// maxMessage is a multiple of padding, and sealed and encoded within MaxText.
 	maxMessage = 11 * padding
 	maxItems   = maxMessage - 384 // for the bytes of all items; the rest of a message is around them
 	maxName    = 128              // of an instance
@@ -64,7 +63,7 @@ const (
 	maxText    = 1024 // of a token or a key authorization
 )
 
-// sealMessage turns a message into a text for store.Notify.
+// sealMessage turns a message into a text for Bus.Notify.
 func sealMessage(box *seal.Box, m message) (string, error) {
 	plain, err := json.Marshal(m)
 	if err != nil {
@@ -84,7 +83,7 @@ var errStrange = errors.New("not a message of an instance with this identity and
 // openMessage is the way back. Nothing of a text is trusted before it is opened;
 // then it is checked as strictly as if it were not.
 func openMessage(box *seal.Box, text string) (m message, items []item, err error) {
-	if len(text) > store.MaxNotice {
+	if len(text) > MaxText {
 		return m, nil, errStrange
 	}
 	sealed, err := base64.RawStdEncoding.Strict().DecodeString(text)

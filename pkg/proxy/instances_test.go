@@ -17,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
@@ -115,7 +116,7 @@ func TestTwoInstances(t *testing.T) {
 	in.answerNothing(t)
 
 	// A row that anybody inserted is enough (D14).
-	row, _, err := s.EnsureManaged(t.Context(), store.Managed{
+	row, _, err := s.EnsureManaged(t.Context(), managed.Certificate{
 		ClientID: client.ID, Mode: clients.ModeAgent, Names: []string{"row.example.com"}, KeyType: "ec256",
 	})
 	if err != nil {

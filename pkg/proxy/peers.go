@@ -21,7 +21,7 @@ func (p *Proxy) openPeers(context.Context) (err error) {
 		return nil
 	}
 	cfg := peers.Config{
-		Store: p.store, Identity: p.identity, Self: p.name, TLSALPN: p.tls.alpn,
+		Bus: p.store, Identity: p.identity, Self: p.name, TLSALPN: p.tls.alpn,
 		Due:    func() { p.Renewals.Wake() },
 		News:   func(certID string) { p.agent.News(certID) },
 		Logger: p.log,

@@ -15,9 +15,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Run serves until ctx ends or a listener fails, then stops in good order:
@@ -172,7 +172,7 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	}
 	rows, err := p.client.Status(ctx)
 	for _, row := range rows {
-		c := admin.WireCertificate(row.Managed)
+		c := admin.WireCertificate(row.Certificate)
 		if d := row.Deployment; d != nil {
 			c.HookError = d.LastError
 			c.Deployment = &admin.Deployment{RunBy: d.RunBy, LeaseUntil: d.LeaseUntil, NextAttempt: d.DueAt, Failures: d.Failures}
@@ -199,7 +199,7 @@ func (p *Proxy) http01() string {
 func (p *Proxy) ca(ctx context.Context) (admin.CA, error) {
 	ca := admin.CA{Directory: p.cfg.ACMEDirectoryURL}
 	account, err := p.store.AccountByDirectory(ctx, ca.Directory)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err != nil && !errors.Is(err, managed.ErrNotFound) {
 		return ca, err
 	}
 	ca.AccountURL = account.URL

@@ -14,6 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -35,7 +36,7 @@ const pinnedKeyName = "api-key"
 // store, sealed, so that instances that share a store share it.
 func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity) (*apiTLS, error) {
 	sealed, err := s.Secret(ctx, pinnedKeyName)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		sealed, err = createPinnedKey(ctx, s, identity)
 	}
 	if err != nil {

@@ -195,7 +195,7 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 }
 
 // Issue obtains one certificate in gateway mode: the key is made here and never
-// leaves. Its errors are *issuer.Error, like the Issuer's own, so that what
+// leaves. Its errors are *acme.Error, like the Issuer's own, so that what
 // works against a CA works through a proxy. A CSR in req is sent as it is; the
 // bundle has no key then.
 func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {

@@ -9,14 +9,14 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // AskPause bounds what anyone can order for one set of names by asking: two
 // orders an hour, and none within a quarter of an hour after an attempt that
 // failed. It belongs to the client and the names, in all modes that keep names.
-var AskPause = store.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute} //nolint:gochecknoglobals // a constant
+var AskPause = managed.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute} //nolint:gochecknoglobals // a constant
 
 // permanentSteps are the waits after failures that somebody must mend: few
 // enough that a wrong DNS record does not use up the CA's limits.
@@ -100,8 +100,8 @@ func IsLocal(cause error) bool {
 }
 
 // failure describes a failed attempt to the store.
-func failure(now time.Time, failures int, notAfter time.Time, ca string, cause error) store.Failure {
-	f := store.Failure{Reason: cause.Error(), Plain: plain(cause), RetryAt: RetryAt(now, failures, notAfter, cause), Local: IsLocal(cause)}
+func failure(now time.Time, failures int, notAfter time.Time, ca string, cause error) managed.Failure {
+	f := managed.Failure{Reason: cause.Error(), Plain: plain(cause), RetryAt: RetryAt(now, failures, notAfter, cause), Local: IsLocal(cause)}
 	if IsTransient(now, cause) {
 		f.With = ca
 	}

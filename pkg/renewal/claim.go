@@ -14,13 +14,13 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Claim is a managed certificate that is ours to work on for now.
 type Claim struct {
-	store.Managed
+	managed.Certificate
 	cfg   Config
 	owner string // of the lease
 }
@@ -68,7 +68,7 @@ type entry struct {
 func (c *Claim) journal(ctx context.Context) (entry, error) {
 	row, err := c.cfg.Store.OrderFor(ctx, c.ID)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, managed.ErrNotFound):
 		return c.begin(ctx)
 	case err != nil:
 		return entry{}, err
@@ -78,7 +78,7 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 		c.cfg.Logger.Warn("an order is given up, since no attempt could finish it", "names", c.Names, "begun", row.CreatedAt)
 		return c.begin(ctx)
 	}
-	j := entry{orderURL: row.OrderURL, csr: row.CSR}
+	j := entry{orderURL: row.URL, csr: row.CSR}
 	if len(row.SealedKey) == 0 {
 		return j, nil
 	}
@@ -91,8 +91,8 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 }
 
 // serves tells whether a journalled order is still what the row asks for.
-func (c *Claim) serves(row store.Order) bool {
-	if row.DirectoryURL != c.cfg.DirectoryURL {
+func (c *Claim) serves(row managed.Order) bool {
+	if row.CA != c.cfg.DirectoryURL {
 		return false
 	}
 	if len(c.CSR) > 0 {
@@ -112,7 +112,7 @@ const (
 // never finish it, for instance because it has lost a part of it. A new one may
 // do. A day lets a CA be down for hours without costing another order, and bounds
 // the orders for a name. The end of the certificate allows one more.
-func (c *Claim) isHopeless(row store.Order) bool {
+func (c *Claim) isHopeless(row managed.Order) bool {
 	if c.Failures < 2 {
 		return false // the order was not resumed yet; the proxy may have been off
 	}
@@ -138,7 +138,7 @@ func (c *Claim) begin(ctx context.Context) (entry, error) {
 // save writes the journal. The key is sealed to the proxy's own identity, and
 // the row goes as soon as the bundle is stored.
 func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
-	row := store.Order{ManagedID: c.ID, DirectoryURL: c.cfg.DirectoryURL, OrderURL: orderURL, CSR: j.csr}
+	row := managed.Order{ManagedID: c.ID, CA: c.cfg.DirectoryURL, URL: orderURL, CSR: j.csr}
 	if j.key != nil {
 		pem, err := cert.MarshalKey(j.key)
 		if err != nil {
@@ -155,7 +155,7 @@ func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
 func (c *Claim) settle(ctx context.Context, cause error) error {
 	var e *acme.Error
 	if errors.As(cause, &e) && e.Kind == acme.Permanent {
-		if err := c.cfg.Store.DeleteOrder(ctx, c.owner, c.ID); err != nil && !errors.Is(err, store.ErrLost) {
+		if err := c.cfg.Store.DeleteOrder(ctx, c.owner, c.ID); err != nil && !errors.Is(err, managed.ErrLost) {
 			return errors.Join(cause, err)
 		}
 	}
@@ -179,7 +179,7 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 		err = persist(ctx, func(ctx context.Context) error {
 			return c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook)
 		})
-		if errors.Is(err, store.ErrStale) {
+		if errors.Is(err, managed.ErrStale) {
 			continue // somebody enrolled meanwhile, or was thrown out
 		}
 		if err != nil {
@@ -192,7 +192,7 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 }
 
 // seal makes what is to be stored.
-func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delivery) (row store.Bundle, err error) {
+func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delivery) (row managed.Bundle, err error) {
 	recipients := d.Recipients
 	if recipients == nil {
 		if recipients, row.SealedTo, err = c.clientRecipients(ctx); err != nil {

@@ -24,6 +24,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -139,7 +140,7 @@ func (p *process) tick(t *testing.T) {
 	}
 }
 
-func (p *process) want(t *testing.T, m store.Managed) store.Managed {
+func (p *process) want(t *testing.T, m managed.Certificate) managed.Certificate {
 	t.Helper()
 	m.Mode = "test"
 	row, _, err := p.store.EnsureManaged(t.Context(), m)
@@ -149,7 +150,7 @@ func (p *process) want(t *testing.T, m store.Managed) store.Managed {
 	return row
 }
 
-func (p *process) row(t *testing.T, id string) store.Managed {
+func (p *process) row(t *testing.T, id string) managed.Certificate {
 	t.Helper()
 	row, err := p.store.ManagedByID(t.Context(), id)
 	if err != nil {
@@ -159,10 +160,10 @@ func (p *process) row(t *testing.T, id string) store.Managed {
 }
 
 // journal is the entry for a row; nil if there is none.
-func (p *process) journal(t *testing.T, id string) *store.Order {
+func (p *process) journal(t *testing.T, id string) *managed.Order {
 	t.Helper()
 	order, err := p.store.OrderFor(t.Context(), id)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -222,7 +223,7 @@ func (w *world) noPlaintext(t *testing.T, keys ...*ecdsa.PrivateKey) {
 func TestObtain(t *testing.T) { // A10, A11, A13
 	w := newWorld(t, pebbletest.Options{})
 	p := w.start(t, nil)
-	m := p.want(t, store.Managed{Names: []string{"a.example.com", "b.example.com"}, KeyType: "ec256"})
+	m := p.want(t, managed.Certificate{Names: []string{"a.example.com", "b.example.com"}, KeyType: "ec256"})
 	p.tick(t)
 	row, first := p.row(t, m.ID), w.bundle(t, p, m.ID)
 	if names, err := first.Names(); err != nil || names.Key() != "a.example.com,b.example.com" {
@@ -265,7 +266,7 @@ func TestObtainWithCSR(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := p.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec384", CSR: csr})
+	m := p.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec384", CSR: csr})
 	p.tick(t)
 	if b := w.bundle(t, p, m.ID); b.Key != nil || !cert.SameKey(b.Leaf.PublicKey, key.Public()) {
 		t.Errorf("the certificate is not for the CSR's key, or a key came with it: %v", b.Key)
@@ -332,7 +333,7 @@ func TestDeath(t *testing.T) {
 				killer.Issuer = cfg.Issuer
 				cfg.Issuer = killer
 			})
-			m := first.want(t, store.Managed{Names: []string{"a.example.com", "b.example.com"}, KeyType: "ec256"})
+			m := first.want(t, managed.Certificate{Names: []string{"a.example.com", "b.example.com"}, KeyType: "ec256"})
 			first.tick(t)
 			if !killer.died.Load() {
 				t.Fatal("the process lives")
@@ -355,7 +356,7 @@ func TestDeath(t *testing.T) {
 				t.Errorf("%d orders, want %d", n, c.maxOrders)
 			}
 			if left := second.journal(t, m.ID); left != nil {
-				t.Errorf("the journal still has %s", left.OrderURL)
+				t.Errorf("the journal still has %s", left.URL)
 			}
 			if before != nil {
 				csr, err := cert.ParseCSR(before.CSR)
@@ -381,7 +382,7 @@ func TestDeathAfterTheEnd(t *testing.T) {
 	first := w.start(t, func(cfg *renewal.Config) {
 		cfg.Modes["test"] = mode{w.client.Recipient(), runtime.Goexit}
 	})
-	m := first.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+	m := first.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 	first.tick(t)
 	serial := w.bundle(t, first, m.ID).Serial()
 	w.pass(3 * time.Minute)
@@ -410,7 +411,7 @@ func TestJournalOfAnotherTime(t *testing.T) {
 				killer.Issuer = cfg.Issuer
 				cfg.Issuer = killer
 			})
-			m := first.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+			m := first.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 			first.tick(t)
 			w.pass(3 * time.Minute)
 			second := w.start(t, change)
@@ -447,7 +448,7 @@ func TestTemporaryFailureKeepsTheJournal(t *testing.T) {
 	f.on.Store(true)
 	w := newWorld(t, pebbletest.Options{Wrap: f.wrap})
 	p := w.start(t, nil)
-	m := p.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+	m := p.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 	p.tick(t)
 	row, journal := p.row(t, m.ID), p.journal(t, m.ID)
 	if row.Failures != 1 || !strings.Contains(row.LastError, "busy") || row.LeaseOwner != "" || journal == nil {
@@ -471,7 +472,7 @@ func TestPermanentFailureDropsTheJournal(t *testing.T) {
 	w := newWorld(t, pebbletest.Options{})
 	p := w.start(t, nil)
 	w.port80.Store(responder.New()) // another one: the CA's fetches fail
-	m := p.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+	m := p.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 	p.tick(t)
 	row := p.row(t, m.ID)
 	if row.Failures != 1 || !strings.Contains(row.LastError, "a.example.com") || row.LeaseOwner != "" || p.journal(t, m.ID) != nil {

@@ -7,18 +7,18 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // Lease is how long a row stays ours without a sign of life.
 const Lease = 2 * time.Minute
 
 // Hold is a claimed row: a certificate to renew or one to deploy. Its functions
-// return [store.ErrLost] if the row is not ours any more.
+// return [managed.ErrLost] if the row is not ours any more.
 type Hold struct {
 	Extend  func(ctx context.Context, lease time.Duration) error
 	Release func(ctx context.Context) error // as due as it was
-	Fail    func(ctx context.Context, f store.Failure) error
+	Fail    func(ctx context.Context, f managed.Failure) error
 	Done    func(ctx context.Context) error // records success; nil if the work does
 
 	Failures int       // of earlier attempts
@@ -49,7 +49,7 @@ func (h *Hold) Run(ctx context.Context, work func(ctx context.Context) error) (f
 	case err == nil:
 		return false
 	case ctx.Err() != nil: // we are asked to stop: the next holder continues
-		if err := h.Release(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, store.ErrLost) {
+		if err := h.Release(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, managed.ErrLost) {
 			h.Log.Warn("cannot give the claim back", "error", err, "next_attempt", h.leaseEnd())
 		}
 		return false
@@ -63,7 +63,7 @@ func (h *Hold) fail(ctx context.Context, cause error) bool {
 	f := failure(h.Now(), h.Failures, h.NotAfter, h.CA, cause)
 	err := persist(ctx, func(ctx context.Context) error { return h.Fail(ctx, f) })
 	switch {
-	case errors.Is(err, store.ErrLost): // it is wanted differently now, or not at all
+	case errors.Is(err, managed.ErrLost): // it is wanted differently now, or not at all
 		h.Log.Debug(h.Failed, "error", cause, "lost", true) //nolint:sloglint // a constant of each source
 	case err != nil:
 		h.Log.Error(h.Failed+", which cannot be recorded", "error", cause, "record_error", err, "next_attempt", h.leaseEnd()) //nolint:sloglint // a constant of each source
@@ -85,7 +85,7 @@ func (h *Hold) keep(held context.Context, lost func()) {
 			switch err := h.Extend(held, Lease); {
 			case err == nil:
 				h.extended()
-			case errors.Is(err, store.ErrLost):
+			case errors.Is(err, managed.ErrLost):
 				lost()
 				return
 			}
@@ -121,6 +121,6 @@ func persist(ctx context.Context, write func(ctx context.Context) error) error {
 }
 
 func isFault(err error) bool {
-	var fault *store.Fault
+	var fault *managed.Fault
 	return errors.As(err, &fault)
 }

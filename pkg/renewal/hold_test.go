@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -36,7 +37,7 @@ type heldRow struct {
 	mu      sync.Mutex // guards the rest
 	back    time.Time
 	done    []time.Time
-	failed  []store.Failure
+	failed  []managed.Failure
 	extends int
 }
 
@@ -54,9 +55,11 @@ func (r *heldRow) hold(log *bytes.Buffer) *renewal.Hold {
 	return &renewal.Hold{
 		Extend:  func(context.Context, time.Duration) error { return r.do(func() { r.extends++ }) },
 		Release: func(context.Context) error { return errors.New("it is not given back") },
-		Fail:    func(_ context.Context, f store.Failure) error { return r.do(func() { r.failed = append(r.failed, f) }) },
-		Done:    func(context.Context) error { return r.do(func() { r.done = append(r.done, time.Now()) }) },
-		CA:      "ca", Failed: "failed", Log: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now,
+		Fail: func(_ context.Context, f managed.Failure) error {
+			return r.do(func() { r.failed = append(r.failed, f) })
+		},
+		Done: func(context.Context) error { return r.do(func() { r.done = append(r.done, time.Now()) }) },
+		CA:   "ca", Failed: "failed", Log: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now,
 	}
 }
 

@@ -6,8 +6,8 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // lost answers requests of one kind for the first order with a status, for good.
@@ -39,7 +39,7 @@ func TestHopelessOrder(t *testing.T) {
 			t.Parallel()
 			w := newWorld(t, pebbletest.Options{Wrap: wrap})
 			p := w.start(t, nil)
-			m := p.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+			m := p.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 			p.tick(t)
 			for range 3 {
 				w.pass(7 * time.Hour)
@@ -65,7 +65,7 @@ func TestHopelessOrdersADay(t *testing.T) {
 	f.on.Store(true)
 	w := newWorld(t, pebbletest.Options{Wrap: f.wrap})
 	p := w.start(t, nil)
-	p.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+	p.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 	const days = 3
 	for range days*4 + 1 {
 		p.tick(t)
@@ -84,7 +84,7 @@ func TestOldOrderIsResumed(t *testing.T) {
 		killer.Issuer = cfg.Issuer
 		cfg.Issuer = killer
 	})
-	m := first.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+	m := first.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 	first.tick(t)
 	w.pass(72 * time.Hour)
 	second := w.start(t, nil)
@@ -102,7 +102,7 @@ func TestLastChance(t *testing.T) {
 	f := &fault{kind: pebbletest.Certificate, status: http.StatusNotFound}
 	w := newWorld(t, pebbletest.Options{Wrap: f.wrap})
 	p := w.start(t, nil)
-	m := p.want(t, store.Managed{Names: []string{"a.example.com"}, KeyType: "ec256"})
+	m := p.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
 	p.tick(t)
 	row := p.row(t, m.ID)
 	f.on.Store(true)

@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -36,14 +37,14 @@ func (slow) GenerateKey(_ context.Context, _ string, t cert.KeyType) (crypto.Sig
 
 // inBubble runs f with a store, a row that is due and a loop over a slow CA,
 // all in synctest's time.
-func inBubble(t *testing.T, f func(t *testing.T, s *store.Store, m store.Managed, ca slow, stop func())) {
+func inBubble(t *testing.T, f func(t *testing.T, s *store.Store, m managed.Certificate, ca slow, stop func())) {
 	synctest.Test(t, func(t *testing.T) {
 		s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db")})
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		m, _, err := s.EnsureManaged(t.Context(), store.Managed{Mode: "test", Names: []string{"a.example"}, KeyType: "ec256"})
+		m, _, err := s.EnsureManaged(t.Context(), managed.Certificate{Mode: "test", Names: []string{"a.example"}, KeyType: "ec256"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -62,7 +63,7 @@ func inBubble(t *testing.T, f func(t *testing.T, s *store.Store, m store.Managed
 	})
 }
 
-func claim(t *testing.T, s *store.Store) []store.Managed {
+func claim(t *testing.T, s *store.Store) []managed.Certificate {
 	t.Helper()
 	rows, err := s.ClaimDue(t.Context(), "other", time.Minute, 10)
 	if err != nil {
@@ -74,7 +75,7 @@ func claim(t *testing.T, s *store.Store) []store.Managed {
 // A row stays ours as long as we work on it, and comes free at once, without a
 // failure, when we are asked to stop.
 func TestLeaseIsKept(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *store.Store, m store.Managed, ca slow, stop func()) {
+	inBubble(t, func(t *testing.T, s *store.Store, m managed.Certificate, ca slow, stop func()) {
 		for range 10 {
 			time.Sleep(time.Minute)
 			if rows := claim(t, s); len(rows) != 0 {
@@ -95,7 +96,7 @@ func TestLeaseIsKept(t *testing.T) {
 
 // Losing the lease ends the work soon, and leaves the row to its new owner.
 func TestLostLeaseEndsWork(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *store.Store, m store.Managed, ca slow, stop func()) {
+	inBubble(t, func(t *testing.T, s *store.Store, m managed.Certificate, ca slow, stop func()) {
 		time.Sleep(time.Minute + time.Second)
 		if err := s.DeleteManaged(t.Context(), m.ID); err != nil {
 			t.Fatal(err)
@@ -104,7 +105,7 @@ func TestLostLeaseEndsWork(t *testing.T) {
 		if took := (<-ca.ended).Sub(lost); took > 31*time.Second {
 			t.Errorf("the work went on for %s", took)
 		}
-		if _, err := s.ManagedByID(t.Context(), m.ID); !errors.Is(err, store.ErrNotFound) {
+		if _, err := s.ManagedByID(t.Context(), m.ID); !errors.Is(err, managed.ErrNotFound) {
 			t.Errorf("the row is back: %v", err)
 		}
 		stop()
@@ -118,7 +119,7 @@ func TestUnknownMode(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	m, _, err := s.EnsureManaged(t.Context(), store.Managed{Mode: "other", Names: []string{"a.example"}, KeyType: "ec256"})
+	m, _, err := s.EnsureManaged(t.Context(), managed.Certificate{Mode: "other", Names: []string{"a.example"}, KeyType: "ec256"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // Job is one piece of claimed work. It reports its own failure to the store.
@@ -18,7 +18,7 @@ type Job func(ctx context.Context)
 type Source interface {
 	// Claim takes at most limit (1 or more) due pieces of work; none is not an error.
 	Claim(ctx context.Context, limit int) ([]Job, error)
-	// Next is when there will be work; store.ErrNotFound means never.
+	// Next is when there will be work; managed.ErrNotFound means never.
 	Next(ctx context.Context) (time.Time, error)
 }
 
@@ -108,7 +108,7 @@ func (l *Loop) napTime(ctx context.Context, claimErr error, full bool) time.Dura
 	}
 	next, err := l.source.Next(ctx)
 	switch {
-	case errors.Is(err, store.ErrNotFound) && claimErr == nil:
+	case errors.Is(err, managed.ErrNotFound) && claimErr == nil:
 		return longestNap
 	case err != nil || claimErr != nil:
 		return afterError

@@ -10,8 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // agenda is a Source of work that becomes due at known moments.
@@ -72,7 +72,7 @@ func (a *agenda) Next(context.Context) (time.Time, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if len(a.dueAt) == 0 {
-		return time.Time{}, store.ErrNotFound
+		return time.Time{}, managed.ErrNotFound
 	}
 	first := a.dueAt[0]
 	for _, at := range a.dueAt {

@@ -8,8 +8,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // backlog is a Source with more work than workers. Like the store, it takes a
@@ -45,7 +45,7 @@ func (b *backlog) Claim(_ context.Context, limit int) ([]renewal.Job, error) {
 	return jobs, nil
 }
 
-func (b *backlog) Next(context.Context) (time.Time, error) { return time.Time{}, store.ErrNotFound }
+func (b *backlog) Next(context.Context) (time.Time, error) { return time.Time{}, managed.ErrNotFound }
 
 func (b *backlog) state() (waiting, begun int) {
 	b.mu.Lock()

@@ -19,7 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // Mode is what a mode does with a row that is due.
@@ -36,13 +36,30 @@ type Issuer interface {
 	GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error)
 }
 
+// Store stores due certificates, their leases, the journal and bundles. Its
+// methods may be used concurrently. After a lease was lost they return
+// managed.ErrLost and change nothing.
+type Store interface {
+	Due(ctx context.Context) ([]managed.Due, error)
+	Claim(ctx context.Context, owner string, lease time.Duration, ids []string) ([]managed.Certificate, error)
+	NextDue(ctx context.Context) (time.Time, error)
+	ExtendLease(ctx context.Context, id, owner string, lease time.Duration) error
+	ReleaseLease(ctx context.Context, id, owner string) error
+	FailManaged(ctx context.Context, id, owner string, f managed.Failure) error
+	OrderFor(ctx context.Context, managedID string) (managed.Order, error)
+	SaveOrder(ctx context.Context, owner string, o managed.Order) error
+	DeleteOrder(ctx context.Context, owner, managedID string) error
+	CompleteManaged(ctx context.Context, owner string, b managed.Bundle, dueAt time.Time, hook bool) error
+	ClientByID(ctx context.Context, id string) (clients.Client, error)
+}
+
 // Config is shared by all claims of one instance.
 type Config struct {
-	Store        *store.Store
+	Store        Store
 	Issuer       Issuer
 	DirectoryURL string                // of the issuer's CA, kept in the journal
 	Identity     *age.X25519Identity   // the proxy's own; journalled keys are sealed to it
-	Modes        map[clients.Mode]Mode // by store.Managed.Mode
+	Modes        map[clients.Mode]Mode // by managed.Certificate.Mode
 	Owner        string                // this instance, unique among all that share the store
 	Failed       func(certID string)   // told of each failure, once it is with the row; nil: nobody
 	Logger       *slog.Logger
@@ -113,12 +130,12 @@ func (q *Queue) Claim(ctx context.Context, limit int) ([]Job, error) {
 
 // take returns the ids of rows for which there is room, with what gives the
 // room back.
-func (q *Queue) take(due []store.Due, limit int) map[string]func() {
+func (q *Queue) take(due []managed.Due, limit int) map[string]func() {
 	held := map[string]int{}
 	for _, d := range due {
 		held[d.ClientID] = q.places.Held(d.ClientID)
 	}
-	slices.SortStableFunc(due, func(a, b store.Due) int {
+	slices.SortStableFunc(due, func(a, b managed.Due) int {
 		return cmp.Compare(held[a.ClientID]+a.Turn, held[b.ClientID]+b.Turn)
 	})
 	places, heldBack := map[string]func(){}, false
@@ -137,12 +154,12 @@ func (q *Queue) take(due []store.Due, limit int) map[string]func() {
 }
 
 // work carries one row through its mode, with the lease kept alive.
-func (q *Queue) work(ctx context.Context, owner string, row store.Managed) {
+func (q *Queue) work(ctx context.Context, owner string, row managed.Certificate) {
 	st := q.cfg.Store
 	hold := Hold{
 		Extend:   func(ctx context.Context, lease time.Duration) error { return st.ExtendLease(ctx, row.ID, owner, lease) },
 		Release:  func(ctx context.Context) error { return st.ReleaseLease(ctx, row.ID, owner) },
-		Fail:     func(ctx context.Context, f store.Failure) error { return st.FailManaged(ctx, row.ID, owner, f) },
+		Fail:     func(ctx context.Context, f managed.Failure) error { return st.FailManaged(ctx, row.ID, owner, f) },
 		Failures: row.Failures, NotAfter: row.NotAfter, CA: q.cfg.DirectoryURL,
 		Failed: "no certificate yet", Now: q.cfg.Now,
 		Log: q.cfg.Logger.With("mode", row.Mode, "names", row.Names, "certificate", row.ID),
@@ -152,7 +169,7 @@ func (q *Queue) work(ctx context.Context, owner string, row store.Managed) {
 		if !ok {
 			return fmt.Errorf("mode %q is not served by this instance", row.Mode)
 		}
-		return mode.Renew(ctx, &Claim{Managed: row, cfg: q.cfg, owner: owner})
+		return mode.Renew(ctx, &Claim{Certificate: row, cfg: q.cfg, owner: owner})
 	})
 	if failed && q.cfg.Failed != nil {
 		q.cfg.Failed(row.ID)

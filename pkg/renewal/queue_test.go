@@ -20,6 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
@@ -113,9 +114,9 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-func (r *rig) want(t *testing.T, keyType cert.KeyType) store.Managed {
+func (r *rig) want(t *testing.T, keyType cert.KeyType) managed.Certificate {
 	t.Helper()
-	m, _, err := r.st.EnsureManaged(t.Context(), store.Managed{Mode: "client", Names: []string{"a.example"}, KeyType: string(keyType)})
+	m, _, err := r.st.EnsureManaged(t.Context(), managed.Certificate{Mode: "client", Names: []string{"a.example"}, KeyType: string(keyType)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +125,7 @@ func (r *rig) want(t *testing.T, keyType cert.KeyType) store.Managed {
 }
 
 // keyType is that of the bundle that is stored.
-func (r *rig) keyType(t *testing.T, m store.Managed) cert.KeyType {
+func (r *rig) keyType(t *testing.T, m managed.Certificate) cert.KeyType {
 	t.Helper()
 	sealed, err := r.st.BundleFor(t.Context(), m.ID)
 	if err != nil {
@@ -146,7 +147,7 @@ func (r *rig) keyType(t *testing.T, m store.Managed) cert.KeyType {
 }
 
 // twice begins an issuance, wants something else, and begins that, too.
-func (r *rig) twice(t *testing.T) (m store.Managed, before, after *underWay) {
+func (r *rig) twice(t *testing.T) (m managed.Certificate, before, after *underWay) {
 	t.Helper()
 	m = r.want(t, cert.EC256)
 	before = <-r.ca
@@ -172,11 +173,11 @@ func TestChangedWhileUnderWay(t *testing.T) {
 				}
 			}
 			if beforeFirst {
-				end(before, store.ErrLost)
+				end(before, managed.ErrLost)
 				end(after, nil)
 			} else {
 				end(after, nil)
-				end(before, store.ErrLost)
+				end(before, managed.ErrLost)
 			}
 			if got := r.keyType(t, m); got != cert.EC384 {
 				t.Errorf("stored a certificate with a key of type %s, want ec384", got)
@@ -197,7 +198,7 @@ func TestFailedPredecessor(t *testing.T) {
 	}
 	after.finish <- &acme.Error{Kind: acme.Permanent, Detail: "no"}
 	<-after.settled
-	if _, err := r.st.OrderFor(t.Context(), m.ID); !errors.Is(err, store.ErrNotFound) {
+	if _, err := r.st.OrderFor(t.Context(), m.ID); !errors.Is(err, managed.ErrNotFound) {
 		t.Errorf("an order that cannot be finished: %v", err)
 	}
 	watch.Until(t, "the failure is counted", func() bool {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
@@ -54,7 +55,7 @@ func TestQueueShares(t *testing.T) {
 		want := func(client string, n int) {
 			for i := range n {
 				names := []string{fmt.Sprintf("n%d.%s.example", i, client)}
-				if _, _, err := s.EnsureManaged(t.Context(), store.Managed{ClientID: client, Mode: "test", Names: names, KeyType: "ec256"}); err != nil {
+				if _, _, err := s.EnsureManaged(t.Context(), managed.Certificate{ClientID: client, Mode: "test", Names: names, KeyType: "ec256"}); err != nil {
 					t.Fatal(err)
 				}
 			}

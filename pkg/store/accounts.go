@@ -3,27 +3,20 @@ package store
 import (
 	"context"
 	"database/sql"
-	"time"
-)
 
-// Account is an account with an upstream CA; there is one for each directory.
-type Account struct {
-	DirectoryURL string    // key of the row
-	URL          string    // account URL; empty until the CA has registered the key
-	Email        string    // contact; empty when none was given
-	SealedKey    []byte    // private key, sealed by the caller
-	CreatedAt    time.Time // set by the store
-}
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
 
 const accountByDirectorySQL = `SELECT directory_url, url, email, sealed_key, created_at FROM accounts WHERE directory_url = $1`
 
-func scanAccount(row scanner) (a Account, err error) {
+func scanAccount(row scanner) (a acme.Account, err error) {
 	err = row.Scan(&a.DirectoryURL, &a.URL, &a.Email, &a.SealedKey, moment{&a.CreatedAt})
 	return a, err
 }
 
-// AccountByDirectory returns the account for a CA, or [ErrNotFound].
-func (s *Store) AccountByDirectory(ctx context.Context, directoryURL string) (Account, error) {
+// AccountByDirectory returns the account for a CA, or [managed.ErrNotFound].
+func (s *Store) AccountByDirectory(ctx context.Context, directoryURL string) (acme.Account, error) {
 	a, err := scanAccount(s.read.QueryRowContext(ctx, accountByDirectorySQL, directoryURL))
 	return a, s.fail(err, "account for %s", directoryURL)
 }
@@ -31,8 +24,8 @@ func (s *Store) AccountByDirectory(ctx context.Context, directoryURL string) (Ac
 // CreateAccount stores a unless there is an account for its directory already,
 // and returns the row that is stored: the first writer wins, so that instances
 // that start together end up with one key.
-func (s *Store) CreateAccount(ctx context.Context, a Account) (Account, error) {
-	var stored Account
+func (s *Store) CreateAccount(ctx context.Context, a acme.Account) (acme.Account, error) {
+	var stored acme.Account
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `INSERT INTO accounts (directory_url, url, email, sealed_key, created_at)
 			VALUES ($1, $2, $3, $4, $5) ON CONFLICT (directory_url) DO NOTHING`,
@@ -49,5 +42,5 @@ func (s *Store) CreateAccount(ctx context.Context, a Account) (Account, error) {
 // SetAccountURL records what the CA answered to the registration.
 func (s *Store) SetAccountURL(ctx context.Context, directoryURL, url, email string) error {
 	n, err := s.exec(ctx, `UPDATE accounts SET url = $2, email = $3 WHERE directory_url = $1`, directoryURL, url, email)
-	return s.fail(must(n, err, ErrNotFound), "set account URL for %s", directoryURL)
+	return s.fail(must(n, err, managed.ErrNotFound), "set account URL for %s", directoryURL)
 }

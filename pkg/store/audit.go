@@ -6,46 +6,21 @@ import (
 	"fmt"
 	"math"
 	"strings"
-	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
-
-// AuditEntry is one line of the audit trail. Its texts may come from a
-// stranger: what a database cannot hold is replaced, so that no request can
-// avoid being recorded.
-type AuditEntry struct {
-	ID         int64     // in the order of insertion, made by the store
-	At         time.Time // zero: now
-	ClientID   string    // empty for a stranger
-	ClientName string
-	Addr       string
-	Action     string
-	Mode       clients.Mode // empty: of no mode
-	Names      []string
-	Outcome    string // "allowed", "refused", "done" or "failed"
-	Detail     string
-}
-
-// AuditQuery selects entries; a zero field selects all.
-type AuditQuery struct {
-	Client  string // name of the client
-	Outcome string
-	Before  int64 // entries older than this id
-	Limit   int   // 0: 100
-}
 
 // AppendAudit adds entries. Refusals of strangers, what each client did, what
 // each was refused, and what the administrator and the proxy itself did are kept
 // apart: of each, the newest up to a bound.
-func (s *Store) AppendAudit(ctx context.Context, entries ...AuditEntry) error {
+func (s *Store) AppendAudit(ctx context.Context, entries ...trail.Entry) error {
 	err := s.tx(ctx, func(tx *sql.Tx) error { return s.appendAudit(ctx, tx, entries...) })
 	return s.fail(err, "append to audit trail")
 }
 
 // appendAudit adds entries in their order, each to its share, of which the oldest
 // make room. It locks the trail, so it comes last in a transaction.
-func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...AuditEntry) error {
+func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...trail.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
@@ -75,7 +50,7 @@ func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...AuditEnt
 
 // Audit returns entries, newest first. The id of the last one is the Before of
 // the next page; an empty page is the end.
-func (s *Store) Audit(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
+func (s *Store) Audit(ctx context.Context, q trail.Query) ([]trail.Entry, error) {
 	query, args := auditSQL(q)
 	rows, err := s.read.QueryContext(ctx, query, args...)
 	found, err := collect(rows, err, scanAudit)
@@ -84,7 +59,7 @@ func (s *Store) Audit(ctx context.Context, q AuditQuery) ([]AuditEntry, error) {
 
 // auditSQL names only the conditions that are asked for, so that each
 // combination has an index.
-func auditSQL(q AuditQuery) (string, []any) {
+func auditSQL(q trail.Query) (string, []any) {
 	before := q.Before
 	if before <= 0 {
 		before = math.MaxInt64
@@ -101,7 +76,7 @@ func auditSQL(q AuditQuery) (string, []any) {
 		strings.Join(where, " AND ") + ` ORDER BY id DESC LIMIT $2`, args
 }
 
-func scanAudit(row scanner) (e AuditEntry, err error) {
+func scanAudit(row scanner) (e trail.Entry, err error) {
 	err = row.Scan(&e.ID, moment{&e.At}, &e.ClientID, &e.ClientName, &e.Addr, &e.Action, &e.Mode, list(&e.Names), &e.Outcome, &e.Detail)
 	return e, err
 }

@@ -6,10 +6,9 @@ import (
 	"database/sql"
 	"maps"
 	"slices"
-)
 
-// AuditAdmin is the Addr of the administrator's entries.
-const AuditAdmin = "admin"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
+)
 
 // Trail holds how many entries the audit trail keeps, by share. A share's oldest
 // entries make room for its own new ones, and never for those of another. So no
@@ -37,12 +36,12 @@ const (
 )
 
 // share returns the name of an entry's share, and how many entries it holds.
-func (t Trail) share(e AuditEntry) (name string, keep int64) {
-	refused := e.Outcome == "refused"
+func (t Trail) share(e trail.Entry) (name string, keep int64) {
+	refused := e.Outcome == trail.Refused
 	switch {
-	case e.ClientID == "" && refused && e.Addr != AuditAdmin:
+	case e.ClientID == "" && refused && e.Addr != trail.Admin:
 		return shareStrangers, t.Strangers
-	case e.ClientID == "" || e.Addr == AuditAdmin:
+	case e.ClientID == "" || e.Addr == trail.Admin:
 		return shareOwn, t.Own
 	case refused:
 		return refusedShare(e.ClientID), t.Refused
@@ -74,7 +73,7 @@ type places struct {
 }
 
 // takePlaces numbers the entries in their shares.
-func (t Trail) takePlaces(ctx context.Context, tx *sql.Tx, entries []AuditEntry) (places, error) {
+func (t Trail) takePlaces(ctx context.Context, tx *sql.Tx, entries []trail.Entry) (places, error) {
 	p := places{next: map[string]int64{}, keep: map[string]int64{}}
 	for _, e := range entries {
 		share, keep := t.share(e)

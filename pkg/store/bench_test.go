@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // databases are both, empty, and both bring a commit to the disk before they
@@ -130,7 +131,7 @@ func medianMS(took []time.Duration) float64 {
 
 func certificate(b *testing.B, s *Store, clientID string, i int) {
 	b.Helper()
-	m, _, err := s.EnsureManaged(b.Context(), Managed{ClientID: clientID, Mode: "agent", Names: []string{fmt.Sprintf("n%d.example.com", i)}, KeyType: "ec256"})
+	m, _, err := s.EnsureManaged(b.Context(), managed.Certificate{ClientID: clientID, Mode: "agent", Names: []string{fmt.Sprintf("n%d.example.com", i)}, KeyType: "ec256"})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -139,11 +140,11 @@ func certificate(b *testing.B, s *Store, clientID string, i int) {
 		b.Fatalf("%d rows, %v", len(claimed), err)
 	}
 	secret := make([]byte, 3000)
-	if err := s.SaveOrder(b.Context(), "bench", Order{ManagedID: m.ID, DirectoryURL: "d", OrderURL: "o", CSR: secret[:500], SealedKey: secret[:500]}); err != nil {
+	if err := s.SaveOrder(b.Context(), "bench", managed.Order{ManagedID: m.ID, CA: "d", URL: "o", CSR: secret[:500], SealedKey: secret[:500]}); err != nil {
 		b.Fatal(err)
 	}
 	now := time.Now()
-	bundle := Bundle{ManagedID: m.ID, ETag: fmt.Sprint(i), Ciphertext: secret, Serial: "1", NotBefore: now, NotAfter: now.Add(time.Hour)}
+	bundle := managed.Bundle{ManagedID: m.ID, ETag: fmt.Sprint(i), Ciphertext: secret, Serial: "1", NotBefore: now, NotAfter: now.Add(time.Hour)}
 	if err := s.CompleteManaged(b.Context(), "bench", bundle, now.Add(time.Hour), false); err != nil {
 		b.Fatal(err)
 	}

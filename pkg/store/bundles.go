@@ -4,31 +4,19 @@ import (
 	"context"
 	"database/sql"
 	"time"
-)
 
-// Bundle is the current certificate of a managed row, as its reader gets it.
-type Bundle struct {
-	ManagedID           string
-	ETag                string // changes with every bundle
-	Ciphertext          []byte // sealed by the caller
-	Serial              string
-	NotBefore, NotAfter time.Time
-	CertificateURL      string    // where the CA keeps it; empty: not known
-	CreatedAt           time.Time // set by the store
-	// SealedTo are the client's recipients that Ciphertext is sealed to, for
-	// CompleteManaged to compare; nil: there is nothing to compare. It is not kept.
-	SealedTo []string
-}
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
 
 const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, certificate_url, created_at FROM bundles WHERE managed_id = $1`
 
 // CompleteManaged stores what the owner obtained, in one transaction: the
 // bundle replaces the old one, the row is due again at dueAt (zero: never) with
 // its failures forgotten, its lease is freed, its order leaves the journal, and
-// with hook a deployment is pending. [ErrLost], and nothing changes, if the row
-// is not the owner's any more; [ErrStale], likewise, if the client's recipients
+// with hook a deployment is pending. [managed.ErrLost], and nothing changes, if the row
+// is not the owner's any more; [managed.ErrStale], likewise, if the client's recipients
 // are no longer those of SealedTo.
-func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, dueAt time.Time, hook bool) error {
+func (s *Store) CompleteManaged(ctx context.Context, owner string, b managed.Bundle, dueAt time.Time, hook bool) error {
 	if owner == "" {
 		return errNoOwner
 	}
@@ -42,11 +30,11 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, due
 			revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
 			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now))
-		if err := must(n, err, ErrLost); err != nil {
+		if err := must(n, err, managed.ErrLost); err != nil {
 			return err
 		}
 		if stale {
-			return ErrStale
+			return managed.ErrStale
 		}
 		if _, err := tx.ExecContext(ctx, `INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, certificate_url, created_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
@@ -66,7 +54,7 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b Bundle, due
 
 // sealedToOthers tells whether the client's recipients have changed. If not, its
 // row is held until the transaction ends, so that they cannot meanwhile.
-func sealedToOthers(ctx context.Context, tx *sql.Tx, b Bundle) (bool, error) {
+func sealedToOthers(ctx context.Context, tx *sql.Tx, b managed.Bundle) (bool, error) {
 	if b.SealedTo == nil {
 		return false, nil
 	}
@@ -80,9 +68,9 @@ func sealedToOthers(ctx context.Context, tx *sql.Tx, b Bundle) (bool, error) {
 }
 
 // BundleFor returns the current bundle of a managed certificate, or
-// [ErrNotFound] while there is none.
-func (s *Store) BundleFor(ctx context.Context, managedID string) (Bundle, error) {
-	var b Bundle
+// [managed.ErrNotFound] while there is none.
+func (s *Store) BundleFor(ctx context.Context, managedID string) (managed.Bundle, error) {
+	var b managed.Bundle
 	err := s.read.QueryRowContext(ctx, bundleSQL, managedID).Scan(&b.ManagedID, &b.ETag, &b.Ciphertext, &b.Serial,
 		moment{&b.NotBefore}, moment{&b.NotAfter}, &b.CertificateURL, moment{&b.CreatedAt})
 	return b, s.fail(err, "bundle of %s", managedID)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // clientsSQL reads clients with their grants in one statement, so that the two
@@ -57,7 +58,7 @@ func queryClients(ctx context.Context, q querier, query string, args ...any) ([]
 func queryClient(ctx context.Context, q querier, query, key string) (clients.Client, error) {
 	found, err := queryClients(ctx, q, query, key)
 	if err == nil && len(found) == 0 {
-		err = ErrNotFound
+		err = managed.ErrNotFound
 	}
 	if err != nil {
 		return clients.Client{}, err
@@ -66,7 +67,7 @@ func queryClient(ctx context.Context, q querier, query, key string) (clients.Cli
 }
 
 // CreateClient stores a client with its grants and credentials, all or nothing,
-// and returns it with its id. [ErrConflict] when the name or a credential is
+// and returns it with its id. [managed.ErrConflict] when the name or a credential is
 // taken.
 func (s *Store) CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error) {
 	if c.Name == "" {
@@ -129,13 +130,13 @@ func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []cli
 	return nil
 }
 
-// ClientByName returns a client, or [ErrNotFound].
+// ClientByName returns a client, or [managed.ErrNotFound].
 func (s *Store) ClientByName(ctx context.Context, name string) (clients.Client, error) {
 	c, err := queryClient(ctx, s.read, clientByNameSQL, name)
 	return c, s.fail(err, "client %s", name)
 }
 
-// ClientByID returns a client, or [ErrNotFound].
+// ClientByID returns a client, or [managed.ErrNotFound].
 func (s *Store) ClientByID(ctx context.Context, id string) (clients.Client, error) {
 	c, err := queryClient(ctx, s.read, clientByIDSQL, id)
 	return c, s.fail(err, "client %s", id)
@@ -151,12 +152,12 @@ func (s *Store) Clients(ctx context.Context, afterName string, limit int) ([]cli
 // SetClientDisabled disables or enables a client. Its rows stay.
 func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool) error {
 	n, err := s.exec(ctx, `UPDATE clients SET disabled = $2 WHERE id = $1`, id, disabled)
-	return s.fail(must(n, err, ErrNotFound), "disable or enable client %s", id)
+	return s.fail(must(n, err, managed.ErrNotFound), "disable or enable client %s", id)
 }
 
 // RemoveClient removes a client and all that is its own: credentials, grants,
 // quotas, managed certificates with bundles, orders and hooks, and the names it
-// owns. The audit trail stays. Work in flight for it ends with [ErrLost].
+// owns. The audit trail stays. Work in flight for it ends with [managed.ErrLost].
 func (s *Store) RemoveClient(ctx context.Context, id string) error {
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		if err := removeClient(ctx, tx, id); err != nil {
@@ -170,7 +171,7 @@ func (s *Store) RemoveClient(ctx context.Context, id string) error {
 func removeClient(ctx context.Context, tx *sql.Tx, id string) error {
 	// First the client: its row lock keeps EnsureManaged from adding to it.
 	n, err := affected(tx.ExecContext(ctx, `DELETE FROM clients WHERE id = $1`, id))
-	if err := must(n, err, ErrNotFound); err != nil {
+	if err := must(n, err, managed.ErrNotFound); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM managed WHERE client_id = $1`, id); err != nil {
@@ -190,5 +191,5 @@ func lockClient(ctx context.Context, tx *sql.Tx, id string) error {
 		return nil
 	}
 	n, err := affected(tx.ExecContext(ctx, `UPDATE clients SET name = name WHERE id = $1`, id))
-	return must(n, err, ErrNotFound)
+	return must(n, err, managed.ErrNotFound)
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 const credentialColumns = `id, client_id, kind, verifier, created_at, expires_at`
@@ -25,14 +26,14 @@ func (s *Store) insertCredential(ctx context.Context, tx *sql.Tx, c clients.Cred
 		newID(), c.ClientID, string(c.Kind), c.Verifier, millis(s.now()), millis(c.ExpiresAt)))
 }
 
-// AddCredential gives a client one more credential. [ErrNotFound] for an
-// unknown client, [ErrConflict] when the credential is registered already.
+// AddCredential gives a client one more credential. [managed.ErrNotFound] for an
+// unknown client, [managed.ErrConflict] when the credential is registered already.
 // The client's enrolment secrets that have expired are cleared away.
 func (s *Store) AddCredential(ctx context.Context, c clients.Credential) (clients.Credential, error) {
 	var added clients.Credential
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		if c.ClientID == "" {
-			return ErrNotFound
+			return managed.ErrNotFound
 		}
 		if err := lockClient(ctx, tx, c.ClientID); err != nil {
 			return err
@@ -68,7 +69,7 @@ const (
 )
 
 // ClientByCredential returns the client that an unexpired credential proves,
-// or [ErrNotFound]. A disabled client is returned too: the caller refuses it
+// or [managed.ErrNotFound]. A disabled client is returned too: the caller refuses it
 // and says so in the audit trail.
 func (s *Store) ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error) {
 	cred, err := scanCredential(s.read.QueryRowContext(ctx, credentialSQL, string(kind), blob(verifier), millis(s.now())))
@@ -87,11 +88,11 @@ func (s *Store) ClientByCredential(ctx context.Context, kind clients.CredentialK
 // the client has. It returns the client.
 //
 // A retry with the same key succeeds until the secret expires, because the
-// first answer may have been lost. [ErrNotFound] if the secret is unknown,
-// expired or was spent on another key; [ErrConflict] if key belongs to another
-// client already, and then the secret is not used up; [ErrTooMany], likewise, if
+// first answer may have been lost. [managed.ErrNotFound] if the secret is unknown,
+// expired or was spent on another key; [managed.ErrConflict] if key belongs to another
+// client already, and then the secret is not used up; [managed.ErrTooMany], likewise, if
 // the client would have more recipients than anything can be sealed to;
-// [ErrDisabled], likewise, if the client is disabled, which is returned too so
+// [managed.ErrDisabled], likewise, if the client is disabled, which is returned too so
 // that the refusal can be audited.
 func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key clients.Credential, recipients []string) (clients.Client, error) {
 	key.Kind = clients.TLSKey
@@ -109,11 +110,11 @@ func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key clients.Cr
 		}
 		c, err = addRecipients(ctx, tx, clientID, recipients)
 		if err == nil && c.Disabled {
-			return ErrDisabled // and nothing of it is kept
+			return managed.ErrDisabled // and nothing of it is kept
 		}
 		return err
 	})
-	if errors.Is(err, ErrDisabled) {
+	if errors.Is(err, managed.ErrDisabled) {
 		return c, s.fail(err, "enroll")
 	}
 	if err != nil {
@@ -123,7 +124,7 @@ func (s *Store) Enroll(ctx context.Context, tokenVerifier []byte, key clients.Cr
 }
 
 // EnrollingClient returns the client that Enroll would register the key for, without
-// spending the secret, or [ErrNotFound] as Enroll does.
+// spending the secret, or [managed.ErrNotFound] as Enroll does.
 func (s *Store) EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (clients.Client, error) {
 	var clientID string
 	err := s.read.QueryRowContext(ctx, `SELECT client_id FROM credentials
@@ -149,7 +150,7 @@ func (s *Store) spend(ctx context.Context, tx *sql.Tx, token, key []byte) (clien
 	n, err := affected(tx.ExecContext(ctx, `UPDATE credentials SET used_by = $3
 		WHERE kind = $1 AND verifier = $2 AND (expires_at = 0 OR expires_at > $4) AND (used_by IS NULL OR used_by = $3)`,
 		string(clients.Enrolment), blob(token), key, millis(s.now())))
-	return clientID, must(n, err, ErrNotFound)
+	return clientID, must(n, err, managed.ErrNotFound)
 }
 
 // bindKey registers key for the client; its own key registered before stays,
@@ -159,5 +160,5 @@ func (s *Store) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key cl
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, verifier) DO UPDATE SET expires_at = excluded.expires_at
 		WHERE credentials.client_id = excluded.client_id`,
 		newID(), clientID, string(clients.TLSKey), key.Verifier, millis(s.now()), millis(key.ExpiresAt)))
-	return must(n, err, ErrConflict)
+	return must(n, err, managed.ErrConflict)
 }

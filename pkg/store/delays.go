@@ -8,26 +8,15 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
-
-// Failure describes a failed attempt.
-type Failure struct {
-	Reason  string // for the administrator
-	Plain   string // for the client: no host, address or file of the administrator's
-	RetryAt time.Time
-	// With names the CA if the reason is temporary: then [Store.EndDelays] may
-	// make the row due earlier than RetryAt.
-	With string
-	// Local faults, such as a full disk, are not counted.
-	Local bool
-}
 
 // plainEnd separates both texts of a failure in their column. Rows of older
 // programs have the administrator's alone.
 const plainEnd = "\x1f"
 
-// text is both texts of a failure.
-func (f Failure) text() string {
+// failureText joins both texts of a failure.
+func failureText(f managed.Failure) string {
 	clean := func(s string) string { return strings.ReplaceAll(cleanText(s), plainEnd, "\uFFFD") }
 	if f.Plain == "" {
 		return clean(f.Reason)
@@ -35,20 +24,20 @@ func (f Failure) text() string {
 	return clean(f.Plain) + plainEnd + clean(f.Reason)
 }
 
-// splitFailure returns what text joined.
+// counted returns what a failure adds to the failures of a row.
+func counted(f managed.Failure) int {
+	if f.Local {
+		return 0
+	}
+	return 1
+}
+
+// splitFailure returns what failureText joined.
 func splitFailure(s string) (plain, reason string) {
 	if plain, reason, ok := strings.Cut(s, plainEnd); ok {
 		return plain, reason
 	}
 	return "", s
-}
-
-// count is what a failure adds to the failures of a row.
-func (f Failure) count() int {
-	if f.Local {
-		return 0
-	}
-	return 1
 }
 
 // eased is the failed_with of a row whose delay was ended. If its next attempt

@@ -9,7 +9,7 @@
 //
 // Every list is paged and ordered by an index. Work is claimed, not assigned: a
 // row says when it is due, [Store.ClaimDue] takes due rows with a lease, and
-// each later step of the holder is refused with [ErrLost] once another took the
+// each later step of the holder is refused with [managed.ErrLost] once another took the
 // row. What several instances could do at once is decided inside the statement
 // or the transaction, never by a read followed by a write.
 //

@@ -8,14 +8,9 @@ import (
 	"slices"
 	"strings"
 	"time"
-)
 
-// Due is a managed row that can be claimed.
-type Due struct {
-	ID       string
-	ClientID string
-	Turn     int // 0: the earliest of its client, 1: the next one, …
-}
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
 
 // manyDue is the number of due rows from which on they are not all read.
 const manyDue = 256
@@ -47,10 +42,10 @@ const maxDueClients = 4096
 // Due returns rows that are due and that no one works on: first the earliest of
 // each client, then the second of each, and so on. Of very many rows it returns
 // the earliest ones, and the earliest of each client.
-func (s *Store) Due(ctx context.Context) ([]Due, error) {
+func (s *Store) Due(ctx context.Context) ([]managed.Due, error) {
 	page, err := s.dueRows(ctx, duePageSQL, manyDue)
 	if err == nil && len(page) == manyDue {
-		var firsts []Due
+		var firsts []managed.Due
 		if firsts, err = s.dueRows(ctx, dueOfClientsSQL, maxDueClients); err == nil {
 			page = append(firsts, page...)
 		}
@@ -61,13 +56,13 @@ func (s *Store) Due(ctx context.Context) ([]Due, error) {
 	return inTurns(page), nil
 }
 
-func (s *Store) dueRows(ctx context.Context, query string, limit int) ([]Due, error) {
+func (s *Store) dueRows(ctx context.Context, query string, limit int) ([]managed.Due, error) {
 	rows, err := s.read.QueryContext(ctx, query, millis(s.now()), limit)
-	return collect(rows, err, func(row scanner) (d Due, err error) { return d, row.Scan(&d.ID, &d.ClientID) })
+	return collect(rows, err, func(row scanner) (d managed.Due, err error) { return d, row.Scan(&d.ID, &d.ClientID) })
 }
 
 // inTurns sorts rows by their turns and drops repetitions.
-func inTurns(rows []Due) []Due {
+func inTurns(rows []managed.Due) []managed.Due {
 	seen, turns := map[string]bool{}, map[string]int{}
 	sorted := rows[:0]
 	for _, d := range rows {
@@ -78,14 +73,14 @@ func inTurns(rows []Due) []Due {
 			sorted = append(sorted, d)
 		}
 	}
-	slices.SortStableFunc(sorted, func(a, b Due) int { return cmp.Compare(a.Turn, b.Turn) })
+	slices.SortStableFunc(sorted, func(a, b managed.Due) int { return cmp.Compare(a.Turn, b.Turn) })
 	return sorted
 }
 
 // Claim leases those of the rows to owner that are due and that no one works on,
 // earliest first. No row is given to two owners as long as the lease is extended
 // before it ends. There must be at most 500 ids.
-func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, ids []string) ([]Managed, error) {
+func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, ids []string) ([]managed.Certificate, error) {
 	if owner == "" {
 		return nil, errNoOwner
 	}
@@ -100,7 +95,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, id
 		fmt.Fprintf(&list, ", $%d", i+4)
 	}
 	query := fmt.Sprintf(claimSQL, list.String()[2:], s.db.skipLocked) //nolint:gosec // placeholders only
-	var claimed []Managed
+	var claimed []managed.Certificate
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, query, args...)
 		claimed, err = collect(rows, err, scanManaged)
@@ -109,7 +104,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, id
 	if err != nil {
 		return nil, s.fail(err, "claim due certificates")
 	}
-	slices.SortFunc(claimed, func(a, b Managed) int {
+	slices.SortFunc(claimed, func(a, b managed.Certificate) int {
 		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ID, b.ID))
 	})
 	return claimed, nil
@@ -117,7 +112,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, id
 
 // ClaimDue claims up to limit (0: 100) due rows, of all clients in turn. It is
 // for an owner without shares of its own for clients.
-func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]Managed, error) {
+func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Certificate, error) {
 	const attempts = 100 // others may claim the same rows
 	for range attempts {
 		due, err := s.Due(ctx)

@@ -6,22 +6,13 @@ import (
 	"database/sql"
 	"slices"
 	"time"
-)
 
-// PendingHook is a deployment that has not succeeded yet.
-type PendingHook struct {
-	ManagedID  string
-	ETag       string // the bundle to deploy
-	DueAt      time.Time
-	LeaseOwner string // who runs it, empty: no one
-	LeaseUntil time.Time
-	Failures   int
-	LastError  string
-}
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
 
 const hookColumns = `managed_id, etag, due_at, lease_owner, lease_until, failures, last_error`
 
-func scanHook(row scanner) (h PendingHook, err error) {
+func scanHook(row scanner) (h managed.Deployment, err error) {
 	err = row.Scan(&h.ManagedID, &h.ETag, moment{&h.DueAt}, &h.LeaseOwner, moment{&h.LeaseUntil}, &h.Failures, &h.LastError)
 	return h, err
 }
@@ -48,11 +39,11 @@ const (
 // ClaimHooks takes up to limit (0: 100) deployments that are due and that no
 // one runs, earliest first, and leases them to owner. A hook can run more than
 // once (its owner died after it succeeded), never zero times.
-func (s *Store) ClaimHooks(ctx context.Context, owner string, lease time.Duration, limit int) ([]PendingHook, error) {
+func (s *Store) ClaimHooks(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Deployment, error) {
 	if owner == "" {
 		return nil, errNoOwner
 	}
-	var claimed []PendingHook
+	var claimed []managed.Deployment
 	now := s.now()
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, s.claim(claimHooksSQL), millis(now), pageSize(limit), owner, millis(now.Add(lease)))
@@ -62,7 +53,7 @@ func (s *Store) ClaimHooks(ctx context.Context, owner string, lease time.Duratio
 	if err != nil {
 		return nil, s.fail(err, "claim hooks")
 	}
-	slices.SortFunc(claimed, func(a, b PendingHook) int {
+	slices.SortFunc(claimed, func(a, b managed.Deployment) int {
 		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ManagedID, b.ManagedID))
 	})
 	return claimed, nil
@@ -80,7 +71,7 @@ func (s *Store) ReleaseHook(ctx context.Context, managedID, owner string) error 
 	return s.fail(s.held(ctx, owner, freeHookSQL, managedID, owner), "release hook of %s", managedID)
 }
 
-// CompleteHook records that the owner deployed the bundle etag. [ErrLost] if
+// CompleteHook records that the owner deployed the bundle etag. [managed.ErrLost] if
 // another bundle is pending by now, whose own deployment may begin at once, or if
 // the deployment is not the owner's any more.
 func (s *Store) CompleteHook(ctx context.Context, managedID, owner, etag string) error {
@@ -90,11 +81,11 @@ func (s *Store) CompleteHook(ctx context.Context, managedID, owner, etag string)
 }
 
 // FailHook records that the owner's deployment of etag failed and makes it due
-// at f.RetryAt. [ErrLost] as for [Store.CompleteHook].
-func (s *Store) FailHook(ctx context.Context, managedID, owner, etag string, f Failure) error {
+// at f.RetryAt. [managed.ErrLost] as for [Store.CompleteHook].
+func (s *Store) FailHook(ctx context.Context, managedID, owner, etag string, f managed.Failure) error {
 	err := s.settleHook(ctx, managedID, owner, `UPDATE hooks_pending SET failures = failures + CAST($6 AS BIGINT), last_error = $4,
 		due_at = $5, lease_owner = '', lease_until = 0 WHERE managed_id = $1 AND lease_owner = $2 AND etag = $3`,
-		managedID, owner, etag, cleanText(f.Reason), millis(f.RetryAt), f.count())
+		managedID, owner, etag, cleanText(f.Reason), millis(f.RetryAt), counted(f))
 	return s.fail(err, "record failed hook of %s", managedID)
 }
 
@@ -114,13 +105,13 @@ func (s *Store) settleHook(ctx context.Context, managedID, owner, query string, 
 		return err
 	})
 	if err == nil && lost {
-		return ErrLost
+		return managed.ErrLost
 	}
 	return err
 }
 
 // RequireHook marks the deployment of etag as pending, due now, instead of what
-// was pending for the managed certificate. [ErrNotFound] if there is no such
+// was pending for the managed certificate. [managed.ErrNotFound] if there is no such
 // managed certificate.
 func (s *Store) RequireHook(ctx context.Context, managedID, etag string) error {
 	_, err := s.exec(ctx, requireHookSQL, managedID, etag, millis(s.now()))
@@ -128,8 +119,8 @@ func (s *Store) RequireHook(ctx context.Context, managedID, etag string) error {
 }
 
 // PendingHookFor returns the deployment that is pending for a managed
-// certificate, or [ErrNotFound].
-func (s *Store) PendingHookFor(ctx context.Context, managedID string) (PendingHook, error) {
+// certificate, or [managed.ErrNotFound].
+func (s *Store) PendingHookFor(ctx context.Context, managedID string) (managed.Deployment, error) {
 	h, err := scanHook(s.read.QueryRowContext(ctx, hookForSQL, managedID))
 	return h, s.fail(err, "pending hook of %s", managedID)
 }

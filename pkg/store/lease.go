@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // A lease is lost when another owner takes the row, when the row's
@@ -20,7 +22,7 @@ const (
 
 var errNoOwner = errors.New("lease owner is empty: give the id of this run")
 
-// ExtendLease keeps a row for another lease from now; [ErrLost] if it is not
+// ExtendLease keeps a row for another lease from now; [managed.ErrLost] if it is not
 // the owner's any more.
 func (s *Store) ExtendLease(ctx context.Context, id, owner string, lease time.Duration) error {
 	err := s.held(ctx, owner, `UPDATE managed SET lease_until = $3 WHERE id = $1 AND lease_owner = $2`,
@@ -28,7 +30,7 @@ func (s *Store) ExtendLease(ctx context.Context, id, owner string, lease time.Du
 	return s.fail(err, "extend lease of %s", id)
 }
 
-// ReleaseLease gives a row back, as due as it was; [ErrLost] if it is not the
+// ReleaseLease gives a row back, as due as it was; [managed.ErrLost] if it is not the
 // owner's any more.
 func (s *Store) ReleaseLease(ctx context.Context, id, owner string) error {
 	err := s.held(ctx, owner, `UPDATE managed SET lease_owner = '', lease_until = 0 WHERE id = $1 AND lease_owner = $2`, id, owner)
@@ -52,12 +54,12 @@ func (s *Store) FreeLeases(ctx context.Context) error {
 
 // FailManaged records that the owner's attempt failed, frees the lease and
 // makes the row due at f.RetryAt. The order journal stays, so that the next
-// attempt can go on with it. [ErrLost] if the row is not the owner's any more.
-func (s *Store) FailManaged(ctx context.Context, id, owner string, f Failure) error {
+// attempt can go on with it. [managed.ErrLost] if the row is not the owner's any more.
+func (s *Store) FailManaged(ctx context.Context, id, owner string, f managed.Failure) error {
 	err := s.held(ctx, owner, `UPDATE managed SET failures = failures + CAST($6 AS BIGINT), last_error = $3, last_error_at = $4,
 		due_at = $5, failed_with = CASE WHEN failed_with = '`+eased+`' THEN '' ELSE CAST($7 AS TEXT) END,
 		lease_owner = '', lease_until = 0, updated_at = $4 WHERE id = $1 AND lease_owner = $2`,
-		id, owner, f.text(), millis(s.now()), millis(f.RetryAt), f.count(), f.With)
+		id, owner, failureText(f), millis(s.now()), millis(f.RetryAt), counted(f), f.With)
 	return s.fail(err, "record failure of %s", id)
 }
 
@@ -67,19 +69,19 @@ func (s *Store) held(ctx context.Context, owner, query string, args ...any) erro
 		return errNoOwner
 	}
 	n, err := s.exec(ctx, query, args...)
-	return must(n, err, ErrLost)
+	return must(n, err, managed.ErrLost)
 }
 
 // SetDue makes a row due at another time; zero: never. A lease stays. A superseded
-// row is never due: [ErrNotFound].
+// row is never due: [managed.ErrNotFound].
 func (s *Store) SetDue(ctx context.Context, id string, at time.Time) error {
 	n, err := s.exec(ctx, `UPDATE managed SET due_at = $2, failed_with = '', updated_at = $3 WHERE id = $1 AND superseded_at = 0`, id, millis(at), millis(s.now()))
-	return s.fail(must(n, err, ErrNotFound), "set due time of %s", id)
+	return s.fail(must(n, err, managed.ErrNotFound), "set due time of %s", id)
 }
 
 // NextDue returns the earliest moment at which [Store.ClaimDue] may have
 // something to give: a free row's due time, or the end of a lease. It may have
-// passed already. [ErrNotFound] when nothing will ever be due.
+// passed already. [managed.ErrNotFound] when nothing will ever be due.
 func (s *Store) NextDue(ctx context.Context) (time.Time, error) {
 	t, err := s.earliest(ctx, nextDueSQL, nextLeaseEndSQL)
 	return t, s.fail(err, "next due certificate")
@@ -102,7 +104,7 @@ func (s *Store) earliest(ctx context.Context, queries ...string) (time.Time, err
 		}
 	}
 	if first.IsZero() {
-		return time.Time{}, ErrNotFound
+		return time.Time{}, managed.ErrNotFound
 	}
 	return first, nil
 }

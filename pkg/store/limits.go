@@ -9,7 +9,7 @@ import (
 
 // TakeQuota counts one request of a client on the UTC day that holds day, and
 // reports whether it is within quota; a request beyond it is not counted. Quota 0
-// only counts. [ErrNotFound] for an unknown client.
+// only counts. [managed.ErrNotFound] for an unknown client.
 func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error) {
 	const oneDay = 24 * time.Hour
 	today := day.UTC().Truncate(oneDay)

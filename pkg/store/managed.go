@@ -1,44 +1,18 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
-	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
-
-// Managed is a name set that the proxy keeps a fresh certificate for.
-type Managed struct {
-	ID       string // made by the store
-	ClientID string // owner; empty: the proxy itself
-	Mode     clients.Mode
-	Names    []string // canonical
-	KeyType  string
-	Profile  string
-	CSR      []byte // DER, when the client keeps its key
-
-	DueAt       time.Time // when work is to be done; zero: never
-	LeaseOwner  string    // who works on it, empty: no one
-	LeaseUntil  time.Time
-	Failures    int    // since the last success
-	LastError   string // for the administrator
-	LastPlain   string // the same for the client; empty: only the administrator may know
-	LastErrorAt time.Time
-
-	ETag, Serial         string // of the current bundle; empty: none yet
-	NotBefore, NotAfter  time.Time
-	RevokedAt            time.Time // of the current certificate; zero: it is not revoked
-	SupersededAt         time.Time // when a name of it passed to another client; zero: none did
-	CreatedAt, UpdatedAt time.Time // set by the store
-}
 
 const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
 	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at, superseded_at, created_at, updated_at`
 
-func scanManaged(row scanner) (m Managed, err error) {
+func scanManaged(row scanner) (m managed.Certificate, err error) {
 	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list(&m.Names), &m.KeyType, &m.Profile, &m.CSR,
 		moment{&m.DueAt}, &m.LeaseOwner, moment{&m.LeaseUntil}, &m.Failures, &m.LastError, moment{&m.LastErrorAt},
 		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt}, moment{&m.SupersededAt},
@@ -75,16 +49,12 @@ const (
 // store's. The first time the row is created, due now. A repetition changes
 // nothing. If the specification differs from the stored one it replaces it: the
 // row is due now, an order in the journal is forgotten, and work in flight ends
-// with [ErrLost]; the old bundle stays until the new one is there.
+// with [managed.ErrLost]; the old bundle stays until the new one is there.
 //
-// [ErrOwned] when any of the names belongs to another client; then nothing
-// changes. [ErrNotFound] when the client does not exist (any more).
-func (s *Store) EnsureManaged(ctx context.Context, m Managed) (stored Managed, created bool, err error) {
-	return s.Register(ctx, Registration{Managed: m})
-}
-
-func (m Managed) sameSpec(o Managed) bool {
-	return m.KeyType == o.KeyType && m.Profile == o.Profile && bytes.Equal(m.CSR, o.CSR)
+// [managed.ErrOwned] when any of the names belongs to another client; then nothing
+// changes. [managed.ErrNotFound] when the client does not exist (any more).
+func (s *Store) EnsureManaged(ctx context.Context, m managed.Certificate) (stored managed.Certificate, created bool, err error) {
+	return s.Register(ctx, managed.Registration{Certificate: m})
 }
 
 // takeNames makes the client the owner of each name, or fails with ErrOwned. It
@@ -110,14 +80,14 @@ func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string)
 
 // takeRowNames holds the names of a row that are its client's until the
 // transaction ends, and returns them. Some of a superseded row passed to others.
-func takeRowNames(ctx context.Context, tx *sql.Tx, m Managed) ([]string, error) {
+func takeRowNames(ctx context.Context, tx *sql.Tx, m managed.Certificate) ([]string, error) {
 	if m.SupersededAt.IsZero() {
 		return m.Names, takeNames(ctx, tx, m.ClientID, m.Names)
 	}
 	var own []string
 	for _, name := range sorted(m.Names) {
 		err := takeNames(ctx, tx, m.ClientID, []string{name})
-		if errors.Is(err, ErrOwned) {
+		if errors.Is(err, managed.ErrOwned) {
 			continue
 		}
 		if err != nil {
@@ -150,15 +120,15 @@ func releaseNames(ctx context.Context, tx *sql.Tx, names []string) error {
 	return nil
 }
 
-// ManagedByID returns a managed certificate, or [ErrNotFound].
-func (s *Store) ManagedByID(ctx context.Context, id string) (Managed, error) {
+// ManagedByID returns a managed certificate, or [managed.ErrNotFound].
+func (s *Store) ManagedByID(ctx context.Context, id string) (managed.Certificate, error) {
 	m, err := scanManaged(s.read.QueryRowContext(ctx, managedByIDSQL, id))
 	return m, s.fail(err, "managed certificate %s", id)
 }
 
 // ManagedByNames returns the managed certificate of a client in a mode for
-// exactly these names, in any order, or [ErrNotFound].
-func (s *Store) ManagedByNames(ctx context.Context, clientID string, mode clients.Mode, names []string) (Managed, error) {
+// exactly these names, in any order, or [managed.ErrNotFound].
+func (s *Store) ManagedByNames(ctx context.Context, clientID string, mode clients.Mode, names []string) (managed.Certificate, error) {
 	m, err := scanManaged(s.read.QueryRowContext(ctx, managedByNamesSQL, clientID, mode, namesHash(names)))
 	return m, s.fail(err, "managed certificate by names")
 }
@@ -166,7 +136,7 @@ func (s *Store) ManagedByNames(ctx context.Context, clientID string, mode client
 // ListManaged returns up to limit (0: 100) managed certificates of one client
 // ("": the proxy itself) in one mode ("": any) whose id follows afterID,
 // ordered by id. An empty page is the end.
-func (s *Store) ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]Managed, error) {
+func (s *Store) ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error) {
 	rows, err := s.read.QueryContext(ctx, listManagedSQL, clientID, afterID, mode, pageSize(limit))
 	found, err := collect(rows, err, scanManaged)
 	return found, s.fail(err, "list managed certificates")
@@ -174,15 +144,15 @@ func (s *Store) ListManaged(ctx context.Context, clientID string, mode clients.M
 
 // AllManaged returns up to limit (0: 100) managed certificates of all clients and
 // of the proxy itself whose id follows afterID, ordered by id.
-func (s *Store) AllManaged(ctx context.Context, afterID string, limit int) ([]Managed, error) {
+func (s *Store) AllManaged(ctx context.Context, afterID string, limit int) ([]managed.Certificate, error) {
 	rows, err := s.read.QueryContext(ctx, allManagedSQL, afterID, pageSize(limit))
 	found, err := collect(rows, err, scanManaged)
 	return found, s.fail(err, "list managed certificates")
 }
 
 // DeleteManaged removes a managed certificate with its bundle, order and hook,
-// and gives up the names that the client uses in no other. [ErrNotFound] if
-// there is none. Work in flight for it ends with [ErrLost].
+// and gives up the names that the client uses in no other. [managed.ErrNotFound] if
+// there is none. Work in flight for it ends with [managed.ErrLost].
 func (s *Store) DeleteManaged(ctx context.Context, id string) error {
 	return s.deleteManaged(ctx, id, nil)
 }
@@ -206,9 +176,9 @@ func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) er
 		if err != nil {
 			return err
 		}
-		query, args, none := `DELETE FROM managed WHERE id = $1`, []any{id}, ErrNotFound
+		query, args, none := `DELETE FROM managed WHERE id = $1`, []any{id}, managed.ErrNotFound
 		if serial != nil {
-			query, args, none = query+` AND serial = $2`, append(args, *serial), ErrLost
+			query, args, none = query+` AND serial = $2`, append(args, *serial), managed.ErrLost
 		}
 		n, err := affected(tx.ExecContext(ctx, query, args...))
 		if err := must(n, err, none); err != nil {

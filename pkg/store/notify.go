@@ -39,31 +39,24 @@ func (s *Store) Notify(ctx context.Context, text string) error {
 	return s.fail(err, "notify")
 }
 
-// Listener hears what Notify sends. Its functions are called one at a time; while
-// one of them runs, nothing else is heard.
-type Listener struct {
-	Connected func()       // everything sent from here on is heard
-	Heard     func(string) // anybody who may use the database can send anything
-	Down      func(error)  // nothing is heard until Connected is called again
-}
-
-// Listen calls l until ctx ends, on a connection of its own, which it makes again
-// whenever it breaks: at once, then with growing pauses. What was sent in between
-// is not heard. On SQLite it only waits.
-func (s *Store) Listen(ctx context.Context, l Listener) {
+// Listen receives what Notify sends until ctx ends, on a connection of its own.
+// When the connection breaks it connects again: at once, then after growing
+// pauses. What was sent in between is lost. On SQLite it only waits.
+//
+// The functions are called one at a time. connected means that everything sent
+// from then on is heard, and down that nothing is heard until connected is called
+// again. Anybody who may use the database can send any text.
+func (s *Store) Listen(ctx context.Context, connected func(), heard func(text string), down func(error)) {
 	if s.listener == nil {
 		<-ctx.Done()
 		return
 	}
 	for pause := firstPause; ctx.Err() == nil; {
-		err := s.listen(ctx, Listener{
-			Connected: func() { pause = firstPause; l.Connected() },
-			Heard:     l.Heard,
-		})
+		err := s.listen(ctx, func() { pause = firstPause; connected() }, heard)
 		if ctx.Err() != nil {
 			return
 		}
-		l.Down(s.fail(err, "listen"))
+		down(s.fail(err, "listen"))
 		select { // so that instances do not come back all at once
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		case <-ctx.Done():
@@ -72,8 +65,8 @@ func (s *Store) Listen(ctx context.Context, l Listener) {
 	}
 }
 
-// listen is one connection's life.
-func (s *Store) listen(ctx context.Context, l Listener) error {
+// listen serves one connection.
+func (s *Store) listen(ctx context.Context, connected func(), heard func(string)) error {
 	conn, err := pgx.ConnectConfig(ctx, s.listener)
 	if err != nil {
 		return err
@@ -86,7 +79,7 @@ func (s *Store) listen(ctx context.Context, l Listener) error {
 	if err := listenStep(ctx, conn, "LISTEN "+channel); err != nil {
 		return err
 	}
-	l.Connected()
+	connected()
 	for {
 		waiting, cancel := context.WithTimeout(ctx, listenPing)
 		n, err := conn.WaitForNotification(waiting)
@@ -94,7 +87,7 @@ func (s *Store) listen(ctx context.Context, l Listener) error {
 		cancel()
 		switch {
 		case err == nil:
-			l.Heard(n.Payload)
+			heard(n.Payload)
 		case silent && !conn.IsClosed():
 			if err := listenStep(ctx, conn, "SELECT 1"); err != nil {
 				return err

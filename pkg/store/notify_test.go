@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -19,11 +20,7 @@ func listen(t *testing.T, s *store.Store) (heard chan string, connected chan str
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() {
-		s.Listen(ctx, store.Listener{
-			Connected: func() { connected <- struct{}{} },
-			Heard:     func(text string) { heard <- text },
-			Down:      func(err error) { down <- err },
-		})
+		s.Listen(ctx, func() { connected <- struct{}{} }, func(text string) { heard <- text }, func(err error) { down <- err })
 	})
 	t.Cleanup(func() { cancel(); running.Wait() })
 	return heard, connected, down
@@ -70,7 +67,7 @@ func TestNotify(t *testing.T) {
 	if err := <-down; !strings.HasPrefix(err.Error(), "listen: ") || strings.Contains(err.Error(), server.Password) {
 		t.Error(err)
 	}
-	if err := one.Notify(t.Context(), "x"); !errors.Is(err, store.ErrUnreachable) {
+	if err := one.Notify(t.Context(), "x"); !errors.Is(err, managed.ErrUnreachable) {
 		t.Errorf("without a server: %v", err)
 	}
 	if err := server.Resume(t.Context()); err != nil {

@@ -5,17 +5,9 @@ import (
 	"database/sql"
 	"errors"
 	"time"
-)
 
-// Pause bounds what a client can order for one set of names by asking. It counts
-// by client and name set only: another key type, profile or CSR, and a row that
-// is deleted and made again, change nothing. Renewals that fall due do not count.
-// The zero value bounds nothing.
-type Pause struct {
-	Every        time.Duration // one request in so long is due at once, others later
-	Spare        int           // so many more in that time may be due at once
-	AfterFailure time.Duration // least pause after an attempt that failed
-}
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
 
 // pause is what is remembered of a client and a set of names.
 type pause struct {
@@ -40,7 +32,7 @@ func readPause(ctx context.Context, q querier, clientID, hash string) (p pause, 
 }
 
 // ask counts a request at now and returns when it may be due.
-func (p *pause) ask(limit Pause, now time.Time) (due time.Time) {
+func (p *pause) ask(limit managed.Pause, now time.Time) (due time.Time) {
 	due = now
 	if limit.Every > 0 {
 		// Both ends are bounded: the clock may have been wrong when it was written.
@@ -114,7 +106,7 @@ func purgePauses(ctx context.Context, tx *sql.Tx, now time.Time, most int) error
 }
 
 // keepFailures remembers the failures of a row that is being deleted.
-func (s *Store) keepFailures(ctx context.Context, tx *sql.Tx, m Managed) error {
+func (s *Store) keepFailures(ctx context.Context, tx *sql.Tx, m managed.Certificate) error {
 	if m.Failures == 0 {
 		return nil
 	}
@@ -135,10 +127,10 @@ func (s *Store) AskedAt(ctx context.Context, clientID string, names []string) (t
 }
 
 // AskAgain makes a row due now because its client asked, and counts that.
-// [ErrStale], and nothing changes, if another request for these names was
-// made after askedAt, which [Store.AskedAt] returned. [ErrNotFound] if the row
+// [managed.ErrStale], and nothing changes, if another request for these names was
+// made after askedAt, which [Store.AskedAt] returned. [managed.ErrNotFound] if the row
 // is gone, or superseded.
-func (s *Store) AskAgain(ctx context.Context, id string, askedAt time.Time, limit Pause) error {
+func (s *Store) AskAgain(ctx context.Context, id string, askedAt time.Time, limit managed.Pause) error {
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
 		if err != nil {
@@ -153,7 +145,7 @@ func (s *Store) AskAgain(ctx context.Context, id string, askedAt time.Time, limi
 			return err
 		}
 		if p.askedAt.After(askedAt) {
-			return ErrStale
+			return managed.ErrStale
 		}
 		now := s.now()
 		p.ask(limit, now)
@@ -162,7 +154,7 @@ func (s *Store) AskAgain(ctx context.Context, id string, askedAt time.Time, limi
 		}
 		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET due_at = $2, updated_at = $2
 			WHERE id = $1 AND superseded_at = 0`, id, millis(now)))
-		return must(n, err, ErrNotFound)
+		return must(n, err, managed.ErrNotFound)
 	})
 	return s.fail(err, "ask again for %s", id)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // PostgreSQL has an index for each query of a tick or a list, as SQLite has
@@ -29,7 +30,7 @@ func TestPostgresQueryPlans(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	audit := func(q AuditQuery) string { text, _ := auditSQL(q); return text }
+	audit := func(q trail.Query) string { text, _ := auditSQL(q); return text }
 	for name, tc := range map[string]struct {
 		query, index string
 		args         []any
@@ -55,10 +56,10 @@ func TestPostgresQueryPlans(t *testing.T) {
 		"client by name":      {clientByNameSQL, "clients_name_key", []any{"n1"}},
 		"credential":          {credentialSQL, "credentials_kind_verifier_key", []any{"k", []byte("v"), 1}},
 		"credentials":         {credentialsSQL, "credentials_client", []any{"c"}},
-		"audit":               {audit(AuditQuery{}), "audit_pkey", []any{1 << 40, 100}},
-		"audit by client":     {audit(AuditQuery{Client: "c"}), "audit_client", []any{1 << 40, 100, "c1"}},
-		"audit by outcome":    {audit(AuditQuery{Outcome: "o"}), "audit_outcome", []any{1 << 40, 100, "o1"}},
-		"audit by both":       {audit(AuditQuery{Client: "c", Outcome: "o"}), "audit_client_outcome", []any{1 << 40, 100, "c1", "o1"}},
+		"audit":               {audit(trail.Query{}), "audit_pkey", []any{1 << 40, 100}},
+		"audit by client":     {audit(trail.Query{Client: "c"}), "audit_client", []any{1 << 40, 100, "c1"}},
+		"audit by outcome":    {audit(trail.Query{Outcome: "o"}), "audit_outcome", []any{1 << 40, 100, "o1"}},
+		"audit by both":       {audit(trail.Query{Client: "c", Outcome: "o"}), "audit_client_outcome", []any{1 << 40, 100, "c1", "o1"}},
 		"prune audit":         {pruneAuditSQL, "audit_share", []any{"", 1, 1}},
 		"all managed":         {allManagedSQL, "managed_pkey", []any{"i", 1}},
 		"purge pauses":        {purgePausesSQL, "pauses_expiry", []any{1, 1}},

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // No query of a tick or a list may look at every row or sort what it found: the
@@ -15,7 +17,7 @@ func TestQueryPlans(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close() // only read from
-	audit := func(q AuditQuery) string { text, _ := auditSQL(q); return text }
+	audit := func(q trail.Query) string { text, _ := auditSQL(q); return text }
 	for name, tc := range map[string]struct{ query, index string }{
 		"due":                 {duePageSQL, "managed_due"},
 		"due of each client":  {dueOfClientsSQL, "managed_client_due"},
@@ -38,10 +40,10 @@ func TestQueryPlans(t *testing.T) {
 		"client by name":      {clientByNameSQL, "sqlite_autoindex_clients_2"},
 		"credential":          {credentialSQL, "sqlite_autoindex_credentials_2"},
 		"credentials":         {credentialsSQL, "credentials_client"},
-		"audit":               {audit(AuditQuery{}), "sqlite_autoindex_audit_1"},
-		"audit by client":     {audit(AuditQuery{Client: "c"}), "audit_client"},
-		"audit by outcome":    {audit(AuditQuery{Outcome: "o"}), "audit_outcome"},
-		"audit by both":       {audit(AuditQuery{Client: "c", Outcome: "o"}), "audit_client_outcome"},
+		"audit":               {audit(trail.Query{}), "sqlite_autoindex_audit_1"},
+		"audit by client":     {audit(trail.Query{Client: "c"}), "audit_client"},
+		"audit by outcome":    {audit(trail.Query{Outcome: "o"}), "audit_outcome"},
+		"audit by both":       {audit(trail.Query{Client: "c", Outcome: "o"}), "audit_client_outcome"},
 		"prune audit":         {pruneAuditSQL, "audit_share"},
 		"all managed":         {allManagedSQL, "sqlite_autoindex_managed_1"},
 		"purge pauses":        {purgePausesSQL, "pauses_expiry"},

@@ -19,6 +19,7 @@ import (
 	"github.com/pressly/goose/v3/lock"
 	"golang.org/x/sys/unix"
 
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 )
 
@@ -189,7 +190,7 @@ func (s *Store) reach(ctx context.Context, c Config) error {
 	deadline := time.Now().Add(c.Wait)
 	for {
 		err := s.Ping(ctx)
-		if !errors.Is(err, ErrUnreachable) || ctx.Err() != nil || time.Until(deadline) < untilNextTry {
+		if !errors.Is(err, managed.ErrUnreachable) || ctx.Err() != nil || time.Until(deadline) < untilNextTry {
 			return err
 		}
 		if c.Waiting != nil {

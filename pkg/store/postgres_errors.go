@@ -13,13 +13,14 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 )
 
 // classifyPostgres maps PostgreSQL's error codes (its manual, appendix A).
 func classifyPostgres(u pgurl.URL, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
+		return managed.ErrNotFound
 	}
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
@@ -55,16 +56,16 @@ type unreachable struct {
 }
 
 func (e *unreachable) Error() string   { return e.text }
-func (e *unreachable) Unwrap() []error { return []error{ErrUnreachable, e.cause} }
+func (e *unreachable) Unwrap() []error { return []error{managed.ErrUnreachable, e.cause} }
 
 func classifyCode(u pgurl.URL, whole error, e *pgconn.PgError) error {
 	switch e.Code {
 	case "23505": // unique_violation
-		return ErrConflict
+		return managed.ErrConflict
 	case "23503": // foreign_key_violation
-		return ErrNotFound // the row that is referred to
+		return managed.ErrNotFound // the row that is referred to
 	case "22021": // character_not_in_repertoire
-		return ErrNotText
+		return managed.ErrNotText
 	case "28P01", "28000": // invalid_password, invalid_authorization_specification
 		return fmt.Errorf("%w: check the user and the password in the URL or in the file that PGPASSFILE names, and the server's pg_hba.conf", e)
 	case "3D000": // invalid_catalog_name

@@ -17,9 +17,12 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 	"github.com/acmeproxy/acmeproxy/pkg/store/storetest"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 func openURL(t *testing.T, url string, now func() time.Time) *store.Store {
@@ -133,7 +136,7 @@ func TestPostgresOpenErrors(t *testing.T) {
 			if strings.Contains(err.Error(), "\n") {
 				t.Errorf("error %q has several lines", err)
 			}
-			if got, want := errors.Is(err, store.ErrUnreachable), strings.Contains(tc.want, "runs there"); got != want {
+			if got, want := errors.Is(err, managed.ErrUnreachable), strings.Contains(tc.want, "runs there"); got != want {
 				t.Errorf("unreachable: %t, want %t", got, want)
 			}
 		})
@@ -212,7 +215,7 @@ func TestPostgresWaits(t *testing.T) {
 	resumed := make(chan error, 1)
 	var once sync.Once
 	s, err := store.Open(t.Context(), store.Config{URL: url, Wait: time.Minute, Waiting: func(err error) {
-		if !errors.Is(err, store.ErrUnreachable) {
+		if !errors.Is(err, managed.ErrUnreachable) {
 			t.Errorf("waiting because of %v", err)
 		}
 		once.Do(func() { resumed <- server.Resume(context.WithoutCancel(t.Context())) })
@@ -238,13 +241,13 @@ func TestPostgresWaits(t *testing.T) {
 func TestPostgresComesBack(t *testing.T) {
 	server := pgtest.Start(t)
 	s := openURL(t, server.Database(t), nil)
-	m, _, err := s.EnsureManaged(t.Context(), store.Managed{Mode: "acme-client", Names: []string{"a.example"}})
+	m, _, err := s.EnsureManaged(t.Context(), managed.Certificate{Mode: "acme-client", Names: []string{"a.example"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	server.Stop()
 	for range 3 {
-		if err := s.Ping(t.Context()); !errors.Is(err, store.ErrUnreachable) {
+		if err := s.Ping(t.Context()); !errors.Is(err, managed.ErrUnreachable) {
 			t.Fatalf("while the server is away: %v", err)
 		}
 	}
@@ -359,7 +362,7 @@ func fill(t *testing.T, s *store.Store) {
 			t.Fatal(err)
 		}
 	}
-	_, err := s.CreateAccount(ctx, store.Account{DirectoryURL: "https://ca.example/dir", Email: "jörg@example.com", SealedKey: []byte{0, 1, 255, 0}})
+	_, err := s.CreateAccount(ctx, acme.Account{DirectoryURL: "https://ca.example/dir", Email: "jörg@example.com", SealedKey: []byte{0, 1, 255, 0}})
 	must(err)
 	_, err = s.CreateSecret(ctx, "api-key", []byte("sealed"))
 	must(err)
@@ -372,22 +375,22 @@ func fill(t *testing.T, s *store.Store) {
 	must(err)
 	_, err = s.Enroll(ctx, []byte("once"), clients.Credential{Verifier: []byte("key")}, nil)
 	must(err)
-	m, _, err := s.Register(ctx, store.Registration{
-		Managed: store.Managed{ClientID: c.ID, Mode: "certificate-agent", Names: []string{"a.example", "b.example"}, CSR: []byte{0}},
-		Pause:   store.Pause{Every: time.Hour},
+	m, _, err := s.Register(ctx, managed.Registration{
+		Certificate: managed.Certificate{ClientID: c.ID, Mode: "certificate-agent", Names: []string{"a.example", "b.example"}, CSR: []byte{0}},
+		Pause:       managed.Pause{Every: time.Hour},
 	})
 	must(err)
 	_, err = s.ClaimDue(ctx, "w", time.Hour, 0)
 	must(err)
-	must(s.CompleteManaged(ctx, "w", store.Bundle{ManagedID: m.ID, ETag: "e", Ciphertext: []byte{0, 0xff}, Serial: "01"}, time.UnixMilli(1), true))
+	must(s.CompleteManaged(ctx, "w", managed.Bundle{ManagedID: m.ID, ETag: "e", Ciphertext: []byte{0, 0xff}, Serial: "01"}, time.UnixMilli(1), true))
 	_, err = s.ClaimDue(ctx, "w", time.Hour, 0)
 	must(err)
-	must(s.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "u"}))
+	must(s.SaveOrder(ctx, "w", managed.Order{ManagedID: m.ID, URL: "u"}))
 	for i := range 250 { // more than a batch
-		_, _, err := s.EnsureManaged(ctx, store.Managed{Mode: "acme-client", Names: []string{fmt.Sprintf("n%d.example", i)}})
+		_, _, err := s.EnsureManaged(ctx, managed.Certificate{Mode: "acme-client", Names: []string{fmt.Sprintf("n%d.example", i)}})
 		must(err)
 	}
-	must(s.AppendAudit(ctx, store.AuditEntry{ClientName: "web1", Names: []string{"ü.example"}, Outcome: "done"}))
+	must(s.AppendAudit(ctx, trail.Entry{ClientName: "web1", Names: []string{"ü.example"}, Outcome: "done"}))
 	_, err = s.TakeQuota(ctx, c.ID, time.Now(), 1)
 	must(err)
 }
@@ -407,7 +410,7 @@ func check(t *testing.T, s *store.Store) {
 	if off, err := s.ClientByName(ctx, "off"); err != nil || !off.Disabled {
 		t.Errorf("disabled client %+v, %v", off, err)
 	}
-	if _, err := s.Enroll(ctx, []byte("once"), clients.Credential{Verifier: []byte("another")}, nil); !errors.Is(err, store.ErrNotFound) {
+	if _, err := s.Enroll(ctx, []byte("once"), clients.Credential{Verifier: []byte("another")}, nil); !errors.Is(err, managed.ErrNotFound) {
 		t.Errorf("a spent secret enrolled again: %v", err)
 	}
 	m, err := s.ManagedByNames(ctx, c.ID, "certificate-agent", []string{"b.example", "a.example"})
@@ -418,7 +421,7 @@ func check(t *testing.T, s *store.Store) {
 	if err != nil || string(b.Ciphertext) != "\x00\xff" {
 		t.Errorf("bundle %+v, %v", b, err)
 	}
-	if o, err := s.OrderFor(ctx, m.ID); err != nil || o.OrderURL != "u" {
+	if o, err := s.OrderFor(ctx, m.ID); err != nil || o.URL != "u" {
 		t.Errorf("order %+v, %v", o, err)
 	}
 	if h, err := s.PendingHookFor(ctx, m.ID); err != nil || h.ETag != "e" {
@@ -427,10 +430,10 @@ func check(t *testing.T, s *store.Store) {
 	if ok, err := s.TakeQuota(ctx, c.ID, time.Now(), 1); err != nil || ok {
 		t.Errorf("the quota was forgotten: %t, %v", ok, err)
 	}
-	if got, err := s.Audit(ctx, store.AuditQuery{}); err != nil || len(got) != 1 || got[0].Names[0] != "ü.example" {
+	if got, err := s.Audit(ctx, trail.Query{}); err != nil || len(got) != 1 || got[0].Names[0] != "ü.example" {
 		t.Errorf("audit %+v, %v", got, err)
 	}
-	if _, _, err := s.EnsureManaged(ctx, store.Managed{ClientID: "", Names: []string{"a.example"}}); !errors.Is(err, store.ErrOwned) {
+	if _, _, err := s.EnsureManaged(ctx, managed.Certificate{ClientID: "", Names: []string{"a.example"}}); !errors.Is(err, managed.ErrOwned) {
 		t.Errorf("the name's owner was forgotten: %v", err)
 	}
 }

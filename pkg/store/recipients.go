@@ -9,6 +9,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -19,7 +20,7 @@ import (
 func withRecipients(have, more []string) ([]string, error) {
 	all := seal.CanonicalList(slices.Concat(have, more))
 	if len(all) > seal.MaxRecipients {
-		return nil, fmt.Errorf("%d recipients: %w", len(all), ErrTooMany)
+		return nil, fmt.Errorf("%d recipients: %w", len(all), managed.ErrTooMany)
 	}
 	return all, nil
 }

@@ -7,33 +7,9 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
-
-// Registration asks for a managed certificate under conditions.
-type Registration struct {
-	Managed
-	// Pause bounds what the client orders for these names.
-	Pause Pause
-	// Limit is how many managed certificates the client may have; 0: any number.
-	// Those that it has stay its own.
-	Limit int
-	// Holds reports whether a client keeps a name that another one asks for; nil:
-	// it always does. It must be pure. Of the proxy's own names only those count
-	// whose certificate is renewed.
-	Holds func(owner clients.Client, name string) bool
-	// Audit makes the entry that is kept of a row that lost a name, with the change
-	// or not at all; nil: none. It must be pure.
-	Audit func(Superseded) AuditEntry
-}
-
-// Superseded is a managed certificate that lost a name to another client.
-type Superseded struct {
-	Managed
-	Owner clients.Client // of the row; the zero Client: the proxy itself
-	Name  string         // that passed to the other client
-	To    clients.Client // the zero Client: the proxy itself
-}
 
 // maxOwners bounds how many clients a request can take names from: all of them
 // are locked.
@@ -44,15 +20,15 @@ const maxOwners = 16
 // the client: the owner's rows with that name are superseded, which are never
 // due again and have no names, and the change is audited, all in one transaction.
 //
-// [ErrTooMany] if the row would be one more than r.Limit, and then nothing
+// [managed.ErrTooMany] if the row would be one more than r.Limit, and then nothing
 // changes. The other errors are those of EnsureManaged.
-func (s *Store) Register(ctx context.Context, r Registration) (stored Managed, created bool, err error) {
+func (s *Store) Register(ctx context.Context, r managed.Registration) (stored managed.Certificate, created bool, err error) {
 	names, err := lines("names", r.Names)
 	if err == nil && len(r.Names) == 0 {
 		err = errors.New("names: there are none: give at least one")
 	}
 	if err != nil {
-		return Managed{}, false, fmt.Errorf("manage certificate: %w", err)
+		return managed.Certificate{}, false, fmt.Errorf("manage certificate: %w", err)
 	}
 	var owners []string
 	for {
@@ -64,7 +40,7 @@ func (s *Store) Register(ctx context.Context, r Registration) (stored Managed, c
 		}
 		// Who owns the names is known only now, and clients are locked in one order.
 		if r.Holds == nil || !errors.As(err, &owned) || slices.Contains(owners, owned.owner) || len(owners) == maxOwners {
-			return Managed{}, false, s.fail(err, "manage certificate for %s", r.Names[0])
+			return managed.Certificate{}, false, s.fail(err, "manage certificate for %s", r.Names[0])
 		}
 		owners = append(owners, owned.owner)
 	}
@@ -73,10 +49,10 @@ func (s *Store) Register(ctx context.Context, r Registration) (stored Managed, c
 // registering is one attempt of Register.
 type registering struct {
 	*Store
-	Registration
+	managed.Registration
 	names, hash string
 	owners      []string // clients that have names which the caller asks for
-	stored      Managed
+	stored      managed.Certificate
 	created     bool
 }
 
@@ -98,7 +74,7 @@ func (w *registering) run(ctx context.Context, tx *sql.Tx) error {
 func (w *registering) lock(ctx context.Context, tx *sql.Tx) error {
 	for _, id := range sorted(append(slices.Clone(w.owners), w.ClientID)) {
 		err := lockClient(ctx, tx, id)
-		if errors.Is(err, ErrNotFound) && id != w.ClientID {
+		if errors.Is(err, managed.ErrNotFound) && id != w.ClientID {
 			continue // removed, and its names with it
 		}
 		if err != nil {
@@ -110,7 +86,7 @@ func (w *registering) lock(ctx context.Context, tx *sql.Tx) error {
 
 // take makes the client the owner of all names, and returns what to record of
 // rows that lost one.
-func (w *registering) take(ctx context.Context, tx *sql.Tx) (entries []AuditEntry, err error) {
+func (w *registering) take(ctx context.Context, tx *sql.Tx) (entries []trail.Entry, err error) {
 	for {
 		err := takeNames(ctx, tx, w.ClientID, w.Names)
 		var owned *ownedError
@@ -136,7 +112,7 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 	if err != nil && !missing {
 		return err
 	}
-	if !missing && have.SupersededAt.IsZero() && have.sameSpec(w.Managed) {
+	if !missing && have.SupersededAt.IsZero() && have.SameSpec(w.Certificate) {
 		w.stored = have
 		return nil
 	}
@@ -170,7 +146,7 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 
 // pause reads what is remembered of the names. The failures of a row that is
 // there are its own, and without a pause after failures they are forgotten.
-func (w *registering) pause(ctx context.Context, tx *sql.Tx, have Managed) (pause, error) {
+func (w *registering) pause(ctx context.Context, tx *sql.Tx, have managed.Certificate) (pause, error) {
 	p, err := readPause(ctx, tx, w.ClientID, w.hash)
 	if have.ID != "" {
 		p.failures, p.lastError, p.lastErrorAt, p.retryAt = have.Failures, have.LastError, have.LastErrorAt, have.DueAt
@@ -193,7 +169,7 @@ func (w *registering) room(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	if n >= w.Limit {
-		return fmt.Errorf("%d managed certificates: %w", n, ErrTooMany)
+		return fmt.Errorf("%d managed certificates: %w", n, managed.ErrTooMany)
 	}
 	return nil
 }

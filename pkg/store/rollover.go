@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -16,14 +17,14 @@ import (
 // it c and these recipients instead, in one transaction. Grants, managed
 // certificates and names stay. A certificate that is being obtained meanwhile is
 // not stored for the old recipients: see [Store.CompleteManaged]. It returns the
-// client. [ErrNotFound] for an unknown client, [ErrConflict] when c is
-// registered for another, [ErrTooMany] for too many recipients; then nothing
+// client. [managed.ErrNotFound] for an unknown client, [managed.ErrConflict] when c is
+// registered for another, [managed.ErrTooMany] for too many recipients; then nothing
 // changes.
 func (s *Store) ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error) {
 	var client clients.Client
 	err := s.tx(ctx, func(tx *sql.Tx) error {
 		if c.ClientID == "" {
-			return ErrNotFound
+			return managed.ErrNotFound
 		}
 		if err := lockClient(ctx, tx, c.ClientID); err != nil {
 			return err
@@ -47,26 +48,15 @@ func (s *Store) ReplaceCredentials(ctx context.Context, c clients.Credential, re
 	return client, nil
 }
 
-// Rollover puts a client's new TLS key in the place of an old one.
-type Rollover struct {
-	CredentialID string
-	Old, New     []byte   // verifiers
-	Add, Retire  []string // recipients
-}
-
-// ErrRecipients is returned when recipients are to be retired that the client
-// does not have, or all that it has.
-var ErrRecipients = errors.New("not among the recipients, or the last of them")
-
 // RollKey replaces the verifier of one TLS key and swaps recipients, in one
 // transaction. The credential stays as old as it was. An enrolment secret that
 // the old key was enrolled with goes: it would let that key in again. It returns
 // the client.
 //
-// [ErrNotFound] if there is no such credential with the old key (any more),
-// [ErrConflict] if the new key is registered already, [ErrTooMany] for too many
-// recipients, [ErrRecipients]; then nothing changes.
-func (s *Store) RollKey(ctx context.Context, r Rollover) (clients.Client, error) {
+// [managed.ErrNotFound] if there is no such credential with the old key (any more),
+// [managed.ErrConflict] if the new key is registered already, [managed.ErrTooMany] for too many
+// recipients, [managed.ErrRecipients]; then nothing changes.
+func (s *Store) RollKey(ctx context.Context, r clients.Rollover) (clients.Client, error) {
 	if len(r.New) == 0 {
 		return clients.Client{}, errors.New("roll key: the new verifier is empty: give the hash of the key")
 	}
@@ -83,7 +73,7 @@ func (s *Store) RollKey(ctx context.Context, r Rollover) (clients.Client, error)
 		n, err := affected(tx.ExecContext(ctx, `UPDATE credentials SET verifier = $3
 			WHERE id = $1 AND verifier = $2 AND kind = $4 AND (expires_at = 0 OR expires_at > $5)`,
 			r.CredentialID, blob(r.Old), r.New, string(clients.TLSKey), millis(s.now())))
-		if err := must(n, err, ErrNotFound); err != nil {
+		if err := must(n, err, managed.ErrNotFound); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE client_id = $1 AND used_by = $2`, clientID, blob(r.Old)); err != nil {
@@ -105,12 +95,12 @@ func (s *Store) RollKey(ctx context.Context, r Rollover) (clients.Client, error)
 func swapRecipients(ctx context.Context, tx *sql.Tx, c clients.Client, add, retire []string) (clients.Client, error) {
 	for _, r := range retire {
 		if seal.FindRecipient(c.Recipients, r) < 0 {
-			return clients.Client{}, fmt.Errorf("retire: %w", ErrRecipients)
+			return clients.Client{}, fmt.Errorf("retire: %w", managed.ErrRecipients)
 		}
 	}
 	rest := slices.DeleteFunc(append(slices.Clone(c.Recipients), add...), func(r string) bool { return seal.FindRecipient(retire, r) >= 0 })
 	if len(rest) == 0 && len(c.Recipients) > 0 {
-		return clients.Client{}, fmt.Errorf("retire: %w", ErrRecipients)
+		return clients.Client{}, fmt.Errorf("retire: %w", managed.ErrRecipients)
 	}
 	return setRecipients(ctx, tx, c, rest)
 }

@@ -21,7 +21,7 @@ func (s *Store) CreateSecret(ctx context.Context, name string, sealed []byte) ([
 
 const secretSQL = `SELECT sealed FROM secrets WHERE name = $1`
 
-// Secret returns a sealed value, or [ErrNotFound].
+// Secret returns a sealed value, or [managed.ErrNotFound].
 func (s *Store) Secret(ctx context.Context, name string) ([]byte, error) {
 	var sealed []byte
 	err := s.read.QueryRowContext(ctx, secretSQL, name).Scan(&sealed)

@@ -15,6 +15,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
+
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // openSQLite opens the file at path with one writing connection, because
@@ -87,7 +89,7 @@ func createPrivate(path string) error {
 // classifySQLite maps SQLite's result codes.
 func classifySQLite(path string, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
-		return ErrNotFound
+		return managed.ErrNotFound
 	}
 	var e *sqlite.Error
 	if !errors.As(err, &e) {
@@ -95,9 +97,9 @@ func classifySQLite(path string, err error) error {
 	}
 	switch e.Code() {
 	case sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE:
-		return ErrConflict
+		return managed.ErrConflict
 	case sqlite3.SQLITE_CONSTRAINT_FOREIGNKEY:
-		return ErrNotFound // the row that is referred to
+		return managed.ErrNotFound // the row that is referred to
 	}
 	switch e.Code() & 0xff { // the primary code
 	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:

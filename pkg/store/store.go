@@ -8,31 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-)
 
-var (
-	// ErrNotFound is returned when the row asked for does not exist.
-	ErrNotFound = errors.New("not found")
-	// ErrConflict is returned when a name or a credential is taken already.
-	ErrConflict = errors.New("already exists")
-	// ErrLost is returned when a lease, or the version of a row that the caller
-	// worked from, is no longer the caller's. The work is another's now: drop it.
-	ErrLost = errors.New("no longer held")
-	// ErrStale is returned when the caller worked from what has changed since:
-	// read it again.
-	ErrStale = errors.New("changed meanwhile")
-	// ErrOwned is returned when a name belongs to another client.
-	ErrOwned = errors.New("belongs to another client")
-	// ErrDisabled means that the client is not to be served.
-	ErrDisabled = errors.New("disabled")
-	// ErrTooMany means that a list would grow beyond its bound.
-	ErrTooMany = errors.New("too many")
-	// ErrNotText is returned when a text has a NUL or is not UTF-8, by databases
-	// that have no place for it.
-	ErrNotText = errors.New("not text")
-	// ErrUnreachable is returned when there is no connection to the database's
-	// server. It may be there again later.
-	ErrUnreachable = errors.New("cannot be reached")
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // Config says where the database is.
@@ -125,13 +102,6 @@ func (s *Store) Ping(ctx context.Context) error {
 	return s.fail(s.read.QueryRowContext(ctx, "SELECT 1").Scan(&one), "ping database")
 }
 
-// Fault is an error of the database itself, such as a full disk or a lost
-// connection: not the caller's fault, and it may pass.
-type Fault struct{ error }
-
-// Unwrap returns the driver's error.
-func (f *Fault) Unwrap() error { return f.error }
-
 // fail wraps a driver's error with what was being done; nil stays nil.
 func (s *Store) fail(err error, format string, args ...any) error {
 	if err == nil {
@@ -139,7 +109,7 @@ func (s *Store) fail(err error, format string, args ...any) error {
 	}
 	err = s.db.classify(err)
 	if !isAnswer(err) {
-		err = &Fault{err}
+		err = &managed.Fault{Err: err}
 	}
 	return fmt.Errorf(format+": %w", append(args, err)...)
 }
@@ -147,7 +117,7 @@ func (s *Store) fail(err error, format string, args ...any) error {
 // isAnswer reports whether an error says something about the rows.
 func isAnswer(err error) bool {
 	for _, known := range []error{
-		ErrNotFound, ErrConflict, ErrLost, ErrStale, ErrOwned, ErrDisabled, ErrTooMany,
+		managed.ErrNotFound, managed.ErrConflict, managed.ErrLost, managed.ErrStale, managed.ErrOwned, managed.ErrDisabled, managed.ErrTooMany,
 		errNoOwner, context.Canceled,
 	} {
 		if errors.Is(err, known) {

@@ -8,13 +8,14 @@ import (
 	"slices"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// ownedError is [ErrOwned] with the owner.
+// ownedError is [managed.ErrOwned] with the owner.
 type ownedError struct{ name, owner string }
 
-func (e *ownedError) Error() string { return fmt.Sprintf("name %s: %v", e.name, ErrOwned) }
-func (e *ownedError) Unwrap() error { return ErrOwned }
+func (e *ownedError) Error() string { return fmt.Sprintf("name %s: %v", e.name, managed.ErrOwned) }
+func (e *ownedError) Unwrap() error { return managed.ErrOwned }
 
 const (
 	rowsOfNameSQL = `SELECT ` + managedColumns + ` FROM managed WHERE client_id = $2
@@ -26,7 +27,7 @@ const (
 // supersede takes a name from a client that does not hold it any more, and
 // returns the rows that lost it; ErrOwned if the client still holds it. The
 // client must be locked.
-func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedError) (lost []Superseded, err error) {
+func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedError) (lost []managed.Superseded, err error) {
 	owner, held, err := w.holder(ctx, tx, owned)
 	if err == nil && held {
 		err = owned
@@ -50,7 +51,7 @@ func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedErr
 			return nil, err
 		}
 		if row.SupersededAt.IsZero() {
-			lost = append(lost, Superseded{Managed: row, Owner: owner, Name: owned.name, To: to})
+			lost = append(lost, managed.Superseded{Certificate: row, Owner: owner, Name: owned.name, To: to})
 		}
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM name_owners WHERE name = $1 AND client_id = $2`, owned.name, owned.owner)
@@ -65,7 +66,7 @@ func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError)
 		return owner, n > 0, err
 	}
 	owner, err = queryClient(ctx, tx, clientByIDSQL, owned.owner)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		return owner, false, nil
 	}
 	return owner, err == nil && w.Holds(owner, owned.name), err
@@ -73,7 +74,7 @@ func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError)
 
 // retire marks a row as superseded, ends the work on it, and releases those of its
 // names that its owner does not hold any more. The others stay the owner's.
-func (w *registering) retire(ctx context.Context, tx *sql.Tx, row Managed, owner clients.Client) error {
+func (w *registering) retire(ctx context.Context, tx *sql.Tx, row managed.Certificate, owner clients.Client) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, row.ID); err != nil {
 		return err
 	}

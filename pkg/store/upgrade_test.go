@@ -10,6 +10,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // A database of before keeps its audit trail in order, its clients without a
@@ -68,10 +69,10 @@ func TestUpgradeOfTheTrail(t *testing.T) {
 			if quota, err := s.WantsDefaultQuota(t.Context()); err != nil || quota {
 				t.Errorf("clients of an old database have a default quota: %v, %v", quota, err)
 			}
-			if err := s.AppendAudit(t.Context(), AuditEntry{Outcome: "refused", Detail: "13"}, AuditEntry{ClientID: "w1", Outcome: "done", Detail: "14"}); err != nil {
+			if err := s.AppendAudit(t.Context(), trail.Entry{Outcome: "refused", Detail: "13"}, trail.Entry{ClientID: "w1", Outcome: "done", Detail: "14"}); err != nil {
 				t.Fatal(err)
 			}
-			all, err := s.Audit(t.Context(), AuditQuery{})
+			all, err := s.Audit(t.Context(), trail.Query{})
 			if err != nil || len(all) != 14 {
 				t.Fatalf("%d entries, %v", len(all), err)
 			}

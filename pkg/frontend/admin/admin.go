@@ -23,15 +23,36 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // SocketName is the socket's name in the data directory.
 const SocketName = "admin.sock"
 
+// Store stores clients, their credentials and certificates, and the audit trail.
+// Its methods may be used concurrently. Errors are those of package managed.
+type Store interface {
+	CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error)
+	ClientByName(ctx context.Context, name string) (clients.Client, error)
+	ClientByID(ctx context.Context, id string) (clients.Client, error)
+	Clients(ctx context.Context, afterName string, limit int) ([]clients.Client, error)
+	SetClientDisabled(ctx context.Context, id string, disabled bool) error
+	RemoveClient(ctx context.Context, id string) error
+	ApplyClients(ctx context.Context, a clients.Apply, audit func(clients.Change) trail.Entry) (clients.Applied, error)
+	AddCredential(ctx context.Context, c clients.Credential) (clients.Credential, error)
+	Credentials(ctx context.Context, clientID string) ([]clients.Credential, error)
+	ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error)
+	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
+	AllManaged(ctx context.Context, afterID string, limit int) ([]managed.Certificate, error)
+	ManagedByID(ctx context.Context, id string) (managed.Certificate, error)
+	DeleteManaged(ctx context.Context, id string) error
+	Audit(ctx context.Context, q trail.Query) ([]trail.Entry, error)
+}
+
 // Config is what the frontend needs.
 type Config struct {
-	Store  *store.Store
+	Store  Store
 	Audit  *audit.Log
 	URL    string   // of the API, for enrolment tokens; empty: not known
 	Pin    [32]byte // of the key that enrolment tokens pin
@@ -40,7 +61,7 @@ type Config struct {
 	CA func(ctx context.Context) (CA, error)
 	// Revoke revokes the current certificate of a client's managed row and
 	// deletes the row; if it cannot be revoked the row stays.
-	Revoke func(ctx context.Context, client clients.Client, m store.Managed, reason cert.Reason) error
+	Revoke func(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason) error
 	// Forgotten wakes those who wait for a certificate that is deleted.
 	Forgotten func(certID string)
 	// Publish has port 80 answer a token of a name until remove is called.
@@ -118,7 +139,7 @@ func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error)
 			return
 		}
 		resp, err := do(r, req)
-		if name := r.PathValue("name"); name != "" && errors.Is(err, store.ErrNotFound) {
+		if name := r.PathValue("name"); name != "" && errors.Is(err, managed.ErrNotFound) {
 			err = refuse(http.StatusNotFound, "there is no client %q; acmeproxy clients list shows all", name)
 		}
 		f.answer(w, resp, err)
@@ -147,7 +168,7 @@ func (f *frontend) problem(err error) *api.Problem {
 	switch {
 	case errors.As(err, &r):
 		p.Status = r.status
-	case errors.Is(err, store.ErrNotText):
+	case errors.Is(err, managed.ErrNotText):
 		p.Status, p.Detail = http.StatusUnprocessableEntity, "a text of the request has a NUL or is not UTF-8; write it without"
 	default:
 		f.Logger.Error("admin request failed", "error", err)

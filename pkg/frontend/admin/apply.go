@@ -11,9 +11,10 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // MaxApply bounds a request to apply, in bytes.
@@ -54,7 +55,7 @@ type ClientChange struct {
 
 // apply makes the clients match the request. Every fault is reported together.
 func (f *frontend) apply(r *http.Request, req ApplyRequest) (ApplyAnswer, error) {
-	clients := make([]clients.Client, 0, len(req.Clients))
+	wanted := make([]clients.Client, 0, len(req.Clients))
 	var faults []error
 	for _, spec := range req.Clients {
 		have, err := f.recipientsOf(r.Context(), spec)
@@ -64,13 +65,13 @@ func (f *frontend) apply(r *http.Request, req ApplyRequest) (ApplyAnswer, error)
 		if err := spec.check(have); err != nil {
 			faults = append(faults, fmt.Errorf("client %q: %w", spec.Name, err))
 		}
-		clients = append(clients, spec.row())
+		wanted = append(wanted, spec.row())
 	}
 	if err := errors.Join(faults...); err != nil {
 		return ApplyAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
 	}
-	done, err := f.Store.ApplyClients(r.Context(), store.Apply{Clients: clients, Prune: req.Prune, DryRun: req.DryRun, Audit: applied})
-	if errors.Is(err, store.ErrTooMany) {
+	done, err := f.Store.ApplyClients(r.Context(), clients.Apply{Clients: wanted, Prune: req.Prune, DryRun: req.DryRun}, applied)
+	if errors.Is(err, managed.ErrTooMany) {
 		return ApplyAnswer{}, &refusal{http.StatusUnprocessableEntity, fmt.Errorf("%w; a client has at most %d, those that its hosts enrolled included", err, seal.MaxRecipients)}
 	}
 	if err != nil {
@@ -90,7 +91,7 @@ func (f *frontend) recipientsOf(ctx context.Context, c ClientSpec) ([]string, er
 		return nil, nil
 	}
 	row, err := f.Store.ClientByName(ctx, c.Name)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		return nil, nil
 	}
 	return row.Recipients, err
@@ -111,15 +112,15 @@ func (c ClientSpec) row() clients.Client {
 	return clients.Client{Name: c.Name, Disabled: c.Disabled, Recipients: c.Recipients, Grants: c.Grants}
 }
 
-func wireChange(c store.ClientChange) ClientChange {
+func wireChange(c clients.Change) ClientChange {
 	out := ClientChange{Name: c.Name, Action: string(c.Action), Certificates: c.Certificates}
-	if c.Action != store.ClientAdd {
+	if c.Action != clients.Add {
 		out.Before = spec(c.Before)
 	}
-	if c.Action != store.ClientRemove {
+	if c.Action != clients.Remove {
 		out.After = spec(c.After)
 	}
-	if c.Action == store.ClientAlter {
+	if c.Action == clients.Alter {
 		out.Fields = differing(*out.Before, *out.After)
 	}
 	return out
@@ -145,13 +146,13 @@ func differing(before, after ClientSpec) []string {
 }
 
 // applied is the audit trail's entry of a change.
-func applied(c store.ClientChange) store.AuditEntry {
+func applied(c clients.Change) trail.Entry {
 	client := c.After
-	if c.Action == store.ClientRemove {
+	if c.Action == clients.Remove {
 		client = c.Before
 	}
-	return audit.Trim(store.AuditEntry{
-		ClientID: client.ID, ClientName: c.Name, Addr: "admin", Action: "client " + string(c.Action), Outcome: audit.Done,
+	return audit.Trim(trail.Entry{
+		ClientID: client.ID, ClientName: c.Name, Addr: "admin", Action: "client " + string(c.Action), Outcome: trail.Done,
 		Detail: "clients apply: " + wireChange(c).String(),
 	})
 }

@@ -5,7 +5,7 @@ import (
 	"net/url"
 	"strconv"
 
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 func (f *frontend) audit(r *http.Request, _ struct{}) (AuditList, error) {
@@ -30,8 +30,8 @@ func (f *frontend) audit(r *http.Request, _ struct{}) (AuditList, error) {
 	return out, nil
 }
 
-func parseAuditQuery(v url.Values) (store.AuditQuery, error) {
-	q := store.AuditQuery{Client: v.Get("client"), Outcome: v.Get("outcome"), Limit: pageSize}
+func parseAuditQuery(v url.Values) (trail.Query, error) {
+	q := trail.Query{Client: v.Get("client"), Outcome: v.Get("outcome"), Limit: pageSize}
 	var err error
 	if s := v.Get("limit"); s != "" {
 		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > pageSize {

@@ -7,9 +7,9 @@ import (
 	"net/http"
 	"net/url"
 
-	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // CertificateList is one page of managed certificates, by id.
@@ -44,13 +44,13 @@ func (a *Admin) ForgetCertificate(ctx context.Context, id string) (c Certificate
 func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, error) {
 	out := CertificateList{Certificates: []Certificate{}}
 	name, after := r.URL.Query().Get("client"), r.URL.Query().Get("after")
-	var rows []store.Managed
+	var rows []managed.Certificate
 	var err error
 	if name == "" {
 		rows, err = f.Store.AllManaged(r.Context(), after, pageSize)
 	} else {
 		var client clients.Client
-		if client, err = f.Store.ClientByName(r.Context(), name); errors.Is(err, store.ErrNotFound) {
+		if client, err = f.Store.ClientByName(r.Context(), name); errors.Is(err, managed.ErrNotFound) {
 			err = refuse(http.StatusNotFound, "there is no client %q; acmeproxy clients list shows all", name)
 		}
 		if err == nil {
@@ -75,7 +75,7 @@ func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, e
 }
 
 // ownedCertificate has the name of its client; owners remembers names by id.
-func (f *frontend) ownedCertificate(ctx context.Context, m store.Managed, owners map[string]string) (Certificate, error) {
+func (f *frontend) ownedCertificate(ctx context.Context, m managed.Certificate, owners map[string]string) (Certificate, error) {
 	c := WireCertificate(m)
 	if m.ClientID == "" {
 		return c, nil
@@ -83,7 +83,7 @@ func (f *frontend) ownedCertificate(ctx context.Context, m store.Managed, owners
 	name, known := owners[m.ClientID]
 	if !known {
 		client, err := f.Store.ClientByID(ctx, m.ClientID)
-		if err != nil && !errors.Is(err, store.ErrNotFound) { // it was removed meanwhile
+		if err != nil && !errors.Is(err, managed.ErrNotFound) { // it was removed meanwhile
 			return c, err
 		}
 		name = client.Name
@@ -107,16 +107,16 @@ func (f *frontend) forgetCertificate(r *http.Request, _ struct{}) (Certificate, 
 	if err == nil {
 		err = f.Store.DeleteManaged(r.Context(), id)
 	}
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		return Certificate{}, refuse(http.StatusNotFound, "there is no certificate with that id; acmeproxy certs list shows all")
 	}
 	if err != nil {
 		return Certificate{}, err
 	}
 	f.Forgotten(id)
-	f.Audit.Record(r.Context(), store.AuditEntry{
-		ClientID: m.ClientID, ClientName: out.Client, Addr: store.AuditAdmin, Action: "certificate forget", Mode: m.Mode,
-		Names: m.Names, Outcome: audit.Done, Detail: fmt.Sprintf("certificate %s; its names can be asked for by other clients", id),
+	f.Audit.Record(r.Context(), trail.Entry{
+		ClientID: m.ClientID, ClientName: out.Client, Addr: trail.Admin, Action: "certificate forget", Mode: m.Mode,
+		Names: m.Names, Outcome: trail.Done, Detail: fmt.Sprintf("certificate %s; its names can be asked for by other clients", id),
 	})
 	return out, nil
 }

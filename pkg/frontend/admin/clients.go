@@ -7,9 +7,10 @@ import (
 	"net/http"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 const pageSize = 200
@@ -71,7 +72,7 @@ func warnings(recipients []string) (out []string) {
 }
 
 // WireCertificate is a managed row as the administrator sees it.
-func WireCertificate(m store.Managed) Certificate {
+func WireCertificate(m managed.Certificate) Certificate {
 	return Certificate{
 		ID: m.ID, Names: m.Names, Mode: m.Mode, Serial: m.Serial, NotAfter: m.NotAfter,
 		NextAttempt: m.DueAt, Failures: m.Failures, LastError: m.LastError,
@@ -87,7 +88,7 @@ func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) 
 		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
 	}
 	row, err := f.Store.CreateClient(r.Context(), client, credential)
-	if errors.Is(err, store.ErrConflict) {
+	if errors.Is(err, managed.ErrConflict) {
 		return NewClientAnswer{}, refuse(http.StatusConflict, "there is a client %q already; choose another name; clients apply changes what it may have, clients token makes a token for it", req.Name)
 	}
 	if err != nil {
@@ -163,5 +164,5 @@ func (f *frontend) remove(r *http.Request, _ struct{}) (Client, error) {
 }
 
 func (f *frontend) record(ctx context.Context, action string, c clients.Client) {
-	f.Audit.Record(ctx, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Addr: "admin", Action: action, Outcome: "done"})
+	f.Audit.Record(ctx, trail.Entry{ClientID: c.ID, ClientName: c.Name, Addr: trail.Admin, Action: action, Outcome: trail.Done})
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // DefaultTokenLife is how long an enrolment token may be used.
@@ -53,7 +53,7 @@ func (f *frontend) token(r *http.Request, req NewToken) (NewClientAnswer, error)
 		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
 	}
 	credential.ClientID = row.ID
-	entry := store.AuditEntry{ClientID: row.ID, ClientName: row.Name, Addr: "admin", Action: "client token", Outcome: "done", Detail: string(credential.Kind)}
+	entry := trail.Entry{ClientID: row.ID, ClientName: row.Name, Addr: trail.Admin, Action: "client token", Outcome: trail.Done, Detail: string(credential.Kind)}
 	if req.Replace {
 		entry.Detail += ", in place of all credentials and recipients"
 		row, err = f.Store.ReplaceCredentials(r.Context(), credential, req.Recipients)

@@ -25,9 +25,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // target is a proxy under attack, and how it was before.
@@ -693,4 +693,4 @@ func TestLockedOut(t *testing.T) {
 	g.unmoved(t)
 }
 
-var _ = store.ErrNotFound // its import registers the driver
+var _ = managed.ErrNotFound // its import registers the driver

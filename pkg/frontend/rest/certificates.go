@@ -14,7 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var (
@@ -149,7 +149,7 @@ func parseWait(s string) (time.Duration, error) {
 }
 
 // certificate is a managed row as its owner sees it.
-func (f *frontend) certificate(m store.Managed) api.Certificate {
+func (f *frontend) certificate(m managed.Certificate) api.Certificate {
 	c := api.Certificate{
 		ID: m.ID, Mode: m.Mode, Names: m.Names, Status: f.status(m), Serial: m.Serial,
 		NotBefore: known(m.NotBefore), NotAfter: known(m.NotAfter), NextAttempt: known(m.DueAt),
@@ -163,14 +163,14 @@ func (f *frontend) certificate(m store.Managed) api.Certificate {
 }
 
 // lastError leaves out what only the administrator may know.
-func lastError(m store.Managed) string {
+func lastError(m managed.Certificate) string {
 	if m.LastError != "" && m.LastPlain == "" {
 		return acme.Hidden
 	}
 	return m.LastPlain
 }
 
-func (f *frontend) status(m store.Managed) string {
+func (f *frontend) status(m managed.Certificate) string {
 	switch {
 	case !m.SupersededAt.IsZero():
 		return api.StatusSuperseded

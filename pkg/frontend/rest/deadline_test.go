@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -36,13 +37,13 @@ type slow struct {
 	stop       context.CancelFunc
 }
 
-func (s *slow) Bundle(ctx context.Context, _ clients.Identity, _, _ string, _ time.Duration) (store.Bundle, error) {
+func (s *slow) Bundle(ctx context.Context, _ clients.Identity, _, _ string, _ time.Duration) (managed.Bundle, error) {
 	s.begun <- ctx
 	select {
 	case <-s.finish:
-		return store.Bundle{ETag: "e", Ciphertext: []byte("sealed")}, nil
+		return managed.Bundle{ETag: "e", Ciphertext: []byte("sealed")}, nil
 	case <-ctx.Done():
-		return store.Bundle{}, store.ErrNotFound
+		return managed.Bundle{}, managed.ErrNotFound
 	}
 }
 
@@ -59,7 +60,7 @@ func (s *slow) begin(context.Context, clients.Identity, cert.Request) (rest.Issu
 	}, nil
 }
 
-func (s *slow) List(context.Context, clients.Identity, string, int) ([]store.Managed, error) {
+func (s *slow) List(context.Context, clients.Identity, string, int) ([]managed.Certificate, error) {
 	panic("the needle must not be shown")
 }
 

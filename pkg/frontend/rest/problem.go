@@ -15,8 +15,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // problem is the one place where errors become status codes. What is not known
@@ -38,11 +38,11 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 		return f.tooMany(soon, soon.RetryAt)
 	case errors.As(err, &failed):
 		return f.caProblem(failed)
-	case errors.Is(err, store.ErrOwned):
+	case errors.Is(err, managed.ErrOwned):
 		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is kept for another client already; ask the proxy's administrator")
-	case errors.Is(err, store.ErrNotText):
+	case errors.Is(err, managed.ErrNotText):
 		return huma.NewError(http.StatusUnprocessableEntity, "body: a text has a NUL or is not UTF-8; write it without")
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, managed.ErrNotFound):
 		return huma.NewError(http.StatusNotFound, "there is no such certificate, or none yet")
 	case ctx.Err() != nil:
 		return huma.NewError(http.StatusServiceUnavailable, "the request was given up")

@@ -29,22 +29,22 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // Agent is certificate-agent mode as this frontend sees it. Every call is for
 // the caller's own certificates; errors: *cert.FieldError, *policy.Denied,
-// *audit.QuotaExceeded, *audit.TooSoon, store.ErrOwned, store.ErrNotFound.
+// *audit.QuotaExceeded, *audit.TooSoon, managed.ErrOwned, managed.ErrNotFound.
 type Agent interface {
-	Register(ctx context.Context, id clients.Identity, req cert.Request) (m store.Managed, created bool, err error)
-	Get(ctx context.Context, id clients.Identity, certID string) (store.Managed, error)
-	List(ctx context.Context, id clients.Identity, after string, limit int) ([]store.Managed, error)
-	Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (store.Bundle, error)
-	RenewNow(ctx context.Context, id clients.Identity, certID string) (store.Managed, error)
+	Register(ctx context.Context, id clients.Identity, req cert.Request) (m managed.Certificate, created bool, err error)
+	Get(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error)
+	List(ctx context.Context, id clients.Identity, after string, limit int) ([]managed.Certificate, error)
+	Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (managed.Bundle, error)
+	RenewNow(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error)
 	Delete(ctx context.Context, id clients.Identity, certID string) error
-	// Revoke and RevokeAndDelete have *issuer.Error, too. store.ErrNotFound of
+	// Revoke and RevokeAndDelete have *acme.Error, too. managed.ErrNotFound of
 	// Revoke: it is not the current certificate of one of the caller's own.
-	Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (store.Managed, error)
+	Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (managed.Certificate, error)
 	RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error
 }
 
@@ -53,11 +53,19 @@ type Agent interface {
 // and returns the last event of the stream.
 type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (clients.Identity, error)) (api.Event, error)
 
+// Store stores the credentials of clients. Its methods may be used concurrently.
+// Errors are those of package managed.
+type Store interface {
+	EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (clients.Client, error)
+	Enroll(ctx context.Context, tokenVerifier []byte, key clients.Credential, recipients []string) (clients.Client, error)
+	RollKey(ctx context.Context, r clients.Rollover) (clients.Client, error)
+}
+
 // Config is what the frontend needs.
 type Config struct {
 	Auth  *auth.Authenticator
 	Audit *audit.Log
-	Store *store.Store // for enrolment and new keys only
+	Store Store // for enrolment and new keys only
 	Agent Agent
 	// Begin is acme-gateway mode: it decides and returns what will do it.
 	Begin func(ctx context.Context, id clients.Identity, req cert.Request) (Issuance, error)

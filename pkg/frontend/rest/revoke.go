@@ -9,7 +9,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 type deleteInput struct {
@@ -73,7 +73,7 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 	out := &revokeOutput{api.Revocation{Serial: rev.Serial(), Reason: string(rev.Reason)}}
 	m, err := f.Agent.Revoke(ctx, caller(ctx), rev, in.Body.Forget)
 	switch {
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, managed.ErrNotFound):
 		err = f.Revoke(ctx, caller(ctx), rev)
 	case err == nil:
 		out.Body.ID = m.ID

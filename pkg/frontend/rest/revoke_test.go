@@ -12,17 +12,17 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 // renewedMeanwhile is agent mode in the moment when a renewal ends between the
 // revocation and its answer.
 type renewedMeanwhile struct {
 	Agent
-	row store.Managed
+	row managed.Certificate
 }
 
-func (a renewedMeanwhile) Revoke(context.Context, clients.Identity, cert.Revocation, bool) (store.Managed, error) {
+func (a renewedMeanwhile) Revoke(context.Context, clients.Identity, cert.Revocation, bool) (managed.Certificate, error) {
 	return a.row, nil
 }
 
@@ -41,7 +41,7 @@ func TestRevokeRenewedMeanwhile(t *testing.T) {
 	}
 	due := time.Now().Add(60 * 24 * time.Hour)
 	f := &frontend{
-		Config:  Config{Agent: renewedMeanwhile{row: store.Managed{ID: "1", Serial: "another", DueAt: due}}, Now: time.Now},
+		Config:  Config{Agent: renewedMeanwhile{row: managed.Certificate{ID: "1", Serial: "another", DueAt: due}}, Now: time.Now},
 		streams: newInFlight("gateway requests", streamLimits),
 	}
 	ctx := context.WithValue(t.Context(), identityKey{}, clients.Identity{Client: clients.Client{ID: "c"}})

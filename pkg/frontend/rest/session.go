@@ -22,8 +22,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // identityKey and requestKey are the only values that this package puts into a
@@ -229,22 +230,22 @@ func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, 
 	switch {
 	case errors.As(err, &recipients):
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: "+recipients.Error())
-	case errors.Is(err, store.ErrNotFound):
+	case errors.Is(err, managed.ErrNotFound):
 		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "unknown, expired or used token")
 		return nil, huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients token)")
-	case errors.Is(err, store.ErrTooMany):
+	case errors.Is(err, managed.ErrTooMany):
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: too many, with those that the client has already")
-	case errors.Is(err, store.ErrConflict):
+	case errors.Is(err, managed.ErrConflict):
 		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "the TLS key belongs to another client")
 		return nil, huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
-	case errors.Is(err, store.ErrDisabled):
+	case errors.Is(err, managed.ErrDisabled):
 		f.Audit.RefuseCaller(ctx, &auth.Error{Reason: auth.ReasonDisabled, Addr: auth.RemoteAddr(r), ClientID: client.ID, ClientName: client.Name})
 		return nil, huma.NewError(http.StatusForbidden, "client: it is disabled; ask the proxy's administrator to enable it, the token stays good until then if it does not expire")
 	case err != nil:
 		return nil, f.problem(ctx, err)
 	}
-	f.Audit.Record(ctx, store.AuditEntry{
-		ClientID: client.ID, ClientName: client.Name, Addr: auth.RemoteAddr(r).String(), Action: "enroll", Outcome: "done",
+	f.Audit.Record(ctx, trail.Entry{
+		ClientID: client.ID, ClientName: client.Name, Addr: auth.RemoteAddr(r).String(), Action: "enroll", Outcome: trail.Done,
 	})
 	return &clientOutput{wireClient(client)}, nil
 }

@@ -19,14 +19,32 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
+
+// Store stores the certificates of clients. Its methods may be used concurrently.
+// Errors are those of package managed.
+type Store interface {
+	Register(ctx context.Context, r managed.Registration) (stored managed.Certificate, created bool, err error)
+	ManagedByID(ctx context.Context, id string) (managed.Certificate, error)
+	ManagedByNames(ctx context.Context, clientID string, mode clients.Mode, names []string) (managed.Certificate, error)
+	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
+	HasRoom(ctx context.Context, clientID string, limit int) (bool, error)
+	BundleFor(ctx context.Context, managedID string) (managed.Bundle, error)
+	AskedAt(ctx context.Context, clientID string, names []string) (time.Time, error)
+	AskAgain(ctx context.Context, id string, askedAt time.Time, limit managed.Pause) error
+	RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error
+	DeleteManaged(ctx context.Context, id string) error
+	DeleteRevoked(ctx context.Context, id, serial string) error
+	ClientByID(ctx context.Context, id string) (clients.Client, error)
+}
 
 // Config is what the mode needs.
 type Config struct {
-	Store *store.Store
+	Store Store
 	Audit *audit.Log
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
 	Check func(ctx context.Context, req cert.Request) error
@@ -79,8 +97,8 @@ func (a *Agent) ring(certID string) {
 
 // Register asks for a managed certificate. Asking again for the same names is
 // no error and costs nothing; another key type, profile or CSR makes it due now.
-// Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, store.ErrOwned.
-func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Request) (m store.Managed, created bool, err error) {
+// Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, managed.ErrOwned.
+func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Request) (m managed.Certificate, created bool, err error) {
 	if len(id.Client.Recipients) == 0 {
 		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; ask the proxy's administrator for an enrolment token (acmeproxy clients token), or to name one with --recipient")}
 	}
@@ -91,8 +109,8 @@ func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Requ
 	if err := a.authorize(ctx, id, ask, req); err != nil {
 		return m, false, err
 	}
-	m, created, err = a.cfg.Store.Register(ctx, store.Registration{
-		Managed: store.Managed{
+	m, created, err = a.cfg.Store.Register(ctx, managed.Registration{
+		Certificate: managed.Certificate{
 			ClientID: id.Client.ID,
 			Mode:     clients.ModeAgent,
 			Names:    req.Names,
@@ -103,10 +121,10 @@ func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Requ
 		Pause: renewal.AskPause, Limit: a.cfg.Limit, Holds: policy.Holds, Audit: audit.Superseded,
 	})
 	switch {
-	case errors.Is(err, store.ErrOwned):
-		a.record(ctx, id, req.Names, "refused", "a name belongs to another client")
+	case errors.Is(err, managed.ErrOwned):
+		a.record(ctx, id, req.Names, trail.Refused, "a name belongs to another client")
 		return m, false, err
-	case errors.Is(err, store.ErrTooMany):
+	case errors.Is(err, managed.ErrTooMany):
 		return m, false, a.refuseMore(ctx, id, req.Names)
 	case err != nil:
 		return m, false, err
@@ -118,7 +136,7 @@ func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Requ
 // refuseMore records that the client has as many certificates as it may have.
 func (a *Agent) refuseMore(ctx context.Context, id clients.Identity, names cert.Names) error {
 	denied := &policy.Denied{Field: "certificates", Reason: fmt.Sprintf("client %q has as many managed certificates as it may have, %d; delete some that it does not need, or ask the proxy's administrator to raise max-client-certificates", id.Client.Name, a.cfg.Limit)}
-	a.record(ctx, id, names, audit.Refused, denied.Error())
+	a.record(ctx, id, names, trail.Refused, denied.Error())
 	return denied
 }
 
@@ -129,7 +147,7 @@ func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.R
 	if err == nil && same && have.SupersededAt.IsZero() {
 		return a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
 	}
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err != nil && !errors.Is(err, managed.ErrNotFound) {
 		return err
 	}
 	if err != nil && a.cfg.Limit > 0 { // before it costs any of the quota; Register decides
@@ -144,35 +162,35 @@ func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.R
 	return a.cfg.Audit.Authorize(ctx, id, ask)
 }
 
-// Get returns one of the client's own certificates. Errors: store.ErrNotFound,
+// Get returns one of the client's own certificates. Errors: managed.ErrNotFound,
 // *policy.Denied when it is another client's.
-func (a *Agent) Get(ctx context.Context, id clients.Identity, certID string) (store.Managed, error) {
+func (a *Agent) Get(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error) {
 	m, err := a.cfg.Store.ManagedByID(ctx, certID)
 	if err != nil {
-		return store.Managed{}, err
+		return managed.Certificate{}, err
 	}
 	if m.ClientID != id.Client.ID || m.Mode != clients.ModeAgent {
-		a.record(ctx, id, nil, "refused", "certificate "+certID+" belongs to another client")
-		return store.Managed{}, &policy.Denied{Field: "id", Reason: "this certificate belongs to another client"}
+		a.record(ctx, id, nil, trail.Refused, "certificate "+certID+" belongs to another client")
+		return managed.Certificate{}, &policy.Denied{Field: "id", Reason: "this certificate belongs to another client"}
 	}
 	return m, nil
 }
 
 // List returns a page of the client's own certificates.
-func (a *Agent) List(ctx context.Context, id clients.Identity, after string, limit int) ([]store.Managed, error) {
+func (a *Agent) List(ctx context.Context, id clients.Identity, after string, limit int) ([]managed.Certificate, error) {
 	return a.cfg.Store.ListManaged(ctx, id.Client.ID, clients.ModeAgent, after, limit)
 }
 
 // Bundle returns the ciphertext. If it is still the one that the client has
 // (etag), or there is none yet, Bundle waits up to wait for news: for another
-// one, or an attempt that failed. store.ErrNotFound from it means: none yet.
-func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (store.Bundle, error) {
+// one, or an attempt that failed. managed.ErrNotFound from it means: none yet.
+func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (managed.Bundle, error) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
 	for rang := false; ; {
 		rung, leave := a.news.listen(certID) // before reading, or news could be missed
 		b, err := a.bundle(ctx, id, certID)
-		none := errors.Is(err, store.ErrNotFound) && !errors.Is(err, errGone)
+		none := errors.Is(err, managed.ErrNotFound) && !errors.Is(err, errGone)
 		old := err == nil && b.ETag == etag
 		if wait <= 0 || rang || (!none && !old) {
 			leave()
@@ -198,21 +216,21 @@ func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag st
 	}
 }
 
-// errGone is store.ErrNotFound of the certificate, not of its bundle.
-var errGone = fmt.Errorf("no such certificate: %w", store.ErrNotFound)
+// errGone is managed.ErrNotFound of the certificate, not of its bundle.
+var errGone = fmt.Errorf("no such certificate: %w", managed.ErrNotFound)
 
-func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) (store.Bundle, error) {
+func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) (managed.Bundle, error) {
 	m, err := a.Get(ctx, id, certID)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		err = errGone
 	}
 	if err == nil && (!m.RevokedAt.IsZero() || !m.SupersededAt.IsZero()) {
 		// A revoked certificate is not handed out, and a new one is on its way. Of a
 		// superseded one, a name is another client's now.
-		err = store.ErrNotFound
+		err = managed.ErrNotFound
 	}
 	if err != nil {
-		return store.Bundle{}, err
+		return managed.Bundle{}, err
 	}
 	return a.cfg.Store.BundleFor(ctx, certID)
 }
@@ -220,8 +238,8 @@ func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) 
 // RenewNow makes one of the client's own certificates due, whatever its age. If
 // it is due already, or work on it is under way, nothing changes. Errors:
 // *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
-// store.ErrNotFound.
-func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string) (store.Managed, error) {
+// managed.ErrNotFound.
+func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error) {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return m, err
@@ -245,7 +263,7 @@ func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string
 		return m, err
 	}
 	err = a.cfg.Store.AskAgain(ctx, m.ID, asked, renewal.AskPause)
-	if errors.Is(err, store.ErrStale) { // another request of the client came between
+	if errors.Is(err, managed.ErrStale) { // another request of the client came between
 		return m, tooSoon(a.cfg.Now().Add(renewal.AskPause.Every))
 	}
 	if err != nil {
@@ -263,7 +281,7 @@ func tooSoon(retryAt time.Time) error {
 // and returns when the client asked last. Nothing is recorded of a refusal: it is
 // not the client's right that is in question. A host that has enrolled since the
 // last attempt need not wait, once: what was sealed before is of no use to it.
-func (a *Agent) notTooSoon(ctx context.Context, id clients.Identity, m store.Managed, now time.Time) (asked time.Time, err error) {
+func (a *Agent) notTooSoon(ctx context.Context, id clients.Identity, m managed.Certificate, now time.Time) (asked time.Time, err error) {
 	asked, err = a.cfg.Store.AskedAt(ctx, id.Client.ID, m.Names)
 	if err != nil {
 		return asked, err
@@ -281,7 +299,7 @@ func (a *Agent) notTooSoon(ctx context.Context, id clients.Identity, m store.Man
 // nextAttempt is the earliest time at which a client's wish may cost an order,
 // counted from the last attempt, or from the last wish: a row that was deleted
 // and made again has no attempt yet.
-func (a *Agent) nextAttempt(ctx context.Context, m store.Managed, asked time.Time) (last, next time.Time, err error) {
+func (a *Agent) nextAttempt(ctx context.Context, m managed.Certificate, asked time.Time) (last, next time.Time, err error) {
 	pause := renewal.AskPause
 	asked = past(asked, a.cfg.Now())
 	if m.Failures > 0 {
@@ -289,7 +307,7 @@ func (a *Agent) nextAttempt(ctx context.Context, m store.Managed, asked time.Tim
 		return last, last.Add(pause.AfterFailure), nil
 	}
 	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
-	if err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err != nil && !errors.Is(err, managed.ErrNotFound) {
 		return last, next, err
 	}
 	last = later(past(b.CreatedAt, a.cfg.Now()), asked)
@@ -320,7 +338,7 @@ func (a *Agent) Delete(ctx context.Context, id clients.Identity, certID string) 
 	if err := a.cfg.Store.DeleteManaged(ctx, m.ID); err != nil {
 		return err
 	}
-	a.record(ctx, id, m.Names, "done", "no longer managed")
+	a.record(ctx, id, m.Names, trail.Done, "no longer managed")
 	a.ring(m.ID)
 	return nil
 }
@@ -342,11 +360,11 @@ func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
 	bundle, err := c.Obtain(ctx, renewal.Delivery{})
 	if err != nil {
 		if ctx.Err() == nil {
-			a.record(ctx, id, c.Names, "failed", err.Error())
+			a.record(ctx, id, c.Names, trail.Failed, err.Error())
 		}
 		return err
 	}
-	a.record(ctx, id, c.Names, "done", "serial "+bundle.Serial())
+	a.record(ctx, id, c.Names, trail.Done, "serial "+bundle.Serial())
 	a.ring(c.ID)
 	return nil
 }
@@ -367,8 +385,8 @@ func (a *Agent) record(ctx context.Context, id clients.Identity, names []string,
 }
 
 // caller is an entry that says who it is about, and nothing else yet.
-func caller(id clients.Identity) store.AuditEntry {
-	e := store.AuditEntry{ClientID: id.Client.ID, ClientName: id.Client.Name}
+func caller(id clients.Identity) trail.Entry {
+	e := trail.Entry{ClientID: id.Client.ID, ClientName: id.Client.Name}
 	if id.Addr != (netip.Addr{}) {
 		e.Addr = id.Addr.String()
 	}

@@ -12,12 +12,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // CA is the part of issuer.Issuer that is needed to revoke. Errors are
-// *issuer.Error. To revoke what is revoked already is none.
+// *acme.Error. To revoke what is revoked already is none.
 type CA interface {
 	Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error
 	Certificate(ctx context.Context, certURL string) (*x509.Certificate, error)
@@ -30,15 +31,15 @@ const revokeTimeout = 25 * time.Second
 // one of those that the proxy keeps for it: no proof is needed then. Another one
 // is obtained in its place, when DueAt of what it returns says, or with forget
 // it is no longer managed, and what is returned is how it was. To repeat it does
-// no harm. Errors: store.ErrNotFound when it is not such a certificate,
-// *audit.QuotaExceeded, *audit.TooSoon, *issuer.Error.
-func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (store.Managed, error) {
+// no harm. Errors: managed.ErrNotFound when it is not such a certificate,
+// *audit.QuotaExceeded, *audit.TooSoon, *acme.Error.
+func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (managed.Certificate, error) {
 	m, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, clients.ModeAgent, rev.Names)
 	if err != nil {
 		return m, err
 	}
 	if m.Serial != rev.Serial() || !m.NotAfter.Equal(rev.Leaf.NotAfter) {
-		return m, store.ErrNotFound
+		return m, managed.ErrNotFound
 	}
 	// From here on nobody's hanging up may leave it half done.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
@@ -58,27 +59,27 @@ func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revoca
 }
 
 // toRevoke tells whether a row has a certificate that is good today.
-func (a *Agent) toRevoke(m store.Managed) bool {
+func (a *Agent) toRevoke(m managed.Certificate) bool {
 	return m.Serial != "" && m.RevokedAt.IsZero() && a.cfg.Now().Before(m.NotAfter)
 }
 
-func (a *Agent) authorizeRevocation(ctx context.Context, id clients.Identity, m store.Managed) error {
+func (a *Agent) authorizeRevocation(ctx context.Context, id clients.Identity, m managed.Certificate) error {
 	return a.cfg.Audit.AuthorizeRevocation(ctx, id, policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)})
 }
 
 // replace makes a row due whose certificate was revoked.
-func (a *Agent) replace(ctx context.Context, m store.Managed, rev cert.Revocation) (store.Managed, error) {
+func (a *Agent) replace(ctx context.Context, m managed.Certificate, rev cert.Revocation) (managed.Certificate, error) {
 	at, err := a.replaceAt(ctx, m)
 	if err != nil {
 		return m, err
 	}
 	err = a.cfg.Store.RevokeManaged(ctx, m.ID, m.Serial, at, deadCSR(m, rev))
-	if err != nil && !errors.Is(err, store.ErrLost) { // lost: there is another one already
+	if err != nil && !errors.Is(err, managed.ErrLost) { // lost: there is another one already
 		return m, err
 	}
 	a.cfg.Wake()
 	now, err := a.cfg.Store.ManagedByID(ctx, m.ID)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		return m, nil // somebody deleted it meanwhile
 	}
 	return now, err
@@ -86,7 +87,7 @@ func (a *Agent) replace(ctx context.Context, m store.Managed, rev cert.Revocatio
 
 // replaceAt is when to obtain another certificate: as soon as the client could
 // have asked for a renewal, or revoking would be a way to use up the CA's limits.
-func (a *Agent) replaceAt(ctx context.Context, m store.Managed) (time.Time, error) {
+func (a *Agent) replaceAt(ctx context.Context, m managed.Certificate) (time.Time, error) {
 	asked, err := a.cfg.Store.AskedAt(ctx, m.ClientID, m.Names)
 	if err != nil {
 		return asked, err
@@ -100,7 +101,7 @@ func (a *Agent) replaceAt(ctx context.Context, m store.Managed) (time.Time, erro
 
 // deadCSR is the row's CSR if no certificate may be for its key any more: that
 // is the client's, and compromised, so another CSR must come first.
-func deadCSR(m store.Managed, rev cert.Revocation) []byte {
+func deadCSR(m managed.Certificate, rev cert.Revocation) []byte {
 	if len(m.CSR) == 0 || rev.Reason != cert.KeyCompromise {
 		return nil
 	}
@@ -112,12 +113,12 @@ func deadCSR(m store.Managed, rev cert.Revocation) []byte {
 }
 
 // awaitsCSR tells whether it has not come yet.
-func awaitsCSR(m store.Managed) bool { return !m.RevokedAt.IsZero() && m.DueAt.IsZero() }
+func awaitsCSR(m managed.Certificate) bool { return !m.RevokedAt.IsZero() && m.DueAt.IsZero() }
 
 // RevokeAndDelete revokes the current certificate of one of the client's own,
 // then stops managing it. If it cannot be revoked nothing is deleted. Errors:
-// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, store.ErrNotFound,
-// *issuer.Error.
+// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, managed.ErrNotFound,
+// *acme.Error.
 func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
@@ -132,12 +133,12 @@ func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID
 }
 
 // RevokeFor is RevokeAndDelete for the administrator. m is a row of the client's.
-func (a *Agent) RevokeFor(ctx context.Context, client clients.Client, m store.Managed, reason cert.Reason) error {
-	who := store.AuditEntry{ClientID: client.ID, ClientName: client.Name, Addr: "admin"}
+func (a *Agent) RevokeFor(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason) error {
+	who := trail.Entry{ClientID: client.ID, ClientName: client.Name, Addr: "admin"}
 	return a.revokeAndDelete(ctx, who, m, reason)
 }
 
-func (a *Agent) revokeAndDelete(ctx context.Context, who store.AuditEntry, m store.Managed, reason cert.Reason) error {
+func (a *Agent) revokeAndDelete(ctx context.Context, who trail.Entry, m managed.Certificate, reason cert.Reason) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
 	serial, err := a.revokeCurrent(ctx, who, m, reason)
@@ -149,7 +150,7 @@ func (a *Agent) revokeAndDelete(ctx context.Context, who store.AuditEntry, m sto
 
 // revokeCurrent revokes the row's current certificate, if there is one that is
 // good, and returns its serial number.
-func (a *Agent) revokeCurrent(ctx context.Context, who store.AuditEntry, m store.Managed, reason cert.Reason) (serial string, err error) {
+func (a *Agent) revokeCurrent(ctx context.Context, who trail.Entry, m managed.Certificate, reason cert.Reason) (serial string, err error) {
 	if !a.toRevoke(m) {
 		return m.Serial, nil
 	}
@@ -176,18 +177,18 @@ func (a *Agent) revokeCurrent(ctx context.Context, who store.AuditEntry, m store
 
 // deleteRevoked deletes a row whose certificate with that serial number is
 // revoked. If a renewal brought another one meanwhile, that is revoked, too.
-func (a *Agent) deleteRevoked(ctx context.Context, who store.AuditEntry, m store.Managed, serial string, reason cert.Reason) error {
+func (a *Agent) deleteRevoked(ctx context.Context, who trail.Entry, m managed.Certificate, serial string, reason cert.Reason) error {
 	for {
 		err := a.cfg.Store.DeleteRevoked(ctx, m.ID, serial)
 		switch {
 		case err == nil:
-			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = "certificate", clients.ModeAgent, m.Names, audit.Done, "no longer managed"
+			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = "certificate", clients.ModeAgent, m.Names, trail.Done, "no longer managed"
 			a.cfg.Audit.Record(ctx, who)
 			a.ring(m.ID)
 			return nil
-		case errors.Is(err, store.ErrNotFound):
+		case errors.Is(err, managed.ErrNotFound):
 			return nil // somebody else deleted it
-		case !errors.Is(err, store.ErrLost):
+		case !errors.Is(err, managed.ErrLost):
 			return err
 		}
 		if m, err = a.cfg.Store.ManagedByID(ctx, m.ID); err != nil {
@@ -200,12 +201,12 @@ func (a *Agent) deleteRevoked(ctx context.Context, who store.AuditEntry, m store
 }
 
 // revoke asks the CA, and records what came of it.
-func (a *Agent) revoke(ctx context.Context, who store.AuditEntry, m store.Managed, leaf *x509.Certificate, reason cert.Reason) error {
+func (a *Agent) revoke(ctx context.Context, who trail.Entry, m managed.Certificate, leaf *x509.Certificate, reason cert.Reason) error {
 	who.Action, who.Mode, who.Names = audit.ActionRevoke, clients.ModeAgent, m.Names
-	who.Outcome, who.Detail = audit.Done, fmt.Sprintf("serial %s, %s", hex.EncodeToString(leaf.SerialNumber.Bytes()), reason)
+	who.Outcome, who.Detail = trail.Done, fmt.Sprintf("serial %s, %s", hex.EncodeToString(leaf.SerialNumber.Bytes()), reason)
 	err := a.cfg.CA.Revoke(ctx, leaf.Raw, reason)
 	if err != nil {
-		who.Outcome, who.Detail = audit.Failed, err.Error()
+		who.Outcome, who.Detail = trail.Failed, err.Error()
 	}
 	a.cfg.Audit.Record(ctx, who)
 	return err

@@ -24,14 +24,34 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
+
+// Store stores the proxy's own certificates and their deployments. Its methods may
+// be used concurrently. Errors are those of package managed.
+type Store interface {
+	Register(ctx context.Context, r managed.Registration) (stored managed.Certificate, created bool, err error)
+	ManagedByID(ctx context.Context, id string) (managed.Certificate, error)
+	ManagedByNames(ctx context.Context, clientID string, mode clients.Mode, names []string) (managed.Certificate, error)
+	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
+	BundleFor(ctx context.Context, managedID string) (managed.Bundle, error)
+	SetDue(ctx context.Context, id string, at time.Time) error
+	RequireHook(ctx context.Context, managedID, etag string) error
+	PendingHookFor(ctx context.Context, managedID string) (managed.Deployment, error)
+	NextHook(ctx context.Context) (time.Time, error)
+	ClaimHooks(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Deployment, error)
+	ExtendHook(ctx context.Context, managedID, owner string, lease time.Duration) error
+	ReleaseHook(ctx context.Context, managedID, owner string) error
+	CompleteHook(ctx context.Context, managedID, owner, etag string) error
+	FailHook(ctx context.Context, managedID, owner, etag string, f managed.Failure) error
+}
 
 // Config is what the mode needs.
 type Config struct {
-	Store    *store.Store
+	Store    Store
 	Audit    *audit.Log
 	Identity *age.X25519Identity // the proxy's own
 	Sets     []cert.Names        // the certificates to keep
@@ -116,9 +136,9 @@ func (c *Client) Start(ctx context.Context) error {
 }
 
 func (c *Client) ensure(ctx context.Context, set cert.Names) error {
-	row, _, err := c.cfg.Store.Register(ctx, store.Registration{
-		Managed: store.Managed{Mode: clients.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile},
-		Pause:   renewal.AskPause, Holds: policy.Holds, Audit: audit.Superseded,
+	row, _, err := c.cfg.Store.Register(ctx, managed.Registration{
+		Certificate: managed.Certificate{Mode: clients.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile},
+		Pause:       renewal.AskPause, Holds: policy.Holds, Audit: audit.Superseded,
 	})
 	if err != nil {
 		return err
@@ -143,11 +163,11 @@ func (c *Client) Renew(ctx context.Context, claim *renewal.Claim) error {
 	bundle, err := c.obtain(ctx, claim)
 	if err != nil {
 		if ctx.Err() == nil {
-			c.record(ctx, claim.Names, "failed", err.Error())
+			c.record(ctx, claim.Names, trail.Failed, err.Error())
 		}
 		return err
 	}
-	c.record(ctx, claim.Names, "done", "serial "+bundle.Serial())
+	c.record(ctx, claim.Names, trail.Done, "serial "+bundle.Serial())
 	c.cfg.Wake()
 	return nil
 }
@@ -164,7 +184,7 @@ func (c *Client) obtain(ctx context.Context, claim *renewal.Claim) (*cert.Bundle
 }
 
 func (c *Client) record(ctx context.Context, names []string, outcome, detail string) {
-	c.cfg.Audit.Record(ctx, store.AuditEntry{
+	c.cfg.Audit.Record(ctx, trail.Entry{
 		Action: "certificate", Mode: clients.ModeClient, Names: names, Outcome: outcome, Detail: detail,
 	})
 }
@@ -174,19 +194,19 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	var all []Status
 	for _, set := range c.cfg.Sets {
 		row, err := c.cfg.Store.ManagedByNames(ctx, "", clients.ModeClient, set)
-		if errors.Is(err, store.ErrNotFound) {
+		if errors.Is(err, managed.ErrNotFound) {
 			continue
 		}
 		if err != nil {
 			return nil, err
 		}
 		pending, err := c.cfg.Store.PendingHookFor(ctx, row.ID)
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err != nil && !errors.Is(err, managed.ErrNotFound) {
 			return nil, err
 		}
-		status := Status{Managed: row}
+		status := Status{Certificate: row}
 		if err == nil {
-			status.Deployment = &Deployment{PendingHook: pending, RunBy: path.Dir(pending.LeaseOwner)}
+			status.Deployment = &Deployment{Deployment: pending, RunBy: path.Dir(pending.LeaseOwner)}
 			if pending.LeaseOwner == "" || !c.cfg.Now().Before(pending.LeaseUntil) {
 				status.Deployment.RunBy, status.Deployment.LeaseUntil = "", time.Time{}
 			}
@@ -198,12 +218,12 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 
 // Status is one certificate and its deployment.
 type Status struct {
-	store.Managed
+	managed.Certificate
 	Deployment *Deployment // of the files and the hook; nil when both are done
 }
 
 // Deployment is one that has not succeeded yet.
 type Deployment struct {
-	store.PendingHook
+	managed.Deployment
 	RunBy string // the instance that runs it; empty if it waits
 }

@@ -12,9 +12,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
 // Deployments is the renewal.Source of bundles whose files or hook are due.
@@ -34,12 +34,12 @@ func (d Deployments) Claim(ctx context.Context, limit int) ([]renewal.Job, error
 	return jobs, err
 }
 
-func (c *Client) work(ctx context.Context, owner string, pending store.PendingHook) {
+func (c *Client) work(ctx context.Context, owner string, pending managed.Deployment) {
 	st, id := c.cfg.Store, pending.ManagedID
 	hold := renewal.Hold{
 		Extend:  func(ctx context.Context, lease time.Duration) error { return st.ExtendHook(ctx, id, owner, lease) },
 		Release: func(ctx context.Context) error { return st.ReleaseHook(ctx, id, owner) },
-		Fail: func(ctx context.Context, f store.Failure) error {
+		Fail: func(ctx context.Context, f managed.Failure) error {
 			return st.FailHook(ctx, id, owner, pending.ETag, f)
 		},
 		Done:     func(ctx context.Context) error { return st.CompleteHook(ctx, id, owner, pending.ETag) },
@@ -52,7 +52,7 @@ func (c *Client) work(ctx context.Context, owner string, pending store.PendingHo
 
 // deploy brings the stored bundle to disk and tells the hook. It may run twice
 // for one bundle after a crash, never less than once.
-func (c *Client) deploy(ctx context.Context, pending store.PendingHook) error {
+func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 	row, err := c.cfg.Store.ManagedByID(ctx, pending.ManagedID)
 	if err != nil {
 		return err
@@ -82,9 +82,9 @@ func (c *Client) deploy(ctx context.Context, pending store.PendingHook) error {
 }
 
 // stored opens the sealed copy. An error that wraps errUseless is for good.
-func (c *Client) stored(ctx context.Context, row store.Managed) (*cert.Bundle, error) {
+func (c *Client) stored(ctx context.Context, row managed.Certificate) (*cert.Bundle, error) {
 	sealed, err := c.cfg.Store.BundleFor(ctx, row.ID)
-	if errors.Is(err, store.ErrNotFound) {
+	if errors.Is(err, managed.ErrNotFound) {
 		return nil, fmt.Errorf("%w: %w", errUseless, err)
 	}
 	if err != nil {
@@ -105,7 +105,7 @@ var errUseless = errors.New("the stored certificate cannot be opened")
 
 // inspect compares the files with the store at start. Lost or foreign files
 // make a deployment due; good ones are announced and nothing runs.
-func (c *Client) inspect(ctx context.Context, row store.Managed) error {
+func (c *Client) inspect(ctx context.Context, row managed.Certificate) error {
 	bundle, err := c.stored(ctx, row)
 	if err != nil && !errors.Is(err, errUseless) {
 		return err

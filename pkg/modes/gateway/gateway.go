@@ -47,7 +47,7 @@ func New(cfg Config) *Gateway { return &Gateway{cfg} }
 // certificate, forgets it, and returns the last event of the client's stream:
 // the chain for a CSR, else key and chain sealed to the client's recipients.
 // When ctx ends, because the client is gone, so does the issuance. The error is
-// an *issuer.Error whose text is for the client only, or, if the client may not
+// an *acme.Error whose text is for the client only, or, if the client may not
 // have the certificate any more, one of again or Begin.
 type Issuance = func(ctx context.Context, emit func(acme.Event), again Again) (api.Event, error)
 

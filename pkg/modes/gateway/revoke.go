@@ -9,7 +9,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // notProven is one text for whatever is wrong, so that nobody learns which
@@ -19,7 +19,7 @@ const notProven = "missing, or no signature by this certificate's key that it is
 // Revoke revokes a certificate of which the proxy knows nothing: the caller
 // must have proven to hold its key, and be granted its names. Nothing of it is
 // kept. Errors: *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
-// *issuer.Error.
+// *acme.Error.
 func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation) error {
 	ask := policy.Request{Mode: clients.ModeGateway, Names: rev.Names}
 	if !rev.Proven() {
@@ -44,9 +44,9 @@ func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revo
 // no others.
 func (g *Gateway) refuse(ctx context.Context, id clients.Identity, ask policy.Request) error {
 	refusal := &policy.Denied{Field: "proof", Reason: notProven}
-	entry := store.AuditEntry{
+	entry := trail.Entry{
 		ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: id.Addr.String(),
-		Action: audit.ActionRevoke, Mode: clients.ModeGateway, Outcome: audit.Refused, Detail: "no proof of the certificate's key",
+		Action: audit.ActionRevoke, Mode: clients.ModeGateway, Outcome: trail.Refused, Detail: "no proof of the certificate's key",
 	}
 	var denied *policy.Denied
 	if errors.As(policy.Allow(policy.ForRevocation(id), ask), &denied) {

@@ -3,7 +3,8 @@ package storetest
 import (
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 const directory = "https://ca.example/dir"
@@ -18,19 +19,19 @@ var accountCases = []testCase{
 func accountOnce(t *testing.T, f *fixture) { // A28
 	ctx := t.Context()
 	_, err := f.AccountByDirectory(ctx, directory)
-	wantErr(t, err, store.ErrNotFound)
-	want := store.Account{DirectoryURL: directory, SealedKey: []byte("first"), CreatedAt: f.clock.Now()}
+	wantErr(t, err, managed.ErrNotFound)
+	want := acme.Account{DirectoryURL: directory, SealedKey: []byte("first"), CreatedAt: f.clock.Now()}
 	equal(t, must(f.CreateAccount(ctx, want))(t), want)
-	equal(t, must(f.CreateAccount(ctx, store.Account{DirectoryURL: directory, SealedKey: []byte("second")}))(t), want)
+	equal(t, must(f.CreateAccount(ctx, acme.Account{DirectoryURL: directory, SealedKey: []byte("second")}))(t), want)
 	equal(t, must(f.AccountByDirectory(ctx, directory))(t), want)
-	must(f.CreateAccount(ctx, store.Account{DirectoryURL: directory + "2", SealedKey: []byte("other")}))(t)
+	must(f.CreateAccount(ctx, acme.Account{DirectoryURL: directory + "2", SealedKey: []byte("other")}))(t)
 	equal(t, must(f.AccountByDirectory(ctx, directory))(t), want)
 }
 
 func accountURL(t *testing.T, f *fixture) { // A28, A29
 	ctx := t.Context()
-	wantErr(t, f.SetAccountURL(ctx, directory, "https://ca.example/acct/1", ""), store.ErrNotFound)
-	must(f.CreateAccount(ctx, store.Account{DirectoryURL: directory, SealedKey: []byte("k")}))(t)
+	wantErr(t, f.SetAccountURL(ctx, directory, "https://ca.example/acct/1", ""), managed.ErrNotFound)
+	must(f.CreateAccount(ctx, acme.Account{DirectoryURL: directory, SealedKey: []byte("k")}))(t)
 	ok(t, f.SetAccountURL(ctx, directory, "https://ca.example/acct/1", "ops@example.com"))
 	a := must(f.AccountByDirectory(ctx, directory))(t)
 	equal(t, []string{a.URL, a.Email, string(a.SealedKey)}, []string{"https://ca.example/acct/1", "ops@example.com", "k"})
@@ -39,7 +40,7 @@ func accountURL(t *testing.T, f *fixture) { // A28, A29
 func secretOnce(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	_, err := f.Secret(ctx, "api-key")
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	binary := []byte{0, 1, 255, '\n', 0}
 	equal(t, must(f.CreateSecret(ctx, "api-key", binary))(t), binary)
 	equal(t, must(f.CreateSecret(ctx, "api-key", []byte("late")))(t), binary)

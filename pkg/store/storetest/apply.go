@@ -7,7 +7,8 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 var applyCases = []testCase{
@@ -26,7 +27,7 @@ func wanted(name string, patterns ...string) clients.Client {
 }
 
 // actions are the changes in short, in their order.
-func actions(a store.Applied) (short []string) {
+func actions(a clients.Applied) (short []string) {
 	for _, c := range a.Changes {
 		short = append(short, string(c.Action)+" "+c.Name)
 	}
@@ -49,7 +50,7 @@ func applyMatches(t *testing.T, f *fixture) {
 	want[0].Grants = append(want[0].Grants, clients.Grant{Names: []string{"b.example"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, DailyQuota: 3})
 	want[2].Disabled, want[2].Recipients = true, []string{"age1a", "age1b", "age1a"}
 
-	got := must(f.ApplyClients(ctx, store.Apply{Clients: want}))(t)
+	got := must(f.ApplyClients(ctx, clients.Apply{Clients: want}, nil))(t)
 
 	equal(t, actions(got), []string{"add new", "change other"})
 	equal(t, got.Unchanged, 1)
@@ -70,7 +71,7 @@ func applyMatches(t *testing.T, f *fixture) {
 	_, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t")) // stays
 	ok(t, err)
 
-	again := must(f.ApplyClients(ctx, store.Apply{Clients: want, Prune: true}))(t)
+	again := must(f.ApplyClients(ctx, clients.Apply{Clients: want, Prune: true}, nil))(t)
 	equal(t, actions(again), nil)
 	equal(t, again.Unchanged, 3)
 
@@ -88,7 +89,7 @@ func applyMatches(t *testing.T, f *fixture) {
 	} {
 		change(&want[1])
 		for _, n := range []int{1, 0} {
-			if got := must(f.ApplyClients(ctx, store.Apply{Clients: want}))(t); len(got.Changes) != n {
+			if got := must(f.ApplyClients(ctx, clients.Apply{Clients: want}, nil))(t); len(got.Changes) != n {
 				t.Errorf("difference %d: %v, want %d changes", i, actions(got), n)
 			}
 		}
@@ -103,17 +104,17 @@ func applyPrunes(t *testing.T, f *fixture) {
 	gone := must(f.CreateClient(ctx, wanted("gone", "gone.example"), clients.Credential{Kind: clients.Bearer, Verifier: hash("t")}))(t)
 	f.client(t, "also")
 	for _, name := range []string{"a.gone.example", "b.gone.example"} {
-		must2(f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Mode: "certificate-agent", Names: []string{name}}))(t)
+		must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: gone.ID, Mode: "certificate-agent", Names: []string{name}}))(t)
 	}
 	own := f.manage(t, "proxy.example")
 	keep := []clients.Client{wanted("keep", "keep.example")}
 
-	got := must(f.ApplyClients(ctx, store.Apply{Clients: keep}))(t)
+	got := must(f.ApplyClients(ctx, clients.Apply{Clients: keep}, nil))(t)
 	equal(t, actions(got), []string{"add keep"})
 	equal(t, got.Left, []string{"also", "gone"})
 	equal(t, f.names(t), []string{"also", "gone", "keep"})
 
-	got = must(f.ApplyClients(ctx, store.Apply{Clients: keep, Prune: true}))(t)
+	got = must(f.ApplyClients(ctx, clients.Apply{Clients: keep, Prune: true}, nil))(t)
 	equal(t, actions(got), []string{"remove also", "remove gone"})
 	equal(t, got.Changes[0].Certificates, int64(0))
 	equal(t, got.Changes[1].Certificates, int64(2))
@@ -121,33 +122,33 @@ func applyPrunes(t *testing.T, f *fixture) {
 	equal(t, f.names(t), []string{"keep"})
 	equal(t, len(must(f.ListManaged(ctx, gone.ID, "", "", 0))(t)), 0)
 	_, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	stays := must(f.ClientByName(ctx, "keep"))(t)
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: stays.ID, Names: []string{"a.gone.example"}}))(t) // A24: the name is free
-	must(f.ManagedByID(ctx, own.ID))(t)                                                                  // no client's
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: stays.ID, Names: []string{"a.gone.example"}}))(t) // A24: the name is free
+	must(f.ManagedByID(ctx, own.ID))(t)                                                                        // no client's
 
-	got = must(f.ApplyClients(ctx, store.Apply{Prune: true}))(t)
+	got = must(f.ApplyClients(ctx, clients.Apply{Prune: true}, nil))(t)
 	equal(t, actions(got), []string{"remove keep"})
 }
 
 func applyDryRun(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	old := f.client(t, "old")
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: old.ID, Names: []string{"old.example"}}))(t)
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: old.ID, Names: []string{"old.example"}}))(t)
 	before := must(f.CreateClient(ctx, wanted("web1", "web1.example")))(t)
-	a := store.Apply{
+	a := clients.Apply{
 		Clients: []clients.Client{wanted("web1", "other.example"), wanted("new", "n.example")}, Prune: true, DryRun: true,
-		Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} },
 	}
-	plan := must(f.ApplyClients(ctx, a))(t)
+	audit := func(clients.Change) trail.Entry { return trail.Entry{Outcome: trail.Done} }
+	plan := must(f.ApplyClients(ctx, a, audit))(t)
 	equal(t, actions(plan), []string{"add new", "remove old", "change web1"})
 	equal(t, plan.Changes[1].Certificates, int64(1))
 	equal(t, f.names(t), []string{"old", "web1"})
 	equal(t, must(f.ClientByName(ctx, "web1"))(t), before)
-	equal(t, len(must(f.Audit(ctx, store.AuditQuery{}))(t)), 0)
+	equal(t, len(must(f.Audit(ctx, trail.Query{}))(t)), 0)
 
 	a.DryRun = false
-	equal(t, actions(must(f.ApplyClients(ctx, a))(t)), actions(plan))
+	equal(t, actions(must(f.ApplyClients(ctx, a, audit))(t)), actions(plan))
 	equal(t, f.names(t), []string{"new", "web1"})
 }
 
@@ -157,17 +158,17 @@ func applyRecipients(t *testing.T, f *fixture) {
 	must(f.Enroll(ctx, hash("secret"), key("k"), []string{"age1host"}))(t)
 	have := must(f.ClientByID(ctx, c.ID))(t)
 	want := clients.Client{Name: "web1", Grants: have.Grants, Recipients: []string{"age1ops"}}
-	got := must(f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{want}}))(t)
+	got := must(f.ApplyClients(ctx, clients.Apply{Clients: []clients.Client{want}}, nil))(t)
 	equal(t, actions(got), []string{"change web1"})
 	equal(t, must(f.ClientByID(ctx, c.ID))(t).Recipients, append(slices.Clone(have.Recipients), "age1ops"))
-	equal(t, actions(must(f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{want}}))(t)), nil)
+	equal(t, actions(must(f.ApplyClients(ctx, clients.Apply{Clients: []clients.Client{want}}, nil))(t)), nil)
 
 	// With those of the file, there may be as many as can be sealed to.
 	for i := range 64 {
 		want.Recipients = append(want.Recipients, fmt.Sprintf("age1n%d", i))
 	}
-	_, err := f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{want}})
-	wantErr(t, err, store.ErrTooMany)
+	_, err := f.ApplyClients(ctx, clients.Apply{Clients: []clients.Client{want}}, nil)
+	wantErr(t, err, managed.ErrTooMany)
 }
 
 func applyAllOrNothing(t *testing.T, f *fixture) {
@@ -185,28 +186,28 @@ func applyAllOrNothing(t *testing.T, f *fixture) {
 		{Name: "zz", Grants: []clients.Grant{{Names: []string{""}}}},
 		tooMany,
 	} {
-		a := store.Apply{
+		a := clients.Apply{
 			Clients: []clients.Client{wanted("web1", "other.example"), wanted("new", "n.example"), bad}, Prune: true,
-			Audit: func(store.ClientChange) store.AuditEntry { return store.AuditEntry{Outcome: "done"} },
 		}
-		if _, err := f.ApplyClients(ctx, a); err == nil {
+		audit := func(clients.Change) trail.Entry { return trail.Entry{Outcome: trail.Done} }
+		if _, err := f.ApplyClients(ctx, a, audit); err == nil {
 			t.Fatalf("applied %+v", bad)
 		}
 		equal(t, f.names(t), []string{"old", "web1"})
 		equal(t, must(f.ClientByName(ctx, "web1"))(t), before)
-		equal(t, len(must(f.Audit(ctx, store.AuditQuery{}))(t)), 0)
+		equal(t, len(must(f.Audit(ctx, trail.Query{}))(t)), 0)
 	}
 	// A client that exists and fails late, after others were changed.
 	bad := wanted("web1", "x.example")
 	bad.Recipients = []string{"two\nlines"}
-	_, err := f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{wanted("aa", "a.example"), bad}})
+	_, err := f.ApplyClients(ctx, clients.Apply{Clients: []clients.Client{wanted("aa", "a.example"), bad}}, nil)
 	if err == nil {
 		t.Fatal("a recipient of two lines was stored")
 	}
 	equal(t, f.names(t), []string{"old", "web1"})
 	// Every fault is in the error.
-	_, err = f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{tooMany, {}, wanted("a"), wanted("a")}})
-	wantErr(t, err, store.ErrTooMany)
+	_, err = f.ApplyClients(ctx, clients.Apply{Clients: []clients.Client{tooMany, {}, wanted("a"), wanted("a")}}, nil)
+	wantErr(t, err, managed.ErrTooMany)
 	if got := len(err.Error()); got < 100 {
 		t.Errorf("not every fault is named: %v", err)
 	}
@@ -216,16 +217,14 @@ func applyAudits(t *testing.T, f *fixture) { // X14
 	ctx := t.Context()
 	f.client(t, "old")
 	f.client(t, "web1")
-	a := store.Apply{
-		Clients: []clients.Client{wanted("web1", "a.example"), wanted("new", "n.example")}, Prune: true,
-		Audit: func(c store.ClientChange) store.AuditEntry {
-			return store.AuditEntry{ClientID: c.Before.ID + c.After.ID, ClientName: c.Name, Action: string(c.Action), Outcome: "done"}
-		},
+	a := clients.Apply{Clients: []clients.Client{wanted("web1", "a.example"), wanted("new", "n.example")}, Prune: true}
+	audit := func(c clients.Change) trail.Entry {
+		return trail.Entry{ClientID: c.Before.ID + c.After.ID, ClientName: c.Name, Action: string(c.Action), Outcome: trail.Done}
 	}
 	for range 2 { // the second changes nothing
-		must(f.ApplyClients(ctx, a))(t)
+		must(f.ApplyClients(ctx, a, audit))(t)
 		var got []string
-		for _, e := range must(f.Audit(ctx, store.AuditQuery{}))(t) {
+		for _, e := range must(f.Audit(ctx, trail.Query{}))(t) {
 			got = append(got, e.Action+" "+e.ClientName)
 			equal(t, e.At, f.clock.Now())
 			if e.ClientID == "" {
@@ -244,7 +243,7 @@ func raceApply(t *testing.T, f *fixture) {
 			for n := range 10 {
 				want = append(want, wanted(fmt.Sprintf("c%d", (n+i)%12), fmt.Sprintf("w%d.example", i)))
 			}
-			if _, err := f.ApplyClients(ctx, store.Apply{Clients: want, Prune: true}); err != nil {
+			if _, err := f.ApplyClients(ctx, clients.Apply{Clients: want, Prune: true}, nil); err != nil {
 				t.Error(err)
 			}
 		})
@@ -270,17 +269,17 @@ func raceApplyEnroll(t *testing.T, f *fixture) {
 				}
 			case 1: // a client that comes into being meanwhile
 				_, err := f.CreateClient(ctx, wanted(fmt.Sprintf("new%d", round), "n.example"))
-				if err != nil && !errors.Is(err, store.ErrConflict) {
+				if err != nil && !errors.Is(err, managed.ErrConflict) {
 					t.Error(err)
 				}
 			case 2, 3:
 				want := []clients.Client{wanted(name, "applied.example"), wanted(fmt.Sprintf("new%d", round), "n.example")}
 				want[0].Recipients = []string{"age1ops"}
-				if _, err := f.ApplyClients(ctx, store.Apply{Clients: want}); err != nil {
+				if _, err := f.ApplyClients(ctx, clients.Apply{Clients: want}, nil); err != nil {
 					t.Error(err)
 				}
 			default:
-				_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Names: []string{fmt.Sprintf("r%d-%d.example", round, i)}})
+				_, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Names: []string{fmt.Sprintf("r%d-%d.example", round, i)}})
 				if err != nil {
 					t.Error(err)
 				}

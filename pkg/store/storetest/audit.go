@@ -6,7 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 var auditCases = []testCase{
@@ -23,13 +26,13 @@ var limitCases = []testCase{
 
 func auditWhole(t *testing.T, f *fixture) { // X14
 	ctx := t.Context()
-	want := store.AuditEntry{
+	want := trail.Entry{
 		At: f.clock.Now().Add(-time.Hour), ClientID: "id", ClientName: "web1", Addr: "192.0.2.1", Action: "request",
 		Mode: "certificate-agent", Names: []string{"a.example", "b.example"}, Outcome: "refused", Detail: "not granted",
 	}
 	ok(t, f.AppendAudit(ctx, want))
-	ok(t, f.AppendAudit(ctx, store.AuditEntry{Action: "start", Outcome: "done"}))
-	got := must(f.Audit(ctx, store.AuditQuery{}))(t)
+	ok(t, f.AppendAudit(ctx, trail.Entry{Action: "start", Outcome: "done"}))
+	got := must(f.Audit(ctx, trail.Query{}))(t)
 	if len(got) != 2 || got[0].ID <= got[1].ID {
 		t.Fatalf("%+v", got)
 	}
@@ -41,11 +44,11 @@ func auditWhole(t *testing.T, f *fixture) { // X14
 func auditPages(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	for i := range 20 {
-		ok(t, f.AppendAudit(ctx, store.AuditEntry{
+		ok(t, f.AppendAudit(ctx, trail.Entry{
 			ClientName: fmt.Sprintf("c%d", i%2), Outcome: []string{"allowed", "refused"}[i/10], Detail: fmt.Sprint(i),
 		}))
 	}
-	details := func(q store.AuditQuery) (got []string) {
+	details := func(q trail.Query) (got []string) {
 		q.Limit = 3
 		for {
 			page := must(f.Audit(ctx, q))(t)
@@ -58,25 +61,25 @@ func auditPages(t *testing.T, f *fixture) {
 			q.Before = page[len(page)-1].ID
 		}
 	}
-	equal(t, len(details(store.AuditQuery{})), 20)
-	equal(t, details(store.AuditQuery{Client: "c1", Outcome: "refused"}), []string{"19", "17", "15", "13", "11"})
-	equal(t, details(store.AuditQuery{Client: "c0"})[:3], []string{"18", "16", "14"})
-	equal(t, details(store.AuditQuery{Outcome: "allowed"})[:3], []string{"9", "8", "7"})
-	equal(t, len(details(store.AuditQuery{Client: "nobody"})), 0)
+	equal(t, len(details(trail.Query{})), 20)
+	equal(t, details(trail.Query{Client: "c1", Outcome: "refused"}), []string{"19", "17", "15", "13", "11"})
+	equal(t, details(trail.Query{Client: "c0"})[:3], []string{"18", "16", "14"})
+	equal(t, details(trail.Query{Outcome: "allowed"})[:3], []string{"9", "8", "7"})
+	equal(t, len(details(trail.Query{Client: "nobody"})), 0)
 }
 
 func auditHostile(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	ok(t, f.AppendAudit(ctx, store.AuditEntry{
+	ok(t, f.AppendAudit(ctx, trail.Entry{
 		ClientName: "x\x00", Action: "\xff", Names: []string{"a\nb", "", "\x00"}, Outcome: "refused", Detail: "'; DROP TABLE audit; --",
 	}))
-	got := must(f.Audit(ctx, store.AuditQuery{}))(t)
+	got := must(f.Audit(ctx, trail.Query{}))(t)
 	equal(t, got[0].Names, []string{"a\uFFFDb", "\uFFFD"})
 	equal(t, got[0].Detail, "'; DROP TABLE audit; --")
 }
 
 // auditCount reads the whole trail and returns how many entries have each detail.
-func auditCount(t *testing.T, f *fixture, q store.AuditQuery) map[string]int {
+func auditCount(t *testing.T, f *fixture, q trail.Query) map[string]int {
 	t.Helper()
 	n := map[string]int{}
 	q.Limit = 5000
@@ -93,8 +96,8 @@ func auditCount(t *testing.T, f *fixture, q store.AuditQuery) map[string]int {
 }
 
 // twenty repeats an entry.
-func twenty(e store.AuditEntry) []store.AuditEntry {
-	return slices.Repeat([]store.AuditEntry{e}, 20)
+func twenty(e trail.Entry) []trail.Entry {
+	return slices.Repeat([]trail.Entry{e}, 20)
 }
 
 // Trail is a small one, for the stores that the contract is tested on.
@@ -105,7 +108,7 @@ var Trail = store.Trail{Own: 2000, Strangers: 100, Client: 50, Refused: 10, Remo
 func auditShares(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	hostile, other := f.client(t, "hostile"), f.client(t, "other")
-	for _, e := range []store.AuditEntry{
+	for _, e := range []trail.Entry{
 		{ClientID: other.ID, ClientName: "other", Addr: "admin", Action: "client add", Outcome: "done", Detail: "admin"},
 		{ClientID: hostile.ID, ClientName: "hostile", Addr: "admin", Action: "client add", Outcome: "done", Detail: "admin"},
 		{Action: "certificate", Mode: "acme-client", Outcome: "failed", Detail: "proxy"},
@@ -118,9 +121,9 @@ func auditShares(t *testing.T, f *fixture) {
 		ok(t, f.AppendAudit(ctx, e))
 	}
 	for range 7 {
-		ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{Addr: "192.0.2.1", Outcome: "refused", Detail: "strangers"})...))
+		ok(t, f.AppendAudit(ctx, twenty(trail.Entry{Addr: "192.0.2.1", Outcome: "refused", Detail: "strangers"})...))
 	}
-	n := auditCount(t, f, store.AuditQuery{})
+	n := auditCount(t, f, trail.Query{})
 	want := map[string]int{"admin": 2, "proxy": 1, "other did": 1, "other was refused": 1, "hostile did": 1, "hostile was refused": 1}
 	strangers := n["strangers"]
 	if strangers < 10 || strangers > 100 || n["stranger"] != 0 {
@@ -130,10 +133,10 @@ func auditShares(t *testing.T, f *fixture) {
 	equal(t, n, want)
 
 	for range 4 {
-		ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "refused", Detail: "refusals"})...))
-		ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "done", Detail: "deeds"})...))
+		ok(t, f.AppendAudit(ctx, twenty(trail.Entry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "refused", Detail: "refusals"})...))
+		ok(t, f.AppendAudit(ctx, twenty(trail.Entry{ClientID: hostile.ID, ClientName: "hostile", Outcome: "done", Detail: "deeds"})...))
 	}
-	n = auditCount(t, f, store.AuditQuery{})
+	n = auditCount(t, f, trail.Query{})
 	if n["refusals"] != 10 || n["deeds"] != 50 || n["strangers"] != strangers {
 		t.Fatalf("%v", n)
 	}
@@ -153,16 +156,16 @@ func auditRemoved(t *testing.T, f *fixture) {
 		c := f.client(t, fmt.Sprintf("c%d", i))
 		name := fmt.Sprintf("did %d", i)
 		for range 3 {
-			ok(t, f.AppendAudit(ctx, twenty(store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Outcome: "done", Detail: name})...))
+			ok(t, f.AppendAudit(ctx, twenty(trail.Entry{ClientID: c.ID, ClientName: c.Name, Outcome: "done", Detail: name})...))
 		}
-		ok(t, f.AppendAudit(ctx, store.AuditEntry{ClientID: c.ID, ClientName: c.Name, Outcome: "refused", Detail: "refused"}))
+		ok(t, f.AppendAudit(ctx, trail.Entry{ClientID: c.ID, ClientName: c.Name, Outcome: "refused", Detail: "refused"}))
 		if i%2 == 0 {
 			ok(t, f.RemoveClient(ctx, c.ID))
 			continue
 		}
-		must(f.ApplyClients(ctx, store.Apply{Prune: true}))(t)
+		must(f.ApplyClients(ctx, clients.Apply{Prune: true}, nil))(t)
 	}
-	n := auditCount(t, f, store.AuditQuery{})
+	n := auditCount(t, f, trail.Query{})
 	total := 0
 	for _, k := range n {
 		total += k
@@ -198,5 +201,5 @@ func quotaDays(t *testing.T, f *fixture) { // X20
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), false)
 	ok(t, f.ReturnQuota(ctx, a.ID, day.Add(96*time.Hour))) // nothing was taken on that day
 	_, err := f.TakeQuota(ctx, "nobody", day, 1)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }

@@ -6,7 +6,8 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 var clientCases = []testCase{
@@ -41,17 +42,17 @@ func clientWhole(t *testing.T, f *fixture) {
 	equal(t, must(f.Clients(ctx, "", 0))(t), []clients.Client{want})
 	for _, missing := range []string{"", "web2", want.ID} {
 		_, err := f.ClientByName(ctx, missing)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 	_, err := f.ClientByID(ctx, "web1")
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 func clientNameOnce(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	first := f.client(t, "web1")
 	_, err := f.CreateClient(ctx, clients.Client{Name: "web1"})
-	wantErr(t, err, store.ErrConflict)
+	wantErr(t, err, managed.ErrConflict)
 	equal(t, must(f.ClientByName(ctx, "web1"))(t).ID, first.ID)
 	if _, err := f.CreateClient(ctx, clients.Client{}); err == nil {
 		t.Fatal("a client without a name was created")
@@ -63,11 +64,11 @@ func clientAllOrNothing(t *testing.T, f *fixture) {
 	cred := clients.Credential{Kind: clients.Bearer, Verifier: hash("token")}
 	must(f.CreateClient(ctx, clients.Client{Name: "a"}, cred))(t)
 	_, err := f.CreateClient(ctx, clients.Client{Name: "b"}, clients.Credential{Kind: clients.Bearer, Verifier: hash("fresh")}, cred)
-	wantErr(t, err, store.ErrConflict)
+	wantErr(t, err, managed.ErrConflict)
 	_, err = f.ClientByName(ctx, "b")
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	_, _, err = f.ClientByCredential(ctx, clients.Bearer, hash("fresh"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 func clientPages(t *testing.T, f *fixture) {
@@ -105,7 +106,7 @@ func clientDisable(t *testing.T, f *fixture) {
 	equal(t, found.Disabled, true) // returned, for the caller to refuse and audit
 	ok(t, f.SetClientDisabled(ctx, c.ID, false))
 	equal(t, must(f.ClientByID(ctx, c.ID))(t).Disabled, false)
-	wantErr(t, f.SetClientDisabled(ctx, "nobody", true), store.ErrNotFound)
+	wantErr(t, f.SetClientDisabled(ctx, "nobody", true), managed.ErrNotFound)
 }
 
 func clientRemove(t *testing.T, f *fixture) {
@@ -113,14 +114,14 @@ func clientRemove(t *testing.T, f *fixture) {
 	gone := must(f.CreateClient(ctx, clients.Client{Name: "gone", Grants: make([]clients.Grant, 2)},
 		clients.Credential{Kind: clients.Bearer, Verifier: hash("t")}))(t)
 	stays := f.client(t, "stays")
-	m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Mode: "certificate-agent", Names: []string{"gone.example"}}))(t)
-	other := must2(f.EnsureManaged(ctx, store.Managed{ClientID: stays.ID, Mode: "certificate-agent", Names: []string{"stays.example"}}))(t)
+	m := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: gone.ID, Mode: "certificate-agent", Names: []string{"gone.example"}}))(t)
+	other := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: stays.ID, Mode: "certificate-agent", Names: []string{"stays.example"}}))(t)
 	must(f.TakeQuota(ctx, gone.ID, f.clock.Now(), 1))(t)
-	ok(t, f.AppendAudit(ctx, store.AuditEntry{ClientID: gone.ID, ClientName: "gone", Action: "x", Outcome: "done"}))
+	ok(t, f.AppendAudit(ctx, trail.Entry{ClientID: gone.ID, ClientName: "gone", Action: "x", Outcome: "done"}))
 	f.claim(t, "w")
 	ok(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e1"), f.clock.Now(), true))
 	f.claim(t, "w")
-	ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "u"}))
+	ok(t, f.SaveOrder(ctx, "w", managed.Order{ManagedID: m.ID, URL: "u"}))
 	for _, l := range f.lookups() {
 		ok(t, l.run(ctx, m.ID))
 	}
@@ -128,19 +129,19 @@ func clientRemove(t *testing.T, f *fixture) {
 	ok(t, f.RemoveClient(ctx, gone.ID))
 
 	for _, l := range f.lookups() {
-		wantErr(t, l.run(ctx, m.ID), store.ErrNotFound)
+		wantErr(t, l.run(ctx, m.ID), managed.ErrNotFound)
 	}
 	_, _, err := f.ClientByCredential(ctx, clients.Bearer, hash("t"))
-	wantErr(t, err, store.ErrNotFound)
-	wantErr(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e2"), time.Time{}, true), store.ErrLost)
-	_, _, err = f.EnsureManaged(ctx, store.Managed{ClientID: gone.ID, Names: []string{"gone.example"}})
-	wantErr(t, err, store.ErrNotFound)
-	equal(t, len(must(f.Audit(ctx, store.AuditQuery{Client: "gone"}))(t)), 1) // X14: the trail outlives the client
+	wantErr(t, err, managed.ErrNotFound)
+	wantErr(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e2"), time.Time{}, true), managed.ErrLost)
+	_, _, err = f.EnsureManaged(ctx, managed.Certificate{ClientID: gone.ID, Names: []string{"gone.example"}})
+	wantErr(t, err, managed.ErrNotFound)
+	equal(t, len(must(f.Audit(ctx, trail.Query{Client: "gone"}))(t)), 1) // X14: the trail outlives the client
 	must(f.ManagedByID(ctx, other.ID))(t)
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: stays.ID, Names: []string{"gone.example"}}))(t) // the name is free
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: stays.ID, Names: []string{"gone.example"}}))(t) // the name is free
 	again := f.client(t, "gone")
 	equal(t, len(again.Grants), 0)
-	wantErr(t, f.RemoveClient(ctx, gone.ID), store.ErrNotFound)
+	wantErr(t, f.RemoveClient(ctx, gone.ID), managed.ErrNotFound)
 }
 
 func clientBadEntry(t *testing.T, f *fixture) {
@@ -152,15 +153,15 @@ func clientBadEntry(t *testing.T, f *fixture) {
 		if _, err := f.CreateClient(ctx, clients.Client{Name: "a", Grants: []clients.Grant{{Names: []string{entry}}}}); err == nil {
 			t.Errorf("pattern %q was stored", entry)
 		}
-		if _, _, err := f.EnsureManaged(ctx, store.Managed{Names: []string{entry}}); err == nil {
+		if _, _, err := f.EnsureManaged(ctx, managed.Certificate{Names: []string{entry}}); err == nil {
 			t.Errorf("name %q was stored", entry)
 		}
 	}
 	_, err := f.ClientByName(ctx, "a")
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 // must2 is must for EnsureManaged.
-func must2(m store.Managed, _ bool, err error) func(*testing.T) store.Managed {
+func must2(m managed.Certificate, _ bool, err error) func(*testing.T) managed.Certificate {
 	return must(m, err)
 }

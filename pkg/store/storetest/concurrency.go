@@ -8,7 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 const workers = 8
@@ -30,7 +33,7 @@ func raceClaim(t *testing.T, f *fixture) { claimAll(t, []*store.Store{f.Store}, 
 
 // claimAll lets the workers, spread over the stores, claim and complete every
 // row, and checks that each was worked on once.
-func claimAll(t *testing.T, stores []*store.Store, manage func(t *testing.T, names ...string) store.Managed) {
+func claimAll(t *testing.T, stores []*store.Store, manage func(t *testing.T, names ...string) managed.Certificate) {
 	ctx := t.Context()
 	const rows = 200
 	for i := range rows {
@@ -53,7 +56,7 @@ func claimAll(t *testing.T, stores []*store.Store, manage func(t *testing.T, nam
 				mu.Lock()
 				claims[m.ID]++
 				mu.Unlock()
-				if err := s.CompleteManaged(ctx, owner, store.Bundle{ManagedID: m.ID, ETag: owner}, time.Time{}, false); err != nil {
+				if err := s.CompleteManaged(ctx, owner, managed.Bundle{ManagedID: m.ID, ETag: owner}, time.Time{}, false); err != nil {
 					t.Error(err)
 				}
 			}
@@ -104,11 +107,11 @@ func raceName(t *testing.T, f *fixture) { // A24
 		name := fmt.Sprintf("wanted%d.example", round)
 		var won atomic.Int64
 		each(func(i int) {
-			_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: owners[i], Names: []string{name, fmt.Sprintf("own%d-%d.example", round, i)}})
+			_, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: owners[i], Names: []string{name, fmt.Sprintf("own%d-%d.example", round, i)}})
 			switch {
 			case err == nil:
 				won.Add(1)
-			case !errors.Is(err, store.ErrOwned):
+			case !errors.Is(err, managed.ErrOwned):
 				t.Error(err)
 			}
 		})
@@ -122,7 +125,7 @@ func raceOverlap(t *testing.T, f *fixture) {
 	each(func(i int) {
 		for j := range names {
 			set := []string{names[(i+j)%4], names[(i+j+2)%4], fmt.Sprintf("w%d.example", i)}
-			m, _, err := f.EnsureManaged(ctx, store.Managed{Names: set})
+			m, _, err := f.EnsureManaged(ctx, managed.Certificate{Names: set})
 			if err != nil {
 				t.Error(err)
 				continue
@@ -135,7 +138,7 @@ func raceOverlap(t *testing.T, f *fixture) {
 	})
 	// All names are free again.
 	c := f.client(t, "c")
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Names: names}))(t)
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Names: names}))(t)
 }
 
 func raceQuota(t *testing.T, f *fixture) { // X20
@@ -165,7 +168,7 @@ func raceEnroll(t *testing.T, f *fixture) {
 		switch {
 		case err == nil:
 			won.Add(1)
-		case !errors.Is(err, store.ErrNotFound):
+		case !errors.Is(err, managed.ErrNotFound):
 			t.Error(err)
 		}
 	})
@@ -179,7 +182,7 @@ func raceFirstWriter(t *testing.T, f *fixture) {
 	var accounts, secrets [workers]string
 	each(func(i int) {
 		own := []byte(fmt.Sprint(i))
-		a, err1 := f.CreateAccount(ctx, store.Account{DirectoryURL: directory, SealedKey: own})
+		a, err1 := f.CreateAccount(ctx, acme.Account{DirectoryURL: directory, SealedKey: own})
 		b, err2 := f.CreateSecret(ctx, "api-key", own)
 		if err := errors.Join(err1, err2); err != nil {
 			t.Error(err)
@@ -195,7 +198,7 @@ func raceFirstWriter(t *testing.T, f *fixture) {
 func raceEnsure(t *testing.T, f *fixture) { // A25
 	var made atomic.Int64
 	each(func(int) {
-		_, created, err := f.EnsureManaged(t.Context(), store.Managed{Mode: "acme-client", Names: []string{"a.example", "b.example"}})
+		_, created, err := f.EnsureManaged(t.Context(), managed.Certificate{Mode: "acme-client", Names: []string{"a.example", "b.example"}})
 		if err != nil {
 			t.Error(err)
 		}
@@ -211,12 +214,12 @@ func raceAudit(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	each(func(int) {
 		for range 10 {
-			if err := f.AppendAudit(ctx, store.AuditEntry{Outcome: "done"}); err != nil {
+			if err := f.AppendAudit(ctx, trail.Entry{Outcome: "done"}); err != nil {
 				t.Error(err)
 			}
 		}
 	})
-	got := must(f.Audit(ctx, store.AuditQuery{Limit: 1000}))(t)
+	got := must(f.Audit(ctx, trail.Query{Limit: 1000}))(t)
 	equal(t, len(got), 10*workers)
 	for i, e := range got {
 		equal(t, e.ID, got[0].ID-int64(i))
@@ -234,8 +237,8 @@ func raceRemove(t *testing.T, f *fixture) {
 				}
 				return
 			}
-			_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Names: []string{fmt.Sprintf("n%d.example", i)}})
-			if err != nil && !errors.Is(err, store.ErrNotFound) {
+			_, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Names: []string{fmt.Sprintf("n%d.example", i)}})
+			if err != nil && !errors.Is(err, managed.ErrNotFound) {
 				t.Error(err)
 			}
 		})

@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var credentialCases = []testCase{
@@ -34,12 +34,12 @@ func credentialFinds(t *testing.T, f *fixture) { // A21
 	equal(t, cred, added)
 	equal(t, must(f.Credentials(ctx, c.ID))(t), []clients.Credential{added})
 	_, _, err = f.ClientByCredential(ctx, clients.Bearer, hash("key")) // a hash proves only its own kind
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, nil)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	for _, id := range []string{"", "nobody"} {
 		_, err = f.AddCredential(ctx, clients.Credential{ClientID: id, Kind: clients.TLSKey, Verifier: hash("k2")})
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 	for _, bad := range []clients.Credential{{ClientID: c.ID, Kind: "password", Verifier: hash("x")}, {ClientID: c.ID, Kind: clients.Bearer}} {
 		if _, err := f.AddCredential(ctx, bad); err == nil {
@@ -57,7 +57,7 @@ func credentialExpires(t *testing.T, f *fixture) {
 	ok(t, err)
 	f.clock.Advance(time.Millisecond)
 	_, _, err = f.ClientByCredential(ctx, clients.Bearer, hash("t"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	equal(t, len(must(f.Credentials(ctx, c.ID))(t)), 1) // still listed for the operator
 }
 
@@ -67,7 +67,7 @@ func credentialOnce(t *testing.T, f *fixture) {
 	must(f.AddCredential(ctx, clients.Credential{ClientID: a.ID, Kind: clients.TLSKey, Verifier: hash("k")}))(t)
 	for _, id := range []string{a.ID, b.ID} {
 		_, err := f.AddCredential(ctx, clients.Credential{ClientID: id, Kind: clients.TLSKey, Verifier: hash("k")})
-		wantErr(t, err, store.ErrConflict)
+		wantErr(t, err, managed.ErrConflict)
 	}
 	owner, _, err := f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	ok(t, err)
@@ -103,7 +103,7 @@ func enrollRegisters(t *testing.T, f *fixture) {
 	equal(t, found, c)
 	equal(t, must(f.Credentials(ctx, c.ID))(t), []clients.Credential{cred}) // the spent secret is not one any more
 	_, _, err = f.ClientByCredential(ctx, clients.Enrolment, hash("secret"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 func enrollRetry(t *testing.T, f *fixture) {
@@ -115,7 +115,7 @@ func enrollRetry(t *testing.T, f *fixture) {
 	equal(t, len(must(f.Credentials(ctx, c.ID))(t)), 1)
 	f.clock.Advance(time.Minute)
 	_, err := f.Enroll(ctx, hash("secret"), key("k"), nil)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 func enrollReplay(t *testing.T, f *fixture) {
@@ -123,16 +123,16 @@ func enrollReplay(t *testing.T, f *fixture) {
 	c := f.withSecret(t, "web1", "secret")
 	want := must(f.Enroll(ctx, hash("secret"), key("k"), nil))(t)
 	_, err := f.Enroll(ctx, hash("secret"), key("thief"), []string{"age1thief"})
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("thief"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), want)
 	_, err = f.Enroll(ctx, hash("guess"), key("k2"), nil)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	// Another kind of credential is no enrolment secret.
 	must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Bearer, Verifier: hash("token")}))(t)
 	_, err = f.Enroll(ctx, hash("token"), key("k3"), nil)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	if _, err := f.Enroll(ctx, hash("secret"), clients.Credential{}, nil); err == nil {
 		t.Fatal("an empty key was enrolled")
 	}
@@ -143,9 +143,9 @@ func enrollExpired(t *testing.T, f *fixture) {
 	f.withSecret(t, "web1", "secret")
 	f.clock.Advance(time.Hour)
 	_, err := f.Enroll(ctx, hash("secret"), key("k"), nil)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 func enrollForeignKey(t *testing.T, f *fixture) {
@@ -154,7 +154,7 @@ func enrollForeignKey(t *testing.T, f *fixture) {
 	f.withSecret(t, "b", "secret-b")
 	must(f.Enroll(ctx, hash("secret-a"), key("k"), nil))(t)
 	_, err := f.Enroll(ctx, hash("secret-b"), key("k"), []string{"age1x"})
-	wantErr(t, err, store.ErrConflict)
+	wantErr(t, err, managed.ErrConflict)
 	owner, _, err := f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	ok(t, err)
 	equal(t, owner.ID, a.ID)
@@ -172,12 +172,12 @@ func enrollDisabled(t *testing.T, f *fixture) {
 	c.Disabled = true
 	before := must(f.Credentials(ctx, c.ID))(t)
 	got, err := f.Enroll(ctx, hash("secret"), key("k"), []string{"age1new"})
-	wantErr(t, err, store.ErrDisabled)
+	wantErr(t, err, managed.ErrDisabled)
 	equal(t, got.Name, "a") // for the audit trail
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
 	equal(t, must(f.Credentials(ctx, c.ID))(t), before)
 	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	ok(t, f.SetClientDisabled(ctx, c.ID, false))
 	must(f.Enroll(ctx, hash("secret"), key("k"), nil))(t) // the secret was not used up
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var delayCases = []testCase{
@@ -26,7 +26,7 @@ func (f *fixture) failTemporarily(t *testing.T, id, ca string) {
 	t.Helper()
 	ok(t, f.SetDue(t.Context(), id, f.clock.Now()))
 	f.claimOne(t, "w")
-	ok(t, f.FailManaged(t.Context(), id, "w", store.Failure{Reason: "503", RetryAt: f.clock.Now().Add(time.Hour), With: ca}))
+	ok(t, f.FailManaged(t.Context(), id, "w", managed.Failure{Reason: "503", RetryAt: f.clock.Now().Add(time.Hour), With: ca}))
 }
 
 func delaysEnded(t *testing.T, f *fixture) {
@@ -57,7 +57,7 @@ func delayEndedOnce(t *testing.T, f *fixture) {
 	m := f.manage(t, "a.example")
 	fail := func() {
 		t.Helper()
-		ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "503", RetryAt: f.clock.Now().Add(time.Hour), With: "ca"}))
+		ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "503", RetryAt: f.clock.Now().Add(time.Hour), With: "ca"}))
 	}
 	for range 2 {
 		f.claimOne(t, "w")
@@ -75,7 +75,7 @@ func localFault(t *testing.T, f *fixture) {
 	m := f.manage(t, "a.example")
 	for range 3 {
 		f.claimOne(t, "w")
-		ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "disk full", RetryAt: f.clock.Now().Add(time.Second), Local: true}))
+		ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "disk full", RetryAt: f.clock.Now().Add(time.Second), Local: true}))
 		got := must(f.ManagedByID(ctx, m.ID))(t)
 		equal(t, got.Failures, 0)
 		equal(t, got.LastError, "disk full")
@@ -83,7 +83,7 @@ func localFault(t *testing.T, f *fixture) {
 	}
 	f.complete(t, m.ID, "e", true)
 	f.claimHooks(t, "w")
-	ok(t, f.FailHook(ctx, m.ID, "w", "e", store.Failure{Reason: "disk full", RetryAt: f.clock.Now(), Local: true}))
+	ok(t, f.FailHook(ctx, m.ID, "w", "e", managed.Failure{Reason: "disk full", RetryAt: f.clock.Now(), Local: true}))
 	equal(t, must(f.PendingHookFor(ctx, m.ID))(t).Failures, 0)
 }
 
@@ -100,7 +100,7 @@ func unparked(t *testing.T, f *fixture) { // X45
 		}
 		ok(t, f.RequireHook(ctx, with, "e"))
 		f.claimHooks(t, "w")
-		ok(t, f.FailHook(ctx, with, "w", "e", store.Failure{RetryAt: start.Add(wait)}))
+		ok(t, f.FailHook(ctx, with, "w", "e", managed.Failure{RetryAt: start.Add(wait)}))
 		must(f.Unpark(ctx))(t)
 		equal(t, must(f.Unpark(ctx))(t), 0)
 		for id, notAfter := range map[string]time.Time{with: start.Add(90 * day), without: {}} {
@@ -132,7 +132,7 @@ func farLeases(t *testing.T, f *fixture) { // X45
 	ok(t, f.ExtendLease(ctx, m.ID, "held", 12*year))
 	ok(t, f.ExtendHook(ctx, m.ID, "held", 12*year))
 	equal(t, must(f.Unpark(ctx))(t), 2)
-	wantErr(t, f.ExtendLease(ctx, m.ID, "held", time.Minute), store.ErrLost)
+	wantErr(t, f.ExtendLease(ctx, m.ID, "held", time.Minute), managed.ErrLost)
 	f.claimOne(t, "next")
 	equal(t, len(f.claimHooks(t, "next")), 1)
 }
@@ -152,14 +152,14 @@ func hookLease(t *testing.T, f *fixture) {
 		func() error { return f.ReleaseHook(ctx, m.ID, "w") },
 		func() error { return f.ExtendHook(ctx, m.ID, "w", time.Minute) },
 		func() error { return f.CompleteHook(ctx, m.ID, "w", "e") },
-		func() error { return f.FailHook(ctx, m.ID, "w", "e", store.Failure{}) },
+		func() error { return f.FailHook(ctx, m.ID, "w", "e", managed.Failure{}) },
 	} {
-		wantErr(t, late(), store.ErrLost)
+		wantErr(t, late(), managed.ErrLost)
 	}
 	got := f.claimHooks(t, "other")
 	equal(t, len(got), 1)
 	equal(t, got[0].Failures, 0)
-	wantErr(t, f.CompleteHook(ctx, m.ID, "w", "e"), store.ErrLost) // another runs it
+	wantErr(t, f.CompleteHook(ctx, m.ID, "w", "e"), managed.ErrLost) // another runs it
 	equal(t, len(f.claimHooks(t, "third")), 0)
 }
 

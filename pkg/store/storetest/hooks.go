@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var hookCases = []testCase{
@@ -16,7 +16,7 @@ var hookCases = []testCase{
 	{"the next hook is known", nextHook},
 }
 
-func (f *fixture) claimHooks(t *testing.T, owner string) []store.PendingHook {
+func (f *fixture) claimHooks(t *testing.T, owner string) []managed.Deployment {
 	t.Helper()
 	return must(f.ClaimHooks(t.Context(), owner, time.Minute, 0))(t)
 }
@@ -26,15 +26,15 @@ func hookRequired(t *testing.T, f *fixture) { // A7, A9
 	m := f.manage(t, "a.example")
 	equal(t, len(f.claimHooks(t, "w")), 0)
 	f.complete(t, m.ID, "e1", true)
-	want := store.PendingHook{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now()}
+	want := managed.Deployment{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now()}
 	equal(t, must(f.PendingHookFor(ctx, m.ID))(t), want)
 	want.LeaseOwner, want.LeaseUntil = "w", f.clock.Now().Add(time.Minute)
-	equal(t, f.claimHooks(t, "w"), []store.PendingHook{want})
+	equal(t, f.claimHooks(t, "w"), []managed.Deployment{want})
 	equal(t, len(f.claimHooks(t, "w2")), 0)
 	ok(t, f.CompleteHook(ctx, m.ID, "w", "e1"))
-	wantErr(t, f.CompleteHook(ctx, m.ID, "w", "e1"), store.ErrLost)
+	wantErr(t, f.CompleteHook(ctx, m.ID, "w", "e1"), managed.ErrLost)
 	_, err := f.PendingHookFor(ctx, m.ID)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 func hookRetried(t *testing.T, f *fixture) { // A8
@@ -43,8 +43,8 @@ func hookRetried(t *testing.T, f *fixture) { // A8
 	f.complete(t, m.ID, "e1", true)
 	for i := range 3 {
 		equal(t, len(f.claimHooks(t, "w")), 1)
-		ok(t, f.FailHook(ctx, m.ID, "w", "e1", store.Failure{Reason: "exit 1", RetryAt: f.clock.Now().Add(time.Hour)}))
-		want := store.PendingHook{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now().Add(time.Hour), Failures: i + 1, LastError: "exit 1"}
+		ok(t, f.FailHook(ctx, m.ID, "w", "e1", managed.Failure{Reason: "exit 1", RetryAt: f.clock.Now().Add(time.Hour)}))
+		want := managed.Deployment{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now().Add(time.Hour), Failures: i + 1, LastError: "exit 1"}
 		equal(t, must(f.PendingHookFor(ctx, m.ID))(t), want)
 		equal(t, len(f.claimHooks(t, "w")), 0)
 		f.clock.Advance(time.Hour)
@@ -67,20 +67,20 @@ func hookNewer(t *testing.T, f *fixture) {
 	for name, settle := range map[string]func() error{
 		"complete": func() error { return f.CompleteHook(ctx, m.ID, "w", "old") },
 		"fail": func() error {
-			return f.FailHook(ctx, m.ID, "w", "old", store.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)})
+			return f.FailHook(ctx, m.ID, "w", "old", managed.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)})
 		},
 	} {
 		f.complete(t, m.ID, "old", true)
 		equal(t, len(f.claimHooks(t, "w")), 1)
 		f.complete(t, m.ID, "new", true)
 		equal(t, len(f.claimHooks(t, "w2")), 0) // not while the old one runs
-		wantErr(t, settle(), store.ErrLost)
+		wantErr(t, settle(), managed.ErrLost)
 		got := f.claimHooks(t, "w2") // and at once after it
 		if len(got) != 1 || got[0].ETag != "new" || got[0].Failures != 0 {
 			t.Fatalf("%s: claimed %+v", name, got)
 		}
 		// The old owner, if it comes late, does not free what another runs.
-		wantErr(t, settle(), store.ErrLost)
+		wantErr(t, settle(), managed.ErrLost)
 		equal(t, len(f.claimHooks(t, "w3")), 0)
 		ok(t, f.CompleteHook(ctx, m.ID, "w2", "new"))
 	}
@@ -88,24 +88,24 @@ func hookNewer(t *testing.T, f *fixture) {
 
 func hookAgain(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	wantErr(t, f.RequireHook(ctx, "none", "e"), store.ErrNotFound)
+	wantErr(t, f.RequireHook(ctx, "none", "e"), managed.ErrNotFound)
 	m := f.manage(t, "a.example")
 	ok(t, f.RequireHook(ctx, m.ID, "e1"))
 	f.claimHooks(t, "w")
-	ok(t, f.FailHook(ctx, m.ID, "w", "e1", store.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)}))
+	ok(t, f.FailHook(ctx, m.ID, "w", "e1", managed.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)}))
 	ok(t, f.RequireHook(ctx, m.ID, "e1"))
-	equal(t, must(f.PendingHookFor(ctx, m.ID))(t), store.PendingHook{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now()})
+	equal(t, must(f.PendingHookFor(ctx, m.ID))(t), managed.Deployment{ManagedID: m.ID, ETag: "e1", DueAt: f.clock.Now()})
 }
 
 func nextHook(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	_, err := f.NextHook(ctx)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	m := f.manage(t, "a.example")
 	ok(t, f.RequireHook(ctx, m.ID, "e1"))
 	equal(t, must(f.NextHook(ctx))(t), f.clock.Now())
 	f.claimHooks(t, "w")
 	equal(t, must(f.NextHook(ctx))(t), f.clock.Now().Add(time.Minute))
-	ok(t, f.FailHook(ctx, m.ID, "w", "e1", store.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)}))
+	ok(t, f.FailHook(ctx, m.ID, "w", "e1", managed.Failure{Reason: "x", RetryAt: f.clock.Now().Add(time.Hour)}))
 	equal(t, must(f.NextHook(ctx))(t), f.clock.Now().Add(time.Hour))
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var leaseCases = []testCase{
@@ -51,8 +51,8 @@ func claimOrder(t *testing.T, f *fixture) {
 func dueTurns(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	equal(t, len(must(f.Due(ctx))(t)), 0)
-	row := func(client, name string) store.Managed {
-		m, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: client, Mode: "certificate-agent", Names: []string{name}, KeyType: "ec256"})
+	row := func(client, name string) managed.Certificate {
+		m, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: client, Mode: "certificate-agent", Names: []string{name}, KeyType: "ec256"})
 		ok(t, err)
 		return m
 	}
@@ -98,18 +98,18 @@ func leaseLost(t *testing.T, f *fixture) {
 	f.clock.Advance(time.Minute) // w1 stalls, its lease ends
 	f.claimOne(t, "w2")
 	before := must(f.ManagedByID(ctx, m.ID))(t)
-	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "late"), time.Time{}, true), store.ErrLost)
-	wantErr(t, f.FailManaged(ctx, m.ID, "w1", store.Failure{Reason: "late"}), store.ErrLost)
-	wantErr(t, f.ExtendLease(ctx, m.ID, "w1", time.Hour), store.ErrLost)
-	wantErr(t, f.ReleaseLease(ctx, m.ID, "w1"), store.ErrLost)
-	wantErr(t, f.SaveOrder(ctx, "w1", store.Order{ManagedID: m.ID}), store.ErrLost)
+	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "late"), time.Time{}, true), managed.ErrLost)
+	wantErr(t, f.FailManaged(ctx, m.ID, "w1", managed.Failure{Reason: "late"}), managed.ErrLost)
+	wantErr(t, f.ExtendLease(ctx, m.ID, "w1", time.Hour), managed.ErrLost)
+	wantErr(t, f.ReleaseLease(ctx, m.ID, "w1"), managed.ErrLost)
+	wantErr(t, f.SaveOrder(ctx, "w1", managed.Order{ManagedID: m.ID}), managed.ErrLost)
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t), before)
 	_, err := f.BundleFor(ctx, m.ID)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	_, err = f.PendingHookFor(ctx, m.ID)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	ok(t, f.CompleteManaged(ctx, "w2", f.bundle(m.ID, "e"), time.Time{}, false))
-	wantErr(t, f.CompleteManaged(ctx, "w2", f.bundle(m.ID, "twice"), time.Time{}, false), store.ErrLost)
+	wantErr(t, f.CompleteManaged(ctx, "w2", f.bundle(m.ID, "twice"), time.Time{}, false), managed.ErrLost)
 	equal(t, must(f.BundleFor(ctx, m.ID))(t).ETag, "e")
 }
 
@@ -130,7 +130,7 @@ func leaseExtended(t *testing.T, f *fixture) {
 	equal(t, len(f.claim(t, "w2")), 0)
 	f.clock.Advance(time.Second)
 	f.claimOne(t, "w2")
-	wantErr(t, f.ExtendLease(ctx, "none", "w1", time.Minute), store.ErrLost)
+	wantErr(t, f.ExtendLease(ctx, "none", "w1", time.Minute), managed.ErrLost)
 }
 
 func leaseReleased(t *testing.T, f *fixture) { // A36
@@ -138,7 +138,7 @@ func leaseReleased(t *testing.T, f *fixture) { // A36
 	m := f.manage(t, "a.example")
 	f.claimOne(t, "w1")
 	ok(t, f.ReleaseLease(ctx, m.ID, "w1"))
-	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "e"), time.Time{}, false), store.ErrLost)
+	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "e"), time.Time{}, false), managed.ErrLost)
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t), m)
 	f.claimOne(t, "w2")
 }
@@ -151,7 +151,7 @@ func leasesFreed(t *testing.T, f *fixture) { // X7
 	f.claimOne(t, "dead")
 	equal(t, len(must(f.ClaimHooks(ctx, "dead", time.Hour, 1))(t)), 1)
 	ok(t, f.FreeLeases(ctx))
-	wantErr(t, f.ExtendLease(ctx, m.ID, "dead", time.Minute), store.ErrLost)
+	wantErr(t, f.ExtendLease(ctx, m.ID, "dead", time.Minute), managed.ErrLost)
 	f.claimOne(t, "next")
 	equal(t, len(must(f.ClaimHooks(ctx, "next", time.Hour, 1))(t)), 1)
 }
@@ -162,7 +162,7 @@ func failureRetried(t *testing.T, f *fixture) { // D9
 	for i := range 3 {
 		f.claimOne(t, "w")
 		reason := fmt.Sprintf("attempt %d \x00\xff", i)
-		ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: reason, RetryAt: f.clock.Now().Add(time.Hour)}))
+		ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: reason, RetryAt: f.clock.Now().Add(time.Hour)}))
 		got := must(f.ManagedByID(ctx, m.ID))(t)
 		want := m
 		want.Failures, want.LastError, want.LastErrorAt = i+1, fmt.Sprintf("attempt %d \uFFFD\uFFFD", i), f.clock.Now()
@@ -179,8 +179,8 @@ func neverDue(t *testing.T, f *fixture) {
 	ok(t, f.SetDue(ctx, m.ID, time.Time{}))
 	equal(t, len(f.claim(t, "w")), 0)
 	_, err := f.NextDue(ctx)
-	wantErr(t, err, store.ErrNotFound)
-	wantErr(t, f.SetDue(ctx, "none", time.Time{}), store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
+	wantErr(t, f.SetDue(ctx, "none", time.Time{}), managed.ErrNotFound)
 	ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
 	f.claimOne(t, "w")
 }
@@ -188,7 +188,7 @@ func neverDue(t *testing.T, f *fixture) {
 func nextDue(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	_, err := f.NextDue(ctx)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	start := f.clock.Now()
 	a, b := f.manage(t, "a.example"), f.manage(t, "b.example")
 	ok(t, f.SetDue(ctx, b.ID, start.Add(30*time.Second)))
@@ -208,7 +208,7 @@ func ownerNamed(t *testing.T, f *fixture) {
 	_, err2 := f.ClaimHooks(ctx, "", time.Minute, 1)
 	for i, err := range []error{
 		err1, err2, f.ExtendLease(ctx, m.ID, "", time.Minute), f.ReleaseLease(ctx, m.ID, ""),
-		f.FailManaged(ctx, m.ID, "", store.Failure{Reason: "x"}), f.CompleteManaged(ctx, "", f.bundle(m.ID, "e"), time.Time{}, false),
+		f.FailManaged(ctx, m.ID, "", managed.Failure{Reason: "x"}), f.CompleteManaged(ctx, "", f.bundle(m.ID, "e"), time.Time{}, false),
 	} {
 		if err == nil {
 			t.Errorf("call %d accepts an empty owner", i)

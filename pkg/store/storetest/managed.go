@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var managedCases = []testCase{
@@ -29,7 +29,7 @@ var managedCases = []testCase{
 func managedWhole(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c := f.client(t, "web1")
-	want := store.Managed{
+	want := managed.Certificate{
 		ClientID: c.ID, Mode: "certificate-agent", Names: []string{"a.example", "*.a.example"},
 		KeyType: "ec384", Profile: "shortlived", CSR: []byte{0x30, 0, 0xff},
 	}
@@ -40,19 +40,19 @@ func managedWhole(t *testing.T, f *fixture) {
 	equal(t, got, want)
 	equal(t, must(f.ManagedByID(ctx, got.ID))(t), want)
 	equal(t, must(f.ManagedByNames(ctx, c.ID, want.Mode, []string{"*.a.example", "a.example"}))(t), want)
-	for _, miss := range []store.Managed{
+	for _, miss := range []managed.Certificate{
 		{ClientID: "", Mode: want.Mode, Names: want.Names},
 		{ClientID: c.ID, Mode: "acme-client", Names: want.Names},
 		{ClientID: c.ID, Mode: want.Mode, Names: want.Names[:1]},
 	} {
 		_, err := f.ManagedByNames(ctx, miss.ClientID, miss.Mode, miss.Names)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 	_, err = f.ManagedByID(ctx, "none")
-	wantErr(t, err, store.ErrNotFound)
-	_, _, err = f.EnsureManaged(ctx, store.Managed{ClientID: "nobody", Names: []string{"b.example"}})
-	wantErr(t, err, store.ErrNotFound)
-	if _, _, err := f.EnsureManaged(ctx, store.Managed{}); err == nil {
+	wantErr(t, err, managed.ErrNotFound)
+	_, _, err = f.EnsureManaged(ctx, managed.Certificate{ClientID: "nobody", Names: []string{"b.example"}})
+	wantErr(t, err, managed.ErrNotFound)
+	if _, _, err := f.EnsureManaged(ctx, managed.Certificate{}); err == nil {
 		t.Fatal("a certificate without names is managed")
 	}
 }
@@ -63,7 +63,7 @@ func managedIdempotent(t *testing.T, f *fixture) { // A25
 	f.complete(t, m.ID, "e1", false)
 	want := must(f.ManagedByID(ctx, m.ID))(t)
 	f.clock.Advance(time.Hour)
-	got, created, err := f.EnsureManaged(ctx, store.Managed{Mode: m.Mode, Names: m.Names, KeyType: m.KeyType})
+	got, created, err := f.EnsureManaged(ctx, managed.Certificate{Mode: m.Mode, Names: m.Names, KeyType: m.KeyType})
 	ok(t, err)
 	equal(t, created, false)
 	equal(t, got, want)
@@ -74,7 +74,7 @@ func managedRespecified(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
 	f.complete(t, m.ID, "e1", false)
-	spec := store.Managed{Mode: m.Mode, Names: m.Names, KeyType: m.KeyType}
+	spec := managed.Certificate{Mode: m.Mode, Names: m.Names, KeyType: m.KeyType}
 	for i, change := range []func(){
 		func() { spec.KeyType = "rsa2048" },
 		func() { spec.Profile = "shortlived" },
@@ -84,7 +84,7 @@ func managedRespecified(t *testing.T, f *fixture) {
 		// A worker is busy with the old specification …
 		ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
 		f.claimOne(t, "w")
-		ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "old"}))
+		ok(t, f.SaveOrder(ctx, "w", managed.Order{ManagedID: m.ID, URL: "old"}))
 		f.clock.Advance(time.Second)
 		change()
 		got, created, err := f.EnsureManaged(ctx, spec)
@@ -94,9 +94,9 @@ func managedRespecified(t *testing.T, f *fixture) {
 			t.Fatalf("change %d: %+v", i, got)
 		}
 		// … and must not settle the row as if it were the new one.
-		wantErr(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "late"), f.clock.Now().Add(time.Hour), false), store.ErrLost)
+		wantErr(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "late"), f.clock.Now().Add(time.Hour), false), managed.ErrLost)
 		_, err = f.OrderFor(ctx, m.ID)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 		equal(t, must(f.BundleFor(ctx, m.ID))(t).ETag, "e1") // the old one is kept until then
 		equal(t, f.claimOne(t, "w2").KeyType, spec.KeyType)
 		ok(t, f.ReleaseLease(ctx, m.ID, "w2"))
@@ -106,38 +106,38 @@ func managedRespecified(t *testing.T, f *fixture) {
 func managedOwned(t *testing.T, f *fixture) { // A24
 	ctx := t.Context()
 	x, y := f.client(t, "x"), f.client(t, "y")
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"a.example"}}))(t)
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"a.example"}}))(t)
 	for _, owner := range []string{y.ID, ""} {
-		_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: owner, Mode: "certificate-agent", Names: []string{"0.example", "a.example"}})
-		wantErr(t, err, store.ErrOwned)
+		_, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: owner, Mode: "certificate-agent", Names: []string{"0.example", "a.example"}})
+		wantErr(t, err, managed.ErrOwned)
 	}
 	// The refused requests took nothing, and the owner may use its name again.
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"0.example", "a.example"}}))(t)
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"0.example", "a.example"}}))(t)
 	equal(t, len(must(f.ListManaged(ctx, y.ID, "", "", 0))(t)), 0)
 }
 
 func managedReleased(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	x, y := f.client(t, "x"), f.client(t, "y")
-	one := must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Names: []string{"a.example"}}))(t)
-	two := must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Names: []string{"a.example", "b.example"}}))(t)
+	one := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: x.ID, Names: []string{"a.example"}}))(t)
+	two := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: x.ID, Names: []string{"a.example", "b.example"}}))(t)
 	ok(t, f.DeleteManaged(ctx, one.ID))
-	_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example"}})
-	wantErr(t, err, store.ErrOwned)
+	_, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: y.ID, Names: []string{"a.example"}})
+	wantErr(t, err, managed.ErrOwned)
 	ok(t, f.DeleteManaged(ctx, two.ID))
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example", "b.example"}}))(t)
-	wantErr(t, f.DeleteManaged(ctx, two.ID), store.ErrNotFound)
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: y.ID, Names: []string{"a.example", "b.example"}}))(t)
+	wantErr(t, f.DeleteManaged(ctx, two.ID), managed.ErrNotFound)
 
 	m := f.manage(t, "own.example")
 	f.claim(t, "w")
 	ok(t, f.CompleteManaged(ctx, "w", f.bundle(m.ID, "e"), f.clock.Now(), true))
 	f.claim(t, "w")
-	ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID}))
+	ok(t, f.SaveOrder(ctx, "w", managed.Order{ManagedID: m.ID}))
 	ok(t, f.DeleteManaged(ctx, m.ID))
 	for _, l := range f.lookups() {
-		wantErr(t, l.run(ctx, m.ID), store.ErrNotFound)
+		wantErr(t, l.run(ctx, m.ID), managed.ErrNotFound)
 	}
-	wantErr(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "late", RetryAt: f.clock.Now()}), store.ErrLost)
+	wantErr(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "late", RetryAt: f.clock.Now()}), managed.ErrLost)
 }
 
 func managedPages(t *testing.T, f *fixture) {
@@ -146,7 +146,7 @@ func managedPages(t *testing.T, f *fixture) {
 	var want, agent []string
 	for i := range 7 {
 		mode := []clients.Mode{"certificate-agent", "acme-client"}[i%2]
-		m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: mode, Names: []string{fmt.Sprintf("n%d.example", i)}}))(t)
+		m := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Mode: mode, Names: []string{fmt.Sprintf("n%d.example", i)}}))(t)
 		want = append(want, m.ID)
 		if i%2 == 0 {
 			agent = append(agent, m.ID)
@@ -185,13 +185,13 @@ func bundleReplaced(t *testing.T, f *fixture) { // A6, A12
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
 	_, err := f.BundleFor(ctx, m.ID)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	for _, tag := range []string{"e1", "e2"} {
 		ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
 		f.claimOne(t, "w")
-		ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "CA is down", RetryAt: f.clock.Now()}))
+		ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "CA is down", RetryAt: f.clock.Now()}))
 		f.claimOne(t, "w")
-		ok(t, f.SaveOrder(ctx, "w", store.Order{ManagedID: m.ID, OrderURL: "u"}))
+		ok(t, f.SaveOrder(ctx, "w", managed.Order{ManagedID: m.ID, URL: "u"}))
 		f.clock.Advance(time.Minute)
 		b, due := f.bundle(m.ID, tag), f.clock.Now().Add(60*24*time.Hour)
 		ok(t, f.CompleteManaged(ctx, "w", b, due, false))
@@ -203,40 +203,40 @@ func bundleReplaced(t *testing.T, f *fixture) { // A6, A12
 		want.UpdatedAt = f.clock.Now()
 		equal(t, must(f.ManagedByID(ctx, m.ID))(t), want) // lease freed, failures forgotten
 		_, err := f.OrderFor(ctx, m.ID)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 		_, err = f.PendingHookFor(ctx, m.ID)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 }
 
 func orderJournal(t *testing.T, f *fixture) { // X7
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
-	o := store.Order{ManagedID: m.ID, DirectoryURL: directory, OrderURL: "u1", CSR: []byte{1, 0, 2}, SealedKey: []byte("sealed")}
-	wantErr(t, f.SaveOrder(ctx, "w", o), store.ErrLost) // not claimed
+	o := managed.Order{ManagedID: m.ID, CA: directory, URL: "u1", CSR: []byte{1, 0, 2}, SealedKey: []byte("sealed")}
+	wantErr(t, f.SaveOrder(ctx, "w", o), managed.ErrLost) // not claimed
 	if f.SaveOrder(ctx, "", o) == nil {
 		t.Fatal("an order was saved without an owner")
 	}
 	f.claimOne(t, "w")
-	wantErr(t, f.SaveOrder(ctx, "other", o), store.ErrLost)
+	wantErr(t, f.SaveOrder(ctx, "other", o), managed.ErrLost)
 	_, err := f.OrderFor(ctx, m.ID)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	ok(t, f.SaveOrder(ctx, "w", o))
 	o.CreatedAt = f.clock.Now()
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
 	// A failure keeps the journal: the next attempt goes on with the order.
-	ok(t, f.FailManaged(ctx, m.ID, "w", store.Failure{Reason: "timeout", RetryAt: f.clock.Now()}))
+	ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "timeout", RetryAt: f.clock.Now()}))
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
 	f.claimOne(t, "w")
-	o.OrderURL, o.SealedKey = "u2", nil
+	o.URL, o.SealedKey = "u2", nil
 	ok(t, f.SaveOrder(ctx, "w", o))
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
-	wantErr(t, f.DeleteOrder(ctx, "other", m.ID), store.ErrLost)
+	wantErr(t, f.DeleteOrder(ctx, "other", m.ID), managed.ErrLost)
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
 	ok(t, f.DeleteOrder(ctx, "w", m.ID))
 	ok(t, f.DeleteOrder(ctx, "w", m.ID)) // it is gone either way
 	_, err = f.OrderFor(ctx, m.ID)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	if f.DeleteOrder(ctx, "", m.ID) == nil {
 		t.Fatal("an order was deleted without an owner")
 	}
@@ -246,11 +246,11 @@ func managedRevoked(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
 	soon := f.clock.Now().Add(time.Hour)
-	wantErr(t, f.RevokeManaged(ctx, m.ID, "", soon, nil), store.ErrLost) // there is none yet
+	wantErr(t, f.RevokeManaged(ctx, m.ID, "", soon, nil), managed.ErrLost) // there is none yet
 	f.complete(t, m.ID, "e1", false)
 	before := must(f.ManagedByID(ctx, m.ID))(t)
-	wantErr(t, f.RevokeManaged(ctx, m.ID, "serial-other", soon, nil), store.ErrLost)
-	wantErr(t, f.RevokeManaged(ctx, "none", "serial-e1", soon, nil), store.ErrLost)
+	wantErr(t, f.RevokeManaged(ctx, m.ID, "serial-other", soon, nil), managed.ErrLost)
+	wantErr(t, f.RevokeManaged(ctx, "none", "serial-e1", soon, nil), managed.ErrLost)
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t), before)
 
 	f.clock.Advance(time.Minute)
@@ -270,24 +270,24 @@ func managedRevoked(t *testing.T, f *fixture) {
 // comes after (X7).
 func managedRevokedCSR(t *testing.T, f *fixture) {
 	ctx := t.Context()
-	spec := store.Managed{ClientID: f.client(t, "x").ID, Mode: "certificate-agent", Names: []string{"a.example"}, CSR: []byte("csr 1")}
+	spec := managed.Certificate{ClientID: f.client(t, "x").ID, Mode: "certificate-agent", Names: []string{"a.example"}, CSR: []byte("csr 1")}
 	m := must2(f.EnsureManaged(ctx, spec))(t)
 	f.complete(t, m.ID, "e1", false)
 	ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
 	f.claimOne(t, "w1")
-	ok(t, f.SaveOrder(ctx, "w1", store.Order{ManagedID: m.ID, OrderURL: "https://ca.example/order/1", CSR: spec.CSR}))
+	ok(t, f.SaveOrder(ctx, "w1", managed.Order{ManagedID: m.ID, URL: "https://ca.example/order/1", CSR: spec.CSR}))
 	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now(), spec.CSR))
-	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "e2"), time.Time{}, false), store.ErrLost)
-	wantErr(t, f.FailManaged(ctx, m.ID, "w1", store.Failure{Reason: "no", RetryAt: f.clock.Now()}), store.ErrLost)
+	wantErr(t, f.CompleteManaged(ctx, "w1", f.bundle(m.ID, "e2"), time.Time{}, false), managed.ErrLost)
+	wantErr(t, f.FailManaged(ctx, m.ID, "w1", managed.Failure{Reason: "no", RetryAt: f.clock.Now()}), managed.ErrLost)
 	_, err := f.OrderFor(ctx, m.ID)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now(), nil)) // for another reason
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt.IsZero(), true)
 
 	spec.CSR = []byte("csr 2")
 	must2(f.EnsureManaged(ctx, spec))(t)
 	f.claimOne(t, "w2")
-	ok(t, f.SaveOrder(ctx, "w2", store.Order{ManagedID: m.ID, OrderURL: "https://ca.example/order/2", CSR: spec.CSR}))
+	ok(t, f.SaveOrder(ctx, "w2", managed.Order{ManagedID: m.ID, URL: "https://ca.example/order/2", CSR: spec.CSR}))
 	ok(t, f.RevokeManaged(ctx, m.ID, "serial-e1", f.clock.Now().Add(time.Hour), []byte("csr 1"))) // late
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t).DueAt, f.clock.Now())
 	ok(t, f.CompleteManaged(ctx, "w2", f.bundle(m.ID, "e2"), time.Time{}, false))
@@ -296,13 +296,13 @@ func managedRevokedCSR(t *testing.T, f *fixture) {
 func managedRevokedDeleted(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	x, y := f.client(t, "x"), f.client(t, "y")
-	m := must2(f.EnsureManaged(ctx, store.Managed{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"a.example"}}))(t)
+	m := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"a.example"}}))(t)
 	f.complete(t, m.ID, "e1", false)
 	f.complete(t, m.ID, "e2", false)
-	wantErr(t, f.DeleteRevoked(ctx, m.ID, "serial-e1"), store.ErrLost)
-	_, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example"}})
-	wantErr(t, err, store.ErrOwned) // nothing was released
+	wantErr(t, f.DeleteRevoked(ctx, m.ID, "serial-e1"), managed.ErrLost)
+	_, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: y.ID, Names: []string{"a.example"}})
+	wantErr(t, err, managed.ErrOwned) // nothing was released
 	ok(t, f.DeleteRevoked(ctx, m.ID, "serial-e2"))
-	wantErr(t, f.DeleteRevoked(ctx, m.ID, "serial-e2"), store.ErrNotFound)
-	must2(f.EnsureManaged(ctx, store.Managed{ClientID: y.ID, Names: []string{"a.example"}}))(t)
+	wantErr(t, f.DeleteRevoked(ctx, m.ID, "serial-e2"), managed.ErrNotFound)
+	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: y.ID, Names: []string{"a.example"}}))(t)
 }

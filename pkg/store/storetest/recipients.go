@@ -5,7 +5,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var recipientCases = []testCase{
@@ -26,11 +26,11 @@ func recipientSpelling(t *testing.T, f *fixture) {
 	equal(t, c.Recipients, []string{host, age})
 	c = must(f.Enroll(ctx, hash("secret"), key("k"), []string{host + " again", age}))(t)
 	equal(t, c.Recipients, []string{host, age})
-	done := must(f.ApplyClients(ctx, store.Apply{Clients: []clients.Client{{Name: "web1", Recipients: []string{host + " in a file"}, Grants: grants}}}))(t)
+	done := must(f.ApplyClients(ctx, clients.Apply{Clients: []clients.Client{{Name: "web1", Recipients: []string{host + " in a file"}, Grants: grants}}}, nil))(t)
 	equal(t, done.Unchanged, 1)
 	_, credential, err := f.ClientByCredential(ctx, clients.TLSKey, hash("k"))
 	ok(t, err)
-	c = must(f.RollKey(ctx, store.Rollover{
+	c = must(f.RollKey(ctx, clients.Rollover{
 		CredentialID: credential.ID, Old: hash("k"), New: hash("k2"), Add: []string{age + " "}, Retire: []string{host + " gone"},
 	}))(t)
 	equal(t, c.Recipients, []string{age})
@@ -51,14 +51,14 @@ func enrollingClient(t *testing.T, f *fixture) {
 		}
 		return err
 	}
-	wantErr(t, find("other", "k"), store.ErrNotFound)
+	wantErr(t, find("other", "k"), managed.ErrNotFound)
 	ok(t, find("secret", "k"))
 	ok(t, find("secret", "k2"))
 	must(f.Enroll(ctx, hash("secret"), key("k2"), nil))(t)
-	wantErr(t, find("secret", "k"), store.ErrNotFound)
+	wantErr(t, find("secret", "k"), managed.ErrNotFound)
 	ok(t, find("secret", "k2")) // its answer may have been lost
 	f.clock.Advance(2 * time.Hour)
-	wantErr(t, find("secret", "k2"), store.ErrNotFound)
+	wantErr(t, find("secret", "k2"), managed.ErrNotFound)
 	_, err := f.EnrollingClient(ctx, nil, nil)
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }

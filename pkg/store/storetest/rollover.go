@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 var rolloverCases = []testCase{
@@ -29,7 +29,7 @@ func replaceAll(t *testing.T, f *fixture) {
 		clients.Credential{Kind: clients.Bearer, Verifier: hash("bearer")}))(t)
 	other := f.withSecret(t, "web2", "other")
 	must(f.Enroll(ctx, hash("used"), key("k"), []string{"age1b"}))(t)
-	m, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: "agent", Names: []string{"a.example"}, KeyType: "ec256"})
+	m, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Mode: "agent", Names: []string{"a.example"}, KeyType: "ec256"})
 	ok(t, err)
 	f.complete(t, m.ID, "e", false)
 	before := must(f.ManagedByID(ctx, m.ID))(t)
@@ -40,11 +40,11 @@ func replaceAll(t *testing.T, f *fixture) {
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
 	for _, cred := range []clients.Credential{{Kind: clients.TLSKey, Verifier: hash("k")}, {Kind: clients.Bearer, Verifier: hash("bearer")}} {
 		_, _, err := f.ClientByCredential(ctx, cred.Kind, cred.Verifier)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 	for _, token := range []string{"used", "unused"} {
 		_, err := f.Enroll(ctx, hash(token), key("k"), nil)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t), before)
 	equal(t, must(f.BundleFor(ctx, m.ID))(t).ETag, "e")
@@ -60,18 +60,18 @@ func replaceRefused(t *testing.T, f *fixture) {
 	before := must(f.Credentials(ctx, c.ID))(t)
 	cred := clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("taken")}
 	_, err := f.ReplaceCredentials(ctx, cred, nil)
-	wantErr(t, err, store.ErrConflict)
+	wantErr(t, err, managed.ErrConflict)
 	cred.Verifier = hash("new")
 	many := []string{}
 	for i := range 65 {
 		many = append(many, fmt.Sprintf("age1%d", i))
 	}
 	_, err = f.ReplaceCredentials(ctx, cred, many)
-	wantErr(t, err, store.ErrTooMany)
+	wantErr(t, err, managed.ErrTooMany)
 	for _, id := range []string{"", "nobody"} {
 		cred.ClientID = id
 		_, err = f.ReplaceCredentials(ctx, cred, nil)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 	equal(t, must(f.Credentials(ctx, c.ID))(t), before)
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
@@ -80,7 +80,7 @@ func replaceRefused(t *testing.T, f *fixture) {
 func completeStale(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c := f.withSecret(t, "web1", "secret")
-	m, _, err := f.EnsureManaged(ctx, store.Managed{ClientID: c.ID, Mode: "agent", Names: []string{"a.example"}, KeyType: "ec256"})
+	m, _, err := f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Mode: "agent", Names: []string{"a.example"}, KeyType: "ec256"})
 	ok(t, err)
 	f.claimOne(t, "w1")
 	b := f.bundle(m.ID, "e")
@@ -95,18 +95,18 @@ func completeStale(t *testing.T, f *fixture) {
 	} {
 		b.SealedTo = must(f.ClientByID(ctx, c.ID))(t).Recipients
 		change()
-		wantErr(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false), store.ErrStale)
+		wantErr(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false), managed.ErrStale)
 		_, err = f.BundleFor(ctx, m.ID)
-		wantErr(t, err, store.ErrNotFound)
+		wantErr(t, err, managed.ErrNotFound)
 	}
 	must(f.Enroll(ctx, hash("3"), key("k"), []string{"age1y"}))(t)
 	b.SealedTo = []string{"age1y"}
-	wantErr(t, f.CompleteManaged(ctx, "w2", b, time.Time{}, false), store.ErrLost)
+	wantErr(t, f.CompleteManaged(ctx, "w2", b, time.Time{}, false), managed.ErrLost)
 	ok(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false))
 	ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
 	f.claimOne(t, "w1")
 	ok(t, f.RemoveClient(ctx, c.ID))
-	wantErr(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false), store.ErrLost)
+	wantErr(t, f.CompleteManaged(ctx, "w1", b, time.Time{}, false), managed.ErrLost)
 }
 
 // enrolled is a client with one key.
@@ -123,7 +123,7 @@ func rollKey(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c, cred := f.enrolled(t, "web1")
 	f.clock.Advance(time.Hour)
-	got := must(f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: []string{"age1new", "age1old"}, Retire: []string{"age1web1"}}))(t)
+	got := must(f.RollKey(ctx, clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: []string{"age1new", "age1old"}, Retire: []string{"age1web1"}}))(t)
 	c.Recipients = []string{"age1old", "age1new"}
 	equal(t, got, c)
 	client, now, err := f.ClientByCredential(ctx, clients.TLSKey, hash("new"))
@@ -132,15 +132,15 @@ func rollKey(t *testing.T, f *fixture) {
 	cred.Verifier = hash("new")
 	equal(t, now, cred) // as old as before
 	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, hash("key-web1"))
-	wantErr(t, err, store.ErrNotFound)
+	wantErr(t, err, managed.ErrNotFound)
 }
 
 func rollKeyToken(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c, cred := f.enrolled(t, "web1")
-	must(f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new")}))(t)
+	must(f.RollKey(ctx, clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new")}))(t)
 	_, err := f.Enroll(ctx, hash("secret-web1"), key("key-web1"), []string{"age1thief"})
-	wantErr(t, err, store.ErrNotFound) // the token of before must not let the old key in again
+	wantErr(t, err, managed.ErrNotFound) // the token of before must not let the old key in again
 	equal(t, must(f.ClientByID(ctx, c.ID))(t), c)
 }
 
@@ -154,25 +154,25 @@ func rollKeyRefused(t *testing.T, f *fixture) {
 		many = append(many, fmt.Sprintf("age1%d", i))
 	}
 	for name, r := range map[string]struct {
-		rollover store.Rollover
+		rollover clients.Rollover
 		want     error
 	}{
-		"a key of another client":  {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: other.Verifier}, store.ErrConflict},
-		"not the old key":          {store.Rollover{CredentialID: cred.ID, Old: other.Verifier, New: hash("new")}, store.ErrNotFound},
-		"no such credential":       {store.Rollover{CredentialID: "nobody", Old: cred.Verifier, New: hash("new")}, store.ErrNotFound},
-		"a bearer token":           {store.Rollover{CredentialID: bearer.ID, Old: bearer.Verifier, New: hash("new")}, store.ErrNotFound},
-		"too many recipients":      {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: many}, store.ErrTooMany},
-		"a recipient of others":    {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Retire: []string{"age1web2"}}, store.ErrRecipients},
-		"all recipients":           {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Retire: c.Recipients}, store.ErrRecipients},
-		"what is added at once":    {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: []string{"age1x"}, Retire: []string{"age1x"}}, store.ErrRecipients},
-		"a key of the same client": {store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: f.second(t, c)}, store.ErrConflict},
+		"a key of another client":  {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: other.Verifier}, managed.ErrConflict},
+		"not the old key":          {clients.Rollover{CredentialID: cred.ID, Old: other.Verifier, New: hash("new")}, managed.ErrNotFound},
+		"no such credential":       {clients.Rollover{CredentialID: "nobody", Old: cred.Verifier, New: hash("new")}, managed.ErrNotFound},
+		"a bearer token":           {clients.Rollover{CredentialID: bearer.ID, Old: bearer.Verifier, New: hash("new")}, managed.ErrNotFound},
+		"too many recipients":      {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: many}, managed.ErrTooMany},
+		"a recipient of others":    {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Retire: []string{"age1web2"}}, managed.ErrRecipients},
+		"all recipients":           {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Retire: c.Recipients}, managed.ErrRecipients},
+		"what is added at once":    {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: []string{"age1x"}, Retire: []string{"age1x"}}, managed.ErrRecipients},
+		"a key of the same client": {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: f.second(t, c)}, managed.ErrConflict},
 	} {
 		_, err := f.RollKey(ctx, r.rollover)
 		if !errors.Is(err, r.want) {
 			t.Errorf("%s: error is %v, want %v", name, err, r.want)
 		}
 	}
-	if _, err := f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier}); err == nil {
+	if _, err := f.RollKey(ctx, clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier}); err == nil {
 		t.Error("an empty key was taken")
 	}
 	got, _, err := f.ClientByCredential(ctx, clients.TLSKey, cred.Verifier)
@@ -190,7 +190,7 @@ func rollKeyRace(t *testing.T, f *fixture) {
 	_, cred := f.enrolled(t, "web1")
 	won := make(chan int, workers)
 	each(func(i int) {
-		_, err := f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash(fmt.Sprint(i)), Add: []string{fmt.Sprintf("age1%d", i)}})
+		_, err := f.RollKey(ctx, clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash(fmt.Sprint(i)), Add: []string{fmt.Sprintf("age1%d", i)}})
 		if err == nil {
 			won <- i
 		}
@@ -222,9 +222,9 @@ func raceReplace(t *testing.T, f *fixture) {
 		case i%2 == 0:
 			_, err = f.Enroll(ctx, hash(fmt.Sprint("token", i)), key(fmt.Sprint("key", i)), []string{fmt.Sprint("age1", i)})
 		default:
-			_, err = f.RollKey(ctx, store.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash(fmt.Sprint("rolled", i)), Add: []string{fmt.Sprint("age1", i)}})
+			_, err = f.RollKey(ctx, clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash(fmt.Sprint("rolled", i)), Add: []string{fmt.Sprint("age1", i)}})
 		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
+		if err != nil && !errors.Is(err, managed.ErrNotFound) {
 			t.Error(err)
 		}
 	})

@@ -22,6 +22,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -139,9 +140,9 @@ func (f *fixture) client(t *testing.T, name string) clients.Client {
 }
 
 // manage creates the proxy's own managed certificate for names.
-func (f *fixture) manage(t *testing.T, names ...string) store.Managed {
+func (f *fixture) manage(t *testing.T, names ...string) managed.Certificate {
 	t.Helper()
-	m, created, err := f.EnsureManaged(t.Context(), store.Managed{Mode: "acme-client", Names: names, KeyType: "ec256"})
+	m, created, err := f.EnsureManaged(t.Context(), managed.Certificate{Mode: "acme-client", Names: names, KeyType: "ec256"})
 	ok(t, err)
 	if !created {
 		t.Fatalf("%v was there already", names)
@@ -150,13 +151,13 @@ func (f *fixture) manage(t *testing.T, names ...string) store.Managed {
 }
 
 // claim takes all that is due.
-func (f *fixture) claim(t *testing.T, owner string) []store.Managed {
+func (f *fixture) claim(t *testing.T, owner string) []managed.Certificate {
 	t.Helper()
 	return must(f.ClaimDue(t.Context(), owner, time.Minute, 0))(t)
 }
 
 // claimOne takes the only row that is due.
-func (f *fixture) claimOne(t *testing.T, owner string) store.Managed {
+func (f *fixture) claimOne(t *testing.T, owner string) managed.Certificate {
 	t.Helper()
 	rows := f.claim(t, owner)
 	if len(rows) != 1 {
@@ -166,8 +167,8 @@ func (f *fixture) claimOne(t *testing.T, owner string) store.Managed {
 }
 
 // bundle returns a bundle for a row; tag tells it from others.
-func (f *fixture) bundle(managedID, tag string) store.Bundle {
-	return store.Bundle{
+func (f *fixture) bundle(managedID, tag string) managed.Bundle {
+	return managed.Bundle{
 		ManagedID: managedID, ETag: tag, Ciphertext: []byte("sealed " + tag), Serial: "serial-" + tag,
 		NotBefore: f.clock.Now(), NotAfter: f.clock.Now().Add(90 * 24 * time.Hour),
 		CertificateURL: "https://ca.example/cert/" + tag,

@@ -1,0 +1,46 @@
+package managed
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+)
+
+// Certificate is a name set for which the proxy keeps a certificate renewed.
+type Certificate struct {
+	ID       string // assigned by the store
+	ClientID string // owner; empty: the proxy itself
+	Mode     clients.Mode
+	Names    []string // canonical
+	KeyType  string
+	Profile  string
+	CSR      []byte // DER, if the client keeps its key
+
+	DueAt       time.Time // when work is to be done; zero: never
+	LeaseOwner  string    // holder of the lease, empty: none
+	LeaseUntil  time.Time
+	Failures    int    // since the last success
+	LastError   string // for the administrator
+	LastPlain   string // the same for the client; empty: only the administrator may know
+	LastErrorAt time.Time
+
+	ETag, Serial         string // of the current bundle; empty: none yet
+	NotBefore, NotAfter  time.Time
+	RevokedAt            time.Time // of the current certificate; zero: it is not revoked
+	SupersededAt         time.Time // when one of its names passed to another client; zero: never
+	CreatedAt, UpdatedAt time.Time // set by the store
+}
+
+// SameSpec reports whether both ask the CA for the same certificate, but for
+// their names.
+func (m Certificate) SameSpec(o Certificate) bool {
+	return m.KeyType == o.KeyType && m.Profile == o.Profile && bytes.Equal(m.CSR, o.CSR)
+}
+
+// Due is a managed certificate that can be claimed.
+type Due struct {
+	ID       string
+	ClientID string
+	Turn     int // 0: the earliest of its client, 1: the next one, …
+}
