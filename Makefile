@@ -111,7 +111,7 @@ format: ## format the code
 
 .PHONY: bench
 bench: build ## run the benchmarks (TESTFLAGS=…)
-	$(GO) test -run '^$$' -bench . -benchtime 100x $(TESTFLAGS) ./pkg/proxy ./pkg/store
+	$(GO) test -run '^$$' -bench . -benchtime 100x $(TESTFLAGS) ./internal/loadtest ./pkg/store
 	$(GO) test -run '^$$' -bench . -benchtime 10x $(TESTFLAGS) ./internal/processbench
 
 .PHONY: demo

@@ -44,7 +44,7 @@ func TestPort80ReflectsNothing(t *testing.T) {
 		"a TLS client's hello": {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + sentinel + "\r\n\r\n", "400"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			answer := raw(t, p, false, row.text)
+			answer := p.Raw(t, false, row.text)
 			if strings.Contains(answer, sentinel) {
 				t.Errorf("it repeats: %q", answer)
 			}

@@ -1,4 +1,4 @@
-package proxy_test
+package loadtest_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package proxy_test
+package loadtest_test
 
 import (
 	"bytes"
@@ -41,7 +41,7 @@ const hostileClients = 31
 // burst is how many requests each hostile client has under way: in each case more
 // than there are places. The race detector makes a thousand connections slow.
 func burst() int {
-	if raceDetector {
+	if proxytest.RaceDetector {
 		return 6
 	}
 	return 32
@@ -266,7 +266,7 @@ func (w *town) measure(t testing.TB, n int) map[clients.Mode]time.Duration {
 
 // With 31 hostile clients active, whose orders take a hundred times as long, the
 // 32nd has its certificate within three times of what it needs alone (X42).
-// BenchmarkShares has the figures. Not parallel, since it measures.
+// BenchmarkShares has the figures.
 func TestNoClientStarvesAnother(t *testing.T) {
 	for _, a := range attacks(12) {
 		t.Run(a.name, func(t *testing.T) {

@@ -1,9 +1,8 @@
-package proxy_test
+package strangertest_test
 
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -20,8 +19,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -98,8 +99,7 @@ func idle(t *testing.T, addr string, n, addresses int) {
 }
 
 // Strangers hold 10,000 connections to each port, of one address and of many:
-// the CA validates and a client is served all the same (A23). Not parallel: it
-// needs the process's files.
+// the CA validates and a client is served all the same (A23).
 func TestIdleConnections(t *testing.T) {
 	const n = 10_000
 	p := proxytest.Start(t, proxytest.Options{})
@@ -116,38 +116,9 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// raw sends bytes to one of the ports and returns all that comes.
-func raw(t *testing.T, p *proxytest.Proxy, secure bool, text string) string {
-	t.Helper()
-	addr := p.HTTPAddr()
-	if secure {
-		addr = p.HTTPSAddr()
-	}
-	conn, err := net.Dial("tcp", addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if secure {
-		conn = tls.Client(conn, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}})
-	}
-	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(conn, text); err != nil {
-		return "" // it hung up in the middle
-	}
-	answer, err := io.ReadAll(conn)
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("%.60q holds its connection for a minute", text)
-	}
-	return string(answer)
-}
-
 // Whatever two servers may read differently has one answer at most, so nobody
 // smuggles a second request past a server in front (RFC 9112, section 11.2).
 func TestSmuggling(t *testing.T) {
-	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	const second = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
 	length := fmt.Sprintf("Content-Length: %d\r\n", len(second))
@@ -182,8 +153,8 @@ func TestSmuggling(t *testing.T) {
 		}
 		for name, shape := range shapes {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, secure), func(t *testing.T) {
-				t.Parallel()
-				answer := raw(t, p, secure, "POST "+path+" HTTP/1.1\r\nHost: x\r\n"+shape)
+				t.Parallel() // some wait until the proxy hangs up
+				answer := p.Raw(t, secure, "POST "+path+" HTTP/1.1\r\nHost: x\r\n"+shape)
 				if n := strings.Count(answer, "HTTP/1.1 "); n > 1 {
 					t.Errorf("%d answers: %q", n, answer)
 				}
@@ -198,8 +169,9 @@ func TestSmuggling(t *testing.T) {
 // Who is slow with headers or with a body is cut off, and holds up nobody. (The
 // API's deadline for a body has its tests in pkg/frontend/rest: it is long.)
 func TestSlowloris(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+		c.Limits = proxy.Limits{Port80Header: 2 * time.Second, APIHeader: 3 * time.Second}
+	}})
 	_, recipient := proxytest.NewIdentity(t)
 	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	var slow sync.WaitGroup
@@ -214,7 +186,7 @@ func TestSlowloris(t *testing.T) {
 			}
 			for range 20 {
 				slow.Go(func() {
-					if answer := raw(t, p, secure, text); strings.Contains(answer, "HTTP/1.1 2") || strings.Contains(answer, "HTTP/1.1 5") {
+					if answer := p.Raw(t, secure, text); strings.Contains(answer, "HTTP/1.1 2") || strings.Contains(answer, "HTTP/1.1 5") {
 						t.Errorf("%q has the answer %q", text, answer)
 					}
 				})
@@ -230,14 +202,13 @@ func TestSlowloris(t *testing.T) {
 
 // Who asks and never reads the answers is cut off, too.
 func TestNeverReads(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.Limits.Port80Header = time.Second }})
 	conn, err := net.Dial("tcp", p.HTTPAddr())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+	if err := conn.SetDeadline(watch.Deadline(t)); err != nil {
 		t.Fatal(err)
 	}
 	requests := []byte(strings.Repeat("GET /.well-known/acme-challenge/t HTTP/1.1\r\nHost: x\r\n\r\n", 1000))
@@ -245,13 +216,12 @@ func TestNeverReads(t *testing.T) {
 		_, err = conn.Write(requests)
 	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Error("still connected after a minute")
+		t.Error("still connected")
 	}
 }
 
 // Headers without end are cut off where the limit is.
 func TestHugeHeaders(t *testing.T) {
-	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	for _, secure := range []bool{false, true} {
 		for _, text := range []string{
@@ -259,15 +229,14 @@ func TestHugeHeaders(t *testing.T) {
 			"GET / HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("X: a\r\n", 1<<17) + "\r\n",
 			"GET /" + strings.Repeat("a", 1<<20) + " HTTP/1.1\r\nHost: x\r\n\r\n",
 		} {
-			if answer := raw(t, p, secure, text); answer != "" && !strings.HasPrefix(answer, "HTTP/1.1 431 ") {
+			if answer := p.Raw(t, secure, text); answer != "" && !strings.HasPrefix(answer, "HTTP/1.1 431 ") {
 				t.Errorf("%.40q: %.200q", text, answer)
 			}
 		}
 	}
 }
 
-// 200,000 requests of strangers leave nothing on port 80. Not parallel, because
-// it measures the process.
+// 200,000 requests of strangers leave nothing on port 80.
 func TestFloodOfPort80(t *testing.T) {
 	const senders, batch = 4, 50 // a batch is on its way at a time
 	p := proxytest.Start(t, proxytest.Options{})
@@ -307,11 +276,11 @@ func TestFloodOfPort80(t *testing.T) {
 	}
 	heap := func() int64 {
 		runtime.GC()
-		used, _ := footprint()
+		used, _ := proxytest.Footprint()
 		return int64(used)
 	}
 	requests := 200_000
-	if raceDetector {
+	if proxytest.RaceDetector {
 		requests /= 5
 		t.Logf("%d requests only, as the race detector is on", requests)
 	}

@@ -1,4 +1,4 @@
-package proxy_test
+package strangertest_test
 
 import (
 	"bufio"
@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -18,10 +19,10 @@ import (
 // sets its memory limit, and strangers do not count (X41). One client that opens
 // connection after connection displaces no other client behind its address (X42).
 func TestKnownConnections(t *testing.T) {
-	t.Parallel()
 	var known atomic.Int64
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
 		c.Known = func(n int) { known.Store(int64(n)) }
+		c.Limits = proxy.Limits{Connections: 512, APIHeader: time.Hour}
 	}})
 	var open []net.Conn
 	ask := func(token string) (net.Conn, *bufio.Reader) {
@@ -33,7 +34,7 @@ func TestKnownConnections(t *testing.T) {
 		t.Cleanup(func() { conn.Close() })
 		open = append(open, conn)
 		in := bufio.NewReader(conn)
-		if err := askAgain(conn, in, token); err != nil {
+		if err := askAgain(t, conn, in, token); err != nil {
 			t.Fatal(err)
 		}
 		return conn, in
@@ -41,14 +42,14 @@ func TestKnownConnections(t *testing.T) {
 	grant := proxytest.Grant(clients.ModeGateway, "*.example.com")
 	token := p.Bearer(t, "neighbour", grant)
 	conn, in := ask(token)
-	idle(t, p.HTTPSAddr(), 100, 1)
+	idle(t, p.HTTPSAddr(), 60, 1)
 	greedy := p.Bearer(t, "greedy", grant)
-	const share = 256
+	const share = 32 // of 512 connections
 	for range 2*share + 10 {
 		ask(greedy)
 	}
 	watch.Until(t, "the connections of clients are reported", func() bool { return known.Load() == 1+share })
-	if err := askAgain(conn, in, token); err != nil {
+	if err := askAgain(t, conn, in, token); err != nil {
 		t.Errorf("a neighbour of the greedy client: %v", err)
 	}
 	for _, c := range open {

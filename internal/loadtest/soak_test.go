@@ -1,4 +1,4 @@
-package proxy_test
+package loadtest_test
 
 import (
 	"errors"
@@ -118,7 +118,7 @@ func (u *unreliable) pass(w http.ResponseWriter, r *http.Request, next http.Hand
 func soakSize(t *testing.T) (certificates int, seed uint64) {
 	t.Helper()
 	certificates, seed = 100, 1
-	if testing.Short() || raceDetector {
+	if testing.Short() || proxytest.RaceDetector {
 		certificates = 40
 	}
 	for name, set := range map[string]func(uint64){
@@ -276,7 +276,6 @@ func (f *firstOfEach) wrap(next http.Handler) http.Handler {
 // A CA that fails once in each order, always at the same place, costs no order
 // and no attempt, in the mode that has no journal as well.
 func TestOneFaultInEachOrder(t *testing.T) {
-	t.Parallel()
 	unwell := func(status int) func(http.ResponseWriter, *http.Request, http.Handler) {
 		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, "out of order", status) }
 	}

@@ -1,4 +1,4 @@
-package proxy_test
+package loadtest_test
 
 import (
 	"context"
@@ -19,6 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -27,14 +28,14 @@ import (
 // host is busy; then the default limits serve all of them at the same time, each
 // over the connection that it has (X41).
 func TestManyRemotesBehindOneAddress(t *testing.T) {
-	t.Parallel()
 	for _, store := range []string{"SQLite", "PostgreSQL"} {
 		t.Run(store, func(t *testing.T) {
 			url := ""
 			if store == "PostgreSQL" {
 				url = pgtest.Start(t).Database(t)
 			}
-			p := proxytest.Start(t, proxytest.Options{Store: url})
+			// The machine may need long for so many handshakes.
+			p := proxytest.Start(t, proxytest.Options{Store: url, Change: func(c *proxy.Config) { c.Limits.APIHeader = time.Hour }})
 			pollFromOneAddress(t, p)
 		})
 	}
@@ -43,7 +44,7 @@ func TestManyRemotesBehindOneAddress(t *testing.T) {
 func pollFromOneAddress(t *testing.T, p *proxytest.Proxy) {
 	const share = 100 // a client may have 128 long polls
 	remotes := 500
-	if raceDetector {
+	if proxytest.RaceDetector {
 		remotes = 200
 	}
 	_, recipient := proxytest.NewIdentity(t)
@@ -61,7 +62,7 @@ func pollFromOneAddress(t *testing.T, p *proxytest.Proxy) {
 	var dials atomic.Int64
 	transports := make([]*http.Transport, remotes)
 	for i := range transports {
-		transports[i] = dialFrom(t, "127.0.0.31", &tls.Config{})
+		transports[i] = proxytest.DialFrom(t, "127.0.0.31", &tls.Config{})
 		dial := transports[i].DialContext
 		transports[i].DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 			dials.Add(1)
@@ -142,13 +143,12 @@ func (s slowLink) Write(b []byte) (int, error) {
 // over HTTP/1.1 and HTTP/2. It is known by the first of them, whose connection
 // it keeps, and by no other (A2, A3).
 func TestSlowLinkAndChain(t *testing.T) {
-	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	for _, proto := range []string{"h2", "http/1.1"} {
 		t.Run(proto, func(t *testing.T) {
 			t.Parallel()
 			chain, dials := clientChain(t), new(atomic.Int64)
-			transport := dialFrom(t, "127.0.0.1", &tls.Config{NextProtos: []string{proto}, Certificates: []tls.Certificate{chain}})
+			transport := proxytest.DialFrom(t, "127.0.0.1", &tls.Config{NextProtos: []string{proto}, Certificates: []tls.Certificate{chain}})
 			dial := transport.DialContext
 			transport.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 				dials.Add(1)
@@ -158,12 +158,12 @@ func TestSlowLinkAndChain(t *testing.T) {
 			secret := p.AddClient(t, "slow-"+proto[:2], proxytest.Grant(clients.ModeGateway, "*.example.com")).Secret
 			_, recipient := proxytest.NewIdentity(t)
 			body := fmt.Sprintf(`{"secret":%q,"recipients":[%q]}`, base64.RawURLEncoding.EncodeToString(secret[:]), recipient)
-			resp, err := exchange(t.Context(), transport, http.MethodPost, p.URL+api.PathEnroll, "", strings.NewReader(body))
+			resp, err := proxytest.Exchange(t.Context(), transport, http.MethodPost, p.URL+api.PathEnroll, "", strings.NewReader(body))
 			if err != nil || resp.StatusCode != http.StatusCreated {
 				t.Fatal(resp, err)
 			}
 			for range 2 {
-				if resp, err := exchange(t.Context(), transport, http.MethodGet, p.URL+api.PathClient, "", nil); err != nil || resp.StatusCode != http.StatusOK {
+				if resp, err := proxytest.Exchange(t.Context(), transport, http.MethodGet, p.URL+api.PathClient, "", nil); err != nil || resp.StatusCode != http.StatusOK {
 					t.Error(resp, err)
 				}
 			}
@@ -172,8 +172,8 @@ func TestSlowLinkAndChain(t *testing.T) {
 			}
 			other := clientChain(t)
 			other.Certificate = append(other.Certificate[:1:1], chain.Certificate[0])
-			thief := dialFrom(t, "127.0.0.1", &tls.Config{NextProtos: []string{proto}, Certificates: []tls.Certificate{other}})
-			if resp, err := exchange(t.Context(), thief, http.MethodGet, p.URL+api.PathClient, "", nil); err != nil || resp.StatusCode != http.StatusUnauthorized {
+			thief := proxytest.DialFrom(t, "127.0.0.1", &tls.Config{NextProtos: []string{proto}, Certificates: []tls.Certificate{other}})
+			if resp, err := proxytest.Exchange(t.Context(), thief, http.MethodGet, p.URL+api.PathClient, "", nil); err != nil || resp.StatusCode != http.StatusUnauthorized {
 				t.Errorf("the key of a client in the second place: %v, %v", resp, err)
 			}
 		})

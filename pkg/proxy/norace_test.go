@@ -1,6 +1,0 @@
-//go:build !race
-
-package proxy_test
-
-// raceDetector makes everything several times slower.
-const raceDetector = false
