@@ -17,11 +17,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/letsencrypt/challtestsrv"
 	pebbleca "github.com/letsencrypt/pebble/v2/ca"
 	"github.com/letsencrypt/pebble/v2/db"
 	"github.com/letsencrypt/pebble/v2/va"
 	"github.com/letsencrypt/pebble/v2/wfe"
+	"github.com/miekg/dns"
 )
 
 // maxBody is the size above which a request's body is refused.
@@ -36,8 +36,8 @@ type Options struct {
 	// TLSPort is the port of 127.0.0.1 at which TLS-ALPN-01 answers are looked
 	// for, whatever the name. 0 picks a free one.
 	TLSPort int
-	// Resolver is the host:port of a DNS server that is asked in place of
-	// [CA.DNS].
+	// Resolver is the host:port of a DNS server that is asked instead of one that
+	// answers every name with 127.0.0.1.
 	Resolver string
 	// RetryAfterAuthz and RetryAfterOrder are the seconds in the Retry-After
 	// headers of pending authorizations and processing orders. 0 asks clients
@@ -81,10 +81,8 @@ type CA struct {
 	// TLSPort is the port at which TLS-ALPN-01 answers are looked for.
 	TLSPort int
 	// Issuers are the common names of the roots: that of the default chain first.
-	Issuers []string
-	// DNS answers the CA's questions; records and failures can be set.
-	DNS *challtestsrv.ChallSrv
-
+	Issuers  []string
+	dns      *dns.Server
 	requests *Counter
 	store    *db.MemoryStore
 	log      *tail
@@ -113,15 +111,15 @@ func New(o Options) (_ *CA, err error) {
 	if ca.HTTPPort == 0 {
 		ca.HTTPPort = ports[1]
 	}
-	var dnsPort int
-	if ca.DNS, dnsPort, err = startDNSAnywhere(context.Background()); err != nil {
+	var resolver string
+	if ca.dns, resolver, err = startDNS(); err != nil {
 		return nil, err
 	}
 	if o.Log == nil {
 		o.Log = ca.log
 	}
 	if o.Resolver == "" {
-		o.Resolver = fmt.Sprintf("127.0.0.1:%d", dnsPort)
+		o.Resolver = resolver
 	}
 	handler, err := ca.newPebble(o)
 	if err != nil {
@@ -172,8 +170,8 @@ func (ca *CA) Close() {
 		ca.server.CloseClientConnections()
 		ca.server.Close()
 	}
-	if ca.DNS != nil {
-		ca.DNS.Shutdown()
+	if ca.dns != nil {
+		_ = ca.dns.Shutdown()
 	}
 	if ca.dir != "" {
 		_ = os.RemoveAll(ca.dir)

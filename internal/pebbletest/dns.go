@@ -2,14 +2,11 @@ package pebbletest
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
-	"log"
 	"net"
 	"time"
 
-	"github.com/letsencrypt/challtestsrv"
+	"github.com/miekg/dns"
 )
 
 // startTimeout is how long a server may take until it answers. It is generous
@@ -19,46 +16,41 @@ const startTimeout = 30 * time.Second
 // pollInterval is the pause between two questions to a server that is starting.
 const pollInterval = 5 * time.Millisecond
 
-// startDNSAnywhere starts the DNS server on a port of its choice. The server does
-// not say when its port was taken meanwhile, by a test that looked for one in
-// the same moment: then it never answers, and the next port is tried.
-func startDNSAnywhere(ctx context.Context) (*challtestsrv.ChallSrv, int, error) {
-	var failures []error
-	for patience := 2 * time.Second; patience <= startTimeout; patience *= 2 {
-		port, err := FreePort()
-		if err != nil {
-			return nil, 0, err
-		}
-		attempt, cancel := context.WithTimeout(ctx, patience)
-		srv, err := startDNS(attempt, port)
-		cancel()
-		if err == nil {
-			return srv, port, nil
-		}
-		failures = append(failures, err)
+// startDNS runs a DNS server on TCP, which is what Pebble uses, that answers every
+// name with 127.0.0.1. Its limits are long: a busy machine may be late with a
+// question, and Pebble does not ask twice.
+func startDNS() (srv *dns.Server, addr string, err error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, "", fmt.Errorf("start the DNS server: %w", err)
 	}
-	return nil, 0, errors.Join(failures...)
+	started := make(chan struct{})
+	srv = &dns.Server{
+		Listener: l, Handler: dns.HandlerFunc(pointHere), ReadTimeout: time.Minute, WriteTimeout: time.Minute,
+		NotifyStartedFunc: func() { close(started) },
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.ActivateAndServe() }()
+	select {
+	case <-started:
+		return srv, l.Addr().String(), nil
+	case err := <-ended:
+		l.Close()
+		return nil, "", fmt.Errorf("start the DNS server: %w", err)
+	}
 }
 
-// startDNS runs a DNS server on port that answers every name with 127.0.0.1.
-// When it returns, the server answers on UDP and TCP.
-func startDNS(ctx context.Context, port int) (*challtestsrv.ChallSrv, error) {
-	addr := fmt.Sprintf("127.0.0.1:%d", port)
-	srv, err := challtestsrv.New(challtestsrv.Config{
-		DNSAddrs: []string{addr},
-		Log:      log.New(io.Discard, "", 0),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("create the DNS server: %w", err)
+// pointHere answers a question for A with 127.0.0.1 and others with nothing.
+func pointHere(w dns.ResponseWriter, r *dns.Msg) {
+	m := new(dns.Msg).SetReply(r)
+	for _, q := range r.Question {
+		if q.Qtype == dns.TypeA {
+			m.Answer = append(m.Answer, &dns.A{
+				Hdr: dns.RR_Header{Name: q.Name, Rrtype: dns.TypeA, Class: dns.ClassINET}, A: net.IPv4(127, 0, 0, 1),
+			})
+		}
 	}
-	srv.SetDefaultDNSIPv4("127.0.0.1")
-	srv.SetDefaultDNSIPv6("")
-	srv.Run()
-	if err := waitForDNS(ctx, (&net.Dialer{}).DialContext, addr); err != nil {
-		srv.Shutdown()
-		return nil, err
-	}
-	return srv, nil
+	_ = w.WriteMsg(m) // Pebble has hung up otherwise
 }
 
 // waitForDNS returns when the DNS server at addr answers on UDP and TCP.
