@@ -8,13 +8,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 // noArgs is cobra.NoArgs with exit code 2 and a remedy.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usage("%s takes no argument, but got %q; see %s --help", c.CommandPath(), pgurl.Mask(args[0]), c.CommandPath())
+		return usage("%s takes no argument, but got %q; see %s --help", c.CommandPath(), dsn.Mask(args[0]), c.CommandPath())
 	}
 	return nil
 }
@@ -46,9 +46,9 @@ func subcommand(c *cobra.Command, args []string) error {
 	}
 	c.SuggestionsMinimumDistance = 2
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		return usage("%s has no command %q; did you mean %s?", c.CommandPath(), pgurl.Mask(args[0]), strings.Join(near, " or "))
+		return usage("%s has no command %q; did you mean %s?", c.CommandPath(), dsn.Mask(args[0]), strings.Join(near, " or "))
 	}
-	return usage("%s has no command %q; see %s --help", c.CommandPath(), pgurl.Mask(args[0]), c.CommandPath())
+	return usage("%s has no command %q; see %s --help", c.CommandPath(), dsn.Mask(args[0]), c.CommandPath())
 }
 
 // helpTopic wants the words of a command.

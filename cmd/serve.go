@@ -10,8 +10,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 func newServe() *cobra.Command {
@@ -67,7 +67,7 @@ a second signal ends it at once.`,
 			if err != nil {
 				return usageError{err}
 			}
-			if u, err := pgurl.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
+			if u, err := dsn.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
 				logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 			}
 			collectLess()

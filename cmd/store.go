@@ -11,9 +11,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 func newStore() *cobra.Command {
@@ -142,7 +142,7 @@ store that serve is set up with, in ACMEPROXY_STORE or the configuration file.`,
 			}
 			if to == "" {
 				if cfg.Store == "" {
-					return usage("--to is missing: name the database to copy to, such as %s", pgurl.Example)
+					return usage("--to is missing: name the database to copy to, such as %s", dsn.Example)
 				}
 				target = store.Config{URL: cfg.Store}
 			}
@@ -160,7 +160,7 @@ store that serve is set up with, in ACMEPROXY_STORE or the configuration file.`,
 
 // database reads a PostgreSQL URL or a path.
 func database(text string) store.Config {
-	if pgurl.Is(text) {
+	if dsn.Is(text) {
 		return store.Config{URL: text}
 	}
 	return store.Config{Path: text}
@@ -169,7 +169,7 @@ func database(text string) store.Config {
 func checkDatabases(source, target store.Config) error {
 	var faults []error
 	for _, d := range []struct{ flag, url string }{{"from", source.URL}, {"to", target.URL}} {
-		if _, err := pgurl.Parse(d.url); d.url != "" && err != nil {
+		if _, err := dsn.Parse(d.url); d.url != "" && err != nil {
 			faults = append(faults, fmt.Errorf("--%s: %w", d.flag, err))
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 // Validate returns every fault, each with its key and what to write instead.
@@ -213,11 +213,11 @@ func checkStore(store string) error {
 	if store == "" {
 		return nil
 	}
-	if !pgurl.Is(store) {
+	if !dsn.Is(store) {
 		// It is not repeated: it may be a URL with a password in it.
-		return errors.New("not the URL of a PostgreSQL database; write it like " + pgurl.Example + ", or leave it out to keep everything in SQLite in the data directory")
+		return errors.New("not the URL of a PostgreSQL database; write it like " + dsn.Example + ", or leave it out to keep everything in SQLite in the data directory")
 	}
-	_, err := pgurl.Parse(store)
+	_, err := dsn.Parse(store)
 	return err
 }
 

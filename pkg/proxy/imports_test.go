@@ -36,7 +36,7 @@ var layers = [][]string{
 	{"pkg/cert/certfile"},
 	{"pkg/api", "pkg/managed"},
 	{"pkg/trail"},
-	{"pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/pgurl", "pkg/responder", "pkg/seal"}, // leaves
+	{"pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves
 	{"pkg/acme", "pkg/dnsquery", "pkg/localfile", "pkg/printable"},
 }
 

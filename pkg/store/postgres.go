@@ -20,7 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 const (
@@ -43,7 +43,7 @@ var sessionDefaults = map[string]string{ //nolint:gochecknoglobals // a constant
 
 // openPostgres opens one pool for reading and writing.
 func openPostgres(ctx context.Context, c Config, now func() time.Time) (_ *Store, m Migration, err error) {
-	u, err := pgurl.Parse(c.URL)
+	u, err := dsn.Parse(c.URL)
 	if err != nil {
 		return nil, m, fmt.Errorf("open database: %w", err)
 	}
@@ -102,11 +102,11 @@ func openPool(cfg *pgx.ConnConfig) *sql.DB {
 // postgresConfig is what the driver makes of the URL and its environment (PGUSER,
 // PGPASSFILE and the like), with limits of ours. The driver's own parse error
 // repeats the URL, which is left out.
-func postgresConfig(raw string, u pgurl.URL) (*pgx.ConnConfig, error) {
+func postgresConfig(raw string, u dsn.URL) (*pgx.ConnConfig, error) {
 	cfg, err := pgx.ParseConfig(withDefaults(raw, u, os.Getenv))
 	if err != nil {
 		_, reason, _ := strings.Cut(err.Error(), "`: ") // after the URL
-		return nil, fmt.Errorf("%s: correct the URL", pgurl.Mask(reason))
+		return nil, fmt.Errorf("%s: correct the URL", dsn.Mask(reason))
 	}
 	for name, value := range sessionDefaults {
 		if cfg.RuntimeParams[name] == "" {
@@ -129,7 +129,7 @@ func postgresConfig(raw string, u pgurl.URL) (*pgx.ConnConfig, error) {
 
 // withDefaults adds to the URL what it does not say. To a server on another
 // host, the connection is encrypted and its certificate checked.
-func withDefaults(raw string, u pgurl.URL, getenv func(string) string) string {
+func withDefaults(raw string, u dsn.URL, getenv func(string) string) string {
 	add := func(param, variable, value string) {
 		if u.Params.Has(param) || getenv(variable) != "" || u.Params.Has("service") || getenv("PGSERVICE") != "" {
 			return

@@ -14,11 +14,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 // classifyPostgres maps PostgreSQL's error codes (its manual, appendix A).
-func classifyPostgres(u pgurl.URL, err error) error {
+func classifyPostgres(u dsn.URL, err error) error {
 	if errors.Is(err, sql.ErrNoRows) {
 		return managed.ErrNotFound
 	}
@@ -58,7 +58,7 @@ type unreachable struct {
 func (e *unreachable) Error() string   { return e.text }
 func (e *unreachable) Unwrap() []error { return []error{managed.ErrUnreachable, e.cause} }
 
-func classifyCode(u pgurl.URL, whole error, e *pgconn.PgError) error {
+func classifyCode(u dsn.URL, whole error, e *pgconn.PgError) error {
 	switch e.Code {
 	case "23505": // unique_violation
 		return managed.ErrConflict
@@ -107,5 +107,5 @@ func oneLine(err error) string {
 			causes = append(causes, line)
 		}
 	}
-	return pgurl.Mask(strings.Join(causes, "; "))
+	return dsn.Mask(strings.Join(causes, "; "))
 }

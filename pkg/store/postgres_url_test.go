@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 // To another host the connection is encrypted and the certificate checked,
@@ -60,7 +60,7 @@ func TestPostgresConfig(t *testing.T) {
 
 func config(t *testing.T, url string) *pgx.ConnConfig {
 	t.Helper()
-	u, err := pgurl.Parse(url)
+	u, err := dsn.Parse(url)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,10 @@
-package pgurl_test
+package dsn_test
 
 import (
 	"strings"
 	"testing"
 
-	"github.com/acmeproxy/acmeproxy/pkg/pgurl"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
 func TestParse(t *testing.T) {
@@ -24,7 +24,7 @@ func TestParse(t *testing.T) {
 		"postgres://u@db/x?password=s3cret":                {"postgres://u@db/x", true, false},
 		"postgres://u@db/x?sslpassword=s3cret&sslkey=/a/b": {"postgres://u@db/x", true, false},
 	} {
-		u, err := pgurl.Parse(in)
+		u, err := dsn.Parse(in)
 		if err != nil {
 			t.Errorf("%s: %v", in, err)
 			continue
@@ -47,7 +47,7 @@ func TestBadURLsKeepTheirSecret(t *testing.T) {
 		"postgres://u@db/x/s3cret", "postgres://u@db/x:s3cret", "postgres://u@db/x?password=s3;cret", "postgres://u@db/x?a=%zz",
 		"postgres://u@db/x?a=1&a=2", "postgres://u@db/%zz",
 	} {
-		u, err := pgurl.Parse(in)
+		u, err := dsn.Parse(in)
 		if err == nil {
 			t.Errorf("%s was read as %s", in, u)
 			continue
@@ -65,7 +65,7 @@ func TestMask(t *testing.T) {
 		"postgres://db/x?password=s3cret&sslPassword=s3cret x":              "postgres://db/x?password=…&sslPassword=… x",
 		"postgres://db/x": "postgres://db/x",
 	} {
-		if got := pgurl.Mask(in); got != want {
+		if got := dsn.Mask(in); got != want {
 			t.Errorf("%s: %s, want %s", in, got, want)
 		}
 	}
@@ -76,11 +76,11 @@ func FuzzParse(f *testing.F) {
 	f.Add("postgres://u:a@b/", "s3cret", "@db,db2/x")
 	f.Add("postgres://db/x?password=", "s3cret", "&host=/run")
 	f.Fuzz(func(t *testing.T, before, secret, after string) {
-		_, _ = pgurl.Parse(before + secret + after)
+		_, _ = dsn.Parse(before + secret + after)
 		// Where a password is, it is not shown.
 		const mark = "MARK5ECRET"
 		for _, in := range []string{"postgres://u:" + mark + "@" + after, "postgres://h/d?" + after + "&password=" + mark} {
-			u, err := pgurl.Parse(in)
+			u, err := dsn.Parse(in)
 			if err != nil && strings.Contains(err.Error(), mark) || err == nil && strings.Contains(u.String(), mark) {
 				t.Errorf("%q: %s, %v", in, u, err)
 			}

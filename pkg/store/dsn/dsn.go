@@ -1,11 +1,11 @@
-// Package pgurl reads the URL of a PostgreSQL database strictly enough to know
+// Package dsn reads the URL of a PostgreSQL database strictly enough to know
 // where its secrets are, so that it can be shown without them. It must never put
 // a password into an error or a display form, however badly the URL is written;
 // what the parts mean is the driver's business.
 //
-//	u, err := pgurl.Parse("postgres://acmeproxy:secret@db.example.com/acmeproxy")
+//	u, err := dsn.Parse("postgres://acmeproxy:secret@db.example.com/acmeproxy")
 //	fmt.Println(u) // postgres://acmeproxy@db.example.com/acmeproxy
-package pgurl
+package dsn
 
 import (
 	"errors"
