@@ -60,7 +60,9 @@ program needs, and says what it did. serve does the same when it starts; this is
 for doing it ahead of time, or with another PostgreSQL user. Several instances may
 do it at once: one works, the others wait.
 
-A newer schema is not made older: make a backup before an upgrade.`,
+A SQLite file with an older schema is first copied to a file beside it, such as
+acmeproxy.db.before-6; the last two copies stay. A newer schema is not made older:
+make a backup of a PostgreSQL database before an upgrade.`,
 		Example: `  acmeproxy store migrate
   acmeproxy store migrate --store postgres://admin@db.example.com/acmeproxy`,
 		Args: noArgs,
@@ -102,6 +104,9 @@ func migrateStore(c *cobra.Command, cfg config.Serve, asJSON bool) error {
 	if len(m.Applied) == 0 {
 		printf(c, "the schema has version %d already: nothing to do\n", m.To)
 		return nil
+	}
+	if m.Copy != "" {
+		printf(c, "copied the database to %s first\n", m.Copy)
 	}
 	for _, name := range m.Applied {
 		printf(c, "applied %s\n", name)

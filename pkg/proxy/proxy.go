@@ -153,6 +153,9 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	where.Now = p.cfg.Now
 	where.Wait = storePatience
 	where.Waiting = func(err error) { p.log.Warn("waiting for the database", "error", err) }
+	where.Migrated = func(m store.Migration) {
+		p.log.Info("the database's schema was migrated", "from", m.From, "to", m.To, "copy", m.Copy)
+	}
 	if p.store, err = store.Open(ctx, where); err != nil {
 		return err
 	}

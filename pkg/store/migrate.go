@@ -19,6 +19,7 @@ type Migration struct {
 	From    int64    `json:"from"` // version; 0: there was none
 	To      int64    `json:"to"`
 	Applied []string `json:"applied,omitempty"` // names, in their order
+	Copy    string   `json:"copy,omitempty"`    // path of the copy of a SQLite file that was made first
 }
 
 // Migrate brings the schema up to date, as Open does, and says what it did.
@@ -30,8 +31,9 @@ func Migrate(ctx context.Context, c Config) (Migration, error) {
 	return m, s.Close()
 }
 
-// migrate brings the schema to the newest version that this program knows.
-func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, opts ...goose.ProviderOption) (m Migration, err error) {
+// migrate brings the schema to the newest version that this program knows. If it
+// has an older one, backUp is called first with that version, unless it is nil.
+func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, backUp func(version int64) (string, error), opts ...goose.ProviderOption) (m Migration, err error) {
 	files, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return m, err
@@ -40,8 +42,15 @@ func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, opts ...goose.Pro
 	if err != nil {
 		return m, fmt.Errorf("read migrations: %w", err)
 	}
-	if m.From, _, err = p.GetVersions(ctx); err != nil {
+	have, know, err := p.GetVersions(ctx)
+	if err != nil {
 		return m, fmt.Errorf("read schema version: %w", err)
+	}
+	m.From = have
+	if backUp != nil && 0 < have && have < know {
+		if m.Copy, err = backUp(have); err != nil {
+			return m, err
+		}
 	}
 	results, err := p.Up(ctx)
 	if err != nil {
@@ -54,8 +63,7 @@ func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, opts ...goose.Pro
 		}
 		m.Applied = append(m.Applied, name)
 	}
-	have, know, err := p.GetVersions(ctx)
-	if err != nil {
+	if have, know, err = p.GetVersions(ctx); err != nil {
 		return m, fmt.Errorf("read schema version: %w", err)
 	}
 	if have > know {

@@ -216,5 +216,5 @@ func migratePostgres(ctx context.Context, cfg *pgx.ConnConfig) (Migration, error
 	if err != nil {
 		return Migration{}, err
 	}
-	return migrate(ctx, goose.DialectPostgres, db, goose.WithSessionLocker(locker))
+	return migrate(ctx, goose.DialectPostgres, db, nil, goose.WithSessionLocker(locker))
 }

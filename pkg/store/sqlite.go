@@ -47,13 +47,24 @@ func openSQLite(ctx context.Context, path string, now func() time.Time) (_ *Stor
 	s.read.SetMaxOpenConns(readers)
 	s.read.SetMaxIdleConns(readers)
 	s.read.SetConnMaxIdleTime(5 * time.Minute) // each keeps a page cache
-	if m, err = migrate(ctx, goose.DialectSQLite3, s.write); err != nil {
+	if m, err = migrateSQLite(ctx, s.write, abs); err != nil {
 		return nil, m, s.fail(err, "open database %s", path)
 	}
 	if err := s.Ping(ctx); err != nil {
 		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
 	return s, m, nil
+}
+
+// migrateSQLite lets one process at a time change the schema, which copies the
+// file aside first.
+func migrateSQLite(ctx context.Context, db *sql.DB, path string) (Migration, error) {
+	release, err := lockUpgrade(ctx, path)
+	if err != nil {
+		return Migration{}, err
+	}
+	defer release()
+	return migrate(ctx, goose.DialectSQLite3, db, func(version int64) (string, error) { return backUp(ctx, db, path, version) })
 }
 
 // sqliteDSN returns the address of the file at abs. synchronous=FULL: an order

@@ -23,6 +23,8 @@ type Config struct {
 	// 0: not at all. Waiting, if set, is called before each pause with the reason.
 	Wait    time.Duration
 	Waiting func(error)
+	// Migrated, if set, is called after Open changed the schema.
+	Migrated func(Migration)
 	// Now tells the time for leases, due rows and expiry; nil means [time.Now].
 	// It must be safe for concurrent use.
 	Now func() time.Time
@@ -63,14 +65,20 @@ type dialect struct {
 }
 
 // Open opens the database, creating a SQLite file when there is none, and brings
-// its schema up to date; several instances may do so at once. The error names
-// the database and the remedy, and no password.
+// its schema up to date; several instances may do so at once. A SQLite file with an
+// older schema is first copied to a file beside it, whose name ends in .before-N,
+// where N is that schema's version; the last two copies stay. The error names the
+// database and the remedy, and no password.
 func Open(ctx context.Context, c Config) (*Store, error) {
-	s, _, err := open(ctx, c)
-	if err == nil {
-		s.trail = c.Trail.orDefaults()
+	s, m, err := open(ctx, c)
+	if err != nil {
+		return nil, err
 	}
-	return s, err
+	s.trail = c.Trail.orDefaults()
+	if c.Migrated != nil && len(m.Applied) > 0 {
+		c.Migrated(m)
+	}
+	return s, nil
 }
 
 func open(ctx context.Context, c Config) (*Store, Migration, error) {

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// keptCopies is the number of copies that stay beside a SQLite file.
+const keptCopies = 2
+
+// partial ends the name of a copy that is not complete.
+const partial = ".part"
+
+// backUp copies the SQLite file at path aside, before the schema of that version
+// is migrated, and returns the copy's path. It removes all copies but the last two.
+// The caller holds the file's upgrade lock.
+func backUp(ctx context.Context, db *sql.DB, path string, version int64) (string, error) {
+	to := fmt.Sprintf("%s.before-%d", path, version)
+	err := copyAside(ctx, db, to+partial)
+	if err == nil {
+		err = withRemedy(os.Rename(to+partial, to))
+	}
+	if err == nil {
+		err = withRemedy(syncDir(filepath.Dir(to)))
+	}
+	if err != nil {
+		_ = os.Remove(to + partial) // the error above is the one to report
+		return "", fmt.Errorf("copy it to %s before its migration: %w", to, err)
+	}
+	if err := removeCopies(path, to); err != nil {
+		return "", fmt.Errorf("remove old copies of %s: %w", path, withRemedy(err))
+	}
+	return to, nil
+}
+
+// copyAside writes a consistent copy to the disk.
+func copyAside(ctx context.Context, db *sql.DB, to string) error {
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a killed process
+		return withRemedy(err)
+	}
+	// SQLite fills an empty file and keeps its mode.
+	f, err := os.OpenFile(to, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return withRemedy(err)
+	}
+	if err := f.Close(); err != nil {
+		return withRemedy(err)
+	}
+	if _, err := db.ExecContext(ctx, `VACUUM INTO $1`, to); err != nil {
+		return err // the caller classifies it
+	}
+	if f, err = os.OpenFile(to, os.O_RDWR, 0); err != nil {
+		return withRemedy(err)
+	}
+	return withRemedy(errors.Join(f.Sync(), f.Close()))
+}
+
+// withRemedy adds the remedy to an error of the file system.
+func withRemedy(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: check the free space there, that user id %d may write the directory, and that no directory has that name", err, os.Geteuid())
+}
+
+// removeCopies removes all copies of the file at path but newest and the last
+// ones before it, and what a killed process left of a copy.
+func removeCopies(path, newest string) error {
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	name := regexp.MustCompile(`^` + regexp.QuoteMeta(filepath.Base(path)) + `\.before-[1-9][0-9]*(` + regexp.QuoteMeta(partial) + `)?$`)
+	var old []fs.FileInfo
+	for _, e := range entries {
+		parts := name.FindStringSubmatch(e.Name())
+		if parts == nil || !e.Type().IsRegular() || e.Name() == filepath.Base(newest) {
+			continue
+		}
+		if parts[1] == partial {
+			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+				return err
+			}
+			continue
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		old = append(old, info)
+	}
+	slices.SortFunc(old, func(a, b fs.FileInfo) int { return b.ModTime().Compare(a.ModTime()) })
+	for _, info := range old[min(len(old), keptCopies-1):] {
+		if err := os.Remove(filepath.Join(dir, info.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// lockUpgrade lets one process at a time copy and migrate the SQLite file at path,
+// until release is called. A killed process releases the lock.
+func lockUpgrade(ctx context.Context, path string) (release func(), err error) {
+	const pause = 20 * time.Millisecond
+	name := path + ".upgrade"
+	for {
+		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+		if err != nil {
+			return nil, fmt.Errorf("%w: check that user id %d may write the file and the directory", err, os.Geteuid())
+		}
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil && isFile(lock, name) {
+			return func() {
+				_ = os.Remove(name)                          // one that stays does no harm
+				_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // a child that is being forked has the file, too
+				lock.Close()
+			}, nil
+		}
+		lock.Close()
+		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, fmt.Errorf("lock %s: %w", name, err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, fmt.Errorf("wait for the process that migrates %s: %w", path, ctx.Err())
+		}
+	}
+}
+
+// isFile reports whether the name still belongs to f: its last holder may have
+// removed it.
+func isFile(f *os.File, name string) bool {
+	mine, err1 := f.Stat()
+	there, err2 := os.Lstat(name)
+	return err1 == nil && err2 == nil && os.SameFile(mine, there)
+}

@@ -1,0 +1,301 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/pressly/goose/v3"
+
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
+)
+
+// atVersion creates a SQLite file as the program of that schema version left it,
+// with one client and a number of audit entries.
+func atVersion(t *testing.T, path string, version int64, entries int) {
+	t.Helper()
+	db, err := sql.Open("sqlite", sqliteDSN(path, ""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := fs.Sub(migrations, "migrations")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(goMigrations()...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.UpTo(t.Context(), version); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []string{
+		`INSERT INTO clients (id, name, disabled, recipients, created_at) VALUES ('w1', 'web1', FALSE, '', 0)`,
+		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+			INSERT INTO audit (id, at, client_id, client_name, addr, outcome, action, mode, names, detail)
+			SELECT i, 0, 'w1', 'web1', '', 'allowed', '', '', '', hex(randomblob(100)) FROM n`, entries),
+		fmt.Sprintf(`INSERT INTO counters (name, value) VALUES ('audit', %d)`, entries),
+	} {
+		if _, err := db.ExecContext(t.Context(), s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// versionOf opens a SQLite file as no migration would and returns its schema's version.
+func versionOf(t *testing.T, path string) (version int64) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+path+"?mode=ro")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var verdict string
+	if err := db.QueryRowContext(t.Context(), `PRAGMA integrity_check`).Scan(&verdict); err != nil || verdict != "ok" {
+		t.Fatalf("%s: %s, %v", path, verdict, err)
+	}
+	if err := db.QueryRowContext(t.Context(), `SELECT MAX(version_id) FROM goose_db_version`).Scan(&version); err != nil {
+		t.Fatal(err)
+	}
+	return version
+}
+
+// beside returns the names of the files in the database's directory.
+func beside(t *testing.T, path string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+func upgrade(t *testing.T, path string) Migration {
+	t.Helper()
+	m, err := Migrate(t.Context(), Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func TestCopyBeforeMigration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "acmeproxy.db")
+	atVersion(t, path, 2, 3)
+	m := upgrade(t, path)
+	if want := path + ".before-2"; m.Copy != want || m.From != 2 {
+		t.Errorf("%+v, want the copy %s", m, want)
+	}
+	if v := versionOf(t, m.Copy); v != 2 {
+		t.Errorf("the copy has version %d", v)
+	}
+	if info, err := os.Stat(m.Copy); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the copy is %v, %v", info, err)
+	}
+	if again := upgrade(t, path); again.Copy != "" {
+		t.Errorf("a database without pending migrations was copied to %s", again.Copy)
+	}
+	if got, want := beside(t, path), []string{"acmeproxy.db", "acmeproxy.db.before-2"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+
+	// The way back is that of docs/database.md.
+	raw, err := os.ReadFile(m.Copy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if v := versionOf(t, path); v != 2 {
+		t.Errorf("version %d after the way back", v)
+	}
+	if m := upgrade(t, path); m.From != 2 || m.Copy != path+".before-2" {
+		t.Errorf("second upgrade: %+v", m)
+	}
+	s, err := Open(t.Context(), Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if all, err := s.Audit(t.Context(), trail.Query{}); err != nil || len(all) != 3 {
+		t.Errorf("%d entries, %v", len(all), err)
+	}
+}
+
+func TestNewDatabaseIsNotCopied(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "acmeproxy.db")
+	var seen []Migration
+	s, err := Open(t.Context(), Config{Path: path, Migrated: func(m Migration) { seen = append(seen, m) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if len(seen) != 1 || seen[0].From != 0 || seen[0].Copy != "" {
+		t.Errorf("%+v", seen)
+	}
+	if got := beside(t, path); !slices.Equal(got, []string{"acmeproxy.db"}) {
+		t.Errorf("files %q", got)
+	}
+}
+
+// The last two copies stay, and nothing that only looks like one is removed.
+func TestThirdMigrationRemovesOldestCopy(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "acmeproxy.db")
+	others := []string{"acmeproxy.db.before-007", "acmeproxy.db.before-1.old", "acmeproxy.db.before-", "other.db.before-1", "xacmeproxy.db.before-1"}
+	for _, name := range others {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(filepath.Join(dir, "acmeproxy.db.before-99"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	for i, version := range []int64{4, 1, 2} { // 4: the administrator went back
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		atVersion(t, path, version, 1)
+		m := upgrade(t, path)
+		made := now.Add(time.Duration(i-3) * time.Hour) // no two at the same time
+		if err := os.Chtimes(m.Copy, made, made); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := slices.Sorted(slices.Values(append(others, "acmeproxy.db", "acmeproxy.db.before-1", "acmeproxy.db.before-2", "acmeproxy.db.before-99")))
+	if got := beside(t, path); !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+}
+
+func TestFailedCopyStopsMigration(t *testing.T) {
+	for name, obstacle := range map[string]string{"no place for the copy": ".before-2.part/x", "its name is taken": ".before-2/x"} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "acmeproxy.db")
+			atVersion(t, path, 2, 1)
+			if err := os.MkdirAll(path+obstacle, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Migrate(t.Context(), Config{Path: path})
+			if err == nil {
+				t.Fatal("migrated without a copy")
+			}
+			t.Log(err)
+			for _, part := range []string{path + ".before-2", "check the free space"} {
+				if !strings.Contains(err.Error(), part) {
+					t.Errorf("error %q does not say %q", err, part)
+				}
+			}
+			if v := versionOf(t, path); v != 2 {
+				t.Errorf("the schema has version %d", v)
+			}
+			if info, err := os.Stat(path + ".before-2.part"); err == nil && !info.IsDir() {
+				t.Error("half a copy stayed")
+			}
+		})
+	}
+	t.Run("canceled", func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "acmeproxy.db")
+		atVersion(t, path, 2, 1)
+		release, err := lockUpgrade(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := Migrate(ctx, Config{Path: path}); !errors.Is(err, context.Canceled) {
+			t.Errorf("a canceled wait for another process: %v", err)
+		}
+	})
+}
+
+// Instances that open an old database together make one copy, of the old schema.
+func TestInstancesMigrateTogether(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "acmeproxy.db")
+	atVersion(t, path, 2, 100)
+	const instances = 8
+	made := make([]Migration, instances)
+	var wg sync.WaitGroup
+	for i := range instances {
+		wg.Go(func() {
+			m, err := Migrate(t.Context(), Config{Path: path})
+			if err != nil {
+				t.Error(err)
+			}
+			made[i] = m
+		})
+	}
+	wg.Wait()
+	copies := 0
+	for _, m := range made {
+		if m.Copy != "" {
+			copies++
+		}
+	}
+	if copies != 1 {
+		t.Errorf("%d instances made a copy", copies)
+	}
+	if v := versionOf(t, path+".before-2"); v != 2 {
+		t.Errorf("the copy has version %d", v)
+	}
+	if got := beside(t, path); len(got) != 2 {
+		t.Errorf("files %q", got)
+	}
+}
+
+// A process that is killed while it copies leaves a database that the next one
+// copies and migrates.
+func TestKilledWhileCopying(t *testing.T) {
+	if path := os.Getenv("STORE_TEST_MIGRATE"); path != "" {
+		_, _ = Migrate(t.Context(), Config{Path: path}) // until it is killed
+		return
+	}
+	path := filepath.Join(t.TempDir(), "acmeproxy.db")
+	atVersion(t, path, 2, 10_000)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledWhileCopying$")
+	cmd.Env = append(os.Environ(), "STORE_TEST_MIGRATE="+path)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := os.Stat(path + ".before-2.part"); err == nil {
+			break
+		}
+		if _, err := os.Stat(path + ".before-2"); err == nil {
+			break
+		}
+		runtime.Gosched()
+	}
+	_ = cmd.Process.Kill() // it may have ended
+	_ = cmd.Wait()
+	m := upgrade(t, path)
+	t.Logf("%+v", m)
+	if v := versionOf(t, path+".before-2"); v != 2 {
+		t.Errorf("the copy has version %d", v)
+	}
+	if got, want := beside(t, path), []string{"acmeproxy.db", "acmeproxy.db.before-2"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+}
