@@ -40,3 +40,9 @@ func (f *Fault) Error() string { return f.Err.Error() }
 
 // Unwrap returns the driver's error.
 func (f *Fault) Unwrap() error { return f.Err }
+
+// IsFault reports whether an error is one of the database itself.
+func IsFault(err error) bool {
+	var fault *Fault
+	return errors.As(err, &fault)
+}

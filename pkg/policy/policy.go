@@ -33,7 +33,11 @@ type Denied struct {
 	Ungranted cert.Names
 }
 
+// Error returns the field and the reason.
 func (d *Denied) Error() string { return d.Field + ": " + d.Reason }
+
+// ForClient returns the whole text, which the client may read.
+func (d *Denied) ForClient() string { return d.Error() }
 
 // Allow tells whether the client may have what it asks for: one of its grants
 // must cover all of it, that is every name, the mode, the key type and the

@@ -34,6 +34,7 @@ var layers = [][]string{
 	{"pkg/auth"},
 	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/cert/certfile"},
+	{"pkg/work"},
 	{"pkg/api", "pkg/managed"},
 	{"pkg/trail"},
 	{"pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves

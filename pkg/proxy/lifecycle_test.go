@@ -20,7 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // The CA's account is made once and kept through restarts, as is everything
@@ -396,8 +396,8 @@ func TestStopCutsOffWhatHangs(t *testing.T) {
 
 	began := time.Now()
 	p.Stop(t)
-	if took := time.Since(began); took < renewal.Grace || took > renewal.Grace+10*time.Second {
-		t.Errorf("the stop took %v, want %v", took, renewal.Grace)
+	if took := time.Since(began); took < work.Grace || took > work.Grace+10*time.Second {
+		t.Errorf("the stop took %v, want %v", took, work.Grace)
 	}
 	if err := <-issued; err == nil {
 		t.Error("the gateway's client got a certificate from a CA that hangs")

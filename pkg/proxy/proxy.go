@@ -36,6 +36,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // Config is what a proxy is made of.
@@ -71,8 +72,8 @@ type Proxy struct {
 
 	// Renewals works on managed certificates that are due, Deployments on files
 	// and hooks. Run drives them; tests may call Tick.
-	Renewals    *renewal.Loop
-	Deployments *renewal.Loop
+	Renewals    *work.Loop
+	Deployments *work.Loop
 
 	http, https, admin net.Listener
 }
@@ -279,13 +280,13 @@ func (p *Proxy) openModes(context.Context) error {
 	p.gateway = gateway.New(gateway.Config{Issuer: ca, Audit: p.audit, Logger: p.log})
 	queue := renewal.NewQueue(renewal.Config{
 		Store: p.store, Issuer: ca, DirectoryURL: p.cfg.ACMEDirectoryURL, Identity: p.identity,
-		Modes:  map[clients.Mode]renewal.Mode{clients.ModeClient: p.client, clients.ModeAgent: p.agent},
-		Owner:  p.name,
-		Failed: p.agent.Failed,
-		Logger: p.log, Now: p.cfg.Now,
+		Modes:   map[clients.Mode]renewal.Mode{clients.ModeClient: p.client, clients.ModeAgent: p.agent},
+		Owner:   p.name,
+		Settled: p.audit.Settled,
+		Logger:  p.log, Now: p.cfg.Now,
 	})
-	p.Renewals = renewal.NewLoop(queue, renewal.Workers, p.cfg.Now, p.log)
-	p.Deployments = renewal.NewLoop(client.Deployments{Client: p.client}, 2, p.cfg.Now, p.log)
+	p.Renewals = work.NewLoop(queue, renewal.Workers, p.cfg.Now, p.log)
+	p.Deployments = work.NewLoop(client.Deployments{Client: p.client}, 2, p.cfg.Now, p.log)
 	return nil
 }
 

@@ -17,11 +17,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // Run serves until ctx ends or a listener fails, then stops in good order:
-// nothing new is begun, what is in flight may finish for renewal.Grace, port 80
+// nothing new is begun, what is in flight may finish for work.Grace, port 80
 // answers until it has, the database is closed last.
 func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, p.Close()) }()
@@ -72,7 +72,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	loops.Go(func() { p.reportKnown(running, limited.Known) })
 
 	<-running.Done()
-	p.log.Info("stopping", "grace", renewal.Grace.String())
+	p.log.Info("stopping", "grace", work.Grace.String())
 	p.drain(native, abort, &loops)
 	err = errors.Join(native.Close(), adminServer.Close(), port80.Close())
 	serving.Wait()
@@ -85,7 +85,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 
 // drain waits for requests and renewals in flight, at most Grace.
 func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops *sync.WaitGroup) {
-	grace, cancel := context.WithTimeout(context.Background(), renewal.Grace)
+	grace, cancel := context.WithTimeout(context.Background(), work.Grace)
 	defer cancel()
 	if err := native.Shutdown(grace); err != nil {
 		p.log.Warn("requests in flight were cut off", "error", err)

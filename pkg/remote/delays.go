@@ -9,7 +9,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // unreachableError means that the proxy did not answer.
@@ -160,20 +160,20 @@ func (d *daemon) failed(k *Kept, failure error, eased bool) time.Time {
 		return now.Add(d.delays.missed(k.path, poll))
 	}
 	d.delays.reached(k.path)
-	if !renewal.IsLocal(failure) {
+	if !work.IsLocal(failure) {
 		k.Failures++
 	}
-	retryAt := renewal.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
+	retryAt := work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
 	switch {
 	case !k.Mode.IsUnattended(): // each attempt may cost the CA an order
 		k.NextAttempt = retryAt.UTC()
-		if k.Transient = !eased && renewal.IsTransient(now, failure); k.Transient {
+		if k.Transient = !eased && work.IsTransient(now, failure); k.Transient {
 			d.delays.wait(k.path, obtained)
 		}
 		return retryAt
-	case renewal.IsLocal(failure), isTemporary(failure):
+	case work.IsLocal(failure), isTemporary(failure):
 		if p := (*api.Problem)(nil); errors.As(failure, &p) {
-			retryAt = renewal.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, asIssuerError("", failure))
+			retryAt = work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, asIssuerError("", failure))
 		}
 		if retryAt.Before(now.Add(poll)) {
 			return retryAt

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // Claim is a managed certificate that is ours to work on for now.
@@ -27,9 +29,13 @@ type Claim struct {
 
 // Delivery says what becomes of an issued bundle.
 type Delivery struct {
-	// Recipients can open it; nil: those that the client has when it is stored.
+	// ClientName is the owner's, for whoever follows outcomes; empty: the proxy.
+	ClientName string
+	// Recipients can open the bundle. If nil, those that the client has when it is
+	// stored.
 	Recipients []age.Recipient
-	Hook       bool // files and hooks are due after it is stored
+	// Deploy makes a deployment due when the bundle is stored.
+	Deploy bool
 }
 
 // Obtain takes the row from wherever it stands to a stored bundle: a crash at
@@ -49,12 +55,19 @@ func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 			return c.save(ctx, j, orderURL)
 		},
 	}
-	bundle, err := c.cfg.Issuer.Issue(ctx, req, nil)
+	bundle, err := c.cfg.Issuer.Issue(ctx, req, c.stage)
 	if err != nil {
 		return nil, c.settle(ctx, err)
 	}
 	bundle.Key = j.key
 	return bundle, c.complete(ctx, bundle, d)
+}
+
+// stage reports the progress of the issuance.
+func (c *Claim) stage(e acme.Event) {
+	if c.cfg.Stage != nil {
+		c.cfg.Stage(c.Certificate, e)
+	}
 }
 
 // entry is one order's journal: what is needed to finish it after a crash.
@@ -148,7 +161,7 @@ func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
 			return err
 		}
 	}
-	return persist(ctx, func(ctx context.Context) error { return c.cfg.Store.SaveOrder(ctx, c.owner, row) })
+	return work.Persist(ctx, func(ctx context.Context) error { return c.cfg.Store.SaveOrder(ctx, c.owner, row) })
 }
 
 // settle drops the journal of an order that can never be finished.
@@ -176,8 +189,8 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 		if err != nil {
 			return err
 		}
-		err = persist(ctx, func(ctx context.Context) error {
-			return c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Hook)
+		err = work.Persist(ctx, func(ctx context.Context) error {
+			return c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Deploy)
 		})
 		if errors.Is(err, managed.ErrStale) {
 			continue // somebody enrolled meanwhile, or was thrown out
@@ -237,7 +250,7 @@ func NoRecipients(client string) error {
 // circle: each serves for a tenth of its lifetime at least.
 func (c *Claim) dueAt(b *cert.Bundle) time.Time {
 	life := b.Leaf.NotAfter.Sub(b.Leaf.NotBefore)
-	due := b.RenewAt().Add(-random(life / 20))
+	due := b.RenewAt().Add(-rand.N(1 + life/20))
 	if earliest := c.cfg.Now().Add(life / 10); due.Before(earliest) {
 		return earliest
 	}

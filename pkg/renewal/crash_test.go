@@ -29,6 +29,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // world is what outlives a process: the CA, port 80's address, the disk, the
@@ -80,21 +81,23 @@ func (w *world) newOrders() int { return w.ca.Requests().Count(pebbletest.NewOrd
 // process is one run of the proxy, as far as renewals go.
 type process struct {
 	store *store.Store
-	loop  *renewal.Loop
+	loop  *work.Loop
 }
 
-// mode is the simplest one. after, if set, is called when Obtain returned.
+// mode allows everything. after, if set, is called when an outcome is stored.
 type mode struct {
 	to    age.Recipient
 	after func()
 }
 
-func (m mode) Renew(ctx context.Context, c *renewal.Claim) error {
-	_, err := c.Obtain(ctx, renewal.Delivery{Recipients: []age.Recipient{m.to}})
+func (m mode) Delivery(context.Context, managed.Certificate) (renewal.Delivery, error) {
+	return renewal.Delivery{Recipients: []age.Recipient{m.to}}, nil
+}
+
+func (m mode) Settled(context.Context, managed.Outcome) {
 	if m.after != nil {
 		m.after()
 	}
-	return err
 }
 
 // start begins a process. Its predecessor's store stays open: dying, it had no
@@ -130,7 +133,7 @@ func (w *world) start(t *testing.T, change func(*renewal.Config)) *process {
 	if change != nil {
 		change(&cfg)
 	}
-	return &process{s, renewal.NewLoop(renewal.NewQueue(cfg), 4, w.now, log)}
+	return &process{s, work.NewLoop(renewal.NewQueue(cfg), 4, w.now, log)}
 }
 
 func (p *process) tick(t *testing.T) {

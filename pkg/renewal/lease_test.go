@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -17,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // slow is an Issuer that never comes to an end by itself.
@@ -58,7 +60,8 @@ func inBubble(t *testing.T, f func(t *testing.T, s *store.Store, m managed.Certi
 			Logger: slog.New(slog.DiscardHandler), Now: time.Now,
 			Modes: map[clients.Mode]renewal.Mode{"test": mode{to: id.Recipient()}},
 		})
-		_, stop := runLoop(t, q, 1, slog.New(slog.DiscardHandler))
+		l := work.NewLoop(q, 1, time.Now, slog.New(slog.DiscardHandler))
+		stop := watch.Run(t, l.Run)
 		f(t, s, m, ca, stop)
 	})
 }
@@ -125,7 +128,7 @@ func TestUnknownMode(t *testing.T) {
 	}
 	log := slog.New(slog.DiscardHandler)
 	q := renewal.NewQueue(renewal.Config{Store: s, Owner: "me", Logger: log, Now: time.Now})
-	if err := renewal.NewLoop(q, 1, time.Now, log).Tick(t.Context()); err != nil {
+	if err := work.NewLoop(q, 1, time.Now, log).Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	row, err := s.ManagedByID(t.Context(), m.ID)

@@ -1,16 +1,13 @@
 package renewal
 
 import (
-	"cmp"
 	"context"
 	"crypto"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"maps"
-	mathrand "math/rand/v2"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"filippo.io/age"
@@ -20,13 +17,18 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Mode is what a mode does with a row that is due.
+// Mode answers for one kind of managed certificate. It is safe for concurrent use.
 type Mode interface {
-	// Renew decides whether the row may still have a certificate and calls
-	// Claim.Obtain. An error is kept with the row, which is tried again later.
-	Renew(ctx context.Context, c *Claim) error
+	// Delivery decides whether the certificate may be obtained still, and says what
+	// becomes of the bundle. An error is recorded with the row, which is tried again
+	// later.
+	Delivery(ctx context.Context, m managed.Certificate) (Delivery, error)
+	// Settled is told the outcome of each attempt, once it is stored. It must not
+	// block.
+	Settled(ctx context.Context, o managed.Outcome)
 }
 
 // Issuer is the part of issuer.Issuer that is needed here.
@@ -61,10 +63,18 @@ type Config struct {
 	Identity     *age.X25519Identity   // the proxy's own; journalled keys are sealed to it
 	Modes        map[clients.Mode]Mode // by managed.Certificate.Mode
 	Owner        string                // this instance, unique among all that share the store
-	Failed       func(certID string)   // told of each failure, once it is with the row; nil: nobody
-	Logger       *slog.Logger
-	Now          func() time.Time
+	// Stage, if set, is told the progress of each attempt.
+	Stage func(m managed.Certificate, e acme.Event)
+	// Settled, if set, is told each outcome before the mode is. It must not block.
+	Settled func(ctx context.Context, o managed.Outcome)
+	Logger  *slog.Logger
+	Now     func() time.Time
 }
+
+// AskPause bounds what anyone can order for one set of names by asking: two
+// orders an hour, and none within a quarter of an hour after an attempt that
+// failed. It belongs to the client and the names, in all modes that keep names.
+var AskPause = managed.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute} //nolint:gochecknoglobals // a constant
 
 // Workers is the number of jobs for which a Loop over a Queue needs room. The
 // clients compete for a part of it, of which one can have half; the rest is for
@@ -74,46 +84,44 @@ const (
 
 	sharedWorkers   = 64
 	reservedWorkers = 192
-	heldBackPause   = time.Second // until clients that have used up their shares are asked for again
 )
 
 // Queue claims managed certificates that are due.
 type Queue struct {
-	cfg      Config
-	places   *fair.Places
-	heldBack atomic.Bool // the last Claim left due rows to clients whose shares are used up
+	cfg    Config
+	shares *work.Shares
 }
 
 // NewQueue returns the Source of due certificates.
 func NewQueue(cfg Config) *Queue {
-	return &Queue{cfg: cfg, places: fair.New(fair.Limits{
+	return &Queue{cfg: cfg, shares: work.NewShares(fair.Limits{
 		Total: sharedWorkers, PerClient: sharedWorkers / 2, Reserve: reservedWorkers,
 	})}
 }
 
-// Next implements Source.
+// Next implements work.Source.
 func (q *Queue) Next(ctx context.Context) (time.Time, error) {
 	next, err := q.cfg.Store.NextDue(ctx)
-	if later := q.cfg.Now().Add(heldBackPause); err == nil && q.heldBack.Load() && next.Before(later) {
-		next = later // the end of a job wakes the loop before
+	if err != nil {
+		return next, err
 	}
-	return next, err
+	return q.shares.Next(q.cfg.Now(), next), nil
 }
 
-// Claim implements Source. The rows of all clients take turns, and those of a
+// Claim implements work.Source. The rows of all clients take turns, and those of a
 // client for which less is being done come first.
-func (q *Queue) Claim(ctx context.Context, limit int) ([]Job, error) {
+func (q *Queue) Claim(ctx context.Context, limit int) ([]work.Job, error) {
 	due, err := q.cfg.Store.Due(ctx)
 	if err != nil {
 		return nil, err
 	}
-	places := q.take(due, limit)
+	places := q.shares.Take(due, limit)
 	// Each claim has a name of its own. A row that comes free under our feet (it
 	// is wanted differently now, or this process slept through its lease) may be
 	// claimed by this very instance again; what was begun before must lose it.
 	owner := q.cfg.Owner + "/" + rand.Text()[:8]
-	rows, err := q.cfg.Store.Claim(ctx, owner, Lease, slices.Collect(maps.Keys(places)))
-	jobs := make([]Job, len(rows))
+	rows, err := q.cfg.Store.Claim(ctx, owner, work.Lease, slices.Collect(maps.Keys(places)))
+	jobs := make([]work.Job, len(rows))
 	for i, row := range rows {
 		release := places[row.ID]
 		delete(places, row.ID)
@@ -128,35 +136,10 @@ func (q *Queue) Claim(ctx context.Context, limit int) ([]Job, error) {
 	return jobs, err
 }
 
-// take returns the ids of rows for which there is room, with what gives the
-// room back.
-func (q *Queue) take(due []managed.Due, limit int) map[string]func() {
-	held := map[string]int{}
-	for _, d := range due {
-		held[d.ClientID] = q.places.Held(d.ClientID)
-	}
-	slices.SortStableFunc(due, func(a, b managed.Due) int {
-		return cmp.Compare(held[a.ClientID]+a.Turn, held[b.ClientID]+b.Turn)
-	})
-	places, heldBack := map[string]func(){}, false
-	for _, d := range due {
-		if len(places) == limit {
-			break
-		}
-		if release, ok := q.places.Try(d.ClientID); ok {
-			places[d.ID] = release
-		} else {
-			heldBack = true
-		}
-	}
-	q.heldBack.Store(heldBack)
-	return places
-}
-
 // work carries one row through its mode, with the lease kept alive.
 func (q *Queue) work(ctx context.Context, owner string, row managed.Certificate) {
 	st := q.cfg.Store
-	hold := Hold{
+	hold := work.Hold{
 		Extend:   func(ctx context.Context, lease time.Duration) error { return st.ExtendLease(ctx, row.ID, owner, lease) },
 		Release:  func(ctx context.Context) error { return st.ReleaseLease(ctx, row.ID, owner) },
 		Fail:     func(ctx context.Context, f managed.Failure) error { return st.FailManaged(ctx, row.ID, owner, f) },
@@ -164,17 +147,52 @@ func (q *Queue) work(ctx context.Context, owner string, row managed.Certificate)
 		Failed: "no certificate yet", Now: q.cfg.Now,
 		Log: q.cfg.Logger.With("mode", row.Mode, "names", row.Names, "certificate", row.ID),
 	}
-	failed := hold.Run(ctx, func(ctx context.Context) error {
-		mode, ok := q.cfg.Modes[row.Mode]
-		if !ok {
-			return fmt.Errorf("mode %q is not served by this instance", row.Mode)
-		}
-		return mode.Renew(ctx, &Claim{Certificate: row, cfg: q.cfg, owner: owner})
-	})
-	if failed && q.cfg.Failed != nil {
-		q.cfg.Failed(row.ID)
+	a := attempt{queue: q, row: row, owner: owner}
+	failed := hold.Run(ctx, a.run)
+	if failed || a.bundle != nil {
+		a.settle(ctx)
 	}
 }
 
-// random is uniform between zero and d.
-func random(d time.Duration) time.Duration { return mathrand.N(d + 1) }
+// attempt is one attempt to obtain a claimed certificate.
+type attempt struct {
+	queue    *Queue
+	row      managed.Certificate
+	owner    string
+	mode     Mode // nil: this instance does not serve it
+	delivery Delivery
+	bundle   *cert.Bundle // nil until it is stored
+	err      error
+}
+
+func (a *attempt) run(ctx context.Context) error {
+	a.bundle, a.err = a.obtain(ctx)
+	return a.err
+}
+
+func (a *attempt) obtain(ctx context.Context) (*cert.Bundle, error) {
+	var err error
+	if a.mode = a.queue.cfg.Modes[a.row.Mode]; a.mode == nil {
+		return nil, fmt.Errorf("mode %q is not served by this instance", a.row.Mode)
+	}
+	if a.delivery, err = a.mode.Delivery(ctx, a.row); err != nil {
+		return nil, err
+	}
+	claim := &Claim{Certificate: a.row, cfg: a.queue.cfg, owner: a.owner}
+	return claim.Obtain(ctx, a.delivery)
+}
+
+// settle reports the outcome to the mode and to all who follow outcomes.
+func (a *attempt) settle(ctx context.Context) {
+	ctx = context.WithoutCancel(ctx)
+	o := managed.Outcome{Certificate: a.row, ClientName: a.delivery.ClientName, Err: a.err}
+	if a.err == nil {
+		o.Serial, o.NotAfter = a.bundle.Serial(), a.bundle.NotAfter()
+	}
+	if a.queue.cfg.Settled != nil {
+		a.queue.cfg.Settled(ctx, o)
+	}
+	if a.mode != nil {
+		a.mode.Settled(ctx, o)
+	}
+}

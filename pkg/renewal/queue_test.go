@@ -24,6 +24,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // gate is an Issuer whose issuances wait, so that a test can change what is
@@ -32,8 +33,8 @@ type gate chan *underWay
 
 type underWay struct {
 	keyType cert.KeyType
-	finish  chan error // what the CA says
-	settled chan error // what Claim.Obtain made of it
+	finish  chan error      // what the CA says
+	ended   <-chan struct{} // closed when what came of it is recorded
 }
 
 func (g gate) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
@@ -44,7 +45,9 @@ func (g gate) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (
 	if err != nil {
 		return nil, err
 	}
-	if err := ctx.Value(flow{}).(*underWay).wait(g, csr.KeyType); err != nil {
+	u := &underWay{keyType: csr.KeyType, finish: make(chan error), ended: ctx.Done()}
+	g <- u
+	if err := <-u.finish; err != nil {
 		return nil, err
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -64,29 +67,20 @@ func (gate) GenerateKey(_ context.Context, _ string, t cert.KeyType) (crypto.Sig
 	return cert.GenerateKey(t)
 }
 
-func (u *underWay) wait(g gate, keyType cert.KeyType) error {
-	u.keyType = keyType
-	g <- u
-	return <-u.finish
+// sealTo is a Mode that allows everything.
+type sealTo struct{ to age.Recipient }
+
+func (m sealTo) Delivery(context.Context, managed.Certificate) (renewal.Delivery, error) {
+	return renewal.Delivery{Recipients: []age.Recipient{m.to}}, nil
 }
 
-// obtain is a Mode that tells how each Obtain ended.
-type obtain struct{ to age.Recipient }
-
-type flow struct{}
-
-func (o obtain) Renew(ctx context.Context, c *renewal.Claim) error {
-	u := &underWay{finish: make(chan error), settled: make(chan error, 1)}
-	_, err := c.Obtain(context.WithValue(ctx, flow{}, u), renewal.Delivery{Recipients: []age.Recipient{o.to}})
-	u.settled <- err
-	return err
-}
+func (sealTo) Settled(context.Context, managed.Outcome) {}
 
 type rig struct {
 	st   *store.Store
 	id   *age.X25519Identity
 	ca   gate
-	loop *renewal.Loop
+	loop *work.Loop
 }
 
 func newRig(t *testing.T) *rig {
@@ -104,9 +98,9 @@ func newRig(t *testing.T) *rig {
 	log := slog.New(slog.DiscardHandler)
 	q := renewal.NewQueue(renewal.Config{
 		Store: st, Issuer: r.ca, DirectoryURL: "https://ca.example/dir", Identity: id, Owner: "me", Logger: log, Now: time.Now,
-		Modes: map[clients.Mode]renewal.Mode{"client": obtain{id.Recipient()}},
+		Modes: map[clients.Mode]renewal.Mode{"client": sealTo{id.Recipient()}},
 	})
-	r.loop = renewal.NewLoop(q, 4, time.Now, log)
+	r.loop = work.NewLoop(q, 4, time.Now, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { defer close(done); r.loop.Run(ctx) }()
@@ -166,18 +160,19 @@ func TestChangedWhileUnderWay(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			m, before, after := r.twice(t)
-			end := func(u *underWay, want error) {
+			end := func(u *underWay) {
 				u.finish <- nil
-				if err := <-u.settled; !errors.Is(err, want) {
-					t.Errorf("the one for %s ended with %v, want %v", u.keyType, err, want)
-				}
+				<-u.ended
 			}
 			if beforeFirst {
-				end(before, managed.ErrLost)
-				end(after, nil)
+				end(before)
+				if _, err := r.st.BundleFor(t.Context(), m.ID); !errors.Is(err, managed.ErrNotFound) {
+					t.Errorf("the old issuance left a bundle: %v", err)
+				}
+				end(after)
 			} else {
-				end(after, nil)
-				end(before, managed.ErrLost)
+				end(after)
+				end(before)
 			}
 			if got := r.keyType(t, m); got != cert.EC384 {
 				t.Errorf("stored a certificate with a key of type %s, want ec384", got)
@@ -192,12 +187,12 @@ func TestFailedPredecessor(t *testing.T) {
 	r := newRig(t)
 	m, before, after := r.twice(t)
 	before.finish <- &acme.Error{Kind: acme.Permanent, Detail: "no"}
-	<-before.settled
+	<-before.ended
 	if _, err := r.st.OrderFor(t.Context(), m.ID); err != nil {
 		t.Errorf("the successor's order: %v", err)
 	}
 	after.finish <- &acme.Error{Kind: acme.Permanent, Detail: "no"}
-	<-after.settled
+	<-after.ended
 	if _, err := r.st.OrderFor(t.Context(), m.ID); !errors.Is(err, managed.ErrNotFound) {
 		t.Errorf("an order that cannot be finished: %v", err)
 	}

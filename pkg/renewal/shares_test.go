@@ -10,10 +10,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // endless is a Mode whose work never ends; it counts what was begun.
@@ -22,13 +24,15 @@ type endless struct {
 	begun map[string]int // by client; guarded by mu
 }
 
-func (e *endless) Renew(ctx context.Context, c *renewal.Claim) error {
+func (e *endless) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
 	e.mu.Lock()
-	e.begun[c.ClientID]++
+	e.begun[m.ClientID]++
 	e.mu.Unlock()
 	<-ctx.Done()
-	return ctx.Err()
+	return renewal.Delivery{}, ctx.Err()
 }
+
+func (*endless) Settled(context.Context, managed.Outcome) {}
 
 func (e *endless) of(client string) int {
 	e.mu.Lock()
@@ -68,7 +72,8 @@ func TestQueueShares(t *testing.T) {
 		q := renewal.NewQueue(renewal.Config{
 			Store: s, Owner: "me", Logger: slog.New(slog.DiscardHandler), Now: time.Now, Modes: map[clients.Mode]renewal.Mode{"test": mode},
 		})
-		l, stop := runLoop(t, q, renewal.Workers, slog.New(slog.DiscardHandler))
+		l := work.NewLoop(q, renewal.Workers, time.Now, slog.New(slog.DiscardHandler))
+		stop := watch.Run(t, l.Run)
 		defer stop()
 		synctest.Wait()
 		all := 0

@@ -82,10 +82,6 @@ func New(cfg Config) *Agent {
 // failed to.
 func (a *Agent) News(certID string) { a.news.ring(certID) }
 
-// Failed wakes who waits for a certificate, here and at other instances: an
-// attempt at it failed, and the row says why.
-func (a *Agent) Failed(certID string) { a.ring(certID) }
-
 // Forgotten wakes who waits for a certificate, here and at other instances: the
 // administrator deleted its row.
 func (a *Agent) Forgotten(certID string) { a.ring(certID) }
@@ -343,40 +339,30 @@ func (a *Agent) Delete(ctx context.Context, id clients.Identity, certID string) 
 	return nil
 }
 
-// Renew implements renewal.Mode: the client must still be allowed to have it.
-// Everyone who is its recipient when it is stored can open the new bundle.
-func (a *Agent) Renew(ctx context.Context, c *renewal.Claim) error {
-	client, err := a.cfg.Store.ClientByID(ctx, c.ClientID)
+// Delivery implements renewal.Mode: the client must still be allowed to have the
+// certificate. All recipients that it has when the bundle is stored can open it.
+func (a *Agent) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
+	client, err := a.cfg.Store.ClientByID(ctx, m.ClientID)
 	if err != nil {
-		return err
+		return renewal.Delivery{}, err
 	}
-	id := clients.Identity{Client: client}
-	if err := a.stillAllowed(id, c); err != nil {
-		return err
+	d := renewal.Delivery{ClientName: client.Name}
+	if client.Disabled {
+		return d, fmt.Errorf("client %q is disabled; enable it, or remove it", client.Name)
+	}
+	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
+	if err := policy.AllowUnattended(clients.Identity{Client: client}, ask); err != nil {
+		return d, err
 	}
 	if len(client.Recipients) == 0 { // or the order would be for nothing
-		return renewal.NoRecipients(client.Name)
+		return d, renewal.NoRecipients(client.Name)
 	}
-	bundle, err := c.Obtain(ctx, renewal.Delivery{})
-	if err != nil {
-		if ctx.Err() == nil {
-			a.record(ctx, id, c.Names, trail.Failed, err.Error())
-		}
-		return err
-	}
-	a.record(ctx, id, c.Names, trail.Done, "serial "+bundle.Serial())
-	a.ring(c.ID)
-	return nil
+	return d, nil
 }
 
-// stillAllowed is the policy decision without a request: nobody calls, so the
-// source network does not count.
-func (a *Agent) stillAllowed(id clients.Identity, c *renewal.Claim) error {
-	if id.Client.Disabled {
-		return fmt.Errorf("client %q is disabled; enable it, or remove it", id.Client.Name)
-	}
-	return policy.AllowUnattended(id, policy.Request{Mode: clients.ModeAgent, Names: c.Names, KeyType: cert.KeyType(c.KeyType)})
-}
+// Settled implements renewal.Mode: it wakes whoever waits for the certificate, here
+// and at other instances.
+func (a *Agent) Settled(_ context.Context, o managed.Outcome) { a.ring(o.ID) }
 
 func (a *Agent) record(ctx context.Context, id clients.Identity, names []string, outcome, detail string) {
 	e := caller(id)

@@ -27,7 +27,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
-	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // Store stores the proxy's own certificates and their deployments. Its methods may
@@ -158,35 +157,20 @@ func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 	return c.inspect(ctx, row)
 }
 
-// Renew implements renewal.Mode.
-func (c *Client) Renew(ctx context.Context, claim *renewal.Claim) error {
-	bundle, err := c.obtain(ctx, claim)
-	if err != nil {
-		if ctx.Err() == nil {
-			c.record(ctx, claim.Names, trail.Failed, err.Error())
-		}
-		return err
+// Delivery implements renewal.Mode: the bundle is sealed to the proxy itself and
+// deployed, provided that its files can be written.
+func (c *Client) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
+	if err := c.cfg.Files.Probe(ctx, c.dir(m.Names)); err != nil {
+		return renewal.Delivery{}, fmt.Errorf("the certificate could not be stored, so none is ordered: %w", err)
 	}
-	c.record(ctx, claim.Names, trail.Done, "serial "+bundle.Serial())
-	c.cfg.Wake()
-	return nil
+	return renewal.Delivery{Recipients: []age.Recipient{c.cfg.Identity.Recipient()}, Deploy: true}, nil
 }
 
-// obtain orders a certificate, provided that its files can be written.
-func (c *Client) obtain(ctx context.Context, claim *renewal.Claim) (*cert.Bundle, error) {
-	if err := c.cfg.Files.Probe(ctx, c.dir(claim.Names)); err != nil {
-		return nil, fmt.Errorf("the certificate could not be stored, so none is ordered: %w", err)
+// Settled implements renewal.Mode: a deployment is due.
+func (c *Client) Settled(_ context.Context, o managed.Outcome) {
+	if o.Err == nil {
+		c.cfg.Wake()
 	}
-	return claim.Obtain(ctx, renewal.Delivery{
-		Recipients: []age.Recipient{c.cfg.Identity.Recipient()},
-		Hook:       true,
-	})
-}
-
-func (c *Client) record(ctx context.Context, names []string, outcome, detail string) {
-	c.cfg.Audit.Record(ctx, trail.Entry{
-		Action: "certificate", Mode: clients.ModeClient, Names: names, Outcome: outcome, Detail: detail,
-	})
 }
 
 // Status lists the certificates of this mode, with what is wrong with them.

@@ -13,21 +13,21 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Deployments is the renewal.Source of bundles whose files or hook are due.
+// Deployments is the work.Source of bundles whose files or hook are due.
 type Deployments struct{ *Client }
 
-// Next implements renewal.Source.
+// Next implements work.Source.
 func (d Deployments) Next(ctx context.Context) (time.Time, error) { return d.cfg.Store.NextHook(ctx) }
 
-// Claim implements renewal.Source.
-func (d Deployments) Claim(ctx context.Context, limit int) ([]renewal.Job, error) {
+// Claim implements work.Source.
+func (d Deployments) Claim(ctx context.Context, limit int) ([]work.Job, error) {
 	owner := d.cfg.Owner + "/" + rand.Text()[:8] // as in renewal.Queue
-	rows, err := d.cfg.Store.ClaimHooks(ctx, owner, renewal.Lease, limit)
-	jobs := make([]renewal.Job, len(rows))
+	rows, err := d.cfg.Store.ClaimHooks(ctx, owner, work.Lease, limit)
+	jobs := make([]work.Job, len(rows))
 	for i, row := range rows {
 		jobs[i] = func(ctx context.Context) { d.work(ctx, owner, row) }
 	}
@@ -36,7 +36,7 @@ func (d Deployments) Claim(ctx context.Context, limit int) ([]renewal.Job, error
 
 func (c *Client) work(ctx context.Context, owner string, pending managed.Deployment) {
 	st, id := c.cfg.Store, pending.ManagedID
-	hold := renewal.Hold{
+	hold := work.Hold{
 		Extend:  func(ctx context.Context, lease time.Duration) error { return st.ExtendHook(ctx, id, owner, lease) },
 		Release: func(ctx context.Context) error { return st.ReleaseHook(ctx, id, owner) },
 		Fail: func(ctx context.Context, f managed.Failure) error {

@@ -1,4 +1,4 @@
-package renewal_test
+package work_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // backlog is a Source with more work than workers. Like the store, it takes a
@@ -22,14 +22,14 @@ type backlog struct {
 	release chan struct{}
 }
 
-func (b *backlog) Claim(_ context.Context, limit int) ([]renewal.Job, error) {
+func (b *backlog) Claim(_ context.Context, limit int) ([]work.Job, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.limits = append(b.limits, limit)
 	if limit == 0 {
 		limit = 100
 	}
-	jobs := make([]renewal.Job, min(limit, b.waiting))
+	jobs := make([]work.Job, min(limit, b.waiting))
 	b.waiting -= len(jobs)
 	for i := range jobs {
 		jobs[i] = func(ctx context.Context) {
@@ -58,7 +58,7 @@ func (b *backlog) state() (waiting, begun int) {
 func TestLoopClaimsWhatItCanDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backlog{waiting: 50, release: make(chan struct{})}
-		loop := renewal.NewLoop(b, 3, time.Now, slog.New(slog.DiscardHandler))
+		loop := work.NewLoop(b, 3, time.Now, slog.New(slog.DiscardHandler))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { defer close(done); loop.Run(ctx) }()
@@ -78,7 +78,7 @@ func TestLoopClaimsWhatItCanDo(t *testing.T) {
 			t.Error("the loop left its jobs in flight")
 		default:
 		}
-		time.Sleep(renewal.Grace) // synctest's time
+		time.Sleep(work.Grace) // synctest's time
 		<-done
 		if waiting, begun := b.state(); waiting != 46 || begun != 4 {
 			t.Errorf("after the stop %d wait, %d are begun; want 46 and 4", waiting, begun)

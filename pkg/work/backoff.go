@@ -1,8 +1,9 @@
-package renewal
+package work
 
 import (
 	"errors"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"syscall"
 	"time"
@@ -10,16 +11,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
 
-// AskPause bounds what anyone can order for one set of names by asking: two
-// orders an hour, and none within a quarter of an hour after an attempt that
-// failed. It belongs to the client and the names, in all modes that keep names.
-var AskPause = managed.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute} //nolint:gochecknoglobals // a constant
-
-// permanentSteps are the waits after failures that somebody must mend: few
-// enough that a wrong DNS record does not use up the CA's limits.
+// permanentSteps are the waits after failures that a person must fix first. They
+// are few, so that a wrong DNS record does not use up the CA's limits.
 var permanentSteps = []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
 
 const (
@@ -43,7 +38,7 @@ const (
 // is none. What the CA asks for always wins, if it is later.
 func RetryAt(now time.Time, failures int, notAfter time.Time, cause error) time.Time {
 	if IsLocal(cause) {
-		return now.Add(localLeast + random(localMost-localLeast))
+		return now.Add(localLeast + rand.N(1+localMost-localLeast))
 	}
 	wait := permanentSteps[min(failures, len(permanentSteps)-1)]
 	var e *acme.Error
@@ -61,7 +56,7 @@ func RetryAt(now time.Time, failures int, notAfter time.Time, cause error) time.
 	at := now.Add(spread(atMostShare(wait, notAfter.Sub(now), least)))
 	if e.RetryAt.After(at) || limited && e.RetryAt.After(now) {
 		// Those who were told the same come back one by one.
-		at = e.RetryAt.Add(random(min(e.RetryAt.Sub(now)/10, time.Hour)))
+		at = e.RetryAt.Add(rand.N(1 + min(e.RetryAt.Sub(now)/10, time.Hour)))
 	}
 	if latest := now.Add(cert.LongestWait); at.After(latest) {
 		return latest // later times are taken for those of a wrong clock
@@ -86,7 +81,8 @@ func IsTransient(now time.Time, cause error) bool {
 	return !IsLocal(cause) && errors.As(cause, &e) && e.Kind == acme.Temporary && !e.RetryAt.After(now)
 }
 
-// IsLocal reports whether a failure is this host's own: its database or its disk.
+// IsLocal reports whether a failure is this host's own: of its database or its
+// disk.
 func IsLocal(cause error) bool {
 	for _, fault := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
 		if errors.Is(cause, fault) {
@@ -96,7 +92,7 @@ func IsLocal(cause error) bool {
 	var e *acme.Error
 	var path *fs.PathError
 	var link *os.LinkError
-	return isFault(cause) || !errors.As(cause, &e) && (errors.As(cause, &path) || errors.As(cause, &link))
+	return managed.IsFault(cause) || !errors.As(cause, &e) && (errors.As(cause, &path) || errors.As(cause, &link))
 }
 
 // failure describes a failed attempt to the store.
@@ -109,19 +105,15 @@ func failure(now time.Time, failures int, notAfter time.Time, ca string, cause e
 }
 
 // plain returns what a client may read of a failure; empty if only the
-// administrator may.
+// administrator may read it.
 func plain(cause error) string {
-	var failed *acme.Error
-	var denied *policy.Denied
-	switch {
-	case errors.As(cause, &failed):
-		return failed.ForClient()
-	case errors.As(cause, &denied):
-		return denied.Error()
+	var public interface{ ForClient() string }
+	if errors.As(cause, &public) {
+		return public.ForClient()
 	}
 	return ""
 }
 
 // spread takes up to a tenth off, so that what failed together does not come
 // back together.
-func spread(d time.Duration) time.Duration { return d - random(d/10) }
+func spread(d time.Duration) time.Duration { return d - rand.N(1+d/10) }

@@ -1,4 +1,4 @@
-package renewal_test
+package work_test
 
 import (
 	"errors"
@@ -13,8 +13,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // Failures persist with the row, so the wait grows over restarts; Retry-After
@@ -59,7 +59,7 @@ func TestRetryAt(t *testing.T) {
 		{"permanent, told too little", 3, asks(acme.Permanent, time.Hour), day - day/10, day},
 	} {
 		for range 50 {
-			wait := renewal.RetryAt(now, c.failures, time.Time{}, c.cause).Sub(now)
+			wait := work.RetryAt(now, c.failures, time.Time{}, c.cause).Sub(now)
 			if wait < c.least || wait > c.most {
 				t.Errorf("%s after %d: %s, want %s to %s", c.name, c.failures, wait, c.least, c.most)
 				break
@@ -77,7 +77,7 @@ func TestRetryAtSpreads(t *testing.T) {
 	} {
 		moments := map[time.Time]bool{}
 		for range 100 {
-			moments[renewal.RetryAt(now, 2, time.Time{}, cause)] = true
+			moments[work.RetryAt(now, 2, time.Time{}, cause)] = true
 		}
 		if len(moments) < 50 {
 			t.Errorf("%v: %d moments for 100 rows", cause, len(moments))
@@ -108,7 +108,7 @@ func TestRetryAtLife(t *testing.T) {
 		{"ended", -time.Hour, permanent, day - day/10, day},
 	} {
 		for range 50 {
-			wait := renewal.RetryAt(now, 9, now.Add(c.left), c.cause).Sub(now)
+			wait := work.RetryAt(now, 9, now.Add(c.left), c.cause).Sub(now)
 			if wait < c.least || wait > c.most {
 				t.Errorf("%s: %s, want %s to %s", c.name, wait, c.least, c.most)
 				break
@@ -116,7 +116,7 @@ func TestRetryAtLife(t *testing.T) {
 		}
 	}
 	longest := &acme.Error{Kind: acme.RateLimited, RetryAt: now.Add(cert.LongestWait)}
-	if at := renewal.RetryAt(now, 0, time.Time{}, longest); cert.IsParked(at, time.Time{}, now) {
+	if at := work.RetryAt(now, 0, time.Time{}, longest); cert.IsParked(at, time.Time{}, now) {
 		t.Errorf("a wait that the CA may ask for looks like that of a wrong clock: %s", at)
 	}
 }
@@ -150,10 +150,10 @@ func TestLocalFaults(t *testing.T) {
 		{"connection", &net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}, false},
 		{"CA", &acme.Error{Kind: acme.Temporary}, false},
 	} {
-		if got := renewal.IsLocal(c.cause); got != c.local {
+		if got := work.IsLocal(c.cause); got != c.local {
 			t.Errorf("%s: %v: local %v", c.name, c.cause, got)
 		}
-		if wait := renewal.RetryAt(now, 50, time.Time{}, c.cause).Sub(now); c.local != (wait <= time.Minute) {
+		if wait := work.RetryAt(now, 50, time.Time{}, c.cause).Sub(now); c.local != (wait <= time.Minute) {
 			t.Errorf("%s: retry after %s", c.name, wait)
 		}
 	}

@@ -1,4 +1,4 @@
-package renewal_test
+package work_test
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // closed is the error of a database that is not there.
@@ -51,8 +51,8 @@ func (r *heldRow) do(f func()) error {
 	return nil
 }
 
-func (r *heldRow) hold(log *bytes.Buffer) *renewal.Hold {
-	return &renewal.Hold{
+func (r *heldRow) hold(log *bytes.Buffer) *work.Hold {
+	return &work.Hold{
 		Extend:  func(context.Context, time.Duration) error { return r.do(func() { r.extends++ }) },
 		Release: func(context.Context) error { return errors.New("it is not given back") },
 		Fail: func(_ context.Context, f managed.Failure) error {
@@ -110,7 +110,7 @@ func TestHoldOutlastsDatabase(t *testing.T) {
 				if err := json.Unmarshal(log.Bytes(), &line); err != nil {
 					t.Fatalf("%v: %s", err, &log)
 				}
-				want := row.back.Add(-c.away).Add(renewal.Lease) // the end of the lease
+				want := row.back.Add(-c.away).Add(work.Lease) // the end of the lease
 				if c.written {
 					want = row.failed[0].RetryAt
 				}

@@ -1,4 +1,4 @@
-package renewal_test
+package work_test
 
 import (
 	"context"
@@ -10,8 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // agenda is a Source of work that becomes due at known moments.
@@ -36,14 +37,14 @@ func (a *agenda) failWith(err error) {
 	a.fails = err
 }
 
-func (a *agenda) Claim(_ context.Context, limit int) ([]renewal.Job, error) {
+func (a *agenda) Claim(_ context.Context, limit int) ([]work.Job, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asked++
 	if a.fails != nil {
 		return nil, a.fails
 	}
-	var jobs []renewal.Job
+	var jobs []work.Job
 	var later []time.Time
 	for _, at := range a.dueAt {
 		if at.After(time.Now()) || len(jobs) == limit {
@@ -89,16 +90,6 @@ func (a *agenda) counts() (begun []time.Time, asked int) {
 	return append([]time.Time(nil), a.begun...), a.asked
 }
 
-// runLoop starts a loop in the bubble; stop waits for its end.
-func runLoop(t *testing.T, s renewal.Source, workers int, log *slog.Logger) (l *renewal.Loop, stop func()) {
-	t.Helper()
-	l = renewal.NewLoop(s, workers, time.Now, log)
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); l.Run(ctx) }()
-	return l, func() { cancel(); <-done }
-}
-
 // Work begins when it is due, not at the next turn of a clock.
 func TestLoopNext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -107,7 +98,8 @@ func TestLoopNext(t *testing.T) {
 		for _, after := range []time.Duration{0, 10 * time.Second, 17 * time.Second, 3 * time.Hour} {
 			a.add(start.Add(after))
 		}
-		_, stop := runLoop(t, a, 2, slog.New(slog.DiscardHandler))
+		l := work.NewLoop(a, 2, time.Now, slog.New(slog.DiscardHandler))
+		stop := watch.Run(t, l.Run)
 		time.Sleep(4 * time.Hour)
 		begun, asked := a.counts()
 		if len(begun) != 4 {
@@ -129,7 +121,8 @@ func TestLoopNext(t *testing.T) {
 func TestLoopWake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &agenda{}
-		l, stop := runLoop(t, a, 2, slog.New(slog.DiscardHandler))
+		l := work.NewLoop(a, 2, time.Now, slog.New(slog.DiscardHandler))
+		stop := watch.Run(t, l.Run)
 		synctest.Wait()
 		a.add(time.Now())
 		l.Wake()
@@ -153,7 +146,8 @@ func TestLoopWakeWhenFull(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &agenda{hold: make(chan struct{})}
 		a.add(time.Now())
-		l, stop := runLoop(t, a, 1, slog.New(slog.DiscardHandler))
+		l := work.NewLoop(a, 1, time.Now, slog.New(slog.DiscardHandler))
+		stop := watch.Run(t, l.Run)
 		synctest.Wait()
 		a.add(time.Now())
 		l.Wake()
@@ -177,7 +171,8 @@ func TestLoopClaimFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder // written by the loop's goroutine only, read after it
 		a := &agenda{fails: errors.New("disk on fire")}
-		_, stop := runLoop(t, a, 2, slog.New(slog.NewTextHandler(&text, nil)))
+		l := work.NewLoop(a, 2, time.Now, slog.New(slog.NewTextHandler(&text, nil)))
+		stop := watch.Run(t, l.Run)
 		time.Sleep(time.Minute)
 		if _, asked := a.counts(); asked < 25 || asked > 35 {
 			t.Errorf("asked %d times in a minute, want about 30", asked)
@@ -201,17 +196,19 @@ func TestLoopStop(t *testing.T) {
 		a := &agenda{hold: make(chan struct{})}
 		a.add(time.Now())
 		a.add(time.Now())
-		_, stop := runLoop(t, a, 2, slog.New(slog.DiscardHandler))
+		l := work.NewLoop(a, 2, time.Now, slog.New(slog.DiscardHandler))
+		stop := watch.Run(t, l.Run)
 		synctest.Wait()
 		begin := time.Now()
 		time.AfterFunc(time.Second, func() { a.hold <- struct{}{} }) // one is done soon, one is not
 		stop()
-		if got := time.Since(begin); got != renewal.Grace {
-			t.Errorf("Run ended %s after the stop, want %s", got, renewal.Grace)
+		if got := time.Since(begin); got != work.Grace {
+			t.Errorf("Run ended %s after the stop, want %s", got, work.Grace)
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		_, stop := runLoop(t, &agenda{}, 2, slog.New(slog.DiscardHandler))
+		l := work.NewLoop(&agenda{}, 2, time.Now, slog.New(slog.DiscardHandler))
+		stop := watch.Run(t, l.Run)
 		synctest.Wait()
 		begin := time.Now()
 		stop()
@@ -228,7 +225,7 @@ func TestTick(t *testing.T) {
 		a.add(time.Now())
 	}
 	a.add(time.Now().Add(time.Hour))
-	l := renewal.NewLoop(a, 3, time.Now, slog.New(slog.DiscardHandler))
+	l := work.NewLoop(a, 3, time.Now, slog.New(slog.DiscardHandler))
 	if err := l.Tick(t.Context()); err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package renewal
+package work
 
 import (
 	"context"
@@ -40,7 +40,7 @@ func (h *Hold) Run(ctx context.Context, work func(ctx context.Context) error) (f
 	go h.keep(held, lost)
 	err := work(held)
 	if err == nil && h.Done != nil {
-		if err = persist(ctx, h.Done); isFault(err) {
+		if err = Persist(ctx, h.Done); managed.IsFault(err) {
 			h.Log.Error("the work is done, but that cannot be recorded, so it is repeated", "error", err, "next_attempt", h.leaseEnd())
 			return false
 		}
@@ -61,7 +61,7 @@ func (h *Hold) Run(ctx context.Context, work func(ctx context.Context) error) (f
 // failure could be recorded: otherwise it is the end of the lease.
 func (h *Hold) fail(ctx context.Context, cause error) bool {
 	f := failure(h.Now(), h.Failures, h.NotAfter, h.CA, cause)
-	err := persist(ctx, func(ctx context.Context) error { return h.Fail(ctx, f) })
+	err := Persist(ctx, func(ctx context.Context) error { return h.Fail(ctx, f) })
 	switch {
 	case errors.Is(err, managed.ErrLost): // it is wanted differently now, or not at all
 		h.Log.Debug(h.Failed, "error", cause, "lost", true) //nolint:sloglint // a constant of each source
@@ -98,16 +98,16 @@ func (h *Hold) extended() { h.until.Store(h.Now().Add(Lease).UnixMilli()) }
 
 func (h *Hold) leaseEnd() time.Time { return time.UnixMilli(h.until.Load()).UTC() }
 
-// persist repeats a write for half a minute while the database is at fault: a
-// database that is away for a moment must not cost what was done. After ctx
-// ended it tries once.
-func persist(ctx context.Context, write func(ctx context.Context) error) error {
+// Persist repeats a write for half a minute while the database is at fault, so
+// that a short outage does not cost what was done. After ctx has ended it tries
+// once.
+func Persist(ctx context.Context, write func(ctx context.Context) error) error {
 	const longest = 16 * time.Second
 	for pause := time.Second; ; pause *= 2 {
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
 		err := write(attempt)
 		cancel()
-		if !isFault(err) || pause > longest {
+		if !managed.IsFault(err) || pause > longest {
 			return err
 		}
 		t := time.NewTimer(pause)
@@ -118,9 +118,4 @@ func persist(ctx context.Context, write func(ctx context.Context) error) error {
 			return err
 		}
 	}
-}
-
-func isFault(err error) bool {
-	var fault *managed.Fault
-	return errors.As(err, &fault)
 }
