@@ -114,16 +114,85 @@ const (
 	allowedBurst = 1000
 )
 
-// Authorize decides whether the client may have what it asks for, counts it
-// against the daily quota, and records the decision. The caller must not act
-// when it returns an error: a *policy.Denied, a *QuotaExceeded, a *TooSoon when
-// there were very many in a short time, or a fault of the store.
-func (l *Log) Authorize(ctx context.Context, id clients.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, true})
+// Ask is a question about what a client wants to do.
+type Ask struct {
+	By     clients.Identity
+	Action string // of the entry
+	// Request is what the client wants. Without names, the decision is about the
+	// network alone from which the client calls.
+	Request policy.Request
+	// Own is about a certificate that the proxy keeps for the client: it needs no
+	// grant.
+	Own bool
+	// Costs reports that the CA has work from it. It counts against the client's
+	// quota and pace, and is recorded also if it is allowed.
+	Costs bool
 }
 
-// Pace is a *TooSoon when the client was allowed very much in a short time, of
-// whatever kind. What is recorded of what a client does needs it.
+// Authorize decides whether the client may do what it asks for, counts it, and
+// records the decision. The caller must not act when it returns an error: a
+// *policy.Denied, a *QuotaExceeded, a *TooSoon if the client was allowed very many
+// requests in a short time, or a fault of the store.
+//
+// Of what the gateway passes on, only refusals are recorded.
+func (l *Log) Authorize(ctx context.Context, a Ask) error {
+	err := l.decide(ctx, a)
+	var denied *policy.Denied
+	var exceeded *QuotaExceeded
+	switch {
+	case errors.As(err, &denied):
+		l.refuse(ctx, a, denied.Ungranted, err)
+		return err
+	case errors.As(err, &exceeded):
+		l.refuse(ctx, a, nil, err)
+		return err
+	case err != nil:
+		return err
+	}
+	if !a.Costs || len(a.Request.Names) > 0 && !a.Request.Mode.KeepsNames() {
+		return nil
+	}
+	e := trail.By(a.By, a.Action)
+	e.Mode, e.Names, e.Outcome = a.Request.Mode, a.Request.Names, trail.Allowed
+	if err := l.write(ctx, e); err != nil {
+		return fmt.Errorf("record the request: %w", err)
+	}
+	return nil
+}
+
+func (l *Log) decide(ctx context.Context, a Ask) error {
+	var d policy.Decision
+	var err error
+	if len(a.Request.Names) == 0 {
+		err = policy.AllowFrom(a.By)
+	} else {
+		d, err = policy.Decide(a.By, a.Request)
+	}
+	if a.Own {
+		err = nil
+	}
+	if err != nil || !a.Costs {
+		return err
+	}
+	if err := l.Pace(a.By); err != nil {
+		return err
+	}
+	return l.takeQuota(ctx, a, d)
+}
+
+// refuse records a refusal. The gateway passes on today what it refused yesterday,
+// so of its requests only names that no grant covers are recorded.
+func (l *Log) refuse(ctx context.Context, a Ask, ungranted cert.Names, reason error) {
+	e := trail.By(a.By, a.Action)
+	e.Mode, e.Names, e.Outcome, e.Detail = a.Request.Mode, a.Request.Names, trail.Refused, reason.Error()
+	if !a.Request.Mode.KeepsNames() {
+		e.Names = ungranted
+	}
+	l.Record(ctx, e)
+}
+
+// Pace returns a *TooSoon if the client was allowed very many requests of any kind
+// in a short time. It bounds what is recorded of what a client does.
 func (l *Log) Pace(id clients.Identity) error {
 	if now := l.now(); !l.allowed.allow(id.Client.ID, now) {
 		return &TooSoon{Reason: "too many requests of this client in a short time", RetryAt: now.Add(allowedEvery)}
@@ -131,105 +200,20 @@ func (l *Log) Pace(id clients.Identity) error {
 	return nil
 }
 
-// AuthorizeAgain is Authorize for what costs no order and was recorded before,
-// such as asking again for a certificate that is kept already: it takes nothing
-// from the quota, and records refusals only.
-func (l *Log) AuthorizeAgain(ctx context.Context, id clients.Identity, r policy.Request) error {
-	return l.authorize(ctx, id, r, question{ActionRequest, policy.Allow, false})
-}
-
-// AuthorizeFrom decides whether the client may do this from where it calls, and
-// records a refusal. It is for what needs no grant, and takes nothing from the
-// quota. The error is a *policy.Denied.
+// AuthorizeFrom decides whether the client may do this from the network it calls
+// from, and records a refusal. The error is a *policy.Denied.
 func (l *Log) AuthorizeFrom(ctx context.Context, id clients.Identity, action string) error {
-	err := policy.AllowFrom(id)
-	if err != nil {
-		l.Record(ctx, trail.Entry{
-			ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: address(id.Addr), Action: action, Outcome: trail.Refused, Detail: err.Error(),
-		})
-	}
-	return err
+	return l.Authorize(ctx, Ask{By: id, Action: action})
 }
 
-// AuthorizeRevocation is Authorize for revoking a certificate of these names.
-// One that the proxy keeps for the client (mode agent) is its own, whatever its
-// grants are today; of another (mode gateway) it must have proven to hold the
-// key, and its grants must cover the names.
-func (l *Log) AuthorizeRevocation(ctx context.Context, id clients.Identity, r policy.Request) error {
-	allow := policy.Allow
-	if r.Mode.OwnsNames() {
-		allow = func(clients.Identity, policy.Request) error { return nil }
-	}
-	return l.authorize(ctx, policy.ForRevocation(id), r, question{ActionRevoke, allow, true})
-}
-
-// question is what to decide about a request.
-type question struct {
-	action string
-	allow  func(clients.Identity, policy.Request) error
-	costs  bool // the CA something, and the client some of its quota
-}
-
-func (l *Log) authorize(ctx context.Context, id clients.Identity, r policy.Request, q question) error {
-	entry := trail.Entry{
-		ClientID:   id.Client.ID,
-		ClientName: id.Client.Name,
-		Addr:       address(id.Addr),
-		Action:     q.action,
-		Mode:       r.Mode,
-		Names:      r.Names,
-		Outcome:    trail.Allowed,
-	}
-	err := q.allow(id, r)
-	if err == nil && q.costs {
-		if err := l.Pace(id); err != nil {
-			return err
-		}
-		err = l.takeQuota(ctx, id, r, q)
-	}
-	if err != nil {
-		var denied *policy.Denied
-		var exceeded *QuotaExceeded
-		switch {
-		case errors.As(err, &denied):
-			entry.Names = refusedNames(r, denied)
-		case errors.As(err, &exceeded):
-			entry.Names = refusedNames(r, &policy.Denied{})
-		default:
-			return err
-		}
-		entry.Outcome, entry.Detail = trail.Refused, err.Error()
-		l.Record(ctx, entry)
-		return err
-	}
-	if !r.Mode.KeepsNames() || !q.costs {
-		return nil
-	}
-	if err := l.write(ctx, entry); err != nil {
-		return fmt.Errorf("record the request: %w", err)
-	}
-	return nil
-}
-
-// refusedNames are the names to write down for a refusal. What the gateway
-// passes on today must not be told by what it refused yesterday.
-func refusedNames(r policy.Request, d *policy.Denied) []string {
-	if !r.Mode.KeepsNames() {
-		return d.Ungranted
-	}
-	return r.Names
-}
-
-// takeQuota counts the request, unless a grant without quota covers it and there
-// is no default. Revocations never count against the default: a client that has
-// lost many keys at once must be able to say so.
-func (l *Log) takeQuota(ctx context.Context, id clients.Identity, r policy.Request, q question) error {
-	quota := l.quotaFor(id, r, q.action)
+// takeQuota counts the request.
+func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
+	quota := l.quotaOf(a, d)
 	if quota == 0 {
 		return nil
 	}
 	now := l.now().UTC()
-	ok, err := l.store.TakeQuota(ctx, id.Client.ID, now, quota)
+	ok, err := l.store.TakeQuota(ctx, a.By.Client.ID, now, quota)
 	if err != nil {
 		return fmt.Errorf("count the request: %w", err)
 	}
@@ -239,40 +223,39 @@ func (l *Log) takeQuota(ctx context.Context, id clients.Identity, r policy.Reque
 	return nil
 }
 
-func (l *Log) quotaFor(id clients.Identity, r policy.Request, action string) int {
-	quota := policy.QuotaFor(id, r)
-	if quota == 0 && action == ActionRequest {
+// quotaOf returns the quota of a request, 0 for none. Revocations never count
+// against the default: a client that has lost many keys at once must be able to
+// say so.
+func (l *Log) quotaOf(a Ask, d policy.Decision) int {
+	if d.Quota == 0 && a.Request.Purpose != policy.Revocation && len(a.Request.Names) > 0 {
 		return l.quota
 	}
-	return quota
+	return d.Quota
 }
 
-// ReturnQuota takes an authorized request off the client's quota: the CA has not
-// got an order of it, so it must not keep the client from asking again.
-func (l *Log) ReturnQuota(ctx context.Context, id clients.Identity, r policy.Request) error {
-	if l.quotaFor(id, r, ActionRequest) == 0 {
-		return nil
+// ReturnQuota takes an authorized request off the client's quota. The CA has no
+// order of it, so it must not keep the client from asking again.
+func (l *Log) ReturnQuota(ctx context.Context, a Ask) error {
+	d, err := policy.Decide(a.By, a.Request)
+	if err != nil || l.quotaOf(a, d) == 0 {
+		return nil // it is not the client's any more, or was never counted
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	return l.store.ReturnQuota(ctx, id.Client.ID, l.now().UTC())
+	return l.store.ReturnQuota(ctx, a.By.Client.ID, l.now().UTC())
 }
 
 // RefuseCaller records that a caller was not let in.
 func (l *Log) RefuseCaller(ctx context.Context, e *auth.Error) {
 	l.Record(ctx, trail.Entry{
-		ClientID:   e.ClientID,
-		ClientName: e.ClientName,
-		Addr:       address(e.Addr),
-		Action:     ActionAuthenticate,
-		Outcome:    trail.Refused,
-		Detail:     string(e.Reason),
+		ClientID: e.ClientID, ClientName: e.ClientName, Addr: trail.Address(e.Addr),
+		Action: ActionAuthenticate, Outcome: trail.Refused, Detail: string(e.Reason),
 	})
 }
 
 // Refuse records that a stranger was refused. The reason must not hold a token.
 func (l *Log) Refuse(ctx context.Context, addr netip.Addr, action, reason string) {
-	l.Record(ctx, trail.Entry{Addr: address(addr), Action: action, Outcome: trail.Refused, Detail: reason})
+	l.Record(ctx, trail.Entry{Addr: trail.Address(addr), Action: action, Outcome: trail.Refused, Detail: reason})
 }
 
 // Record adds an entry about something that has been decided already; what
@@ -330,12 +313,4 @@ func cut(s string, most int) string {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
-}
-
-// address is empty for the administrator's unix socket.
-func address(a netip.Addr) string {
-	if !a.IsValid() {
-		return ""
-	}
-	return a.String()
 }

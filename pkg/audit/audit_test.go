@@ -94,7 +94,7 @@ func gateway(names ...string) policy.Request {
 func TestAuthorizeAgent(t *testing.T) {
 	r := newRig(t)
 	id := r.client(t, "web1", grant(0, "a.example"))
-	if err := r.Authorize(t.Context(), id, agent("a.example")); err != nil {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("a.example"), Costs: true}); err != nil {
 		t.Fatal(err)
 	}
 	e := r.last(t)
@@ -102,7 +102,7 @@ func TestAuthorizeAgent(t *testing.T) {
 		e.Mode != clients.ModeAgent || !slices.Equal(e.Names, []string{"a.example"}) || e.Outcome != trail.Allowed || e.Detail != "" || !e.At.Equal(r.now()) {
 		t.Errorf("entry %+v", e)
 	}
-	err := r.Authorize(t.Context(), id, agent("a.example", "b.example"))
+	err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("a.example", "b.example"), Costs: true})
 	var denied *policy.Denied
 	if !errors.As(err, &denied) {
 		t.Fatalf("error %v", err)
@@ -119,26 +119,26 @@ func TestAuthorizeTooSoon(t *testing.T) {
 	r := newRig(t)
 	id, other := r.client(t, "web1", grant(0, "*.a.example")), r.client(t, "web2", grant(0, "*.b.example"))
 	for range allowedBurst {
-		if err := r.Authorize(t.Context(), id, gateway("h.a.example")); err != nil {
+		if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: gateway("h.a.example"), Costs: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var soon *TooSoon
-	if err := r.Authorize(t.Context(), id, agent("h.a.example")); !errors.As(err, &soon) || !soon.RetryAt.Equal(r.now().Add(allowedEvery)) {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("h.a.example"), Costs: true}); !errors.As(err, &soon) || !soon.RetryAt.Equal(r.now().Add(allowedEvery)) {
 		t.Errorf("one more: %v", err)
 	}
 	if entries := r.entries(t, trail.Query{}); len(entries) != 0 {
 		t.Errorf("entries %+v", entries)
 	}
 	var denied *policy.Denied
-	if err := r.Authorize(t.Context(), id, gateway("h.b.example")); !errors.As(err, &denied) {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: gateway("h.b.example"), Costs: true}); !errors.As(err, &denied) {
 		t.Errorf("what is not granted: %v", err)
 	}
-	if err := r.Authorize(t.Context(), other, agent("h.b.example")); err != nil {
+	if err := r.Authorize(t.Context(), Ask{By: other, Action: ActionRequest, Request: agent("h.b.example"), Costs: true}); err != nil {
 		t.Errorf("another client: %v", err)
 	}
 	r.advance(allowedEvery)
-	if err := r.Authorize(t.Context(), id, agent("h.a.example")); err != nil {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("h.a.example"), Costs: true}); err != nil {
 		t.Errorf("later: %v", err)
 	}
 }
@@ -154,7 +154,7 @@ func TestAuthorizeGateway(t *testing.T) {
 	// The grants themselves hold the names: what is searched for is a name below a pattern.
 	wide := r.client(t, "web2", grant(2, "*.hidden.example"), grant(2, "*.concealed.example"))
 	for range 2 {
-		if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example")); err != nil {
+		if err := r.Authorize(t.Context(), Ask{By: wide, Action: ActionRequest, Request: gateway("needle.hidden.example"), Costs: true}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -162,23 +162,23 @@ func TestAuthorizeGateway(t *testing.T) {
 		t.Errorf("allowed requests left %+v", entries)
 	}
 	var exceeded *QuotaExceeded
-	if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example")); !errors.As(err, &exceeded) {
+	if err := r.Authorize(t.Context(), Ask{By: wide, Action: ActionRequest, Request: gateway("needle.hidden.example"), Costs: true}); !errors.As(err, &exceeded) {
 		t.Fatalf("error %v", err)
 	}
 	if e := r.last(t); e.Outcome != trail.Refused || len(e.Names) != 0 || e.ClientName != "web2" {
 		t.Errorf("entry %+v", e)
 	}
 	var denied *policy.Denied
-	if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example", "stranger.example")); !errors.As(err, &denied) {
+	if err := r.Authorize(t.Context(), Ask{By: wide, Action: ActionRequest, Request: gateway("needle.hidden.example", "stranger.example"), Costs: true}); !errors.As(err, &denied) {
 		t.Fatalf("error %v", err)
 	}
 	if e := r.last(t); !slices.Equal(e.Names, []string{"stranger.example"}) || !strings.Contains(e.Detail, "stranger.example") {
 		t.Errorf("entry %+v", e)
 	}
-	if err := r.Authorize(t.Context(), wide, gateway("needle.hidden.example", "needle.concealed.example")); !errors.As(err, &denied) {
+	if err := r.Authorize(t.Context(), Ask{By: wide, Action: ActionRequest, Request: gateway("needle.hidden.example", "needle.concealed.example"), Costs: true}); !errors.As(err, &denied) {
 		t.Fatalf("error %v", err)
 	}
-	if err := r.Authorize(t.Context(), id, gateway("secret-two.example")); !errors.As(err, &denied) || denied.Field != "key_type" {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: gateway("secret-two.example"), Costs: true}); !errors.As(err, &denied) || denied.Field != "key_type" {
 		t.Fatalf("error %v", err)
 	}
 	if e := r.last(t); len(e.Names) != 0 || strings.Contains(e.Detail, "secret") {
@@ -213,7 +213,9 @@ func TestQuota(t *testing.T) {
 	r := newRig(t)
 	id := r.client(t, "web1", grant(10, "*.a.example"), grant(0, "free.example"))
 	other := r.client(t, "web2", grant(10, "*.a.example"))
-	ask := func(id clients.Identity, req policy.Request) error { return r.Authorize(t.Context(), id, req) }
+	ask := func(id clients.Identity, req policy.Request) error {
+		return r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: req, Costs: true})
+	}
 	// Refusals and requests without quota do not count.
 	if err := ask(id, agent("b.example")); err == nil {
 		t.Fatal("b.example is allowed")
@@ -246,13 +248,13 @@ func TestQuota(t *testing.T) {
 	for name, err := range map[string]error{
 		"free names":     ask(id, agent("free.example")),
 		"another client": ask(other, agent("h.a.example")),
-		"asking again":   r.AuthorizeAgain(t.Context(), id, agent("h1.a.example")),
+		"asking again":   r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("h1.a.example")}),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := r.AuthorizeAgain(t.Context(), id, agent("b.example")); err == nil {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("b.example")}); err == nil {
 		t.Error("asking again skips the policy")
 	}
 	r.advance(exceeded.RetryAt.Sub(r.now()) - time.Millisecond)
@@ -273,7 +275,7 @@ func TestQuotaConcurrent(t *testing.T) {
 	var allowed, exceeded atomic.Int32
 	for i := range 30 {
 		wg.Go(func() {
-			err := r.Authorize(t.Context(), id, agent(fmt.Sprintf("h%d.a.example", i)))
+			err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent(fmt.Sprintf("h%d.a.example", i)), Costs: true})
 			var q *QuotaExceeded
 			switch {
 			case err == nil:
@@ -302,7 +304,7 @@ func TestAuthorizeStoreFault(t *testing.T) {
 	for name, req := range map[string]policy.Request{
 		"count": gateway("a.example"), "record": agent("b.example"),
 	} {
-		err := r.Authorize(t.Context(), id, req)
+		err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: req, Costs: true})
 		var denied *policy.Denied
 		var exceeded *QuotaExceeded
 		if err == nil || errors.As(err, &denied) || errors.As(err, &exceeded) || !strings.Contains(err.Error(), name+" the request") {
@@ -310,7 +312,7 @@ func TestAuthorizeStoreFault(t *testing.T) {
 		}
 	}
 	var denied *policy.Denied
-	if err := r.Authorize(t.Context(), id, agent("c.example")); !errors.As(err, &denied) {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("c.example"), Costs: true}); !errors.As(err, &denied) {
 		t.Errorf("a refusal stays one: %v", err)
 	}
 	if s := r.log.String(); !strings.Contains(s, "audit entry lost") || !strings.Contains(s, "client=web1") || strings.Contains(s, "c.example") {
@@ -363,7 +365,7 @@ func TestRefusalFlood(t *testing.T) {
 		t.Errorf("the flood is logged %d times: %s", n, r.log)
 	}
 	id := r.client(t, "web1", grant(0, "a.example"))
-	if err := r.Authorize(t.Context(), id, agent("b.example")); err == nil {
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: agent("b.example"), Costs: true}); err == nil {
 		t.Fatal("b.example is allowed")
 	}
 	if e := r.last(t); e.ClientName != "web1" {

@@ -5,7 +5,7 @@
 // anything but a wildcard, or guess when a grant cannot be read: what is not
 // plainly granted is refused, with the reason and the remedy.
 //
-//	err := policy.Allow(id, policy.Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256})
+//	_, err := policy.Decide(id, policy.Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256})
 //	var denied *policy.Denied
 //	if errors.As(err, &denied) {
 //		// answer 403 with denied.Field and denied.Reason

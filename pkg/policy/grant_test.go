@@ -36,7 +36,7 @@ func FuzzValidateGrant(f *testing.F) {
 		from, _ := netip.ParseAddr(addr)
 		id := clients.Identity{Client: clients.Client{Name: "web1", Grants: []clients.Grant{g}}, Addr: from}
 		r := Request{Mode: clients.Mode(mode), Names: split(names), KeyType: cert.KeyType(keyType)}
-		got := Allow(id, r)
+		got := allow(id, r)
 		if want := plainly(g, from, r); (got == nil) != want {
 			t.Errorf("grant %+v, request %+v from %s: %v, a plain reading says %v", g, r, from, got, want)
 		}
@@ -48,7 +48,7 @@ func FuzzValidateGrant(f *testing.F) {
 			t.Errorf("the canonical form of %q is %q", canonical.Names, again.Names)
 		}
 		id.Client.Grants[0] = canonical
-		if err := Allow(id, r); (err == nil) != (got == nil) {
+		if err := allow(id, r); (err == nil) != (got == nil) {
 			t.Errorf("patterns %q decide %v, %q decide %v", g.Names, got, canonical.Names, err)
 		}
 	})

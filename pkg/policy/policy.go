@@ -18,6 +18,30 @@ type Request struct {
 	// KeyType is the type of the certificate's key; of a CSR, its key's. A
 	// grant that lists key types never covers the empty one.
 	KeyType cert.KeyType
+	// Purpose says which parts of a grant count.
+	Purpose Purpose
+}
+
+// Purpose is what a request is for.
+type Purpose int
+
+// The purposes of a request.
+const (
+	// Issuance asks for a certificate: all of a grant counts.
+	Issuance Purpose = iota
+	// Renewal is the proxy's own: the client does not call, so its network does
+	// not count.
+	Renewal
+	// Revocation is of a certificate whose key the client has proven to hold: modes
+	// and key types do not count.
+	Revocation
+)
+
+// Decision is what a client may have.
+type Decision struct {
+	// Quota is how many requests a day the client has through the grants that cover
+	// the request: the highest of their quotas, 0 if one of them has none.
+	Quota int
 }
 
 // Denied is a refusal. It may be shown to the client, and says nothing of
@@ -39,37 +63,55 @@ func (d *Denied) Error() string { return d.Field + ": " + d.Reason }
 // ForClient returns the whole text, which the client may read.
 func (d *Denied) ForClient() string { return d.Error() }
 
-// Allow tells whether the client may have what it asks for: one of its grants
-// must cover all of it, that is every name, the mode, the key type and the
-// address the client calls from. The error is a *Denied that explains the
-// grant that came nearest.
-func Allow(id clients.Identity, r Request) error {
+// Decide decides whether the client may have what it asks for. One of its grants
+// must cover all of it: every name, the mode, the key type and the address that
+// the client calls from, as far as they count for the purpose. The error is a
+// *Denied that explains the grant that came nearest.
+func Decide(id clients.Identity, r Request) (Decision, error) {
 	names, err := cert.ParseNames(r.Names...)
 	if err != nil {
-		return &Denied{Field: "names", Reason: err.Error()}
+		return Decision{}, &Denied{Field: "names", Reason: err.Error()}
 	}
 	if id.Client.Disabled {
-		return &Denied{Field: "client", Reason: fmt.Sprintf("client %q is disabled; ask the proxy's administrator to enable it", id.Client.Name)}
+		return Decision{}, &Denied{Field: "client", Reason: fmt.Sprintf("client %q is disabled; ask the proxy's administrator to enable it", id.Client.Name)}
 	}
 	if len(id.Client.Grants) == 0 {
-		return &Denied{Field: "client", Reason: fmt.Sprintf("client %q has no grants; ask the proxy's administrator to add one", id.Client.Name), Ungranted: names}
+		return Decision{}, &Denied{Field: "client", Reason: fmt.Sprintf("client %q has no grants; ask the proxy's administrator to add one", id.Client.Name), Ungranted: names}
 	}
-	var nearest miss
-	ungranted := names
+	var (
+		nearest   miss
+		covering  []clients.Grant
+		ungranted = names
+	)
 	for i, g := range id.Client.Grants {
 		m := check(g, id, r, names)
-		if m.none() {
-			return nil
+		if m.isNone() {
+			covering = append(covering, g)
 		}
-		if i == 0 || m.nearer(nearest) {
+		if i == 0 || m.isNearer(nearest) {
 			nearest = m
 		}
 		ungranted = intersect(ungranted, m.names)
 	}
-	return nearest.denied(id, r, names, ungranted)
+	if len(covering) == 0 {
+		return Decision{}, nearest.denied(id, r, names, ungranted)
+	}
+	return Decision{Quota: quota(covering)}, nil
 }
 
-// AllowFrom tells whether the client may change anything of its own from the
+// quota returns the highest of the quotas, 0 if one of the grants has none.
+func quota(grants []clients.Grant) int {
+	highest := 0
+	for _, g := range grants {
+		if g.DailyQuota <= 0 {
+			return 0
+		}
+		highest = max(highest, g.DailyQuota)
+	}
+	return highest
+}
+
+// AllowFrom decides whether the client may change anything of its own from the
 // address it calls from: it may if one of its grants is for that network. The
 // error is a *Denied.
 func AllowFrom(id clients.Identity) error {
@@ -89,27 +131,6 @@ func Holds(c clients.Client, name string) bool {
 	})
 }
 
-// QuotaFor is how many requests a day the client has through the
-// grants that cover the request: the highest of their quotas, 0 if one of them
-// has none. It means nothing for a request that Allow refuses.
-func QuotaFor(id clients.Identity, r Request) int {
-	names, err := cert.ParseNames(r.Names...)
-	if err != nil {
-		return 0
-	}
-	quota := 0
-	for _, g := range id.Client.Grants {
-		if !check(g, id, r, names).none() {
-			continue
-		}
-		if g.DailyQuota <= 0 {
-			return 0
-		}
-		quota = max(quota, g.DailyQuota)
-	}
-	return quota
-}
-
 // miss is how far a request is from a grant.
 type miss struct {
 	names                 cert.Names // those that the grant does not cover
@@ -117,21 +138,24 @@ type miss struct {
 }
 
 func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) miss {
-	return miss{
-		names:   uncovered(g.Names, names),
-		mode:    !slices.Contains(g.Modes, r.Mode),
-		keyType: len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType)),
-		source:  len(g.Networks) > 0 && !within(g.Networks, id.Addr),
+	m := miss{names: uncovered(g.Names, names)}
+	if r.Purpose != Revocation {
+		m.mode = !slices.Contains(g.Modes, r.Mode)
+		m.keyType = len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType))
 	}
+	if r.Purpose != Renewal {
+		m.source = len(g.Networks) > 0 && !within(g.Networks, id.Addr)
+	}
+	return m
 }
 
-func (m miss) none() bool {
+func (m miss) isNone() bool {
 	return len(m.names) == 0 && !m.mode && !m.keyType && !m.source
 }
 
-// nearer prefers the grant that lacks fewer names, then the one with fewer
+// isNearer prefers the grant that lacks fewer names, then the one with fewer
 // other faults.
-func (m miss) nearer(o miss) bool {
+func (m miss) isNearer(o miss) bool {
 	if len(m.names) != len(o.names) {
 		return len(m.names) < len(o.names)
 	}

@@ -21,6 +21,24 @@ func identity(addr string, grants ...clients.Grant) clients.Identity {
 	return id
 }
 
+// allow returns why a request is denied, or nil.
+func allow(id clients.Identity, r Request) error {
+	_, err := Decide(id, r)
+	return err
+}
+
+// allowRenewal is allow for the proxy's own renewal.
+func allowRenewal(id clients.Identity, r Request) error {
+	r.Purpose = Renewal
+	return allow(id, r)
+}
+
+// quotaFor returns the quota of a request, 0 if it is denied.
+func quotaFor(id clients.Identity, r Request) int {
+	d, _ := Decide(id, r) // a request that is denied has no quota
+	return d.Quota
+}
+
 func grant(patterns ...string) clients.Grant {
 	return clients.Grant{Names: patterns, Modes: []clients.Mode{clients.ModeAgent}}
 }
@@ -60,7 +78,7 @@ func TestAllowNames(t *testing.T) {
 		{"XN--BCHER-KVA.example"},
 		{"a.example.com", "x.web.example.com", "*.w.example.com", "192.0.2.9", "xn--bcher-kva.example"},
 	} {
-		if err := Allow(identity("", g), request(names...)); err != nil {
+		if err := allow(identity("", g), request(names...)); err != nil {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
@@ -75,8 +93,8 @@ func TestAllowNames(t *testing.T) {
 		"2001:db8::1":                "not granted",
 		"a.example.com.evil.example": "not granted",
 	} {
-		wantDenied(t, Allow(identity("", g), request(name)), "names", want)
-		d := wantDenied(t, Allow(identity("", g), request("a.example.com", name)), "names", want)
+		wantDenied(t, allow(identity("", g), request(name)), "names", want)
+		d := wantDenied(t, allow(identity("", g), request("a.example.com", name)), "names", want)
 		if !slices.Equal(d.Ungranted, cert.Names{name}) {
 			t.Errorf("%s: ungranted are %q", name, d.Ungranted)
 		}
@@ -86,8 +104,8 @@ func TestAllowNames(t *testing.T) {
 func TestAllowBadNames(t *testing.T) {
 	g := grant("**.example.com")
 	for _, names := range [][]string{nil, {}, {""}, {"a.example.com", ""}, {"a..example.com"}, {"*.*.example.com"}, {"**.example.com"}, {"wildcard:example.com"}, {"192.0.2.0/24"}, {"user@a.example.com"}, {"https://a.example.com"}, {"com"}} {
-		wantDenied(t, Allow(identity("", g), Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256}), "names")
-		if QuotaFor(identity("", g), request(names...)) != 0 {
+		wantDenied(t, allow(identity("", g), Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256}), "names")
+		if quotaFor(identity("", g), request(names...)) != 0 {
 			t.Errorf("%q has a quota", names)
 		}
 	}
@@ -95,11 +113,11 @@ func TestAllowBadNames(t *testing.T) {
 	for i := range many {
 		many[i] = fmt.Sprintf("h%d.example.com", i)
 	}
-	wantDenied(t, Allow(identity("", g), request(many...)), "names", "too many")
-	if err := Allow(identity("", g), request(many[1:]...)); err != nil {
+	wantDenied(t, allow(identity("", g), request(many...)), "names", "too many")
+	if err := allow(identity("", g), request(many[1:]...)); err != nil {
 		t.Error(err)
 	}
-	d := wantDenied(t, Allow(identity("", grant("a.example")), request(many[1:]...)), "names", " and 97 more are not granted")
+	d := wantDenied(t, allow(identity("", grant("a.example")), request(many[1:]...)), "names", " and 97 more are not granted")
 	if len(d.Ungranted) != cert.MaxNames {
 		t.Errorf("%d names are ungranted", len(d.Ungranted))
 	}
@@ -110,20 +128,20 @@ func TestAllowOneGrant(t *testing.T) {
 	a, b := grant("a.example"), grant("b.example")
 	b.Modes = []clients.Mode{clients.ModeGateway}
 	both := identity("", a, b)
-	if err := Allow(both, request("a.example")); err != nil {
+	if err := allow(both, request("a.example")); err != nil {
 		t.Error(err)
 	}
-	wantDenied(t, Allow(both, request("b.example")), "mode", `mode "agent" is not granted to client "web1"`)
+	wantDenied(t, allow(both, request("b.example")), "mode", `mode "agent" is not granted to client "web1"`)
 	r := request("a.example", "b.example")
-	d := wantDenied(t, Allow(both, r), "names", "no single grant", "separate certificates")
+	d := wantDenied(t, allow(both, r), "names", "no single grant", "separate certificates")
 	if len(d.Ungranted) != 0 || strings.Contains(d.Reason, ".example") {
 		t.Errorf("%v, ungranted %q", d, d.Ungranted)
 	}
-	d = wantDenied(t, Allow(both, request("a.example", "b.example", "c.example")), "names", "c.example is not granted")
+	d = wantDenied(t, allow(both, request("a.example", "b.example", "c.example")), "names", "c.example is not granted")
 	if !slices.Equal(d.Ungranted, cert.Names{"c.example"}) || strings.Contains(d.Reason, "a.example") {
 		t.Errorf("%v, ungranted %q", d, d.Ungranted)
 	}
-	if err := Allow(identity("", a, b, grant("*.example.org", "a.example", "b.example")), r); err != nil {
+	if err := allow(identity("", a, b, grant("*.example.org", "a.example", "b.example")), r); err != nil {
 		t.Error(err)
 	}
 }
@@ -135,50 +153,50 @@ func TestAllowOthers(t *testing.T) {
 	}
 	ok := Request{Mode: clients.ModeGateway, Names: cert.Names{"a.example"}, KeyType: cert.RSA2048}
 	for _, addr := range []string{"192.0.2.77", "::ffff:192.0.2.77", "2001:db8::1", "203.0.113.1", "198.51.100.7", "2001:db8::1%eth0"} {
-		if err := Allow(identity(addr, full), ok); err != nil {
+		if err := allow(identity(addr, full), ok); err != nil {
 			t.Errorf("%s: %v", addr, err)
 		}
 	}
 	for _, addr := range []string{"192.0.3.77", "::c000:207", "198.51.100.8", "127.0.0.1"} {
-		wantDenied(t, Allow(identity(addr, full), ok), "source", "from "+addr)
+		wantDenied(t, allow(identity(addr, full), ok), "source", "from "+addr)
 	}
-	wantDenied(t, Allow(identity("", full), ok), "source", "unknown address")
+	wantDenied(t, allow(identity("", full), ok), "source", "unknown address")
 	for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeClient, "", "Gateway"} {
 		r := ok
 		r.Mode = mode
-		wantDenied(t, Allow(identity("192.0.2.77", full), r), "mode", fmt.Sprintf("%q", mode))
+		wantDenied(t, allow(identity("192.0.2.77", full), r), "mode", fmt.Sprintf("%q", mode))
 	}
 	for _, k := range []cert.KeyType{cert.RSA4096, cert.EC384, ""} {
 		r := ok
 		r.KeyType = k
-		wantDenied(t, Allow(identity("192.0.2.77", full), r), "key_type", fmt.Sprintf("%q", k))
+		wantDenied(t, allow(identity("192.0.2.77", full), r), "key_type", fmt.Sprintf("%q", k))
 	}
 	free := full
 	free.KeyTypes, free.Networks = nil, nil
 	ok.KeyType = cert.RSA8192
-	if err := Allow(identity("", free), ok); err != nil {
+	if err := allow(identity("", free), ok); err != nil {
 		t.Errorf("no key types and no networks mean any: %v", err)
 	}
 }
 
 func TestAllowNothingGranted(t *testing.T) {
-	wantDenied(t, Allow(identity(""), request("a.example")), "client", "no grants")
-	wantDenied(t, Allow(identity("", clients.Grant{}), request("a.example")), "names")
-	wantDenied(t, Allow(identity("", clients.Grant{Names: []string{"a.example"}}), request("a.example")), "mode")
+	wantDenied(t, allow(identity(""), request("a.example")), "client", "no grants")
+	wantDenied(t, allow(identity("", clients.Grant{}), request("a.example")), "names")
+	wantDenied(t, allow(identity("", clients.Grant{Names: []string{"a.example"}}), request("a.example")), "mode")
 	off := identity("", grant("a.example"))
 	off.Client.Disabled = true
-	wantDenied(t, Allow(off, request("a.example")), "client", "disabled")
+	wantDenied(t, allow(off, request("a.example")), "client", "disabled")
 }
 
 // What cannot be read grants nothing, and does not open the field it stands in.
 func TestAllowDamagedGrant(t *testing.T) {
-	wantDenied(t, Allow(identity("", grant("", "*", "**", "*.com", "0.0.0.0/0", "[", " a.example")), request("a.example")), "names")
+	wantDenied(t, allow(identity("", grant("", "*", "**", "*.com", "0.0.0.0/0", "[", " a.example")), request("a.example")), "names")
 	g := grant("a.example")
 	g.Networks = []string{"", "any", "0.0.0.0"}
-	wantDenied(t, Allow(identity("192.0.2.1", g), request("a.example")), "source")
+	wantDenied(t, allow(identity("192.0.2.1", g), request("a.example")), "source")
 	g = grant("a.example")
 	g.KeyTypes = []string{""}
-	wantDenied(t, Allow(identity("", g), request("a.example")), "key_type")
+	wantDenied(t, allow(identity("", g), request("a.example")), "key_type")
 }
 
 // The refusal speaks of the grant that came nearest.
@@ -189,7 +207,7 @@ func TestAllowNearest(t *testing.T) {
 	near := grant("a.example", "b.example")
 	near.Networks = []string{"192.0.2.0/24"}
 	for _, grants := range [][]clients.Grant{{far, names, near}, {near, names, far}, {names, near, far}} {
-		wantDenied(t, Allow(identity("127.0.0.1", grants...), request("a.example", "b.example")), "source", "127.0.0.1")
+		wantDenied(t, allow(identity("127.0.0.1", grants...), request("a.example", "b.example")), "source", "127.0.0.1")
 	}
 }
 
@@ -199,15 +217,15 @@ func TestQuotaFor(t *testing.T) {
 	small.DailyQuota, large.DailyQuota, other.DailyQuota = 10, 50, 1000
 	id := identity("", small, large, free, other)
 	for name, want := range map[string]int{"a.example": 50, "B.example": 10, "c.example": 0, "d.example": 1000} {
-		if got := QuotaFor(id, request(name)); got != want {
+		if got := quotaFor(id, request(name)); got != want {
 			t.Errorf("%s: %d, want %d", name, got, want)
 		}
 	}
 	unlimited := identity("", small, grant("a.example"))
-	if got := QuotaFor(unlimited, request("a.example")); got != 0 {
+	if got := quotaFor(unlimited, request("a.example")); got != 0 {
 		t.Errorf("quota %d although a grant has none", got)
 	}
-	if got := QuotaFor(unlimited, request("a.example", "b.example")); got != 10 {
+	if got := quotaFor(unlimited, request("a.example", "b.example")); got != 10 {
 		t.Errorf("quota %d, want that of the only grant that covers all", got)
 	}
 }
@@ -262,7 +280,7 @@ func checkAllow(t *testing.T, grants [][]string, names []string) {
 			return !slices.ContainsFunc(patterns, func(p string) bool { return reference(t, p, name) })
 		})
 	})
-	err = Allow(id, request(names...))
+	err = allow(id, request(names...))
 	if (err == nil) != want {
 		t.Errorf("grants %q, names %q: %v, the reference says %v", grants, names, err, want)
 	}

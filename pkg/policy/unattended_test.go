@@ -6,22 +6,22 @@ import (
 )
 
 // A22: a renewal needs no address, and everything else as before.
-func TestAllowUnattended(t *testing.T) {
+func TestAllowRenewal(t *testing.T) {
 	g := grant("a.example")
 	g.Networks, g.KeyTypes = []string{"192.0.2.0/24"}, []string{"ec256"}
 	id := identity("", g)
-	wantDenied(t, Allow(id, request("a.example")), "source")
-	if err := AllowUnattended(id, request("a.example")); err != nil {
+	wantDenied(t, allow(id, request("a.example")), "source")
+	if err := allowRenewal(id, request("a.example")); err != nil {
 		t.Error(err)
 	}
 	if !slices.Equal(id.Client.Grants[0].Networks, g.Networks) {
 		t.Error("the caller's grants are changed")
 	}
-	wantDenied(t, AllowUnattended(id, request("b.example")), "names")
+	wantDenied(t, allowRenewal(id, request("b.example")), "names")
 	rsa := request("a.example")
 	rsa.KeyType = "rsa2048"
-	wantDenied(t, AllowUnattended(id, rsa), "key_type")
+	wantDenied(t, allowRenewal(id, rsa), "key_type")
 	id.Client.Disabled = true
-	wantDenied(t, AllowUnattended(id, request("a.example")), "client")
-	wantDenied(t, AllowUnattended(identity(""), request("a.example")), "client")
+	wantDenied(t, allowRenewal(id, request("a.example")), "client")
+	wantDenied(t, allowRenewal(identity(""), request("a.example")), "client")
 }

@@ -7,6 +7,7 @@
 package trail
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -45,4 +46,17 @@ type Query struct {
 	Outcome string
 	Before  int64 // entries older than this id
 	Limit   int   // 0: 100
+}
+
+// By returns an entry about what a caller does, without an outcome.
+func By(id clients.Identity, action string) Entry {
+	return Entry{ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: Address(id.Addr), Action: action}
+}
+
+// Address returns the text of a caller's address; empty for a unix socket.
+func Address(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }

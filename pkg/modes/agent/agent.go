@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
@@ -141,7 +140,7 @@ func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.R
 	have, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, clients.ModeAgent, req.Names)
 	same := have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) && have.Profile == req.Profile
 	if err == nil && same && have.SupersededAt.IsZero() {
-		return a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
+		return a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: ask})
 	}
 	if err != nil && !errors.Is(err, managed.ErrNotFound) {
 		return err
@@ -155,7 +154,7 @@ func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.R
 			return a.refuseMore(ctx, id, req.Names)
 		}
 	}
-	return a.cfg.Audit.Authorize(ctx, id, ask)
+	return a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: ask, Costs: true})
 }
 
 // Get returns one of the client's own certificates. Errors: managed.ErrNotFound,
@@ -249,13 +248,13 @@ func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string
 	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
 	now := a.cfg.Now()
 	if now.Before(m.LeaseUntil) || !m.DueAt.IsZero() && !now.Before(m.DueAt) {
-		return m, a.cfg.Audit.AuthorizeAgain(ctx, id, ask)
+		return m, a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: ask})
 	}
 	asked, err := a.notTooSoon(ctx, id, m, now)
 	if err != nil {
 		return m, err
 	}
-	if err := a.cfg.Audit.Authorize(ctx, id, ask); err != nil {
+	if err := a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: ask, Costs: true}); err != nil {
 		return m, err
 	}
 	err = a.cfg.Store.AskAgain(ctx, m.ID, asked, renewal.AskPause)
@@ -350,8 +349,8 @@ func (a *Agent) Delivery(ctx context.Context, m managed.Certificate) (renewal.De
 	if client.Disabled {
 		return d, fmt.Errorf("client %q is disabled; enable it, or remove it", client.Name)
 	}
-	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
-	if err := policy.AllowUnattended(clients.Identity{Client: client}, ask); err != nil {
+	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType), Purpose: policy.Renewal}
+	if _, err := policy.Decide(clients.Identity{Client: client}, ask); err != nil {
 		return d, err
 	}
 	if len(client.Recipients) == 0 { // or the order would be for nothing
@@ -365,16 +364,10 @@ func (a *Agent) Delivery(ctx context.Context, m managed.Certificate) (renewal.De
 func (a *Agent) Settled(_ context.Context, o managed.Outcome) { a.ring(o.ID) }
 
 func (a *Agent) record(ctx context.Context, id clients.Identity, names []string, outcome, detail string) {
-	e := caller(id)
-	e.Action, e.Mode, e.Names, e.Outcome, e.Detail = "certificate", clients.ModeAgent, names, outcome, detail
+	e := trail.By(id, actionCertificate)
+	e.Mode, e.Names, e.Outcome, e.Detail = clients.ModeAgent, names, outcome, detail
 	a.cfg.Audit.Record(ctx, e)
 }
 
-// caller is an entry that says who it is about, and nothing else yet.
-func caller(id clients.Identity) trail.Entry {
-	e := trail.Entry{ClientID: id.Client.ID, ClientName: id.Client.Name}
-	if id.Addr != (netip.Addr{}) {
-		e.Addr = id.Addr.String()
-	}
-	return e
-}
+// actionCertificate is the action of entries about what becomes of a certificate.
+const actionCertificate = "certificate"

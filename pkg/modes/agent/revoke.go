@@ -48,12 +48,12 @@ func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revoca
 		if err := a.authorizeRevocation(ctx, id, m); err != nil {
 			return m, err
 		}
-		if err := a.revoke(ctx, caller(id), m, rev.Leaf, rev.Reason); err != nil {
+		if err := a.revoke(ctx, trail.By(id, audit.ActionRevoke), m, rev.Leaf, rev.Reason); err != nil {
 			return m, err
 		}
 	}
 	if forget {
-		return m, a.deleteRevoked(ctx, caller(id), m, m.Serial, rev.Reason)
+		return m, a.deleteRevoked(ctx, trail.By(id, audit.ActionRevoke), m, m.Serial, rev.Reason)
 	}
 	return a.replace(ctx, m, rev)
 }
@@ -64,7 +64,10 @@ func (a *Agent) toRevoke(m managed.Certificate) bool {
 }
 
 func (a *Agent) authorizeRevocation(ctx context.Context, id clients.Identity, m managed.Certificate) error {
-	return a.cfg.Audit.AuthorizeRevocation(ctx, id, policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)})
+	return a.cfg.Audit.Authorize(ctx, audit.Ask{
+		By: id, Action: audit.ActionRevoke, Own: true, Costs: true,
+		Request: policy.Request{Mode: clients.ModeAgent, Names: m.Names, Purpose: policy.Revocation},
+	})
 }
 
 // replace makes a row due whose certificate was revoked.
@@ -129,12 +132,12 @@ func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID
 			return err
 		}
 	}
-	return a.revokeAndDelete(ctx, caller(id), m, reason)
+	return a.revokeAndDelete(ctx, trail.By(id, audit.ActionRevoke), m, reason)
 }
 
 // RevokeFor is RevokeAndDelete for the administrator. m is a row of the client's.
 func (a *Agent) RevokeFor(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason) error {
-	who := trail.Entry{ClientID: client.ID, ClientName: client.Name, Addr: "admin"}
+	who := trail.Entry{ClientID: client.ID, ClientName: client.Name, Addr: trail.Admin}
 	return a.revokeAndDelete(ctx, who, m, reason)
 }
 
@@ -182,7 +185,7 @@ func (a *Agent) deleteRevoked(ctx context.Context, who trail.Entry, m managed.Ce
 		err := a.cfg.Store.DeleteRevoked(ctx, m.ID, serial)
 		switch {
 		case err == nil:
-			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = "certificate", clients.ModeAgent, m.Names, trail.Done, "no longer managed"
+			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = actionCertificate, clients.ModeAgent, m.Names, trail.Done, "no longer managed"
 			a.cfg.Audit.Record(ctx, who)
 			a.ring(m.ID)
 			return nil

@@ -67,8 +67,11 @@ func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Reque
 			return nil, err
 		}
 	}
-	ask := policy.Request{Mode: clients.ModeGateway, Names: req.Names, KeyType: req.KeyType}
-	if err := g.cfg.Audit.Authorize(ctx, id, ask); err != nil {
+	ask := audit.Ask{
+		By: id, Action: audit.ActionRequest, Costs: true,
+		Request: policy.Request{Mode: clients.ModeGateway, Names: req.Names, KeyType: req.KeyType},
+	}
+	if err := g.cfg.Audit.Authorize(ctx, ask); err != nil {
 		return nil, err
 	}
 	req.Client = id.Client.ID
@@ -76,7 +79,7 @@ func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Reque
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {
 			g.logFailure(ctx, req.Names, err)
-			g.returnQuota(ctx, id, ask, err)
+			g.returnQuota(ctx, ask, err)
 			return api.Event{}, err
 		}
 		to, err := g.stillAllowed(ctx, again, ask, bundle)
@@ -91,10 +94,10 @@ func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Reque
 
 // returnQuota lets a request that came to no order count for nothing: while a CA is
 // down, a host's attempts would use up all that its client may have in a day.
-func (g *Gateway) returnQuota(ctx context.Context, id clients.Identity, ask policy.Request, cause error) {
+func (g *Gateway) returnQuota(ctx context.Context, ask audit.Ask, cause error) {
 	var e *acme.Error
 	if errors.As(cause, &e) && !e.Ordered {
-		if err := g.cfg.Audit.ReturnQuota(ctx, id, ask); err != nil {
+		if err := g.cfg.Audit.ReturnQuota(ctx, ask); err != nil {
 			g.cfg.Logger.Error("a request that came to no order counts against its quota", "error", err)
 		}
 	}
@@ -103,12 +106,13 @@ func (g *Gateway) returnQuota(ctx context.Context, id clients.Identity, ask poli
 // stillAllowed decides again, since an issuance takes minutes in which a client
 // is locked out or a grant is removed. It returns the recipients of today if the
 // bundle has a key.
-func (g *Gateway) stillAllowed(ctx context.Context, again Again, ask policy.Request, b *cert.Bundle) ([]age.Recipient, error) {
+func (g *Gateway) stillAllowed(ctx context.Context, again Again, ask audit.Ask, b *cert.Bundle) ([]age.Recipient, error) {
 	id, err := again(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := g.cfg.Audit.AuthorizeAgain(ctx, id, ask); err != nil || b.Key == nil {
+	ask.By, ask.Costs = id, false
+	if err := g.cfg.Audit.Authorize(ctx, ask); err != nil || b.Key == nil {
 		return nil, err
 	}
 	return recipients(id)

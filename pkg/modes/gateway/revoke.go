@@ -21,11 +21,11 @@ const notProven = "missing, or no signature by this certificate's key that it is
 // kept. Errors: *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
 // *acme.Error.
 func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation) error {
-	ask := policy.Request{Mode: clients.ModeGateway, Names: rev.Names}
+	ask := policy.Request{Mode: clients.ModeGateway, Names: rev.Names, Purpose: policy.Revocation}
 	if !rev.Proven() {
 		return g.refuse(ctx, id, ask)
 	}
-	if err := g.cfg.Audit.AuthorizeRevocation(ctx, id, ask); err != nil {
+	if err := g.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRevoke, Request: ask, Costs: true}); err != nil {
 		return err
 	}
 	if rev.Expired(time.Now()) {
@@ -44,12 +44,10 @@ func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revo
 // no others.
 func (g *Gateway) refuse(ctx context.Context, id clients.Identity, ask policy.Request) error {
 	refusal := &policy.Denied{Field: "proof", Reason: notProven}
-	entry := trail.Entry{
-		ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: id.Addr.String(),
-		Action: audit.ActionRevoke, Mode: clients.ModeGateway, Outcome: trail.Refused, Detail: "no proof of the certificate's key",
-	}
+	entry := trail.By(id, audit.ActionRevoke)
+	entry.Mode, entry.Outcome, entry.Detail = clients.ModeGateway, trail.Refused, "no proof of the certificate's key"
 	var denied *policy.Denied
-	if errors.As(policy.Allow(policy.ForRevocation(id), ask), &denied) {
+	if _, err := policy.Decide(id, ask); errors.As(err, &denied) {
 		entry.Names = denied.Ungranted
 	}
 	g.cfg.Audit.Record(ctx, entry)
