@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/url"
@@ -312,4 +313,21 @@ func (t *tail) String() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return string(t.buf)
+}
+
+// Readable replaces pg_dump's form of binary columns by the bytes themselves.
+func Readable(dump []byte) []byte {
+	var out bytes.Buffer
+	for line := range bytes.Lines(dump) {
+		for field := range bytes.SplitSeq(bytes.TrimSuffix(line, []byte("\n")), []byte("\t")) {
+			digits, isBinary := bytes.CutPrefix(field, []byte(`\\x`))
+			if raw, err := hex.DecodeString(string(digits)); isBinary && err == nil {
+				field = raw
+			}
+			out.Write(field)
+			out.WriteByte('\t')
+		}
+		out.WriteByte('\n')
+	}
+	return out.Bytes()
 }

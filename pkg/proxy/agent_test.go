@@ -317,12 +317,12 @@ func TestAgentKeyIsNeverPlain(t *testing.T) {
 	m := c.Register(t, "a.example.com")
 	watch.Await(t, "the order is about to be finalized", arrived)
 	// What a kill -9 would leave.
-	died := everything(t, p)
+	died := p.Everything(t)
 	ca.Fail(http.StatusServiceUnavailable, pebbletest.Finalize)
 	release()
 	watch.Until(t, "the attempt has failed", func() bool { return c.Certificate(t, m.ID).Failures == 1 })
 	p.Stop(t)
-	stopped := everything(t, p)
+	stopped := p.Everything(t)
 	ca.Mend()
 	p.Restart(t)
 	clk.Advance(time.Minute)
@@ -331,22 +331,22 @@ func TestAgentKeyIsNeverPlain(t *testing.T) {
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want that of before", n)
 	}
-	secrets := traces{}
+	secrets := proxytest.Traces{}
 	keyPEM, err := b.KeyPEM()
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets.lines("key", keyPEM)
+	secrets.Lines("key", keyPEM)
 	block, _ := pem.Decode(keyPEM)
 	secrets["key, DER"] = block.Bytes
 	secrets["PEM header"] = []byte("PRIVATE KEY")
-	running := everything(t, p)
+	running := p.Everything(t)
 	for when, files := range map[string]map[string][]byte{"died": died, "stopped": stopped, "running": running} {
-		for _, found := range secrets.in(files) {
+		for _, found := range secrets.In(files) {
 			t.Errorf("%s: %s", when, found)
 		}
 	}
-	if found := (traces{"identifier": []byte(m.ID)}).in(died); len(found) == 0 {
+	if found := (proxytest.Traces{"identifier": []byte(m.ID)}).In(died); len(found) == 0 {
 		t.Error("the search finds nothing in what the dead proxy left")
 	}
 }

@@ -19,19 +19,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-func apply(t testing.TB, p *proxytest.Proxy, req admin.ApplyRequest) admin.ApplyAnswer {
-	t.Helper()
-	answer, err := p.Admin.Apply(t.Context(), req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return answer
-}
-
-func spec(name string, patterns ...string) admin.ClientSpec {
-	return admin.ClientSpec{Name: name, Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, patterns...)}}
-}
-
 // What is applied counts at once: for the next request, and for the renewal of
 // what was granted before. What is pruned is locked out (A21, A22, X14).
 func TestApplyCountsAtOnce(t *testing.T) {
@@ -46,14 +33,14 @@ func TestApplyCountsAtOnce(t *testing.T) {
 		return c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{name}})
 	}
 
-	narrow := admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web1", "*.other.example")}}
+	narrow := admin.ApplyRequest{Clients: []admin.ClientSpec{proxytest.Spec("web1", "*.other.example")}}
 	narrow.DryRun = true
-	apply(t, p, narrow)
+	p.Apply(t, narrow)
 	if r := register("a.example.com"); r.Status != http.StatusAccepted {
 		t.Errorf("after a dry run: %d %s", r.Status, r.Body)
 	}
 	narrow.DryRun = false
-	answer := apply(t, p, narrow)
+	answer := p.Apply(t, narrow)
 	if len(answer.Changes) != 1 || !slices.Equal(answer.Changes[0].Fields, []string{"grants"}) {
 		t.Errorf("changes %+v", answer.Changes)
 	}
@@ -79,14 +66,14 @@ func TestApplyCountsAtOnce(t *testing.T) {
 		t.Error("the old bundle is gone")
 	}
 
-	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web1", "*.example.com")}})
+	p.Apply(t, admin.ApplyRequest{Clients: []admin.ClientSpec{proxytest.Spec("web1", "*.example.com")}})
 	clk.Advance(24 * time.Hour)
 	p.Tick(t)
 	if r := c.Bundle(t, m.ID, first.ETag()); r.ETag() == first.ETag() {
 		t.Error("no new bundle when it is granted again")
 	}
 
-	answer = apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{spec("web2", "*.example.com")}, Prune: true})
+	answer = p.Apply(t, admin.ApplyRequest{Clients: []admin.ClientSpec{proxytest.Spec("web2", "*.example.com")}, Prune: true})
 	if len(answer.Changes) != 2 || answer.Changes[0].Certificates != 1 {
 		t.Errorf("changes %+v", answer.Changes)
 	}
@@ -120,7 +107,7 @@ func TestApplyWhileEnrolling(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeGateway, "old.example.com"))
 	_, recipient := proxytest.NewIdentity(t)
-	want := spec("web1", "web1.example.com")
+	want := proxytest.Spec("web1", "web1.example.com")
 	want.Recipients = []string{recipient}
 	enrolled := make(chan error, 1)
 	dir := t.TempDir()
@@ -137,7 +124,7 @@ func TestApplyWhileEnrolling(t *testing.T) {
 			done = true
 		default:
 		}
-		apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{want}, Prune: true})
+		p.Apply(t, admin.ApplyRequest{Clients: []admin.ClientSpec{want}, Prune: true})
 	}
 	c, err := p.Admin.Client(t.Context(), "web1")
 	if err != nil {
@@ -155,10 +142,10 @@ func TestApplyBounds(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	var many []admin.ClientSpec
 	for i := range 1500 {
-		many = append(many, spec(fmt.Sprintf("host%d", i), fmt.Sprintf("host%d.example.com", i), strings.Repeat("a", 60)+".example.com"))
+		many = append(many, proxytest.Spec(fmt.Sprintf("host%d", i), fmt.Sprintf("host%d.example.com", i), strings.Repeat("a", 60)+".example.com"))
 	}
 	bad := slices.Clone(many)
-	bad[7] = spec("a b", "*.com")
+	bad[7] = proxytest.Spec("a b", "*.com")
 	bad[9] = admin.ClientSpec{Name: "none", Recipients: []string{"age1broken"}}
 	_, err := p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: bad})
 	var problem *api.Problem
@@ -173,10 +160,10 @@ func TestApplyBounds(t *testing.T) {
 	if all, err := p.Admin.Clients(t.Context()); err != nil || len(all) != 0 {
 		t.Errorf("after the refusal: %d clients, %v", len(all), err)
 	}
-	if answer := apply(t, p, admin.ApplyRequest{Clients: many}); len(answer.Changes) != len(many) || answer.Changes[0].After == nil {
+	if answer := p.Apply(t, admin.ApplyRequest{Clients: many}); len(answer.Changes) != len(many) || answer.Changes[0].After == nil {
 		t.Errorf("%d changes", len(answer.Changes))
 	}
-	if answer := apply(t, p, admin.ApplyRequest{Clients: many}); len(answer.Changes) != 0 || answer.Unchanged != len(many) {
+	if answer := p.Apply(t, admin.ApplyRequest{Clients: many}); len(answer.Changes) != 0 || answer.Unchanged != len(many) {
 		t.Errorf("%d changes the second time", len(answer.Changes))
 	}
 	large := admin.Dial(filepath.Join(p.DataDir, admin.SocketName))

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,23 +12,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
-	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
-
-// again enrols with the key that a host has already.
-func again(t testing.TB, host *remote.State, token auth.EnrollToken) (api.Client, error) {
-	t.Helper()
-	client, err := host.API()
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, recipient := proxytest.NewIdentity(t)
-	return client.Enroll(t.Context(), token, []string{recipient})
-}
 
 // A token enrols one key: a lost answer may be asked for again with that key,
 // no other key gets in, nor anyone after it has expired (A21, X14).
@@ -43,14 +30,14 @@ func TestEnrolment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if who, err := again(t, web1, token); err != nil || who.Name != "web1" {
+	if who, err := proxytest.EnrollAgain(t, web1, token); err != nil || who.Name != "web1" {
 		t.Errorf("the same key again: %v, %v", who, err)
 	}
 	_, err = proxytest.EnrollHost(t, token)
 	proxytest.WantStatus(t, "another key", err, http.StatusUnauthorized)
 
 	second := p.AddClient(t, "web2", grant)
-	_, err = again(t, web1, second)
+	_, err = proxytest.EnrollAgain(t, web1, second)
 	proxytest.WantStatus(t, "a key that is another client's", err, http.StatusConflict)
 	if _, err := proxytest.EnrollHost(t, second); err != nil {
 		t.Errorf("the token is used up by a refused attempt: %v", err)
@@ -69,7 +56,7 @@ func TestEnrolment(t *testing.T) {
 	clk.Advance(25 * time.Hour)
 	_, err = proxytest.EnrollHost(t, third)
 	proxytest.WantStatus(t, "an expired token", err, http.StatusUnauthorized)
-	_, err = again(t, web1, token)
+	_, err = proxytest.EnrollAgain(t, web1, token)
 	proxytest.WantStatus(t, "an expired token, same key", err, http.StatusUnauthorized)
 	client, err := web1.API()
 	if err != nil {
@@ -187,8 +174,8 @@ func TestRemovedClient(t *testing.T) {
 		t.Errorf("audit: %+v, %v", page.Entries, err)
 	}
 	p.Stop(t)
-	gone := traces{"recipient": []byte(recipient), "id": []byte(m.ID), "bundle": bundle[len(bundle)-64:]}
-	for _, found := range gone.in(walk(t, p.DataDir)) {
+	gone := proxytest.Traces{"recipient": []byte(recipient), "id": []byte(m.ID), "bundle": bundle[len(bundle)-64:]}
+	for _, found := range gone.In(proxytest.Walk(t, p.DataDir)) {
 		t.Errorf("after the removal: %s", found)
 	}
 }
@@ -201,120 +188,4 @@ func credentials(t *testing.T, p *proxytest.Proxy, name string) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprint(c.Credentials)
-}
-
-// A client gets so many certificates a day, is told when to come back, and what
-// costs no order costs no quota (X20).
-func TestQuota(t *testing.T) {
-	t.Parallel()
-	var clk proxytest.Clock
-	clk.Noon()
-	clk.Advance(-time.Hour)
-	p := proxytest.Start(t, proxytest.Options{Change: clk.On()})
-	_, recipient := proxytest.NewIdentity(t)
-	grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
-	grant.Modes = []clients.Mode{clients.ModeAgent, clients.ModeGateway}
-	grant.DailyQuota = 2
-	c := p.NewCaller(t, "web1", []string{recipient}, grant)
-	m := c.Register(t, "a.example.com")
-	c.Bundle(t, m.ID, "")
-	clk.Advance(time.Hour) // or it would be too soon for a renewal
-	for range 3 {
-		c.Register(t, "a.example.com")
-	}
-	c.Gateway(t, api.CertificateRequest{Names: []string{"b.example.com"}})
-	before := p.CA.Requests().Total()
-	for what, r := range map[string]proxytest.Reply{
-		"agent":   c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"c.example.com"}}),
-		"gateway": c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeGateway, Names: []string{"c.example.com"}}),
-		"renew":   c.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil),
-	} {
-		seconds, err := strconv.Atoi(r.Header.Get("Retry-After"))
-		if r.Status != http.StatusTooManyRequests || err != nil || seconds < 11*3600 || seconds > 12*3600+1 {
-			t.Errorf("%s beyond the quota: %d, Retry-After %q; want 429 until midnight UTC", what, r.Status, r.Header.Get("Retry-After"))
-			continue
-		}
-		r.Problem(t)
-	}
-	c.Register(t, "a.example.com")
-	if n := p.CA.Requests().Total() - before; n != 0 {
-		t.Errorf("%d requests reached the CA", n)
-	}
-	got := p.Refusals(t)
-	if len(got) != 3 || got[0].Client != "web1" || !strings.Contains(got[0].Detail, "quota") {
-		t.Errorf("audit of refusals: %+v", got)
-	}
-	other := p.NewCaller(t, "web2", []string{recipient}, grant)
-	other.Gateway(t, api.CertificateRequest{Names: []string{"d.example.com"}})
-	clk.Advance(24 * time.Hour)
-	c.Gateway(t, api.CertificateRequest{Names: []string{"c.example.com"}})
-}
-
-// Every kind of refusal is in the audit trail once, with who and from where,
-// and without the credential; the source network counts (X14, A22).
-func TestRefusalsAreAudited(t *testing.T) {
-	t.Parallel()
-	p := proxytest.Start(t, proxytest.Options{})
-	_, recipient := proxytest.NewIdentity(t)
-	elsewhere := proxytest.Grant(clients.ModeAgent, "far.example.com")
-	elsewhere.Networks = []string{"192.0.2.0/24", "2001:db8::/32"}
-	here := proxytest.Grant(clients.ModeAgent, "near.example.com")
-	here.Networks = []string{"127.0.0.0/8"}
-	rsa := proxytest.Grant(clients.ModeAgent, "rsa.example.com")
-	rsa.KeyTypes = []string{"rsa2048"}
-	c := p.NewCaller(t, "web1", []string{recipient}, elsewhere, here, rsa)
-	stranger, _ := auth.NewBearer()
-	ask := func(req api.CertificateRequest) func(*proxytest.Caller) proxytest.Reply {
-		return func(c *proxytest.Caller) proxytest.Reply { return c.Do(t, http.MethodPost, api.PathCertificates, req) }
-	}
-	agent := func(names ...string) func(*proxytest.Caller) proxytest.Reply {
-		return ask(api.CertificateRequest{Mode: clients.ModeAgent, Names: names})
-	}
-	if r := agent("near.example.com")(c); r.Status != http.StatusAccepted {
-		t.Errorf("from the granted network: %d %s", r.Status, r.Body)
-	}
-	nobody := p.WithToken(t, "")
-	for _, refusal := range []struct {
-		what   string
-		from   *proxytest.Caller
-		do     func(*proxytest.Caller) proxytest.Reply
-		status int
-		client string
-		detail string
-	}{
-		{"no credential", nobody, agent("near.example.com"), http.StatusUnauthorized, "", "no credential"},
-		{"an unknown token", p.WithToken(t, stranger), agent("near.example.com"), http.StatusUnauthorized, "", "unknown"},
-		{"a malformed token", p.WithToken(t, "apt1-nonsense"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
-		{"a token and a half", p.WithToken(t, c.Token+"x"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
-		{"a name", c, agent("b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
-		{"one name of two", c, agent("near.example.com", "b.example.org"), http.StatusForbidden, "web1", "b.example.org"},
-		{"two grants that do not add up", c, agent("near.example.com", "rsa.example.com"), http.StatusForbidden, "web1", ""},
-		{"the mode", c, ask(api.CertificateRequest{Mode: clients.ModeGateway, Names: []string{"near.example.com"}}), http.StatusForbidden, "web1", ""},
-		{"the key type", c, agent("rsa.example.com"), http.StatusForbidden, "web1", ""},
-		{"the network", c, agent("far.example.com"), http.StatusForbidden, "web1", ""},
-	} {
-		before := len(p.Refusals(t))
-		r := refusal.do(refusal.from)
-		if r.Status != refusal.status {
-			t.Errorf("%s: %d %s, want %d", refusal.what, r.Status, r.Body, refusal.status)
-		}
-		r.Problem(t)
-		entries := p.Refusals(t)
-		if len(entries) != before+1 {
-			t.Errorf("%s: %d new entries in the audit trail, want 1", refusal.what, len(entries)-before)
-			continue
-		}
-		e := entries[len(entries)-1]
-		if e.Client != refusal.client || e.Addr != "127.0.0.1" || !strings.Contains(e.Detail, refusal.detail) || e.Detail == "" {
-			t.Errorf("%s: entry %+v", refusal.what, e)
-		}
-	}
-	p.Tick(t)
-	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
-		t.Errorf("%d orders, want 1", n)
-	}
-	secrets := traces{"token": []byte(c.Token), "unknown token": []byte(stranger)}
-	for _, found := range secrets.in(everything(t, p)) {
-		t.Error(found)
-	}
 }

@@ -34,13 +34,13 @@ func TestCrashLosesNoOrder(t *testing.T) {
 			arrived, release := ca.Hold(t, kind)
 			m := c.Register(t, "a.example.com")
 			watch.Await(t, "the CA is asked", arrived)
-			left := walk(t, p.DataDir)
+			left := proxytest.Walk(t, p.DataDir)
 
 			// The dying proxy's request reaches nobody, and it writes no more.
 			ca.Fail(http.StatusServiceUnavailable)
 			release()
 			p.Stop(t)
-			for path := range walk(t, p.DataDir) {
+			for path := range proxytest.Walk(t, p.DataDir) {
 				if err := os.Remove(path); err != nil {
 					t.Fatal(err)
 				}
@@ -123,7 +123,7 @@ func TestCrashWhileTheCAValidates(t *testing.T) {
 	watch.Until(t, "the CA has answered the proxy", func() bool { return strings.Contains(ca.Log(), "POST /chalZ/") })
 
 	// What is left of the first one goes on here; itself, it reaches nobody.
-	left := walk(t, p.DataDir)
+	left := proxytest.Walk(t, p.DataDir)
 	trouble.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if strings.Contains(r.UserAgent(), "acmeproxy/dead") {
 			http.Error(w, "dead", http.StatusServiceUnavailable)
@@ -139,7 +139,7 @@ func TestCrashWhileTheCAValidates(t *testing.T) {
 	}})
 	port80.to(q.HTTPAddr())
 	watch.Until(t, "the answer is there again", func() bool {
-		status, _ := answerAt(t, q.HTTPAddr(), "a.example.com", port80.token)
+		status, _ := proxytest.AnswerAt(t, q.HTTPAddr(), "a.example.com", port80.token)
 		return status == http.StatusOK
 	})
 	close(port80.gate)

@@ -112,7 +112,7 @@ func TestKilledDeployment(t *testing.T) {
 	var clk proxytest.Clock
 	p := proxytest.Start(t, proxytest.Options{CA: ca, Store: url, Change: clk.On(func(c *proxy.Config) {
 		c.Domains, c.CertificateObtainedHook = child.Domains, hook.command()
-		shareIdentity(t, dir, c.DataDir)
+		proxytest.ShareIdentity(t, dir, c.DataDir)
 	})})
 	d := p.Own(t, "own.example.com").Deployment
 	if d == nil || d.RunBy == "" || strings.HasPrefix(d.RunBy, hostAndPid(t)) {

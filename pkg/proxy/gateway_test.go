@@ -27,9 +27,9 @@ import (
 // what an agent's issuance leaves.
 func TestGatewayKeepsNothing(t *testing.T) {
 	t.Parallel()
-	seen := newWitness()
-	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: seen.wrap}})
-	seen.watch(t, p)
+	seen := proxytest.NewWitness()
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: seen.Wrap}})
+	seen.Watch(t, p)
 	host := p.Enroll(t, "corp", proxytest.Grant(clients.ModeGateway, "**.corp.example.com"))
 	k, err := proxytest.Get(t, host, clients.ModeGateway, "payroll.corp.example.com", "wages.hr.corp.example.com")
 	if err != nil {
@@ -46,31 +46,31 @@ func TestGatewayKeepsNothing(t *testing.T) {
 	if withoutCSR.Key == nil {
 		t.Fatal("the proxy made no key")
 	}
-	secrets := seen.traces(t)
+	secrets := seen.Traces(t)
 	for _, name := range []string{"payroll", "wages", "merger"} {
-		secrets.add("name "+name, name)
+		secrets.Add("name "+name, name)
 	}
-	secrets.certificate(t, "with CSR", withCSR)
-	secrets.certificate(t, "without CSR", withoutCSR)
+	secrets.Certificate(t, "with CSR", withCSR)
+	secrets.Certificate(t, "without CSR", withoutCSR)
 
 	agentID, recipient := proxytest.NewIdentity(t)
 	agent := p.NewCaller(t, "agent", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	m := agent.Register(t, "public.example.com")
 	managed := proxytest.OpenBundle(t, agent.Bundle(t, m.ID, "").Body, proxytest.Names(t, "public.example.com"), agentID)
-	control := traces{}
-	control.add("name", "public.example.com")
-	control.add("serial", managed.Serial())
+	control := proxytest.Traces{}
+	control.Add("name", "public.example.com")
+	control.Add("serial", managed.Serial())
 
 	for _, when := range []string{"running", "stopped"} {
 		if when == "stopped" {
 			p.Stop(t)
 		}
-		files := everything(t, p)
-		for _, found := range secrets.in(files) {
+		files := p.Everything(t)
+		for _, found := range secrets.In(files) {
 			t.Errorf("%s: %s", when, found)
 		}
 		for _, want := range []string{"name in log", "serial in log", "name in acmeproxy.db", "serial in acmeproxy.db"} {
-			found := control.in(files)
+			found := control.In(files)
 			if !slices.ContainsFunc(found, func(f string) bool { return strings.HasPrefix(f, want) }) {
 				t.Errorf("%s: the search does not find the agent's %s, but %v", when, want, found)
 			}
@@ -112,11 +112,11 @@ func TestGatewayAbandoned(t *testing.T) {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			var ca pebbletest.Fault
-			seen := newWitness()
+			seen := proxytest.NewWitness()
 			p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: func(h http.Handler) http.Handler {
-				return ca.Wrap(seen.wrap(h))
+				return ca.Wrap(seen.Wrap(h))
 			}}})
-			seen.watch(t, p)
+			seen.Watch(t, p)
 			host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
 			client, err := host.API()
 			if err != nil {
@@ -131,19 +131,19 @@ func TestGatewayAbandoned(t *testing.T) {
 				failed <- err
 			}()
 			watch.Await(t, "the CA is asked", arrived)
-			seen.fetchAll() // where the challenge is held, the witness has not seen it
-			if kind == pebbletest.Challenge && len(seen.keyAuthorizations) != 1 {
-				t.Errorf("%d tokens are published, want 1", len(seen.keyAuthorizations))
+			published := seen.FetchAll() // where the challenge is held, the witness has not seen it
+			if kind == pebbletest.Challenge && published != 1 {
+				t.Errorf("%d tokens are published, want 1", published)
 			}
-			secrets := seen.traces(t)
-			secrets.add("name", "secret.example.com")
+			secrets := seen.Traces(t)
+			secrets.Add("name", "secret.example.com")
 			hangUp()
 			if err := <-failed; !errors.Is(err, context.Canceled) {
 				t.Errorf("the client's error: %v", err)
 			}
 			watch.Until(t, "the proxy gives up", func() bool { return strings.Contains(p.Log(), "abandoned by its client") })
-			for token, name := range seen.hosts {
-				if status, _ := answerAt(t, p.HTTPAddr(), name, token); status != http.StatusNotFound {
+			for token, name := range seen.Hosts() {
+				if status, _ := proxytest.AnswerAt(t, p.HTTPAddr(), name, token); status != http.StatusNotFound {
 					t.Errorf("token answered with %d after the client is gone", status)
 				}
 			}
@@ -152,7 +152,7 @@ func TestGatewayAbandoned(t *testing.T) {
 			if n := p.CA.Requests().Count(pebbletest.Certificate); n != 0 {
 				t.Errorf("%d certificates were fetched", n)
 			}
-			for _, found := range secrets.in(everything(t, p)) {
+			for _, found := range secrets.In(p.Everything(t)) {
 				t.Error(found)
 			}
 		})
@@ -228,7 +228,7 @@ func TestGatewayProblem(t *testing.T) {
 		t.Errorf("%+v; want the CA's refusal with its Retry-After", err)
 	}
 	p.Stop(t)
-	if found := (traces{"name": []byte("limited.example.com")}).in(everything(t, p)); len(found) > 0 {
+	if found := (proxytest.Traces{"name": []byte("limited.example.com")}).In(p.Everything(t)); len(found) > 0 {
 		t.Error(found)
 	}
 }

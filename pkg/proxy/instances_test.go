@@ -3,9 +3,7 @@ package proxy_test
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"path"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +56,7 @@ func (in *instances) startTwo(t testing.TB) {
 		if c.HTTPAddr == config.None {
 			c.HTTPSAddr = fmt.Sprintf("127.0.0.1:%d", in.ca.TLSPort)
 		}
-		shareIdentity(t, in.one.DataDir, c.DataDir)
+		proxytest.ShareIdentity(t, in.one.DataDir, c.DataDir)
 	}})
 	for _, p := range []*proxytest.Proxy{in.one, in.two} {
 		watch.Until(t, "they know each other", func() bool {
@@ -155,9 +153,9 @@ func TestTwoInstancesGateway(t *testing.T) {
 	server := pgtest.Start(t)
 	url := server.Database(t)
 	server.LogStatements(t, url)
-	seen := newWitness()
-	in := startTwo(t, url, pebbletest.Options{Wrap: seen.wrap})
-	seen.watch(t, in.two)
+	seen := proxytest.NewWitness()
+	in := startTwo(t, url, pebbletest.Options{Wrap: seen.Wrap})
+	seen.Watch(t, in.two)
 	id, recipient := proxytest.NewIdentity(t)
 	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeGateway, "**.corp.example.com"))
 	want := proxytest.Names(t, "payroll.corp.example.com", "wages.hr.corp.example.com")
@@ -168,22 +166,22 @@ func TestTwoInstancesGateway(t *testing.T) {
 	b := proxytest.OpenBundle(t, events[len(events)-1].Bundle, want, id)
 	in.answerNothing(t)
 
-	secrets := seen.traces(t)
-	secrets.add("name", "payroll")
-	secrets.add("name", "wages")
-	secrets.certificate(t, "certificate", b)
-	files := everything(t, in.one)
-	for name, data := range everything(t, in.two) {
+	secrets := seen.Traces(t)
+	secrets.Add("name", "payroll")
+	secrets.Add("name", "wages")
+	secrets.Certificate(t, "certificate", b)
+	files := in.one.Everything(t)
+	for name, data := range in.two.Everything(t) {
 		files["two/"+name] = data
 	}
 	files["statements"] = []byte(server.Log())
-	files["dump"] = readable(server.Dump(t, url))
-	for _, found := range secrets.in(files) {
+	files["dump"] = pgtest.Readable(server.Dump(t, url))
+	for _, found := range secrets.In(files) {
 		t.Error(found)
 	}
-	control := traces{"message": []byte("pg_notify("), "grant": []byte("**.corp.example.com")}
+	control := proxytest.Traces{"message": []byte("pg_notify("), "grant": []byte("**.corp.example.com")}
 	for _, want := range []string{"message in statements", "grant in statements", "grant in dump"} {
-		if found := strings.Join(control.in(files), ", "); !strings.Contains(found, want) {
+		if found := strings.Join(control.In(files), ", "); !strings.Contains(found, want) {
 			t.Errorf("the search does not find %s, but %s", want, found)
 		}
 	}
@@ -259,7 +257,7 @@ func TestTwoInstancesProbe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if status, body := answerAt(t, in.two.HTTPAddr(), "a.example.com", probe.Token); status != http.StatusOK || body != probe.Body {
+	if status, body := proxytest.AnswerAt(t, in.two.HTTPAddr(), "a.example.com", probe.Token); status != http.StatusOK || body != probe.Body {
 		t.Errorf("%d %s", status, body)
 	}
 	if err := in.one.Admin.RemoveProbe(t.Context(), probe.Token); err != nil {
@@ -282,17 +280,4 @@ func workers(t *testing.T, s *store.Store, clientID string) map[string]bool {
 		}
 	}
 	return found
-}
-
-// shareIdentity gives the second instance the first one's, as its operator does.
-func shareIdentity(t testing.TB, from, to string) {
-	t.Helper()
-	const name = "identity.age"
-	data, err := os.ReadFile(filepath.Join(from, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
 }

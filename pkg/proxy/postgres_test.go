@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"bytes"
-	"encoding/hex"
 	"net/http"
 	"strings"
 	"testing"
@@ -42,31 +41,14 @@ func TestThreeModesPostgres(t *testing.T) {
 
 	p.Restart(t) // what it needs is all there
 	p.Stop(t)
-	files := walk(t, p.DataDir)
+	files := proxytest.Walk(t, p.DataDir)
 	for name := range files {
 		if strings.Contains(name, "acmeproxy.db") {
 			t.Errorf("there is a SQLite database as well: %s", name)
 		}
 	}
-	dump := map[string][]byte{"dump": readable(server.Dump(t, url))}
+	dump := map[string][]byte{"dump": pgtest.Readable(server.Dump(t, url))}
 	checkStolen(t, dump, bundles, ownSecrets(t, p, store.Config{URL: url}))
-}
-
-// readable replaces pg_dump's form of binary columns by the bytes themselves.
-func readable(dump []byte) []byte {
-	var out bytes.Buffer
-	for line := range bytes.Lines(dump) {
-		for field := range bytes.SplitSeq(bytes.TrimSuffix(line, []byte("\n")), []byte("\t")) {
-			digits, isBinary := bytes.CutPrefix(field, []byte(`\\x`))
-			if raw, err := hex.DecodeString(string(digits)); isBinary && err == nil {
-				field = raw
-			}
-			out.Write(field)
-			out.WriteByte('\t')
-		}
-		out.WriteByte('\n')
-	}
-	return out.Bytes()
 }
 
 // While the database is away the proxy says so and lives on (A39); when it is

@@ -2,9 +2,6 @@ package proxy_test
 
 import (
 	"bytes"
-	"crypto/ed25519"
-	"crypto/rand"
-	"encoding/pem"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,7 +11,6 @@ import (
 
 	"filippo.io/age"
 	"filippo.io/age/agessh"
-	"golang.org/x/crypto/ssh"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -26,38 +22,12 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// sshKey is an SSH host key: its public line, and the file of its private half
-// with the public one beside it.
-func sshKey(t testing.TB) (line, file string) {
-	t.Helper()
-	public, private, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	block, err := ssh.MarshalPrivateKey(private, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	key, err := ssh.NewPublicKey(public)
-	if err != nil {
-		t.Fatal(err)
-	}
-	line = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " root@web1"
-	file = filepath.Join(t.TempDir(), "ssh_host_ed25519_key")
-	for path, data := range map[string][]byte{file: pem.EncodeToMemory(block), file + ".pub": []byte(line + "\n")} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return line, file
-}
-
 // A client that is known by its SSH host key alone opens its bundle with that,
 // and a remote enrols with it (X8).
 func TestAgentSSHRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	line, file := sshKey(t)
+	line, file := proxytest.SSHKey(t)
 	c := p.NewCaller(t, "web1", []string{line}, proxytest.Grant(clients.ModeAgent, "*.web1.example.com"))
 	m := c.Register(t, "a.web1.example.com")
 	pem, err := os.ReadFile(file)
@@ -76,7 +46,7 @@ func TestAgentSSHRecipient(t *testing.T) {
 		t.Error("the bundle is sealed to an X25519 recipient, too")
 	}
 
-	_, file = sshKey(t)
+	_, file = proxytest.SSHKey(t)
 	token := p.AddClient(t, "web2", proxytest.Grant(clients.ModeAgent, "*.web2.example.com"))
 	dir := t.TempDir()
 	host, err := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{Identity: file})
@@ -130,7 +100,7 @@ func TestAgentStockAge(t *testing.T) {
 	age := pebbletest.Tool(t, "age")
 	p := proxytest.Start(t, proxytest.Options{})
 	id, recipient := proxytest.NewIdentity(t)
-	line, sshFile := sshKey(t)
+	line, sshFile := proxytest.SSHKey(t)
 	ageFile := filepath.Join(t.TempDir(), "identity")
 	if err := os.WriteFile(ageFile, []byte(id.String()+"\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package proxy_test
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"net/http"
 	"os"
@@ -311,7 +310,7 @@ func TestRekeyUnderADaemon(t *testing.T) {
 func TestRekeyIdentityFile(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
-	line, file := sshKey(t)
+	line, file := proxytest.SSHKey(t)
 	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	host, err := remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{Identity: file})
 	if err != nil {
@@ -329,7 +328,7 @@ func TestRekeyIdentityFile(t *testing.T) {
 	if _, err := host.Rekey(t.Context(), filepath.Join(t.TempDir(), "nowhere")); err == nil {
 		t.Error("an identity that is not there was taken")
 	}
-	line2, file2 := sshKey(t)
+	line2, file2 := proxytest.SSHKey(t)
 	line2 = strings.TrimSuffix(line2, " root@web1")
 	r, err := host.Rekey(t.Context(), file2)
 	if err != nil || r.Recipient != line2 || !slices.Equal(r.Recipients, []string{line2}) {
@@ -343,22 +342,6 @@ func TestRekeyIdentityFile(t *testing.T) {
 	}
 }
 
-// keyed speaks the API with the TLS key of a state directory.
-func keyed(t testing.TB, p *proxytest.Proxy, dir string) (*proxytest.Caller, [32]byte) {
-	t.Helper()
-	key, err := cert.ParseKey(readFile(t, dir, "key.pem"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := cert.SelfSigned(key, "test")
-	if err != nil {
-		t.Fatal(err)
-	}
-	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{*c}}, ForceAttemptHTTP2: true}
-	t.Cleanup(transport.CloseIdleConnections)
-	return &proxytest.Caller{URL: p.URL, HTTP: &http.Client{Transport: transport}}, auth.SPKIPin(c.Leaf)
-}
-
 // Nobody replaces a key but its holder, by a key that its holder has, once; and
 // nobody's recipients but the own (A21, X14).
 func TestKeyAbuse(t *testing.T) {
@@ -366,8 +349,8 @@ func TestKeyAbuse(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
 	web1, web2 := p.Enroll(t, "web1", grant), p.Enroll(t, "web2", grant)
-	one, onePin := keyed(t, p, web1.Dir)
-	two, twoPin := keyed(t, p, web2.Dir)
+	one, onePin := p.WithKey(t, web1.Dir)
+	two, twoPin := p.WithKey(t, web2.Dir)
 	_, recipient := proxytest.NewIdentity(t)
 	bearer := p.NewCaller(t, "script", []string{recipient}, grant)
 	proof := func(oldPin [32]byte, dir string) api.KeyRequest {

@@ -68,7 +68,7 @@ func TestRemoteRevokes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			wantRevoked(t, p, old, true, cert.KeyCompromise)
+			p.WantRevoked(t, old, true, cert.KeyCompromise)
 			now := proxytest.OnDisk(t, k.Out)
 			if done.Serial != old.Serial() || done.Certificate == nil || done.Certificate.Serial != now.Serial() || now.Serial() == old.Serial() {
 				t.Errorf("%+v; on the disk %s, before %s", done, now.Serial(), old.Serial())
@@ -76,7 +76,7 @@ func TestRemoteRevokes(t *testing.T) {
 			if cert.SameKey(now.Key.Public(), old.Key.Public()) {
 				t.Error("the key is the old one")
 			}
-			wantRevoked(t, p, now, false, "")
+			p.WantRevoked(t, now, false, "")
 			if k, err := host.KeptAs(proxytest.Names(t, "a.example.com"), mode); err != nil || k.Revoked != "" || k.Revoking != nil {
 				t.Errorf("%+v, %v", k, err)
 			}
@@ -106,7 +106,7 @@ func TestRemoteRevokesTooSoon(t *testing.T) {
 	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 1 {
 		t.Errorf("the CA was asked %d times", n)
 	}
-	wantRevoked(t, p, old, true, cert.KeyCompromise)
+	p.WantRevoked(t, old, true, cert.KeyCompromise)
 	clk.Advance(2 * time.Hour)
 	p.Renewals.Wake()
 	keepFresh(t, host, "another certificate is on the disk", func() bool { return proxytest.OnDisk(t, k.Out).Serial() != old.Serial() })
@@ -163,8 +163,8 @@ func TestRemoteRevokeBreaksOff(t *testing.T) {
 					p.Renewals.Wake()
 					return proxytest.OnDisk(t, k.Out).Serial() != old.Serial()
 				})
-				wantRevoked(t, p, old, true, cert.KeyCompromise)
-				wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
+				p.WantRevoked(t, old, true, cert.KeyCompromise)
+				p.WantRevoked(t, proxytest.OnDisk(t, k.Out), false, "")
 			})
 		}
 	}
@@ -187,7 +187,7 @@ func TestRemoteRevokeRefused(t *testing.T) {
 	if err != nil || k.Revoking != nil || k.Revoked != "" {
 		t.Errorf("%+v, %v", k, err)
 	}
-	wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
+	p.WantRevoked(t, proxytest.OnDisk(t, k.Out), false, "")
 }
 
 // The daemon goes on with a revocation that may be asked for later only: what was
@@ -220,7 +220,7 @@ func TestRemoteRevokeNotNow(t *testing.T) {
 	proxytest.WantStatus(t, "the quota is used up", err, http.StatusTooManyRequests)
 	clk.Advance(24 * time.Hour)
 	keepFresh(t, host, "another certificate is on the disk", func() bool { return proxytest.OnDisk(t, k.Out).Serial() != old.Serial() })
-	wantRevoked(t, p, old, true, cert.KeyCompromise)
+	p.WantRevoked(t, old, true, cert.KeyCompromise)
 }
 
 // What a renewal brings while the old certificate is being revoked is put in its
@@ -261,8 +261,8 @@ func TestRemoteRevokesDuringARenewal(t *testing.T) {
 	if r := <-done; r.error != nil || r.Certificate == nil || r.Certificate.Serial == old.Serial() {
 		t.Errorf("%+v, %v", r.Revoked, r.error)
 	}
-	wantRevoked(t, p, old, true, cert.KeyCompromise)
-	wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
+	p.WantRevoked(t, old, true, cert.KeyCompromise)
+	p.WantRevoked(t, proxytest.OnDisk(t, k.Out), false, "")
 }
 
 // Who gets a certificate after all is not made to forget it by a revocation that
@@ -329,7 +329,7 @@ func TestRemoteRevokesAndForgets(t *testing.T) {
 		if done, err := revokeKept(t, host, tc.name, true); err != nil || done.Certificate != nil {
 			t.Fatalf("%s: %+v, %v", tc.name, done, err)
 		}
-		wantRevoked(t, p, old, true, cert.KeyCompromise)
+		p.WantRevoked(t, old, true, cert.KeyCompromise)
 		if proxytest.OnDisk(t, k.Out).Serial() != old.Serial() {
 			t.Errorf("%s: the files changed", tc.name)
 		}

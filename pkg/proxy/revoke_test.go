@@ -30,14 +30,6 @@ func proofOf(t testing.TB, b *cert.Bundle, reason cert.Reason) api.RevokeRequest
 	return api.RevokeRequest{Certificate: string(b.LeafPEM()), Reason: string(reason), Proof: base64.StdEncoding.EncodeToString(proof)}
 }
 
-func wantRevoked(t testing.TB, p *proxytest.Proxy, b *cert.Bundle, want bool, reason cert.Reason) {
-	t.Helper()
-	got, revoked := p.CA.Revoked(b.Leaf.SerialNumber)
-	if revoked != want || revoked && got != reason.Code() {
-		t.Errorf("at the CA: revoked %v, reason %d; want %v, %s", revoked, got, want, reason)
-	}
-}
-
 // DELETE with revoke=true revokes at the CA and then deletes; if the CA does
 // not revoke, nothing is deleted and the answer says why (D4).
 func TestRevokeAndDelete(t *testing.T) {
@@ -61,12 +53,12 @@ func TestRevokeAndDelete(t *testing.T) {
 	if got := c.Certificate(t, m.ID); got.Serial != b.Serial() || got.Status != api.StatusValid {
 		t.Errorf("after a failure: %+v", got)
 	}
-	wantRevoked(t, p, b, false, "")
+	p.WantRevoked(t, b, false, "")
 	ca.Mend()
 	if r := c.Do(t, http.MethodDelete, path+"?revoke=true&reason=KEYCOMPROMISE", nil); r.Status != http.StatusNoContent {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}
-	wantRevoked(t, p, b, true, cert.KeyCompromise)
+	p.WantRevoked(t, b, true, cert.KeyCompromise)
 	if r := c.Do(t, http.MethodGet, path, nil); r.Status != http.StatusNotFound {
 		t.Errorf("the row: %d", r.Status)
 	}
@@ -95,7 +87,7 @@ func TestRevokeAndDeleteOld(t *testing.T) {
 	if r := c.Do(t, http.MethodDelete, path, nil); r.Status != http.StatusConflict || !strings.Contains(r.Problem(t).Detail, "remote revoke") {
 		t.Errorf("without URL: %d %s", r.Status, r.Body)
 	}
-	wantRevoked(t, p, b, false, "")
+	p.WantRevoked(t, b, false, "")
 	ca.Fail(http.StatusServiceUnavailable)
 	clk.Advance(91 * 24 * time.Hour)
 	if r := c.Do(t, http.MethodDelete, path, nil); r.Status != http.StatusNoContent {
@@ -124,7 +116,7 @@ func TestRevokeHeld(t *testing.T) {
 	if wait := next.Sub(clk.Now()); wait < 50*time.Minute || wait > time.Hour {
 		t.Errorf("another one in %v", wait)
 	}
-	wantRevoked(t, p, b, true, cert.Superseded)
+	p.WantRevoked(t, b, true, cert.Superseded)
 	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 1 {
 		t.Errorf("the CA was asked %d times", n)
 	}
@@ -171,7 +163,7 @@ func TestRevokeAndForget(t *testing.T) {
 	if done := c.Revoke(t, req); done.NextAttempt != nil || done.ID != m.ID {
 		t.Errorf("%+v", done)
 	}
-	wantRevoked(t, p, b, true, cert.Unspecified)
+	p.WantRevoked(t, b, true, cert.Unspecified)
 	if r := c.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil); r.Status != http.StatusNotFound {
 		t.Errorf("the row: %d", r.Status)
 	}
@@ -277,7 +269,7 @@ func TestRevokeOthers(t *testing.T) {
 	if n := p.CA.Requests().Count(pebbletest.RevokeCert); n != 0 {
 		t.Errorf("the CA was asked %d times", n)
 	}
-	wantRevoked(t, p, victim, false, "")
+	p.WantRevoked(t, victim, false, "")
 	if n := p.Audited(t, "web2", "revoke", "refused"); n != 5 {
 		t.Errorf("%d refusals of web2 audited, want 5", n)
 	}
@@ -287,7 +279,7 @@ func TestRevokeOthers(t *testing.T) {
 	if done := thief.Revoke(t, right); done.ID != "" || done.NextAttempt != nil {
 		t.Errorf("who has the key learns of the owner: %+v", done)
 	}
-	wantRevoked(t, p, victim, true, cert.Unspecified)
+	p.WantRevoked(t, victim, true, cert.Unspecified)
 }
 
 // From where a client may ask for nothing it changes nothing either: whoever
@@ -297,11 +289,14 @@ func TestFromElsewhere(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
 	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
-	k, _ := mustFetch(t, host, "a.example.com")
-	elsewhere, here := spec("web1", "*.example.com"), spec("web1", "*.example.com")
+	k, err := proxytest.Get(t, host, clients.ModeAgent, "a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere, here := proxytest.Spec("web1", "*.example.com"), proxytest.Spec("web1", "*.example.com")
 	elsewhere.Grants[0].Networks, here.Grants[0].Networks = []string{"192.0.2.0/24"}, []string{"127.0.0.0/8"}
-	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{elsewhere}})
-	one, _ := keyed(t, p, host.Dir)
+	p.Apply(t, admin.ApplyRequest{Clients: []admin.ClientSpec{elsewhere}})
+	one, _ := p.WithKey(t, host.Dir)
 	row := api.PathCertificates + "/" + k.ID
 	revocation := proofOf(t, proxytest.OnDisk(t, k.Out), cert.KeyCompromise)
 	for what, r := range map[string]proxytest.Reply{
@@ -313,20 +308,22 @@ func TestFromElsewhere(t *testing.T) {
 			t.Errorf("%s: %d %s", what, r.Status, p.Detail)
 		}
 	}
-	_, err := host.Rekey(t.Context(), "")
+	_, err = host.Rekey(t.Context(), "")
 	proxytest.WantStatus(t, "another key", err, http.StatusForbidden)
 	for action, want := range map[string]int{"certificate": 1, "revoke": 2, "client key": 1} {
 		if n := p.Audited(t, "web1", action, "refused"); n != want {
 			t.Errorf("%d refusals of %s in the audit trail, want %d", n, action, want)
 		}
 	}
-	wantRevoked(t, p, proxytest.OnDisk(t, k.Out), false, "")
+	p.WantRevoked(t, proxytest.OnDisk(t, k.Out), false, "")
 	if r := one.Do(t, http.MethodGet, row+"/bundle", nil); r.Status != http.StatusOK {
 		t.Errorf("the bundle: %d %s", r.Status, r.Body)
 	}
-	apply(t, p, admin.ApplyRequest{Clients: []admin.ClientSpec{here}})
-	rekey(t, host)
-	one, _ = keyed(t, p, host.Dir)
+	p.Apply(t, admin.ApplyRequest{Clients: []admin.ClientSpec{here}})
+	if _, err := host.Rekey(t.Context(), ""); err != nil {
+		t.Fatal(err)
+	}
+	one, _ = p.WithKey(t, host.Dir)
 	one.Revoke(t, revocation)
 	if r := one.Do(t, http.MethodDelete, row, nil); r.Status != http.StatusNoContent {
 		t.Errorf("delete: %d %s", r.Status, r.Body)
@@ -370,15 +367,15 @@ func TestRevokeGatewayKeepsNothing(t *testing.T) {
 	if done := c.Revoke(t, proofOf(t, b, cert.KeyCompromise)); done.NextAttempt != nil || done.Serial != b.Serial() {
 		t.Errorf("%+v", done)
 	}
-	wantRevoked(t, p, b, true, cert.KeyCompromise)
-	secrets := traces{}
-	secrets.add("name", "payroll")
-	secrets.certificate(t, "revoked", b)
+	p.WantRevoked(t, b, true, cert.KeyCompromise)
+	secrets := proxytest.Traces{}
+	secrets.Add("name", "payroll")
+	secrets.Certificate(t, "revoked", b)
 	for _, when := range []string{"running", "stopped"} {
 		if when == "stopped" {
 			p.Stop(t)
 		}
-		for _, found := range secrets.in(everything(t, p)) {
+		for _, found := range secrets.In(p.Everything(t)) {
 			t.Errorf("%s: %s", when, found)
 		}
 	}
@@ -435,7 +432,7 @@ func TestRevokeClient(t *testing.T) {
 	if err := p.Admin.RevokeClient(t.Context(), "web1", "superseded", note); err != nil || len(seen) != 2 || seen[0].Error+seen[1].Error != "" {
 		t.Errorf("%+v, %v", seen, err)
 	}
-	wantRevoked(t, p, one, true, cert.Superseded)
+	p.WantRevoked(t, one, true, cert.Superseded)
 	if cl, err := p.Admin.Client(t.Context(), "web1"); err != nil || len(cl.Certificates) != 0 || !cl.Disabled {
 		t.Errorf("%+v, %v", cl, err)
 	}

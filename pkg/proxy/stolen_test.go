@@ -31,7 +31,7 @@ func TestStolenDatabase(t *testing.T) {
 // database is the SQLite file and those beside it.
 func database(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
-	files := walk(t, dir)
+	files := proxytest.Walk(t, dir)
 	for path := range files {
 		if !strings.HasPrefix(filepath.Base(path), "acmeproxy.db") {
 			delete(files, path)
@@ -80,21 +80,21 @@ func ownSecrets(t testing.TB, p *proxytest.Proxy, at store.Config) map[string][]
 // that the search finds what is.
 func checkStolen(t testing.TB, dump map[string][]byte, bundles map[clients.Mode]*cert.Bundle, keys map[string][]byte) {
 	t.Helper()
-	control, secrets := traces{}, traces{}
-	control.add("serial of agent mode", bundles[clients.ModeAgent].Serial())
-	control.add("serial of client mode", bundles[clients.ModeClient].Serial())
+	control, secrets := proxytest.Traces{}, proxytest.Traces{}
+	control.Add("serial of agent mode", bundles[clients.ModeAgent].Serial())
+	control.Add("serial of client mode", bundles[clients.ModeClient].Serial())
 	seen := map[string]bool{}
-	for _, found := range control.in(dump) {
+	for _, found := range control.In(dump) {
 		what, _, _ := strings.Cut(found, " in ")
 		seen[what] = true
 	}
 	if len(seen) != len(control) {
 		t.Errorf("the search finds only %v", seen)
 	}
-	secrets.add("a key", "PRIVATE KEY")
-	secrets.add("a certificate", "BEGIN CERTIFICATE")
-	secrets.add("gateway's name", "web."+string(clients.ModeGateway)+".example.com")
-	secrets.certificate(t, "gateway", bundles[clients.ModeGateway])
+	secrets.Add("a key", "PRIVATE KEY")
+	secrets.Add("a certificate", "BEGIN CERTIFICATE")
+	secrets.Add("gateway's name", "web."+string(clients.ModeGateway)+".example.com")
+	secrets.Certificate(t, "gateway", bundles[clients.ModeGateway])
 	for _, mode := range []clients.Mode{clients.ModeClient, clients.ModeAgent} {
 		key, err := bundles[mode].KeyPEM()
 		if err != nil {
@@ -103,11 +103,11 @@ func checkStolen(t testing.TB, dump map[string][]byte, bundles map[clients.Mode]
 		keys[string(mode)] = key
 	}
 	for what, key := range keys {
-		secrets.lines(what, key)
+		secrets.Lines(what, key)
 		block, _ := pem.Decode(key)
 		secrets[what+", DER"] = block.Bytes
 	}
-	for _, found := range secrets.in(dump) {
+	for _, found := range secrets.In(dump) {
 		t.Error(found)
 	}
 }

@@ -1,18 +1,14 @@
 package proxy_test
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
-	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -20,14 +16,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
-
-// abuser is a client that may have all names below example.com.
-func abuser(t *testing.T, change func(*proxy.Config)) (*proxytest.Proxy, *proxytest.Caller) {
-	t.Helper()
-	p := proxytest.Start(t, proxytest.Options{Change: change})
-	_, recipient := proxytest.NewIdentity(t)
-	return p, p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "**.example.com"))
-}
 
 // However a client asks again for the same names, the CA sees two orders an hour
 // (X5, X42).
@@ -64,7 +52,7 @@ func TestOrdersForOneName(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p, c := abuser(t, func(cfg *proxy.Config) { cfg.DefaultDailyQuota = "0" })
+			p, c := proxytest.StartAgent(t, func(cfg *proxy.Config) { cfg.DefaultDailyQuota = "0" })
 			m := c.Register(t, "a.example.com", "b.example.com")
 			c.Bundle(t, m.ID, "")
 			id := m.ID
@@ -108,67 +96,11 @@ func TestPauseAfterFailure(t *testing.T) {
 	})
 }
 
-// In a new database a client without a quota of its own has one (X20), which
-// the proxy's renewals do not count against.
-func TestDefaultQuota(t *testing.T) {
-	t.Parallel()
-	var clk proxytest.Clock
-	on := clk.On()
-	p, c := abuser(t, func(cfg *proxy.Config) { on(cfg); cfg.DefaultDailyQuota = "3" })
-	var m api.Certificate
-	for i := range 3 {
-		m = c.Register(t, fmt.Sprintf("n%d.example.com", i))
-		c.Bundle(t, m.ID, "")
-	}
-	r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{"n3.example.com"}})
-	if r.Status != http.StatusTooManyRequests || r.Header.Get("Retry-After") == "" {
-		t.Errorf("the fourth: %d %s, want 429", r.Status, r.Body)
-	}
-	clk.Advance(61 * 24 * time.Hour)
-	p.Tick(t) // the proxy's own loop may have taken some of them
-	watch.Until(t, "there are 3 renewals", func() bool { return p.CA.Requests().Count(pebbletest.NewOrder) >= 6 })
-	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 6 {
-		t.Errorf("%d orders, want 3 and 3 renewals", n)
-	}
-	for i := range 3 {
-		c.Register(t, fmt.Sprintf("m%d.example.com", i)) // renewals took nothing
-	}
-}
-
-// X20: a request that came to no order does not count, or a CA that is down would
-// use up what a client may have in a day.
-func TestQuotaOfAnUnreachableCA(t *testing.T) {
-	t.Parallel()
-	var ca pebbletest.Fault
-	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
-	_, recipient := proxytest.NewIdentity(t)
-	grant := proxytest.Grant(clients.ModeGateway, "*.example.com")
-	grant.DailyQuota = 1
-	c := p.NewCaller(t, "web1", []string{recipient}, grant)
-	ask := func() string {
-		return string(c.Do(t, http.MethodPost, api.PathCertificates,
-			api.CertificateRequest{Mode: clients.ModeGateway, Names: []string{"a.example.com"}}).Body)
-	}
-	ca.Fail(http.StatusServiceUnavailable)
-	for range 2 {
-		if answer := ask(); strings.Contains(answer, "quota") || strings.Contains(answer, api.EventCertificate) {
-			t.Errorf("the CA is down: %s", answer)
-		}
-	}
-	ca.Mend()
-	if answer := ask(); !strings.Contains(answer, `"event":"`+api.EventCertificate) {
-		t.Errorf("the CA is well: %s", answer)
-	}
-	if answer := ask(); !strings.Contains(answer, "quota") {
-		t.Errorf("the second order: %s", answer)
-	}
-}
-
 // A client has a limit of managed certificates; those that it has are renewed
 // whatever the limit is (X42).
 func TestCertificatesOfOneClient(t *testing.T) {
 	t.Parallel()
-	p, c := abuser(t, nil)
+	p, c := proxytest.StartAgent(t, nil)
 	var have []api.Certificate
 	for i := range 3 {
 		have = append(have, c.Register(t, fmt.Sprintf("n%d.example.com", i)))
@@ -300,144 +232,4 @@ func TestNamesThatStay(t *testing.T) {
 	}
 	ask(heir, "b.example.com", http.StatusAccepted) // given up
 	ask(old, "a.example.com", http.StatusForbidden)
-}
-
-// The administrator can forget what clients have, and not what this host itself
-// is configured to have.
-func TestForgetCertificate(t *testing.T) {
-	t.Parallel()
-	p, c := abuser(t, func(cfg *proxy.Config) { cfg.Domains = []string{"own.example.com"} })
-	m := c.Register(t, "a.example.com")
-	all, err := p.Admin.Certificates(t.Context(), "")
-	if err != nil || len(all) != 2 {
-		t.Fatalf("%+v, %v", all, err)
-	}
-	for _, row := range all {
-		_, err := p.Admin.ForgetCertificate(t.Context(), row.ID)
-		if own := row.Client == ""; own {
-			proxytest.WantStatus(t, "this host's own", err, http.StatusConflict)
-		} else if err != nil || row.ID != m.ID {
-			t.Errorf("forget %+v: %v", row, err)
-		}
-	}
-	_, err = p.Admin.ForgetCertificate(t.Context(), m.ID)
-	proxytest.WantStatus(t, "forgotten already", err, http.StatusNotFound)
-	_, err = p.Admin.Certificates(t.Context(), "nobody")
-	proxytest.WantStatus(t, "no such client", err, http.StatusNotFound)
-	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
-	if err != nil || page.Entries[0].Action != "certificate forget" {
-		t.Errorf("audit: %+v, %v", page.Entries, err)
-	}
-}
-
-// Who waits for a certificate hears at once that it was forgotten.
-func TestForgetWakesLongPolls(t *testing.T) {
-	t.Parallel()
-	p, c := abuser(t, nil)
-	m := c.Register(t, "a.example.com")
-	etag := c.Bundle(t, m.ID, "").ETag()
-	poll := func(wait string) (proxytest.Reply, error) {
-		return c.Try(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+wait, nil, "If-None-Match", etag)
-	}
-	ended := make(chan error, 128) // as many as one client may have
-	for range cap(ended) {
-		go func() {
-			for {
-				r, err := poll("60s")
-				switch {
-				case err == nil && r.Status == http.StatusTooManyRequests: // the probe below has taken the last place
-					continue
-				case err == nil && r.Status != http.StatusNotFound:
-					err = fmt.Errorf("a long poll ended with %d %s", r.Status, r.Body)
-				}
-				ended <- err
-				return
-			}
-		}()
-	}
-	watch.Until(t, "all long polls wait", func() bool {
-		r, err := poll("10ms")
-		return err == nil && r.Status == http.StatusTooManyRequests
-	})
-	began := time.Now()
-	if _, err := p.Admin.ForgetCertificate(t.Context(), m.ID); err != nil {
-		t.Fatal(err)
-	}
-	for range cap(ended) {
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-	}
-	if took := time.Since(began); took > 30*time.Second {
-		t.Errorf("the long polls ended after %v", took)
-	}
-}
-
-// What is no text is refused at every door, with either database (C12).
-func TestNotText(t *testing.T) {
-	t.Parallel()
-	for name, change := range map[string]func(t *testing.T) func(*proxy.Config){
-		"SQLite": func(*testing.T) func(*proxy.Config) { return nil },
-		"PostgreSQL": func(t *testing.T) func(*proxy.Config) {
-			url := pgtest.Start(t).Database(t)
-			return func(cfg *proxy.Config) { cfg.Store = url }
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			p, c := abuser(t, change(t))
-			for _, bad := range []string{"%00", "x%00y", "%ff", "%c3%28", "%ed%a0%80"} {
-				for _, request := range []string{
-					"GET " + api.PathCertificates + "/" + bad, "DELETE " + api.PathCertificates + "/" + bad,
-					"GET " + api.PathCertificates + "/" + bad + "/bundle", "POST " + api.PathCertificates + "/" + bad + "/renew",
-					"GET " + api.PathCertificates + "?after=" + bad, "DELETE " + api.PathCertificates + "/x?reason=" + bad,
-					"GET /" + bad, "GET " + api.PathHealth + "?" + bad + "=" + bad,
-				} {
-					method, path, _ := strings.Cut(request, " ")
-					if r := c.Do(t, method, path, nil); r.Status < 400 && !strings.HasPrefix(path, api.PathHealth) || r.Status >= 500 {
-						t.Errorf("%s: %d %s", request, r.Status, r.Body)
-					}
-				}
-				text, err := url.PathUnescape(bad)
-				if err != nil {
-					t.Fatal(err)
-				}
-				for door, call := range map[string]func(ctx context.Context) error{
-					"show client":   func(ctx context.Context) error { _, err := p.Admin.Client(ctx, text); return err },
-					"remove client": func(ctx context.Context) error { _, err := p.Admin.RemoveClient(ctx, text); return err },
-					"disable":       func(ctx context.Context) error { _, err := p.Admin.SetDisabled(ctx, text, true); return err },
-					"token":         func(ctx context.Context) error { _, err := p.Admin.NewToken(ctx, text, admin.NewToken{}); return err },
-					"audit": func(ctx context.Context) error {
-						_, err := p.Admin.Audit(ctx, admin.AuditQuery{Client: text})
-						return err
-					},
-					"certs list":   func(ctx context.Context) error { _, err := p.Admin.Certificates(ctx, text); return err },
-					"certs forget": func(ctx context.Context) error { _, err := p.Admin.ForgetCertificate(ctx, text); return err },
-					"add client": func(ctx context.Context) error {
-						_, err := p.Admin.AddClient(ctx, admin.NewClient{Name: text, Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, text)}})
-						return err
-					},
-				} {
-					err := call(t.Context())
-					var problem *api.Problem
-					if !errors.As(err, &problem) || problem.Status < 400 || problem.Status >= 500 {
-						t.Errorf("%s of %q: %v", door, text, err)
-					}
-				}
-				r := c.Do(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{Mode: clients.ModeAgent, Names: []string{text + ".example.com"}, Profile: text, KeyType: text})
-				if r.Status < 400 || r.Status >= 500 {
-					t.Errorf("a request for %q: %d %s", text, r.Status, r.Body)
-				}
-			}
-			m := c.Register(t, "a.example.com")
-			for _, header := range []string{"If-None-Match", "User-Agent", "Accept"} {
-				if r := c.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID, nil, header, "\xff\xfe"); r.Status != http.StatusOK {
-					t.Errorf("header %s: %d %s", header, r.Status, r.Body)
-				}
-			}
-			if strings.Contains(p.Log(), "request failed") {
-				t.Error("a request failed")
-			}
-		})
-	}
 }

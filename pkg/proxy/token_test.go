@@ -152,7 +152,7 @@ func TestTokenReplaces(t *testing.T) {
 	p.NewToken(t, "web1", admin.NewToken{Replace: true})
 	_, err = client.Self(t.Context())
 	proxytest.WantStatus(t, "the old key on its old connection", err, http.StatusUnauthorized)
-	_, err = again(t, stolen, token)
+	_, err = proxytest.EnrollAgain(t, stolen, token)
 	proxytest.WantStatus(t, "the old key with its token", err, http.StatusUnauthorized)
 	_, err = proxytest.EnrollHost(t, unused)
 	proxytest.WantStatus(t, "a token of before", err, http.StatusUnauthorized)

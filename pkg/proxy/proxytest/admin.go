@@ -2,12 +2,15 @@ package proxytest
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -85,3 +88,43 @@ func (p *Proxy) Own(t testing.TB, name string) (c admin.Certificate) {
 
 // Orders counts the orders that the CA has seen.
 func (p *Proxy) Orders() int { return p.CA.Requests().Count(pebbletest.NewOrder) }
+
+// EnrollAgain enrols with the key that a host has already.
+func EnrollAgain(t testing.TB, host *remote.State, token auth.EnrollToken) (api.Client, error) {
+	t.Helper()
+	client, err := host.API()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, recipient := NewIdentity(t)
+	return client.Enroll(t.Context(), token, []string{recipient})
+}
+
+// Apply makes the clients what the request says.
+func (p *Proxy) Apply(t testing.TB, req admin.ApplyRequest) admin.ApplyAnswer {
+	t.Helper()
+	answer, err := p.Admin.Apply(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// Spec describes a client with a grant for agent mode.
+func Spec(name string, patterns ...string) admin.ClientSpec {
+	return admin.ClientSpec{Name: name, Grants: []clients.Grant{Grant(clients.ModeAgent, patterns...)}}
+}
+
+// ShareIdentity gives the data directory of a second instance the identity of the
+// first, as its administrator does.
+func ShareIdentity(t testing.TB, from, to string) {
+	t.Helper()
+	const name = "identity.age"
+	data, err := os.ReadFile(filepath.Join(from, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(to, name), data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

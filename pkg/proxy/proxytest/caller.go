@@ -6,13 +6,18 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 )
 
 // Caller speaks the API as any HTTP client with a bearer token does.
@@ -175,4 +180,34 @@ func (c *Caller) Revoke(t testing.TB, req api.RevokeRequest) (done api.Revocatio
 		t.Fatalf("revoke: %d %s", r.Status, r.Body)
 	}
 	return done
+}
+
+// WithKey returns a caller with the TLS key of a remote's state directory, and
+// that key's pin.
+func (p *Proxy) WithKey(t testing.TB, dir string) (*Caller, [32]byte) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, "key.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := cert.ParseKey(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := cert.SelfSigned(key, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{*c}}, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &Caller{p.URL, "", &http.Client{Transport: transport}}, auth.SPKIPin(c.Leaf)
+}
+
+// StartAgent starts a proxy with one client, which may have all names below
+// example.com in agent mode.
+func StartAgent(t testing.TB, change func(*proxy.Config)) (*Proxy, *Caller) {
+	t.Helper()
+	p := Start(t, Options{Change: change})
+	_, recipient := NewIdentity(t)
+	return p, p.NewCaller(t, "web1", []string{recipient}, Grant(clients.ModeAgent, "**.example.com"))
 }

@@ -2,11 +2,16 @@ package proxytest
 
 import (
 	"crypto"
+	"crypto/ed25519"
+	"crypto/rand"
 	"encoding/pem"
+	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"filippo.io/age"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -91,4 +96,39 @@ func (p *Proxy) Managed(t testing.TB, client string, list ...string) (*Caller, a
 	m := c.Register(t, list...)
 	b := OpenBundle(t, c.Bundle(t, m.ID, "").Body, Names(t, list...), id)
 	return c, m, b
+}
+
+// SSHKey creates an SSH host key. It returns the public line, and the file of the
+// private half with the public one beside it.
+func SSHKey(t testing.TB) (line, file string) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, err := ssh.MarshalPrivateKey(private, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := ssh.NewPublicKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line = strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key))) + " root@web1"
+	file = filepath.Join(t.TempDir(), "ssh_host_ed25519_key")
+	for path, data := range map[string][]byte{file: pem.EncodeToMemory(block), file + ".pub": []byte(line + "\n")} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return line, file
+}
+
+// WantRevoked checks whether the CA has revoked a certificate, and why.
+func (p *Proxy) WantRevoked(t testing.TB, b *cert.Bundle, want bool, reason cert.Reason) {
+	t.Helper()
+	got, revoked := p.CA.Revoked(b.Leaf.SerialNumber)
+	if revoked != want || revoked && got != reason.Code() {
+		t.Errorf("at the CA: revoked %v, reason %d; want %v, %s", revoked, got, want, reason)
+	}
 }

@@ -1,9 +1,10 @@
-package proxy_test
+package proxytest
 
 import (
 	"bytes"
 	"encoding/hex"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -16,11 +17,10 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// walk reads every file below a folder, the database's WAL included.
-func walk(t testing.TB, dir string) map[string][]byte {
+// Walk reads every file below a folder, the database's WAL included.
+func Walk(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -37,22 +37,22 @@ func walk(t testing.TB, dir string) map[string][]byte {
 	return files
 }
 
-// traces are byte strings to look for, by what they are.
-type traces map[string][]byte
+// Traces holds byte strings to look for, by what they are.
+type Traces map[string][]byte
 
-// add adds text, which is found whatever its case.
-func (s traces) add(what, text string) { s[what] = lower([]byte(text)) }
+// Add adds text, which is found whatever its case.
+func (s Traces) Add(what, text string) { s[what] = lower([]byte(text)) }
 
-// certificate adds everything by which a certificate is known.
-func (s traces) certificate(t testing.TB, what string, b *cert.Bundle) {
+// Certificate adds everything by which a certificate is known.
+func (s Traces) Certificate(t testing.TB, what string, b *cert.Bundle) {
 	t.Helper()
-	s.add(what+": serial, hex", b.Serial())
-	s.add(what+": serial, hex of whole bytes", hex.EncodeToString(b.Leaf.SerialNumber.Bytes()))
-	s.add(what+": serial, decimal", b.Leaf.SerialNumber.String())
+	s.Add(what+": serial, hex", b.Serial())
+	s.Add(what+": serial, hex of whole bytes", hex.EncodeToString(b.Leaf.SerialNumber.Bytes()))
+	s.Add(what+": serial, decimal", b.Leaf.SerialNumber.String())
 	s[what+": serial, bytes"] = b.Leaf.SerialNumber.Bytes()
 	s[what+": public key"] = b.Leaf.RawSubjectPublicKeyInfo
 	s[what+": signature"] = b.Leaf.Signature
-	s.lines(what+": certificate", b.LeafPEM())
+	s.Lines(what+": certificate", b.LeafPEM())
 	if b.Key == nil {
 		return
 	}
@@ -60,11 +60,11 @@ func (s traces) certificate(t testing.TB, what string, b *cert.Bundle) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.lines(what+": key", pem)
+	s.Lines(what+": key", pem)
 }
 
-// lines adds the lines of a PEM block between its first and its last.
-func (s traces) lines(what string, pem []byte) {
+// Lines adds the lines of a PEM block between its first and its last.
+func (s Traces) Lines(what string, pem []byte) {
 	lines := strings.Split(strings.TrimSpace(string(pem)), "\n")
 	for _, line := range lines[1 : len(lines)-1] {
 		if len(line) >= 16 { // the rest at the end may be anywhere by chance
@@ -84,8 +84,8 @@ func lower(data []byte) []byte {
 	return out
 }
 
-// in returns where each of the traces is found, as "what in where".
-func (s traces) in(files map[string][]byte) (found []string) {
+// In returns where each of the traces is found, as "what in where".
+func (s Traces) In(files map[string][]byte) (found []string) {
 	for where, data := range files {
 		folded := lower(data)
 		for what, trace := range s {
@@ -97,10 +97,10 @@ func (s traces) in(files map[string][]byte) (found []string) {
 	return found
 }
 
-// everything is all that a proxy has left: its files and its log.
-func everything(t testing.TB, p *proxytest.Proxy) map[string][]byte {
+// Everything returns all that the proxy has left: its files and its log.
+func (p *Proxy) Everything(t testing.TB) map[string][]byte {
 	t.Helper()
-	files := walk(t, p.DataDir)
+	files := Walk(t, p.DataDir)
 	files["log"] = []byte(p.Log())
 	if len(files["log"]) == 0 {
 		t.Fatal("the log is empty")
@@ -108,9 +108,9 @@ func everything(t testing.TB, p *proxytest.Proxy) map[string][]byte {
 	return files
 }
 
-// witness sees what passes between the proxy and Pebble for one issuance: the
+// Witness sees what passes between the proxy and Pebble for one issuance: the
 // tokens, the key authorizations that are served at port 80, the URLs.
-type witness struct {
+type Witness struct {
 	port80 func(host, token string) (int, string)
 
 	mu                sync.Mutex        // guards the rest
@@ -119,8 +119,10 @@ type witness struct {
 	urls              []string          // of orders, authorizations, challenges
 }
 
-func newWitness() *witness {
-	return &witness{hosts: map[string]string{}, keyAuthorizations: map[string]string{}}
+// NewWitness returns a witness that has seen nothing. Watch must be called before
+// the CA validates a name.
+func NewWitness() *Witness {
+	return &Witness{hosts: map[string]string{}, keyAuthorizations: map[string]string{}}
 }
 
 var (
@@ -128,12 +130,12 @@ var (
 	hostPattern  = regexp.MustCompile(`"value": *"([^"]+)"`)
 )
 
-// wrap is for pebbletest.Options.Wrap.
-func (w *witness) wrap(next http.Handler) http.Handler {
+// Wrap is for pebbletest.Options.Wrap.
+func (w *Witness) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rec := httptest.NewRecorder()
 		if pebbletest.Kind(r) == pebbletest.Challenge {
-			w.fetchAll() // the answer is published by now
+			w.FetchAll() // the answer is published by now
 		}
 		next.ServeHTTP(rec, r)
 		w.note(r, rec)
@@ -145,7 +147,7 @@ func (w *witness) wrap(next http.Handler) http.Handler {
 	})
 }
 
-func (w *witness) note(r *http.Request, rec *httptest.ResponseRecorder) {
+func (w *Witness) note(r *http.Request, rec *httptest.ResponseRecorder) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch pebbletest.Kind(r) {
@@ -163,7 +165,9 @@ func (w *witness) note(r *http.Request, rec *httptest.ResponseRecorder) {
 	}
 }
 
-func (w *witness) fetchAll() {
+// FetchAll asks port 80 for the tokens that were seen, and returns how many of them
+// it has answered so far.
+func (w *Witness) FetchAll() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for token, host := range w.hosts {
@@ -171,40 +175,48 @@ func (w *witness) fetchAll() {
 			w.keyAuthorizations[token] = body
 		}
 	}
+	return len(w.keyAuthorizations)
 }
 
-// watch says which proxy's port 80 to look at.
-func (w *witness) watch(t testing.TB, p *proxytest.Proxy) {
+// Hosts returns the names that were validated, by token.
+func (w *Witness) Hosts() map[string]string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return maps.Clone(w.hosts)
+}
+
+// Watch names the proxy whose port 80 is asked.
+func (w *Witness) Watch(t testing.TB, p *Proxy) {
 	addr := p.HTTPAddr()
-	w.port80 = func(host, token string) (int, string) { return answerAt(t, addr, host, token) }
+	w.port80 = func(host, token string) (int, string) { return AnswerAt(t, addr, host, token) }
 }
 
-// traces are what was seen.
-func (w *witness) traces(t testing.TB) traces {
+// Traces returns what was seen.
+func (w *Witness) Traces(t testing.TB) Traces {
 	t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	s := traces{}
+	s := Traces{}
 	if len(w.hosts) == 0 || len(w.urls) == 0 || len(w.keyAuthorizations) == 0 {
 		t.Fatalf("seen %d tokens, %d URLs, %d key authorizations", len(w.hosts), len(w.urls), len(w.keyAuthorizations))
 	}
 	for token, host := range w.hosts {
-		s.add("token for "+host, token)
+		s.Add("token for "+host, token)
 	}
 	for token, keyAuthorization := range w.keyAuthorizations {
 		if !strings.HasPrefix(keyAuthorization, token+".") {
 			t.Fatalf("key authorization %q of token %q", keyAuthorization, token)
 		}
-		s.add("key authorization for "+w.hosts[token], keyAuthorization)
+		s.Add("key authorization for "+w.hosts[token], keyAuthorization)
 	}
 	for _, url := range w.urls {
-		s.add("URL "+url, url)
+		s.Add("URL "+url, url)
 	}
 	return s
 }
 
-// answerAt asks for a token as a CA does.
-func answerAt(t testing.TB, addr, host, token string) (status int, body string) {
+// AnswerAt asks port 80 at addr for a token, as a CA does.
+func AnswerAt(t testing.TB, addr, host, token string) (status int, body string) {
 	req := httptest.NewRequest(http.MethodGet, "http://"+addr+"/.well-known/acme-challenge/"+token, nil).WithContext(t.Context())
 	req.RequestURI, req.Host = "", host
 	resp, err := http.DefaultClient.Do(req)
