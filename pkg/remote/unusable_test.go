@@ -1,4 +1,4 @@
-package proxy_test
+package remote_test
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package proxy_test
+package issuer_test
 
 import (
 	"errors"

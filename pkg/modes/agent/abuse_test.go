@@ -1,4 +1,4 @@
-package proxy_test
+package agent_test
 
 import (
 	"fmt"

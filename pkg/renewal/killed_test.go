@@ -1,4 +1,4 @@
-package proxy_test
+package renewal_test
 
 import (
 	"fmt"

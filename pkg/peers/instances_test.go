@@ -1,4 +1,4 @@
-package proxy_test
+package peers_test
 
 import (
 	"fmt"

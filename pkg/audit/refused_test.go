@@ -1,4 +1,4 @@
-package proxy_test
+package audit_test
 
 import (
 	"net/http"
