@@ -25,9 +25,15 @@ type Certificate struct {
 	LastPlain   string // the same for the client; empty: only the administrator may know
 	LastErrorAt time.Time
 
-	ETag, Serial         string // of the current bundle; empty: none yet
-	NotBefore, NotAfter  time.Time
-	RevokedAt            time.Time // of the current certificate; zero: it is not revoked
+	ETag, Serial        string // of the current bundle; empty: none yet
+	NotBefore, NotAfter time.Time
+	RevokedAt           time.Time // of the current certificate; zero: it is not revoked
+
+	CA               string    // directory URL of the CA that issued the current certificate; empty: unknown
+	ARIID            string    // of the current certificate (RFC 9773, section 4.1); empty: unknown
+	ARIStart, ARIEnd time.Time // when the CA suggests to renew; zero: unknown
+	ARICheckAt       time.Time // when to ask the CA for that again; zero: never
+
 	SupersededAt         time.Time // when one of its names passed to another client; zero: never
 	CreatedAt, UpdatedAt time.Time // set by the store
 }

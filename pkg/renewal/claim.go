@@ -216,7 +216,11 @@ func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delive
 		return row, err
 	}
 	row.ManagedID, row.ETag, row.Serial = c.ID, ETag(row.Ciphertext), b.Serial()
-	row.NotBefore, row.NotAfter, row.CertificateURL = b.Leaf.NotBefore, b.Leaf.NotAfter, b.URL
+	row.NotBefore, row.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter
+	row.CA, row.CertificateURL = c.cfg.DirectoryURL, b.URL
+	if row.ARIID, err = acme.CertID(b.Leaf); err != nil {
+		row.ARIID = "" // such a certificate has none
+	}
 	return row, nil
 }
 

@@ -235,6 +235,9 @@ func TestObtain(t *testing.T) { // A10, A11, A13
 	if row.Serial != first.Serial() || row.Failures != 0 || row.LeaseOwner != "" || row.ETag == "" || p.journal(t, m.ID) != nil {
 		t.Errorf("%+v, journal %v", row, p.journal(t, m.ID))
 	}
+	if id, err := acme.CertID(first.Leaf); err != nil || row.ARIID != id || row.CA != w.ca.DirectoryURL || !row.ARICheckAt.IsZero() {
+		t.Errorf("CA %q, ARI id %q, want %q, %v", row.CA, row.ARIID, id, err)
+	}
 	life := first.NotAfter().Sub(first.Leaf.NotBefore)
 	if early, late := first.RenewAt().Add(-life/20), first.RenewAt(); row.DueAt.Before(early.Truncate(time.Millisecond)) || row.DueAt.After(late) {
 		t.Errorf("due at %s, want between %s and %s", row.DueAt, early, late)

@@ -8,10 +8,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, certificate_url, created_at FROM bundles WHERE managed_id = $1`
+const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, ca, certificate_url, ari_id, created_at FROM bundles WHERE managed_id = $1`
 
 // CompleteManaged stores what the owner obtained, in one transaction: the
-// bundle replaces the old one, the row is due again at dueAt (zero: never) with
+// bundle replaces the old one, what the CA suggested for that is forgotten, the row is due again at dueAt (zero: never) with
 // its failures forgotten, its lease is freed, its order leaves the journal, and
 // with hook a deployment is pending. [managed.ErrLost], and nothing changes, if the row
 // is not the owner's any more; [managed.ErrStale], likewise, if the client's recipients
@@ -27,20 +27,20 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b managed.Bun
 			return err
 		}
 		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
-			revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
+			ca = $9, ari_id = $10, ari_start = 0, ari_end = 0, ari_check_at = 0, revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
-			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now))
+			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now, b.CA, b.ARIID))
 		if err := must(n, err, managed.ErrLost); err != nil {
 			return err
 		}
 		if stale {
 			return managed.ErrStale
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, certificate_url, created_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
+		if _, err := tx.ExecContext(ctx, `INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, ca, certificate_url, ari_id, created_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
 			serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after,
-			certificate_url = excluded.certificate_url, created_at = excluded.created_at`,
-			b.ManagedID, b.ETag, blob(b.Ciphertext), b.Serial, millis(b.NotBefore), millis(b.NotAfter), b.CertificateURL, now); err != nil {
+			ca = excluded.ca, certificate_url = excluded.certificate_url, ari_id = excluded.ari_id, created_at = excluded.created_at`,
+			b.ManagedID, b.ETag, blob(b.Ciphertext), b.Serial, millis(b.NotBefore), millis(b.NotAfter), b.CA, b.CertificateURL, b.ARIID, now); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, b.ManagedID); err != nil || !hook {
@@ -72,6 +72,6 @@ func sealedToOthers(ctx context.Context, tx *sql.Tx, b managed.Bundle) (bool, er
 func (s *Store) BundleFor(ctx context.Context, managedID string) (managed.Bundle, error) {
 	var b managed.Bundle
 	err := s.read.QueryRowContext(ctx, bundleSQL, managedID).Scan(&b.ManagedID, &b.ETag, &b.Ciphertext, &b.Serial,
-		moment{&b.NotBefore}, moment{&b.NotAfter}, &b.CertificateURL, moment{&b.CreatedAt})
+		moment{&b.NotBefore}, moment{&b.NotAfter}, &b.CA, &b.CertificateURL, &b.ARIID, moment{&b.CreatedAt})
 	return b, s.fail(err, "bundle of %s", managedID)
 }

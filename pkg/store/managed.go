@@ -10,13 +10,15 @@ import (
 )
 
 const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
-	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at, superseded_at, created_at, updated_at`
+	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at,
+	ca, ari_id, ari_start, ari_end, ari_check_at, superseded_at, created_at, updated_at`
 
 func scanManaged(row scanner) (m managed.Certificate, err error) {
 	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list(&m.Names), &m.KeyType, &m.Profile, &m.CSR,
 		moment{&m.DueAt}, &m.LeaseOwner, moment{&m.LeaseUntil}, &m.Failures, &m.LastError, moment{&m.LastErrorAt},
-		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt}, moment{&m.SupersededAt},
-		moment{&m.CreatedAt}, moment{&m.UpdatedAt})
+		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt},
+		&m.CA, &m.ARIID, moment{&m.ARIStart}, moment{&m.ARIEnd}, moment{&m.ARICheckAt},
+		moment{&m.SupersededAt}, moment{&m.CreatedAt}, moment{&m.UpdatedAt})
 	if len(m.CSR) == 0 {
 		m.CSR = nil
 	}

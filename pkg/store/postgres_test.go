@@ -382,7 +382,7 @@ func fill(t *testing.T, s *store.Store) {
 	must(err)
 	_, err = s.ClaimDue(ctx, "w", time.Hour, 0)
 	must(err)
-	must(s.CompleteManaged(ctx, "w", managed.Bundle{ManagedID: m.ID, ETag: "e", Ciphertext: []byte{0, 0xff}, Serial: "01"}, time.UnixMilli(1), true))
+	must(s.CompleteManaged(ctx, "w", managed.Bundle{ManagedID: m.ID, ETag: "e", Ciphertext: []byte{0, 0xff}, Serial: "01", CA: "https://ca.example/dir", ARIID: "aki.01"}, time.UnixMilli(1), true))
 	_, err = s.ClaimDue(ctx, "w", time.Hour, 0)
 	must(err)
 	must(s.SaveOrder(ctx, "w", managed.Order{ManagedID: m.ID, URL: "u"}))
@@ -414,11 +414,11 @@ func check(t *testing.T, s *store.Store) {
 		t.Errorf("a spent secret enrolled again: %v", err)
 	}
 	m, err := s.ManagedByNames(ctx, c.ID, "certificate-agent", []string{"b.example", "a.example"})
-	if err != nil || m.LeaseOwner != "w" || m.ETag != "e" {
+	if err != nil || m.LeaseOwner != "w" || m.ETag != "e" || m.CA != "https://ca.example/dir" || m.ARIID != "aki.01" {
 		t.Errorf("managed %+v, %v", m, err)
 	}
 	b, err := s.BundleFor(ctx, m.ID)
-	if err != nil || string(b.Ciphertext) != "\x00\xff" {
+	if err != nil || string(b.Ciphertext) != "\x00\xff" || b.CA != "https://ca.example/dir" || b.ARIID != "aki.01" {
 		t.Errorf("bundle %+v, %v", b, err)
 	}
 	if o, err := s.OrderFor(ctx, m.ID); err != nil || o.URL != "u" {

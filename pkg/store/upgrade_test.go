@@ -14,8 +14,8 @@ import (
 )
 
 // A database of before keeps its audit trail in order, its clients without a
-// default quota, and its certificates, whatever they are (X14, X20).
-func TestUpgradeOfTheTrail(t *testing.T) {
+// default quota, and its certificates, whose CA is unknown (X14, X20).
+func TestUpgrade(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "acmeproxy.db")
 	for name, c := range map[string]struct {
 		driver, dsn string
@@ -49,6 +49,10 @@ func TestUpgradeOfTheTrail(t *testing.T) {
 			statements := []string{
 				`INSERT INTO clients (id, name, disabled, recipients, created_at) VALUES ('w1', 'web1', FALSE, '', 0)`,
 				`INSERT INTO counters (name, value) VALUES ('audit', 12)`,
+				`INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr, due_at, lease_owner, lease_until, failures,
+					last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at)
+					VALUES ('m1', 'w1', 'certificate-agent', 'a.example', '', '', '', '', 0, '', 0, 0, '', 0, 'e1', '01', 1, 2, 0, 0)`,
+				`INSERT INTO bundles (managed_id, etag, ciphertext, serial, not_before, not_after, created_at) VALUES ('m1', 'e1', 'sealed', '01', 1, 2, 0)`,
 			}
 			for i, row := range []string{"'', '', '192.0.2.1', 'refused'", "'w1', 'web1', 'admin', 'done'", "'w1', 'web1', '192.0.2.1', 'allowed'", "'gone', 'web0', '192.0.2.1', 'refused'"} {
 				for n := range 3 {
@@ -68,6 +72,12 @@ func TestUpgradeOfTheTrail(t *testing.T) {
 			defer s.Close()
 			if quota, err := s.WantsDefaultQuota(t.Context()); err != nil || quota {
 				t.Errorf("clients of an old database have a default quota: %v, %v", quota, err)
+			}
+			if m, err := s.ManagedByID(t.Context(), "m1"); err != nil || m.ETag != "e1" || m.CA != "" || m.ARIID != "" || !m.ARIStart.IsZero() || !m.ARIEnd.IsZero() || !m.ARICheckAt.IsZero() {
+				t.Errorf("the certificate is %+v, %v", m, err)
+			}
+			if b, err := s.BundleFor(t.Context(), "m1"); err != nil || string(b.Ciphertext) != "sealed" || b.CA != "" || b.ARIID != "" {
+				t.Errorf("the bundle is %+v, %v", b, err)
 			}
 			if err := s.AppendAudit(t.Context(), trail.Entry{Outcome: "refused", Detail: "13"}, trail.Entry{ClientID: "w1", Outcome: "done", Detail: "14"}); err != nil {
 				t.Fatal(err)

@@ -200,6 +200,7 @@ func bundleReplaced(t *testing.T, f *fixture) { // A6, A12
 		equal(t, must(f.BundleFor(ctx, m.ID))(t), b)
 		want := m
 		want.DueAt, want.ETag, want.Serial, want.NotBefore, want.NotAfter = due, b.ETag, b.Serial, b.NotBefore, b.NotAfter
+		want.CA, want.ARIID = b.CA, b.ARIID
 		want.UpdatedAt = f.clock.Now()
 		equal(t, must(f.ManagedByID(ctx, m.ID))(t), want) // lease freed, failures forgotten
 		_, err := f.OrderFor(ctx, m.ID)

@@ -171,7 +171,7 @@ func (f *fixture) bundle(managedID, tag string) managed.Bundle {
 	return managed.Bundle{
 		ManagedID: managedID, ETag: tag, Ciphertext: []byte("sealed " + tag), Serial: "serial-" + tag,
 		NotBefore: f.clock.Now(), NotAfter: f.clock.Now().Add(90 * 24 * time.Hour),
-		CertificateURL: "https://ca.example/cert/" + tag,
+		CA: directory, CertificateURL: "https://ca.example/cert/" + tag, ARIID: "aki." + tag,
 	}
 }
 
