@@ -92,7 +92,7 @@ func inFlags(err error) error {
 	if !errors.As(err, &p) || p.Status != http.StatusUnprocessableEntity {
 		return err
 	}
-	flags := map[string]string{"names": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "daily_quota": "quota"}
+	flags := map[string]string{"names": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "daily_quota": "quota", "token_life": "token-life"}
 	var lines []string
 	for line := range strings.Lines(p.Error()) {
 		field, rest, _ := strings.Cut(line, ":")

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
@@ -73,7 +74,7 @@ as they are. With --prune they are removed, with all that is theirs.`,
 }
 
 func readClients(file string, stdin io.Reader) ([]config.Client, error) {
-	checks := config.ClientChecks{Name: admin.CheckName, Grant: policy.ValidateGrant}
+	checks := config.ClientChecks{Name: enroll.CheckName, Grant: policy.ValidateGrant}
 	switch file {
 	case "":
 		return nil, usage("file: missing; name the file that says what the clients are to be, such as -f clients.yaml, or - for standard input")

@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
@@ -19,7 +20,7 @@ type secretFlags struct {
 func (f *secretFlags) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.secret.Bearer, "bearer", false, "print a bearer token for scripts in place of an enrolment token")
 	fs.StringVar(&f.secret.URL, "url", "", "`URL` at which this client reaches the proxy, if not the --hostname of serve: https://HOST:PORT")
-	fs.DurationVar(&f.life, "token-life", admin.DefaultTokenLife, "how long the enrolment token may be used, 1m to 720h")
+	fs.DurationVar(&f.life, "token-life", enroll.DefaultTokenLife, "how long the enrolment token may be used, 1m to 720h")
 }
 
 func (f *secretFlags) get() admin.Secret {

@@ -26,6 +26,7 @@ var layers = [][]string{
 	{"pkg/remote"},
 	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"},
 	{"pkg/frontend/rest", "pkg/frontend/admin"},
+	{"pkg/enroll"},
 	{"pkg/renewal"},
 	{"pkg/issuer"},
 	{"pkg/peers"},

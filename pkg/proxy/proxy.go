@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/fallback"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
@@ -387,18 +388,25 @@ func (p *Proxy) URL() string {
 	return "https://" + net.JoinHostPort(p.hostname(), port)
 }
 
-func (p *Proxy) restConfig() rest.Config {
+// registrar returns the use cases about clients, which both frontends share.
+func (p *Proxy) registrar() *enroll.Registrar {
+	return enroll.New(enroll.Config{
+		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(), Revoke: p.agent.RevokeFor, Now: p.cfg.Now,
+	})
+}
+
+func (p *Proxy) restConfig(registrar *enroll.Registrar) rest.Config {
 	return rest.Config{
 		Auth:  auth.New(auth.Config{Store: p.store}),
-		Audit: p.audit, Store: p.store, Agent: p.agent, Begin: p.gateway.Begin, Revoke: p.gateway.Revoke,
+		Audit: p.audit, Registrar: registrar, Agent: p.agent, Begin: p.gateway.Begin, Revoke: p.gateway.Revoke,
 		Health: (&health{store: p.store, now: p.cfg.Now}).check, Logger: p.log, Now: p.cfg.Now,
 		StrangerBody: p.cfg.Limits.StrangerBody, StrangerAnswer: p.cfg.Limits.StrangerAnswer,
 	}
 }
 
-func (p *Proxy) adminConfig() admin.Config {
+func (p *Proxy) adminConfig(registrar *enroll.Registrar) admin.Config {
 	return admin.Config{
-		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(),
-		Status: p.Status, CA: p.ca, Revoke: p.agent.RevokeFor, Forgotten: p.agent.Forgotten, Publish: p.publishProbe, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, Registrar: registrar,
+		Status: p.Status, CA: p.ca, Forgotten: p.agent.Forgotten, Publish: p.publishProbe, Logger: p.log,
 	}
 }

@@ -44,12 +44,13 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	port80 := p.server(p.port80, limits.Port80Header)
 	limits80 := limits.port80(port80.WriteTimeout)
 	port80.WriteTimeout = 0
-	apiCfg := p.restConfig()
+	registrar := p.registrar()
+	apiCfg := p.restConfig(registrar)
 	apiCfg.Stopping = running
 	native := p.server(rest.New(apiCfg), limits.APIHeader)
 	native.ConnContext = connlimit.NewContext
 	native.BaseContext = func(net.Listener) context.Context { return inFlight }
-	adminServer := p.server(admin.New(p.adminConfig()), 10*time.Second)
+	adminServer := p.server(admin.New(p.adminConfig(registrar)), 10*time.Second)
 
 	var serving sync.WaitGroup
 	serve := func(name string, s *http.Server, l net.Listener) {

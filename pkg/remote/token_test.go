@@ -324,7 +324,7 @@ func TestBearerTokenReplaced(t *testing.T) {
 	_, recipient := proxytest.NewIdentity(t)
 	for what, req := range map[string]admin.NewToken{
 		"recipient": {Recipients: []string{recipient}, Secret: admin.Secret{Bearer: true}},
-		"token-li":  {Secret: admin.Secret{URL: p.URL, TokenLife: admin.JSONDuration(time.Second)}},
+		"token_li":  {Secret: admin.Secret{URL: p.URL, TokenLife: admin.JSONDuration(time.Second)}},
 		"url":       {},
 	} {
 		_, err := p.Admin.NewToken(t.Context(), "script", req)

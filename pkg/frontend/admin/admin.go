@@ -17,12 +17,12 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"time"
+	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
-	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
@@ -30,19 +30,13 @@ import (
 // SocketName is the socket's name in the data directory.
 const SocketName = "admin.sock"
 
-// Store stores clients, their credentials and certificates, and the audit trail.
+// Store reads clients, their credentials and certificates, and the audit trail.
 // Its methods may be used concurrently. Errors are those of package managed.
 type Store interface {
-	CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error)
 	ClientByName(ctx context.Context, name string) (clients.Client, error)
 	ClientByID(ctx context.Context, id string) (clients.Client, error)
 	Clients(ctx context.Context, afterName string, limit int) ([]clients.Client, error)
-	SetClientDisabled(ctx context.Context, id string, disabled bool) error
-	RemoveClient(ctx context.Context, id string) error
-	ApplyClients(ctx context.Context, a clients.Apply, audit func(clients.Change) trail.Entry) (clients.Applied, error)
-	AddCredential(ctx context.Context, c clients.Credential) (clients.Credential, error)
 	Credentials(ctx context.Context, clientID string) ([]clients.Credential, error)
-	ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error)
 	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
 	AllManaged(ctx context.Context, afterID string, limit int) ([]managed.Certificate, error)
 	ManagedByID(ctx context.Context, id string) (managed.Certificate, error)
@@ -52,22 +46,18 @@ type Store interface {
 
 // Config is what the frontend needs.
 type Config struct {
-	Store  Store
-	Audit  *audit.Log
-	URL    string   // of the API, for enrolment tokens; empty: not known
-	Pin    [32]byte // of the key that enrolment tokens pin
-	Status func(ctx context.Context) (Status, error)
+	Store Store
+	Audit *audit.Log
+	// Registrar changes clients and their credentials.
+	Registrar *enroll.Registrar
+	Status    func(ctx context.Context) (Status, error)
 	// CA reads the directory of the CA, from memory if it can.
 	CA func(ctx context.Context) (CA, error)
-	// Revoke revokes the current certificate of a client's managed row and
-	// deletes the row; if it cannot be revoked the row stays.
-	Revoke func(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason) error
 	// Forgotten wakes those who wait for a certificate that is deleted.
 	Forgotten func(certID string)
 	// Publish has port 80 answer a token of a name until remove is called.
 	Publish func(ctx context.Context, name, token, body string) (remove func())
 	Logger  *slog.Logger
-	Now     func() time.Time
 }
 
 type frontend struct {
@@ -162,12 +152,20 @@ func (f *frontend) answer(w http.ResponseWriter, resp any, err error) {
 	w.Write(append(body, '\n'))
 }
 
+// problem is the one place where errors become status codes.
 func (f *frontend) problem(err error) *api.Problem {
 	var r *refusal
+	var invalid *enroll.InvalidError
+	var exists *enroll.ExistsError
 	p := &api.Problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: err.Error()}
 	switch {
 	case errors.As(err, &r):
 		p.Status = r.status
+	case errors.As(err, &invalid):
+		p.Status, p.Detail = http.StatusUnprocessableEntity, faultsText(invalid)
+	case errors.As(err, &exists):
+		p.Status = http.StatusConflict
+		p.Detail = fmt.Sprintf("there is a client %q already; choose another name; clients apply changes what it may have, clients token makes a token for it", exists.Name)
 	case errors.Is(err, managed.ErrNotText):
 		p.Status, p.Detail = http.StatusUnprocessableEntity, "a text of the request has a NUL or is not UTF-8; write it without"
 	default:
@@ -175,4 +173,20 @@ func (f *frontend) problem(err error) *api.Problem {
 	}
 	p.Title = http.StatusText(p.Status)
 	return p
+}
+
+// faultsText returns all faults, one on a line, with remedies for the administrator.
+func faultsText(e *enroll.InvalidError) string {
+	lines := make([]string, 0, len(e.Faults))
+	for _, fault := range e.Faults {
+		switch {
+		case errors.Is(fault, enroll.ErrNoURL):
+			lines = append(lines, "url: the proxy does not know its name; start serve with --hostname, or say how this client reaches it: --url https://HOST:PORT")
+		case errors.Is(fault, enroll.ErrRecipientsKept):
+			lines = append(lines, "recipient: goes with --replace only; a host adds its own recipients when it enrols, see acmeproxy remote enroll --help")
+		default:
+			lines = append(lines, fault.Error())
+		}
+	}
+	return strings.Join(lines, "\n")
 }

@@ -1,16 +1,12 @@
 package admin
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 const pageSize = 200
@@ -80,89 +76,23 @@ func WireCertificate(m managed.Certificate) Certificate {
 	}
 }
 
-// add makes a client. Every fault of the request is reported together.
+// add adds a client.
 func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) {
-	client, faults := parseClient(req)
-	answer, credential, err := f.credential(Secret{req.Bearer, req.URL, req.TokenLife})
-	if err := errors.Join(faults, err); err != nil {
-		return NewClientAnswer{}, &refusal{http.StatusUnprocessableEntity, err}
-	}
-	row, err := f.Store.CreateClient(r.Context(), client, credential)
-	if errors.Is(err, managed.ErrConflict) {
-		return NewClientAnswer{}, refuse(http.StatusConflict, "there is a client %q already; choose another name; clients apply changes what it may have, clients token makes a token for it", req.Name)
-	}
-	if err != nil {
-		return NewClientAnswer{}, err
-	}
-	f.record(r.Context(), "client add", row)
-	answer.Client = wireClient(row)
-	return answer, nil
+	client := clients.Client{Name: req.Name, Recipients: req.Recipients, Grants: req.Grants}
+	issued, err := f.Registrar.Add(r.Context(), client, Secret{req.Bearer, req.URL, req.TokenLife}.spec())
+	return wireIssued(issued, err)
 }
 
-func parseClient(req NewClient) (clients.Client, error) {
-	client := clients.Client{Name: req.Name, Recipients: req.Recipients}
-	var faults []error
-	if err := CheckName(req.Name); err != nil {
-		faults = append(faults, err)
-	}
-	if err := seal.CheckNew(req.Recipients, nil); err != nil {
-		faults = append(faults, err)
-	}
-	if len(req.Grants) == 0 {
-		faults = append(faults, errors.New("allow: missing; say what the client may ask for, such as --allow web1.example.com"))
-	}
-	for _, g := range req.Grants {
-		if err := policy.ValidateGrant(g); err != nil {
-			faults = append(faults, err)
-		}
-		client.Grants = append(client.Grants, g)
-	}
-	return client, errors.Join(faults...)
-}
-
-// CheckName keeps names printable and fit for paths and logs.
-func CheckName(name string) error {
-	ok := name != "" && len(name) <= 100 && name[0] != '-' && name[0] != '.'
-	for _, c := range []byte(name) {
-		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.')
-	}
-	if !ok {
-		return fmt.Errorf("name: %q cannot name a client; use letters, digits, - _ . and at most 100 of them", name)
-	}
-	return nil
-}
-
+// disable returns the handler that disables, or enables, a client.
 func (f *frontend) disable(disabled bool) func(*http.Request, struct{}) (Client, error) {
-	action := "client enable"
-	if disabled {
-		action = "client disable"
-	}
 	return func(r *http.Request, _ struct{}) (Client, error) {
-		row, err := f.Store.ClientByName(r.Context(), r.PathValue("name"))
-		if err != nil {
-			return Client{}, err
-		}
-		if err := f.Store.SetClientDisabled(r.Context(), row.ID, disabled); err != nil {
-			return Client{}, err
-		}
-		f.record(r.Context(), action, row)
-		row.Disabled = disabled
-		return wireClient(row), nil
+		c, err := f.Registrar.SetDisabled(r.Context(), r.PathValue("name"), disabled)
+		return wireClient(c), err
 	}
 }
 
+// remove removes a client.
 func (f *frontend) remove(r *http.Request, _ struct{}) (Client, error) {
-	row, err := f.Store.ClientByName(r.Context(), r.PathValue("name"))
-	if err != nil {
-		return Client{}, err
-	}
-	if err := f.Store.RemoveClient(r.Context(), row.ID); err != nil {
-		return Client{}, err
-	}
-	f.record(r.Context(), "client remove", row)
-	return wireClient(row), nil
-}
-
-func (f *frontend) record(ctx context.Context, action string, c clients.Client) {
-	f.Audit.Record(ctx, trail.Entry{ClientID: c.ID, ClientName: c.Name, Addr: trail.Admin, Action: action, Outcome: trail.Done})
+	c, err := f.Registrar.Remove(r.Context(), r.PathValue("name"))
+	return wireClient(c), err
 }

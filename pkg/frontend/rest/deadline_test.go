@@ -85,7 +85,7 @@ func newSlow(t *testing.T, read, write time.Duration, log io.Writer) *slow {
 	s.stop = stop
 	t.Cleanup(stop)
 	s.server = httptest.NewUnstartedServer(rest.New(rest.Config{
-		Auth: auth.New(auth.Config{Store: s.store}), Audit: audit.New(audit.Config{Store: s.store, Logger: logger}), Store: s.store,
+		Auth: auth.New(auth.Config{Store: s.store}), Audit: audit.New(audit.Config{Store: s.store, Logger: logger}),
 		Agent: s, Begin: s.begin, Health: s.store.Ping, Stopping: stopping, Logger: logger, Now: time.Now,
 	}))
 	s.server.Config.ReadTimeout, s.server.Config.WriteTimeout = read, write

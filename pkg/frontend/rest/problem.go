@@ -14,7 +14,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
@@ -27,6 +29,9 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 	var quota *audit.QuotaExceeded
 	var soon *audit.TooSoon
 	var failed *acme.Error
+	if p := clientProblem(err); p != nil {
+		return p
+	}
 	switch {
 	case errors.As(err, &field):
 		return fieldProblem(http.StatusUnprocessableEntity, "body."+field.Field, field.Error())
@@ -49,6 +54,29 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 	}
 	f.Logger.Error("request failed", "error", err)
 	return huma.NewError(http.StatusInternalServerError, internalDetail)
+}
+
+// clientProblem returns the problem for an error about the client itself, or nil.
+func clientProblem(err error) error {
+	var refused *auth.Error
+	var key *enroll.KeyError
+	switch {
+	case errors.As(err, &refused):
+		return huma.NewError(http.StatusUnauthorized, refused.Error())
+	case errors.As(err, &key):
+		return fieldProblem(http.StatusUnprocessableEntity, "body.proof", "public_key or proof: "+key.Error())
+	case errors.Is(err, enroll.ErrToken):
+		return huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients token)")
+	case errors.Is(err, enroll.ErrOtherClient):
+		return huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
+	case errors.Is(err, enroll.ErrKeyTaken):
+		return huma.NewError(http.StatusConflict, "this TLS key is registered already; make another one")
+	case errors.Is(err, enroll.ErrNotTLSKey):
+		return huma.NewError(http.StatusForbidden, "only a TLS key can be replaced by its owner; for another bearer token ask the proxy's administrator (acmeproxy clients token NAME --bearer --replace)")
+	case errors.Is(err, managed.ErrDisabled):
+		return huma.NewError(http.StatusForbidden, "client: it is disabled; ask the proxy's administrator to enable it, the token stays good until then if it does not expire")
+	}
+	return nil
 }
 
 const internalDetail = "internal error; the proxy's log has the cause"

@@ -28,6 +28,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
+	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
@@ -53,20 +54,13 @@ type Agent interface {
 // and returns the last event of the stream.
 type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (clients.Identity, error)) (api.Event, error)
 
-// Store stores the credentials of clients. Its methods may be used concurrently.
-// Errors are those of package managed.
-type Store interface {
-	EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (clients.Client, error)
-	Enroll(ctx context.Context, tokenVerifier []byte, key clients.Credential, recipients []string) (clients.Client, error)
-	RollKey(ctx context.Context, r clients.Rollover) (clients.Client, error)
-}
-
 // Config is what the frontend needs.
 type Config struct {
 	Auth  *auth.Authenticator
 	Audit *audit.Log
-	Store Store // for enrolment and new keys only
 	Agent Agent
+	// Registrar enrols hosts and replaces their keys.
+	Registrar *enroll.Registrar
 	// Begin is acme-gateway mode: it decides and returns what will do it.
 	Begin func(ctx context.Context, id clients.Identity, req cert.Request) (Issuance, error)
 	// Revoke revokes what is nobody's managed certificate.
@@ -180,7 +174,7 @@ func (f *frontend) registerClient(a huma.API) {
 		Description: "From this answer on the old key is refused. Recipients can be swapped in the same step.",
 		Security:    []map[string][]string{{"clientKey": {}}},
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
-	}, f.rollKey)
+	}, f.rekey)
 }
 
 // registerCertificates is about having certificates.

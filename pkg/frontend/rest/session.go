@@ -2,8 +2,6 @@ package rest
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,9 +20,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
-	"github.com/acmeproxy/acmeproxy/pkg/managed"
-	"github.com/acmeproxy/acmeproxy/pkg/seal"
-	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // identityKey and requestKey are the only values that this package puts into a
@@ -203,79 +198,6 @@ func (f *frontend) refuseCaller(w http.ResponseWriter, r *http.Request, err erro
 	f.Audit.RefuseCaller(r.Context(), refused)
 	w.Header().Set("WWW-Authenticate", `Bearer realm="acmeproxy"`)
 	f.writeProblem(w, huma.NewError(http.StatusUnauthorized, refused.Error()))
-}
-
-type enrollInput struct{ Body api.EnrollRequest }
-
-type clientOutput struct{ Body api.Client }
-
-// enroll registers the key that this connection's handshake proved, so a
-// stolen request body alone is of no use.
-func (f *frontend) enroll(ctx context.Context, in *enrollInput) (*clientOutput, error) {
-	r := ctx.Value(requestKey{}).(*http.Request)
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return nil, huma.NewError(http.StatusBadRequest, "enrolment needs a TLS client certificate, whose key is registered; acmeproxy remote enroll makes one")
-	}
-	secret, err := base64.RawURLEncoding.DecodeString(in.Body.Secret)
-	if err != nil {
-		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.secret", "secret: not base64url without padding")
-	}
-	verifier := sha256.Sum256(secret)
-	pin := auth.SPKIPin(r.TLS.PeerCertificates[0])
-	client, err := f.enrolling(ctx, r, verifier[:], pin[:], in.Body.Recipients)
-	if err == nil {
-		client, err = f.Store.Enroll(ctx, verifier[:], clients.Credential{Kind: clients.TLSKey, Verifier: pin[:]}, in.Body.Recipients)
-	}
-	var recipients *recipientsError
-	switch {
-	case errors.As(err, &recipients):
-		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: "+recipients.Error())
-	case errors.Is(err, managed.ErrNotFound):
-		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "unknown, expired or used token")
-		return nil, huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients token)")
-	case errors.Is(err, managed.ErrTooMany):
-		return nil, fieldProblem(http.StatusUnprocessableEntity, "body.recipients", "recipients: too many, with those that the client has already")
-	case errors.Is(err, managed.ErrConflict):
-		f.Audit.Refuse(ctx, auth.RemoteAddr(r), "enroll", "the TLS key belongs to another client")
-		return nil, huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
-	case errors.Is(err, managed.ErrDisabled):
-		f.Audit.RefuseCaller(ctx, &auth.Error{Reason: auth.ReasonDisabled, Addr: auth.RemoteAddr(r), ClientID: client.ID, ClientName: client.Name})
-		return nil, huma.NewError(http.StatusForbidden, "client: it is disabled; ask the proxy's administrator to enable it, the token stays good until then if it does not expire")
-	case err != nil:
-		return nil, f.problem(ctx, err)
-	}
-	f.Audit.Record(ctx, trail.Entry{
-		ClientID: client.ID, ClientName: client.Name, Addr: auth.RemoteAddr(r).String(), Action: "enroll", Outcome: trail.Done,
-	})
-	return &clientOutput{wireClient(client)}, nil
-}
-
-// enrolling decides about an enrolment before its secret is spent. Anybody can send
-// one, so nothing is computed with the recipients before the secret is known.
-func (f *frontend) enrolling(ctx context.Context, r *http.Request, secret, key []byte, recipients []string) (clients.Client, error) {
-	client, err := f.Store.EnrollingClient(ctx, secret, key)
-	if err != nil {
-		return client, err
-	}
-	id := clients.Identity{Client: client, Via: clients.Enrolment, Addr: auth.RemoteAddr(r)}
-	if err := f.Audit.AuthorizeFrom(ctx, id, "enroll"); err != nil {
-		return client, err
-	}
-	if err := seal.CheckNew(recipients, client.Recipients); err != nil {
-		return client, &recipientsError{err}
-	}
-	return client, nil
-}
-
-// recipientsError says what is wrong with the recipients of an enrolment.
-type recipientsError struct{ error }
-
-func (f *frontend) client(ctx context.Context, _ *struct{}) (*clientOutput, error) {
-	return &clientOutput{wireClient(caller(ctx).Client)}, nil
-}
-
-func wireClient(c clients.Client) api.Client {
-	return api.Client{Name: c.Name, Recipients: c.Recipients, Grants: append([]clients.Grant{}, c.Grants...)}
 }
 
 func (f *frontend) serveHealth(w http.ResponseWriter, r *http.Request) {

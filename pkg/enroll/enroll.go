@@ -1,0 +1,69 @@
+package enroll
+
+import (
+	"context"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
+)
+
+// Store stores clients and their credentials. Its methods may be used
+// concurrently, and each changes everything or nothing. Errors are those of
+// package managed.
+type Store interface {
+	ClientByName(ctx context.Context, name string) (clients.Client, error)
+	CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error)
+	SetClientDisabled(ctx context.Context, id string, disabled bool) error
+	RemoveClient(ctx context.Context, id string) error
+	// ApplyClients stores the entry that audit creates together with each change.
+	ApplyClients(ctx context.Context, a clients.Apply, audit func(clients.Change) trail.Entry) (clients.Applied, error)
+	AddCredential(ctx context.Context, c clients.Credential) (clients.Credential, error)
+	// ReplaceCredentials removes all other credentials and recipients of the client.
+	ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error)
+	// EnrollingClient returns the client that Enroll would register the key for.
+	// The secret is not spent.
+	EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (clients.Client, error)
+	// Enroll spends the secret. With managed.ErrDisabled it returns the client, too.
+	Enroll(ctx context.Context, tokenVerifier []byte, key clients.Credential, recipients []string) (clients.Client, error)
+	RollKey(ctx context.Context, r clients.Rollover) (clients.Client, error)
+	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
+}
+
+// Config holds the dependencies of a Registrar.
+type Config struct {
+	Store Store      // must be set
+	Audit *audit.Log // must be set
+	// URL is the address of the API in enrolment tokens. If empty, each request for
+	// a token must name one.
+	URL string
+	// Pin is the hash of the key that enrolment tokens pin.
+	Pin [32]byte
+	// Revoke revokes the current certificate of a client and deletes it from the
+	// store. If it cannot be revoked, it stays. Only RevokeAll needs it.
+	Revoke func(ctx context.Context, c clients.Client, m managed.Certificate, reason cert.Reason) error
+	// Now returns the time. If nil, it is time.Now. It must be safe for concurrent
+	// use.
+	Now func() time.Time
+}
+
+// Registrar carries out the use cases. It may be used concurrently.
+type Registrar struct{ cfg Config }
+
+// New creates a Registrar.
+func New(cfg Config) *Registrar {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	return &Registrar{cfg}
+}
+
+// record writes an administrator's action to the audit trail.
+func (r *Registrar) record(ctx context.Context, action string, c clients.Client, detail string) {
+	r.cfg.Audit.Record(ctx, trail.Entry{
+		ClientID: c.ID, ClientName: c.Name, Addr: trail.Admin, Action: action, Outcome: trail.Done, Detail: detail,
+	})
+}
