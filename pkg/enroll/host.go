@@ -147,7 +147,7 @@ func (r *Registrar) rekeyError(ctx context.Context, id clients.Identity, err err
 
 // recordHost writes a host's action to the audit trail.
 func (r *Registrar) recordHost(ctx context.Context, id clients.Identity, action, outcome, detail string) {
-	r.cfg.Audit.Record(ctx, trail.Entry{
-		ClientID: id.Client.ID, ClientName: id.Client.Name, Addr: id.Addr.String(), Action: action, Outcome: outcome, Detail: detail,
-	})
+	entry := trail.By(id, action)
+	entry.Outcome, entry.Detail = outcome, detail
+	r.cfg.Audit.Record(ctx, entry)
 }
