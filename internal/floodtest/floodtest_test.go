@@ -209,18 +209,21 @@ func TestFlood(t *testing.T) {
 			// bare server has nothing else to do. So the least ratio is compared. A
 			// round in which only the bare server was disturbed passes wrongly; the
 			// median, which is logged, is the figure to trust on a quiet host.
-			// From eight addresses the goal is missed on a busy host with two cores, so
-			// the figure is only logged, except in the longer form.
-			if ratios[0] > 3 && (full || attack.addresses == 1) {
-				t.Errorf("port 80's p99 is %.1f times that of a bare server", ratios[0])
+			// From eight addresses a busy host with two cores misses the goal now and
+			// then, so there the limit is twice as high, except in the longer form.
+			limit := 3.0
+			if attack.addresses > 1 && !full {
+				limit *= 2
+			}
+			if ratios[0] > limit {
+				t.Errorf("port 80's p99 is %.1f times that of a bare server, more than %.0f", ratios[0], limit)
 			}
 		})
 	}
 }
 
 // compare returns the ratios of port 80's p99 to a bare server's, the least in
-// front. It measures up to twice
-// as many rounds if none is good enough.
+// front. It measures up to twice as many rounds if none is good enough.
 func compare(t *testing.T, program, http, bare string, rounds int) (ratios []float64) {
 	t.Helper()
 	for len(ratios) < rounds || len(ratios) < 2*rounds && slices.Min(ratios) > 3 {
