@@ -14,6 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 func newStore() *cobra.Command {
@@ -193,7 +194,7 @@ func checkDatabases(source, target store.Config) error {
 type copied struct {
 	From   string         `json:"from"`
 	To     string         `json:"to"`
-	Tables []store.Copied `json:"tables"`
+	Tables []sqldb.Copied `json:"tables"`
 }
 
 func copyStore(c *cobra.Command, dataDir string, source, target store.Config, asJSON bool) error {
@@ -211,7 +212,7 @@ func copyStore(c *cobra.Command, dataDir string, source, target store.Config, as
 	if err != nil {
 		return err
 	}
-	done, err := store.Copy(c.Context(), from, to)
+	done, err := sqldb.Copy(c.Context(), from.DB, to.DB)
 	if err := errors.Join(err, to.Close()); err != nil {
 		return err
 	}

@@ -23,6 +23,7 @@ var layers = [][]string{
 	{"pkg/proxy"},
 	{"pkg/store/storetest"},
 	{"pkg/store"}, // an adapter: what is below declares the methods that it needs
+	{"pkg/store/sqldb"},
 	{"pkg/remote"},
 	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"},
 	{"pkg/frontend/rest", "pkg/frontend/admin"},
@@ -153,9 +154,9 @@ func TestImportDirection(t *testing.T) {
 // adapters are the packages that may import a library for a CA or a database.
 var adapters = map[string]string{
 	"github.com/go-acme/lego/":  "pkg/issuer",
-	"github.com/jackc/pgx/":     "pkg/store",
-	"github.com/pressly/goose/": "pkg/store",
-	"modernc.org/sqlite":        "pkg/store",
+	"github.com/jackc/pgx/":     "pkg/store/sqldb",
+	"github.com/pressly/goose/": "pkg/store/sqldb",
+	"modernc.org/sqlite":        "pkg/store/sqldb",
 }
 
 // A host inside needs no library for a CA or a database.

@@ -37,6 +37,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
@@ -155,7 +156,7 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	where.Now = p.cfg.Now
 	where.Wait = storePatience
 	where.Waiting = func(err error) { p.log.Warn("waiting for the database", "error", err) }
-	where.Migrated = func(m store.Migration) {
+	where.Migrated = func(m sqldb.Migration) {
 		p.log.Info("the database's schema was migrated", "from", m.From, "to", m.To, "copy", m.Copy)
 	}
 	if p.store, err = store.Open(ctx, where); err != nil {

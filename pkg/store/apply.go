@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -22,13 +23,11 @@ import (
 // changes nothing. audit creates the entry that is stored with each change; if
 // nil, nothing is recorded. It must be pure. [managed.ErrTooMany] if a client would have more recipients than
 // anything can be sealed to.
-func (s *Store) ApplyClients(ctx context.Context, a clients.Apply, audit func(clients.Change) trail.Entry) (clients.Applied, error) {
+func (s *clientStore) ApplyClients(ctx context.Context, a clients.Apply, audit func(clients.Change) trail.Entry) (clients.Applied, error) {
 	var done clients.Applied
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		if s.db.lockClients != "" {
-			if _, err := tx.ExecContext(ctx, s.db.lockClients); err != nil {
-				return err
-			}
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
+		if err := s.LockTable(ctx, tx, "clients"); err != nil {
+			return err
 		}
 		have, err := queryClients(ctx, tx, allClientsSQL)
 		if err != nil {
@@ -43,7 +42,7 @@ func (s *Store) ApplyClients(ctx context.Context, a clients.Apply, audit func(cl
 		return s.carryOut(ctx, tx, audit, done.Changes)
 	})
 	if err != nil {
-		return clients.Applied{}, s.fail(err, "apply clients")
+		return clients.Applied{}, s.Fail(err, "apply clients")
 	}
 	return done, nil
 }
@@ -125,7 +124,7 @@ const countManagedSQL = `SELECT COUNT(*) FROM managed WHERE client_id = $1`
 
 // carryOut makes the changes, and gives those that are added their ids. The
 // entries of the audit trail come last: their counter is everybody's.
-func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, audit func(clients.Change) trail.Entry, changes []clients.Change) error {
+func (s *clientStore) carryOut(ctx context.Context, tx *sql.Tx, audit func(clients.Change) trail.Entry, changes []clients.Change) error {
 	var removed []string
 	for i := range changes {
 		if err := s.change(ctx, tx, &changes[i]); err != nil {
@@ -135,7 +134,7 @@ func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, audit func(clients.Cha
 			removed = append(removed, changes[i].Before.ID)
 		}
 	}
-	if err := s.trail.retire(ctx, tx, removed...); err != nil {
+	if err := s.audit.bounds.retire(ctx, tx, removed...); err != nil {
 		return err
 	}
 	if audit == nil || len(changes) == 0 {
@@ -145,10 +144,10 @@ func (s *Store) carryOut(ctx context.Context, tx *sql.Tx, audit func(clients.Cha
 	for _, c := range changes {
 		entries = append(entries, audit(c))
 	}
-	return s.appendAudit(ctx, tx, entries...)
+	return s.audit.append(ctx, tx, entries...)
 }
 
-func (s *Store) change(ctx context.Context, tx *sql.Tx, c *clients.Change) error {
+func (s *clientStore) change(ctx context.Context, tx *sql.Tx, c *clients.Change) error {
 	switch c.Action {
 	case clients.Add:
 		var err error
@@ -157,7 +156,7 @@ func (s *Store) change(ctx context.Context, tx *sql.Tx, c *clients.Change) error
 	case clients.Remove:
 		return removeClient(ctx, tx, c.Before.ID)
 	}
-	recipients, err := lines("recipients", c.After.Recipients)
+	recipients, err := sqldb.Lines("recipients", c.After.Recipients)
 	if err != nil {
 		return err
 	}

@@ -7,20 +7,21 @@ import (
 	"math"
 	"strings"
 
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // AppendAudit adds entries. Refusals of strangers, what each client did, what
 // each was refused, and what the administrator and the proxy itself did are kept
 // apart: of each, the newest up to a bound.
-func (s *Store) AppendAudit(ctx context.Context, entries ...trail.Entry) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error { return s.appendAudit(ctx, tx, entries...) })
-	return s.fail(err, "append to audit trail")
+func (s *auditStore) AppendAudit(ctx context.Context, entries ...trail.Entry) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error { return s.append(ctx, tx, entries...) })
+	return s.Fail(err, "append to audit trail")
 }
 
-// appendAudit adds entries in their order, each to its share, of which the oldest
+// append adds entries in their order, each to its share, of which the oldest
 // make room. It locks the trail, so it comes last in a transaction.
-func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...trail.Entry) error {
+func (s *auditStore) append(ctx context.Context, tx *sql.Tx, entries ...trail.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
@@ -28,19 +29,19 @@ func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...trail.En
 	if err != nil {
 		return err
 	}
-	places, err := s.trail.takePlaces(ctx, tx, entries)
+	places, err := s.bounds.takePlaces(ctx, tx, entries)
 	if err != nil {
 		return err
 	}
 	for i, e := range entries {
 		if e.At.IsZero() {
-			e.At = s.now()
+			e.At = s.Now()
 		}
-		share, _ := s.trail.share(e)
+		share, _ := s.bounds.share(e)
 		id := last - int64(len(entries)-1-i)
 		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail, share, seq)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, id, millis(e.At), e.ClientID, cleanText(e.ClientName), cleanText(e.Addr),
-			cleanText(e.Action), cleanText(string(e.Mode)), cleanLines(e.Names), cleanText(e.Outcome), cleanText(e.Detail), share, places.next[share]); err != nil {
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, id, sqldb.Millis(e.At), e.ClientID, sqldb.CleanText(e.ClientName), sqldb.CleanText(e.Addr),
+			sqldb.CleanText(e.Action), sqldb.CleanText(string(e.Mode)), sqldb.CleanLines(e.Names), sqldb.CleanText(e.Outcome), sqldb.CleanText(e.Detail), share, places.next[share]); err != nil {
 			return err
 		}
 		places.next[share]++
@@ -50,11 +51,11 @@ func (s *Store) appendAudit(ctx context.Context, tx *sql.Tx, entries ...trail.En
 
 // Audit returns entries, newest first. The id of the last one is the Before of
 // the next page; an empty page is the end.
-func (s *Store) Audit(ctx context.Context, q trail.Query) ([]trail.Entry, error) {
+func (s *auditStore) Audit(ctx context.Context, q trail.Query) ([]trail.Entry, error) {
 	query, args := auditSQL(q)
-	rows, err := s.read.QueryContext(ctx, query, args...)
-	found, err := collect(rows, err, scanAudit)
-	return found, s.fail(err, "read audit trail")
+	rows, err := s.Reader().QueryContext(ctx, query, args...)
+	found, err := sqldb.Collect(rows, err, scanAudit)
+	return found, s.Fail(err, "read audit trail")
 }
 
 // auditSQL names only the conditions that are asked for, so that each
@@ -64,7 +65,7 @@ func auditSQL(q trail.Query) (string, []any) {
 	if before <= 0 {
 		before = math.MaxInt64
 	}
-	args := []any{before, pageSize(q.Limit)}
+	args := []any{before, sqldb.PageSize(q.Limit)}
 	where := []string{"id < $1"}
 	for _, c := range []struct{ column, value string }{{"client_name", q.Client}, {"outcome", q.Outcome}} {
 		if c.value != "" {
@@ -76,7 +77,7 @@ func auditSQL(q trail.Query) (string, []any) {
 		strings.Join(where, " AND ") + ` ORDER BY id DESC LIMIT $2`, args
 }
 
-func scanAudit(row scanner) (e trail.Entry, err error) {
-	err = row.Scan(&e.ID, moment{&e.At}, &e.ClientID, &e.ClientName, &e.Addr, &e.Action, &e.Mode, list(&e.Names), &e.Outcome, &e.Detail)
+func scanAudit(row sqldb.Scanner) (e trail.Entry, err error) {
+	err = row.Scan(&e.ID, sqldb.Time(&e.At), &e.ClientID, &e.ClientName, &e.Addr, &e.Action, &e.Mode, sqldb.List(&e.Names), &e.Outcome, &e.Detail)
 	return e, err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // databases are both, empty, and both bring a commit to the disk before they
@@ -39,18 +40,18 @@ func fill(b *testing.B, s *Store, first, last int) {
 	for ; first <= last; first += batch {
 		insert(b, s, first, min(first+batch-1, last))
 	}
-	if _, err := s.exec(b.Context(), `ANALYZE`); err != nil {
+	if _, err := s.Exec(b.Context(), `ANALYZE`); err != nil {
 		b.Fatal(err)
 	}
 }
 
 func insert(b *testing.B, s *Store, first, last int) {
 	b.Helper()
-	if _, err := s.exec(b.Context(), `WITH RECURSIVE n(i) AS (SELECT CAST($1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < CAST($2 AS BIGINT))
+	if _, err := s.Exec(b.Context(), `WITH RECURSIVE n(i) AS (SELECT CAST($1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < CAST($2 AS BIGINT))
 		INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr, due_at, lease_owner, lease_until,
 			failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at)
 		SELECT 'id' || i, 'c' || i % 1000, 'agent', 'n' || i || '.example.com', 'h' || i, 'ec256', '', '', CAST($3 AS BIGINT) + i, '', 0,
-			0, '', 0, '', '', 0, 0, 0, 0 FROM n`, first, last, millis(time.Now().Add(24*time.Hour))); err != nil {
+			0, '', 0, '', '', 0, 0, 0, 0 FROM n`, first, last, sqldb.Millis(time.Now().Add(24*time.Hour))); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, ca, certificate_url, ari_id, created_at FROM bundles WHERE managed_id = $1`
@@ -16,21 +17,21 @@ const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_
 // with hook a deployment is pending. [managed.ErrLost], and nothing changes, if the row
 // is not the owner's any more; [managed.ErrStale], likewise, if the client's recipients
 // are no longer those of SealedTo.
-func (s *Store) CompleteManaged(ctx context.Context, owner string, b managed.Bundle, dueAt time.Time, hook bool) error {
+func (s *certificateStore) CompleteManaged(ctx context.Context, owner string, b managed.Bundle, dueAt time.Time, hook bool) error {
 	if owner == "" {
-		return errNoOwner
+		return sqldb.ErrNoOwner
 	}
-	now := millis(s.now())
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+	now := sqldb.Millis(s.Now())
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		stale, err := sealedToOthers(ctx, tx, b)
 		if err != nil {
 			return err
 		}
-		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
+		n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
 			ca = $9, ari_id = $10, ari_start = 0, ari_end = 0, ari_check_at = 0, revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
-			b.ManagedID, owner, b.ETag, b.Serial, millis(b.NotBefore), millis(b.NotAfter), millis(dueAt), now, b.CA, b.ARIID))
-		if err := must(n, err, managed.ErrLost); err != nil {
+			b.ManagedID, owner, b.ETag, b.Serial, sqldb.Millis(b.NotBefore), sqldb.Millis(b.NotAfter), sqldb.Millis(dueAt), now, b.CA, b.ARIID))
+		if err := sqldb.Require(n, err, managed.ErrLost); err != nil {
 			return err
 		}
 		if stale {
@@ -40,7 +41,7 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b managed.Bun
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (managed_id) DO UPDATE SET etag = excluded.etag, ciphertext = excluded.ciphertext,
 			serial = excluded.serial, not_before = excluded.not_before, not_after = excluded.not_after,
 			ca = excluded.ca, certificate_url = excluded.certificate_url, ari_id = excluded.ari_id, created_at = excluded.created_at`,
-			b.ManagedID, b.ETag, blob(b.Ciphertext), b.Serial, millis(b.NotBefore), millis(b.NotAfter), b.CA, b.CertificateURL, b.ARIID, now); err != nil {
+			b.ManagedID, b.ETag, sqldb.Blob(b.Ciphertext), b.Serial, sqldb.Millis(b.NotBefore), sqldb.Millis(b.NotAfter), b.CA, b.CertificateURL, b.ARIID, now); err != nil {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, b.ManagedID); err != nil || !hook {
@@ -49,7 +50,7 @@ func (s *Store) CompleteManaged(ctx context.Context, owner string, b managed.Bun
 		_, err = tx.ExecContext(ctx, requireHookSQL, b.ManagedID, b.ETag, now)
 		return err
 	})
-	return s.fail(err, "complete %s", b.ManagedID)
+	return s.Fail(err, "complete %s", b.ManagedID)
 }
 
 // sealedToOthers tells whether the client's recipients have changed. If not, its
@@ -58,20 +59,20 @@ func sealedToOthers(ctx context.Context, tx *sql.Tx, b managed.Bundle) (bool, er
 	if b.SealedTo == nil {
 		return false, nil
 	}
-	recipients, err := lines("recipients", b.SealedTo)
+	recipients, err := sqldb.Lines("recipients", b.SealedTo)
 	if err != nil {
 		return false, err
 	}
-	n, err := affected(tx.ExecContext(ctx, `UPDATE clients SET name = name
+	n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE clients SET name = name
 		WHERE id = (SELECT client_id FROM managed WHERE id = $1) AND recipients = $2`, b.ManagedID, recipients))
 	return n == 0, err
 }
 
 // BundleFor returns the current bundle of a managed certificate, or
 // [managed.ErrNotFound] while there is none.
-func (s *Store) BundleFor(ctx context.Context, managedID string) (managed.Bundle, error) {
+func (s *certificateStore) BundleFor(ctx context.Context, managedID string) (managed.Bundle, error) {
 	var b managed.Bundle
-	err := s.read.QueryRowContext(ctx, bundleSQL, managedID).Scan(&b.ManagedID, &b.ETag, &b.Ciphertext, &b.Serial,
-		moment{&b.NotBefore}, moment{&b.NotAfter}, &b.CA, &b.CertificateURL, &b.ARIID, moment{&b.CreatedAt})
-	return b, s.fail(err, "bundle of %s", managedID)
+	err := s.Reader().QueryRowContext(ctx, bundleSQL, managedID).Scan(&b.ManagedID, &b.ETag, &b.Ciphertext, &b.Serial,
+		sqldb.Time(&b.NotBefore), sqldb.Time(&b.NotAfter), &b.CA, &b.CertificateURL, &b.ARIID, sqldb.Time(&b.CreatedAt))
+	return b, s.Fail(err, "bundle of %s", managedID)
 }

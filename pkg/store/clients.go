@@ -8,6 +8,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // clientsSQL reads clients with their grants in one statement, so that the two
@@ -23,13 +24,7 @@ var (
 	clientsPageSQL  = fmt.Sprintf(clientsSQL, `name > $1 ORDER BY name LIMIT $2`)
 )
 
-// querier is a *sql.DB or *sql.Tx.
-type querier interface {
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}
-
-func queryClients(ctx context.Context, q querier, query string, args ...any) ([]clients.Client, error) {
+func queryClients(ctx context.Context, q sqldb.Querier, query string, args ...any) ([]clients.Client, error) {
 	rows, err := q.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, err
@@ -40,8 +35,8 @@ func queryClients(ctx context.Context, q querier, query string, args ...any) ([]
 		var c clients.Client
 		var g clients.Grant
 		var position int64
-		if err := rows.Scan(&c.ID, &c.Name, &c.Disabled, list(&c.Recipients), moment{&c.CreatedAt}, &position,
-			list(&g.Names), list(&g.Modes), list(&g.Networks), list(&g.KeyTypes), &g.DailyQuota); err != nil {
+		if err := rows.Scan(&c.ID, &c.Name, &c.Disabled, sqldb.List(&c.Recipients), sqldb.Time(&c.CreatedAt), &position,
+			sqldb.List(&g.Names), sqldb.List(&g.Modes), sqldb.List(&g.Networks), sqldb.List(&g.KeyTypes), &g.DailyQuota); err != nil {
 			return nil, err
 		}
 		if len(out) == 0 || out[len(out)-1].ID != c.ID {
@@ -55,7 +50,7 @@ func queryClients(ctx context.Context, q querier, query string, args ...any) ([]
 	return out, rows.Err()
 }
 
-func queryClient(ctx context.Context, q querier, query, key string) (clients.Client, error) {
+func queryClient(ctx context.Context, q sqldb.Querier, query, key string) (clients.Client, error) {
 	found, err := queryClients(ctx, q, query, key)
 	if err == nil && len(found) == 0 {
 		err = managed.ErrNotFound
@@ -69,19 +64,19 @@ func queryClient(ctx context.Context, q querier, query, key string) (clients.Cli
 // CreateClient stores a client with its grants and credentials, all or nothing,
 // and returns it with its id. [managed.ErrConflict] when the name or a credential is
 // taken.
-func (s *Store) CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error) {
+func (s *clientStore) CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error) {
 	if c.Name == "" {
 		return clients.Client{}, errors.New("create client: name is empty: give it a name")
 	}
 	var created clients.Client
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		inserted, err := s.insertClient(ctx, tx, c)
 		if err != nil {
 			return err
 		}
 		for _, cred := range credentials {
 			cred.ClientID = inserted.ID
-			if _, err := s.insertCredential(ctx, tx, cred); err != nil {
+			if _, err := insertCredential(ctx, tx, s.Now(), cred); err != nil {
 				return err
 			}
 		}
@@ -89,24 +84,24 @@ func (s *Store) CreateClient(ctx context.Context, c clients.Client, credentials 
 		return err
 	})
 	if err != nil {
-		return clients.Client{}, s.fail(err, "create client %s", c.Name)
+		return clients.Client{}, s.Fail(err, "create client %s", c.Name)
 	}
 	return created, nil
 }
 
 // insertClient adds a client with its grants, and returns it with its id.
-func (s *Store) insertClient(ctx context.Context, tx *sql.Tx, c clients.Client) (clients.Client, error) {
+func (s *clientStore) insertClient(ctx context.Context, tx *sql.Tx, c clients.Client) (clients.Client, error) {
 	var err error
 	if c.Recipients, err = withRecipients(nil, c.Recipients); err != nil {
 		return clients.Client{}, err
 	}
-	recipients, err := lines("recipients", c.Recipients)
+	recipients, err := sqldb.Lines("recipients", c.Recipients)
 	if err != nil {
 		return clients.Client{}, err
 	}
-	c.ID, c.CreatedAt = newID(), s.now()
+	c.ID, c.CreatedAt = sqldb.NewID(), s.Now()
 	if _, err := tx.ExecContext(ctx, `INSERT INTO clients (id, name, disabled, recipients, created_at)
-		VALUES ($1, $2, $3, $4, $5)`, c.ID, c.Name, c.Disabled, recipients, millis(c.CreatedAt)); err != nil {
+		VALUES ($1, $2, $3, $4, $5)`, c.ID, c.Name, c.Disabled, recipients, sqldb.Millis(c.CreatedAt)); err != nil {
 		return clients.Client{}, err
 	}
 	return c, insertGrants(ctx, tx, c.ID, c.Grants)
@@ -114,10 +109,10 @@ func (s *Store) insertClient(ctx context.Context, tx *sql.Tx, c clients.Client) 
 
 func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []clients.Grant) error {
 	for i, g := range grants {
-		patterns, err1 := lines("patterns", g.Names)
-		modes, err2 := lines("modes", g.Modes)
-		networks, err3 := lines("networks", g.Networks)
-		keyTypes, err4 := lines("key types", g.KeyTypes)
+		patterns, err1 := sqldb.Lines("patterns", g.Names)
+		modes, err2 := sqldb.Lines("modes", g.Modes)
+		networks, err3 := sqldb.Lines("networks", g.Networks)
+		keyTypes, err4 := sqldb.Lines("key types", g.KeyTypes)
 		if err := errors.Join(err1, err2, err3, err4); err != nil {
 			return fmt.Errorf("grant %d: %w", i+1, err)
 		}
@@ -131,47 +126,47 @@ func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []cli
 }
 
 // ClientByName returns a client, or [managed.ErrNotFound].
-func (s *Store) ClientByName(ctx context.Context, name string) (clients.Client, error) {
-	c, err := queryClient(ctx, s.read, clientByNameSQL, name)
-	return c, s.fail(err, "client %s", name)
+func (s *clientStore) ClientByName(ctx context.Context, name string) (clients.Client, error) {
+	c, err := queryClient(ctx, s.Reader(), clientByNameSQL, name)
+	return c, s.Fail(err, "client %s", name)
 }
 
 // ClientByID returns a client, or [managed.ErrNotFound].
-func (s *Store) ClientByID(ctx context.Context, id string) (clients.Client, error) {
-	c, err := queryClient(ctx, s.read, clientByIDSQL, id)
-	return c, s.fail(err, "client %s", id)
+func (s *clientStore) ClientByID(ctx context.Context, id string) (clients.Client, error) {
+	c, err := queryClient(ctx, s.Reader(), clientByIDSQL, id)
+	return c, s.Fail(err, "client %s", id)
 }
 
 // Clients returns up to limit clients (0: 100) whose name follows afterName,
 // ordered by name. An empty page is the end.
-func (s *Store) Clients(ctx context.Context, afterName string, limit int) ([]clients.Client, error) {
-	found, err := queryClients(ctx, s.read, clientsPageSQL, afterName, pageSize(limit))
-	return found, s.fail(err, "list clients")
+func (s *clientStore) Clients(ctx context.Context, afterName string, limit int) ([]clients.Client, error) {
+	found, err := queryClients(ctx, s.Reader(), clientsPageSQL, afterName, sqldb.PageSize(limit))
+	return found, s.Fail(err, "list clients")
 }
 
 // SetClientDisabled disables or enables a client. Its rows stay.
-func (s *Store) SetClientDisabled(ctx context.Context, id string, disabled bool) error {
-	n, err := s.exec(ctx, `UPDATE clients SET disabled = $2 WHERE id = $1`, id, disabled)
-	return s.fail(must(n, err, managed.ErrNotFound), "disable or enable client %s", id)
+func (s *clientStore) SetClientDisabled(ctx context.Context, id string, disabled bool) error {
+	n, err := s.Exec(ctx, `UPDATE clients SET disabled = $2 WHERE id = $1`, id, disabled)
+	return s.Fail(sqldb.Require(n, err, managed.ErrNotFound), "disable or enable client %s", id)
 }
 
 // RemoveClient removes a client and all that is its own: credentials, grants,
 // quotas, managed certificates with bundles, orders and hooks, and the names it
 // owns. The audit trail stays. Work in flight for it ends with [managed.ErrLost].
-func (s *Store) RemoveClient(ctx context.Context, id string) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+func (s *clientStore) RemoveClient(ctx context.Context, id string) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		if err := removeClient(ctx, tx, id); err != nil {
 			return err
 		}
-		return s.trail.retire(ctx, tx, id)
+		return s.audit.bounds.retire(ctx, tx, id)
 	})
-	return s.fail(err, "remove client %s", id)
+	return s.Fail(err, "remove client %s", id)
 }
 
 func removeClient(ctx context.Context, tx *sql.Tx, id string) error {
 	// First the client: its row lock keeps EnsureManaged from adding to it.
-	n, err := affected(tx.ExecContext(ctx, `DELETE FROM clients WHERE id = $1`, id))
-	if err := must(n, err, managed.ErrNotFound); err != nil {
+	n, err := sqldb.Affected(tx.ExecContext(ctx, `DELETE FROM clients WHERE id = $1`, id))
+	if err := sqldb.Require(n, err, managed.ErrNotFound); err != nil {
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `DELETE FROM managed WHERE client_id = $1`, id); err != nil {
@@ -190,6 +185,6 @@ func lockClient(ctx context.Context, tx *sql.Tx, id string) error {
 	if id == "" {
 		return nil
 	}
-	n, err := affected(tx.ExecContext(ctx, `UPDATE clients SET name = name WHERE id = $1`, id))
-	return must(n, err, managed.ErrNotFound)
+	n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE clients SET name = name WHERE id = $1`, id))
+	return sqldb.Require(n, err, managed.ErrNotFound)
 }

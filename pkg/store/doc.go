@@ -13,17 +13,17 @@
 // row. What several instances could do at once is decided inside the statement
 // or the transaction, never by a read followed by a write.
 //
-// The SQL is one text for SQLite and PostgreSQL: $1 placeholders, ON CONFLICT,
-// RETURNING, times as Unix milliseconds, lists as newline-separated text, no
-// JSON functions. A statement with RETURNING that writes always runs inside a
-// transaction, so that a failing commit is noticed.
+// The methods belong to parts (accounts, secrets, clients, credentials,
+// certificates, deployments, audit trail, quotas), each with tables and SQL of its
+// own. Package sqldb is the engine under them. Another package brings its tables
+// into the same database as a part of [Config].
 //
 //	s, err := store.Open(ctx, store.Config{Path: "/var/lib/acmeproxy/acmeproxy.db"})
 //	if err != nil {
 //		return err
 //	}
 //	defer s.Close()
-//	m, created, err := s.EnsureManaged(ctx, store.Managed{
+//	m, created, err := s.EnsureManaged(ctx, managed.Certificate{
 //		ClientID: client.ID, Mode: "certificate-agent", Names: []string{"web1.example.com"},
 //	})
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // manyDue is the number of due rows from which on they are not all read.
@@ -42,7 +43,7 @@ const maxDueClients = 4096
 // Due returns rows that are due and that no one works on: first the earliest of
 // each client, then the second of each, and so on. Of very many rows it returns
 // the earliest ones, and the earliest of each client.
-func (s *Store) Due(ctx context.Context) ([]managed.Due, error) {
+func (s *certificateStore) Due(ctx context.Context) ([]managed.Due, error) {
 	page, err := s.dueRows(ctx, duePageSQL, manyDue)
 	if err == nil && len(page) == manyDue {
 		var firsts []managed.Due
@@ -51,14 +52,14 @@ func (s *Store) Due(ctx context.Context) ([]managed.Due, error) {
 		}
 	}
 	if err != nil {
-		return nil, s.fail(err, "find due certificates")
+		return nil, s.Fail(err, "find due certificates")
 	}
 	return inTurns(page), nil
 }
 
-func (s *Store) dueRows(ctx context.Context, query string, limit int) ([]managed.Due, error) {
-	rows, err := s.read.QueryContext(ctx, query, millis(s.now()), limit)
-	return collect(rows, err, func(row scanner) (d managed.Due, err error) { return d, row.Scan(&d.ID, &d.ClientID) })
+func (s *certificateStore) dueRows(ctx context.Context, query string, limit int) ([]managed.Due, error) {
+	rows, err := s.Reader().QueryContext(ctx, query, sqldb.Millis(s.Now()), limit)
+	return sqldb.Collect(rows, err, func(row sqldb.Scanner) (d managed.Due, err error) { return d, row.Scan(&d.ID, &d.ClientID) })
 }
 
 // inTurns sorts rows by their turns and drops repetitions.
@@ -80,29 +81,29 @@ func inTurns(rows []managed.Due) []managed.Due {
 // Claim leases those of the rows to owner that are due and that no one works on,
 // earliest first. No row is given to two owners as long as the lease is extended
 // before it ends. There must be at most 500 ids.
-func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, ids []string) ([]managed.Certificate, error) {
+func (s *certificateStore) Claim(ctx context.Context, owner string, lease time.Duration, ids []string) ([]managed.Certificate, error) {
 	if owner == "" {
-		return nil, errNoOwner
+		return nil, sqldb.ErrNoOwner
 	}
 	if len(ids) == 0 {
 		return nil, nil
 	}
-	now := s.now()
-	args := []any{millis(now), owner, millis(now.Add(lease))}
+	now := s.Now()
+	args := []any{sqldb.Millis(now), owner, sqldb.Millis(now.Add(lease))}
 	var list strings.Builder
 	for i, id := range ids {
 		args = append(args, id)
 		fmt.Fprintf(&list, ", $%d", i+4)
 	}
-	query := fmt.Sprintf(claimSQL, list.String()[2:], s.db.skipLocked) //nolint:gosec // placeholders only
+	query := fmt.Sprintf(claimSQL, list.String()[2:], s.SkipLocked()) //nolint:gosec // placeholders only
 	var claimed []managed.Certificate
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		rows, err := tx.QueryContext(ctx, query, args...)
-		claimed, err = collect(rows, err, scanManaged)
+		claimed, err = sqldb.Collect(rows, err, scanManaged)
 		return err
 	})
 	if err != nil {
-		return nil, s.fail(err, "claim due certificates")
+		return nil, s.Fail(err, "claim due certificates")
 	}
 	slices.SortFunc(claimed, func(a, b managed.Certificate) int {
 		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ID, b.ID))
@@ -112,7 +113,7 @@ func (s *Store) Claim(ctx context.Context, owner string, lease time.Duration, id
 
 // ClaimDue claims up to limit (0: 100) due rows, of all clients in turn. It is
 // for an owner without shares of its own for clients.
-func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Certificate, error) {
+func (s *certificateStore) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Certificate, error) {
 	const attempts = 100 // others may claim the same rows
 	for range attempts {
 		due, err := s.Due(ctx)
@@ -120,7 +121,7 @@ func (s *Store) ClaimDue(ctx context.Context, owner string, lease time.Duration,
 			return nil, err
 		}
 		var ids []string
-		for _, d := range due[:min(len(due), pageSize(limit))] {
+		for _, d := range due[:min(len(due), sqldb.PageSize(limit))] {
 			ids = append(ids, d.ID)
 		}
 		if rows, err := s.Claim(ctx, owner, lease, ids); err != nil || len(rows) > 0 || len(ids) == 0 {

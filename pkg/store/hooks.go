@@ -4,16 +4,18 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"fmt"
 	"slices"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 const hookColumns = `managed_id, etag, due_at, lease_owner, lease_until, failures, last_error`
 
-func scanHook(row scanner) (h managed.Deployment, err error) {
-	err = row.Scan(&h.ManagedID, &h.ETag, moment{&h.DueAt}, &h.LeaseOwner, moment{&h.LeaseUntil}, &h.Failures, &h.LastError)
+func scanHook(row sqldb.Scanner) (h managed.Deployment, err error) {
+	err = row.Scan(&h.ManagedID, &h.ETag, sqldb.Time(&h.DueAt), &h.LeaseOwner, sqldb.Time(&h.LeaseUntil), &h.Failures, &h.LastError)
 	return h, err
 }
 
@@ -39,19 +41,19 @@ const (
 // ClaimHooks takes up to limit (0: 100) deployments that are due and that no
 // one runs, earliest first, and leases them to owner. A hook can run more than
 // once (its owner died after it succeeded), never zero times.
-func (s *Store) ClaimHooks(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Deployment, error) {
+func (s *deploymentStore) ClaimHooks(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Deployment, error) {
 	if owner == "" {
-		return nil, errNoOwner
+		return nil, sqldb.ErrNoOwner
 	}
 	var claimed []managed.Deployment
-	now := s.now()
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, s.claim(claimHooksSQL), millis(now), pageSize(limit), owner, millis(now.Add(lease)))
-		claimed, err = collect(rows, err, scanHook)
+	now := s.Now()
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
+		rows, err := tx.QueryContext(ctx, fmt.Sprintf(claimHooksSQL, s.SkipLocked()), sqldb.Millis(now), sqldb.PageSize(limit), owner, sqldb.Millis(now.Add(lease)))
+		claimed, err = sqldb.Collect(rows, err, scanHook)
 		return err
 	})
 	if err != nil {
-		return nil, s.fail(err, "claim hooks")
+		return nil, s.Fail(err, "claim hooks")
 	}
 	slices.SortFunc(claimed, func(a, b managed.Deployment) int {
 		return cmp.Or(a.DueAt.Compare(b.DueAt), cmp.Compare(a.ManagedID, b.ManagedID))
@@ -60,44 +62,44 @@ func (s *Store) ClaimHooks(ctx context.Context, owner string, lease time.Duratio
 }
 
 // ExtendHook is [Store.ExtendLease] for a deployment.
-func (s *Store) ExtendHook(ctx context.Context, managedID, owner string, lease time.Duration) error {
-	err := s.held(ctx, owner, `UPDATE hooks_pending SET lease_until = $3 WHERE managed_id = $1 AND lease_owner = $2`,
-		managedID, owner, millis(s.now().Add(lease)))
-	return s.fail(err, "extend lease of the hook of %s", managedID)
+func (s *deploymentStore) ExtendHook(ctx context.Context, managedID, owner string, lease time.Duration) error {
+	err := s.ExecHeld(ctx, owner, `UPDATE hooks_pending SET lease_until = $3 WHERE managed_id = $1 AND lease_owner = $2`,
+		managedID, owner, sqldb.Millis(s.Now().Add(lease)))
+	return s.Fail(err, "extend lease of the hook of %s", managedID)
 }
 
 // ReleaseHook is [Store.ReleaseLease] for a deployment.
-func (s *Store) ReleaseHook(ctx context.Context, managedID, owner string) error {
-	return s.fail(s.held(ctx, owner, freeHookSQL, managedID, owner), "release hook of %s", managedID)
+func (s *deploymentStore) ReleaseHook(ctx context.Context, managedID, owner string) error {
+	return s.Fail(s.ExecHeld(ctx, owner, freeHookSQL, managedID, owner), "release hook of %s", managedID)
 }
 
 // CompleteHook records that the owner deployed the bundle etag. [managed.ErrLost] if
 // another bundle is pending by now, whose own deployment may begin at once, or if
 // the deployment is not the owner's any more.
-func (s *Store) CompleteHook(ctx context.Context, managedID, owner, etag string) error {
+func (s *deploymentStore) CompleteHook(ctx context.Context, managedID, owner, etag string) error {
 	err := s.settleHook(ctx, managedID, owner, `DELETE FROM hooks_pending WHERE managed_id = $1 AND lease_owner = $2 AND etag = $3`,
 		managedID, owner, etag)
-	return s.fail(err, "complete hook of %s", managedID)
+	return s.Fail(err, "complete hook of %s", managedID)
 }
 
 // FailHook records that the owner's deployment of etag failed and makes it due
 // at f.RetryAt. [managed.ErrLost] as for [Store.CompleteHook].
-func (s *Store) FailHook(ctx context.Context, managedID, owner, etag string, f managed.Failure) error {
+func (s *deploymentStore) FailHook(ctx context.Context, managedID, owner, etag string, f managed.Failure) error {
 	err := s.settleHook(ctx, managedID, owner, `UPDATE hooks_pending SET failures = failures + CAST($6 AS BIGINT), last_error = $4,
 		due_at = $5, lease_owner = '', lease_until = 0 WHERE managed_id = $1 AND lease_owner = $2 AND etag = $3`,
-		managedID, owner, etag, cleanText(f.Reason), millis(f.RetryAt), counted(f))
-	return s.fail(err, "record failed hook of %s", managedID)
+		managedID, owner, etag, sqldb.CleanText(f.Reason), sqldb.Millis(f.RetryAt), counted(f))
+	return s.Fail(err, "record failed hook of %s", managedID)
 }
 
 // settleHook runs query, which touches the row only if the owner holds it and
 // etag is still pending; if another bundle is, the owner's lease is freed.
-func (s *Store) settleHook(ctx context.Context, managedID, owner, query string, args ...any) error {
+func (s *deploymentStore) settleHook(ctx context.Context, managedID, owner, query string, args ...any) error {
 	if owner == "" {
-		return errNoOwner
+		return sqldb.ErrNoOwner
 	}
 	lost := false
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		n, err := affected(tx.ExecContext(ctx, query, args...))
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
+		n, err := sqldb.Affected(tx.ExecContext(ctx, query, args...))
 		lost = n == 0
 		if err == nil && lost {
 			_, err = tx.ExecContext(ctx, freeHookSQL, managedID, owner)
@@ -113,20 +115,20 @@ func (s *Store) settleHook(ctx context.Context, managedID, owner, query string, 
 // RequireHook marks the deployment of etag as pending, due now, instead of what
 // was pending for the managed certificate. [managed.ErrNotFound] if there is no such
 // managed certificate.
-func (s *Store) RequireHook(ctx context.Context, managedID, etag string) error {
-	_, err := s.exec(ctx, requireHookSQL, managedID, etag, millis(s.now()))
-	return s.fail(err, "require hook of %s", managedID)
+func (s *deploymentStore) RequireHook(ctx context.Context, managedID, etag string) error {
+	_, err := s.Exec(ctx, requireHookSQL, managedID, etag, sqldb.Millis(s.Now()))
+	return s.Fail(err, "require hook of %s", managedID)
 }
 
 // PendingHookFor returns the deployment that is pending for a managed
 // certificate, or [managed.ErrNotFound].
-func (s *Store) PendingHookFor(ctx context.Context, managedID string) (managed.Deployment, error) {
-	h, err := scanHook(s.read.QueryRowContext(ctx, hookForSQL, managedID))
-	return h, s.fail(err, "pending hook of %s", managedID)
+func (s *deploymentStore) PendingHookFor(ctx context.Context, managedID string) (managed.Deployment, error) {
+	h, err := scanHook(s.Reader().QueryRowContext(ctx, hookForSQL, managedID))
+	return h, s.Fail(err, "pending hook of %s", managedID)
 }
 
 // NextHook is [Store.NextDue] for hooks.
-func (s *Store) NextHook(ctx context.Context) (time.Time, error) {
-	t, err := s.earliest(ctx, nextHookSQL, nextHookLeaseEndSQL)
-	return t, s.fail(err, "next hook")
+func (s *deploymentStore) NextHook(ctx context.Context) (time.Time, error) {
+	t, err := s.Earliest(ctx, nextHookSQL, nextHookLeaseEndSQL)
+	return t, s.Fail(err, "next hook")
 }

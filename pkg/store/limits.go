@@ -5,21 +5,23 @@ import (
 	"database/sql"
 	"errors"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // TakeQuota counts one request of a client on the UTC day that holds day, and
 // reports whether it is within quota; a request beyond it is not counted. Quota 0
 // only counts. [managed.ErrNotFound] for an unknown client.
-func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error) {
+func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error) {
 	const oneDay = 24 * time.Hour
 	today := day.UTC().Truncate(oneDay)
 	taken := false
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		var count int64
 		err := tx.QueryRowContext(ctx, `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
 			ON CONFLICT (client_id, day) DO UPDATE SET taken = limits.taken + 1
 			WHERE CAST($3 AS BIGINT) <= 0 OR limits.taken < CAST($3 AS BIGINT) RETURNING taken`,
-			clientID, millis(today), quota).Scan(&count)
+			clientID, sqldb.Millis(today), quota).Scan(&count)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // spent
 		}
@@ -32,15 +34,15 @@ func (s *Store) TakeQuota(ctx context.Context, clientID string, day time.Time, q
 		}
 		// A new day: clear the old ones. Yesterday stays, for clocks that differ.
 		_, err = tx.ExecContext(ctx, `DELETE FROM limits WHERE client_id = $1 AND day < $2`,
-			clientID, millis(today.Add(-oneDay)))
+			clientID, sqldb.Millis(today.Add(-oneDay)))
 		return err
 	})
-	return taken && err == nil, s.fail(err, "take quota of client %s", clientID)
+	return taken && err == nil, s.Fail(err, "take quota of client %s", clientID)
 }
 
 // ReturnQuota takes one request off those that TakeQuota has counted on that day.
-func (s *Store) ReturnQuota(ctx context.Context, clientID string, day time.Time) error {
-	_, err := s.exec(ctx, `UPDATE limits SET taken = taken - 1 WHERE client_id = $1 AND day = $2 AND taken > 0`,
-		clientID, millis(day.UTC().Truncate(24*time.Hour)))
-	return s.fail(err, "return quota of client %s", clientID)
+func (s *quotaStore) ReturnQuota(ctx context.Context, clientID string, day time.Time) error {
+	_, err := s.Exec(ctx, `UPDATE limits SET taken = taken - 1 WHERE client_id = $1 AND day = $2 AND taken > 0`,
+		clientID, sqldb.Millis(day.UTC().Truncate(24*time.Hour)))
+	return s.Fail(err, "return quota of client %s", clientID)
 }

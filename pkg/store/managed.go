@@ -7,18 +7,19 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
 	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at,
 	ca, ari_id, ari_start, ari_end, ari_check_at, superseded_at, created_at, updated_at`
 
-func scanManaged(row scanner) (m managed.Certificate, err error) {
-	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, list(&m.Names), &m.KeyType, &m.Profile, &m.CSR,
-		moment{&m.DueAt}, &m.LeaseOwner, moment{&m.LeaseUntil}, &m.Failures, &m.LastError, moment{&m.LastErrorAt},
-		&m.ETag, &m.Serial, moment{&m.NotBefore}, moment{&m.NotAfter}, moment{&m.RevokedAt},
-		&m.CA, &m.ARIID, moment{&m.ARIStart}, moment{&m.ARIEnd}, moment{&m.ARICheckAt},
-		moment{&m.SupersededAt}, moment{&m.CreatedAt}, moment{&m.UpdatedAt})
+func scanManaged(row sqldb.Scanner) (m managed.Certificate, err error) {
+	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, sqldb.List(&m.Names), &m.KeyType, &m.Profile, &m.CSR,
+		sqldb.Time(&m.DueAt), &m.LeaseOwner, sqldb.Time(&m.LeaseUntil), &m.Failures, &m.LastError, sqldb.Time(&m.LastErrorAt),
+		&m.ETag, &m.Serial, sqldb.Time(&m.NotBefore), sqldb.Time(&m.NotAfter), sqldb.Time(&m.RevokedAt),
+		&m.CA, &m.ARIID, sqldb.Time(&m.ARIStart), sqldb.Time(&m.ARIEnd), sqldb.Time(&m.ARICheckAt),
+		sqldb.Time(&m.SupersededAt), sqldb.Time(&m.CreatedAt), sqldb.Time(&m.UpdatedAt))
 	if len(m.CSR) == 0 {
 		m.CSR = nil
 	}
@@ -55,7 +56,7 @@ const (
 //
 // [managed.ErrOwned] when any of the names belongs to another client; then nothing
 // changes. [managed.ErrNotFound] when the client does not exist (any more).
-func (s *Store) EnsureManaged(ctx context.Context, m managed.Certificate) (stored managed.Certificate, created bool, err error) {
+func (s *certificateStore) EnsureManaged(ctx context.Context, m managed.Certificate) (stored managed.Certificate, created bool, err error) {
 	return s.Register(ctx, managed.Registration{Certificate: m})
 }
 
@@ -63,7 +64,7 @@ func (s *Store) EnsureManaged(ctx context.Context, m managed.Certificate) (store
 // holds the names until the transaction ends.
 func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string) error {
 	for _, name := range sorted(names) {
-		n, err := affected(tx.ExecContext(ctx, `INSERT INTO name_owners (name, client_id) VALUES ($1, $2)
+		n, err := sqldb.Affected(tx.ExecContext(ctx, `INSERT INTO name_owners (name, client_id) VALUES ($1, $2)
 			ON CONFLICT (name) DO UPDATE SET client_id = excluded.client_id
 			WHERE name_owners.client_id = excluded.client_id`, name, clientID))
 		if err != nil {
@@ -123,46 +124,46 @@ func releaseNames(ctx context.Context, tx *sql.Tx, names []string) error {
 }
 
 // ManagedByID returns a managed certificate, or [managed.ErrNotFound].
-func (s *Store) ManagedByID(ctx context.Context, id string) (managed.Certificate, error) {
-	m, err := scanManaged(s.read.QueryRowContext(ctx, managedByIDSQL, id))
-	return m, s.fail(err, "managed certificate %s", id)
+func (s *certificateStore) ManagedByID(ctx context.Context, id string) (managed.Certificate, error) {
+	m, err := scanManaged(s.Reader().QueryRowContext(ctx, managedByIDSQL, id))
+	return m, s.Fail(err, "managed certificate %s", id)
 }
 
 // ManagedByNames returns the managed certificate of a client in a mode for
 // exactly these names, in any order, or [managed.ErrNotFound].
-func (s *Store) ManagedByNames(ctx context.Context, clientID string, mode clients.Mode, names []string) (managed.Certificate, error) {
-	m, err := scanManaged(s.read.QueryRowContext(ctx, managedByNamesSQL, clientID, mode, namesHash(names)))
-	return m, s.fail(err, "managed certificate by names")
+func (s *certificateStore) ManagedByNames(ctx context.Context, clientID string, mode clients.Mode, names []string) (managed.Certificate, error) {
+	m, err := scanManaged(s.Reader().QueryRowContext(ctx, managedByNamesSQL, clientID, mode, namesHash(names)))
+	return m, s.Fail(err, "managed certificate by names")
 }
 
 // ListManaged returns up to limit (0: 100) managed certificates of one client
 // ("": the proxy itself) in one mode ("": any) whose id follows afterID,
 // ordered by id. An empty page is the end.
-func (s *Store) ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error) {
-	rows, err := s.read.QueryContext(ctx, listManagedSQL, clientID, afterID, mode, pageSize(limit))
-	found, err := collect(rows, err, scanManaged)
-	return found, s.fail(err, "list managed certificates")
+func (s *certificateStore) ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error) {
+	rows, err := s.Reader().QueryContext(ctx, listManagedSQL, clientID, afterID, mode, sqldb.PageSize(limit))
+	found, err := sqldb.Collect(rows, err, scanManaged)
+	return found, s.Fail(err, "list managed certificates")
 }
 
 // AllManaged returns up to limit (0: 100) managed certificates of all clients and
 // of the proxy itself whose id follows afterID, ordered by id.
-func (s *Store) AllManaged(ctx context.Context, afterID string, limit int) ([]managed.Certificate, error) {
-	rows, err := s.read.QueryContext(ctx, allManagedSQL, afterID, pageSize(limit))
-	found, err := collect(rows, err, scanManaged)
-	return found, s.fail(err, "list managed certificates")
+func (s *certificateStore) AllManaged(ctx context.Context, afterID string, limit int) ([]managed.Certificate, error) {
+	rows, err := s.Reader().QueryContext(ctx, allManagedSQL, afterID, sqldb.PageSize(limit))
+	found, err := sqldb.Collect(rows, err, scanManaged)
+	return found, s.Fail(err, "list managed certificates")
 }
 
 // DeleteManaged removes a managed certificate with its bundle, order and hook,
 // and gives up the names that the client uses in no other. [managed.ErrNotFound] if
 // there is none. Work in flight for it ends with [managed.ErrLost].
-func (s *Store) DeleteManaged(ctx context.Context, id string) error {
+func (s *certificateStore) DeleteManaged(ctx context.Context, id string) error {
 	return s.deleteManaged(ctx, id, nil)
 }
 
 // deleteManaged wants the row's certificate to be the one with that serial
 // number, if one is given.
-func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+func (s *certificateStore) deleteManaged(ctx context.Context, id string, serial *string) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
 		if err != nil {
 			return err
@@ -182,8 +183,8 @@ func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) er
 		if serial != nil {
 			query, args, none = query+` AND serial = $2`, append(args, *serial), managed.ErrLost
 		}
-		n, err := affected(tx.ExecContext(ctx, query, args...))
-		if err := must(n, err, none); err != nil {
+		n, err := sqldb.Affected(tx.ExecContext(ctx, query, args...))
+		if err := sqldb.Require(n, err, none); err != nil {
 			return err
 		}
 		if err := s.keepFailures(ctx, tx, m); err != nil {
@@ -191,5 +192,5 @@ func (s *Store) deleteManaged(ctx context.Context, id string, serial *string) er
 		}
 		return releaseNames(ctx, tx, names)
 	})
-	return s.fail(err, "delete managed certificate %s", id)
+	return s.Fail(err, "delete managed certificate %s", id)
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // listen hears until the test ends; connected and down get one for each call.
@@ -36,7 +37,7 @@ func TestNotify(t *testing.T) {
 	elsewhere, connectedToo, _ := listen(t, other)
 	<-connected
 	<-connectedToo
-	longest := strings.Repeat("x", store.MaxNotice)
+	longest := strings.Repeat("x", sqldb.MaxNotice)
 	send := func(texts ...string) {
 		t.Helper()
 		for _, text := range texts {

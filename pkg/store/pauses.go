@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // pause is what is remembered of a client and a set of names.
@@ -22,9 +23,9 @@ type pause struct {
 const pauseSQL = `SELECT asked_at, paid_until, failures, last_error, last_error_at, retry_at FROM pauses
 	WHERE client_id = $1 AND names_hash = $2`
 
-func readPause(ctx context.Context, q querier, clientID, hash string) (p pause, err error) {
-	err = q.QueryRowContext(ctx, pauseSQL, clientID, hash).Scan(moment{&p.askedAt}, moment{&p.paidUntil},
-		&p.failures, &p.lastError, moment{&p.lastErrorAt}, moment{&p.retryAt})
+func readPause(ctx context.Context, q sqldb.Querier, clientID, hash string) (p pause, err error) {
+	err = q.QueryRowContext(ctx, pauseSQL, clientID, hash).Scan(sqldb.Time(&p.askedAt), sqldb.Time(&p.paidUntil),
+		&p.failures, &p.lastError, sqldb.Time(&p.lastErrorAt), sqldb.Time(&p.retryAt))
 	if errors.Is(err, sql.ErrNoRows) {
 		return pause{}, nil
 	}
@@ -80,9 +81,9 @@ const purgePausesSQL = `DELETE FROM pauses WHERE (client_id, names_hash) IN
 
 // savePause stores p and removes a few that have expired: more than come in, so
 // that the table shrinks again, and never so many that a request waits for it.
-func (s *Store) savePause(ctx context.Context, tx *sql.Tx, clientID, hash string, p pause) error {
+func (s *certificateStore) savePause(ctx context.Context, tx *sql.Tx, clientID, hash string, p pause) error {
 	const purged = 10
-	now := s.now()
+	now := s.Now()
 	expires := now.Add(pauseLife)
 	if p.paidUntil.After(expires) {
 		expires = p.paidUntil
@@ -90,23 +91,23 @@ func (s *Store) savePause(ctx context.Context, tx *sql.Tx, clientID, hash string
 	if err := purgePauses(ctx, tx, now, purged); err != nil {
 		return err
 	}
-	text := cleanText(p.lastError)
+	text := sqldb.CleanText(p.lastError)
 	_, err := tx.ExecContext(ctx, `INSERT INTO pauses (client_id, names_hash, asked_at, paid_until, failures, last_error, last_error_at, retry_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (client_id, names_hash) DO UPDATE SET asked_at = excluded.asked_at,
 		paid_until = excluded.paid_until, failures = excluded.failures, last_error = excluded.last_error,
 		last_error_at = excluded.last_error_at, retry_at = excluded.retry_at, expires_at = excluded.expires_at`,
-		clientID, hash, millis(p.askedAt), millis(p.paidUntil), p.failures, cleanText(text[:min(len(text), pauseError)]),
-		millis(p.lastErrorAt), millis(p.retryAt), millis(expires))
+		clientID, hash, sqldb.Millis(p.askedAt), sqldb.Millis(p.paidUntil), p.failures, sqldb.CleanText(text[:min(len(text), pauseError)]),
+		sqldb.Millis(p.lastErrorAt), sqldb.Millis(p.retryAt), sqldb.Millis(expires))
 	return err
 }
 
 func purgePauses(ctx context.Context, tx *sql.Tx, now time.Time, most int) error {
-	_, err := tx.ExecContext(ctx, purgePausesSQL, millis(now), most)
+	_, err := tx.ExecContext(ctx, purgePausesSQL, sqldb.Millis(now), most)
 	return err
 }
 
 // keepFailures remembers the failures of a row that is being deleted.
-func (s *Store) keepFailures(ctx context.Context, tx *sql.Tx, m managed.Certificate) error {
+func (s *certificateStore) keepFailures(ctx context.Context, tx *sql.Tx, m managed.Certificate) error {
 	if m.Failures == 0 {
 		return nil
 	}
@@ -121,17 +122,17 @@ func (s *Store) keepFailures(ctx context.Context, tx *sql.Tx, m managed.Certific
 
 // AskedAt returns when a client asked for these names last; the zero time if that
 // is not remembered.
-func (s *Store) AskedAt(ctx context.Context, clientID string, names []string) (time.Time, error) {
-	p, err := readPause(ctx, s.read, clientID, namesHash(names))
-	return p.askedAt, s.fail(err, "read pause")
+func (s *certificateStore) AskedAt(ctx context.Context, clientID string, names []string) (time.Time, error) {
+	p, err := readPause(ctx, s.Reader(), clientID, namesHash(names))
+	return p.askedAt, s.Fail(err, "read pause")
 }
 
 // AskAgain makes a row due now because its client asked, and counts that.
 // [managed.ErrStale], and nothing changes, if another request for these names was
 // made after askedAt, which [Store.AskedAt] returned. [managed.ErrNotFound] if the row
 // is gone, or superseded.
-func (s *Store) AskAgain(ctx context.Context, id string, askedAt time.Time, limit managed.Pause) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+func (s *certificateStore) AskAgain(ctx context.Context, id string, askedAt time.Time, limit managed.Pause) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
 		if err != nil {
 			return err
@@ -147,14 +148,14 @@ func (s *Store) AskAgain(ctx context.Context, id string, askedAt time.Time, limi
 		if p.askedAt.After(askedAt) {
 			return managed.ErrStale
 		}
-		now := s.now()
+		now := s.Now()
 		p.ask(limit, now)
 		if err := s.savePause(ctx, tx, m.ClientID, hash, p); err != nil {
 			return err
 		}
-		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET due_at = $2, updated_at = $2
-			WHERE id = $1 AND superseded_at = 0`, id, millis(now)))
-		return must(n, err, managed.ErrNotFound)
+		n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE managed SET due_at = $2, updated_at = $2
+			WHERE id = $1 AND superseded_at = 0`, id, sqldb.Millis(now)))
+		return sqldb.Require(n, err, managed.ErrNotFound)
 	})
-	return s.fail(err, "ask again for %s", id)
+	return s.Fail(err, "ask again for %s", id)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -26,7 +27,7 @@ func TestPostgresQueryPlans(t *testing.T) {
 		`INSERT INTO pauses SELECT 'c', 'h' || n, 0, 0, 0, '', 0, 0, n FROM generate_series(1, 2000) AS n`,
 		`ANALYZE`,
 	} {
-		if _, err := s.exec(t.Context(), statement); err != nil {
+		if _, err := s.Exec(t.Context(), statement); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -37,10 +38,10 @@ func TestPostgresQueryPlans(t *testing.T) {
 	}{
 		"due":                 {duePageSQL, "managed_due", []any{1, 1}},
 		"due of each client":  {dueOfClientsSQL, "managed_client_due", []any{1, 1}},
-		"claim":               {fmt.Sprintf(claimSQL, "$4", s.db.skipLocked), "managed_pkey", []any{1, "w", 1, "i"}},
+		"claim":               {fmt.Sprintf(claimSQL, "$4", s.SkipLocked()), "managed_pkey", []any{1, "w", 1, "i"}},
 		"next due":            {nextDueSQL, "managed_due", []any{1}},
 		"next lease end":      {nextLeaseEndSQL, "managed_lease", []any{1}},
-		"claim hooks":         {s.claim(claimHooksSQL), "hooks_pending_due", []any{1, 1, "w", 1}},
+		"claim hooks":         {fmt.Sprintf(claimHooksSQL, s.SkipLocked()), "hooks_pending_due", []any{1, 1, "w", 1}},
 		"next hook":           {nextHookSQL, "hooks_pending_due", []any{1}},
 		"next hook lease end": {nextHookLeaseEndSQL, "hooks_pending_lease", []any{1}},
 		"delayed":             {delayedSQL, "managed_failed_with", []any{"ca", 1, 1}},
@@ -68,14 +69,14 @@ func TestPostgresQueryPlans(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			var steps []string
-			err := s.tx(t.Context(), func(tx *sql.Tx) error {
+			err := s.Tx(t.Context(), func(tx *sql.Tx) error {
 				for _, setting := range []string{"enable_seqscan", "enable_bitmapscan"} {
 					if _, err := tx.ExecContext(t.Context(), "SET LOCAL "+setting+" = off"); err != nil {
 						return err
 					}
 				}
 				rows, err := tx.QueryContext(t.Context(), "EXPLAIN "+tc.query, tc.args...)
-				steps, err = collect(rows, err, func(r scanner) (step string, err error) { return step, r.Scan(&step) })
+				steps, err = sqldb.Collect(rows, err, func(r sqldb.Scanner) (step string, err error) { return step, r.Scan(&step) })
 				return err
 			})
 			if err != nil {

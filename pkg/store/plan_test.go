@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -21,10 +22,10 @@ func TestQueryPlans(t *testing.T) {
 	for name, tc := range map[string]struct{ query, index string }{
 		"due":                 {duePageSQL, "managed_due"},
 		"due of each client":  {dueOfClientsSQL, "managed_client_due"},
-		"claim":               {fmt.Sprintf(claimSQL, "$4", s.db.skipLocked), "sqlite_autoindex_managed_1"},
+		"claim":               {fmt.Sprintf(claimSQL, "$4", s.SkipLocked()), "sqlite_autoindex_managed_1"},
 		"next due":            {nextDueSQL, "managed_due"},
 		"next lease end":      {nextLeaseEndSQL, "managed_lease"},
-		"claim hooks":         {s.claim(claimHooksSQL), "hooks_pending_due"},
+		"claim hooks":         {fmt.Sprintf(claimHooksSQL, s.SkipLocked()), "hooks_pending_due"},
 		"next hook":           {nextHookSQL, "hooks_pending_due"},
 		"next hook lease end": {nextHookLeaseEndSQL, "hooks_pending_lease"},
 		"delayed":             {delayedSQL, "managed_failed_with"},
@@ -80,9 +81,9 @@ func explain(t *testing.T, s *Store, query string) string {
 			args = append(args, 1)
 		}
 	}
-	rows, err := s.write.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
+	rows, err := s.Reader().QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+query, args...)
 	type step struct{ detail string }
-	steps, err := collect(rows, err, func(r scanner) (st step, err error) {
+	steps, err := sqldb.Collect(rows, err, func(r sqldb.Scanner) (st step, err error) {
 		var id, parent, unused int
 		err = r.Scan(&id, &parent, &unused, &st.detail)
 		return st, err

@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/store/storetest"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
@@ -291,7 +292,7 @@ func TestCopy(t *testing.T) {
 	fill(t, sqlite)
 	url := server.Database(t)
 	pg := openURL(t, url, clock.Now)
-	done, err := store.Copy(t.Context(), sqlite, pg)
+	done, err := sqldb.Copy(t.Context(), sqlite.DB, pg.DB)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +312,7 @@ func TestCopy(t *testing.T) {
 	check(t, pg)
 
 	// Never into a database that has something.
-	if _, err := store.Copy(t.Context(), sqlite, pg); err == nil || !strings.Contains(err.Error(), "not empty") {
+	if _, err := sqldb.Copy(t.Context(), sqlite.DB, pg.DB); err == nil || !strings.Contains(err.Error(), "not empty") {
 		t.Errorf("into a full target: %v", err)
 	}
 	// Never while another process is on it.
@@ -321,13 +322,13 @@ func TestCopy(t *testing.T) {
 	}
 	back := open(t, filepath.Join(t.TempDir(), "back.db"), clock.Now)
 	defer back.Close()
-	if _, err := store.Copy(t.Context(), pg, back); err == nil || !strings.Contains(err.Error(), "in use by acmeproxy dmz2/4711") {
+	if _, err := sqldb.Copy(t.Context(), pg.DB, back.DB); err == nil || !strings.Contains(err.Error(), "in use by acmeproxy dmz2/4711") {
 		t.Errorf("from a database in use: %v", err)
 	}
 	busy.Close(t.Context())
 
 	// And back, for whoever does not want a server any more.
-	if _, err := store.Copy(t.Context(), pg, back); err != nil {
+	if _, err := sqldb.Copy(t.Context(), pg.DB, back.DB); err != nil {
 		t.Fatal(err)
 	}
 	check(t, back)
@@ -343,7 +344,7 @@ func TestCopyIsOneTransaction(t *testing.T) {
 	url := server.Database(t)
 	pg := openURL(t, url, nil)
 	runSQL(t, url, "ALTER TABLE limits ADD CHECK (taken < 0)") // the last table
-	if _, err := store.Copy(t.Context(), sqlite, pg); err == nil || !strings.Contains(err.Error(), "table limits") {
+	if _, err := sqldb.Copy(t.Context(), sqlite.DB, pg.DB); err == nil || !strings.Contains(err.Error(), "table limits") {
 		t.Fatalf("copied, or: %v", err)
 	}
 	if got, err := pg.Clients(t.Context(), "", 0); err != nil || len(got) != 0 {

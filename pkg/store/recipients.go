@@ -6,11 +6,10 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/pressly/goose/v3"
-
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // Recipients are stored in canonical form, each once: the same key with another
@@ -39,21 +38,13 @@ func setRecipients(ctx context.Context, tx *sql.Tx, c clients.Client, recipients
 	if c.Recipients, err = withRecipients(nil, recipients); err != nil {
 		return clients.Client{}, err
 	}
-	text, err := lines("recipients", c.Recipients)
+	text, err := sqldb.Lines("recipients", c.Recipients)
 	if err != nil {
 		return clients.Client{}, err
 	}
 	_, err = tx.ExecContext(ctx, `UPDATE clients SET recipients = $2 WHERE id = $1`, c.ID, text)
 	return c, err
 }
-
-// goMigrations returns the migrations that SQL alone cannot express.
-func goMigrations() []*goose.Migration {
-	return []*goose.Migration{goose.NewGoMigration(3, &goose.GoFunc{RunTx: migrateRecipients}, nil)}
-}
-
-// goMigrationNames are what Migration.Applied has of them, by version.
-var goMigrationNames = map[int64]string{3: "0003_recipients"} //nolint:gochecknoglobals // a constant table
 
 // migrateRecipients brings the recipients of all clients into canonical form. Those
 // that differed in their comments only become one.
@@ -67,8 +58,8 @@ func migrateRecipients(ctx context.Context, tx *sql.Tx) error {
 		recipients []string
 	}
 	rows, err := tx.QueryContext(ctx, `SELECT id, recipients FROM clients WHERE recipients <> ''`)
-	clients, err := collect(rows, err, func(s scanner) (r row, err error) {
-		return r, s.Scan(&r.id, list(&r.recipients))
+	clients, err := sqldb.Collect(rows, err, func(s sqldb.Scanner) (r row, err error) {
+		return r, s.Scan(&r.id, sqldb.List(&r.recipients))
 	})
 	if err != nil {
 		return err
@@ -78,7 +69,7 @@ func migrateRecipients(ctx context.Context, tx *sql.Tx) error {
 		if slices.Equal(canonical, c.recipients) {
 			continue
 		}
-		text, err := lines("recipients", canonical)
+		text, err := sqldb.Lines("recipients", canonical)
 		if err != nil {
 			return fmt.Errorf("client %s: %w", c.id, err)
 		}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -22,8 +23,8 @@ const maxOwners = 16
 //
 // [managed.ErrTooMany] if the row would be one more than r.Limit, and then nothing
 // changes. The other errors are those of EnsureManaged.
-func (s *Store) Register(ctx context.Context, r managed.Registration) (stored managed.Certificate, created bool, err error) {
-	names, err := lines("names", r.Names)
+func (s *certificateStore) Register(ctx context.Context, r managed.Registration) (stored managed.Certificate, created bool, err error) {
+	names, err := sqldb.Lines("names", r.Names)
 	if err == nil && len(r.Names) == 0 {
 		err = errors.New("names: there are none: give at least one")
 	}
@@ -32,15 +33,15 @@ func (s *Store) Register(ctx context.Context, r managed.Registration) (stored ma
 	}
 	var owners []string
 	for {
-		w := registering{Store: s, Registration: r, names: names, hash: namesHash(r.Names), owners: owners}
-		err = s.tx(ctx, func(tx *sql.Tx) error { return w.run(ctx, tx) })
+		w := registering{certificateStore: s, Registration: r, names: names, hash: namesHash(r.Names), owners: owners}
+		err = s.Tx(ctx, func(tx *sql.Tx) error { return w.run(ctx, tx) })
 		var owned *ownedError
 		if err == nil {
 			return w.stored, w.created, nil
 		}
 		// Who owns the names is known only now, and clients are locked in one order.
 		if r.Holds == nil || !errors.As(err, &owned) || slices.Contains(owners, owned.owner) || len(owners) == maxOwners {
-			return managed.Certificate{}, false, s.fail(err, "manage certificate for %s", r.Names[0])
+			return managed.Certificate{}, false, s.Fail(err, "manage certificate for %s", r.Names[0])
 		}
 		owners = append(owners, owned.owner)
 	}
@@ -48,7 +49,7 @@ func (s *Store) Register(ctx context.Context, r managed.Registration) (stored ma
 
 // registering is one attempt of Register.
 type registering struct {
-	*Store
+	*certificateStore
 	managed.Registration
 	names, hash string
 	owners      []string // clients that have names which the caller asks for
@@ -67,7 +68,7 @@ func (w *registering) run(ctx context.Context, tx *sql.Tx) error {
 	if err := w.put(ctx, tx); err != nil {
 		return err
 	}
-	return w.appendAudit(ctx, tx, entries...)
+	return w.audit.append(ctx, tx, entries...)
 }
 
 // lock holds the client and the owners of names that may pass to it.
@@ -125,10 +126,10 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 	if err != nil {
 		return err
 	}
-	id := newID()
-	due := p.ask(w.Pause, w.now())
+	id := sqldb.NewID()
+	due := p.ask(w.Pause, w.Now())
 	if w.stored, err = scanManaged(tx.QueryRowContext(ctx, upsertManagedSQL, id, w.ClientID, w.Mode, w.names, w.hash,
-		w.KeyType, w.Profile, blob(w.CSR), millis(w.now()), millis(due), p.failures, p.lastError, millis(p.lastErrorAt))); err != nil {
+		w.KeyType, w.Profile, sqldb.Blob(w.CSR), sqldb.Millis(w.Now()), sqldb.Millis(due), p.failures, p.lastError, sqldb.Millis(p.lastErrorAt))); err != nil {
 		return err
 	}
 	if w.Pause.Every > 0 {
@@ -175,8 +176,8 @@ func (w *registering) room(ctx context.Context, tx *sql.Tx) error {
 }
 
 // HasRoom reports whether a client has fewer than limit managed certificates.
-func (s *Store) HasRoom(ctx context.Context, clientID string, limit int) (bool, error) {
+func (s *certificateStore) HasRoom(ctx context.Context, clientID string, limit int) (bool, error) {
 	var n int
-	err := s.read.QueryRowContext(ctx, roomSQL, clientID, limit).Scan(&n)
-	return n < limit, s.fail(err, "count managed certificates")
+	err := s.Reader().QueryRowContext(ctx, roomSQL, clientID, limit).Scan(&n)
+	return n < limit, s.Fail(err, "count managed certificates")
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // RevokeManaged records that the current certificate of a row, which must have
@@ -14,12 +15,12 @@ import (
 // there is another one, also not when it is revoked again, and work in flight
 // ends with [managed.ErrLost]; nil: no CSR is. The next bundle ends it. [managed.ErrLost], and
 // nothing changes, if there is another certificate by now or the row is gone.
-func (s *Store) RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error {
-	err := s.tx(ctx, func(tx *sql.Tx) error {
-		n, err := affected(tx.ExecContext(ctx, `UPDATE managed SET revoked_at = $3, updated_at = $3,
+func (s *certificateStore) RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
+		n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE managed SET revoked_at = $3, updated_at = $3,
 			due_at = CASE WHEN superseded_at > 0 THEN 0 WHEN (due_at > 0 OR revoked_at > 0) AND due_at < CAST($4 AS BIGINT) THEN due_at ELSE CAST($4 AS BIGINT) END
-			WHERE id = $1 AND serial = $2 AND serial <> ''`, id, serial, millis(s.now()), millis(dueAt)))
-		if err := must(n, err, managed.ErrLost); err != nil || len(dead) == 0 {
+			WHERE id = $1 AND serial = $2 AND serial <> ''`, id, serial, sqldb.Millis(s.Now()), sqldb.Millis(dueAt)))
+		if err := sqldb.Require(n, err, managed.ErrLost); err != nil || len(dead) == 0 {
 			return err
 		}
 		if _, err := tx.ExecContext(ctx, `UPDATE managed SET due_at = 0, lease_owner = '', lease_until = 0
@@ -29,12 +30,12 @@ func (s *Store) RevokeManaged(ctx context.Context, id, serial string, dueAt time
 		_, err = tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1 AND csr = $2`, id, dead)
 		return err
 	})
-	return s.fail(err, "record that %s is revoked", id)
+	return s.Fail(err, "record that %s is revoked", id)
 }
 
 // DeleteRevoked is [Store.DeleteManaged] for a row whose certificate has been
 // revoked. [managed.ErrLost], and nothing changes, if its current certificate has
 // another serial number by now: that one is not revoked.
-func (s *Store) DeleteRevoked(ctx context.Context, id, serial string) error {
+func (s *certificateStore) DeleteRevoked(ctx context.Context, id, serial string) error {
 	return s.deleteManaged(ctx, id, &serial)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // ReplaceCredentials takes from a client all that it has to prove itself with,
@@ -20,9 +21,9 @@ import (
 // client. [managed.ErrNotFound] for an unknown client, [managed.ErrConflict] when c is
 // registered for another, [managed.ErrTooMany] for too many recipients; then nothing
 // changes.
-func (s *Store) ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error) {
+func (s *credentialStore) ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error) {
 	var client clients.Client
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		if c.ClientID == "" {
 			return managed.ErrNotFound
 		}
@@ -32,7 +33,7 @@ func (s *Store) ReplaceCredentials(ctx context.Context, c clients.Credential, re
 		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE client_id = $1`, c.ClientID); err != nil {
 			return err
 		}
-		if _, err := s.insertCredential(ctx, tx, c); err != nil {
+		if _, err := insertCredential(ctx, tx, s.Now(), c); err != nil {
 			return err
 		}
 		before, err := queryClient(ctx, tx, clientByIDSQL, c.ClientID)
@@ -43,7 +44,7 @@ func (s *Store) ReplaceCredentials(ctx context.Context, c clients.Credential, re
 		return err
 	})
 	if err != nil {
-		return clients.Client{}, s.fail(err, "replace the credentials of client %s", c.ClientID)
+		return clients.Client{}, s.Fail(err, "replace the credentials of client %s", c.ClientID)
 	}
 	return client, nil
 }
@@ -56,12 +57,12 @@ func (s *Store) ReplaceCredentials(ctx context.Context, c clients.Credential, re
 // [managed.ErrNotFound] if there is no such credential with the old key (any more),
 // [managed.ErrConflict] if the new key is registered already, [managed.ErrTooMany] for too many
 // recipients, [managed.ErrRecipients]; then nothing changes.
-func (s *Store) RollKey(ctx context.Context, r clients.Rollover) (clients.Client, error) {
+func (s *credentialStore) RollKey(ctx context.Context, r clients.Rollover) (clients.Client, error) {
 	if len(r.New) == 0 {
 		return clients.Client{}, errors.New("roll key: the new verifier is empty: give the hash of the key")
 	}
 	var c clients.Client
-	err := s.tx(ctx, func(tx *sql.Tx) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		var clientID string
 		if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE id = $1`, r.CredentialID).Scan(&clientID); err != nil {
 			return err
@@ -70,13 +71,13 @@ func (s *Store) RollKey(ctx context.Context, r clients.Rollover) (clients.Client
 		if err := lockClient(ctx, tx, clientID); err != nil {
 			return err
 		}
-		n, err := affected(tx.ExecContext(ctx, `UPDATE credentials SET verifier = $3
+		n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE credentials SET verifier = $3
 			WHERE id = $1 AND verifier = $2 AND kind = $4 AND (expires_at = 0 OR expires_at > $5)`,
-			r.CredentialID, blob(r.Old), r.New, string(clients.TLSKey), millis(s.now())))
-		if err := must(n, err, managed.ErrNotFound); err != nil {
+			r.CredentialID, sqldb.Blob(r.Old), r.New, string(clients.TLSKey), sqldb.Millis(s.Now())))
+		if err := sqldb.Require(n, err, managed.ErrNotFound); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE client_id = $1 AND used_by = $2`, clientID, blob(r.Old)); err != nil {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM credentials WHERE client_id = $1 AND used_by = $2`, clientID, sqldb.Blob(r.Old)); err != nil {
 			return err
 		}
 		before, err := queryClient(ctx, tx, clientByIDSQL, clientID)
@@ -87,7 +88,7 @@ func (s *Store) RollKey(ctx context.Context, r clients.Rollover) (clients.Client
 		return err
 	})
 	if err != nil {
-		return clients.Client{}, s.fail(err, "roll the key of credential %s", r.CredentialID)
+		return clients.Client{}, s.Fail(err, "roll the key of credential %s", r.CredentialID)
 	}
 	return c, nil
 }

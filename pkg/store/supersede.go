@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
 // ownedError is [managed.ErrOwned] with the owner.
@@ -42,7 +43,7 @@ func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedErr
 		}
 	}
 	rows, err := tx.QueryContext(ctx, rowsOfNameSQL, owned.name, owned.owner)
-	found, err := collect(rows, err, scanManaged)
+	found, err := sqldb.Collect(rows, err, scanManaged)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func (w *registering) retire(ctx context.Context, tx *sql.Tx, row managed.Certif
 		}
 	}
 	if _, err := tx.ExecContext(ctx, `UPDATE managed SET superseded_at = $2, due_at = 0, lease_owner = '', lease_until = 0,
-		updated_at = $2 WHERE id = $1 AND superseded_at = 0`, row.ID, millis(w.now())); err != nil {
+		updated_at = $2 WHERE id = $1 AND superseded_at = 0`, row.ID, sqldb.Millis(w.Now())); err != nil {
 		return err
 	}
 	return releaseNames(ctx, tx, lost)

@@ -10,6 +10,7 @@ import (
 	"github.com/pressly/goose/v3"
 
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -22,7 +23,7 @@ func TestUpgrade(t *testing.T) {
 		dialect     goose.Dialect
 		open        Config
 	}{
-		"SQLite":     {"sqlite", sqliteDSN(path, ""), goose.DialectSQLite3, Config{Path: path}},
+		"SQLite":     {"sqlite", "file:" + path, goose.DialectSQLite3, Config{Path: path}},
 		"PostgreSQL": {"pgx", "", goose.DialectPostgres, Config{}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,7 +93,7 @@ func TestUpgrade(t *testing.T) {
 				}
 			}
 			rows, err := db.QueryContext(t.Context(), `SELECT share, MIN(seq), MAX(seq) FROM audit GROUP BY share ORDER BY share`)
-			got, err := collect(rows, err, func(r scanner) (string, error) {
+			got, err := sqldb.Collect(rows, err, func(r sqldb.Scanner) (string, error) {
 				var share string
 				var first, last int
 				err := r.Scan(&share, &first, &last)

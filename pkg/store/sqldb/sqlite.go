@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -22,7 +22,8 @@ import (
 // openSQLite opens the file at path with one writing connection, because
 // SQLite has one writer anyway and a queue in Go is fairer than its busy
 // handler, and a pool of readers that cannot write.
-func openSQLite(ctx context.Context, path string, now func() time.Time) (_ *Store, m Migration, err error) {
+func openSQLite(ctx context.Context, c Config) (_ *DB, m Migration, err error) {
+	path := c.Path
 	abs, err := filepath.Abs(path)
 	if err != nil {
 		return nil, m, fmt.Errorf("open database %s: %w", path, err)
@@ -30,41 +31,41 @@ func openSQLite(ctx context.Context, path string, now func() time.Time) (_ *Stor
 	if err := createPrivate(abs); err != nil {
 		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
-	s := &Store{now: now, name: path, db: dialect{classify: func(err error) error { return classifySQLite(path, err) }}}
-	if s.write, err = sql.Open("sqlite", sqliteDSN(abs, "")); err != nil {
+	db := &DB{now: c.Now, name: path, parts: c.Parts, dialect: dialect{classify: func(err error) error { return classifySQLite(path, err) }}}
+	if db.write, err = sql.Open("sqlite", sqliteDSN(abs, "")); err != nil {
 		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
-	if s.read, err = sql.Open("sqlite", sqliteDSN(abs, "&_query_only=1")); err != nil {
-		return nil, m, errors.Join(fmt.Errorf("open database %s: %w", path, err), s.write.Close())
+	if db.read, err = sql.Open("sqlite", sqliteDSN(abs, "&_query_only=1")); err != nil {
+		return nil, m, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.write.Close())
 	}
 	defer func() {
 		if err != nil {
-			_ = s.Close()
+			_ = db.Close()
 		}
 	}()
-	s.write.SetMaxOpenConns(1)
+	db.write.SetMaxOpenConns(1)
 	readers := max(4, runtime.GOMAXPROCS(0))
-	s.read.SetMaxOpenConns(readers)
-	s.read.SetMaxIdleConns(readers)
-	s.read.SetConnMaxIdleTime(5 * time.Minute) // each keeps a page cache
-	if m, err = migrateSQLite(ctx, s.write, abs); err != nil {
-		return nil, m, s.fail(err, "open database %s", path)
+	db.read.SetMaxOpenConns(readers)
+	db.read.SetMaxIdleConns(readers)
+	db.read.SetConnMaxIdleTime(5 * time.Minute) // each keeps a page cache
+	if m, err = migrateSQLite(ctx, db.write, abs, c.Parts); err != nil {
+		return nil, m, db.Fail(err, "open database %s", path)
 	}
-	if err := s.Ping(ctx); err != nil {
+	if err := db.Ping(ctx); err != nil {
 		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
-	return s, m, nil
+	return db, m, nil
 }
 
 // migrateSQLite lets one process at a time change the schema, which copies the
 // file aside first.
-func migrateSQLite(ctx context.Context, db *sql.DB, path string) (Migration, error) {
+func migrateSQLite(ctx context.Context, db *sql.DB, path string, parts []Part) (Migration, error) {
 	release, err := lockUpgrade(ctx, path)
 	if err != nil {
 		return Migration{}, err
 	}
 	defer release()
-	return migrate(ctx, goose.DialectSQLite3, db, func(version int64) (string, error) { return backUp(ctx, db, path, version) })
+	return migrate(ctx, goose.DialectSQLite3, db, parts, func(version int64) (string, error) { return backUp(ctx, db, path, version) })
 }
 
 // sqliteDSN returns the address of the file at abs. synchronous=FULL: an order

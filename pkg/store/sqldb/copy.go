@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -7,15 +7,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"slices"
 	"strings"
 	"time"
 )
-
-// tables are all of the schema; what is referred to comes first.
-var tables = []string{ //nolint:gochecknoglobals // a constant list
-	"accounts", "secrets", "clients", "grants", "credentials", "name_owners", "managed", "managed_names",
-	"bundles", "orders", "hooks_pending", "audit", "counters", "limits", "pauses", "facts",
-}
 
 // Copied is what Copy did with one table.
 type Copied struct {
@@ -28,23 +23,26 @@ type Copied struct {
 // are read back and compared. No instance may run on either; Copy sees those
 // that are connected to PostgreSQL, those on a SQLite file are the caller's to
 // keep away.
-func Copy(ctx context.Context, from, to *Store) ([]Copied, error) {
-	for _, s := range []*Store{from, to} {
-		if err := s.alone(ctx); err != nil {
+func Copy(ctx context.Context, from, to *DB) ([]Copied, error) {
+	if !slices.Equal(from.tables(), to.tables()) {
+		return nil, fmt.Errorf("copy %s to %s: they have different tables; open both with the same parts", from, to)
+	}
+	for _, db := range []*DB{from, to} {
+		if err := db.alone(ctx); err != nil {
 			return nil, err
 		}
 	}
-	source, err := from.write.BeginTx(ctx, from.db.snapshot)
+	source, err := from.write.BeginTx(ctx, from.dialect.snapshot)
 	if err != nil {
-		return nil, from.fail(err, "read %s", from)
+		return nil, from.Fail(err, "read %s", from)
 	}
 	defer source.Rollback() // it wrote nothing
 	var done []Copied
-	err = to.tx(ctx, func(target *sql.Tx) error {
+	err = to.Tx(ctx, func(target *sql.Tx) error {
 		if err := to.beginEmpty(ctx, target); err != nil {
 			return err
 		}
-		for _, table := range tables {
+		for _, table := range to.tables() {
 			wrote, err := copyTable(ctx, from, source, target, table)
 			if err != nil {
 				return fmt.Errorf("table %s: %w", table, err)
@@ -61,28 +59,28 @@ func Copy(ctx context.Context, from, to *Store) ([]Copied, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, to.fail(err, "copy %s to %s", from, to)
+		return nil, to.Fail(err, "copy %s to %s", from, to)
 	}
 	return done, nil
 }
 
 // alone refuses a database that another instance is connected to. One that has
 // just been stopped is given a moment: the server notices a little later.
-func (s *Store) alone(ctx context.Context) error {
-	if s.db.others == "" {
+func (db *DB) alone(ctx context.Context) error {
+	if db.dialect.others == "" {
 		return nil
 	}
 	const pause = 50 * time.Millisecond
 	for deadline := time.Now().Add(2 * time.Second); ; {
-		rows, err := s.read.QueryContext(ctx, s.db.others)
-		names, err := collect(rows, err, func(r scanner) (name string, err error) { return name, r.Scan(&name) })
+		rows, err := db.read.QueryContext(ctx, db.dialect.others)
+		names, err := Collect(rows, err, func(r Scanner) (name string, err error) { return name, r.Scan(&name) })
 		switch {
 		case err != nil:
-			return s.fail(err, "see who is connected to %s", s)
+			return db.Fail(err, "see who is connected to %s", db)
 		case len(names) == 0:
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("%s is in use by %s (host/process): stop it first", s, strings.Join(names, ", "))
+			return fmt.Errorf("%s is in use by %s (host/process): stop it first", db, strings.Join(names, ", "))
 		}
 		select {
 		case <-time.After(pause):
@@ -93,15 +91,22 @@ func (s *Store) alone(ctx context.Context) error {
 }
 
 // beginEmpty keeps everyone else out and makes sure that nothing is there.
-func (s *Store) beginEmpty(ctx context.Context, tx *sql.Tx) error {
-	for _, statement := range s.db.exclusive {
-		if _, err := tx.ExecContext(ctx, statement); err != nil {
-			return err
+func (db *DB) beginEmpty(ctx context.Context, tx *sql.Tx) error {
+	tables := db.tables()
+	if db.dialect.exclusive != nil {
+		for _, statement := range db.dialect.exclusive(tables) {
+			if _, err := tx.ExecContext(ctx, statement); err != nil {
+				return err
+			}
 		}
 	}
 	// What a new database says of itself gives way to what the old one says.
-	if _, err := tx.ExecContext(ctx, `DELETE FROM facts`); err != nil {
-		return err
+	for _, p := range db.parts {
+		for _, table := range p.Seeded {
+			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table); err != nil { //nolint:gosec // a name of ours
+				return err
+			}
+		}
 	}
 	for _, table := range tables {
 		var n int64
@@ -122,7 +127,7 @@ type content struct {
 }
 
 // copyTable writes rows in batches: a statement for each would take its time.
-func copyTable(ctx context.Context, from *Store, source, target *sql.Tx, table string) (content, error) {
+func copyTable(ctx context.Context, from *DB, source, target *sql.Tx, table string) (content, error) {
 	const batch = 100
 	var columns []string
 	var pending []any
@@ -142,7 +147,7 @@ func copyTable(ctx context.Context, from *Store, source, target *sql.Tx, table s
 		return flush()
 	})
 	if err != nil {
-		return all, from.db.classify(err)
+		return all, from.dialect.classify(err)
 	}
 	return all, flush()
 }

@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -14,47 +14,44 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
-
-	"github.com/pressly/goose/v3"
-
-	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// atVersion creates a SQLite file as the program of that schema version left it,
-// with one client and a number of audit entries.
-func atVersion(t *testing.T, path string, version int64, entries int) {
+// versions returns a part whose schema has the versions 1 to n; rows are in the
+// table of the first.
+func versions(n int) Part {
+	p := Part{Name: "core", VersionTable: "goose_db_version"}
+	files := fstest.MapFS{}
+	for i := range n {
+		table := fmt.Sprintf("t%d", i+1)
+		p.Tables = append(p.Tables, table)
+		files[fmt.Sprintf("%04d_step.sql", i+1)] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE " + table + " (id BIGINT NOT NULL PRIMARY KEY, text TEXT NOT NULL);\n")}
+	}
+	p.Migrations = files
+	return p
+}
+
+// atVersion creates a SQLite file as the program of that schema version left it.
+func atVersion(t *testing.T, path string, version, rows int) {
 	t.Helper()
-	db, err := sql.Open("sqlite", sqliteDSN(path, ""))
+	db, err := Open(t.Context(), Config{Path: path, Parts: []Part{versions(version)}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	files, err := fs.Sub(migrations, "migrations")
-	if err != nil {
+	if _, err := db.Exec(t.Context(), fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
+		INSERT INTO t1 (id, text) SELECT i, hex(randomblob(100)) FROM n`, rows)); err != nil {
 		t.Fatal(err)
-	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, files, goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(goMigrations()...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.UpTo(t.Context(), version); err != nil {
-		t.Fatal(err)
-	}
-	for _, s := range []string{
-		`INSERT INTO clients (id, name, disabled, recipients, created_at) VALUES ('w1', 'web1', FALSE, '', 0)`,
-		fmt.Sprintf(`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
-			INSERT INTO audit (id, at, client_id, client_name, addr, outcome, action, mode, names, detail)
-			SELECT i, 0, 'w1', 'web1', '', 'allowed', '', '', '', hex(randomblob(100)) FROM n`, entries),
-		fmt.Sprintf(`INSERT INTO counters (name, value) VALUES ('audit', %d)`, entries),
-	} {
-		if _, err := db.ExecContext(t.Context(), s); err != nil {
-			t.Fatalf("%s: %v", s, err)
-		}
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
 }
+
+// newest is the version that the program under test knows.
+const newest = 6
+
+func atNewest(path string) Config { return Config{Path: path, Parts: []Part{versions(newest)}} }
 
 // versionOf opens a SQLite file as no migration would and returns its schema's version.
 func versionOf(t *testing.T, path string) (version int64) {
@@ -89,7 +86,7 @@ func beside(t *testing.T, path string) (names []string) {
 
 func upgrade(t *testing.T, path string) Migration {
 	t.Helper()
-	m, err := Migrate(t.Context(), Config{Path: path})
+	m, err := Migrate(t.Context(), atNewest(path))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,20 +127,23 @@ func TestCopyBeforeMigration(t *testing.T) {
 	if m := upgrade(t, path); m.From != 2 || m.Copy != path+".before-2" {
 		t.Errorf("second upgrade: %+v", m)
 	}
-	s, err := Open(t.Context(), Config{Path: path})
+	s, err := Open(t.Context(), atNewest(path))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if all, err := s.Audit(t.Context(), trail.Query{}); err != nil || len(all) != 3 {
-		t.Errorf("%d entries, %v", len(all), err)
+	var n int
+	if err := s.Reader().QueryRowContext(t.Context(), `SELECT COUNT(*) FROM t1`).Scan(&n); err != nil || n != 3 {
+		t.Errorf("%d rows, %v", n, err)
 	}
 }
 
 func TestNewDatabaseIsNotCopied(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "acmeproxy.db")
 	var seen []Migration
-	s, err := Open(t.Context(), Config{Path: path, Migrated: func(m Migration) { seen = append(seen, m) }})
+	c := atNewest(path)
+	c.Migrated = func(m Migration) { seen = append(seen, m) }
+	s, err := Open(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,7 +172,7 @@ func TestThirdMigrationRemovesOldestCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	for i, version := range []int64{4, 1, 2} { // 4: the administrator went back
+	for i, version := range []int{4, 1, 2} { // 4: the administrator went back
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestFailedCopyStopsMigration(t *testing.T) {
 			if err := os.MkdirAll(path+obstacle, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			_, err := Migrate(t.Context(), Config{Path: path})
+			_, err := Migrate(t.Context(), atNewest(path))
 			if err == nil {
 				t.Fatal("migrated without a copy")
 			}
@@ -225,7 +225,7 @@ func TestFailedCopyStopsMigration(t *testing.T) {
 		defer release()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := Migrate(ctx, Config{Path: path}); !errors.Is(err, context.Canceled) {
+		if _, err := Migrate(ctx, atNewest(path)); !errors.Is(err, context.Canceled) {
 			t.Errorf("a canceled wait for another process: %v", err)
 		}
 	})
@@ -240,7 +240,7 @@ func TestInstancesMigrateTogether(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range instances {
 		wg.Go(func() {
-			m, err := Migrate(t.Context(), Config{Path: path})
+			m, err := Migrate(t.Context(), atNewest(path))
 			if err != nil {
 				t.Error(err)
 			}
@@ -268,14 +268,14 @@ func TestInstancesMigrateTogether(t *testing.T) {
 // A process that is killed while it copies leaves a database that the next one
 // copies and migrates.
 func TestKilledWhileCopying(t *testing.T) {
-	if path := os.Getenv("STORE_TEST_MIGRATE"); path != "" {
-		_, _ = Migrate(t.Context(), Config{Path: path}) // until it is killed
+	if path := os.Getenv("SQLDB_TEST_MIGRATE"); path != "" {
+		_, _ = Migrate(t.Context(), atNewest(path)) // until it is killed
 		return
 	}
 	path := filepath.Join(t.TempDir(), "acmeproxy.db")
-	atVersion(t, path, 2, 10_000)
+	atVersion(t, path, 2, 20_000)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledWhileCopying$")
-	cmd.Env = append(os.Environ(), "STORE_TEST_MIGRATE="+path)
+	cmd.Env = append(os.Environ(), "SQLDB_TEST_MIGRATE="+path)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,13 +1,10 @@
-package store
+package sqldb
 
 import (
 	"crypto/rand"
-	"crypto/sha256"
 	"database/sql"
 	"encoding/base32"
-	"encoding/hex"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 )
@@ -15,7 +12,8 @@ import (
 // defaultLimit is the length of a page when the caller names none.
 const defaultLimit = 100
 
-func pageSize(limit int) int {
+// PageSize returns the length of a page: limit, or 100 if the caller names none.
+func PageSize(limit int) int {
 	if limit <= 0 {
 		return defaultLimit
 	}
@@ -24,25 +22,27 @@ func pageSize(limit int) int {
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// newID returns 128 random bits as 26 characters, so that an id cannot be guessed.
-func newID() string {
+// NewID returns 128 random bits as 26 characters, so that an id cannot be guessed.
+func NewID() string {
 	var b [16]byte
 	rand.Read(b[:]) // never fails, see its documentation
 	return idEncoding.EncodeToString(b[:])
 }
 
-// millis is the column's form of t.
-func millis(t time.Time) int64 {
+// Millis returns the column's form of t.
+func Millis(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
 	}
 	return t.UnixMilli()
 }
 
-// moment scans a column of milliseconds.
+// Time returns the scanner of a column of milliseconds into t.
+func Time(t *time.Time) sql.Scanner { return moment{t} }
+
 type moment struct{ t *time.Time }
 
-// Scan implements sql.Scanner.
+// Scan implements [sql.Scanner].
 func (m moment) Scan(v any) error {
 	ms, ok := v.(int64)
 	if !ok {
@@ -55,24 +55,24 @@ func (m moment) Scan(v any) error {
 	return nil
 }
 
-// blob is b, never nil: the columns are NOT NULL.
-func blob(b []byte) []byte {
+// Blob returns b, never nil: the columns are NOT NULL.
+func Blob(b []byte) []byte {
 	if b == nil {
 		return []byte{}
 	}
 	return b
 }
 
-// lines is the column's form of a list. An entry that the form cannot hold is
+// Lines returns the column's form of a list. An entry that the form cannot hold is
 // an error that names the field.
-func lines[S ~string](field string, list []S) (string, error) {
+func Lines[S ~string](field string, list []S) (string, error) {
 	texts := make([]string, 0, len(list))
 	for _, entry := range list {
 		e := string(entry)
 		if e == "" {
 			return "", fmt.Errorf("%s: an entry is empty: leave it out", field)
 		}
-		if e != cleanText(e) || strings.Contains(e, "\n") {
+		if e != CleanText(e) || strings.Contains(e, "\n") {
 			return "", fmt.Errorf("%s: %q has a line break or is not text: write it on one line in UTF-8", field, e)
 		}
 		texts = append(texts, e)
@@ -80,12 +80,12 @@ func lines[S ~string](field string, list []S) (string, error) {
 	return strings.Join(texts, "\n"), nil
 }
 
-// list scans a column of lines into to.
-func list[S ~string](to *[]S) sql.Scanner { return lineScanner[S]{to} }
+// List returns the scanner of a column of lines into to.
+func List[S ~string](to *[]S) sql.Scanner { return lineScanner[S]{to} }
 
 type lineScanner[S ~string] struct{ to *[]S }
 
-// Scan implements sql.Scanner.
+// Scan implements [sql.Scanner].
 func (l lineScanner[S]) Scan(v any) error {
 	s, ok := v.(string)
 	if !ok {
@@ -101,31 +101,19 @@ func (l lineScanner[S]) Scan(v any) error {
 	return nil
 }
 
-// cleanText makes any string fit a text column: PostgreSQL takes neither NUL
+// CleanText makes any string fit a text column: PostgreSQL takes neither NUL
 // nor invalid UTF-8.
-func cleanText(s string) string {
+func CleanText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// cleanLines is lines for text that a stranger sent: it is made to fit.
-func cleanLines(in []string) string {
+// CleanLines is [Lines] for text that a stranger sent: it is made to fit.
+func CleanLines(in []string) string {
 	out := make([]string, 0, len(in))
 	for _, e := range in {
 		if e != "" {
-			out = append(out, strings.ReplaceAll(cleanText(e), "\n", "\uFFFD"))
+			out = append(out, strings.ReplaceAll(CleanText(e), "\n", "\uFFFD"))
 		}
 	}
 	return strings.Join(out, "\n")
-}
-
-// sorted returns names in one order without duplicates, so that every
-// transaction locks them in that order.
-func sorted(names []string) []string {
-	return slices.Compact(slices.Sorted(slices.Values(names)))
-}
-
-// namesHash is the key of a name set; a hundred names would not fit an index.
-func namesHash(names []string) string {
-	sum := sha256.Sum256([]byte(strings.Join(sorted(names), "\n")))
-	return hex.EncodeToString(sum[:])
 }

@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -42,43 +42,44 @@ var sessionDefaults = map[string]string{ //nolint:gochecknoglobals // a constant
 }
 
 // openPostgres opens one pool for reading and writing.
-func openPostgres(ctx context.Context, c Config, now func() time.Time) (_ *Store, m Migration, err error) {
+func openPostgres(ctx context.Context, c Config) (_ *DB, m Migration, err error) {
 	u, err := dsn.Parse(c.URL)
 	if err != nil {
 		return nil, m, fmt.Errorf("open database: %w", err)
 	}
-	s := &Store{now: now, name: u.String(), db: dialect{
+	db := &DB{now: c.Now, name: u.String(), parts: c.Parts, dialect: dialect{
 		skipLocked: "FOR UPDATE SKIP LOCKED",
 		classify:   func(err error) error { return classifyPostgres(u, err) },
 		snapshot:   &sql.TxOptions{Isolation: sql.LevelRepeatableRead, ReadOnly: true},
-		exclusive: []string{
-			"SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0",
-			"LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS EXCLUSIVE MODE",
+		exclusive: func(tables []string) []string {
+			return []string{
+				"SET LOCAL statement_timeout = 0", "SET LOCAL idle_in_transaction_session_timeout = 0",
+				"LOCK TABLE " + strings.Join(tables, ", ") + " IN ACCESS EXCLUSIVE MODE",
+			}
 		},
-		// Reading goes on, and so do rows that refer to a client.
-		lockClients: "LOCK TABLE clients IN SHARE ROW EXCLUSIVE MODE",
+		lockTable: "LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE",
 		others: `SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()
 			AND application_name LIKE 'acmeproxy %' AND application_name <> current_setting('application_name')`,
 	}}
 	cfg, err := postgresConfig(c.URL, u)
 	if err != nil {
-		return nil, m, s.fail(err, "open database %s", s.name)
+		return nil, m, db.Fail(err, "open database %s", db.name)
 	}
-	s.write = openPool(cfg)
-	s.read = s.write
-	s.listener = cfg.Copy()
+	db.write = openPool(cfg)
+	db.read = db.write
+	db.listener = cfg.Copy()
 	defer func() {
 		if err != nil {
-			_ = s.Close()
+			_ = db.Close()
 		}
 	}()
-	if err := s.reach(ctx, c); err != nil {
-		return nil, m, fmt.Errorf("open database %s: %w", s.name, err)
+	if err := db.reach(ctx, c); err != nil {
+		return nil, m, fmt.Errorf("open database %s: %w", db.name, err)
 	}
-	if m, err = migratePostgres(ctx, cfg); err != nil {
-		return nil, m, s.fail(err, "open database %s", s.name)
+	if m, err = migratePostgres(ctx, cfg, c.Parts); err != nil {
+		return nil, m, db.Fail(err, "open database %s", db.name)
 	}
-	return s, m, nil
+	return db, m, nil
 }
 
 func openPool(cfg *pgx.ConnConfig) *sql.DB {
@@ -186,10 +187,10 @@ func suits(version, encoding string) error {
 }
 
 // reach connects, and waits for a server that is not there yet.
-func (s *Store) reach(ctx context.Context, c Config) error {
+func (db *DB) reach(ctx context.Context, c Config) error {
 	deadline := time.Now().Add(c.Wait)
 	for {
-		err := s.Ping(ctx)
+		err := db.Ping(ctx)
 		if !errors.Is(err, managed.ErrUnreachable) || ctx.Err() != nil || time.Until(deadline) < untilNextTry {
 			return err
 		}
@@ -206,7 +207,7 @@ func (s *Store) reach(ctx context.Context, c Config) error {
 
 // migratePostgres lets one instance at a time change the schema, for as long as
 // that takes. The lock belongs to a session, hence to one connection.
-func migratePostgres(ctx context.Context, cfg *pgx.ConnConfig) (Migration, error) {
+func migratePostgres(ctx context.Context, cfg *pgx.ConnConfig, parts []Part) (Migration, error) {
 	cfg = cfg.Copy()
 	cfg.RuntimeParams["statement_timeout"] = "0"
 	db := openPool(cfg)
@@ -216,5 +217,5 @@ func migratePostgres(ctx context.Context, cfg *pgx.ConnConfig) (Migration, error
 	if err != nil {
 		return Migration{}, err
 	}
-	return migrate(ctx, goose.DialectPostgres, db, nil, goose.WithSessionLocker(locker))
+	return migrate(ctx, goose.DialectPostgres, db, parts, nil, goose.WithSessionLocker(locker))
 }

@@ -1,4 +1,4 @@
-package store
+package sqldb
 
 import (
 	"context"
@@ -27,16 +27,16 @@ const (
 // Notify sends a text to all who Listen on this database, the sender included.
 // Those who listen get the texts of one sender in their order. On SQLite, which
 // one instance has to itself, it does nothing.
-func (s *Store) Notify(ctx context.Context, text string) error {
-	if s.listener == nil {
+func (db *DB) Notify(ctx context.Context, text string) error {
+	if db.listener == nil {
 		return nil
 	}
 	if len(text) > MaxNotice || text == "" {
 		return fmt.Errorf("notify: a text of %d bytes; there may be 1 to %d", len(text), MaxNotice)
 	}
 	// Nothing of it must outlive a crash: no disk and no standby is waited for.
-	_, err := s.write.ExecContext(ctx, "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)", channel, text)
-	return s.fail(err, "notify")
+	_, err := db.write.ExecContext(ctx, "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)", channel, text)
+	return db.Fail(err, "notify")
 }
 
 // Listen receives what Notify sends until ctx ends, on a connection of its own.
@@ -46,17 +46,17 @@ func (s *Store) Notify(ctx context.Context, text string) error {
 // The functions are called one at a time. connected means that everything sent
 // from then on is heard, and down that nothing is heard until connected is called
 // again. Anybody who may use the database can send any text.
-func (s *Store) Listen(ctx context.Context, connected func(), heard func(text string), down func(error)) {
-	if s.listener == nil {
+func (db *DB) Listen(ctx context.Context, connected func(), heard func(text string), down func(error)) {
+	if db.listener == nil {
 		<-ctx.Done()
 		return
 	}
 	for pause := firstPause; ctx.Err() == nil; {
-		err := s.listen(ctx, func() { pause = firstPause; connected() }, heard)
+		err := db.listen(ctx, func() { pause = firstPause; connected() }, heard)
 		if ctx.Err() != nil {
 			return
 		}
-		down(s.fail(err, "listen"))
+		down(db.Fail(err, "listen"))
 		select { // so that instances do not come back all at once
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		case <-ctx.Done():
@@ -66,8 +66,8 @@ func (s *Store) Listen(ctx context.Context, connected func(), heard func(text st
 }
 
 // listen serves one connection.
-func (s *Store) listen(ctx context.Context, connected func(), heard func(string)) error {
-	conn, err := pgx.ConnectConfig(ctx, s.listener)
+func (db *DB) listen(ctx context.Context, connected func(), heard func(string)) error {
+	conn, err := pgx.ConnectConfig(ctx, db.listener)
 	if err != nil {
 		return err
 	}

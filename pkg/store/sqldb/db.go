@@ -1,0 +1,157 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
+
+// Config says where the database is and what is in it.
+type Config struct {
+	// Path of the SQLite file. It is created with mode 0600, and an existing
+	// file is brought to that mode; its directory must exist.
+	Path string
+	// URL of a PostgreSQL database, in place of Path. The database must exist.
+	URL string
+	// Wait is how long Open waits for a PostgreSQL server that is not there yet;
+	// 0: not at all. Waiting, if set, is called before each pause with the reason.
+	Wait    time.Duration
+	Waiting func(error)
+	// Migrated, if set, is called after Open changed the schema.
+	Migrated func(Migration)
+	// Now tells the time for leases, due rows and expiry; nil means [time.Now].
+	// It must be safe for concurrent use.
+	Now func() time.Time
+	// Parts own the tables, in the order in which they are migrated and copied. A
+	// part may refer to the tables of those before it. There must be at least one.
+	Parts []Part
+}
+
+// DB is an open database. Its methods may be used concurrently, also by several
+// processes on the same database. All times are UTC, truncated to milliseconds;
+// the zero time means "none".
+type DB struct {
+	write   *sql.DB
+	read    *sql.DB // SQLite's readers cannot write; with PostgreSQL it is write
+	now     func() time.Time
+	name    string // where the database is, without secrets
+	parts   []Part
+	dialect dialect
+
+	listener *pgx.ConnConfig // of Listen's connection; nil: SQLite
+}
+
+// dialect is what the two databases do not have in common.
+type dialect struct {
+	// skipLocked ends the select of a claim.
+	skipLocked string
+	// classify turns the driver's error into one of package managed, or adds
+	// the remedy; it returns errors that it does not know unchanged.
+	classify func(error) error
+	// snapshot begins a transaction that sees one state of all tables.
+	snapshot *sql.TxOptions
+	// exclusive begins a transaction that runs alone on these tables; nil: every
+	// transaction does.
+	exclusive func(tables []string) []string
+	// lockTable keeps others from changing a table's rows until the transaction
+	// ends, with %s for the table; empty: every transaction does.
+	lockTable string
+	// others names the other instances that are connected; empty: unknown.
+	others string
+}
+
+// Open opens the database, creating a SQLite file when there is none, and brings
+// its schema up to date; several instances may do so at once. A SQLite file with an
+// older schema is first copied to a file beside it, whose name ends in .before-N,
+// where N is that schema's version; the last two copies stay. The error names the
+// database and the remedy, and no password.
+func Open(ctx context.Context, c Config) (*DB, error) {
+	db, m, err := open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if c.Migrated != nil && len(m.Applied) > 0 {
+		c.Migrated(m)
+	}
+	return db, nil
+}
+
+// Migrate brings the schema up to date, as Open does, and says what it did.
+func Migrate(ctx context.Context, c Config) (Migration, error) {
+	db, m, err := open(ctx, c)
+	if err != nil {
+		return m, err
+	}
+	return m, db.Close()
+}
+
+func open(ctx context.Context, c Config) (*DB, Migration, error) {
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if err := checkParts(c.Parts); err != nil {
+		return nil, Migration{}, fmt.Errorf("open database: %w", err)
+	}
+	switch {
+	case c.URL != "":
+		return openPostgres(ctx, c)
+	case c.Path != "":
+		return openSQLite(ctx, c)
+	}
+	return nil, Migration{}, errors.New("open database: path is empty: give the path of the database file")
+}
+
+// String says where the database is, without secrets.
+func (db *DB) String() string { return db.name }
+
+// Now returns the time by the clock that Open was given.
+func (db *DB) Now() time.Time { return db.now() }
+
+// Reader returns the connections for statements that only read. On SQLite they
+// cannot write.
+func (db *DB) Reader() *sql.DB { return db.read }
+
+// Close waits for running statements and closes the database. Nothing that a
+// method has acknowledged is lost without it.
+func (db *DB) Close() error {
+	return errors.Join(db.read.Close(), db.write.Close())
+}
+
+// Ping reports whether the database answers.
+func (db *DB) Ping(ctx context.Context) error {
+	var one int
+	return db.Fail(db.read.QueryRowContext(ctx, "SELECT 1").Scan(&one), "ping database")
+}
+
+// Fail wraps a driver's error with what was being done; nil stays nil. What says
+// something about the rows becomes an error of package managed, everything else a
+// [managed.Fault].
+func (db *DB) Fail(err error, format string, args ...any) error {
+	if err == nil {
+		return nil
+	}
+	err = db.dialect.classify(err)
+	if !isAnswer(err) {
+		err = &managed.Fault{Err: err}
+	}
+	return fmt.Errorf(format+": %w", append(args, err)...)
+}
+
+// isAnswer reports whether an error says something about the rows.
+func isAnswer(err error) bool {
+	for _, known := range []error{
+		managed.ErrNotFound, managed.ErrConflict, managed.ErrLost, managed.ErrStale, managed.ErrOwned, managed.ErrDisabled, managed.ErrTooMany,
+		ErrNoOwner, context.Canceled,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,81 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"regexp"
+	"slices"
+)
+
+// Part is an owner of tables, such as the proxy's store or the storage of an ACME
+// server. Its schema has versions of its own, 1, 2, 3 and so on.
+type Part struct {
+	// Name is lower-case letters, unique in a database.
+	Name string
+	// VersionTable holds the versions that were applied; empty: the name and "_version".
+	VersionTable string
+	// Migrations has one file for each version, such as 0001_init.sql, in the form
+	// of goose: the statements of the next version after a line "-- +goose Up".
+	Migrations fs.FS
+	// Steps are the migrations that SQL alone cannot express.
+	Steps []Step
+	// Tables are all that the part owns; what is referred to comes first.
+	Tables []string
+	// Seeded are those of the tables that the migrations fill. What a new database
+	// has in them gives way to what is copied.
+	Seeded []string
+}
+
+// Step is a migration in Go.
+type Step struct {
+	Version int64
+	Name    string // without the extension .sql, in the form of the files' names
+	Run     func(ctx context.Context, tx *sql.Tx) error
+}
+
+func (p Part) versionTable() string {
+	if p.VersionTable != "" {
+		return p.VersionTable
+	}
+	return p.Name + "_version"
+}
+
+var partName = regexp.MustCompile(`^[a-z]+$`)
+
+// checkParts reports every fault of the parts: they are written into statements.
+func checkParts(parts []Part) error {
+	if len(parts) == 0 {
+		return errors.New("parts: there are none; give at least one")
+	}
+	var faults []error
+	names, tables := map[string]bool{}, map[string]bool{}
+	for _, p := range parts {
+		if !partName.MatchString(p.Name) || names[p.Name] {
+			faults = append(faults, fmt.Errorf("part %q: the name is taken or is not lower-case letters; use another", p.Name))
+		}
+		names[p.Name] = true
+		for _, table := range append([]string{p.versionTable()}, p.Tables...) {
+			if tables[table] {
+				faults = append(faults, fmt.Errorf("part %q: table %s belongs to another part; use another name", p.Name, table))
+			}
+			tables[table] = true
+		}
+		for _, table := range p.Seeded {
+			if !slices.Contains(p.Tables, table) {
+				faults = append(faults, fmt.Errorf("part %q: seeded table %s is not among its tables; add it", p.Name, table))
+			}
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// tables returns the tables of all parts; what is referred to comes first.
+func (db *DB) tables() (all []string) {
+	for _, p := range db.parts {
+		all = append(all, p.Tables...)
+	}
+	return all
+}

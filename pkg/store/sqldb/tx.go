@@ -1,0 +1,79 @@
+package sqldb
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+)
+
+// Querier is a *sql.DB or *sql.Tx.
+type Querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+}
+
+// Scanner is a *sql.Row or *sql.Rows.
+type Scanner interface{ Scan(dest ...any) error }
+
+// Tx runs fn in one transaction, which is committed if fn returns nil. fn must use
+// no other method of db: on SQLite there is one writer.
+func (db *DB) Tx(ctx context.Context, fn func(*sql.Tx) error) error {
+	tx, err := db.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // after Commit it does nothing
+	if err := fn(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// Exec runs one statement outside a transaction and returns the number of rows
+// that it touched.
+func (db *DB) Exec(ctx context.Context, query string, args ...any) (int64, error) {
+	return Affected(db.write.ExecContext(ctx, query, args...))
+}
+
+// LockTable keeps others from changing the rows of a table until the transaction
+// ends. Reading continues, and so do rows that refer to it.
+func (db *DB) LockTable(ctx context.Context, tx *sql.Tx, table string) error {
+	if db.dialect.lockTable == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, fmt.Sprintf(db.dialect.lockTable, table))
+	return err
+}
+
+// Affected returns the number of rows that a statement touched.
+func Affected(r sql.Result, err error) (int64, error) {
+	if err != nil {
+		return 0, err
+	}
+	return r.RowsAffected()
+}
+
+// Require turns "no row was touched" into missing.
+func Require(n int64, err, missing error) error {
+	if err == nil && n == 0 {
+		return missing
+	}
+	return err
+}
+
+// Collect reads every row with scan and closes rows.
+func Collect[T any](rows *sql.Rows, err error, scan func(Scanner) (T, error)) ([]T, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close() // rows.Err says what went wrong
+	var out []T
+	for rows.Next() {
+		v, err := scan(rows)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, v)
+	}
+	return out, rows.Err()
+}
