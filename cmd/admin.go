@@ -45,13 +45,11 @@ func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
 // serveSettings are what serve itself would take from the environment and the
 // configuration file.
 func serveSettings(file string) (config.Serve, error) {
-	cfg := config.DefaultServe()
-	fs := pflag.NewFlagSet("serve", pflag.ContinueOnError)
-	serveFlags(fs, &cfg)
-	if err := config.Load(fs, configFile(file)); err != nil {
-		return cfg, usageError{err}
+	cfg, err := config.Load(new(pflag.FlagSet), configFile(file), bindServe)
+	if err != nil {
+		return *cfg, usageError{err}
 	}
-	return cfg, nil
+	return *cfg, nil
 }
 
 func newStatus() *cobra.Command {

@@ -50,16 +50,14 @@ func userAgent() string { return "acmeproxy-remote/" + programVersion() }
 // load fills the flags of one call from the environment. The state directory
 // is the one of remote run, which may have it from its configuration file.
 func (f *remoteFlags) load(c *cobra.Command) error {
-	if err := load(c, ""); err != nil {
-		return err
+	if err := config.LoadEnvironment(c.Flags()); err != nil {
+		return usageError{err}
 	}
 	if c.Flags().Changed("state-dir") || os.Getenv(config.EnvName("state-dir")) != "" {
 		return nil // whatever the file says
 	}
-	daemon := runFlags{}
-	fs := pflag.NewFlagSet("run", pflag.ContinueOnError)
-	daemon.bind(fs)
-	if err := config.Load(fs, remoteConfigFile(f.config), config.WithKeys(config.CertificatesKey)); err != nil {
+	daemon, err := config.Load(new(pflag.FlagSet), remoteConfigFile(f.config), bindRun, config.CertificatesKey)
+	if err != nil {
 		return usageError{err}
 	}
 	f.stateDir = daemon.stateDir

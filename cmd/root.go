@@ -15,7 +15,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
@@ -119,12 +118,4 @@ func programVersion() string {
 		return strings.TrimPrefix(info.Main.Version, "v")
 	}
 	return "devel"
-}
-
-// load fills the flags that were not given from the environment and the file.
-func load(c *cobra.Command, file string, opts ...config.Option) error {
-	if err := config.Load(c.Flags(), file, opts...); err != nil {
-		return usageError{err}
-	}
-	return nil
 }

@@ -13,7 +13,6 @@ import (
 )
 
 func newRun() *cobra.Command {
-	var flags runFlags
 	c := &cobra.Command{
 		Use:   "run",
 		Short: "Keep this host's certificates fresh (daemon)",
@@ -30,29 +29,38 @@ The configuration file, besides the flags below:
       out: /etc/ssl/web1
       hook: systemctl reload nginx`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return flags.run(c) },
+		RunE: func(c *cobra.Command, _ []string) error { return run(c) },
 	}
-	flags.bind(c.Flags())
+	bindRun(c.Flags())
 	return c
 }
 
-// runFlags are the daemon's settings, which its configuration file may hold.
-type runFlags struct {
+// runSettings are the daemon's settings, which its configuration file may hold.
+type runSettings struct {
 	remoteFlags
 	poll                time.Duration
 	logLevel, logFormat string
+
+	Certificates config.RemoteCertificates `yaml:"certificates"`
 }
 
-func (f *runFlags) bind(fs *pflag.FlagSet) {
+// bindRun returns the daemon's settings with their defaults and binds them to fs.
+func bindRun(fs *pflag.FlagSet) *runSettings {
+	f := &runSettings{}
 	f.remoteFlags.bind(fs)
 	fs.DurationVar(&f.poll, "poll", 15*time.Minute, "how often to ask for news, with some jitter")
 	logFlags(fs, &f.logLevel, &f.logFormat)
+	return f
 }
 
-func (f *runFlags) run(c *cobra.Command) error {
-	file := remoteConfigFile(f.config)
-	if err := load(c, file, config.WithKeys(config.CertificatesKey)); err != nil {
+func run(c *cobra.Command) error {
+	given, err := c.Flags().GetString("config")
+	if err != nil {
 		return err
+	}
+	f, err := config.Load(c.Flags(), remoteConfigFile(given), bindRun)
+	if err != nil {
+		return usageError{err}
 	}
 	logger, err := config.NewLogger(c.ErrOrStderr(), f.logLevel, f.logFormat)
 	if err != nil {
@@ -62,7 +70,7 @@ func (f *runFlags) run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	list, err := configured(s, file)
+	list, err := configured(s, f.Certificates)
 	if err != nil {
 		return err
 	}
@@ -88,18 +96,11 @@ func remoteConfigFile(given string) string {
 	return defaultRemoteFile
 }
 
-// configured reads the certificates of the configuration file.
-func configured(s *remote.State, file string) ([]remote.Wanted, error) {
-	if file == "" {
-		return nil, nil
-	}
-	list, err := config.LoadRemoteCertificates(file)
-	if err != nil {
-		return nil, usageError{err}
-	}
+// configured returns the certificates of the configuration file.
+func configured(s *remote.State, list config.RemoteCertificates) ([]remote.Wanted, error) {
 	var all []remote.Wanted
 	for _, r := range list {
-		w, err := wanted(s, r.Names, r.Mode, r.Out, r.KeyType, r.Hook, r.Profile)
+		w, err := wanted(s, r.Names, string(r.Mode), r.Out, r.KeyType, r.Hook, r.Profile)
 		if err != nil {
 			return nil, err
 		}

@@ -15,7 +15,6 @@ import (
 )
 
 func newServe() *cobra.Command {
-	cfg := config.DefaultServe()
 	var file string
 	c := &cobra.Command{
 		Use:   "serve",
@@ -57,8 +56,9 @@ a second signal ends it at once.`,
   ACMEPROXY_HOSTNAME=acmeproxy.example.com acmeproxy serve --config /etc/acmeproxy/acmeproxy.yaml`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := load(c, configFile(file)); err != nil {
-				return err
+			cfg, err := config.Load(c.Flags(), configFile(file), bindServe)
+			if err != nil {
+				return usageError{err}
 			}
 			if err := cfg.Validate(); err != nil {
 				return usageError{err}
@@ -71,7 +71,7 @@ a second signal ends it at once.`,
 				logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 			}
 			collectLess()
-			p, err := proxy.New(c.Context(), proxy.Config{Serve: cfg, Version: programVersion(), Logger: logger, Known: allowMemory})
+			p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Known: allowMemory})
 			if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
 				logger.Info("stopped")
 				return nil //nolint:nilerr // a stop is no failure
@@ -82,13 +82,15 @@ a second signal ends it at once.`,
 			return p.Run(c.Context())
 		},
 	}
-	serveFlags(c.Flags(), &cfg)
+	bindServe(c.Flags())
 	configFlag(c.Flags(), &file)
 	return c
 }
 
-// serveFlags binds the proxy's settings. The struct's literals are the defaults.
-func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
+// bindServe returns the proxy's settings with their defaults and binds them to fs.
+func bindServe(fs *pflag.FlagSet) *config.Serve {
+	defaults := config.DefaultServe()
+	cfg := &defaults
 	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered; none: port 80 is somebody else's")
 	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to everything that is not a challenge: 404, redirect (to https://), or the address of a web server to pass it to, such as http://127.0.0.1:8080")
 	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3)")
@@ -116,6 +118,7 @@ func serveFlags(fs *pflag.FlagSet, cfg *config.Serve) {
 	fs.IntVar(&cfg.MaxClientCertificates, "max-client-certificates", cfg.MaxClientCertificates, "`number` of managed certificates that one client may have; one that has more already keeps them; 0: any number")
 	fs.Var((*config.QuotaValue)(&cfg.DefaultDailyQuota), "default-daily-quota", "`number` of requests a day (UTC) of a client whose grant has no quota; 0: any number; auto: 300 if the database was created by this version or a later one, else any number; renewals by the proxy never count")
 	logFlags(fs, &cfg.LogLevel, &cfg.LogFormat)
+	return cfg
 }
 
 // layoutFlags binds what is written besides the PEM files, and for whom.

@@ -4,10 +4,10 @@ import "slices"
 
 // Grant says what a client may request. One grant must cover a whole request.
 type Grant struct {
-	Names      []string `json:"names" yaml:"names,flow" doc:"patterns: web1.example.com, *.example.com (one label), **.example.com (any depth), wildcard:P, a CIDR"`
-	Modes      []Mode   `json:"modes" yaml:"modes,flow" doc:"agent, gateway"`
-	Networks   []string `json:"networks,omitempty" yaml:"networks,omitempty,flow" doc:"source networks; none: any"`
-	KeyTypes   []string `json:"key_types,omitempty" yaml:"key_types,omitempty,flow" doc:"none: any"`
+	Names      []string `json:"names" yaml:"names,flow" want:"names such as web1.example.com" doc:"patterns: web1.example.com, *.example.com (one label), **.example.com (any depth), wildcard:P, a CIDR"`
+	Modes      []Mode   `json:"modes" yaml:"modes,flow" want:"agent, gateway or both" doc:"agent, gateway"`
+	Networks   []string `json:"networks,omitempty" yaml:"networks,omitempty,flow" want:"networks such as 10.1.0.0/16" doc:"source networks; none: any"`
+	KeyTypes   []string `json:"key_types,omitempty" yaml:"key_types,omitempty,flow" want:"types of keys such as ec256" doc:"none: any"`
 	DailyQuota int      `json:"daily_quota,omitempty" yaml:"daily_quota,omitempty" doc:"requests a day (UTC); 0: no quota"`
 }
 

@@ -83,22 +83,22 @@ func TestReadClientsFaults(t *testing.T) {
 		want []string
 	}{
 		// An empty file must not mean "no clients": with --prune it would remove all.
-		{"", []string{"clients.yaml: clients: is missing; write the clients below it, or clients: {} if there shall be none"}},
+		{"", []string{"clients.yaml: clients: is missing; write the clients below it, or clients: {} for none"}},
 		{"# nothing\n", []string{"clients.yaml: clients: is missing;"}},
-		{"clients:\n", []string{"clients.yaml:1: clients: this is empty; write the name of each client as a key, or {}"}},
+		{"clients:\n", []string{"clients.yaml:1: clients: this is empty; write the name of each client as a key, or {} for none"}},
 		{"clients: []\n", []string{"clients.yaml:1: clients: this is a list; write the name"}},
 		{"- web1\n", []string{"clients.yaml:1: write the clients below a line clients:"}},
 		{"client: {}\nclients: {}\n", []string{"clients.yaml:1: client: unknown key; did you mean clients?"}},
 		{"clients: {}\nclients: {}\n", []string{"clients.yaml:2: clients: also set on line 1; keep one of the two"}},
 		{"clients: {}\n---\nclients: {}\n", []string{"clients.yaml: holds several YAML documents;"}},
 		{"clients: [\n", []string{"clients.yaml: not YAML: "}},
-		{"clients:\n  web1:\n", []string{"clients.yaml:2: clients.web1: this is empty; write keys such as grants: below it"}},
+		{"clients:\n  web1:\n", []string{"clients.yaml:2: clients.web1: this is empty; write keys such as grants:"}},
 		{"clients:\n  web1: {}\n", []string{"clients.yaml:2: clients.web1.grants: is missing;"}},
-		{"clients:\n  web1: {grants: []}\n", []string{"clients.yaml:2: clients.web1.grants: write a list of grants"}},
-		{"clients:\n  web1: {grants: a.example.com}\n", []string{"clients.yaml:2: clients.web1.grants: write a list of grants"}},
+		{"clients:\n  web1: {grants: []}\n", []string{"clients.yaml:2: clients.web1.grants: is an empty list; write one grant"}},
+		{"clients:\n  web1: {grants: a.example.com}\n", []string{"clients.yaml:2: clients.web1.grants: this is text; write a list of grants"}},
 		{"clients:\n  web1: {grants: [a.example.com]}\n", []string{"clients.yaml:2: clients.web1.grants[0]: this is text; write keys such as names:"}},
 		{"clients:\n  7: {grants: [{names: a, modes: agent}]}\n  true: {}\n", []string{
-			"clients.yaml:2: clients.7: a client's name must be text; write it in quotes", "clients.yaml:3: clients.true: a client's name must be text",
+			"clients.yaml:2: clients.7: a name must be text; write it in quotes", "clients.yaml:3: clients.true: a name must be text",
 		}},
 		{"clients:\n  a b: {grants: [{names: a, modes: agent}]}\n", []string{`clients.yaml:2: clients.a b: name: "a b" cannot name a client`}},
 		{
@@ -140,7 +140,7 @@ clients:
 			"clients.yaml:16: clients.web1.grants[2].names: also set on line 15; keep one of the two",
 			"clients.yaml:17: clients.web1.grants[2].daily_quota: write a whole number, in decimal digits only",
 			"clients.yaml:18: clients.web1.grants[2].modes: this is a number; write agent, gateway or both",
-			"clients.yaml:19: clients.web2: this is a list; write keys such as grants: below it",
+			"clients.yaml:19: clients.web2: this is a list; write keys such as grants:",
 		}},
 	} {
 		got, err := readClients(tc.text)

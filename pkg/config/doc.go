@@ -1,22 +1,27 @@
-// Package config reads what the operator wants: settings from the command line,
-// the environment and a YAML file, their defaults, and whether they make sense.
+// Package config reads the administrator's settings: from the command line, the
+// environment and a YAML file. It knows their defaults and which values cannot
+// work.
 //
-// The command line's flags are the schema. A command binds its flags onto a
-// struct whose values are the defaults; Load then fills every flag that was not
-// given, from the variable ACMEPROXY_<NAME> or else from the file's key of the
-// same name:
+// The command line's flags are the schema. A function creates a struct whose
+// values are the defaults and binds its flags; Load then fills every flag that
+// was not given, from the variable ACMEPROXY_<NAME> or else from the file's key
+// of the same name:
 //
-//	cfg := config.DefaultServe()
-//	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "where HTTP-01 challenges are answered")
-//	…
-//	if err := config.Load(fs, file); err != nil { … }   // unknown keys, wrong types
-//	if err := cfg.Validate(); err != nil { … }          // values that cannot work
+//	func bind(fs *pflag.FlagSet) *config.Serve {
+//		cfg := config.DefaultServe()
+//		fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "where HTTP-01 challenges are answered")
+//		…
+//		return &cfg
+//	}
+//
+//	cfg, err := config.Load(cmd.Flags(), file, bind) // unknown keys, wrong types
+//	err = cfg.Validate()                             // values that cannot work
+//
+// A field with a yaml tag is a nested setting, such as a list of structs. One
+// decoder reads these and the file of clients; see field for its tags.
 //
 // All faults are reported together, one a line, each with its key, where it is
 // written and what to write instead.
-//
-// Two lists have readers of their own: LoadRemoteCertificates for what a remote
-// keeps, ReadClients for the clients of a proxy.
 //
 // The package must never use the network, change a file, or show a setting's
 // value in an error when the setting may be a secret.

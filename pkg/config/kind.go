@@ -1,10 +1,12 @@
 package config
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
+	"go.yaml.in/yaml/v3"
 )
 
 // kind is what a flag's value looks like in YAML.
@@ -26,7 +28,7 @@ func kindOf(f *pflag.Flag) kind {
 }
 
 // textKind is what most settings are.
-var textKind = kind{tags: []string{"!!str"}, want: "text"} //nolint:gochecknoglobals // a constant
+var textKind = kind{tags: []string{"!!str"}, want: "text"}
 
 func kindOfType(name string) kind {
 	switch {
@@ -47,14 +49,69 @@ func kindOfType(name string) kind {
 	}
 }
 
-// quotes is the hint for a scalar of the wrong kind that only quotes make wrong
-// or right.
-func (k kind) quotes(tag string) string {
-	switch {
-	case k.want == textKind.want:
-		return ", in quotes"
-	case tag == "!!str" && !slices.Contains(k.tags, tag):
-		return ", without quotes"
+// mismatch says why a node is not of the kind, or "". It does not repeat the
+// value, which may be a secret.
+func (k kind) mismatch(node *yaml.Node) string {
+	hint := ""
+	if node.Kind == yaml.ScalarNode {
+		switch tag := node.ShortTag(); {
+		case slices.Contains(k.tags, tag):
+			return ""
+		case k.want == textKind.want:
+			hint = ", in quotes"
+		case tag == "!!str":
+			hint = ", without quotes"
+		}
 	}
-	return ""
+	return "this is " + typeName(node) + "; write " + k.want + hint
+}
+
+// remedy says what to write instead of a value that is of the kind.
+func (k kind) remedy() string {
+	if k.want == kindOfType("int").want {
+		return "write " + k.want + ", in decimal digits only"
+	}
+	return "write " + k.want
+}
+
+// settings decodes the nested settings of a file and returns the values of the
+// flags' keys: a string, or a []string for a list flag.
+func (d *decoder) settings(root *yaml.Node, fs *pflag.FlagSet, nested reflect.Value, ignored []string) map[string]any {
+	values := map[string]any{}
+	keys := map[string]func(entry){}
+	fs.VisitAll(func(f *pflag.Flag) {
+		if !slices.Contains(notSettings, f.Name) {
+			keys[f.Name] = func(e entry) {
+				if value, ok := d.flag(e, kindOf(f)); ok {
+					values[e.key] = value
+				}
+			}
+		}
+	})
+	for _, key := range ignored {
+		keys[key] = func(entry) {}
+	}
+	d.top(root, "write settings as lines such as hostname: acmeproxy.example.com", nested, keys)
+	return values
+}
+
+// flag reads the value of a flag's key.
+func (d *decoder) flag(e entry, k kind) (any, bool) {
+	if isNull(e.value) {
+		d.noValue(e.path, k.want)
+		return nil, false
+	}
+	if !k.list {
+		return d.text(e.value, e.path, k)
+	}
+	if e.value.Kind != yaml.SequenceNode {
+		text, ok := d.text(e.value, e.path, k)
+		return []string{text}, ok
+	}
+	list := []string{}
+	ok := d.list(e.value, e.path, k, func(text string) error {
+		list = append(list, text)
+		return nil
+	})
+	return list, ok
 }

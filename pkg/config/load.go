@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -15,70 +17,98 @@ import (
 const EnvPrefix = "ACMEPROXY_"
 
 // notSettings are flags of one call, which only the command line has.
-var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version"} //nolint:gochecknoglobals // a constant list
+var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version"}
 
-// Option changes what Load accepts.
-type Option func(*loader)
+// Load returns new settings. bind creates them with their defaults and binds
+// their flags to a set of flags, which is new in each call. Load copies what the
+// command line gave. Every other flag takes its environment variable if that is
+// set and not empty, else its key in the YAML file, else the default stays. An
+// empty file name means there is no file.
+//
+// A list flag takes a YAML list or a single string; in its variable, entries
+// are separated by white space.
+//
+// If T is a struct, the fields that have a yaml tag are nested settings, which
+// only the file has. A type that implements [Checker] is checked, too.
+// Keys in ignored are allowed and not read.
+//
+// The error joins all faults of the file and the environment. Load keeps no
+// state: it may be called again while earlier settings are in use.
+func Load[T any](given *pflag.FlagSet, file string, bind func(*pflag.FlagSet) *T, ignored ...string) (*T, error) {
+	fs := pflag.NewFlagSet("settings", pflag.ContinueOnError)
+	settings := bind(fs)
+	var err error
+	given.Visit(func(f *pflag.Flag) {
+		if own := fs.Lookup(f.Name); own != nil {
+			err = errors.Join(err, copyFlag(own, f))
+		}
+	})
+	l := newLoader(fs)
+	if file != "" {
+		err = errors.Join(err, l.readFile(file, reflect.ValueOf(settings).Elem(), ignored))
+	}
+	return settings, errors.Join(err, l.fill())
+}
 
-// WithKeys lets the file have keys that are no flags of this command and are
-// read by other code, such as CertificatesKey.
-func WithKeys(keys ...string) Option {
-	return func(l *loader) { l.extra = append(l.extra, keys...) }
+// LoadEnvironment fills the flags of fs that were not given on the command line
+// from their environment variables.
+func LoadEnvironment(fs *pflag.FlagSet) error { return newLoader(fs).fill() }
+
+func copyFlag(to, from *pflag.Flag) error {
+	to.Changed = true
+	list, ok := from.Value.(pflag.SliceValue)
+	if !ok {
+		return to.Value.Set(from.Value.String())
+	}
+	return to.Value.(pflag.SliceValue).Replace(slices.Clone(list.GetSlice()))
 }
 
 type loader struct {
-	fs    *pflag.FlagSet
-	file  string
-	extra []string     // keys that other code reads
-	merge *viper.Viper // the file below the environment
+	fs      *pflag.FlagSet
+	merge   *viper.Viper // the file below the environment
+	decoder *decoder     // of the file; nil: none
 }
 
-// Load fills every flag of fs that was not given on the command line: from its
-// environment variable if that is set and not empty, else from its key in the
-// YAML file, else the default stays. An empty file name means there is no file.
-//
-// A list flag takes a YAML list or a single string; in its variable, entries
-// are separated by white space. pflag's Changed still tells only what was given
-// on the command line.
-//
-// The error joins every fault of the file and the environment.
-func Load(fs *pflag.FlagSet, file string, opts ...Option) error {
+func newLoader(fs *pflag.FlagSet) *loader {
 	// Keys are never nested, so no character of theirs separates levels.
-	l := &loader{fs: fs, file: file, merge: viper.NewWithOptions(viper.KeyDelimiter("\x00"))}
-	for _, opt := range opts {
-		opt(l)
+	return &loader{fs: fs, merge: viper.NewWithOptions(viper.KeyDelimiter("\x00"))}
+}
+
+// readFile decodes the nested settings and puts the flags' values below the
+// environment.
+func (l *loader) readFile(file string, nested reflect.Value, ignored []string) error {
+	f, err := os.Open(file)
+	if err != nil {
+		return fmt.Errorf("read the configuration: %w", err)
 	}
+	defer f.Close()
+	root, size, err := readDocument(f, file, maxFile)
+	if err != nil || root == nil {
+		return err
+	}
+	l.decoder = newDecoder(file, size, callCheck)
+	if l.decoder.dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
+		return fmt.Errorf("find the folder of %s: %w", file, err)
+	}
+	values := l.decoder.settings(root, l.fs, nested, ignored)
+	return errors.Join(l.decoder.err(), l.merge.MergeConfigMap(values))
+}
+
+// fill gives the flags their values from the environment or the file.
+func (l *loader) fill() error {
 	var faults []error
-	if err := l.readFile(); err != nil {
-		faults = append(faults, err)
-	}
-	fs.VisitAll(func(f *pflag.Flag) {
+	l.fs.VisitAll(func(f *pflag.Flag) {
 		if f.Changed || slices.Contains(notSettings, f.Name) {
 			return
 		}
-		if err := l.fill(f); err != nil {
+		if err := l.fillFlag(f); err != nil {
 			faults = append(faults, err)
 		}
 	})
 	return errors.Join(faults...)
 }
 
-// readFile checks the file against the flags and puts its values below the
-// environment.
-func (l *loader) readFile() error {
-	if l.file == "" {
-		return nil
-	}
-	doc, err := readDocument(l.file)
-	if err != nil {
-		return err
-	}
-	values, err := doc.settings(l.fs, l.extra)
-	return errors.Join(err, l.merge.MergeConfigMap(values))
-}
-
-// fill gives one flag its value from the environment or the file.
-func (l *loader) fill(f *pflag.Flag) error {
+func (l *loader) fillFlag(f *pflag.Flag) error {
 	variable := EnvName(f.Name)
 	if err := l.merge.BindEnv(f.Name, variable); err != nil {
 		return err
@@ -95,14 +125,15 @@ func (l *loader) fill(f *pflag.Flag) error {
 	if err == nil {
 		return nil
 	}
-	where := variable
+	where := variable + ": "
 	if os.Getenv(variable) == "" {
-		where = fmt.Sprintf("%s: %s", l.file, f.Name)
+		where = l.decoder.where(l.decoder.line(f.Name), f.Name)
 	}
-	return fmt.Errorf("%s: write %s", where, kindOf(f).want)
+	return fmt.Errorf("%swrite %s", where, kindOf(f).want)
 }
 
-// EnvName is the environment variable of a flag: data-dir, ACMEPROXY_DATA_DIR.
+// EnvName returns the environment variable of a flag: ACMEPROXY_DATA_DIR of
+// data-dir.
 func EnvName(flag string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }

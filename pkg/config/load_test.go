@@ -1,9 +1,13 @@
 package config
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +29,36 @@ type settings struct {
 	Slice   []string
 	Numbers []int
 	Waits   []time.Duration
+
+	Places map[string]place `yaml:"places"`
+}
+
+// place is a nested setting with a field of every kind.
+type place struct {
+	Port    uint16        `yaml:"port" required:"write the port to listen on"`
+	Host    host          `yaml:"host" want:"an address such as 192.0.2.1"`
+	File    string        `yaml:"file" config:"path,nonempty"`
+	Weight  float64       `yaml:"weight"`
+	Offset  int8          `yaml:"offset"`
+	Timeout time.Duration `yaml:"timeout"`
+	On      bool          `yaml:"on"`
+	Rules   []rule        `yaml:"rules"`
+}
+
+type host struct{ IP net.IP }
+
+func (h *host) UnmarshalText(text []byte) error { return h.IP.UnmarshalText(text) }
+
+type rule struct {
+	Name  string   `yaml:"name" required:"write a name"`
+	Hosts []string `yaml:"hosts"`
+}
+
+func (r *rule) Check() error {
+	if r.Name == "none" {
+		return errors.New("name: none is reserved; write another")
+	}
+	return nil
 }
 
 func defaults() settings {
@@ -34,8 +68,10 @@ func defaults() settings {
 	}
 }
 
-func flags(s *settings) *pflag.FlagSet {
-	fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+// bind binds flags to new settings.
+func bind(fs *pflag.FlagSet) *settings {
+	d := defaults()
+	s := &d
 	fs.StringVar(&s.Text, "a-text", s.Text, "")
 	fs.BoolVar(&s.Switch, "a-switch", s.Switch, "")
 	fs.IntVar(&s.Int, "an-int", s.Int, "")
@@ -49,7 +85,12 @@ func flags(s *settings) *pflag.FlagSet {
 	fs.DurationSliceVar(&s.Waits, "waits", s.Waits, "")
 	fs.String("config", "", "")
 	fs.Bool("help", false, "")
-	return fs
+	return s
+}
+
+// load reads a file without a command line.
+func load(file string, ignored ...string) (*settings, error) {
+	return Load(new(pflag.FlagSet), file, bind, ignored...)
 }
 
 // write makes acmeproxy.yaml.
@@ -131,8 +172,8 @@ func TestPrecedence(t *testing.T) {
 				{"flag over all", true, true, true, test.fromFlag},
 			} {
 				t.Run(source.name, func(t *testing.T) {
-					s := defaults()
-					fs := flags(&s)
+					fs := pflag.NewFlagSet("test", pflag.ContinueOnError)
+					bind(fs)
 					if source.env {
 						t.Setenv(EnvName(test.flag), test.env)
 					}
@@ -145,14 +186,15 @@ func TestPrecedence(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					if err := Load(fs, file); err != nil {
+					s, err := Load(fs, file, bind)
+					if err != nil {
 						t.Fatal(err)
 					}
-					if diff := cmp.Diff(source.want, test.get(&s)); diff != "" {
+					if diff := cmp.Diff(source.want, test.get(s)); diff != "" {
 						t.Error(diff)
 					}
 					if fs.Changed(test.flag) != source.flag {
-						t.Error("Changed must tell what was on the command line")
+						t.Error("Changed must report what was on the command line")
 					}
 				})
 			}
@@ -160,24 +202,154 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// Every flag can be loaded again, as for a reload: the new file replaces lists.
-func TestLoadTwice(t *testing.T) {
-	s := defaults()
-	fs := flags(&s)
-	for _, want := range []string{"a", "b"} {
-		if err := Load(fs, write(t, "an-array: ["+want+"]\n")); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff([]string{want}, s.Array); diff != "" {
-			t.Error(diff)
-		}
+// Settings can be loaded again while the first ones are in use. Nothing of the
+// first call is kept: what the file does not set any more has its default back.
+func TestLoadAgain(t *testing.T) {
+	given := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	bind(given)
+	if err := given.Parse([]string{"--an-int=7", "--a-slice=x,y"}); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("ACMEPROXY_A_FLOAT", "3.5")
+	first, err := Load(given, write(t, "an-array: [a]\na-text: first\nplaces: {a: {port: 1}}\nan-int: 1\n"), bind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := defaults()
+	want.Int, want.Slice, want.Float, want.Array, want.Text = 7, []string{"x", "y"}, 3.5, []string{"a"}, "first"
+	want.Places = map[string]place{"a": {Port: 1}}
+	reading := make(chan string)
+	go func() { reading <- cmp.Diff(want, *first) }() // the race detector watches
+	second, err := Load(given, write(t, "an-array: [b]\nplaces: {b: {port: 2}}\n"), bind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := <-reading + cmp.Diff(want, *first); diff != "" {
+		t.Error("the first settings:", diff)
+	}
+	want.Array, want.Text, want.Places = []string{"b"}, "default", map[string]place{"b": {Port: 2}}
+	if diff := cmp.Diff(want, *second); diff != "" {
+		t.Error("the second settings:", diff)
+	}
+	second.Slice[0] = "changed"
+	if first.Slice[0] != "x" || given.Lookup("a-slice").Value.String() != "[x,y]" {
+		t.Error("settings share a list")
+	}
+}
+
+// Maps and lists of structs are decoded into tagged Go structs.
+func TestNested(t *testing.T) {
+	file := write(t, `a-text: x
+places:
+  east: &east
+    port: 443
+    host: 192.0.2.1
+    file: keys/../east
+    weight: 2
+    offset: -3
+    timeout: 30s
+    on: True
+    rules:
+      - name: first
+        hosts: a
+      - {name: second, hosts: [b, c]}
+  west: *east
+  "true": {port: 1, file: /etc/x/, rules: }
+`)
+	s, err := load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	east := place{
+		Port: 443, Host: host{net.IPv4(192, 0, 2, 1)}, File: filepath.Join(filepath.Dir(file), "east"),
+		Weight: 2, Offset: -3, Timeout: 30 * time.Second, On: true,
+		Rules: []rule{{"first", []string{"a"}}, {"second", []string{"b", "c"}}},
+	}
+	want := map[string]place{"east": east, "west": east, "true": {Port: 1, File: "/etc/x"}}
+	if diff := cmp.Diff(want, s.Places); diff != "" || s.Text != "x" {
+		t.Error(diff)
+	}
+}
+
+// Faults of nested settings come together with those of the flags.
+func TestNestedFaults(t *testing.T) {
+	file := write(t, `an-int: x
+places:
+  a:
+    prt: 1
+    host: 192.0.2.300
+    file: ""
+    weight: {}
+    offset: 128
+    timeout: 30
+    on: !!bool perhaps
+    rules: &rules
+      - name: none
+      - hosts: [1]
+      - just text
+    port-range: 2
+  b: {port: 70000, rules: {}, timeout: 12345678s3cr3t}
+  c: {}
+  7: {}
+  d:
+  e: {port: 1, rules: *rules}
+  a: {}
+`)
+	_, err := load(file)
+	want := []string{
+		"acmeproxy.yaml:1: an-int: this is text; write a whole number, without quotes",
+		"acmeproxy.yaml:4: places.a.prt: unknown key; did you mean port?",
+		"acmeproxy.yaml:5: places.a.host: write an address such as 192.0.2.1",
+		"acmeproxy.yaml:6: places.a.file: is empty; write text, or remove the line",
+		"acmeproxy.yaml:7: places.a.weight: this is a group of keys; write a number",
+		"acmeproxy.yaml:8: places.a.offset: write a whole number, in decimal digits only",
+		"acmeproxy.yaml:9: places.a.timeout: this is a number; write a time with its unit, such as 30s or 12h",
+		"acmeproxy.yaml:10: places.a.on: write true or false",
+		"acmeproxy.yaml:12: places.a.rules[0].name: none is reserved; write another",
+		"acmeproxy.yaml:12: places.e.rules[0].name: none is reserved; write another",
+		"acmeproxy.yaml:13: places.a.rules[1].hosts[0]: this is a number; write text, in quotes",
+		"acmeproxy.yaml:13: places.a.rules[1].name: is missing; write a name",
+		"acmeproxy.yaml:13: places.e.rules[1].hosts[0]: this is a number; write text, in quotes",
+		"acmeproxy.yaml:13: places.e.rules[1].name: is missing; write a name",
+		"acmeproxy.yaml:14: places.a.rules[2]: this is text; write keys such as name:",
+		"acmeproxy.yaml:14: places.e.rules[2]: this is text; write keys such as name:",
+		"acmeproxy.yaml:15: places.a.port-range: unknown key; known keys are file, host, offset, on, port, rules, timeout, weight",
+		"acmeproxy.yaml:16: places.b.port: write a whole number of 0 or more",
+		"acmeproxy.yaml:16: places.b.rules: this is a group of keys; write a list, each entry with a dash in front and keys such as name:",
+		"acmeproxy.yaml:16: places.b.timeout: write a time with its unit, such as 30s or 12h",
+		"acmeproxy.yaml:17: places.c.port: is missing; write the port to listen on",
+		"acmeproxy.yaml:18: places.7: a name must be text; write it in quotes",
+		"acmeproxy.yaml:19: places.d: this is empty; write keys such as port:",
+		"acmeproxy.yaml:21: places.a: also set on line 3; keep one of the two",
+	}
+	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// A small file cannot make much of itself by aliases, and very many faults are
+// not all reported.
+func TestNestedBounds(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("places:\n  a: {port: 1, rules: &r [&x {name: a, hosts: [" + strings.Repeat("a,", 1000) + "]}" + strings.Repeat(",*x", 10_000) + "]}\n")
+	for i := range 100 {
+		fmt.Fprintf(&text, "  b%d: {port: 1, rules: *r}\n", i)
+	}
+	if _, err := load(write(t, text.String())); err == nil || !strings.HasSuffix(err.Error(), "aliases make too much of this file; write less of them") {
+		t.Errorf("aliases: %v", err)
+	}
+	file := write(t, "places: {a: {port: 1, rules: ["+strings.Repeat("x,", 1000)+"]}}\n")
+	_, err := load(file)
+	lines := faults(file, err)
+	if len(lines) != maxFaults+1 || lines[maxFaults] != "acmeproxy.yaml: and 900 faults more" {
+		t.Errorf("%d faults, the last one %q", len(lines), lines[len(lines)-1])
 	}
 }
 
 func TestEmptyValues(t *testing.T) {
 	t.Setenv("ACMEPROXY_A_TEXT", "") // as compose files and unit files leave them
-	s := defaults()
-	if err := Load(flags(&s), write(t, "a-text: ''\nan-array: []\n")); err != nil {
+	s, err := load(write(t, "a-text: ''\nan-array: []\n"))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if s.Text != "" || len(s.Array) != 0 {
@@ -187,11 +359,11 @@ func TestEmptyValues(t *testing.T) {
 
 func TestFilesWithoutSettings(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "---\n", "---\n# nothing\n...\n", "~\n", "{}\n"} {
-		s := defaults()
-		if err := Load(flags(&s), write(t, text)); err != nil {
+		s, err := load(write(t, text))
+		if err != nil {
 			t.Errorf("%q: %v", text, err)
 		}
-		if diff := cmp.Diff(defaults(), s); diff != "" {
+		if diff := cmp.Diff(defaults(), *s); diff != "" {
 			t.Errorf("%q: %s", text, diff)
 		}
 	}
@@ -199,14 +371,14 @@ func TestFilesWithoutSettings(t *testing.T) {
 
 // Anchors save typing, also for an address that starts with a colon.
 func TestYAMLWays(t *testing.T) {
-	s := defaults()
 	text := "a-text: &x :80\nan-array:\n  - *x\n  - \"quoted\"\na-slice: *x\na-switch: True\n"
-	if err := Load(flags(&s), write(t, text)); err != nil {
+	s, err := load(write(t, text))
+	if err != nil {
 		t.Fatal(err)
 	}
 	want := defaults()
 	want.Text, want.Array, want.Slice, want.Switch = ":80", []string{":80", "quoted"}, []string{":80"}, true
-	if diff := cmp.Diff(want, s); diff != "" {
+	if diff := cmp.Diff(want, *s); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -233,11 +405,10 @@ a-slice:
 empty: {}
 config: other.yaml
 `)
-	s := defaults()
 	want := []string{
 		"acmeproxy.yaml:1: a-txt: unknown key; did you mean a-text?",
 		"acmeproxy.yaml:2: a_switch: unknown key; did you mean a-switch?",
-		"acmeproxy.yaml:3: unheard-of: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, waits",
+		"acmeproxy.yaml:3: unheard-of: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, places, waits",
 		"acmeproxy.yaml:4: a-text: this is a number; write text, in quotes",
 		"acmeproxy.yaml:5: a-switch: this is text; write true or false, without quotes",
 		"acmeproxy.yaml:6: an-int: this is text; write a whole number, without quotes",
@@ -247,15 +418,16 @@ config: other.yaml
 		"acmeproxy.yaml:10: an-array[2]: this is a list; write text",
 		"acmeproxy.yaml:11: numbers: this is a group of keys; write a whole number",
 		"acmeproxy.yaml:13: serve.a-text: unknown key; did you mean a-text? Write it at the start of its line, not below serve",
-		"acmeproxy.yaml:14: serve.other: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, waits",
+		"acmeproxy.yaml:14: serve.other: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, places, waits",
 		"acmeproxy.yaml:15: a-slice: has no value; write text, or remove the line",
-		"acmeproxy.yaml:16: empty: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, waits",
-		"acmeproxy.yaml:17: config: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, waits",
-		"acmeproxy.yaml: a-uint: write a whole number of 0 or more",
+		"acmeproxy.yaml:16: empty: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, places, waits",
+		"acmeproxy.yaml:17: config: unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, places, waits",
+		"acmeproxy.yaml:7: a-uint: write a whole number of 0 or more",
 		"ACMEPROXY_AN_INT64: write a whole number",
 		"ACMEPROXY_WAITS: write a time with its unit, such as 30s or 12h",
 	}
-	if diff := cmp.Diff(want, faults(file, Load(flags(&s), file))); diff != "" {
+	_, err := load(file)
+	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -272,18 +444,18 @@ func TestBrokenFiles(t *testing.T) {
 		"\xff\xfe\x00":                   "acmeproxy.yaml: not YAML: incomplete UTF-16 character",
 		"1: x\n":                         "acmeproxy.yaml:1: 1: unknown key; remove it",
 		"[a]: x\n":                       "acmeproxy.yaml:1: ?: unknown key; remove it",
-		"\"a\\nb\": x\n":                 `acmeproxy.yaml:1: "a\nb": unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, waits`,
+		"\"a\\nb\": x\n":                 `acmeproxy.yaml:1: "a\nb": unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, places, waits`,
 		"<<: {a-text: b}\n":              "acmeproxy.yaml:1: <<: unknown key; remove it",
 		"A-Text: b\n":                    "acmeproxy.yaml:1: A-Text: unknown key; did you mean a-text?",
 		"a-text: !!binary YQ==\n":        "acmeproxy.yaml:1: a-text: this is of another type; write text, in quotes",
 		"a-text: 2026-01-01\n":           "acmeproxy.yaml:1: a-text: this is a date; write text, in quotes",
-		"a-switch: !!bool perhaps\n":     "acmeproxy.yaml: a-switch: write true or false",
+		"a-switch: !!bool perhaps\n":     "acmeproxy.yaml:1: a-switch: write true or false",
 		"an-int: 99999999999999999999\n": "acmeproxy.yaml:1: an-int: this is a number; write a whole number",
-		"a-wait: soon\n":                 "acmeproxy.yaml: a-wait: write a time with its unit, such as 30s or 12h",
+		"a-wait: soon\n":                 "acmeproxy.yaml:1: a-wait: write a time with its unit, such as 30s or 12h",
 	} {
-		s := defaults()
 		file := write(t, text)
-		if diff := cmp.Diff([]string{want}, faults(file, Load(flags(&s), file))); diff != "" {
+		_, err := load(file)
+		if diff := cmp.Diff([]string{want}, faults(file, err)); diff != "" {
 			t.Errorf("%q: %s", text, diff)
 		}
 	}
@@ -296,8 +468,7 @@ func TestUnreadableFiles(t *testing.T) {
 		t.TempDir():                             "is a directory",
 		large:                                   "larger than 1 MiB",
 	} {
-		s := defaults()
-		err := Load(flags(&s), file)
+		_, err := load(file)
 		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), file) {
 			t.Errorf("got %v, want the file and %q", err, want)
 		}
@@ -307,20 +478,18 @@ func TestUnreadableFiles(t *testing.T) {
 // A value of the wrong type may be a secret: it is not repeated.
 func TestFaultsHideValues(t *testing.T) {
 	t.Setenv("ACMEPROXY_AN_INT", "12345678s3cr3t")
-	s := defaults()
-	err := Load(flags(&s), write(t, "a-text: 12345678\na-switch: 12345678s3cr3t\na-wait: 12345678s3cr3t\n"))
+	_, err := load(write(t, "a-text: 12345678\na-switch: 12345678s3cr3t\na-wait: 12345678s3cr3t\n"))
 	if err == nil || strings.Contains(err.Error(), "12345678") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestWithKeys(t *testing.T) {
-	s := defaults()
+func TestIgnoredKeys(t *testing.T) {
 	file := write(t, "certificates:\n  - names: a.example.com\n    anything: {}\na-text: x\n")
-	if err := Load(flags(&s), file, WithKeys(CertificatesKey)); err != nil || s.Text != "x" {
+	if s, err := load(file, CertificatesKey); err != nil || s.Text != "x" {
 		t.Errorf("got %v, %q", err, s.Text)
 	}
-	if err := Load(flags(&s), file); err == nil || !strings.Contains(err.Error(), "certificates: unknown key") {
+	if _, err := load(file); err == nil || !strings.Contains(err.Error(), "certificates: unknown key") {
 		t.Errorf("without the option: %v", err)
 	}
 }
@@ -350,27 +519,30 @@ func FuzzFile(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		const file = "acmeproxy.yaml"
-		doc, err := parseDocument(file, data)
-		if err == nil {
-			s := defaults()
-			var values map[string]any
-			values, err = doc.settings(flags(&s), []string{CertificatesKey})
-			for key, value := range values {
-				if got := fmt.Sprintf("%T", value); got != "string" && got != "[]string" {
-					t.Errorf("%q is a %s", key, got)
-				}
-			}
-			var certs []RemoteCertificate
-			var certErr error
-			certs, certErr = doc.certificates("/etc/acmeproxy")
-			for _, c := range certs {
-				if len(c.Names) == 0 || c.Out != "" && !filepath.IsAbs(c.Out) {
-					t.Errorf("accepted %+v", c)
-				}
-			}
-			checkLines(t, file, certErr)
+		root, _, err := readDocument(bytes.NewReader(data), file, maxFile)
+		if err != nil || root == nil {
+			checkLines(t, file, err)
+			return
 		}
-		checkLines(t, file, err)
+		d := newDecoder(file, len(data), callCheck)
+		d.dir = "/etc/acmeproxy"
+		fs := new(pflag.FlagSet)
+		bind(fs)
+		var nested remoteSettings
+		for key, value := range d.settings(root, fs, reflect.ValueOf(&nested).Elem(), nil) {
+			if got := fmt.Sprintf("%T", value); got != "string" && got != "[]string" {
+				t.Errorf("%q is a %s", key, got)
+			}
+		}
+		checkLines(t, file, d.err())
+		if d.err() != nil {
+			return
+		}
+		for _, c := range nested.Certificates {
+			if len(c.Names) == 0 || c.Out != "" && !filepath.IsAbs(c.Out) {
+				t.Errorf("accepted %+v", c)
+			}
+		}
 	})
 }
 

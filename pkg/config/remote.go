@@ -3,32 +3,18 @@ package config
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
-	"slices"
+	"reflect"
 	"strings"
-
-	"go.yaml.in/yaml/v3"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// CertificatesKey is the file's key that LoadRemoteCertificates reads. It is no
-// flag: pass it to WithKeys when Load reads the same file.
+// CertificatesKey is the key of RemoteCertificates in a remote's file.
 const CertificatesKey = "certificates"
 
-// RemoteCertificate is a certificate that a remote keeps on disk.
-type RemoteCertificate struct {
-	Names   []string // canonical
-	Mode    string   // "agent" or "gateway"; empty: the client's default
-	Out     string   // the folder for the files, absolute; empty: the remote's default
-	Hook    string   // shell command to run after each change; empty: none
-	KeyType string   // see cert.KeyTypes; empty: the default
-	Profile string   // of the CA; empty: its default
-	Files   certfile.Layout
-}
-
-// LoadRemoteCertificates reads the list below certificates: in a YAML file,
+// RemoteCertificate is a certificate that a remote keeps on disk:
 //
 //	certificates:
 //	  - names: [web1.example.com, www.example.com]   # or joined by commas
@@ -37,172 +23,78 @@ type RemoteCertificate struct {
 //	    hook: systemctl reload nginx
 //	    key-type: ec256
 //	    profile: shortlived                           # one of the CA's
-//	    format: [haproxy, pkcs12]                     # besides the PEM files
+//	    format: [haproxy, pkcs12]                     # in addition to the PEM files
 //	    pkcs12-password-file: p12-password            # or relative, too
 //	    owner: www-data:ssl-cert
 //	    key-mode: "0640"
 //
-// of which only names must be there. Other top-level keys are
-// Load's business. The error joins every fault.
-func LoadRemoteCertificates(file string) ([]RemoteCertificate, error) {
-	doc, err := readDocument(file)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := filepath.Abs(filepath.Dir(file))
-	if err != nil {
-		return nil, fmt.Errorf("find the folder of %s: %w", file, err)
-	}
-	return doc.certificates(dir)
+// Only names is required.
+type RemoteCertificate struct {
+	Names   cert.Names      `yaml:"names" want:"a DNS name" required:"write the names of the certificate, such as web1.example.com"` // canonical
+	Mode    clients.Mode    `yaml:"mode" want:"agent or gateway" config:"nonempty"`                                                  // empty: the client's default
+	Out     string          `yaml:"out" want:"the folder for the files, such as /etc/ssl/web1" config:"path,nonempty"`               // absolute; empty: the remote's default
+	Hook    string          `yaml:"hook"`                                                                                            // shell command to run after each change; empty: none
+	KeyType string          `yaml:"key-type" config:"nonempty"`                                                                      // see cert.KeyTypes; empty: the default
+	Profile string          `yaml:"profile"`                                                                                         // of the CA; empty: its default
+	Files   certfile.Layout `yaml:",inline"`
 }
 
-func (d *document) certificates(dir string) ([]RemoteCertificate, error) {
-	i := slices.IndexFunc(d.entries, func(e entry) bool { return e.key == CertificatesKey })
-	if i < 0 || isNull(d.entries[i].value) { // perhaps every entry is commented out
-		return nil, errors.Join(d.faults...)
+// RemoteCertificates is the list of a file. Each entry has a folder of its own.
+type RemoteCertificates []RemoteCertificate
+
+// CertificateKeys returns the keys of a RemoteCertificate, sorted.
+func CertificateKeys() []string { return keysOf(reflect.TypeFor[RemoteCertificate]()) }
+
+// Check implements [Checker]. It makes the names canonical.
+func (c *RemoteCertificate) Check() error {
+	faults := []error{c.Files.Validate()}
+	names, err := parseNames(c.Names...)
+	if err != nil {
+		faults = append(faults, fmt.Errorf("names: %w", err))
 	}
-	list := d.entries[i].value
-	if list.Kind != yaml.SequenceNode {
-		return nil, d.fault(d.entries[i].line, CertificatesKey, "this is %s; write a list, each entry with names: and perhaps out:", typeName(list))
+	c.Names = names
+	if c.Mode != "" && !c.Mode.IsGrantable() {
+		known := clients.JoinModes(clients.GrantableModes(), " or ")
+		faults = append(faults, fmt.Errorf("mode: unknown mode %q; write %s", c.Mode, known))
 	}
-	var certs []RemoteCertificate
-	faults := slices.Clone(d.faults)
-	owner := map[string]int{}
-	for i, node := range list.Content {
-		path := fmt.Sprintf("%s[%d]", CertificatesKey, i)
-		c, err := d.certificate(node, path, dir)
+	if c.KeyType != "" {
+		keyType, err := cert.ParseKeyType(c.KeyType)
 		if err != nil {
-			faults = append(faults, err)
-			continue
-		}
-		if first, taken := owner[c.Out]; taken && c.Out != "" {
-			faults = append(faults, d.fault(node.Line, path+".out", CertificatesKey+"[%d] is written there too; each needs a folder of its own", first))
-			continue
-		}
-		owner[c.Out] = i
-		certs = append(certs, c)
-	}
-	if len(faults) > 0 {
-		return nil, errors.Join(faults...)
-	}
-	return certs, nil
-}
-
-// certificateKeys are what an entry of the list may hold.
-var certificateKeys = []string{"format", "hook", "key-mode", "key-type", "mode", "names", "out", "owner", "pkcs12-password-file", "profile"} //nolint:gochecknoglobals // a constant list
-
-// CertificateKeys are the keys of an entry below CertificatesKey, sorted.
-func CertificateKeys() []string { return slices.Clone(certificateKeys) }
-
-func (d *document) certificate(node *yaml.Node, path, dir string) (RemoteCertificate, error) {
-	line := node.Line
-	if node.Kind == yaml.AliasNode {
-		node = node.Alias
-	}
-	if node.Kind != yaml.MappingNode {
-		return RemoteCertificate{}, d.fault(line, path, "this is %s; write keys such as names: and out:, each on its line", typeName(node))
-	}
-	entries, faults := d.mapping(node, path+".")
-	c := RemoteCertificate{}
-	for _, e := range entries {
-		if err := d.certificateEntry(&c, e, path, dir); err != nil {
-			faults = append(faults, err)
-		}
-	}
-	if err := c.Files.Validate(); err != nil {
-		for fault := range strings.SplitSeq(err.Error(), "\n") {
-			faults = append(faults, d.fault(line, path, "%s", fault))
-		}
-	}
-	if !slices.ContainsFunc(entries, func(e entry) bool { return e.key == "names" }) {
-		faults = append(faults, d.fault(line, path+".names", "is missing; write the names of the certificate, such as web1.example.com"))
-	}
-	return c, errors.Join(faults...)
-}
-
-// certificateEntry sets the field that e is about.
-func (d *document) certificateEntry(c *RemoteCertificate, e entry, path, dir string) error {
-	key := path + "." + e.key
-	if !slices.Contains(certificateKeys, e.key) {
-		return d.fault(e.line, key, "unknown key; %s", remedy(e.key, certificateKeys))
-	}
-	if e.key == "names" {
-		names, err := d.names(e, key)
-		c.Names = names
-		return err
-	}
-	if e.key == "format" {
-		formats, err := d.value(entry{key: key, line: e.line, value: e.value}, kind{tags: textKind.tags, list: true, want: "haproxy or pkcs12"})
-		if err == nil {
-			c.Files.Formats = formats.([]string)
-		}
-		return err
-	}
-	text, err := d.scalar(e.value, e.line, key, textKind)
-	if err != nil {
-		return err
-	}
-	switch e.key {
-	case "mode":
-		if text != "agent" && text != "gateway" {
-			return d.fault(e.line, key, "unknown mode %q; write agent or gateway", text)
-		}
-		c.Mode = text
-	case "out":
-		if text == "" {
-			return d.fault(e.line, key, "is empty; write the folder for the files, such as /etc/ssl/web1, or remove the line")
-		}
-		if !filepath.IsAbs(text) {
-			text = filepath.Join(dir, text)
-		}
-		c.Out = filepath.Clean(text)
-	case "profile":
-		c.Profile = text
-	case "hook":
-		c.Hook = text
-	case "owner":
-		c.Files.Owner = text
-	case "key-mode":
-		c.Files.KeyMode = text
-	case "pkcs12-password-file":
-		if text != "" && !filepath.IsAbs(text) {
-			text = filepath.Join(dir, text)
-		}
-		c.Files.PKCS12PasswordFile = text
-	case "key-type":
-		keyType, err := cert.ParseKeyType(text)
-		if err != nil {
-			return d.fault(e.line, key, "%v", err)
+			faults = append(faults, fmt.Errorf("key-type: %w", err))
 		}
 		c.KeyType = string(keyType)
 	}
-	return nil
+	return errors.Join(faults...)
 }
 
-// names reads a list of names, or one string that joins them by commas.
-func (d *document) names(e entry, key string) (cert.Names, error) {
-	if e.value.Kind != yaml.SequenceNode {
-		text, err := d.scalar(e.value, e.line, key, textKind)
-		if err != nil {
-			return nil, err
+// Check implements [Checker].
+func (all RemoteCertificates) Check() error {
+	var faults []error
+	owner := map[string]int{}
+	for i, c := range all {
+		if first, taken := owner[c.Out]; taken && c.Out != "" {
+			faults = append(faults, fmt.Errorf("[%d].out: %s[%d] is written there too; each needs a folder of its own", i, CertificatesKey, first))
+			continue
 		}
-		names, err := parseNames(text)
-		if err != nil {
-			return nil, d.fault(e.line, key, "%v", err)
+		owner[c.Out] = i
+	}
+	return errors.Join(faults...)
+}
+
+// parseNames reads the names of one certificate. Commas may join several.
+func parseNames(entries ...string) (cert.Names, error) {
+	var all []string
+	if len(entries) > cert.MaxNames { // aliases may make many of a small file
+		return nil, fmt.Errorf("%d names are too many for one certificate; the limit is %d", len(entries), cert.MaxNames)
+	}
+	for _, entry := range entries {
+		for part := range strings.SplitSeq(entry, ",") {
+			part = strings.TrimSpace(part)
+			if part == "" {
+				return nil, fmt.Errorf("%q has an empty name; join names by commas alone, such as a.example.com,b.example.com", entry)
+			}
+			all = append(all, part)
 		}
-		return names, nil
 	}
-	// Aliases could otherwise multiply a small file into much work.
-	if n := len(e.value.Content); n > cert.MaxNames {
-		return nil, d.fault(e.line, key, "%d names are too many for one certificate; the limit is %d", n, cert.MaxNames)
-	}
-	value, err := d.value(entry{key: key, line: e.line, value: e.value}, kind{tags: textKind.tags, list: true, want: "a DNS name"})
-	if err != nil {
-		return nil, err
-	}
-	names, err := cert.ParseNames(value.([]string)...)
-	if err != nil {
-		return nil, d.fault(e.line, key, "%v", err)
-	}
-	return names, nil
+	return cert.ParseNames(all...)
 }

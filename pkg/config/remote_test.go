@@ -6,9 +6,25 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
+
+// remoteSettings are those of a remote.
+type remoteSettings struct {
+	Poll         string             `yaml:"-"`
+	Certificates RemoteCertificates `yaml:"certificates"`
+}
+
+func loadRemote(file string) (RemoteCertificates, error) {
+	s, err := Load(new(pflag.FlagSet), file, func(fs *pflag.FlagSet) *remoteSettings {
+		s := &remoteSettings{}
+		fs.StringVar(&s.Poll, "poll", "", "")
+		return s
+	})
+	return s.Certificates, err
+}
 
 // A17, X10: the certificates that a remote keeps are listed in its file.
 func TestLoadRemoteCertificates(t *testing.T) {
@@ -32,11 +48,11 @@ certificates:
     mode: agent
   - *c
 `)
-	got, err := LoadRemoteCertificates(file)
+	got, err := loadRemote(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []RemoteCertificate{
+	want := RemoteCertificates{
 		{
 			Names: []string{"*.web1.example.com", "web1.example.com"}, Mode: "gateway",
 			Out: filepath.Join(filepath.Dir(file), "tls/web1"), Hook: "systemctl reload nginx", KeyType: "rsa2048",
@@ -63,7 +79,7 @@ func TestRelativeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Chdir(dir)
-	got, err := LoadRemoteCertificates(filepath.Base(file))
+	got, err := loadRemote(filepath.Base(file))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,11 +90,11 @@ func TestRelativeFile(t *testing.T) {
 
 func TestNoRemoteCertificates(t *testing.T) {
 	for _, text := range []string{"", "poll: 15m\n", "certificates:\n", "certificates: []\n"} {
-		if got, err := LoadRemoteCertificates(write(t, text)); err != nil || len(got) != 0 {
+		if got, err := loadRemote(write(t, text)); err != nil || len(got) != 0 {
 			t.Errorf("%q: %v, %v", text, got, err)
 		}
 	}
-	if _, err := LoadRemoteCertificates(filepath.Join(t.TempDir(), "none.yaml")); err == nil {
+	if _, err := loadRemote(filepath.Join(t.TempDir(), "none.yaml")); err == nil {
 		t.Error("a missing file is not an empty one")
 	}
 }
@@ -107,11 +123,10 @@ func TestRemoteCertificateFaults(t *testing.T) {
   - names: a.example.com
     names: b.example.com
 `)
-	_, err := LoadRemoteCertificates(file)
+	_, err := loadRemote(file)
 	want := []string{
 		"acmeproxy.yaml:2: certificates[0].nmaes: unknown key; did you mean names?",
 		"acmeproxy.yaml:3: certificates[0].out: is empty; write the folder for the files, such as /etc/ssl/web1, or remove the line",
-		"acmeproxy.yaml:2: certificates[0].names: is missing; write the names of the certificate, such as web1.example.com",
 		"acmeproxy.yaml:4: certificates[1].names[1]: this is a number; write a DNS name",
 		`acmeproxy.yaml:5: certificates[1].mode: unknown mode "acme"; write agent or gateway`,
 		`acmeproxy.yaml:6: certificates[1].key-type: unknown key type "dsa"; write one of ec256, ec384, rsa2048, rsa4096, rsa8192`,
@@ -120,9 +135,10 @@ func TestRemoteCertificateFaults(t *testing.T) {
 		`acmeproxy.yaml:9: certificates[2].names: "a.example.com," has an empty name; join names by commas alone, such as a.example.com,b.example.com`,
 		`acmeproxy.yaml:10: certificates[3].names: "a_b.example.com" is not a DNS name; write it like web1.example.com`,
 		"acmeproxy.yaml:11: certificates[4].names: no name given; write at least one DNS name, such as web1.example.com",
-		"acmeproxy.yaml:12: certificates[5]: this is text; write keys such as names: and out:, each on its line",
-		"acmeproxy.yaml:17: certificates[7].mode: this is empty; write text, in quotes",
-		"acmeproxy.yaml:18: certificates[8].out: certificates[6] is written there too; each needs a folder of its own",
+		"acmeproxy.yaml:12: certificates[5]: this is text; write keys such as names:",
+		"acmeproxy.yaml:16: certificates[7].out: certificates[6] is written there too; each needs a folder of its own",
+		"acmeproxy.yaml:17: certificates[7].mode: has no value; write agent or gateway, or remove the line",
+		"acmeproxy.yaml:19: certificates[8].out: certificates[6] is written there too; each needs a folder of its own",
 		"acmeproxy.yaml:20: certificates[9].names: 101 names are too many for one certificate; the limit is 100",
 		"acmeproxy.yaml:22: certificates[10].names: also set on line 21; keep one of the two",
 	}
@@ -130,8 +146,8 @@ func TestRemoteCertificateFaults(t *testing.T) {
 		t.Error(diff)
 	}
 	file = write(t, "certificates: {names: a.example.com}\n")
-	_, err = LoadRemoteCertificates(file)
-	want = []string{"acmeproxy.yaml:1: certificates: this is a group of keys; write a list, each entry with names: and perhaps out:"}
+	_, err = loadRemote(file)
+	want = []string{"acmeproxy.yaml:1: certificates: this is a group of keys; write a list, each entry with a dash in front and keys such as names:"}
 	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
 		t.Error(diff)
 	}
@@ -148,14 +164,14 @@ func TestRemoteLayoutFaults(t *testing.T) {
     format:
     key-mode: "0644"
 `)
-	_, err := LoadRemoteCertificates(file)
+	_, err := loadRemote(file)
 	for _, want := range []string{
-		`:2: certificates[0]: format: "jks" is none; write pem, haproxy or pkcs12`,
-		`:2: certificates[0]: pkcs12-password-file: is missing`,
-		`:2: certificates[0]: owner: "a:b:c" is none`,
+		`:3: certificates[0].format: "jks" is none; write pem, haproxy or pkcs12`,
+		`:2: certificates[0].pkcs12-password-file: is missing`,
+		`:4: certificates[0].owner: "a:b:c" is none`,
 		`:5: certificates[0].key-mode: this is a number; write text, in quotes`,
 		`:7: certificates[1].format: has no value`,
-		`:6: certificates[1]: key-mode: "0644" is none for a key`,
+		`:8: certificates[1].key-mode: "0644" is none for a key`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in:\n%v", want, err)

@@ -83,18 +83,6 @@ func (s *Serve) CertificateSets() ([]cert.Names, error) {
 	return sets, errors.Join(faults...)
 }
 
-// parseNames reads the names of one certificate, joined by commas.
-func parseNames(entry string) (cert.Names, error) {
-	parts := strings.Split(entry, ",")
-	for i, part := range parts {
-		parts[i] = strings.TrimSpace(part)
-		if parts[i] == "" {
-			return nil, fmt.Errorf("%q has an empty name; join names by commas alone, such as a.example.com,b.example.com", entry)
-		}
-	}
-	return cert.ParseNames(parts...)
-}
-
 // checkAddr wants host:port with a number for a port and nothing, an IP address
 // or a DNS name for a host.
 func checkAddr(addr, example string) error {

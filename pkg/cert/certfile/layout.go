@@ -28,10 +28,10 @@ const (
 // Layout is what a set has and who may read it. The zero value is the PEM files,
 // owned by this process, the key with mode 0600.
 type Layout struct {
-	Formats            []string `json:"formats,omitempty"`              // FormatPEM and the like; commas may join several
-	PKCS12PasswordFile string   `json:"pkcs12_password_file,omitempty"` // its first line; FormatPKCS12 needs it
-	Owner              string   `json:"owner,omitempty"`                // user, user:group or :group, by name or number
-	KeyMode            string   `json:"key_mode,omitempty"`             // octal, of each file that has the key
+	Formats            []string `json:"formats,omitempty" yaml:"format" want:"haproxy or pkcs12"`                 // FormatPEM and the like; commas may join several
+	PKCS12PasswordFile string   `json:"pkcs12_password_file,omitempty" yaml:"pkcs12-password-file" config:"path"` // its first line; FormatPKCS12 needs it
+	Owner              string   `json:"owner,omitempty" yaml:"owner"`                                             // user, user:group or :group, by name or number
+	KeyMode            string   `json:"key_mode,omitempty" yaml:"key-mode"`                                       // octal, of each file that has the key
 }
 
 // Validate reports every fault, each with the name of its flag. It looks at

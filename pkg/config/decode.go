@@ -1,0 +1,451 @@
+package config
+
+import (
+	"cmp"
+	"encoding"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+const (
+	maxAliased = 2 << 20 // nodes and bytes that aliases may add to a file
+	maxFaults  = 100     // reported faults of a file
+)
+
+// Checker is implemented by a nested setting that has rules beyond its types.
+// Check may bring values into their canonical form. Its error has a line for
+// each fault, which begins with the key and ": "; a fault of a list's entry
+// begins with [0].key.
+type Checker interface{ Check() error }
+
+func callCheck(value any) error {
+	if c, ok := value.(Checker); ok {
+		return c.Check()
+	}
+	return nil
+}
+
+// decoder fills tagged Go values from the nodes of one file; see field for the
+// tags. Unknown, duplicate and missing keys and values of the wrong type are
+// faults. It finds all of them.
+type decoder struct {
+	file   string
+	dir    string                // where relative paths begin
+	check  func(value any) error // called for a pointer to each struct and each list of structs
+	left   int                   // nodes and bytes that may still be read; only aliases use them up
+	lines  map[string]int        // of each key, by its path
+	faulty map[string]bool       // paths that have a fault
+	faults []fault
+	more   int // faults beyond maxFaults
+
+	schemas map[reflect.Type]schema // of the types met so far
+}
+
+type schema struct {
+	fields map[string]field
+	known  []string
+}
+
+type fault struct {
+	line int // 0: unknown
+	text string
+}
+
+// newDecoder returns a decoder for a file of so many bytes.
+func newDecoder(file string, size int, check func(any) error) *decoder {
+	return &decoder{
+		file: file, check: check, left: 2*size + maxAliased,
+		lines: map[string]int{}, faulty: map[string]bool{}, schemas: map[reflect.Type]schema{},
+	}
+}
+
+// err joins the faults in the order of their lines.
+func (d *decoder) err() error {
+	slices.SortStableFunc(d.faults, func(a, b fault) int { return cmp.Compare(a.line, b.line) })
+	var all []error
+	for _, f := range d.faults {
+		all = append(all, errors.New(f.text))
+	}
+	if d.more > 0 {
+		all = append(all, fmt.Errorf("%s: and %d faults more", d.file, d.more))
+	}
+	return errors.Join(all...)
+}
+
+// fault records a fault of the value at path, which is empty for the whole file.
+func (d *decoder) fault(path, format string, args ...any) {
+	d.faultAt(d.line(path), path, fmt.Sprintf(format, args...))
+}
+
+func (d *decoder) faultAt(line int, path, text string) {
+	entry, _, _ := strings.Cut(strings.TrimPrefix(path, parent(path)), "[")
+	d.faulty[path], d.faulty[parent(path)+entry] = true, true
+	if len(d.faults) == maxFaults {
+		d.more++
+		return
+	}
+	d.faults = append(d.faults, fault{line, d.where(line, path) + text})
+}
+
+// where is the beginning of a message about the value at path.
+func (d *decoder) where(line int, path string) string {
+	where := d.file + ":"
+	if line > 0 {
+		where += strconv.Itoa(line) + ":"
+	}
+	if path != "" {
+		where += " " + printable(path) + ":"
+	}
+	return where + " "
+}
+
+// line returns the line of the nearest key at or above path.
+func (d *decoder) line(path string) int {
+	for path != "" {
+		if line := d.lines[path]; line > 0 {
+			return line
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return d.lines[""]
+}
+
+// parent returns path up to its last dot.
+func parent(path string) string { return path[:strings.LastIndexByte(path, '.')+1] }
+
+// join returns the path of a key or of an entry such as [0].
+func join(path, key string) string {
+	if path == "" || strings.HasPrefix(key, "[") {
+		return path + key
+	}
+	return path + "." + key
+}
+
+// enter counts a node against the bound and follows an alias. It returns nil
+// when there is nothing left.
+func (d *decoder) enter(node *yaml.Node, path string) *yaml.Node {
+	if d.left < 0 {
+		return nil
+	}
+	if node.Kind == yaml.AliasNode {
+		node = node.Alias
+	}
+	if d.left -= 1 + len(node.Value); d.left < 0 {
+		d.fault(path, "aliases make too much of this file; write less of them")
+		return nil
+	}
+	return node
+}
+
+// entry is one key of a mapping.
+type entry struct {
+	key, path string
+	value     *yaml.Node
+}
+
+// entries lists the keys of a mapping in the file's order. A key that is not
+// text gets the fault notText; a duplicate key is left out as well.
+func (d *decoder) entries(node *yaml.Node, path, notText string) []entry {
+	var all []entry
+	seen := map[string]int{}
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		name, value := node.Content[i], node.Content[i+1]
+		at := join(path, name.Value)
+		switch first := seen[name.Value]; {
+		case name.Kind != yaml.ScalarNode || name.ShortTag() != "!!str":
+			d.faultAt(name.Line, join(path, cmp.Or(name.Value, "?")), notText)
+		case first > 0:
+			d.faultAt(name.Line, at, fmt.Sprintf("also set on line %d; keep one of the two", first))
+		default:
+			if value.Kind == yaml.AliasNode {
+				value = value.Alias
+			}
+			seen[name.Value], d.lines[at] = name.Line, name.Line
+			all = append(all, entry{name.Value, at, value})
+		}
+	}
+	return all
+}
+
+// top reads the mapping at the top of a file into the struct v, and its keys
+// among others; hint says what to write if it is something else.
+func (d *decoder) top(root *yaml.Node, hint string, v reflect.Value, others map[string]func(entry)) {
+	if root.Kind != yaml.MappingNode {
+		d.faultAt(root.Line, "", hint)
+		return
+	}
+	d.object(root, "", v, others)
+}
+
+// schema returns the fields of a struct type by their keys, and all keys, sorted.
+func (d *decoder) schema(t reflect.Type, others map[string]func(entry)) (map[string]field, []string) {
+	if s, ok := d.schemas[t]; ok {
+		return s.fields, s.known
+	}
+	s := schema{fields: map[string]field{}, known: slices.Collect(maps.Keys(others))}
+	for _, f := range fieldsOf(t) {
+		s.fields[f.key] = f
+		s.known = append(s.known, f.key)
+	}
+	slices.Sort(s.known)
+	d.schemas[t] = s
+	return s.fields, s.known
+}
+
+// object reads a mapping into the struct v. Keys among others are passed to
+// their functions instead.
+func (d *decoder) object(node *yaml.Node, path string, v reflect.Value, others map[string]func(entry)) {
+	fields, known := d.schema(v.Type(), others)
+	seen, meant := map[string]bool{}, map[string]bool{}
+	for _, e := range d.entries(node, path, "unknown key; remove it") {
+		seen[e.key] = true
+		f, isField := fields[e.key]
+		if other := others[e.key]; other != nil {
+			other(e)
+		} else if isField {
+			d.field(e, f, v.FieldByIndex(f.index))
+		} else {
+			meant[Nearest(e.key, known)] = true
+			d.unknown(e, path, known)
+		}
+	}
+	for key, f := range fields {
+		switch at := join(path, key); {
+		case seen[key]:
+		case meant[key]: // a check need not report what is missing
+			d.faulty[at] = true
+		case f.required != "":
+			d.fault(at, "is missing; %s", f.required)
+		}
+	}
+	if d.left >= 0 {
+		d.checked(path, known, d.check(v.Addr().Interface()))
+	}
+}
+
+// field reads the value of a key into v.
+func (d *decoder) field(e entry, f field, v reflect.Value) {
+	switch {
+	case !isNull(e.value):
+	case isCollection(v.Type()) && f.required == "": // perhaps every entry is commented out
+		return
+	case !isCollection(v.Type()):
+		d.noValue(e.path, cmp.Or(f.want, wanted(v.Type())))
+		return
+	}
+	d.value(e.value, e.path, f.want, v)
+	if f.nonempty && v.IsZero() && !d.faulty[e.path] {
+		d.fault(e.path, "is empty; write %s, or remove the line", cmp.Or(f.want, wanted(v.Type())))
+	}
+	if f.path && v.String() != "" {
+		if text := v.String(); filepath.IsAbs(text) {
+			v.SetString(filepath.Clean(text))
+		} else {
+			v.SetString(filepath.Join(d.dir, text))
+		}
+	}
+}
+
+func (d *decoder) noValue(path, want string) {
+	d.fault(path, "has no value; write %s, or remove the line", want)
+}
+
+// unknown reports a key that is no setting. At the top of a file, a group is
+// reported by the keys in it, since people group settings that are not grouped.
+func (d *decoder) unknown(e entry, path string, known []string) {
+	if Nearest(e.key, known) != "" || path != "" || e.value.Kind != yaml.MappingNode || len(e.value.Content) == 0 {
+		d.fault(e.path, "unknown key; %s", remedy(e.key, known))
+		return
+	}
+	for _, below := range d.entries(e.value, e.path, "unknown key; remove it") {
+		text := remedy(below.key, known)
+		if near := Nearest(below.key, known); near != "" {
+			text = fmt.Sprintf("did you mean %s? Write it at the start of its line, not below %s", near, printable(e.key))
+		}
+		d.fault(below.path, "unknown key; %s", text)
+	}
+}
+
+// value reads a node into v; want says what to write, and may be empty.
+func (d *decoder) value(node *yaml.Node, path, want string, v reflect.Value) {
+	t := v.Type()
+	if isScalar(t) {
+		d.scalar(node, path, want, v)
+		return
+	}
+	if node = d.enter(node, path); node == nil {
+		return
+	}
+	kind := yaml.MappingNode
+	if t.Kind() == reflect.Slice && keyField(t.Elem()) == nil {
+		kind = yaml.SequenceNode
+	}
+	switch {
+	case kind == yaml.SequenceNode && node.Kind != kind && isScalar(t.Elem()): // a list of one
+		one := reflect.New(t.Elem()).Elem()
+		d.scalar(node, path, want, one)
+		v.Set(reflect.Append(v, one))
+	case node.Kind != kind:
+		d.fault(path, "this is %s; write %s", typeName(node), cmp.Or(want, wanted(t)))
+	case t.Kind() == reflect.Struct:
+		d.object(node, path, v, nil)
+	default:
+		d.collection(node, path, want, v)
+	}
+}
+
+// collection reads a sequence or a mapping of alike entries into a slice or map.
+func (d *decoder) collection(node *yaml.Node, path, want string, v reflect.Value) {
+	t := v.Type()
+	if t.Kind() == reflect.Map {
+		v.Set(reflect.MakeMap(t))
+	} else {
+		v.Set(reflect.MakeSlice(t, 0, min(len(node.Content), 1024)))
+	}
+	if node.Kind == yaml.MappingNode {
+		for _, e := range d.entries(node, path, "a name must be text; write it in quotes") {
+			d.member(e, v)
+		}
+	} else if isScalar(t.Elem()) {
+		d.list(node, path, scalarKind(t.Elem(), want), func(text string) error {
+			one := reflect.New(t.Elem()).Elem()
+			err := setScalar(one, text)
+			v.Set(reflect.Append(v, one))
+			return err
+		})
+		return
+	} else {
+		for i, n := range node.Content {
+			e := entry{path: fmt.Sprintf("%s[%d]", path, i), value: n}
+			d.lines[e.path] = n.Line
+			if d.member(e, v); d.left < 0 {
+				return
+			}
+		}
+	}
+	if d.left >= 0 {
+		d.checked(path, nil, d.check(v.Addr().Interface()))
+	}
+}
+
+// member reads an entry and adds it to the slice or map v.
+func (d *decoder) member(e entry, v reflect.Value) {
+	one := reflect.New(v.Type().Elem()).Elem()
+	if v.Kind() == reflect.Map {
+		d.value(e.value, e.path, "", one)
+		v.SetMapIndex(reflect.ValueOf(e.key).Convert(v.Type().Key()), one)
+		return
+	}
+	if index := keyField(one.Type()); index != nil {
+		one.FieldByIndex(index).SetString(e.key)
+	}
+	d.value(e.value, e.path, "", one)
+	v.Set(reflect.Append(v, one))
+}
+
+// list passes the text of each entry of a sequence to set. It reports whether
+// all were right.
+func (d *decoder) list(node *yaml.Node, path string, k kind, set func(text string) error) bool {
+	right := true
+	for i, n := range node.Content {
+		line := n.Line
+		if n = d.enter(n, path); n == nil {
+			return false
+		}
+		wrong := k.mismatch(n)
+		if wrong == "" && set(n.Value) != nil {
+			wrong = k.remedy()
+		}
+		if wrong != "" {
+			d.faultAt(line, fmt.Sprintf("%s[%d]", path, i), wrong)
+			right = false
+		}
+	}
+	return right
+}
+
+// checked records the faults that a check found, one per line. A fault of a key
+// that has another already only follows from that one.
+func (d *decoder) checked(path string, known []string, err error) {
+	if err == nil {
+		return
+	}
+	for line := range strings.Lines(err.Error()) {
+		at, text := path, strings.TrimSpace(line)
+		key, rest, _ := strings.Cut(text, ": ")
+		if slices.Contains(known, key) || strings.HasPrefix(key, "[") {
+			at, text = join(path, key), rest
+		}
+		if !d.faulty[at] || at == path {
+			d.found(at, text)
+		}
+	}
+}
+
+// found records a fault, but does not keep its path from having more of them.
+func (d *decoder) found(path, text string) {
+	before := d.faulty[path]
+	d.fault(path, "%s", text)
+	d.faulty[path] = before
+}
+
+// scalar reads a single value into v.
+func (d *decoder) scalar(node *yaml.Node, path, want string, v reflect.Value) {
+	k := scalarKind(v.Type(), want)
+	if text, ok := d.text(node, path, k); ok && setScalar(v, text) != nil {
+		d.fault(path, "%s", k.remedy())
+	}
+}
+
+// text returns a node's text if it is of the wanted kind.
+func (d *decoder) text(node *yaml.Node, path string, k kind) (text string, ok bool) {
+	if node = d.enter(node, path); node == nil {
+		return "", false
+	}
+	if wrong := k.mismatch(node); wrong != "" {
+		d.fault(path, "%s", wrong)
+		return "", false
+	}
+	return node.Value, true
+}
+
+func setScalar(v reflect.Value, text string) (err error) {
+	switch target := v.Addr().Interface().(type) {
+	case *time.Duration:
+		*target, err = time.ParseDuration(text)
+		return err
+	case encoding.TextUnmarshaler:
+		return target.UnmarshalText([]byte(text))
+	}
+	switch {
+	case v.Kind() == reflect.String:
+		v.SetString(text)
+		return nil
+	case v.Kind() == reflect.Bool:
+		b, err := strconv.ParseBool(text)
+		v.SetBool(b)
+		return err
+	case v.CanInt():
+		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		v.SetInt(n)
+		return err
+	case v.CanUint():
+		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
+		v.SetUint(n)
+		return err
+	case v.CanFloat():
+		n, err := strconv.ParseFloat(text, v.Type().Bits())
+		v.SetFloat(n)
+		return err
+	}
+	panic("config: no setting can be a " + v.Type().String())
+}
