@@ -3,6 +3,7 @@ package rest_test
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"io"
 	"log/slog"
 	"net"
@@ -12,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"filippo.io/age"
 
 	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -48,14 +51,14 @@ func (s *slow) Bundle(ctx context.Context, _ clients.Identity, _, _ string, _ ti
 }
 
 func (s *slow) begin(context.Context, clients.Identity, cert.Request) (rest.Issuance, error) {
-	return func(ctx context.Context, emit func(acme.Event), _ func(context.Context) (clients.Identity, error)) (api.Event, error) {
+	return func(ctx context.Context, emit func(acme.Event), _ func(context.Context) (clients.Identity, error)) (*cert.Bundle, []age.Recipient, error) {
 		emit(acme.Event{Stage: acme.Ordering})
 		s.begun <- ctx
 		select {
 		case <-s.finish:
-			return api.Event{Event: api.EventCertificate, Chain: "chain"}, nil
+			return &cert.Bundle{Leaf: &x509.Certificate{Raw: []byte("leaf")}}, nil, nil
 		case <-ctx.Done():
-			return api.Event{}, ctx.Err()
+			return nil, nil, ctx.Err()
 		}
 	}, nil
 }
@@ -131,7 +134,7 @@ func (s *slow) idle(t *testing.T) {
 
 var streams = map[string]struct{ method, path, body, want string }{
 	"long poll": {"GET", api.PathCertificates + "/x/bundle?wait=60s", "", "sealed"},
-	"stream":    {"POST", api.PathCertificates, object("mode", "gateway", "names", []string{"a.example.com"}), `"chain":"chain"`},
+	"stream":    {"POST", api.PathCertificates, object("mode", "gateway", "names", []string{"a.example.com"}), `"chain":"-----BEGIN CERTIFICATE-----`},
 }
 
 // The server's limits are for requests and quick answers: what takes long by

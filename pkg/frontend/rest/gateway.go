@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"filippo.io/age"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
 const (
@@ -52,13 +54,31 @@ func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance
 	w.WriteHeader(http.StatusOK)
 	s := &eventStream{encoder: json.NewEncoder(w), control: http.NewResponseController(w), failed: cancel}
 	defer s.heartbeats(ctx)()
-	last, err := issue(ctx, func(e acme.Event) {
+	bundle, recipients, err := issue(ctx, func(e acme.Event) {
 		s.send(api.Event{Event: api.EventStage, Stage: string(e.Stage), Identifier: e.Identifier})
 	}, func(context.Context) (clients.Identity, error) { return f.authenticateAgain(r) })
+	var last api.Event
+	if err == nil {
+		last, err = certificateEvent(bundle, recipients)
+	}
 	if err != nil {
 		last = api.Event{Event: api.EventProblem, Problem: f.streamProblem(r, err)}
 	}
 	s.send(last)
+}
+
+// certificateEvent returns the last event of a stream: the chain if the client has
+// the key, else key and chain, sealed.
+func certificateEvent(b *cert.Bundle, recipients []age.Recipient) (api.Event, error) {
+	if b.Key == nil {
+		return api.Event{Event: api.EventCertificate, Chain: string(b.FullchainPEM())}, nil
+	}
+	plain, err := b.PEM()
+	if err != nil {
+		return api.Event{}, err
+	}
+	sealed, err := seal.Seal(plain, recipients...)
+	return api.Event{Event: api.EventCertificate, Bundle: sealed}, err
 }
 
 // streamProblem is why a stream ends without a certificate, after status 200.

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"filippo.io/age"
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
@@ -49,10 +50,10 @@ type Agent interface {
 	RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error
 }
 
-// Issuance is an allowed gateway request; calling it obtains the certificate,
-// asks again who the caller is,
-// and returns the last event of the stream.
-type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (clients.Identity, error)) (api.Event, error)
+// Issuance is an allowed gateway request. Calling it obtains the certificate. again
+// authenticates the caller again, before the answer. A bundle with a key is sealed
+// to the recipients.
+type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (clients.Identity, error)) (*cert.Bundle, []age.Recipient, error)
 
 // Config is what the frontend needs.
 type Config struct {

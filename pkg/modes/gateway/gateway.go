@@ -13,7 +13,6 @@ import (
 	"filippo.io/age"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -44,12 +43,12 @@ type Gateway struct{ cfg Config }
 func New(cfg Config) *Gateway { return &Gateway{cfg} }
 
 // Issuance is an allowed request that has not begun yet. Calling it obtains the
-// certificate, forgets it, and returns the last event of the client's stream:
-// the chain for a CSR, else key and chain sealed to the client's recipients.
-// When ctx ends, because the client is gone, so does the issuance. The error is
-// an *acme.Error whose text is for the client only, or, if the client may not
-// have the certificate any more, one of again or Begin.
-type Issuance = func(ctx context.Context, emit func(acme.Event), again Again) (api.Event, error)
+// certificate and forgets it. A bundle with a key must be sealed to the
+// recipients, which are those that the client has by then. When ctx ends, because
+// the client is gone, so does the issuance. The error is an *acme.Error whose text
+// is for the client only, or, if the client may not have the certificate any more,
+// one of again or Begin.
+type Issuance = func(ctx context.Context, emit func(acme.Event), again Again) (*cert.Bundle, []age.Recipient, error)
 
 // Again returns who the caller is now. The error is an *auth.Error if its
 // credential is not good any more.
@@ -75,20 +74,20 @@ func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Reque
 		return nil, err
 	}
 	req.Client = id.Client.ID
-	return func(ctx context.Context, emit func(acme.Event), again Again) (api.Event, error) {
+	return func(ctx context.Context, emit func(acme.Event), again Again) (*cert.Bundle, []age.Recipient, error) {
 		bundle, err := g.cfg.Issuer.Issue(ctx, req, emit)
 		if err != nil {
 			g.logFailure(ctx, req.Names, err)
 			g.returnQuota(ctx, ask, err)
-			return api.Event{}, err
+			return nil, nil, err
 		}
 		to, err := g.stillAllowed(ctx, again, ask, bundle)
 		if err != nil {
 			g.cfg.Logger.Warn("gateway issuance withheld: its client may not have it any more")
-			return api.Event{}, err
+			return nil, nil, err
 		}
 		g.cfg.Logger.Info("gateway issuance passed through")
-		return answer(bundle, to)
+		return bundle, to, nil
 	}, nil
 }
 
@@ -128,15 +127,3 @@ func recipients(id clients.Identity) ([]age.Recipient, error) {
 // ErrStopping is the cause of a context that ended because the proxy stops and
 // its grace is over.
 var ErrStopping = errors.New("the proxy stops")
-
-func answer(b *cert.Bundle, to []age.Recipient) (api.Event, error) {
-	if b.Key == nil {
-		return api.Event{Event: api.EventCertificate, Chain: string(b.FullchainPEM())}, nil
-	}
-	plain, err := b.PEM()
-	if err != nil {
-		return api.Event{}, err
-	}
-	sealed, err := seal.Seal(plain, to...)
-	return api.Event{Event: api.EventCertificate, Bundle: sealed}, err
-}
