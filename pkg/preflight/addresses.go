@@ -113,7 +113,7 @@ func verdictOnAddresses(addrs []netip.Addr) Check {
 
 // ranges are addresses that are not on the public Internet, besides those that
 // netip knows by itself (RFC 6890 and its registries).
-var ranges = map[netip.Prefix]string{ //nolint:gochecknoglobals // a constant table
+var ranges = map[netip.Prefix]string{
 	netip.MustParsePrefix("100.64.0.0/10"):   "carrier-grade NAT",
 	netip.MustParsePrefix("192.0.2.0/24"):    "for documentation only",
 	netip.MustParsePrefix("198.51.100.0/24"): "for documentation only",

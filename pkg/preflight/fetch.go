@@ -167,68 +167,46 @@ func verdictOnAnswer(a answer, p Probe, seen []string) Check {
 		return Check{Verdict: OK, Detail: "the proxy answers" + via}
 	}
 	said := fmt.Sprintf("%d %s", a.status, http.StatusText(a.status))
-	server := ""
 	if s := a.header.Get("Server"); s != "" {
-		server = " (Server: " + quote(s) + ")"
+		via = " (Server: " + quote(s) + ")" + via
 	}
-	if wall := firewall(a); wall != "" {
-		return fails("a web application firewall ("+wall+") answers "+said+via,
-			"exempt "+responder.Prefix+" from its rules, challenges and country blocks; CAs come from anywhere and run no JavaScript")
+	if s := title(a.body); s != "" {
+		via = ", a page with the title " + quote(s) + via
 	}
 	remedy := "forward " + responder.Prefix + " to the proxy (docs/web-servers.md), or let DNS lead to the proxy's host"
+	if mayBeFiltered(a.status) {
+		return fails("another server answers: "+said+via, remedy+"; if it is a web application firewall, exempt "+responder.Prefix+
+			" from its rules, challenges and country blocks: CAs come from anywhere and run no JavaScript")
+	}
 	if a.status == http.StatusNotFound {
-		return fails("something answers, but it does not know the proxy's token: "+said+server+via,
+		return fails("something answers, but it does not know the proxy's token: "+said+via,
 			remedy+"; what forwards must leave Host as it is")
 	}
 	if a.status == http.StatusOK {
-		return fails("another server answers: 200, but not with the proxy's token"+server+via, remedy)
+		return fails("another server answers: 200, but not with the proxy's token"+via, remedy)
 	}
-	return fails("another server answers: "+said+server+via, remedy)
+	return fails("another server answers: "+said+via, remedy)
 }
 
-// walls are the marks of web application firewalls in headers: a header, and
-// what its value holds.
-var walls = []struct{ header, value, name string }{ //nolint:gochecknoglobals // a constant table
-	{"Cf-Mitigated", "", "Cloudflare"},
-	{"Cf-Ray", "", "Cloudflare"},
-	{"Server", "cloudflare", "Cloudflare"},
-	{"Server", "akamaighost", "Akamai"},
-	{"X-Amzn-Waf-Action", "", "AWS WAF"},
-	{"X-Iinfo", "", "Imperva"},
-	{"X-Sucuri-Id", "", "Sucuri"},
-	{"X-Azure-Ref", "", "Azure Front Door"},
-	{"Server", "ddos-guard", "DDoS-Guard"},
-	{"Server", "bigip", "F5 BIG-IP"},
-}
-
-// pages are the marks of such a firewall in its page.
-var pages = []string{ //nolint:gochecknoglobals // a constant table
-	"just a moment...", "attention required!", "request unsuccessful. incapsula", "the requested url was rejected. please consult with your administrator",
-	"mod_security", "modsecurity", "access denied - sucuri", "checking your browser", "verify you are human", "web application firewall",
-}
-
-// firewall names the one that answered in the proxy's place; empty if it seems
-// to be none.
-func firewall(a answer) string {
-	switch a.status {
-	case http.StatusOK, http.StatusAccepted, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
+// mayBeFiltered reports whether a web application firewall may have refused the
+// request: they answer with one of these.
+func mayBeFiltered(status int) bool {
+	switch status {
+	case http.StatusAccepted, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
 		http.StatusNotAcceptable, http.StatusTooManyRequests, http.StatusServiceUnavailable:
-	default:
+		return true
+	}
+	return false
+}
+
+// title returns what a page calls itself, or "".
+func title(page string) string {
+	_, rest, _ := strings.Cut(page, "<title>")
+	text, _, found := strings.Cut(rest, "</title>")
+	if !found {
 		return ""
 	}
-	for _, w := range walls {
-		got, has := a.header[http.CanonicalHeaderKey(w.header)]
-		if has && strings.Contains(strings.ToLower(strings.Join(got, " ")), w.value) && a.status != http.StatusOK {
-			return w.name
-		}
-	}
-	lower := strings.ToLower(a.body)
-	for _, mark := range pages {
-		if strings.Contains(lower, mark) {
-			return "its page says " + quote(mark)
-		}
-	}
-	return ""
+	return strings.TrimSpace(text)
 }
 
 // verdictOnError looks at a way that ended before an answer.
