@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
@@ -61,23 +62,23 @@ func (l *Loop) Run(ctx context.Context) {
 	defer stop()
 	var jobs sync.WaitGroup
 	defer jobs.Wait()
-	places := make(chan struct{}, l.workers)
+	var busy atomic.Int32 // jobs in flight
 	for ctx.Err() == nil {
-		// Only here are places taken, so there is room for all that is claimed:
-		// nothing waits with a lease that nobody keeps alive.
-		claimed, err := l.claim(ctx, l.workers-len(places))
+		// Only here do jobs start, so there is room for all that is claimed:
+		// nothing waits with a lease that is not renewed.
+		claimed, err := l.claim(ctx, l.workers-int(busy.Load()))
 		if err != nil && ctx.Err() == nil {
 			l.log.Error("cannot claim due work", "error", err)
 		}
 		for _, job := range claimed {
-			places <- struct{}{}
+			busy.Add(1)
 			jobs.Go(func() {
-				defer func() { <-places; l.Wake() }()
+				defer func() { busy.Add(-1); l.Wake() }()
 				job(work)
 			})
 		}
 		if len(claimed) == 0 {
-			l.nap(ctx, err, len(places) == l.workers)
+			l.nap(ctx, err, int(busy.Load()) == l.workers)
 		}
 	}
 }
