@@ -32,7 +32,7 @@ func newProgress(w io.Writer, label string, events int) *progress {
 }
 
 // stageText says what is going on, for people.
-var stageText = map[acme.Stage]string{ //nolint:gochecknoglobals // a constant table
+var stageText = map[acme.Stage]string{
 	acme.Queued:       "waiting for a free place at the proxy",
 	acme.Ordering:     "ordering at the CA",
 	acme.Publishing:   "publishing the answer for",

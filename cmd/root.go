@@ -19,7 +19,7 @@ import (
 )
 
 // version is set by the linker (make build).
-var version = "" //nolint:gochecknoglobals // -ldflags -X needs a variable
+var version = "" // -ldflags -X needs a variable
 
 // errInterrupted says what "context canceled" means.
 var errInterrupted = errors.New("interrupted")

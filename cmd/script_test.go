@@ -119,7 +119,7 @@ func state(ts *testscript.TestScript) *scriptState { return ts.Value(stateKey{})
 
 // lastPort is counted up, so that no two scripts get the same port. The range
 // is below pebbletest's.
-var lastPort atomic.Int32 //nolint:gochecknoglobals // shared by scripts that run in parallel
+var lastPort atomic.Int32 // shared by scripts that run in parallel
 
 func port() (int, error) {
 	const first, count = 10_000, 9_000

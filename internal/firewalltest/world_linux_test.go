@@ -96,7 +96,7 @@ type world struct {
 	dir                string
 }
 
-var worlds atomic.Int32 //nolint:gochecknoglobals // tests that run at once need different names
+var worlds atomic.Int32 // tests that run at once need different names
 
 // newWorld makes the networks and starts the CA, or skips the test.
 func newWorld(t *testing.T, o pebbletest.ProcessOptions) *world {

@@ -55,7 +55,7 @@ func sourcesOf(c *cobra.Command) sources {
 }
 
 // notSettings are flags that are for one call.
-var notSettings = map[string]bool{"forget": true, "help": true, "json": true, "reason": true, "renew": true} //nolint:gochecknoglobals // a constant set
+var notSettings = map[string]bool{"forget": true, "help": true, "json": true, "reason": true, "renew": true}
 
 // configuration is docs/configuration.md.
 func configuration() []byte {

@@ -78,7 +78,7 @@ func root() *cobra.Command {
 }
 
 // folders are the defaults that depend on who runs the program: root's.
-var folders = map[string]string{ //nolint:gochecknoglobals // a constant table
+var folders = map[string]string{
 	"data-dir":  "/var/lib/acmeproxy",
 	"state-dir": "/var/lib/acmeproxy-remote",
 }

@@ -19,7 +19,7 @@ const (
 
 // given are the ports that this process has had: none comes twice, or two that
 // look at the same moment could get the same one.
-var given sync.Map //nolint:gochecknoglobals // ports are the process's
+var given sync.Map // ports are the process's
 
 // FreePort returns a port on which nothing listens, neither on TCP nor on UDP.
 // It is not reserved: listen on it soon.

@@ -28,7 +28,7 @@ var (
 
 // ignored are the extensions that common programs add and public CAs leave out.
 // None of them names a subject.
-var ignored = []asn1.ObjectIdentifier{ //nolint:gochecknoglobals // a constant table
+var ignored = []asn1.ObjectIdentifier{
 	oidExtKeyUsage,
 	{2, 5, 29, 14},                  // subjectKeyIdentifier
 	{2, 5, 29, 15},                  // keyUsage

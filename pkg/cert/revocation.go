@@ -28,7 +28,7 @@ const (
 )
 
 // Reasons lists every reason, the default one first.
-var Reasons = []Reason{Unspecified, KeyCompromise, Superseded, CessationOfOperation} //nolint:gochecknoglobals // a constant list
+var Reasons = []Reason{Unspecified, KeyCompromise, Superseded, CessationOfOperation}
 
 // ParseReason reads a reason in any case; "" is the default, unspecified.
 func ParseReason(s string) (Reason, error) {

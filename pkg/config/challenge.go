@@ -18,10 +18,10 @@ const None = "none"
 // The values of Challenge, DNSProvider and DNSPropagation; the first one is the
 // default, except for providers, which have none.
 var (
-	challenges   = []string{acme.HTTP01, acme.TLSALPN01, acme.DNS01}                   //nolint:gochecknoglobals // a constant list
-	dnsProviders = []string{"acme-dns", "exec", "httpreq", "rfc2136"}                  //nolint:gochecknoglobals // a constant list
-	propagations = []string{"nameservers", "resolvers", "none"}                        //nolint:gochecknoglobals // a constant list
-	profileChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_." //nolint:gochecknoglobals // a constant
+	challenges   = []string{acme.HTTP01, acme.TLSALPN01, acme.DNS01}
+	dnsProviders = []string{"acme-dns", "exec", "httpreq", "rfc2136"}
+	propagations = []string{"nameservers", "resolvers", "none"}
+	profileChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 )
 
 // validateChallenges looks at everything about how names are proven.

@@ -74,7 +74,7 @@ type Config struct {
 // AskPause bounds what anyone can order for one set of names by asking: two
 // orders an hour, and none within a quarter of an hour after an attempt that
 // failed. It belongs to the client and the names, in all modes that keep names.
-var AskPause = managed.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute} //nolint:gochecknoglobals // a constant
+var AskPause = managed.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute}
 
 // Workers is the number of jobs for which a Loop over a Queue needs room. The
 // clients compete for a part of it, of which one can have half; the rest is for

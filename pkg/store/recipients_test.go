@@ -54,7 +54,7 @@ func oldSchema(t *testing.T, dialect goose.Dialect, driver, dsn string) {
 	}
 }
 
-var oldRecipients = map[string][]string{ //nolint:gochecknoglobals // a constant table
+var oldRecipients = map[string][]string{
 	"merged":    {hostKey + " root@web1", ageKey, hostKey + " \x1b[2Jother", hostKey},
 	"trimmed":   {hostKey + " a comment of words", " " + ageKey},
 	"canonical": {ageKey, hostKey},

@@ -28,7 +28,7 @@ func Part() sqldb.Part {
 }
 
 // The tables of each part of the store; what is referred to comes first.
-var ( //nolint:gochecknoglobals // constant lists
+var (
 	accountTables     = []string{"accounts"}
 	secretTables      = []string{"secrets"}
 	clientTables      = []string{"clients", "grants"}

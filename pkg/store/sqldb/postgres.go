@@ -35,7 +35,7 @@ const (
 
 // sessionDefaults bound what a statement may take, so that nothing hangs on a
 // server in trouble. The URL may set others.
-var sessionDefaults = map[string]string{ //nolint:gochecknoglobals // a constant table
+var sessionDefaults = map[string]string{
 	"statement_timeout":                   "30s",
 	"lock_timeout":                        "10s",
 	"idle_in_transaction_session_timeout": "60s",

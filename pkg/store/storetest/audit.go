@@ -101,7 +101,7 @@ func twenty(e trail.Entry) []trail.Entry {
 }
 
 // Trail is a small one, for the stores that the contract is tested on.
-var Trail = store.Trail{Own: 2000, Strangers: 100, Client: 50, Refused: 10, Removed: 200} //nolint:gochecknoglobals // a constant
+var Trail = store.Trail{Own: 2000, Strangers: 100, Client: 50, Refused: 10, Removed: 200}
 
 // No stranger and no client flushes what is kept of others, or of what it did
 // itself, and each share has a bound (X14, X42).
