@@ -71,7 +71,7 @@ a second signal ends it at once.`,
 				logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 			}
 			collectLess()
-			p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Known: allowMemory})
+			p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Getenv: os.Getenv, Known: allowMemory})
 			if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
 				logger.Info("stopped")
 				return nil //nolint:nilerr // a stop is no failure

@@ -20,7 +20,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
@@ -83,7 +85,7 @@ func straight(b *testing.B) (ours, legos obtain) {
 	}()
 	b.Cleanup(func() { s.Close() })
 	is, err := issuer.New(issuer.Config{
-		DirectoryURL: ca.DirectoryURL, Accounts: &benchAccounts{}, Responder: r, AcceptTOS: true,
+		DirectoryURL: ca.DirectoryURL, Accounts: &benchAccounts{}, Solvers: map[string]challenge.Solver{acme.HTTP01: challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: r})}, AcceptTOS: true,
 		Transport: ca.HTTPClient().Transport, UserAgent: "bench",
 	})
 	if err != nil {

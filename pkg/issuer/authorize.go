@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"sync"
 	"time"
 
 	legoacme "github.com/go-acme/lego/v4/acme"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
 // fetchHint is how long the first poll waits for the CA's fetch, which may have
@@ -20,19 +20,10 @@ const fetchHint = 3 * time.Second
 // atOnce bounds how many authorizations of one order are worked on.
 const atOnce = 16
 
-// presented is an answer that the CA was told of, or is about to be.
-type presented struct {
-	reply
-	method *method
-	url    string // of the authorization
-	token  string
-	turn   string // the key, if the solver is exclusive
-}
-
 // validate answers all challenges at once and polls the order until it is
 // ready: N names cost 2N requests and the polls.
 func (f *flow) validate(ctx context.Context, order legoacme.ExtendedOrder) (_ legoacme.ExtendedOrder, err error) {
-	all := make([]presented, len(order.Authorizations))
+	all := make([]challenge.OrderAnswer, len(order.Authorizations))
 	defer func() {
 		if err == nil {
 			f.answers = all // one odd answer must not take them away
@@ -67,15 +58,15 @@ const awaitValidation = "wait for the CA's validation"
 const stuckAfter = 6
 
 // validated polls the order until all authorizations are final.
-func (f *flow) validated(ctx context.Context, order legoacme.ExtendedOrder, all []presented) (legoacme.ExtendedOrder, error) {
+func (f *flow) validated(ctx context.Context, order legoacme.ExtendedOrder, all []challenge.OrderAnswer) (legoacme.ExtendedOrder, error) {
 	validation := &f.is.methods[f.is.cfg.Challenge].validation
 	for _, p := range all {
-		if p.reply != nil {
-			validation = &p.method.validation
+		if p.Answer != nil {
+			validation = &f.is.methods[p.Type].validation
 		}
 	}
 	polls := validation.poller()
-	open := slices.DeleteFunc(slices.Clone(all), func(p presented) bool { return p.reply == nil })
+	open := slices.DeleteFunc(slices.Clone(all), func(p challenge.OrderAnswer) bool { return p.Answer == nil })
 	for n := 1; order.Status == legoacme.StatusPending; n++ {
 		if err := polls.wait(ctx, awaitValidation, f.s.retryAfter(order.Location), f.s.now); err != nil {
 			return order, err
@@ -100,18 +91,18 @@ func (f *flow) validated(ctx context.Context, order legoacme.ExtendedOrder, all 
 // stuck looks for the reason why an order stays pending: some CAs leave an
 // authorization pending for ever after its challenge has failed. It looks into
 // a few authorizations at a time and returns those that are open still.
-func (f *flow) stuck(open []presented) ([]presented, error) {
+func (f *flow) stuck(open []challenge.OrderAnswer) ([]challenge.OrderAnswer, error) {
 	looked := min(len(open), atOnce)
 	left := slices.Clone(open[looked:])
 	for _, p := range open[:looked] {
-		authz, err := f.authorization(p.url)
+		authz, err := f.authorization(p.Authorization)
 		if err != nil {
 			return nil, missing(f.failed(awaitValidation, err))
 		}
 		if authz.Status == legoacme.StatusValid {
 			continue
 		}
-		if err := undecided(authz, p.token); err != nil {
+		if err := undecided(authz, p.Token); err != nil {
 			return nil, err
 		}
 		left = append(left, p)
@@ -135,34 +126,13 @@ func undecided(authz legoacme.Authorization, token string) error {
 
 // leave removes the answers of an order. If it will be continued, they stay:
 // the CA may not have looked for all of them yet.
-func (f *flow) leave(order string, all []presented, err error) {
-	all = slices.DeleteFunc(slices.Clone(all), func(p presented) bool { return p.reply == nil })
+func (f *flow) leave(order string, all []challenge.OrderAnswer, err error) {
+	all = slices.DeleteFunc(slices.Clone(all), func(p challenge.OrderAnswer) bool { return p.Answer == nil })
 	var e *acme.Error
 	if errors.As(err, &e) && e.Kind != acme.Permanent && !e.Final && f.req.OnOrder != nil {
-		all = f.is.kept.put(order, all)
+		all = f.is.kept.Put(order, all)
 	}
-	remove(all)
-}
-
-// remove takes all answers away, several at a time.
-func remove(all []presented) {
-	var removing sync.WaitGroup
-	places := make(chan struct{}, atOnce)
-	for _, p := range all {
-		if p.reply == nil {
-			continue
-		}
-		if p.Fetched() != nil { // it is in memory
-			p.Remove()
-			continue
-		}
-		places <- struct{}{}
-		removing.Go(func() {
-			defer func() { <-places }()
-			p.Remove()
-		})
-	}
-	removing.Wait()
+	challenge.RemoveAll(all)
 }
 
 // authorization reads an authorization.
@@ -178,35 +148,35 @@ func (f *flow) authorization(url string) (legoacme.Authorization, error) {
 
 // authorize publishes the answer to one authorization's challenge and tells the
 // CA. No answer and no error mean that it is valid already.
-func (f *flow) authorize(ctx context.Context, order, url string) (presented, error) {
+func (f *flow) authorize(ctx context.Context, order, url string) (challenge.OrderAnswer, error) {
 	authz, err := f.authorization(url)
 	if err != nil {
-		return presented{}, missing(f.failed("read an authorization", err))
+		return challenge.OrderAnswer{}, missing(f.failed("read an authorization", err))
 	}
 	name := authz.Identifier.Value
 	switch authz.Status {
 	case legoacme.StatusValid:
-		return presented{}, nil
+		return challenge.OrderAnswer{}, nil
 	case legoacme.StatusPending:
 	default:
-		return presented{}, authzError(authz)
+		return challenge.OrderAnswer{}, authzError(authz)
 	}
 	m, err := f.is.method(name, authz.Wildcard)
 	if err != nil {
-		return presented{}, permanent("authorize", "%v", err)
+		return challenge.OrderAnswer{}, permanent("authorize", "%v", err)
 	}
 	offered, err := offer(authz, m.kind)
 	if err != nil {
-		return presented{}, err
+		return challenge.OrderAnswer{}, err
 	}
 	keyAuthorization, err := f.core.GetKeyAuthorization(offered.Token)
 	if err != nil {
-		return presented{}, f.failed("answer the challenge", err)
+		return challenge.OrderAnswer{}, f.failed("answer the challenge", err)
 	}
-	c := challenge{name: name, token: offered.Token, keyAuthorization: keyAuthorization}
-	if key, pause := m.exclusive(c); key != "" {
-		return presented{}, f.takeTurn(ctx, key, pause, func(waited bool) error {
-			remove(f.is.kept.takeTurn(key))
+	c := challenge.Challenge{Name: name, Token: offered.Token, KeyAuthorization: keyAuthorization}
+	if key, pause := m.Exclusive(c); key != "" {
+		return challenge.OrderAnswer{}, f.takeTurn(ctx, key, pause, func(waited bool) error {
+			challenge.RemoveAll(f.is.kept.TakeTurn(key))
 			return f.prove(ctx, m, c, order, url, offered, waited)
 		})
 	}
@@ -222,7 +192,7 @@ func offer(authz legoacme.Authorization, kind string) (legoacme.Challenge, error
 		case c.Type != kind || c.Token == "":
 		case c.Status == legoacme.StatusInvalid:
 			return c, authzError(authz)
-		case !isToken(c.Token):
+		case !challenge.IsToken(c.Token):
 			e = permanent("authorize", "the CA's token for the %s challenge is not base64url", kind)
 		case c.URL == "":
 			e = permanent("authorize", "the CA's URL of the %s challenge cannot be used", kind)
@@ -236,17 +206,17 @@ func offer(authz legoacme.Authorization, kind string) (legoacme.Challenge, error
 
 // present publishes an answer and tells the CA. The answer is returned even
 // with an error, to be removed.
-func (f *flow) present(ctx context.Context, m *method, c challenge, url string, offered legoacme.Challenge) (presented, error) {
+func (f *flow) present(ctx context.Context, m *method, c challenge.Challenge, url string, offered legoacme.Challenge) (challenge.OrderAnswer, error) {
 	if m.kind == acme.DNS01 {
-		f.emit(acme.Event{Stage: acme.Publishing, Identifier: c.name})
+		f.emit(acme.Event{Stage: acme.Publishing, Identifier: c.Name})
 	}
-	a, err := m.present(ctx, c)
+	a, err := m.Present(ctx, c)
 	if err != nil {
-		return presented{}, f.unpublished(c, err)
+		return challenge.OrderAnswer{}, f.unpublished(c, err)
 	}
-	p := presented{reply: a, method: m, url: url, token: c.token}
-	p.turn, _ = m.exclusive(c)
-	f.emit(acme.Event{Stage: acme.Challenge, Identifier: c.name})
+	p := challenge.OrderAnswer{Answer: a, Type: m.kind, Authorization: url, Token: c.Token}
+	p.Turn, _ = m.Exclusive(c)
+	f.emit(acme.Event{Stage: acme.Challenge, Identifier: c.Name})
 	return p, f.begin(url, offered)
 }
 
@@ -289,21 +259,21 @@ func (f *flow) begin(url string, offered legoacme.Challenge) error {
 }
 
 // unpublished types an error of a solver's.
-func (f *flow) unpublished(c challenge, err error) error {
+func (f *flow) unpublished(c challenge.Challenge, err error) error {
 	var e *acme.Error
 	if errors.As(err, &e) {
-		e.Identifier = c.name
+		e.Identifier = c.Name
 		return e
 	}
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return classify("publish the answer", err, time.Time{})
 	}
-	return &acme.Error{Kind: acme.Temporary, Op: "publish the answer for", Identifier: c.name, Detail: shorten(err.Error()), Err: err}
+	return &acme.Error{Kind: acme.Temporary, Op: "publish the answer for", Identifier: c.Name, Detail: acme.Shorten(err.Error()), Err: err}
 }
 
 // takeTurn does what must not be done twice at a time.
 func (f *flow) takeTurn(ctx context.Context, key string, pause time.Duration, do func(waited bool) error) error {
-	release, waited, err := f.is.turns.take(ctx, key)
+	release, waited, err := f.is.turns.Take(ctx, key)
 	if err != nil {
 		return classify("wait for another challenge of the same name", err, time.Time{})
 	}
@@ -315,7 +285,7 @@ func (f *flow) takeTurn(ctx context.Context, key string, pause time.Duration, do
 // again: the next one of the same name can only come then. Whoever waited for
 // the turn may find that another order, with which it shares the authorization,
 // has done it already.
-func (f *flow) prove(ctx context.Context, m *method, c challenge, order, url string, offered legoacme.Challenge, waited bool) (err error) {
+func (f *flow) prove(ctx context.Context, m *method, c challenge.Challenge, order, url string, offered legoacme.Challenge, waited bool) (err error) {
 	if waited {
 		authz, err := f.authorization(url)
 		switch {
@@ -331,11 +301,11 @@ func (f *flow) prove(ctx context.Context, m *method, c challenge, order, url str
 		}
 	}
 	p, err := f.present(ctx, m, c, url, offered)
-	defer func() { f.leave(order, []presented{p}, err) }()
+	defer func() { f.leave(order, []challenge.OrderAnswer{p}, err) }()
 	if err != nil {
 		return err
 	}
-	if err := awaitFetch(ctx, []presented{p}); err != nil {
+	if err := awaitFetch(ctx, []challenge.OrderAnswer{p}); err != nil {
 		return classify(awaitValidation, err, time.Time{})
 	}
 	polls := m.validation.poller()
@@ -351,18 +321,18 @@ func (f *flow) prove(ctx context.Context, m *method, c challenge, order, url str
 			polls.done()
 			return nil
 		}
-		if err := undecided(authz, c.token); err != nil {
+		if err := undecided(authz, c.Token); err != nil {
 			return err
 		}
 	}
 }
 
 // awaitFetch returns when every answer was fetched once, or should have been.
-func awaitFetch(ctx context.Context, all []presented) error {
+func awaitFetch(ctx context.Context, all []challenge.OrderAnswer) error {
 	timer := time.NewTimer(fetchHint)
 	defer timer.Stop()
 	for _, p := range all {
-		if p.reply == nil || p.Fetched() == nil {
+		if p.Answer == nil || p.Fetched() == nil {
 			continue
 		}
 		select {

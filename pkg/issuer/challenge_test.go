@@ -36,7 +36,7 @@ func startTLS(t testing.TB, wrap ...func(http.Handler) http.Handler) (*env, *res
 	for _, w := range wrap {
 		opts.Wrap = w
 	}
-	e := start(t, opts, func(cfg *issuer.Config) {
+	e := start(t, opts, func(cfg *testConfig) {
 		cfg.Challenge, cfg.TLSALPN, cfg.Responder = acme.TLSALPN01, answers, nil
 	})
 	l, err := tls.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", e.ca.TLSPort), &tls.Config{
@@ -111,7 +111,7 @@ func TestAddressAndProfile(t *testing.T) {
 			e := start(t, pebbletest.Options{
 				Profiles: map[string]time.Duration{"classic": 90 * 24 * time.Hour, "shortlived": 160 * time.Hour},
 				Wrap:     orders.wrap,
-			}, func(cfg *issuer.Config) { cfg.Challenge, cfg.TLSALPN = challenge, answers })
+			}, func(cfg *testConfig) { cfg.Challenge, cfg.TLSALPN = challenge, answers })
 			l, err := tls.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", e.ca.TLSPort), &tls.Config{MinVersion: tls.VersionTLS13, GetConfigForClient: answers.Config})
 			if err != nil {
 				t.Fatal(err)
@@ -197,7 +197,7 @@ func TestUnknownProfile(t *testing.T) {
 		t.Error(err)
 	}
 	// While the CA is away, Issue decides.
-	away, err := issuer.New(issuer.Config{DirectoryURL: "https://127.0.0.1:1/dir", Accounts: &memoryAccounts{}, Responder: newResponder()})
+	away, err := newInstance(testConfig{Responder: newResponder(), Config: issuer.Config{DirectoryURL: "https://127.0.0.1:1/dir", Accounts: &memoryAccounts{}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +219,7 @@ func TestWebroot(t *testing.T) {
 		files.ServeHTTP(w, r)
 	})
 	defer unix.Umask(unix.Umask(0o077))
-	e := startBehind(t, pebbletest.Options{}, web, func(cfg *issuer.Config) { cfg.Webroot = root })
+	e := startBehind(t, pebbletest.Options{}, web, func(cfg *testConfig) { cfg.Webroot = root })
 	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "web.example.com", "www.example.com")), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -241,7 +241,7 @@ func TestHTTPHook(t *testing.T) {
 	web := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.ServeFile(w, r, filepath.Join(root, r.Host+" "+filepath.Base(r.URL.Path)))
 	})
-	e := startBehind(t, pebbletest.Options{}, web, func(cfg *issuer.Config) {
+	e := startBehind(t, pebbletest.Options{}, web, func(cfg *testConfig) {
 		cfg.HTTPHook = `cd "$HOOK_ROOT" && test -z "$ACMEPROXY_EAB_HMAC_KEY_FILE" || exit 9
 file="$CERTBOT_DOMAIN:$PORT $CERTBOT_TOKEN"
 case $ACMEPROXY_EVENT in
@@ -263,7 +263,7 @@ esac`
 func TestHTTPHookFails(t *testing.T) {
 	calls := filepath.Join(t.TempDir(), "calls")
 	t.Setenv("CALLS", calls)
-	e := start(t, pebbletest.Options{}, func(cfg *issuer.Config) {
+	e := start(t, pebbletest.Options{}, func(cfg *testConfig) {
 		cfg.HTTPHook = `echo "$ACMEPROXY_EVENT" >> "$CALLS"; echo the password is 1234; exit 7`
 	})
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "web.example.com")), nil)
@@ -275,20 +275,6 @@ func TestHTTPHookFails(t *testing.T) {
 	}
 	if n := e.ca.Requests().Count(pebbletest.Challenge); n != 0 {
 		t.Errorf("the CA was told to validate %d times", n)
-	}
-}
-
-// A folder that cannot serve is noticed at start.
-func TestWebrootFaults(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "file")
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, root := range []string{file, filepath.Join(t.TempDir(), "none")} {
-		_, err := issuer.New(issuer.Config{DirectoryURL: "https://ca.example/dir", Accounts: &memoryAccounts{}, Webroot: root})
-		if err == nil || !strings.Contains(err.Error(), "http-01-webroot: ") || !strings.Contains(err.Error(), root) {
-			t.Errorf("%s: got %v", root, err)
-		}
 	}
 }
 
@@ -307,7 +293,7 @@ func TestPreferredChain(t *testing.T) {
 		{e.ca.Issuers[2], e.ca.Issuers[2], 2, 3},
 		{"Nobody's Root", e.ca.Issuers[0], 3, 3},
 	} {
-		is := e.another(t, func(cfg *issuer.Config) { cfg.PreferredChain = test.prefer })
+		is := e.another(t, func(cfg *testConfig) { cfg.PreferredChain = test.prefer })
 		e.ca.Requests().Reset()
 		b, err := is.Issue(t.Context(), ec(names(t, "chain.example.com")), nil)
 		if err != nil {

@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge/dns01"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
@@ -46,7 +47,7 @@ func clean(t testing.TB) {
 
 // startDNS is start with DNS-01 as the challenge, everything through one DNS
 // server.
-func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*issuer.Config), wrap ...func(http.Handler) http.Handler) (*env, *dnstest.Server) {
+func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*testConfig), wrap ...func(http.Handler) http.Handler) (*env, *dnstest.Server) {
 	t.Helper()
 	opts.Zones = append(opts.Zones, "zone.example.")
 	server := dnstest.Start(t, opts)
@@ -62,9 +63,9 @@ func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*
 	if len(wrap) > 0 {
 		ca.Wrap = wrap[0]
 	}
-	e := start(t, ca, func(cfg *issuer.Config) {
+	e := start(t, ca, func(cfg *testConfig) {
 		cfg.Challenge = acme.DNS01
-		cfg.DNS = &issuer.DNS{Provider: provider, Resolvers: []string{server.Addr}, Port: server.Port}
+		cfg.DNS = &dns01.Config{Provider: provider, Getenv: os.Getenv, Resolvers: []string{server.Addr}, Port: server.Port}
 		if change != nil {
 			change(cfg)
 		}
@@ -244,8 +245,8 @@ func TestPropagationIsBounded(t *testing.T) {
 	clean(t)
 	_, dir := script(t, `echo "$1" >> calls`)
 	t.Setenv("EXEC_PROPAGATION_TIMEOUT", "1")
-	for _, whom := range []string{issuer.PropagationNameservers, issuer.PropagationResolvers} {
-		e, _ := startDNS(t, "exec", dnstest.Options{Dir: dir}, func(cfg *issuer.Config) { cfg.DNS.Propagation = whom })
+	for _, whom := range []string{dns01.Nameservers, dns01.Resolvers} {
+		e, _ := startDNS(t, "exec", dnstest.Options{Dir: dir}, func(cfg *testConfig) { cfg.DNS.Propagation = whom })
 		_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)
 		var failed *acme.Error
 		if !errors.As(err, &failed) || failed.Kind != acme.Temporary || !strings.Contains(failed.Detail, "after 1s 127.0.0.1:") || !strings.Contains(failed.Detail, "--dns-propagation") {
@@ -320,47 +321,10 @@ echo "$1" >> calls
 // With HTTP-01 as the challenge, only wildcards take DNS-01, in the same order.
 func TestWildcardBesideHTTP01(t *testing.T) {
 	clean(t)
-	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, func(cfg *issuer.Config) { cfg.Challenge = acme.HTTP01 })
+	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, func(cfg *testConfig) { cfg.Challenge = acme.HTTP01 })
 	both(t, e)
 	if zones, _ := server.Updates(); len(zones) != 2 {
 		t.Errorf("%d updates, want one record put and taken", len(zones))
-	}
-}
-
-// Whoever starts the proxy is told what a provider needs.
-func TestProviderSetUp(t *testing.T) {
-	noFile := filepath.Join(t.TempDir(), "none")
-	for _, test := range []struct {
-		provider string
-		env      map[string]string
-		want     []string
-	}{
-		{"route53", nil, []string{`"route53"`, "acme-dns, exec, httpreq, rfc2136"}},
-		{"rfc2136", nil, []string{"missing: DNSUPDATE_NAMESERVER", "DNSUPDATE_TSIG_SECRET", "DNSUPDATE_TSIG_FILE"}},
-		{"rfc2136", map[string]string{"DNSUPDATE_NAMESERVER": "192.0.2.53", "DNSUPDATE_TSIG_KEY": "k."}, []string{"half of a TSIG key"}},
-		{"rfc2136", map[string]string{"DNSUPDATE_NAMESERVER": "192.0.2.53", "DNSUPDATE_TSIG_FILE": noFile}, []string{noFile, "tsig-keygen"}},
-		{"exec", nil, []string{"missing: EXEC_PATH", "present|cleanup"}},
-		{"exec", map[string]string{"EXEC_PATH": noFile}, []string{"EXEC_PATH", noFile}},
-		{"httpreq", nil, []string{"missing: HTTPREQ_ENDPOINT", "HTTPREQ_PASSWORD_FILE"}},
-		{"httpreq", map[string]string{"HTTPREQ_ENDPOINT": "dns.example.com"}, []string{"not an http:// or https:// URL"}},
-		{"acme-dns", nil, []string{"missing: ACME_DNS_API_BASE", "ACME_DNS_STORAGE_PATH"}},
-		{"acme-dns", map[string]string{"ACME_DNS_API_BASE": "https://acme-dns.example.com"}, []string{"not set", "ACME_DNS_STORAGE_PATH"}},
-	} {
-		t.Run(test.provider, func(t *testing.T) {
-			clean(t)
-			for name, value := range test.env {
-				t.Setenv(name, value)
-			}
-			_, err := issuer.New(issuer.Config{
-				DirectoryURL: "https://ca.example/dir", Accounts: &memoryAccounts{}, Challenge: acme.DNS01,
-				DNS: &issuer.DNS{Provider: test.provider, Resolvers: []string{"127.0.0.1:53"}},
-			})
-			for _, want := range append(test.want, "dns-provider: ") {
-				if err == nil || !strings.Contains(err.Error(), want) {
-					t.Errorf("got %v, want it to say %q", err, want)
-				}
-			}
-		})
 	}
 }
 
@@ -368,21 +332,21 @@ func TestProviderSetUp(t *testing.T) {
 func TestCheckNames(t *testing.T) {
 	clean(t)
 	script(t, "")
-	viaDNS := &issuer.DNS{Provider: "exec", Propagation: issuer.PropagationNone}
+	viaDNS := &dns01.Config{Provider: "exec", Getenv: os.Getenv, Propagation: dns01.None}
 	for _, test := range []struct {
 		name  string
-		cfg   issuer.Config
+		cfg   testConfig
 		names []string
 		want  string
 	}{
-		{"no DNS provider", issuer.Config{Responder: newResponder()}, []string{"a.example", "*.a.example"}, "--dns-provider"},
-		{"DNS provider", issuer.Config{Responder: newResponder(), DNS: viaDNS}, []string{"a.example", "*.a.example", "192.0.2.1"}, ""},
-		{"DNS only", issuer.Config{Challenge: acme.DNS01, DNS: viaDNS}, []string{"192.0.2.1"}, "IP address"},
-		{"DNS first", issuer.Config{Challenge: acme.DNS01, DNS: viaDNS, Responder: newResponder()}, []string{"192.0.2.1", "*.a.example"}, ""},
+		{"no DNS provider", testConfig{Responder: newResponder()}, []string{"a.example", "*.a.example"}, "--dns-provider"},
+		{"DNS provider", testConfig{Responder: newResponder(), DNS: viaDNS}, []string{"a.example", "*.a.example", "192.0.2.1"}, ""},
+		{"DNS only", testConfig{Config: issuer.Config{Challenge: acme.DNS01}, DNS: viaDNS}, []string{"192.0.2.1"}, "IP address"},
+		{"DNS first", testConfig{Config: issuer.Config{Challenge: acme.DNS01}, DNS: viaDNS, Responder: newResponder()}, []string{"192.0.2.1", "*.a.example"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.cfg.DirectoryURL, test.cfg.Accounts = "https://ca.example/dir", &memoryAccounts{}
-			is, err := issuer.New(test.cfg)
+			is, err := newInstance(test.cfg)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -6,14 +6,12 @@
 // wait bound to a context. One certificate costs seven requests, N names cost
 // 2N+5.
 //
-//	ca, err := issuer.New(issuer.Config{DirectoryURL: url, Accounts: accounts, Responder: r})
+//	ca, err := issuer.New(issuer.Config{DirectoryURL: url, Accounts: accounts, Solvers: solvers})
 //	bundle, err := ca.Issue(ctx, cert.Request{Names: names}, nil)
 //
-// How a name is proven is a solver's business (solver.go): HTTP-01 from memory or
-// by files, TLS-ALPN-01, DNS-01 by dynamic updates (pkg/dnsupdate) or through one
-// of lego's providers. Answers that would get into each other's way take turns,
-// which costs one request each.
+// Solvers (pkg/challenge) prove control over names. Answers that would hide each
+// other take turns, which costs one request each.
 //
-// It keeps no certificate and no key but the account's, writes no name to a
-// log, and is the only package that imports lego.
+// It keeps no certificate and no key but the account's, and writes no name to a
+// log.
 package issuer

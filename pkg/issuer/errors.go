@@ -107,7 +107,7 @@ func classify(op string, err error, retryAt time.Time) error {
 	if p := problemOf(err); p != nil {
 		return fromProblem(op, p, retryAt, err)
 	}
-	detail := shorten(err.Error())
+	detail := acme.Shorten(err.Error())
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {
 		detail += "; if this CA has a root of its own, name its PEM file in LEGO_CA_CERTIFICATES"
@@ -140,24 +140,14 @@ func ours(p *legoacme.ProblemDetails) *acme.Problem {
 }
 
 func fromProblem(op string, p *acme.Problem, retryAt time.Time, err error) *acme.Error {
-	e := &acme.Error{Kind: kindOf(p), Op: op, Type: p.Type, Detail: shorten(p.Text()), RetryAt: retryAt, Err: err, Public: true, Subproblems: p.Subproblems}
+	e := &acme.Error{Kind: kindOf(p), Op: op, Type: p.Type, Detail: acme.Shorten(p.Text()), RetryAt: retryAt, Err: err, Public: true, Subproblems: p.Subproblems}
 	if page := actionURL("", p.Instance, nil); page != "" && p.Type == acme.UserActionRequired {
-		e.Detail = strings.TrimSuffix(e.Detail, ".") + "; open " + shorten(page)
+		e.Detail = strings.TrimSuffix(e.Detail, ".") + "; open " + acme.Shorten(page)
 	}
 	if e.Detail == "" {
 		e.Detail = fmt.Sprintf("the CA answered %d %s", p.Status, http.StatusText(p.Status))
 	}
 	return e
-}
-
-// shorten bounds what a CA can make us log or send on, and makes one line of it.
-func shorten(s string) string {
-	const limit = 1024
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > limit {
-		s = s[:limit] + "…"
-	}
-	return strings.ToValidUTF8(s, "?")
 }
 
 // kindOf decides by the HTTP status first: what a CA says while it is unwell

@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
 // flow is one issuance.
@@ -29,9 +30,9 @@ type flow struct {
 	s    *session
 	core *api.Core
 
-	continued []presented // answers that an earlier attempt has left
-	answers   []presented // those of this attempt, once the order looks validated
-	accepted  bool        // the CA took the CSR, so it needs no answer any more
+	continued []challenge.OrderAnswer // answers that an earlier attempt has left
+	answers   []challenge.OrderAnswer // those of this attempt, once the order looks validated
+	accepted  bool                    // the CA took the CSR, so it needs no answer any more
 }
 
 const prepare = "prepare the order"
@@ -91,7 +92,7 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 	}
 	defer func() {
 		if f.accepted {
-			remove(f.answers)
+			challenge.RemoveAll(f.answers)
 			f.answers = nil
 		}
 		f.leave(f.req.OrderURL, append(f.answers, f.continued...), err)
@@ -125,7 +126,7 @@ func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 		if err != nil || order.Location != "" {
 			return order, err
 		}
-		remove(f.continued)
+		challenge.RemoveAll(f.continued)
 		f.continued = nil
 	}
 	if f.req.Profile != "" {
@@ -149,7 +150,7 @@ func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 // resume reads the order of the request again. An order without a location and
 // without an error is gone, spent or another's: only a new one helps.
 func (f *flow) resume() (legoacme.ExtendedOrder, error) {
-	f.continued = f.is.kept.take(f.req.OrderURL)
+	f.continued = f.is.kept.Take(f.req.OrderURL)
 	order, err := read(f.s, func() (legoacme.ExtendedOrder, error) {
 		order, err := f.core.Orders.Get(f.req.OrderURL)
 		if err != nil || !f.ours(order) {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // Names, tokens and URLs that were not asked for end the order before a hook
@@ -45,7 +44,7 @@ func TestCAChoosesNames(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ts.set(name, times(1000, pebbletest.Authorization, fields(change)))
-			is := e.another(t, func(cfg *issuer.Config) {
+			is := e.another(t, func(cfg *testConfig) {
 				cfg.UserAgent, cfg.HTTPHook = name, "echo called >> "+t.TempDir()+"/hook; exit 1"
 			})
 			_, err := is.Issue(t.Context(), ec(names(t, "ordered.example.com")), nil)
@@ -62,7 +61,7 @@ func TestCAChoosesNames(t *testing.T) {
 				d["authorizations"] = append(d["authorizations"].([]any), first)
 			}
 		})))
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "many" })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "many" })
 		if _, err := is.Issue(t.Context(), ec(names(t, "many.example.com")), nil); err == nil || !strings.Contains(err.Error(), "authorizations for 1 names") {
 			t.Errorf("%v", err)
 		}
@@ -78,7 +77,7 @@ func TestOtherSpelling(t *testing.T) {
 	ts.set("upper", times(100, pebbletest.Authorization, fields(func(d map[string]any) {
 		d["identifier"] = map[string]any{"type": "dns", "value": "SPELLING.example.com"}
 	})))
-	is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "upper" })
+	is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "upper" })
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := is.Issue(ctx, ec(names(t, "spelling.example.com")), nil); err != nil {
@@ -92,7 +91,7 @@ func TestValidParent(t *testing.T) {
 	t.Parallel()
 	var ts troubles
 	e := start(t, pebbletest.Options{AuthzReuse: 100, Wrap: ts.wrap}, nil)
-	is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "parent" })
+	is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "parent" })
 	if _, err := is.Issue(t.Context(), ec(names(t, "www.parent.example.com")), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // trouble answers a request in Pebble's place, or changes Pebble's answer. It
@@ -163,7 +162,7 @@ func TestOneOddAnswer(t *testing.T) {
 					next.ServeHTTP(w, r)
 				})) || func() bool { orders++; return false }()
 			})
-			is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent, cfg.Accounts = agent, &memoryAccounts{} })
+			is := e.another(t, func(cfg *testConfig) { cfg.UserAgent, cfg.Accounts = agent, &memoryAccounts{} })
 			if _, err := is.Issue(t.Context(), ec(names(t, host)), nil); err != nil {
 				t.Error(err)
 			}
@@ -226,7 +225,7 @@ func TestNotTriedAgain(t *testing.T) {
 			}
 			return says(503, c.typ)(w, r, next)
 		}))
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = agent })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = agent })
 		if _, err := is.Issue(c.ctx, ec(names(t, "again.example.com")), nil); err == nil || asked.Load() != 1 {
 			t.Errorf("%s: %v after %d requests, want an error after one", name, err, asked.Load())
 		}
@@ -263,7 +262,7 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 	for name, kind := range map[string]string{"poll": pebbletest.Order, "challenge": pebbletest.Challenge} {
 		t.Run(name, func(t *testing.T) {
 			ts.set(name, times(1, kind, told(later)))
-			is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
+			is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = name })
 			var orderURL string
 			req := journalled(t, name+".stays.example.com", &orderURL)
 			var failed *acme.Error
@@ -284,7 +283,7 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 		})
 	}
 	t.Run("again and again", func(t *testing.T) {
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "again" })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "again" })
 		var orderURL string
 		req := journalled(t, "again.stays.example.com", &orderURL)
 		// The first two ends come after the challenge, the others before.
@@ -304,14 +303,14 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 	})
 	t.Run("given up", func(t *testing.T) { // nobody will continue it
 		ts.set("given", times(1, pebbletest.Order, later))
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "given" })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "given" })
 		if _, err := is.Issue(t.Context(), ec(names(t, "given.stays.example.com")), nil); err == nil || e.responder.Len() != 0 {
 			t.Errorf("%v, %d answers left", err, e.responder.Len())
 		}
 	})
 	t.Run("closed", func(t *testing.T) {
 		ts.set("closed", times(1, pebbletest.Order, later))
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = "closed" })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "closed" })
 		var orderURL string
 		if _, err := is.Issue(t.Context(), journalled(t, "closed.stays.example.com", &orderURL), nil); err == nil {
 			t.Error("issued")
@@ -332,7 +331,7 @@ func TestTLSALPNAnswerStays(t *testing.T) {
 		w.Header().Set("Retry-After", "3600")
 		return says(503, "serverInternal")(w, r, next)
 	}))
-	is := e.another(t, func(cfg *issuer.Config) {
+	is := e.another(t, func(cfg *testConfig) {
 		cfg.UserAgent, cfg.Challenge, cfg.TLSALPN = "stays", acme.TLSALPN01, answers
 	})
 	var orderURL string
@@ -386,7 +385,7 @@ func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 					}
 					return false
 				})
-				is := e.another(t, func(cfg *issuer.Config) {
+				is := e.another(t, func(cfg *testConfig) {
 					cfg.UserAgent, cfg.Challenge, cfg.TLSALPN, cfg.Responder = agent, kind, answers, e.responder
 				})
 				_, err := is.Issue(t.Context(), ec(names(t, at+"."+kind+".example.com")), nil)
@@ -426,7 +425,7 @@ func TestKindsOfRefusals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ts.set(name, times(1000, pebbletest.NewOrder, c.trouble))
-			is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
+			is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = name })
 			_, err := is.Issue(t.Context(), ec(names(t, "kinds.example.com")), nil)
 			var failed *acme.Error
 			if !errors.As(err, &failed) || failed.Kind != c.kind {

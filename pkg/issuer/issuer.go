@@ -6,22 +6,18 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"io"
-	stdlog "log"
 	"log/slog"
 	"net/http"
 	"sync"
 	"time"
 
 	"github.com/go-acme/lego/v4/acme/api"
-	legolog "github.com/go-acme/lego/v4/log"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
-	"github.com/acmeproxy/acmeproxy/pkg/peers"
-	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
 // Config says which CA, as whom, and how challenges are answered.
@@ -29,15 +25,14 @@ type Config struct {
 	DirectoryURL string // https only
 	Accounts     Accounts
 
-	// How control over names is proven. Wildcards always take DNS-01, and
-	// addresses never do.
-	Challenge string               // for all other names: HTTP01, which is the default, TLSALPN01 or DNS01
-	Responder *responder.Responder // answers HTTP-01; nil: nobody does
-	Webroot   string               // answers HTTP-01 by files below this folder in place of Responder; "": it does not
-	HTTPHook  string               // shell command that publishes HTTP-01 answers in place of Responder; "": none does
-	TLSALPN   *responder.TLSALPN   // answers TLS-ALPN-01; nil: nobody does
-	DNS       *DNS                 // answers DNS-01; nil: nobody does
-	Peers     *peers.Peers         // give the answers of Responder and TLSALPN, too; nil: there are none
+	// Solvers prove control over names, by type of challenge (acme.HTTP01 …). They
+	// are shared between issuers, and the caller closes them after the issuer.
+	Solvers map[string]challenge.Solver
+	// Challenge is the preferred type; empty: acme.HTTP01. challenge.Types says which
+	// names need another one.
+	Challenge string
+	// Shared says that other instances may continue the orders of this one.
+	Shared bool
 
 	PreferredChain string // common name of the issuer of the topmost certificate; "": the CA's default chain
 
@@ -59,8 +54,8 @@ type Issuer struct {
 	cfg     Config
 	wire    *wire
 	methods map[string]*method // by type of challenge
-	turns   turns              // for challenges that cannot share a name
-	kept    kept               // answers of orders that will be continued
+	turns   challenge.Turns    // of exclusive solvers
+	kept    challenge.Kept     // answers of orders that will be continued
 	places  *fair.Places       // one taken for each issuance in flight
 	keys    keyPlaces          // one taken for each RSA key that is being generated
 	signing pace               // from finalize to the certificate
@@ -100,7 +95,6 @@ func New(cfg Config) (*Issuer, error) {
 	if cfg.Transport == nil {
 		cfg.Transport = Transport(cfg.RootCAs)
 	}
-	muteLego()
 	methods, err := newMethods(cfg)
 	if err != nil {
 		return nil, err
@@ -139,11 +133,6 @@ func Transport(roots *x509.CertPool) *http.Transport {
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
-
-// muteLego takes lego's package logger away: it writes URLs to stderr.
-var muteLego = sync.OnceFunc(func() {
-	legolog.Logger = stdlog.New(io.Discard, "", 0)
-})
 
 // Issue obtains one certificate: it generates the key if the request has no CSR,
 // waits for a free place, orders, answers the challenges, finalizes and
@@ -190,12 +179,9 @@ func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(acme.Ev
 	}
 }
 
-// Close waits until the answers of issuances that have ended are removed.
+// Close removes the answers of orders that would be continued.
 func (is *Issuer) Close() error {
-	is.kept.close(is.cfg.Peers != nil)
-	if m := is.methods[acme.DNS01]; m != nil {
-		m.solver.(*dnsSolver).close()
-	}
+	is.kept.Close(is.cfg.Shared)
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -22,6 +23,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge/dns01"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
@@ -57,21 +60,77 @@ func (m *memoryAccounts) SetURL(_ context.Context, _, url, email string) error {
 	return nil
 }
 
+// testConfig is an issuer's, and what its solvers are made of: the first of HTTPHook,
+// Webroot and Responder answers HTTP-01.
+type testConfig struct {
+	issuer.Config
+	Responder *responder.Responder
+	Webroot   string
+	HTTPHook  string
+	TLSALPN   *responder.TLSALPN
+	DNS       *dns01.Config
+}
+
+// instance is an issuer with solvers of its own.
+type instance struct {
+	*issuer.Issuer
+	solvers map[string]challenge.Solver
+}
+
+// Close closes the issuer and its solvers.
+func (i *instance) Close() error {
+	errs := []error{i.Issuer.Close()}
+	for _, s := range i.solvers {
+		errs = append(errs, s.Close())
+	}
+	return errors.Join(errs...)
+}
+
+func newInstance(cfg testConfig) (*instance, error) {
+	solvers := map[string]challenge.Solver{}
+	memory := challenge.Memory{HTTP01: cfg.Responder, TLSALPN: cfg.TLSALPN}
+	switch {
+	case cfg.HTTPHook != "":
+		solvers[acme.HTTP01] = challenge.FromHook(cfg.HTTPHook, slog.New(slog.DiscardHandler))
+	case cfg.Webroot != "":
+		s, err := challenge.FromWebroot(cfg.Webroot)
+		if err != nil {
+			return nil, err
+		}
+		solvers[acme.HTTP01] = s
+	case cfg.Responder != nil:
+		solvers[acme.HTTP01] = challenge.FromMemory(acme.HTTP01, memory)
+	}
+	if cfg.TLSALPN != nil {
+		solvers[acme.TLSALPN01] = challenge.FromMemory(acme.TLSALPN01, memory)
+	}
+	if cfg.DNS != nil {
+		s, err := dns01.New(*cfg.DNS)
+		if err != nil {
+			return nil, err
+		}
+		solvers[acme.DNS01] = s
+	}
+	cfg.Solvers = solvers
+	is, err := issuer.New(cfg.Config)
+	return &instance{is, solvers}, err
+}
+
 // env is an issuer in front of a Pebble, with a responder on the CA's port 80.
 type env struct {
 	ca        *pebbletest.CA
-	issuer    *issuer.Issuer
+	issuer    *instance
 	accounts  *memoryAccounts
 	responder *responder.Responder
 }
 
-func start(t testing.TB, opts pebbletest.Options, change func(*issuer.Config)) *env {
+func start(t testing.TB, opts pebbletest.Options, change func(*testConfig)) *env {
 	t.Helper()
 	return startBehind(t, opts, nil, change)
 }
 
 // startBehind is start with another server on port 80, if web is not nil.
-func startBehind(t testing.TB, opts pebbletest.Options, web http.Handler, change func(*issuer.Config)) *env {
+func startBehind(t testing.TB, opts pebbletest.Options, web http.Handler, change func(*testConfig)) *env {
 	t.Helper()
 	e := &env{ca: pebbletest.Start(t, opts), accounts: &memoryAccounts{}, responder: responder.New()}
 	if web == nil {
@@ -83,18 +142,18 @@ func startBehind(t testing.TB, opts pebbletest.Options, web http.Handler, change
 }
 
 // another is one more issuer with the same account.
-func (e *env) another(t testing.TB, change func(*issuer.Config)) *issuer.Issuer {
+func (e *env) another(t testing.TB, change func(*testConfig)) *instance {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(e.ca.ServerCAPEM)
-	cfg := issuer.Config{
-		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts, Responder: e.responder,
+	cfg := testConfig{Responder: e.responder, Config: issuer.Config{
+		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts,
 		AcceptTOS: true, RootCAs: roots, UserAgent: "acmeproxy/test",
-	}
+	}}
 	if change != nil {
 		change(&cfg)
 	}
-	is, err := issuer.New(cfg)
+	is, err := newInstance(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -407,10 +466,10 @@ func TestCancel(t *testing.T) {
 func TestValidationFails(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	other := responder.New() // nobody asks it
-	is, err := issuer.New(issuer.Config{
-		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts, Responder: other, AcceptTOS: true,
+	is, err := newInstance(testConfig{Responder: other, Config: issuer.Config{
+		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts, AcceptTOS: true,
 		Transport: e.ca.HTTPClient().Transport,
-	})
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,7 +579,7 @@ func TestBadNonces(t *testing.T) {
 
 func TestTermsAndBinding(t *testing.T) {
 	eab := map[string]string{"kid-1": "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG44nMEtx3MUAsUDkMTQ12W"}
-	e := start(t, pebbletest.Options{EAB: eab}, func(c *issuer.Config) { c.AcceptTOS = false })
+	e := start(t, pebbletest.Options{EAB: eab}, func(c *testConfig) { c.AcceptTOS = false })
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "tos.example.com")), nil)
 	if err == nil || !strings.Contains(err.Error(), "--accept-tos") {
 		t.Errorf("terms not accepted: %v, want --accept-tos named", err)
@@ -530,7 +589,7 @@ func TestTermsAndBinding(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "--eab-kid") {
 		t.Errorf("no binding: %v, want --eab-kid named", err)
 	}
-	e = start(t, pebbletest.Options{EAB: eab}, func(c *issuer.Config) {
+	e = start(t, pebbletest.Options{EAB: eab}, func(c *testConfig) {
 		c.EAB = &issuer.EAB{Kid: "kid-1", HMACKey: eab["kid-1"]}
 		c.Email = "ops@example.com"
 	})
@@ -545,7 +604,7 @@ func TestTermsAndBinding(t *testing.T) {
 // A CA with a root of its own is not trusted by accident; the error says what
 // to set (A33).
 func TestUntrustedCA(t *testing.T) {
-	e := start(t, pebbletest.Options{}, func(c *issuer.Config) { c.RootCAs = x509.NewCertPool() })
+	e := start(t, pebbletest.Options{}, func(c *testConfig) { c.RootCAs = x509.NewCertPool() })
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "root.example.com")), nil)
 	var failed *acme.Error
 	if !errors.As(err, &failed) || failed.Kind != acme.Temporary || !strings.Contains(err.Error(), "LEGO_CA_CERTIFICATES") {
@@ -556,7 +615,7 @@ func TestUntrustedCA(t *testing.T) {
 // Only InFlight issuances run at a time; the others are told that they wait,
 // and may give up.
 func TestQueue(t *testing.T) {
-	e := start(t, pebbletest.Options{}, func(c *issuer.Config) { c.InFlight = 1 })
+	e := start(t, pebbletest.Options{}, func(c *testConfig) { c.InFlight = 1 })
 	ctx, cancel := context.WithCancel(t.Context())
 	held, free := make(chan struct{}), make(chan struct{})
 	first := make(chan error, 1)

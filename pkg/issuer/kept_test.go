@@ -11,17 +11,16 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
-	"github.com/acmeproxy/acmeproxy/pkg/peers"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge/dns01"
 )
 
 // X18: an instance that stops leaves the file of an order that another one
 // continues, by which it is removed. An instance with a database of its own
 // removes it at once.
 func TestStoppedInstanceLeavesSharedAnswers(t *testing.T) {
-	for name, change := range map[string]func(cfg *issuer.Config, root string){
-		"webroot": func(cfg *issuer.Config, root string) { cfg.Webroot = root },
-		"hook": func(cfg *issuer.Config, root string) {
+	for name, change := range map[string]func(cfg *testConfig, root string){
+		"webroot": func(cfg *testConfig, root string) { cfg.Webroot = root },
+		"hook": func(cfg *testConfig, root string) {
 			folder := filepath.Join(root, ".well-known", "acme-challenge")
 			cfg.HTTPHook = fmt.Sprintf(`mkdir -p %[1]s && cd %[1]s || exit 9
 case $ACMEPROXY_EVENT in
@@ -42,10 +41,10 @@ esac`, folder)
 			}
 			var ts troubles
 			e := startBehind(t, pebbletest.Options{Wrap: ts.wrap}, http.FileServer(http.Dir(root)), nil)
-			instance := func(agent string, p *peers.Peers) *issuer.Issuer {
-				return e.another(t, func(cfg *issuer.Config) {
+			another := func(agent string, shared bool) *instance {
+				return e.another(t, func(cfg *testConfig) {
 					change(cfg, root)
-					cfg.UserAgent, cfg.Peers = agent, p
+					cfg.UserAgent, cfg.Shared = agent, shared
 				})
 			}
 			// The CA has not begun to validate when the first attempt ends.
@@ -54,7 +53,7 @@ esac`, folder)
 				return says(503, "serverInternal")(w, r, next)
 			})
 			ts.set("one", unwell)
-			one, two := instance("one", &peers.Peers{}), instance("two", &peers.Peers{})
+			one, two := another("one", true), another("two", true)
 			var orderURL string
 			req := journalled(t, name+".shared.example.com", &orderURL)
 			if _, err := one.Issue(t.Context(), req, nil); err == nil {
@@ -72,7 +71,7 @@ esac`, folder)
 			}
 
 			ts.set("alone", unwell)
-			alone := instance("alone", nil)
+			alone := another("alone", false)
 			req = journalled(t, name+".alone.example.com", &orderURL)
 			if _, err := alone.Issue(t.Context(), req, nil); err == nil || answers() != 1 {
 				t.Errorf("%v, %d answers", err, answers())
@@ -101,10 +100,10 @@ esac
 			}
 			var ts troubles
 			e, server := startDNS(t, provider, opts, nil, ts.wrap)
-			instance := func(agent string) *issuer.Issuer {
-				return e.another(t, func(cfg *issuer.Config) {
-					cfg.Challenge, cfg.UserAgent, cfg.Peers = acme.DNS01, agent, &peers.Peers{}
-					cfg.DNS = &issuer.DNS{Provider: provider, Resolvers: []string{server.Addr}, Port: server.Port}
+			another := func(agent string) *instance {
+				return e.another(t, func(cfg *testConfig) {
+					cfg.Challenge, cfg.UserAgent, cfg.Shared = acme.DNS01, agent, true
+					cfg.DNS = &dns01.Config{Provider: provider, Getenv: os.Getenv, Resolvers: []string{server.Addr}, Port: server.Port}
 				})
 			}
 			// The CA has not begun to validate when the first attempt ends.
@@ -112,7 +111,7 @@ esac
 				w.Header().Set("Retry-After", "3600")
 				return says(503, "serverInternal")(w, r, next)
 			}))
-			one, two := instance("one"), instance("two")
+			one, two := another("one"), another("two")
 			defer two.Close()
 			var orderURL string
 			req := journalled(t, "zone.example", &orderURL)

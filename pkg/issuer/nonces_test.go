@@ -10,7 +10,6 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
 // badNonce answers some requests of a kind, and brings no nonce, so that the next
@@ -44,7 +43,7 @@ func TestBadNoncesAreBounded(t *testing.T) {
 					}
 					return odd(w, r, next)
 				})
-				is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent, cfg.Accounts = agent, &memoryAccounts{} })
+				is := e.another(t, func(cfg *testConfig) { cfg.UserAgent, cfg.Accounts = agent, &memoryAccounts{} })
 				_, err := is.Issue(t.Context(), ec(names(t, host)), nil)
 				if bad == 5 {
 					if err != nil {
@@ -75,7 +74,7 @@ func TestBadNoncesOfOneIssuance(t *testing.T) {
 		hosts = append(hosts, fmt.Sprintf("h%d.nonces.example.com", i))
 	}
 	issue := func(agent string) error {
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent, cfg.Accounts = agent, &memoryAccounts{} })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent, cfg.Accounts = agent, &memoryAccounts{} })
 		_, err := is.Issue(t.Context(), ec(names(t, hosts...)), nil)
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // profiles are those that the CA's directory advertises (draft-ietf-acme-profiles).
@@ -30,5 +32,5 @@ func checkProfile(profile string, advertised map[string]string) error {
 		return fmt.Errorf("the CA has no profiles; leave it out")
 	}
 	names := slices.Sorted(maps.Keys(advertised))
-	return fmt.Errorf("the CA has no such profile; leave it out, or write one of %s", shorten(strings.Join(names, ", ")))
+	return fmt.Errorf("the CA has no such profile; leave it out, or write one of %s", acme.Shorten(strings.Join(names, ", ")))
 }

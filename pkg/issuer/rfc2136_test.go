@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge/dns01"
 )
 
 // M45, M46, M47: signed updates over TCP for the zone that the start of
@@ -62,9 +62,9 @@ func TestNamed(t *testing.T) {
 	server := dnstest.StartNamed(t, text, dnstest.NamedZone{Name: "zone.example", Policy: "grant acmeproxy name _acme-challenge.zone.example. TXT;"})
 	t.Setenv("DNSUPDATE_NAMESERVER", server.Addr)
 	t.Setenv("DNSUPDATE_TSIG_FILE", key)
-	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *issuer.Config) {
+	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *testConfig) {
 		cfg.Challenge = acme.DNS01
-		cfg.DNS = &issuer.DNS{Provider: "rfc2136", Resolvers: []string{server.Addr}, Port: server.Port}
+		cfg.DNS = &dns01.Config{Provider: "rfc2136", Getenv: os.Getenv, Resolvers: []string{server.Addr}, Port: server.Port}
 	})
 	t.Cleanup(func() { e.issuer.Close() })
 	both(t, e)
@@ -103,9 +103,9 @@ func TestRFC2136SecondServer(t *testing.T) {
 	l.Close()
 	_, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
 	t.Setenv("DNSUPDATE_NAMESERVER", l.Addr().String()+", localhost:"+server.Port)
-	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *issuer.Config) {
+	e := start(t, pebbletest.Options{Resolver: server.Addr}, func(cfg *testConfig) {
 		cfg.Challenge = acme.DNS01
-		cfg.DNS = &issuer.DNS{Provider: "rfc2136", Resolvers: []string{server.Addr}, Port: server.Port}
+		cfg.DNS = &dns01.Config{Provider: "rfc2136", Getenv: os.Getenv, Resolvers: []string{server.Addr}, Port: server.Port}
 	})
 	t.Cleanup(func() { e.issuer.Close() })
 	both(t, e)

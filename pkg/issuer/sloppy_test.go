@@ -49,7 +49,7 @@ func TestSloppyCA(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			ts.set(name, trouble)
-			is := e.another(t, func(cfg *issuer.Config) {
+			is := e.another(t, func(cfg *testConfig) {
 				cfg.UserAgent, cfg.PreferredChain, cfg.Accounts = name, e.ca.Issuers[1], &memoryAccounts{}
 			})
 			b, err := is.Issue(t.Context(), ec(names(t, name+".sloppy.example.com")), nil)
@@ -83,7 +83,7 @@ func TestEmptyDates(t *testing.T) {
 					}
 				}
 			}))
-			is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
+			is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = name })
 			if _, err := is.Issue(t.Context(), ec(names(t, name+".dates.example.com")), nil); err != nil {
 				t.Error(err)
 			}
@@ -111,7 +111,7 @@ func TestUserActionRequired(t *testing.T) {
 		},
 	} {
 		ts.set(name, times(100, pebbletest.NewOrder, trouble))
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent = name })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = name })
 		_, err := is.Issue(t.Context(), ec(names(t, "action.example.com")), nil)
 		var failed *acme.Error
 		if !errors.As(err, &failed) || failed.Kind != acme.Permanent || !strings.Contains(err.Error(), "open https://ca.example/agree?x") {
@@ -126,8 +126,8 @@ func TestChangedEmail(t *testing.T) {
 	t.Parallel()
 	var ts troubles
 	var contact atomic.Value
-	e := start(t, pebbletest.Options{Wrap: ts.wrap}, func(cfg *issuer.Config) { cfg.Email = "old@example.com" })
-	issue := func(is *issuer.Issuer) {
+	e := start(t, pebbletest.Options{Wrap: ts.wrap}, func(cfg *testConfig) { cfg.Email = "old@example.com" })
+	issue := func(is *instance) {
 		t.Helper()
 		if _, err := is.Issue(t.Context(), ec(names(t, "email.example.com")), nil); err != nil {
 			t.Fatal(err)
@@ -135,13 +135,13 @@ func TestChangedEmail(t *testing.T) {
 	}
 	issue(e.issuer)
 	ts.set("refused", times(100, pebbletest.Account, says(400, "invalidContact")))
-	issue(e.another(t, func(cfg *issuer.Config) { cfg.UserAgent, cfg.Email = "refused", "bad@example.com" }))
+	issue(e.another(t, func(cfg *testConfig) { cfg.UserAgent, cfg.Email = "refused", "bad@example.com" }))
 	if e.accounts.email != "old@example.com" {
 		t.Errorf("contact %q is stored, which the CA refused", e.accounts.email)
 	}
 	ts.set("new", times(100, pebbletest.Account, fields(func(d map[string]any) { contact.Store(fmt.Sprint(d["contact"])) })))
 	for range 2 {
-		is := e.another(t, func(cfg *issuer.Config) { cfg.UserAgent, cfg.Email = "new", "new@example.com" })
+		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent, cfg.Email = "new", "new@example.com" })
 		e.ca.Requests().Reset()
 		issue(is)
 		issue(is)
@@ -160,7 +160,7 @@ func TestChangedEmail(t *testing.T) {
 func TestBindingKeys(t *testing.T) {
 	t.Parallel()
 	const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG4-nMEtx3MUAsUDkMTQ12_"
-	e := start(t, pebbletest.Options{EAB: map[string]string{"kid-1": key, "kid-2": key[:43]}}, func(cfg *issuer.Config) {
+	e := start(t, pebbletest.Options{EAB: map[string]string{"kid-1": key, "kid-2": key[:43]}}, func(cfg *testConfig) {
 		cfg.EAB = &issuer.EAB{Kid: "kid-1", HMACKey: key}
 	})
 	standard := strings.NewReplacer("-", "+", "_", "/").Replace(key)
@@ -169,7 +169,7 @@ func TestBindingKeys(t *testing.T) {
 		key[:43]: "kid-2", key[:43] + "=": "kid-2",
 		"\ufeff" + key + "\r\n": "\ufeffkid-1\r\n",
 	} {
-		is := e.another(t, func(cfg *issuer.Config) {
+		is := e.another(t, func(cfg *testConfig) {
 			cfg.Accounts, cfg.EAB = &memoryAccounts{}, &issuer.EAB{Kid: kid, HMACKey: text}
 		})
 		if _, err := is.Issue(t.Context(), ec(names(t, "eab.example.com")), nil); err != nil {
@@ -185,9 +185,9 @@ func TestBindingKeys(t *testing.T) {
 		{Kid: "kid-1", HMACKey: "\ufeff"},
 		{Kid: "kid-1", HMACKey: key[:41]},
 	} {
-		_, err := issuer.New(issuer.Config{
-			DirectoryURL: e.ca.DirectoryURL, Accounts: &memoryAccounts{}, Responder: newResponder(), EAB: &eab,
-		})
+		_, err := newInstance(testConfig{Responder: newResponder(), Config: issuer.Config{
+			DirectoryURL: e.ca.DirectoryURL, Accounts: &memoryAccounts{}, EAB: &eab,
+		}})
 		if err == nil || !strings.HasPrefix(err.Error(), "eab-") || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%+v: %v", eab, err)
 		}

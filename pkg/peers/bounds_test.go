@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
@@ -19,7 +20,7 @@ func newPeers(t testing.TB) *Peers {
 		t.Fatal(err)
 	}
 	p, err := New(Config{
-		Identity: id, Self: "self", HTTP01: responder.New(), TLSALPN: responder.NewTLSALPN(),
+		Identity: id, Self: "self", Local: challenge.Memory{HTTP01: responder.New(), TLSALPN: responder.NewTLSALPN()},
 		Due: func() {}, News: func(string) {},
 	})
 	if err != nil {
@@ -71,8 +72,8 @@ func TestBounds(t *testing.T) {
 	for i := range maxForeign + 10 {
 		said(t, p, "other", time.Now(), item{Do: put, ID: fmt.Sprint(i), Answer: answer("a.example.com", fmt.Sprint(i))})
 	}
-	if len(p.foreign) != maxForeign || p.cfg.HTTP01.Len() != maxForeign {
-		t.Errorf("%d answers, %d published", len(p.foreign), p.cfg.HTTP01.Len())
+	if len(p.foreign) != maxForeign || served(p) != maxForeign {
+		t.Errorf("%d answers, %d published", len(p.foreign), served(p))
 	}
 	said(t, p, "other", time.Now(), item{Do: bye})
 	said(t, p, "long", time.Now(), item{Do: put, ID: strings.Repeat("i", maxID), To: strings.Repeat("t", maxName), Answer: answer(long, token)}, item{Do: here})
@@ -101,19 +102,19 @@ func TestOldMessage(t *testing.T) {
 	for _, at := range []time.Time{time.Now().Add(-2 * maxSkew), time.Now().Add(2 * maxSkew), time.UnixMilli(-1 << 62), time.UnixMilli(1 << 62)} {
 		said(t, p, "other", at, item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
 	}
-	if len(p.others)+len(p.foreign)+p.cfg.HTTP01.Len() != 0 {
+	if len(p.others)+len(p.foreign)+served(p) != 0 {
 		t.Error("it was heard")
 	}
 	if s := p.Status(); !strings.Contains(s.Trouble, "the clock of other ") {
 		t.Errorf("trouble: %q", s.Trouble)
 	}
 	said(t, p, "other", time.Now().Add(-maxSkew/2), item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
-	if p.cfg.HTTP01.Len() != 1 {
+	if served(p) != 1 {
 		t.Error("half a minute is too much")
 	}
 	// Told again it is the same answer, and is acknowledged again.
 	said(t, p, "other", time.Now(), item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
-	if p.cfg.HTTP01.Len() != 1 || len(p.foreign) != 1 {
+	if served(p) != 1 || len(p.foreign) != 1 {
 		t.Error("it is there twice")
 	}
 }
@@ -158,7 +159,7 @@ func FuzzHeard(f *testing.F) {
 		p := newPeers(t)
 		p.begin(*answer("b.example", "t"), func() {})
 		p.heard(text)
-		if p.cfg.HTTP01.Len() != 0 || len(p.others) != 0 {
+		if served(p) != 0 || len(p.others) != 0 {
 			t.Fatal("a stranger was heard")
 		}
 		m, items, err := parseMessage([]byte(text))
@@ -176,3 +177,6 @@ func FuzzHeard(f *testing.F) {
 		}
 	})
 }
+
+// served returns the number of HTTP-01 answers that an instance serves.
+func served(p *Peers) int { return p.cfg.Local.(challenge.Memory).HTTP01.Len() }

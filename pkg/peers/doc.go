@@ -2,10 +2,10 @@
 // An answer to a challenge is given by all of them, whichever a CA comes to, and
 // news of one wakes the others.
 //
-//	p, err := peers.New(peers.Config{Bus: s, Identity: id, Self: name, HTTP01: r, …})
+//	p, err := peers.New(peers.Config{Bus: s, Identity: id, Self: name, Local: memory, …})
 //	go p.Run(ctx)
-//	withdraw := p.Share(ctx, answer, fetched) // when it returns, the others answer, too
-//	defer withdraw()
+//	answer, err := p.Publisher(memory).Publish(ctx, acme.HTTP01, c) // when it returns, the others answer, too
+//	defer answer.Remove()
 //
 // Messages go through the database's NOTIFY and are written nowhere. They are
 // sealed with a key that is made of the identity file, which all instances

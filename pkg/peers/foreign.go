@@ -1,19 +1,15 @@
 package peers
 
 import (
+	"context"
+	"errors"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
 // foreignKey is an answer of another instance.
 type foreignKey struct{ from, id string }
-
-// published is an answer in one of the responders.
-type published interface {
-	Fetched() <-chan struct{}
-	Remove()
-}
 
 // take gives another instance's answer, and says so. Told again, it says so
 // again: the first time may not have been heard.
@@ -38,15 +34,15 @@ func (p *Peers) take(from string, it item) {
 	p.say(item{Do: ack, ID: it.ID, To: from})
 }
 
-// publish returns nil for what no CA can ask this instance for.
-func (p *Peers) publish(a Answer) (published, error) {
-	switch {
-	case a.Type == acme.HTTP01 && p.cfg.HTTP01 != nil:
-		return p.cfg.HTTP01.Put(a.Name, a.Token, a.KeyAuthorization), nil
-	case a.Type == acme.TLSALPN01 && p.cfg.TLSALPN != nil:
-		return p.cfg.TLSALPN.Put(a.Name, a.KeyAuthorization)
+// publish returns nil for answers that no CA can ask this instance for.
+func (p *Peers) publish(a Answer) (challenge.Answer, error) {
+	answer, err := p.cfg.Local.Publish(context.Background(), a.Type, challenge.Challenge{
+		Name: a.Name, Token: a.Token, KeyAuthorization: a.KeyAuthorization,
+	})
+	if errors.Is(err, challenge.ErrNotServed) {
+		return nil, nil
 	}
-	return nil, nil
+	return answer, err
 }
 
 // drop ends an answer of another instance.
@@ -59,7 +55,7 @@ func (p *Peers) drop(key foreignKey) {
 
 // keep is such an answer's life: its instance is told of the first fetch, and if
 // that instance dies the answer ends by itself.
-func (p *Peers) keep(key foreignKey, answer published, gone <-chan struct{}) {
+func (p *Peers) keep(key foreignKey, answer challenge.Answer, gone <-chan struct{}) {
 	defer answer.Remove()
 	life := time.NewTimer(p.cfg.Life)
 	defer life.Stop()

@@ -13,7 +13,7 @@ import (
 
 	"filippo.io/age"
 
-	"github.com/acmeproxy/acmeproxy/pkg/responder"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -34,14 +34,13 @@ const MaxText = 7999
 
 // Config says who we are and what the others may cause here.
 type Config struct {
-	Bus      Bus                  // PostgreSQL
-	Identity *age.X25519Identity  // the one that all instances share
-	Self     string               // unique among all instances that ever share the database
-	HTTP01   *responder.Responder // gives the others' answers; nil: this instance has no port 80
-	TLSALPN  *responder.TLSALPN
-	Due      func()          // something became due; it must not block
-	News     func(id string) // there is news of a certificate; it must not block
-	Logger   *slog.Logger    // nil: none. No name that a certificate is for is ever logged here.
+	Bus      Bus                 // PostgreSQL
+	Identity *age.X25519Identity // the one that all instances share
+	Self     string              // unique among all instances that ever share the database
+	Local    challenge.Publisher // serves the others' answers, of the types that this instance has a port for
+	Due      func()              // something became due; it must not block
+	News     func(id string)     // there is news of a certificate; it must not block
+	Logger   *slog.Logger        // nil: none. No name that a certificate is for is ever logged here.
 
 	// Life is how long another instance's answer is given if that instance does
 	// not take it away: longer than any issuance. 0: 10 minutes.

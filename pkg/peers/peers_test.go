@@ -22,6 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
@@ -59,7 +60,7 @@ func begin(t testing.TB, url string, id *age.X25519Identity, change ...func(*pee
 		log: &watch.Log{}, news: make(chan string, 16),
 	}
 	cfg := peers.Config{
-		Bus: s, Identity: id, Self: i.name, HTTP01: i.http, TLSALPN: i.tls,
+		Bus: s, Identity: id, Self: i.name, Local: challenge.Memory{HTTP01: i.http, TLSALPN: i.tls},
 		Due:    func() { i.due.Add(1) },
 		News:   func(id string) { i.news <- id },
 		Logger: slog.New(slog.NewTextHandler(i.log, nil)),

@@ -173,6 +173,9 @@ func (a Answer) check() error {
 	return nil
 }
 
+// usesToken reports whether a CA asks for an answer by its token, as for HTTP-01.
+func usesToken(challengeType string) bool { return challengeType == acme.HTTP01 }
+
 // plainText is base64url and full stops (RFC 8555, section 8.1), not too long.
 func plainText(s string) bool {
 	for _, c := range []byte(s) {

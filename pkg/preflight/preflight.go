@@ -25,6 +25,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
 // Verdict is what came of one check.
@@ -223,15 +224,9 @@ func (c *Checker) reach(ctx context.Context, name string) []Check {
 	return append([]Check{dns}, c.http(ctx, name, addrs)...)
 }
 
-// method is the type of the challenge for a name, as pkg/issuer chooses it.
+// method returns the type of challenge by which a name is validated.
 func (c *Checker) method(name string) string {
-	switch {
-	case cert.IsWildcard(name):
-		return acme.DNS01
-	case cert.IsIP(name) && c.cfg.Challenge == acme.DNS01: // RFC 8738, section 7
-		return acme.HTTP01
-	}
-	return c.cfg.Challenge
+	return challenge.Types(c.cfg.Challenge, cert.IsIP(name), cert.IsWildcard(name))[0]
 }
 
 // http checks port 80 of each address, at the same time.

@@ -91,9 +91,9 @@ func closeToOthers(dir string) error {
 
 // caRoots is the trust for the CA's API: the system's, and the files that
 // LEGO_CA_CERTIFICATES lists, separated like PATH. nil means the system's.
-func caRoots() (*x509.CertPool, error) {
+func caRoots(getenv func(string) string) (*x509.CertPool, error) {
 	const variable = "LEGO_CA_CERTIFICATES"
-	list := os.Getenv(variable)
+	list := getenv(variable)
 	if list == "" {
 		return nil, nil
 	}

@@ -24,7 +24,7 @@ func TestMalformedProxySetting(t *testing.T) {
 			_, apiErr := enrolled.API()
 			dir := t.TempDir()
 			_, enrollErr := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{})
-			cfg := proxy.Config{Serve: config.DefaultServe()}
+			cfg := proxy.Config{Serve: config.DefaultServe(), Getenv: os.Getenv}
 			cfg.DataDir = dir
 			_, serveErr := proxy.New(t.Context(), cfg)
 			for what, err := range map[string]error{"remote": apiErr, "enroll": enrollErr, "serve": serveErr} {
@@ -48,7 +48,7 @@ func TestProxySettingsOfOthers(t *testing.T) {
 	if _, err := enrolled.API(); err != nil {
 		t.Error(err)
 	}
-	cfg := proxy.Config{Serve: config.DefaultServe()}
+	cfg := proxy.Config{Serve: config.DefaultServe(), Getenv: os.Getenv}
 	cfg.DataDir, cfg.HTTPAddr, cfg.HTTPSAddr = t.TempDir(), "127.0.0.1:0", "127.0.0.1:0"
 	second, err := proxy.New(t.Context(), cfg)
 	if err != nil {

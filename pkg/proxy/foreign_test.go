@@ -22,7 +22,7 @@ func TestForeignDataDir(t *testing.T) {
 	}
 	const stranger = 65534
 	start := func(dir string) error {
-		cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test"}
+		cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test", Getenv: os.Getenv}
 		cfg.DataDir, cfg.HTTPAddr, cfg.HTTPSAddr = dir, "127.0.0.1:0", "127.0.0.1:0"
 		p, err := proxy.New(t.Context(), cfg)
 		if err == nil {

@@ -125,7 +125,7 @@ func streamed(t testing.TB, host *remote.State, list ...string) <-chan error {
 
 // settings are those of a proxy that is not started by proxytest.
 func settings(dir string, change func(*proxy.Config)) proxy.Config {
-	cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test"}
+	cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test", Getenv: os.Getenv}
 	cfg.DataDir = dir
 	cfg.HTTPAddr, cfg.HTTPSAddr = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.ACMEDirectoryURL = "https://127.0.0.1:1/dir"

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
@@ -21,14 +22,16 @@ func (p *Proxy) openPeers(context.Context) (err error) {
 		return nil
 	}
 	cfg := peers.Config{
-		Bus: p.store, Identity: p.identity, Self: p.name, TLSALPN: p.tls.alpn,
+		Bus: p.store, Identity: p.identity, Self: p.name,
 		Due:    func() { p.Renewals.Wake() },
 		News:   func(certID string) { p.agent.News(certID) },
 		Logger: p.log,
 	}
+	served := challenge.Memory{TLSALPN: p.tls.alpn}
 	if p.cfg.HTTPAddr != config.None {
-		cfg.HTTP01 = p.responder
+		served.HTTP01 = p.responder
 	}
+	cfg.Local = served
 	p.peers, err = peers.New(cfg)
 	return err
 }
@@ -60,12 +63,12 @@ func (p *Proxy) runPeers(ctx context.Context) (stop func()) {
 // publishProbe has port 80 answer a probe, on all instances: one name may lead
 // to each of them.
 func (p *Proxy) publishProbe(ctx context.Context, name, token, body string) (remove func()) {
-	answer := p.responder.Put(name, token, body)
-	withdraw := p.peers.Share(ctx, peers.Answer{Type: acme.HTTP01, Name: name, Token: token, KeyAuthorization: body}, nil)
-	return func() {
-		withdraw()
-		answer.Remove()
+	probe := challenge.Challenge{Name: name, Token: token, KeyAuthorization: body}
+	answer, err := p.publisher().Publish(ctx, acme.HTTP01, probe)
+	if err != nil { // impossible: the publisher has a responder
+		return func() {}
 	}
+	return answer.Remove
 }
 
 // instances is for the status.

@@ -3,6 +3,7 @@ package proxy_test
 import (
 	"bytes"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 
@@ -88,7 +89,7 @@ func TestForeignIdentity(t *testing.T) {
 	server := pgtest.Start(t)
 	url := server.Database(t)
 	proxytest.Start(t, proxytest.Options{Store: url})
-	cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test"}
+	cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test", Getenv: os.Getenv}
 	cfg.Store, cfg.DataDir = url, t.TempDir()
 	cfg.HTTPAddr, cfg.HTTPSAddr = "127.0.0.1:0", "127.0.0.1:0"
 	p, err := proxy.New(t.Context(), cfg)

@@ -19,6 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
@@ -45,9 +46,12 @@ import (
 type Config struct {
 	config.Serve
 	Version string
-	RootCAs *x509.CertPool   // trust for the CA's API; nil: the system's and LEGO_CA_CERTIFICATES
-	Logger  *slog.Logger     // nil: none
-	Now     func() time.Time // nil: time.Now; for certificates and leases, not for timeouts
+	RootCAs *x509.CertPool // trust for the CA's API; nil: the system's and LEGO_CA_CERTIFICATES
+	Logger  *slog.Logger   // nil: none
+	// Getenv returns variables of the process's environment, for DNS providers, HTTP
+	// proxies and LEGO_CA_CERTIFICATES. If nil, it has none.
+	Getenv func(string) string
+	Now    func() time.Time // nil: time.Now; for certificates and leases, not for timeouts
 	// Known, if not nil, is told how many connections of authenticated clients
 	// the API has, when that changed, at most once a second.
 	Known  func(connections int)
@@ -63,8 +67,9 @@ type Proxy struct {
 	store     *store.Store
 	identity  *age.X25519Identity
 	responder *responder.Responder
-	port80    http.Handler // the responder, and what it does not answer
-	peers     *peers.Peers // nil with SQLite
+	port80    http.Handler                // the responder, and what it does not answer
+	peers     *peers.Peers                // nil with SQLite
+	solvers   map[string]challenge.Solver // by type of challenge
 	issuer    *issuer.Issuer
 	audit     *audit.Log
 	tls       *apiTLS
@@ -91,6 +96,9 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Getenv == nil {
+		cfg.Getenv = func(string) string { return "" }
+	}
 	cfg.Limits = cfg.Limits.withDefaults()
 	p := &Proxy{cfg: cfg, name: instanceName(), log: cfg.Logger, responder: responder.New()}
 	if p.port80, err = p.withFallback(p.responder); err != nil {
@@ -101,7 +109,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openIssuer, p.openModes, p.listen} {
+	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openSolvers, p.openIssuer, p.openModes, p.listen} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}
@@ -202,18 +210,16 @@ func (p *Proxy) openIssuer(context.Context) error {
 	}
 	roots := p.cfg.RootCAs
 	if roots == nil {
-		if roots, err = caRoots(); err != nil {
+		if roots, err = caRoots(p.cfg.Getenv); err != nil {
 			return err
 		}
 	}
 	cfg := issuer.Config{
 		DirectoryURL:   p.cfg.ACMEDirectoryURL,
 		Accounts:       &issuer.StoredAccounts{Store: p.store, Identity: p.identity},
+		Solvers:        p.solvers,
 		Challenge:      p.cfg.Challenge,
-		Webroot:        p.cfg.HTTP01Webroot,
-		HTTPHook:       p.cfg.HTTP01Hook,
-		TLSALPN:        p.tls.alpn,
-		Peers:          p.peers,
+		Shared:         p.peers != nil,
 		PreferredChain: p.cfg.PreferredChain,
 		Email:          p.cfg.Email,
 		AcceptTOS:      p.cfg.AcceptTOS,
@@ -222,16 +228,6 @@ func (p *Proxy) openIssuer(context.Context) error {
 		UserAgent:      "acmeproxy/" + p.cfg.Version,
 		Logger:         p.log,
 		Now:            p.cfg.Now,
-	}
-	if p.cfg.HTTPAddr != config.None {
-		cfg.Responder = p.responder
-	}
-	if p.cfg.DNSProvider != "" {
-		resolvers, err := p.cfg.Resolvers()
-		if err != nil {
-			return fmt.Errorf("dns-resolver: %w", err)
-		}
-		cfg.DNS = &issuer.DNS{Provider: p.cfg.DNSProvider, Resolvers: resolvers, Propagation: p.cfg.DNSPropagation}
 	}
 	if p.issuer, err = issuer.New(cfg); err != nil {
 		return err

@@ -22,6 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
@@ -118,7 +119,7 @@ func (w *world) start(t *testing.T, change func(*renewal.Config)) *process {
 	answers := responder.New()
 	is, err := issuer.New(issuer.Config{
 		DirectoryURL: w.ca.DirectoryURL, Accounts: &issuer.StoredAccounts{Store: s, Identity: w.identity},
-		Responder: answers, AcceptTOS: true, RootCAs: roots, UserAgent: "acmeproxy/test",
+		Solvers: map[string]challenge.Solver{acme.HTTP01: challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: answers})}, AcceptTOS: true, RootCAs: roots, UserAgent: "acmeproxy/test",
 	})
 	if err != nil {
 		t.Fatal(err)

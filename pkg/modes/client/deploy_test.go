@@ -42,7 +42,7 @@ func TestChild(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &c); err != nil {
 		t.Fatal(err)
 	}
-	cfg := proxy.Config{Serve: c.Serve, Version: "test", RootCAs: x509.NewCertPool(), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	cfg := proxy.Config{Serve: c.Serve, Version: "test", Getenv: os.Getenv, RootCAs: x509.NewCertPool(), Logger: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	cfg.RootCAs.AppendCertsFromPEM(c.Roots)
 	p, err := proxy.New(context.Background(), cfg)
 	if err != nil {

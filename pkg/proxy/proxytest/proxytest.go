@@ -58,7 +58,7 @@ func Start(t testing.TB, o Options) *Proxy {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.ServerCAPEM)
 	p := &Proxy{CA: ca, DataDir: shortDir(t), log: &watch.Log{}}
-	p.cfg = proxy.Config{Serve: config.DefaultServe(), Version: "test", RootCAs: roots}
+	p.cfg = proxy.Config{Serve: config.DefaultServe(), Version: "test", RootCAs: roots, Getenv: os.Getenv}
 	p.cfg.HTTPAddr = fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)
 	p.cfg.HTTPSAddr = "127.0.0.1:0"
 	p.cfg.DataDir = p.DataDir

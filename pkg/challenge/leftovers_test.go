@@ -1,4 +1,4 @@
-package issuer
+package challenge
 
 import (
 	"os"
@@ -79,7 +79,7 @@ func TestLeftoverTokens(t *testing.T) {
 	}
 	present := func(token string) {
 		t.Helper()
-		a, err := w.present(t.Context(), challenge{name: "a.example", token: token, keyAuthorization: token + "." + thumbprint})
+		a, err := w.Present(t.Context(), Challenge{Name: "a.example", Token: token, KeyAuthorization: token + "." + thumbprint})
 		if err != nil {
 			t.Fatal(err)
 		}

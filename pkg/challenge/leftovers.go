@@ -1,4 +1,4 @@
-package issuer
+package challenge
 
 import (
 	"io"
@@ -26,8 +26,8 @@ var unfinishedName = regexp.MustCompile(`^\.acmeproxy-[A-Z2-7]{26}$`)
 // the first answer and once a day. A file is ours if its text is the key
 // authorization of its name with our account's key, which no other program has, or if
 // it was never finished. It reports no error: such files do no harm.
-func (w *webroot) removeLeftovers(dir *os.Root, c challenge) {
-	_, thumbprint, _ := strings.Cut(c.keyAuthorization, ".")
+func (w *webroot) removeLeftovers(dir *os.Root, c Challenge) {
+	_, thumbprint, _ := strings.Cut(c.KeyAuthorization, ".")
 	if thumbprint == "" || !w.isLeftoverTime() {
 		return
 	}
@@ -59,7 +59,7 @@ func (w *webroot) isLeftoverTime() bool {
 // another user: a pipe there must not make us wait, nor a link lead elsewhere.
 func isLeftover(dir *os.Root, name, thumbprint string) bool {
 	unfinished := unfinishedName.MatchString(name)
-	if !unfinished && !isToken(name) {
+	if !unfinished && !IsToken(name) {
 		return false
 	}
 	if info, err := dir.Lstat(name); err != nil || !info.Mode().IsRegular() {

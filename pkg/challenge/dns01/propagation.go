@@ -1,4 +1,4 @@
-package issuer
+package dns01
 
 import (
 	"context"
@@ -14,14 +14,15 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// Whom to ask whether a TXT record is there.
+// The servers that must have a TXT record before the CA looks.
 const (
-	PropagationNameservers = "nameservers" // every name server of the zone
-	PropagationResolvers   = "resolvers"   // the resolvers, where no other DNS can be reached
-	PropagationNone        = "none"        // nobody: the CA is told at once
+	Nameservers = "nameservers" // every name server of the zone
+	Resolvers   = "resolvers"   // the resolvers, where no other DNS can be reached
+	None        = "none"        // none: the CA is told at once
 )
 
 const (
@@ -41,10 +42,10 @@ type propagation struct {
 	port      string   // of the zones' name servers
 }
 
-func newPropagation(cfg DNS) (*propagation, error) {
+func newPropagation(cfg Config) (*propagation, error) {
 	p := &propagation{whom: cfg.Propagation, resolvers: cfg.Resolvers, port: cfg.Port}
 	if p.whom == "" {
-		p.whom = PropagationNameservers
+		p.whom = Nameservers
 	}
 	if p.port == "" {
 		p.port = "53"
@@ -54,7 +55,7 @@ func newPropagation(cfg DNS) (*propagation, error) {
 	}
 	system, err := dns.ClientConfigFromFile("/etc/resolv.conf")
 	if err != nil || len(system.Servers) == 0 {
-		if p.whom == PropagationNone {
+		if p.whom == None {
 			return p, nil
 		}
 		return nil, errors.New("dns-resolver: this system has none in /etc/resolv.conf; name one, such as 192.0.2.53")
@@ -66,15 +67,15 @@ func newPropagation(cfg DNS) (*propagation, error) {
 }
 
 // dnsValue is what a challenge's TXT record holds (RFC 8555, section 8.4).
-func dnsValue(c challenge) string {
-	digest := sha256.Sum256([]byte(c.keyAuthorization))
+func dnsValue(c challenge.Challenge) string {
+	digest := sha256.Sum256([]byte(c.KeyAuthorization))
 	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
 // wait looks until the value is there, at most for timeout; the first looks
 // come soon, later ones after interval.
 func (p *propagation) wait(ctx context.Context, name, value string, timeout, interval time.Duration) error {
-	if p.whom == PropagationNone {
+	if p.whom == None {
 		return nil
 	}
 	looking, cancel := context.WithTimeout(ctx, timeout)
@@ -109,7 +110,7 @@ func (p *propagation) wait(ctx context.Context, name, value string, timeout, int
 // look reports whether the value is there now. Each server that answers must
 // have it, and one at least; one of several that is down or lame does not count.
 func (p *propagation) look(ctx context.Context, name, value string) error {
-	if p.whom == PropagationResolvers {
+	if p.whom == Resolvers {
 		return everyone(p.resolvers, func(resolver string) error { return hasTXT(ctx, resolver, name, value, true) })
 	}
 	followed, aliases := p.follow(ctx, name)

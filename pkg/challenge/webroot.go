@@ -1,4 +1,4 @@
-package issuer
+package challenge
 
 import (
 	"context"
@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 // anywhere: it is refused, unless only a trusted user can have made it.
 type webroot struct {
 	root   string
-	needed holders
+	needed Holders
 	mu     sync.Mutex
 	looked time.Time // for leftovers; guarded by mu
 }
@@ -30,7 +29,17 @@ type webroot struct {
 // challengeFolder is where the tokens go (RFC 8555, section 8.3).
 var challengeFolder = []string{".well-known", "acme-challenge"}
 
-// newWebroot creates the folder of the tokens and checks that it can be written.
+// FromWebroot returns a solver for HTTP-01 that writes its answers to files below
+// root, which another program serves. It creates the folder of the tokens and
+// checks that it can be written.
+func FromWebroot(root string) (Solver, error) {
+	w, err := newWebroot(root)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
 func newWebroot(root string) (*webroot, error) {
 	const remedy = "name the folder from which the web server serves files, writable for this process"
 	w := &webroot{root: root}
@@ -159,12 +168,13 @@ func write(dir *os.Root, name string, data []byte) error {
 	return nil
 }
 
-func (w *webroot) present(_ context.Context, c challenge) (reply, error) {
-	if !isToken(c.token) {
+// Present implements Solver.
+func (w *webroot) Present(_ context.Context, c Challenge) (Answer, error) {
+	if !IsToken(c.Token) {
 		return nil, errors.New("the CA's token is not base64url, so no file is written")
 	}
 	a := &tokenFile{webroot: w, challenge: c}
-	w.needed.hold(c)
+	w.needed.Hold(c)
 	if err := w.publish(c); err != nil {
 		a.Remove()
 		return nil, fmt.Errorf("http-01-webroot: %w", err)
@@ -173,36 +183,33 @@ func (w *webroot) present(_ context.Context, c challenge) (reply, error) {
 }
 
 // publish puts the file of a token in place, whole or not at all.
-func (w *webroot) publish(c challenge) error {
+func (w *webroot) publish(c Challenge) error {
 	dir, err := w.open(true)
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
 	aside := newFile()
-	if err := write(dir, aside, []byte(c.keyAuthorization)); err != nil {
+	if err := write(dir, aside, []byte(c.KeyAuthorization)); err != nil {
 		return err
 	}
-	if err := dir.Rename(aside, c.token); err != nil {
+	if err := dir.Rename(aside, c.Token); err != nil {
 		return errors.Join(err, dir.Remove(aside))
 	}
 	w.removeLeftovers(dir, c)
 	return nil
 }
 
-func (*webroot) exclusive(challenge) (string, time.Duration) { return "", 0 }
+// Exclusive implements Solver.
+func (*webroot) Exclusive(Challenge) (string, time.Duration) { return "", 0 }
 
-// isToken holds what a CA sends against RFC 8555, section 8.3: it becomes the
-// name of a file.
-func isToken(s string) bool {
-	const base64url = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-	return s != "" && len(s) <= 255 && strings.Trim(s, base64url) == ""
-}
+// Close implements Solver.
+func (*webroot) Close() error { return nil }
 
 // tokenFile is a published answer.
 type tokenFile struct {
 	webroot   *webroot
-	challenge challenge
+	challenge Challenge
 }
 
 // Fetched is not known: the web server does not tell.
@@ -210,11 +217,11 @@ func (*tokenFile) Fetched() <-chan struct{} { return nil }
 
 // Remove may find that somebody else was faster; a file that stays does no harm.
 func (f *tokenFile) Remove() {
-	if !f.webroot.needed.drop(f.challenge) {
+	if !f.webroot.needed.Drop(f.challenge) {
 		return
 	}
 	if dir, err := f.webroot.open(false); err == nil {
 		defer dir.Close()
-		_ = dir.Remove(f.challenge.token)
+		_ = dir.Remove(f.challenge.Token)
 	}
 }

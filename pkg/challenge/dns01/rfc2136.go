@@ -1,29 +1,29 @@
-package issuer
+package dns01
 
 import (
 	"context"
 	"fmt"
-	"os"
 	"strconv"
 	"sync"
 
 	"github.com/go-acme/lego/v4/challenge/dns01"
 
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsupdate"
 )
 
-// rfc2136 publishes by dynamic updates of an administrator's name server. Each
-// value comes and goes by itself, so that a wildcard and its base are proven at
+// rfc2136 publishes by dynamic updates of the administrator's name server. Each
+// value is added and deleted alone, so that a wildcard and its base are proven at
 // the same time.
 type rfc2136 struct {
+	setup
 	client *dnsupdate.Client
-	check  *propagation
 	mu     sync.Mutex
-	at     map[challenge]string // where a value was brought to; guarded by mu
+	at     map[challenge.Challenge]string // the name that each value was added to; guarded by mu
 }
 
-func openRFC2136(check *propagation) (publisher, error) {
-	settings, err := dnsupdate.FromEnvironment(os.Getenv)
+func openRFC2136(from setup) (publisher, error) {
+	settings, err := dnsupdate.FromEnvironment(from.getenv)
 	if err != nil {
 		return publisher{}, fmt.Errorf("rfc2136: %w", err)
 	}
@@ -31,7 +31,7 @@ func openRFC2136(check *propagation) (publisher, error) {
 	if err != nil {
 		return publisher{}, fmt.Errorf("rfc2136: %w", err)
 	}
-	r := &rfc2136{client: client, check: check, at: map[challenge]string{}}
+	r := &rfc2136{client: client, setup: from, at: map[challenge.Challenge]string{}}
 	p := publisher{
 		publish: r.publish, withdraw: r.withdraw,
 		timeout: dns01.DefaultPropagationTimeout, interval: dns01.DefaultPollingInterval,
@@ -45,7 +45,7 @@ func openRFC2136(check *propagation) (publisher, error) {
 	return p, nil
 }
 
-func (r *rfc2136) publish(ctx context.Context, c challenge) error {
+func (r *rfc2136) publish(ctx context.Context, c challenge.Challenge) error {
 	name, err := r.place(ctx, c)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (r *rfc2136) publish(ctx context.Context, c challenge) error {
 }
 
 // withdraw goes where publish went, wherever CNAMEs may lead by now.
-func (r *rfc2136) withdraw(ctx context.Context, c challenge) error {
+func (r *rfc2136) withdraw(ctx context.Context, c challenge.Challenge) error {
 	r.mu.Lock()
 	name, ok := r.at[c]
 	delete(r.at, c)
@@ -68,15 +68,15 @@ func (r *rfc2136) withdraw(ctx context.Context, c challenge) error {
 	return r.client.Delete(ctx, name, dnsValue(c))
 }
 
-// place follows CNAMEs, unless they are switched off as lego has it. Without
-// resolvers to look there can be none, if nobody is to look afterwards.
-func (r *rfc2136) place(ctx context.Context, c challenge) (string, error) {
+// place follows CNAMEs, unless they are switched off as in lego. If no server is
+// asked for the record afterwards, a name whose CNAMEs cannot be read serves, too.
+func (r *rfc2136) place(ctx context.Context, c challenge.Challenge) (string, error) {
 	name := txtName(c)
-	if off, err := strconv.ParseBool(os.Getenv("LEGO_DISABLE_CNAME_SUPPORT")); err == nil && off {
+	if off, err := strconv.ParseBool(r.getenv("LEGO_DISABLE_CNAME_SUPPORT")); err == nil && off {
 		return name, nil
 	}
 	followed, err := r.check.follow(ctx, name)
-	if err != nil && r.check.whom == PropagationNone && ctx.Err() == nil {
+	if err != nil && r.check.whom == None && ctx.Err() == nil {
 		return name, nil
 	}
 	return followed, err

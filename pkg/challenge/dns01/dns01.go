@@ -1,0 +1,211 @@
+package dns01
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	stdlog "log"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-acme/lego/v4/challenge/dns01"
+	legolog "github.com/go-acme/lego/v4/log"
+	"github.com/go-acme/lego/v4/providers/dns/acmedns"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
+)
+
+// Config says how DNS-01 challenges are answered.
+type Config struct {
+	Provider string // rfc2136, exec, httpreq or acme-dns
+	// Getenv returns variables of the environment, which set the provider up. lego's
+	// providers read the process's environment themselves. If nil, there are none.
+	Getenv func(string) string
+	// Resolvers, as host:port, find zones and follow CNAMEs. If nil, the system's do.
+	// lego has one list of them for the whole process, which New sets.
+	Resolvers []string
+	// Propagation says which servers must have a record before the CA looks:
+	// Nameservers, which is the default, Resolvers or None.
+	Propagation string
+	Port        string       // of the zones' name servers; empty: 53
+	Logger      *slog.Logger // if nil, nothing is logged
+}
+
+// lateness bounds the wait for a call of a provider, which may not be cancellable,
+// when its record is no longer needed or must be removed.
+const lateness = 15 * time.Second
+
+// solver implements challenge.Solver through a provider.
+type solver struct {
+	publisher
+	places    chan struct{} // one for each call at a time; nil: any number
+	check     *propagation
+	log       *slog.Logger
+	needed    challenge.Holders // of the same record
+	providing sync.WaitGroup    // calls in flight
+}
+
+// New sets the provider up; it asks it nothing. An error says what the provider
+// needs.
+func New(cfg Config) (challenge.Solver, error) {
+	if cfg.Getenv == nil {
+		cfg.Getenv = func(string) string { return "" }
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	muteLego()
+	check, err := newPropagation(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p, kind, err := openProvider(cfg.Provider, setup{check, cfg.Getenv})
+	if err != nil {
+		return nil, err
+	}
+	s := &solver{publisher: p, check: check, log: cfg.Logger}
+	if cfg.Resolvers != nil {
+		if err := dns01.AddRecursiveNameservers(cfg.Resolvers)(nil); err != nil {
+			return nil, fmt.Errorf("dns-resolver: %w", err)
+		}
+	}
+	if kind.oneAtATime {
+		s.places = make(chan struct{}, 1)
+	}
+	return s, nil
+}
+
+// muteLego discards what lego's package logger gets: it writes names to stderr.
+var muteLego = sync.OnceFunc(func() { //nolint:gochecknoglobals // lego's logger is one for the process
+	legolog.Logger = stdlog.New(io.Discard, "", 0)
+})
+
+// txtName is where a CA looks for a record.
+func txtName(c challenge.Challenge) string { return "_acme-challenge." + c.Name + "." }
+
+// Exclusive returns a key for an administrator's program, which may replace the
+// values at a name: then a wildcard and its base need one turn each.
+func (s *solver) Exclusive(c challenge.Challenge) (string, time.Duration) {
+	if !s.alone {
+		return "", 0
+	}
+	return acme.DNS01 + " " + c.Name, s.pause
+}
+
+// Present publishes the TXT record and waits until it can be seen.
+func (s *solver) Present(ctx context.Context, c challenge.Challenge) (challenge.Answer, error) {
+	a := &txtRecord{s, c}
+	s.needed.Hold(c)
+	done := s.call(func() error { return s.publish(ctx, c) })
+	if err := s.published(ctx, a, done); err != nil {
+		return nil, err
+	}
+	if err := s.check.wait(ctx, txtName(c), dnsValue(c), s.timeout, s.interval); err != nil {
+		a.Remove()
+		return nil, err
+	}
+	return a, nil
+}
+
+// published waits for the provider. If ctx ends first, the record is removed as soon
+// as the provider is done.
+func (s *solver) published(ctx context.Context, a *txtRecord, done <-chan outcome) error {
+	select {
+	case o := <-done:
+		if o.err != nil {
+			a.Remove() // a program may have published it before it failed
+			return providerError(o.err)
+		}
+		return nil
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(lateness)
+	defer late.Stop()
+	select {
+	case <-done:
+		a.Remove()
+	case <-late.C:
+		s.providing.Go(func() {
+			<-done
+			a.Remove()
+		})
+	}
+	return ctx.Err()
+}
+
+// outcome is how a provider's call ended.
+type outcome struct{ err error }
+
+// call runs one call of the provider's, which may not be cancellable.
+func (s *solver) call(f func() error) <-chan outcome {
+	done := make(chan outcome, 1)
+	s.providing.Go(func() {
+		if s.places != nil {
+			s.places <- struct{}{}
+			defer func() { <-s.places }()
+		}
+		done <- outcome{f()}
+	})
+	return done
+}
+
+// providerError types an error of a provider: permanent if the administrator must do
+// something first.
+func providerError(err error) error {
+	detail := acme.Shorten(err.Error())
+	e := &acme.Error{Kind: acme.Temporary, Op: "publish the TXT record for", Detail: detail, Err: err}
+	var cname acmedns.ErrCNAMERequired
+	if errors.As(err, &cname) {
+		e.Kind, e.Public = acme.Permanent, true
+		e.Detail = fmt.Sprintf("acme-dns has a new account for it; once, add to your zone: %s CNAME %s.", cname.FQDN, strings.TrimSuffix(cname.Target, "."))
+	}
+	return e
+}
+
+// Close waits for calls in flight, which remove records.
+func (s *solver) Close() error {
+	done := make(chan struct{})
+	go func() {
+		s.providing.Wait()
+		close(done)
+	}()
+	t := time.NewTimer(lateness)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+		s.log.Warn("the DNS provider is still at work; a TXT record may stay")
+	}
+	return nil
+}
+
+// txtRecord is a published answer.
+type txtRecord struct {
+	solver    *solver
+	challenge challenge.Challenge
+}
+
+// Fetched is not known: the CA asks another name server.
+func (*txtRecord) Fetched() <-chan struct{} { return nil }
+
+// Remove removes the record. No name is logged: it may be a gateway's.
+func (a *txtRecord) Remove() {
+	if !a.solver.needed.Drop(a.challenge) {
+		return
+	}
+	done := a.solver.call(func() error { return a.solver.withdraw(context.Background(), a.challenge) })
+	t := time.NewTimer(lateness)
+	defer t.Stop()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			a.solver.log.Warn("a TXT record could not be removed; the DNS provider's log says more")
+		}
+	case <-t.C:
+		a.solver.log.Warn("the DNS provider takes long to remove a TXT record")
+	}
+}

@@ -1,0 +1,94 @@
+package dns01
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
+	"github.com/acmeproxy/acmeproxy/pkg/hook"
+)
+
+// A7, X11: what a DNS provider is set up by is not for hooks.
+func TestHooksAreNotToldOfProviders(t *testing.T) {
+	variable := regexp.MustCompile(`[A-Z][A-Z0-9]*(_[A-Z0-9]+)+`)
+	for provider, known := range dnsProviders() {
+		all := variable.FindAllString(known.needs, -1)
+		if len(all) < 2 && provider != "exec" {
+			t.Errorf("%s: %q is all it needs", provider, all)
+		}
+		for _, name := range all {
+			t.Setenv(name, "s3cret of "+provider)
+		}
+	}
+	if err := (hook.Hook{Command: "! env | grep s3cret"}).Run(t.Context(), hook.Event{}); err != nil {
+		t.Error(err)
+	}
+}
+
+// M46: without anybody to ask for CNAMEs, the name itself is taken only where
+// nobody is to look afterwards; they can be switched off as lego has it.
+func TestPlaceWithoutResolvers(t *testing.T) {
+	for _, test := range []struct{ whom, off, want string }{
+		{None, "", "_acme-challenge.a.example."},
+		{Nameservers, "", ""},
+		{Nameservers, "true", "_acme-challenge.a.example."},
+	} {
+		off := func(name string) string { return map[string]string{"LEGO_DISABLE_CNAME_SUPPORT": test.off}[name] }
+		r := &rfc2136{setup: setup{&propagation{whom: test.whom}, off}}
+		got, err := r.place(t.Context(), challenge.Challenge{Name: "a.example"})
+		if got != test.want || (err == nil) != (test.want != "") {
+			t.Errorf("%+v: got %q, %v", test, got, err)
+		}
+	}
+}
+
+// Whoever starts the proxy is told what a provider needs.
+func TestProviderSetUp(t *testing.T) {
+	noFile := filepath.Join(t.TempDir(), "none")
+	for _, test := range []struct {
+		provider string
+		env      map[string]string
+		want     []string
+	}{
+		{"route53", nil, []string{`"route53"`, "acme-dns, exec, httpreq, rfc2136"}},
+		{"rfc2136", nil, []string{"missing: DNSUPDATE_NAMESERVER", "DNSUPDATE_TSIG_SECRET", "DNSUPDATE_TSIG_FILE"}},
+		{"rfc2136", map[string]string{"DNSUPDATE_NAMESERVER": "192.0.2.53", "DNSUPDATE_TSIG_KEY": "k."}, []string{"half of a TSIG key"}},
+		{"rfc2136", map[string]string{"DNSUPDATE_NAMESERVER": "192.0.2.53", "DNSUPDATE_TSIG_FILE": noFile}, []string{noFile, "tsig-keygen"}},
+		{"exec", nil, []string{"missing: EXEC_PATH", "present|cleanup"}},
+		{"exec", map[string]string{"EXEC_PATH": noFile}, []string{"EXEC_PATH", noFile}},
+		{"httpreq", nil, []string{"missing: HTTPREQ_ENDPOINT", "HTTPREQ_PASSWORD_FILE"}},
+		{"httpreq", map[string]string{"HTTPREQ_ENDPOINT": "dns.example.com"}, []string{"not an http:// or https:// URL"}},
+		{"acme-dns", nil, []string{"missing: ACME_DNS_API_BASE", "ACME_DNS_STORAGE_PATH"}},
+		{"acme-dns", map[string]string{"ACME_DNS_API_BASE": "https://acme-dns.example.com"}, []string{"not set", "ACME_DNS_STORAGE_PATH"}},
+	} {
+		t.Run(test.provider, func(t *testing.T) {
+			clearProviders(t)
+			for name, value := range test.env {
+				t.Setenv(name, value)
+			}
+			_, err := New(Config{Provider: test.provider, Getenv: os.Getenv, Resolvers: []string{"127.0.0.1:53"}})
+			for _, want := range append(test.want, "dns-provider: ") {
+				if err == nil || !strings.Contains(err.Error(), want) {
+					t.Errorf("got %v, want it to say %q", err, want)
+				}
+			}
+		})
+	}
+}
+
+// clearProviders unsets the variables that would set up a provider, for a test.
+func clearProviders(t *testing.T) {
+	t.Helper()
+	for _, kv := range os.Environ() {
+		name, _, _ := strings.Cut(kv, "=")
+		for _, prefix := range []string{"DNSUPDATE_", "RFC2136_", "EXEC_", "HTTPREQ_", "ACME_DNS_", "LEGO_"} {
+			if strings.HasPrefix(name, prefix) {
+				t.Setenv(name, "")
+				os.Unsetenv(name)
+			}
+		}
+	}
+}
