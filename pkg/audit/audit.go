@@ -200,12 +200,6 @@ func (l *Log) Pace(id clients.Identity) error {
 	return nil
 }
 
-// AuthorizeFrom decides whether the client may do this from the network it calls
-// from, and records a refusal. The error is a *policy.Denied.
-func (l *Log) AuthorizeFrom(ctx context.Context, id clients.Identity, action string) error {
-	return l.Authorize(ctx, Ask{By: id, Action: action})
-}
-
 // takeQuota counts the request.
 func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 	quota := l.quotaOf(a, d)

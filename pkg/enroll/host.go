@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/netip"
 
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -46,7 +47,7 @@ func (r *Registrar) Enroll(ctx context.Context, req EnrollRequest) (clients.Clie
 		return clients.Client{}, r.enrollError(ctx, req, c, err)
 	}
 	id := clients.Identity{Client: c, Via: clients.Enrolment, Addr: req.Addr}
-	if err := r.cfg.Audit.AuthorizeFrom(ctx, id, ActionEnroll); err != nil {
+	if err := r.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: ActionEnroll}); err != nil {
 		return clients.Client{}, err
 	}
 	if err := seal.CheckNew(req.Recipients, c.Recipients); err != nil {
@@ -105,7 +106,7 @@ func (r *Registrar) Rekey(ctx context.Context, id clients.Identity, req RekeyReq
 	if id.Via != clients.TLSKey {
 		return clients.Client{}, ErrNotTLSKey
 	}
-	if err := r.cfg.Audit.AuthorizeFrom(ctx, id, ActionRekey); err != nil {
+	if err := r.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: ActionRekey}); err != nil {
 		return clients.Client{}, err
 	}
 	pin, err := auth.CheckKeyProof(req.PublicKey, req.Proof, req.Old)

@@ -30,7 +30,7 @@ func (f *frontend) delete(ctx context.Context, in *deleteInput) (*struct{}, erro
 	if in.Revoke {
 		action = audit.ActionRevoke
 	}
-	if err := f.Audit.AuthorizeFrom(ctx, caller(ctx), action); err != nil {
+	if err := f.Audit.Authorize(ctx, audit.Ask{By: caller(ctx), Action: action}); err != nil {
 		return nil, f.problem(ctx, err)
 	}
 	if !in.Revoke {
@@ -62,7 +62,7 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 	if err != nil {
 		return nil, f.problem(ctx, err)
 	}
-	if err := f.Audit.AuthorizeFrom(ctx, caller(ctx), audit.ActionRevoke); err != nil {
+	if err := f.Audit.Authorize(ctx, audit.Ask{By: caller(ctx), Action: audit.ActionRevoke}); err != nil {
 		return nil, f.problem(ctx, err)
 	}
 	end, err := f.streams.begin(caller(ctx).Client.ID)
