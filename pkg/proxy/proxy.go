@@ -398,6 +398,7 @@ func (p *Proxy) restConfig(registrar *enroll.Registrar) rest.Config {
 		Audit: p.audit, Registrar: registrar, Agent: p.agent, Begin: p.gateway.Begin, Revoke: p.gateway.Revoke,
 		Health: (&health{store: p.store, now: p.cfg.Now}).check, Logger: p.log, Now: p.cfg.Now,
 		StrangerBody: p.cfg.Limits.StrangerBody, StrangerAnswer: p.cfg.Limits.StrangerAnswer,
+		Lookups: p.cfg.Limits.Connections / 8, Strangers: p.cfg.Limits.Connections / 16,
 	}
 }
 

@@ -22,16 +22,10 @@ var (
 	streamLimits = fair.Limits{Total: 512, PerClient: 32, Reserve: 512, Own: 4}
 )
 
-// Requests whose caller is looked up, and those of strangers whose answer is
-// computed: an address may have no more of them than are left free. A stranger
-// may take Config.StrangerBody to send a body, and then StrangerAnswer to read the
-// answer. So these are counted by connection, of which connlimit always has one
-// for a newcomer.
-const (
-	lookupsOfAll    = 512
-	strangersOfAll  = 256
-	strangersOfConn = 2 // in progress; of enrolments one, which are the only ones with bodies
-)
+// A stranger may take Config.StrangerBody to send a body, and then StrangerAnswer
+// to read the answer. So these requests are counted by connection, of which
+// connlimit always has one for a newcomer.
+const strangersOfConn = 2 // in progress; of enrolments one, which are the only ones with bodies
 
 // bodyWait is how long a client's request waits until its body may be read.
 const bodyWait = 10 * time.Second

@@ -33,6 +33,7 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 	}
 	t.Setenv("HTTPREQ_ENDPOINT", endpoint.URL+"/internal")
 	t.Setenv("EXEC_PATH", program)
+	t.Setenv("EXEC_SEQUENCE_INTERVAL", "1") // the second attempt need not wait for a minute
 	dns01 := func(provider string) func(c *proxy.Config) {
 		return func(c *proxy.Config) {
 			c.Challenge, c.DNSProvider, c.DNSResolvers, c.DNSPropagation = acme.DNS01, provider, []string{dns.Addr}, "resolvers"
@@ -49,7 +50,8 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 		"CA's DNS": {func(c *proxy.Config) { c.ACMEDirectoryURL = "https://ca.internal.invalid/dir" }, "ca.internal.invalid"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := proxytest.Start(t, proxytest.Options{Change: test.change})
+			var clk proxytest.Clock
+			p := proxytest.Start(t, proxytest.Options{Change: clk.On(test.change)})
 			if name == "webroot" {
 				// A file in its place, so that it cannot be created again.
 				if err := os.RemoveAll(webroot); err != nil {
@@ -61,7 +63,9 @@ func TestClientsReadNoEndpoint(t *testing.T) { // not parallel: lego's settings 
 			}
 			host := p.Enroll(t, "host", proxytest.Grant(clients.ModeAgent, "*.zone.example"), proxytest.Grant(clients.ModeGateway, "*.zone.example"))
 			for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
+				stop := p.Hurry(&clk) // the first failure may come before the host waits for one
 				_, err := proxytest.Get(t, host, mode, string(mode)+".zone.example")
+				stop()
 				text := fmt.Sprint(err)
 				if !strings.Contains(text, acme.Hidden) {
 					t.Errorf("%s: the client reads %q", mode, text)

@@ -76,6 +76,11 @@ type Config struct {
 	// caller must be there, and StrangerAnswer the time that is left for the
 	// answer then. If 0, they are 8 s and 2 s.
 	StrangerBody, StrangerAnswer time.Duration
+	// Lookups is the number of requests at once whose caller is looked up, and
+	// Strangers that of requests without a known caller whose answer is computed.
+	// An address may have no more of them than are left free. If 0, they are 512
+	// and 256.
+	Lookups, Strangers int
 }
 
 type frontend struct {
@@ -91,14 +96,15 @@ type frontend struct {
 func New(cfg Config) http.Handler {
 	cfg.StrangerBody = cmp.Or(cfg.StrangerBody, 8*time.Second)
 	cfg.StrangerAnswer = cmp.Or(cfg.StrangerAnswer, 2*time.Second)
+	cfg.Lookups, cfg.Strangers = cmp.Or(cfg.Lookups, 512), cmp.Or(cfg.Strangers, 256)
 	f := &frontend{
 		Config:    cfg,
 		polls:     newInFlight("long polls", pollLimits),
 		streams:   newInFlight("gateway requests", streamLimits),
 		bodies:    newInFlight("requests with a body", bodyLimits),
 		reading:   fair.New(readLimits),
-		lookups:   connlimit.NewPlaces(lookupsOfAll),
-		strangers: connlimit.NewPlaces(strangersOfAll),
+		lookups:   connlimit.NewPlaces(cfg.Lookups),
+		strangers: connlimit.NewPlaces(cfg.Strangers),
 	}
 	mux := http.NewServeMux()
 	native := humago.New(mux, humaConfig())

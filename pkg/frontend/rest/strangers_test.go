@@ -9,12 +9,14 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -65,7 +67,7 @@ func hold(t *testing.T, p *proxytest.Proxy, ip net.IP, version, method, path str
 	}
 }
 
-// Strangers from 30 addresses who send their bodies slowly, or do not read
+// Strangers from 15 addresses who send their bodies slowly, or do not read
 // answers, keep neither /health nor an enrolment from another address, and not
 // the answer to a wrong credential (X41).
 func TestStrangersHoldNoPlace(t *testing.T) {
@@ -80,9 +82,12 @@ func TestStrangersHoldNoPlace(t *testing.T) {
 		"enrolments, not read":                {"h2", "GET", api.PathEnroll},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := proxytest.Start(t, proxytest.Options{})
-			for i := range 30 {
-				for range 8 {
+			// An eighth of the usual connections, so an eighth of the places.
+			p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+				c.Limits = proxy.Limits{Connections: 512, StrangerBody: time.Hour}
+			}})
+			for i := range 15 {
+				for range 4 {
 					hold(t, p, net.IPv4(127, 3, 0, byte(1+i)), attack.version, attack.method, attack.path)
 				}
 			}

@@ -1,6 +1,8 @@
 package proxytest
 
 import (
+	"context"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -45,5 +47,30 @@ func (p *Proxy) Tick(t testing.TB) {
 	}
 	if err := p.Deployments.Tick(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Hurry makes the clock run 20 times as fast until stop is called, so that the
+// proxy's pauses are short. It is not for attempts that take long, or they would
+// lose their leases.
+func (p *Proxy) Hurry(c *Clock) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() {
+		tick := time.NewTicker(100 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				c.Advance(2 * time.Second)
+				p.Renewals.Wake()
+			}
+		}
+	})
+	return func() {
+		cancel()
+		done.Wait()
 	}
 }
