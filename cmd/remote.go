@@ -214,7 +214,7 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool)
 		return err
 	}
 	if asJSON {
-		return printJSON(c.OutOrStdout(), k)
+		return printJSON(c.OutOrStdout(), k.Report())
 	}
 	_, err = printf(c, "%s: certificate %s, valid until %s\nfiles in %s\n",
 		strings.Join(k.Names, " "), k.Serial, moment(k.NotAfter), k.Out)
@@ -238,7 +238,11 @@ func newRemoteList() *cobra.Command {
 				return err
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), all)
+				reports := make([]remote.Report, 0, len(all))
+				for _, k := range all {
+					reports = append(reports, k.Report())
+				}
+				return printJSON(c.OutOrStdout(), reports)
 			}
 			t := newTable(c.OutOrStdout(), "NAMES", "MODE", "EXPIRES", "FILES", "TROUBLE")
 			for _, k := range all {

@@ -105,7 +105,7 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 		return failure
 	}
 	if asJSON {
-		return errors.Join(printJSON(c.OutOrStdout(), done), failure)
+		return errors.Join(printJSON(c.OutOrStdout(), done.Report()), failure)
 	}
 	printf(c, "%s: certificate %s is revoked (%s)\n", done.Names, done.Serial, done.Reason)
 	switch {

@@ -32,8 +32,8 @@ var ErrPin = errors.New("the server has another key than the one pinned at enrol
 // Client speaks the native API. Refusals are *api.Problem, except those of
 // Issue. It is safe for concurrent use.
 type Client struct {
-	url     string
-	silence time.Duration // of a stream, after which we hang up
+	url    string
+	timing Timing
 	// connect makes connections with a TLS key.
 	connect func(tls.Certificate) *http.Client
 	// otherKey, if not nil, is asked for another TLS key when the proxy does not
@@ -47,11 +47,7 @@ type Client struct {
 }
 
 const (
-	pingAfter   = 15 * time.Second // a silent connection is asked whether it is still there
-	callTimeout = 30 * time.Second // for everything but streams and long polls
-	longest     = time.Hour        // of a stream; the proxy itself gives up much earlier
-	silence     = 90 * time.Second // of a stream; the proxy sends a line every 15 s
-	maxEvents   = 10_000           // of a stream
+	maxEvents = 10_000 // of a stream
 	// maxEventValues is how many JSON values one event can hold.
 	maxEventValues = 4096
 	maxPages       = 1000     // of a list
@@ -63,9 +59,12 @@ const (
 // NewClient returns a client of the proxy at url whose key has that pin, with
 // the client's TLS key. Proxies of the environment (HTTPS_PROXY) are used.
 func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent string) *Client {
-	c := &Client{url: proxyURL, silence: silence, connect: func(key tls.Certificate) *http.Client {
-		return connect(pin, key, userAgent)
-	}}
+	return newClient(proxyURL, pin, key, userAgent, Timing{})
+}
+
+func newClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent string, timing Timing) *Client {
+	c := &Client{url: proxyURL, timing: timing.withDefaults()}
+	c.connect = func(key tls.Certificate) *http.Client { return connect(pin, key, userAgent, c.timing.Ping) }
 	c.session = c.newSession(key)
 	return c
 }
@@ -160,7 +159,7 @@ func (c *Client) Delete(ctx context.Context, id string) error {
 // Bundle pulls the ciphertext of a managed certificate. While it is the one
 // with that etag, or none is there yet, the proxy waits; then news is false.
 func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration) (ciphertext []byte, newETag string, news bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout+wait)
+	ctx, cancel := context.WithTimeout(ctx, c.timing.Call+wait)
 	defer cancel()
 	path := api.PathCertificates + "/" + url.PathEscape(id) + "/bundle"
 	if wait > 0 {
@@ -231,11 +230,11 @@ func request(req cert.Request) (ask *cert.CSR, key crypto.Signer, err error) {
 
 // stream reads the events of a gateway request and returns the last one.
 func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit func(acme.Event)) (api.Event, error) {
-	ctx, end := context.WithTimeoutCause(ctx, longest, fmt.Errorf("the proxy was not done after %v", longest))
+	ctx, end := context.WithTimeoutCause(ctx, c.timing.Stream, fmt.Errorf("the proxy was not done after %v", c.timing.Stream))
 	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	quiet := time.AfterFunc(c.silence, func() { cancel(fmt.Errorf("the proxy sent nothing for %v", c.silence)) })
+	quiet := time.AfterFunc(c.timing.StreamSilence, func() { cancel(fmt.Errorf("the proxy sent nothing for %v", c.timing.StreamSilence)) })
 	defer quiet.Stop()
 	resp, err := c.send(ctx, http.MethodPost, api.PathCertificates, body)
 	if err != nil {
@@ -246,7 +245,7 @@ func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit f
 		return api.Event{}, readProblem(resp)
 	}
 	last, err := readEvents(resp.Body, func(e api.Event) {
-		quiet.Reset(c.silence)
+		quiet.Reset(c.timing.StreamSilence)
 		if emit != nil && e.Event == api.EventStage {
 			emit(acme.Event{Stage: acme.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
 		}
@@ -320,7 +319,7 @@ func (c *Client) call(ctx context.Context, method, path string, in, out any) err
 
 // answer sends a JSON request and returns the text of the answer.
 func (c *Client) answer(ctx context.Context, method, path string, in any) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timing.Call)
 	defer cancel()
 	resp, err := c.send(ctx, method, path, in)
 	if err != nil {

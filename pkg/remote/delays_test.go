@@ -54,7 +54,7 @@ func TestProxyIsBack(t *testing.T) {
 	s := e.enrolled(t)
 	addr := e.Listener.Addr().String()
 	e.Close()
-	d := &daemon{RunConfig: RunConfig{State: s, Poll: time.Hour, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}}
+	d := &daemon{timing: defaultTiming(), RunConfig: RunConfig{State: s, Poll: time.Hour, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))}}
 	d.delays.wake = make(chan struct{}, 1)
 	var err error
 	if d.getter, err = s.Getter(nil); err != nil {
@@ -126,7 +126,7 @@ func TestProxyIsBack(t *testing.T) {
 // A success in gateway mode ends the delays of those that failed with the CA for
 // a temporary reason, once, and not of others.
 func TestCAIsBack(t *testing.T) {
-	d := &daemon{RunConfig: RunConfig{Poll: time.Hour}}
+	d := &daemon{timing: defaultTiming(), RunConfig: RunConfig{Poll: time.Hour}}
 	kept := func(name string) *Kept {
 		return &Kept{Wanted: Wanted{Mode: clients.ModeGateway, Names: cert.Names{name}}, path: name}
 	}

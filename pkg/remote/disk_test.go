@@ -72,7 +72,7 @@ func newFillable(t *testing.T) *fillable {
 		t.Fatal(all, err)
 	}
 	f.kept = all[0]
-	f.daemon = &daemon{RunConfig: RunConfig{State: f.state, Poll: time.Minute, Logger: slog.New(slog.DiscardHandler)}, getter: getter(t, f.state)}
+	f.daemon = &daemon{timing: defaultTiming(), RunConfig: RunConfig{State: f.state, Poll: time.Minute, Logger: slog.New(slog.DiscardHandler)}, getter: getter(t, f.state)}
 	if unlock, err := f.kept.lock(t.Context()); err != nil { // its file exists
 		t.Fatal(err)
 	} else {

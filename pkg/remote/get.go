@@ -22,6 +22,7 @@ type Getter struct {
 	emit  func(acme.Event)
 	now   func() time.Time
 
+	timing   Timing
 	unstored unstored
 }
 
@@ -34,7 +35,7 @@ func (s *State) Getter(emit func(acme.Event)) (*Getter, error) {
 	if emit == nil {
 		emit = func(acme.Event) {}
 	}
-	return &Getter{state: s, api: client, emit: emit, now: time.Now}, nil
+	return &Getter{state: s, api: client, emit: emit, now: time.Now, timing: s.Timing.withDefaults()}, nil
 }
 
 // The stages of agent mode, as far as a remote can see them.
@@ -74,7 +75,7 @@ func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 	if !w.Mode.IsUnattended() {
 		err = g.obtain(ctx, k)
 	} else {
-		err = g.pull(ctx, k, -1, renew)
+		err = g.pull(ctx, k, commandPull(renew))
 	}
 	return k, err
 }
@@ -192,9 +193,6 @@ func onDisk(k *Kept) bool {
 	return err == nil && have.Serial() == k.Serial && k.Holds(k.Out, have)
 }
 
-// hookTimeout is how long a remote's hook may run.
-const hookTimeout = 10 * time.Minute
-
 // runHook runs the hook if it is due. Failing, it stays due.
 func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 	if !k.HookDue || k.Hook == "" {
@@ -207,7 +205,7 @@ func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 		FullchainPath: filepath.Join(k.Out, certfile.Fullchain),
 		KeyPath:       filepath.Join(k.Out, certfile.Key),
 	}
-	if err := (hook.Hook{Command: k.Hook, Timeout: hookTimeout}).Run(ctx, event); err != nil {
+	if err := (hook.Hook{Command: k.Hook, Timeout: g.timing.Hook}).Run(ctx, event); err != nil {
 		return fmt.Errorf("the certificate is in place, but its hook failed, and is due until it succeeds: %w", err)
 	}
 	k.HookDue = false

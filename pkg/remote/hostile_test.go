@@ -103,7 +103,7 @@ func jsonAnswer(status int, v any) http.HandlerFunc {
 func (e *evil) enrolled(t *testing.T) *State {
 	t.Helper()
 	e.on("POST "+api.PathEnroll, jsonAnswer(201, api.Client{Name: "web1", Grants: []clients.Grant{{Names: []string{"a.example"}, Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}}}}))
-	s, err := Enroll(t.Context(), t.TempDir(), "test", auth.EnrollToken{URL: e.URL, ProxyPin: e.pin}, EnrollOptions{})
+	s, err := Enroll(t.Context(), t.TempDir(), "test", auth.EnrollToken{URL: e.URL, ProxyPin: e.pin}, EnrollOptions{Timing: Timing{BetweenPolls: time.Millisecond}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -424,16 +424,16 @@ func TestBadStreams(t *testing.T) {
 		silence time.Duration
 		want    string
 	}{
-		"events without end":   {endless(waiting), silence, "not a stream of events"},
-		"stages without end":   {endless(`{"event":"stage","stage":"issuing"}` + "\n"), silence, "not a stream of events"},
-		"a line without end":   {endless(strings.Repeat("a", 1<<16)), silence, "too long"},
-		"empty lines":          {endless("\n"), silence, "not a stream of events"},
-		"HTML":                 {endless("<html>\n"), silence, "not a stream of events"},
-		"unknown events only":  {endless(`{"event":"` + strings.Repeat("x", 1000) + `"}` + "\n"), silence, "not a stream of events"},
-		"nothing":              {func(http.ResponseWriter, *http.Request) {}, silence, "ended its answer before"},
-		"an end too early":     {jsonAnswer(200, waiting+waiting), silence, "ended its answer before"},
-		"half a line":          {jsonAnswer(200, `{"event":"certif`), silence, "not a stream of events"},
-		"a problem without":    {jsonAnswer(200, `{"event":"problem"}`), silence, "did not say why"},
+		"events without end":   {endless(waiting), 0, "not a stream of events"},
+		"stages without end":   {endless(`{"event":"stage","stage":"issuing"}` + "\n"), 0, "not a stream of events"},
+		"a line without end":   {endless(strings.Repeat("a", 1<<16)), 0, "too long"},
+		"empty lines":          {endless("\n"), 0, "not a stream of events"},
+		"HTML":                 {endless("<html>\n"), 0, "not a stream of events"},
+		"unknown events only":  {endless(`{"event":"` + strings.Repeat("x", 1000) + `"}` + "\n"), 0, "not a stream of events"},
+		"nothing":              {func(http.ResponseWriter, *http.Request) {}, 0, "ended its answer before"},
+		"an end too early":     {jsonAnswer(200, waiting+waiting), 0, "ended its answer before"},
+		"half a line":          {jsonAnswer(200, `{"event":"certif`), 0, "not a stream of events"},
+		"a problem without":    {jsonAnswer(200, `{"event":"problem"}`), 0, "did not say why"},
 		"silence at once":      {func(_ http.ResponseWriter, r *http.Request) { wait(r, released) }, 50 * time.Millisecond, "sent nothing for 50ms"},
 		"silence on the way":   {func(w http.ResponseWriter, r *http.Request) { io.WriteString(w, waiting); flush(w); wait(r, released) }, 50 * time.Millisecond, "sent nothing for 50ms"},
 		"bytes, but no events": {func(w http.ResponseWriter, r *http.Request) { trickle(w, r) }, 50 * time.Millisecond, "sent nothing for 50ms"},
@@ -441,7 +441,7 @@ func TestBadStreams(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			e.anew()
 			e.on("POST "+api.PathCertificates, row.answer)
-			client.silence = row.silence
+			client.timing = Timing{StreamSilence: row.silence}.withDefaults()
 			_, err := client.Issue(t.Context(), cert.Request{Names: cert.Names{"a.example"}, KeyType: cert.EC256}, nil)
 			var failed *acme.Error
 			if !errors.As(err, &failed) || failed.Kind == acme.Permanent || !strings.Contains(err.Error(), row.want) {
@@ -664,6 +664,7 @@ func TestUnboundedAnswers(t *testing.T) {
 func TestNoTightLoop(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
+	s.Timing = Timing{}
 	e.anew()
 	e.on("POST "+api.PathCertificates, jsonAnswer(202, api.Certificate{ID: "id"}))
 	e.on("GET "+api.PathCertificates+"/id", jsonAnswer(200, api.Certificate{ID: "id", Status: api.StatusPending}))

@@ -64,7 +64,7 @@ func FuzzKept(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		k, err := parseKept(data)
+		k, err := parseKept(data, "")
 		if err == nil && (len(k.Names) == 0 || !filepath.IsAbs(k.Out) || k.Mode != clients.ModeAgent && k.Mode != clients.ModeGateway) {
 			t.Errorf("%+v", k)
 		}
@@ -289,7 +289,7 @@ func TestTurnAfterChange(t *testing.T) {
 	if _, err := getter(t, s).Get(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{RunConfig: RunConfig{State: s, Poll: time.Hour, Logger: slog.New(slog.DiscardHandler)}, getter: getter(t, s)}
+	d := &daemon{timing: defaultTiming(), RunConfig: RunConfig{State: s, Poll: time.Hour, Logger: slog.New(slog.DiscardHandler)}, getter: getter(t, s)}
 	listed, err := s.Kept()
 	if err != nil || len(listed) != 1 {
 		t.Fatal(listed, err)

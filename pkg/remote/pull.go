@@ -13,84 +13,101 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-const pollWait = 30 * time.Second
-
-// breathe is the least pause between two polls.
-func breathe(ctx context.Context) error {
-	t := time.NewTimer(500 * time.Millisecond)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+// pullOptions are the differences between the daemon and an administrator's command.
+type pullOptions struct {
+	renew        bool // another key and certificate must come, whatever the age of the present ones
+	maxQuestions int  // for the bundle; 0: until one comes or the proxy fails
+	// reportFirst asks the first time without a long poll, to report what the proxy
+	// does. An attempt that failed before is no failure while the proxy tries again.
+	reportFirst bool
+	keepPause   bool // Kept.AskAgain is respected
+	waitLong    bool // a distant time of the proxy's next attempt is no error
 }
 
-// pulling is the way of one bundle of agent mode to the disk.
+// daemonPull returns the options of one turn of the daemon.
+func daemonPull() pullOptions { return pullOptions{maxQuestions: 2, keepPause: true, waitLong: true} }
+
+// commandPull returns the options of a command for which an administrator waits.
+func commandPull(renew bool) pullOptions { return pullOptions{reportFirst: true, renew: renew} }
+
+// pulling is the state machine that brings one bundle of agent mode to the disk:
+//
+//	start → register → passPresent → ask → open → install
+//	                                  ├ comeLater → registerAgain, askNow, wait ┐
+//	                                  └──── pause ← askAnother ← open ──────────┘
 type pulling struct {
 	*Getter
-	k       *Kept
-	newer   string // etag than which a bundle must be newer
-	daemon  bool   // keeps to AskAgain
-	looked  bool   // the proxy said once how far it is
-	asked   bool   // the proxy for a new bundle
-	failure int    // how many attempts had failed by then
+	k    *Kept
+	opts pullOptions
+
+	newer     string // ETag of a bundle that is of no use; a newer one is asked for
+	questions int    // for the bundle so far
+	reported  bool   // the proxy reported once what it does
+	asked     bool   // the proxy was asked for a new bundle
+	failures  int    // attempts that had failed by then
+
+	// What one state leaves to the next.
+	ciphertext  []byte          // for open
+	etag        string          // for open and install
+	bundle      *cert.Bundle    // for install
+	unopened    error           // for askAnother
+	certificate api.Certificate // for askNow
 }
 
-// pull brings the newest bundle of agent mode. Where there is none yet, or only
-// one that will not do (it has a key of the type that was wanted before, or is
-// sealed to others, or renew asks for another), it waits up to that many long
-// polls, negative for as long as it takes, for the proxy to obtain one or to fail.
-func (g *Getter) pull(ctx context.Context, k *Kept, polls int, renew bool) error {
-	if k.ETag != "" && !onDisk(k) {
-		k.ETag = "" // somebody removed or changed the files
-	}
-	p := &pulling{Getter: g, k: k, newer: k.ETag, daemon: polls >= 0}
-	if k.ID == "" {
-		if err := p.register(ctx); err != nil {
-			return err
-		}
-		k.ETag = "" // another profile was asked for, so what is here will not do
-	}
-	if renew {
-		if err := p.passPresent(ctx); err != nil {
+// step is a state. It returns the next one, or nil at the end.
+type step func(context.Context) (step, error)
+
+// pull brings the newest bundle of agent mode to the disk. If there is none yet, or
+// only one that is of no use (its key has the type that was wanted before, it is
+// sealed to others, it is revoked, or opts.renew asks for another), it waits for the
+// proxy to obtain one or to fail.
+func (g *Getter) pull(ctx context.Context, k *Kept, opts pullOptions) error {
+	p := &pulling{Getter: g, k: k, opts: opts}
+	for next := p.start; next != nil; {
+		var err error
+		if next, err = next(ctx); err != nil {
 			return err
 		}
 	}
-	for ; ; polls-- {
-		wait := time.Duration(0)
-		if k.ETag == "" && (polls != 0 || p.newer != "") && (p.daemon || p.looked) {
-			wait = pollWait
-		}
-		ciphertext, etag, news, err := g.api.Bundle(ctx, k.ID, p.newer, wait)
-		switch {
-		case isStatus(err, http.StatusNotFound), isStatus(err, http.StatusForbidden), err == nil && !news && k.ETag == "":
-			err = p.stillComing(ctx)
-		case err == nil && !news:
-			return g.runHook(ctx, k)
-		case err == nil:
-			var b *cert.Bundle
-			if b, err = g.open(k, ciphertext); err == nil && keyTypeIs(b, k.KeyType) && b.Serial() != k.Revoked {
-				return g.install(ctx, k, b, etag)
-			}
-			p.newer = etag
-			if errors.Is(err, seal.ErrNotForUs) {
-				err = p.askAnother(ctx, err)
-			}
-		}
-		if err != nil || polls == 0 {
-			return err
-		}
-		if err := breathe(ctx); err != nil { // a proxy that does not wait must not be hammered
-			return err
-		}
-	}
+	return nil
 }
 
-// register makes the certificate managed. To ask again is no error and costs
-// nothing.
-func (p *pulling) register(ctx context.Context) error {
+// start compares the state with the disk.
+func (p *pulling) start(context.Context) (step, error) {
+	if p.k.ETag != "" && !onDisk(p.k) {
+		p.k.ETag = "" // the files were removed or changed
+	}
+	p.newer = p.k.ETag
+	switch {
+	case p.k.ID == "":
+		return p.register, nil
+	case p.opts.renew:
+		return p.passPresent, nil
+	}
+	return p.ask, nil
+}
+
+// register makes the certificate managed for the first time, or with another
+// profile, so that the present one is of no use.
+func (p *pulling) register(ctx context.Context) (step, error) {
+	if err := p.manage(ctx); err != nil {
+		return nil, err
+	}
+	p.k.ETag = ""
+	if p.opts.renew {
+		return p.passPresent, nil
+	}
+	return p.ask, nil
+}
+
+// registerAgain makes the certificate managed that the proxy forgot.
+func (p *pulling) registerAgain(ctx context.Context) (step, error) {
+	return p.pause, p.manage(ctx)
+}
+
+// manage asks the proxy to manage the certificate. Asking again is no error and
+// costs nothing.
+func (p *pulling) manage(ctx context.Context) error {
 	if err := p.k.storable(ctx); err != nil {
 		return err
 	}
@@ -100,8 +117,8 @@ func (p *pulling) register(ctx context.Context) error {
 	}
 	p.k.ID = m.ID
 	p.emit(acme.Event{Stage: Registered})
-	// Perhaps the proxy waits because this host was missing; it knows whether it
-	// is too soon.
+	// The proxy may wait because this host was missing; it knows whether it is too
+	// soon.
 	waits := m.Failures > 0 && m.Serial == "" || m.Status == api.StatusRevoked
 	if waits && !p.asked {
 		if err := p.renew(ctx); err != nil && !isStatus(err, http.StatusTooManyRequests) {
@@ -111,48 +128,99 @@ func (p *pulling) register(ctx context.Context) error {
 	return p.k.save()
 }
 
-// passPresent asks for a new key and certificate, and makes what the proxy has
-// now one that will not do.
-func (p *pulling) passPresent(ctx context.Context) error {
+// passPresent asks for a new key and certificate, and gives up the present bundle.
+func (p *pulling) passPresent(ctx context.Context) (step, error) {
 	_, etag, _, err := p.api.Bundle(ctx, p.k.ID, "", 0)
-	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) {
-		p.k.ETag = "" // none yet, or the proxy forgot it: what comes is a new one
-		return nil
+	if isGone(err) {
+		p.k.ETag = "" // none yet, or the proxy forgot it: the next one is new
+		return p.ask, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.renew(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	p.k.ETag, p.newer = "", etag
-	return nil
+	return p.ask, nil
 }
 
-// askAnother asks the proxy for a bundle in place of one that is sealed to
-// others: this host was enrolled later than that was made.
-func (p *pulling) askAnother(ctx context.Context, cause error) error {
+// ask asks for a bundle that is newer than the one that is here.
+func (p *pulling) ask(ctx context.Context) (step, error) {
+	p.questions++
+	ciphertext, etag, news, err := p.api.Bundle(ctx, p.k.ID, p.newer, p.longPoll())
+	switch {
+	case isGone(err), err == nil && !news && p.k.ETag == "":
+		return p.comeLater, nil
+	case err != nil:
+		return nil, err
+	case !news:
+		return nil, p.runHook(ctx, p.k)
+	}
+	p.ciphertext, p.etag = ciphertext, etag
+	return p.open, nil
+}
+
+// longPoll returns for how long the proxy may hold back the question that comes.
+func (p *pulling) longPoll() time.Duration {
+	switch {
+	case p.k.ETag != "": // the bundle that is here is in order
+		return 0
+	case p.opts.reportFirst && !p.reported:
+		return 0
+	case p.isLast() && p.newer == "": // only whether it came during the pause
+		return 0
+	}
+	return p.timing.LongPoll
+}
+
+func (p *pulling) isLast() bool {
+	return p.opts.maxQuestions > 0 && p.questions >= p.opts.maxQuestions
+}
+
+// open decrypts the bundle and checks it.
+func (p *pulling) open(context.Context) (step, error) {
+	b, err := p.Getter.open(p.k, p.ciphertext)
+	if err == nil && keyTypeIs(b, p.k.KeyType) && b.Serial() != p.k.Revoked {
+		p.bundle = b
+		return p.install, nil
+	}
+	p.newer = p.etag
+	if errors.Is(err, seal.ErrNotForUs) {
+		p.unopened = err
+		return p.askAnother, nil
+	}
+	return p.pause, err
+}
+
+// install writes the bundle to the disk.
+func (p *pulling) install(ctx context.Context) (step, error) {
+	return nil, p.Getter.install(ctx, p.k, p.bundle, p.etag)
+}
+
+// askAnother asks for a bundle instead of one that is sealed to others: this host
+// was enrolled after that was sealed.
+func (p *pulling) askAnother(ctx context.Context) (step, error) {
 	p.k.ETag = ""
 	if p.asked {
-		return cause
+		return nil, p.unopened
 	}
-	if p.daemon && p.now().Before(p.k.AskAgain) {
-		return fmt.Errorf("%w; the proxy can be asked for another at %s", cause, p.k.AskAgain.Format(time.RFC3339))
+	if p.opts.keepPause && p.now().Before(p.k.AskAgain) {
+		return nil, fmt.Errorf("%w; the proxy can be asked for another at %s", p.unopened, p.k.AskAgain.Format(time.RFC3339))
 	}
-	err := p.isRecipient(ctx)
+	err := p.checkRecipient(ctx)
 	if err == nil {
 		p.emit(acme.Event{Stage: Locked})
 		err = p.renew(ctx)
 	}
 	if err != nil {
-		return fmt.Errorf("%w, and there is no other yet: %w", cause, err)
+		return nil, fmt.Errorf("%w, and there is no other yet: %w", p.unopened, err)
 	}
-	return nil
+	return p.pause, nil
 }
 
-// isRecipient tells whether another bundle would be of more use: it is sealed to
-// those whom the proxy knows.
-func (p *pulling) isRecipient(ctx context.Context) error {
+// checkRecipient returns an error if this host could not open another bundle either.
+func (p *pulling) checkRecipient(ctx context.Context) error {
 	now, err := Open(p.state.Dir, p.state.UserAgent)
 	if err != nil {
 		return err
@@ -185,68 +253,84 @@ func (p *pulling) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.asked, p.failure = true, m.Failures
+	p.asked, p.failures = true, m.Failures
 	return nil
 }
 
-// notSoon is how long nobody waits for the proxy to begin.
-const notSoon = 2 * time.Minute
-
-// stillComing tells a certificate that is on its way from one that failed.
-func (p *pulling) stillComing(ctx context.Context) error {
+// comeLater finds out why there is no bundle: the proxy works on it, failed, will
+// begin later, or does not manage the certificate.
+func (p *pulling) comeLater(ctx context.Context) (step, error) {
 	m, err := p.api.Certificate(ctx, p.k.ID)
-	if isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden) {
+	if isGone(err) {
 		p.k.ETag = "" // the proxy forgot it, or is another one now
-		return p.register(ctx)
+		return p.registerAgain, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	first := !p.looked && !p.daemon
-	p.looked = true
 	left, scheduled := m.Until(p.now())
-	atWork := scheduled && left == 0
-	if m.Failures > p.failure && (!first || !atWork) {
-		next := ""
-		if m.NextAttempt != nil {
-			next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
-		}
-		return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
+	retries := p.opts.reportFirst && !p.reported && scheduled && left == 0
+	p.reported, p.certificate = true, m
+	switch {
+	case m.Failures > p.failures && !retries:
+		return nil, attemptFailed(m)
+	case m.Status == api.StatusSuperseded: // this host may have the names again
+		return p.registerAgain, nil
+	case left > p.timing.NotSoon:
+		return p.askNow, nil
 	}
-	if m.Status == api.StatusSuperseded { // perhaps this host may have the names again
-		return p.register(ctx)
-	}
-	if left > notSoon {
-		if err := p.notNow(ctx, m); err != nil {
-			return err
-		}
-	}
-	p.emit(acme.Event{Stage: Waiting})
-	return nil
+	return p.wait, nil
 }
 
-// notNow returns an error that says when the proxy asks the CA. It returns nil
-// if a bundle came in the meantime or the proxy begins now, and for a daemon,
-// which waits.
-func (p *pulling) notNow(ctx context.Context, m api.Certificate) error {
+func attemptFailed(m api.Certificate) error {
+	next := ""
+	if m.NextAttempt != nil {
+		next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
+	}
+	return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
+}
+
+// askNow asks a proxy that would begin later to begin now. If that is too soon, its
+// error says when the proxy begins.
+func (p *pulling) askNow(ctx context.Context) (step, error) {
+	m := p.certificate
 	if m.Status != api.StatusPending {
-		if p.daemon {
-			return nil
+		if p.opts.waitLong {
+			return p.wait, nil
 		}
 		_, _, news, err := p.api.Bundle(ctx, p.k.ID, p.newer, 0)
-		if err == nil && news {
-			return nil
+		if err == nil && news { // since the last question
+			return p.wait, nil
 		}
 		// The proxy knows by its own clock whether it is too soon.
 		if err := p.renew(ctx); err == nil || !isStatus(err, http.StatusTooManyRequests) {
-			return err
+			return p.wait, err
 		}
 	}
 	what := "no certificate"
 	if m.Serial != "" {
 		what = "no other certificate"
 	}
-	return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
+	return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
 		"the proxy has %s yet: these names were asked for several times in a short while; it asks the CA at %s",
 		what, m.NextAttempt.UTC().Format(time.RFC3339))}
+}
+
+// wait reports that the proxy is at work.
+func (p *pulling) wait(context.Context) (step, error) {
+	p.emit(acme.Event{Stage: Waiting})
+	return p.pause, nil
+}
+
+// pause ends the daemon's turn, or delays the next question.
+func (p *pulling) pause(ctx context.Context) (step, error) {
+	if p.isLast() {
+		return nil, nil
+	}
+	return p.ask, sleep(ctx, p.timing.BetweenPolls)
+}
+
+// isGone reports whether the proxy does not have what it was asked for.
+func isGone(err error) bool {
+	return isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden)
 }

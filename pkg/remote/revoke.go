@@ -27,14 +27,14 @@ type revoking struct {
 
 var errRevoked = errors.New("the proxy sent the certificate that was revoked; the files stay as they are")
 
-// Revoked is what became of a revocation.
+// Revoked is the outcome of a revocation.
 type Revoked struct {
-	Names  cert.Names   `json:"names"`
-	Mode   clients.Mode `json:"mode"`
-	Serial string       `json:"revoked"` // of the certificate that is revoked
-	Reason cert.Reason  `json:"reason"`
-	// Certificate is the one in its place; nil: there is none (yet).
-	Certificate *Kept `json:"certificate,omitempty"`
+	Names  cert.Names
+	Mode   clients.Mode
+	Serial string // of the certificate that is revoked
+	Reason cert.Reason
+	// Certificate is the one that replaced it. If nil, there is none, or none yet.
+	Certificate *Kept
 }
 
 // ReplaceError is why there is no other certificate yet in place of one that
@@ -178,10 +178,6 @@ func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocati
 	return nil
 }
 
-// patience is how long Revoke waits for another certificate before the proxy
-// even begins to obtain it.
-const patience = time.Minute
-
 // replace brings another certificate in place of the one that is revoked.
 func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) error {
 	if err := k.Ready(); err != nil {
@@ -190,9 +186,9 @@ func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) er
 	if !k.Mode.IsUnattended() {
 		return g.obtain(ctx, k)
 	}
-	if time.Duration(answer.RetryAfter)*time.Second > patience && answer.NextAttempt != nil {
+	if time.Duration(answer.RetryAfter)*time.Second > g.timing.ReplaceSoon && answer.NextAttempt != nil {
 		return &acme.Error{Kind: acme.Temporary, Detail: "the proxy obtains another at " + answer.NextAttempt.UTC().Format(time.RFC3339) +
 			", because the last attempt at this certificate was a short while ago"}
 	}
-	return g.pull(ctx, k, -1, false)
+	return g.pull(ctx, k, commandPull(false))
 }

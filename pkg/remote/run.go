@@ -22,14 +22,11 @@ type RunConfig struct {
 	Logger *slog.Logger
 }
 
-// shortestPoll keeps a wrong setting from hammering the proxy.
-const shortestPoll = time.Second
-
 // Run keeps every wanted certificate on the disk and fresh until ctx ends. Each
 // has its own turn, so that one that fails holds up no other. Failures are
 // logged and tried again with growing pauses.
 func Run(ctx context.Context, cfg RunConfig) error {
-	d := &daemon{RunConfig: cfg}
+	d := &daemon{RunConfig: cfg, timing: cfg.State.Timing.withDefaults()}
 	d.delays.wake = make(chan struct{}, 1)
 	var err error
 	if d.getter, err = cfg.State.Getter(nil); err != nil {
@@ -51,6 +48,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 
 type daemon struct {
 	RunConfig
+	timing Timing
 	getter *Getter
 	delays delays
 	next   map[string]time.Time // by path of the Kept: when its turn is
@@ -159,7 +157,7 @@ func (d *daemon) warn(k Kept) {
 
 // poll is the interval with a tenth of jitter.
 func (d *daemon) poll() time.Duration {
-	p := max(d.Poll, shortestPoll)
+	p := max(d.Poll, d.timing.ShortestPoll)
 	return p - p/20 + rand.N(p/10+1)
 }
 
@@ -250,8 +248,8 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 		next := time.Now().Add(d.poll())
 		d.delays.reached(k.path)
 		k.Failures, k.LastError, k.NextAttempt, k.Transient = 0, "", time.Time{}, false
-		if (k.Serial == "" || k.Serial == k.Revoked) && next.After(time.Now().Add(soon)) {
-			return time.Now().Add(soon) // the proxy is at it
+		if first := time.Now().Add(d.timing.FirstPoll); (k.Serial == "" || k.Serial == k.Revoked) && next.After(first) {
+			return first // the proxy works on it
 		}
 		return next
 	}
@@ -260,16 +258,13 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 	return next
 }
 
-// soon is the pause while the proxy obtains a first certificate.
-const soon = 5 * time.Second
-
 // refresh asks for news (agent), or renews when it is time (gateway).
 func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 	if err := k.Ready(); err != nil {
 		return err
 	}
 	if k.Mode.IsUnattended() {
-		return d.getter.pull(ctx, k, 1, false)
+		return d.getter.pull(ctx, k, daemonPull())
 	}
 	have, err := certfile.Read(k.Out)
 	if err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType) && have.Serial() != k.Revoked && time.Now().Before(have.RenewAt()) {

@@ -24,7 +24,7 @@ func (c *Client) newSession(key tls.Certificate) session {
 	return session{http: c.connect(key), pin: auth.SPKIPin(key.Leaf)}
 }
 
-func connect(pin [32]byte, key tls.Certificate, userAgent string) *http.Client {
+func connect(pin [32]byte, key tls.Certificate, userAgent string, ping time.Duration) *http.Client {
 	transport := &http.Transport{
 		Proxy: envproxy.FromEnvironment,
 		TLSClientConfig: &tls.Config{
@@ -36,7 +36,7 @@ func connect(pin [32]byte, key tls.Certificate, userAgent string) *http.Client {
 			VerifyConnection:   func(s tls.ConnectionState) error { return verifyPin(s, pin) },
 		},
 		ForceAttemptHTTP2:   true,
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
 		TLSHandshakeTimeout: 15 * time.Second,
 		IdleConnTimeout:     2 * time.Minute,
 	}
@@ -101,7 +101,7 @@ func (c *Client) rekeyed(ctx context.Context, used session) (session, error) {
 	if c.session.pin != used.pin {
 		return c.session, nil // another request was refused first
 	}
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, c.timing.Call)
 	defer cancel()
 	key, err := c.otherKey(ctx, used.pin)
 	if err != nil || key == nil {

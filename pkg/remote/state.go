@@ -43,6 +43,7 @@ var ErrNotEnrolled = errors.New("not enrolled at a proxy yet: ask its administra
 type State struct {
 	Dir       string
 	UserAgent string
+	Timing    Timing
 	enrolment enrolment
 }
 
@@ -100,16 +101,14 @@ type EnrollOptions struct {
 	Recipients []string // further recipients of this client's bundles
 	// Busy, if not nil, is called when the proxy has no place for an enrolment
 	// now, before it is asked again.
-	Busy func(again time.Duration)
+	Busy   func(again time.Duration)
+	Timing Timing // of the State that Enroll returns, too
 }
 
-// busyTime is how long an enrolment is tried again that the proxy has no place
-// for: strangers can take all of them for a short time.
-const busyTime = time.Minute
-
-// whileBusy repeats ask while the proxy is busy and says when to come back.
-func whileBusy(ctx context.Context, notify func(time.Duration), ask func() error) error {
-	for last := time.Now().Add(busyTime); ; {
+// whileBusy repeats ask for that long while the proxy has no place for it and says
+// when to come back: strangers can take all places for a short time.
+func whileBusy(ctx context.Context, most time.Duration, notify func(time.Duration), ask func() error) error {
+	for last := time.Now().Add(most); ; {
 		err := ask()
 		var p *api.Problem
 		if !errors.As(err, &p) || p.RetryAfter <= 0 || p.Status != http.StatusServiceUnavailable && p.Status != http.StatusTooManyRequests {
@@ -122,10 +121,8 @@ func whileBusy(ctx context.Context, notify func(time.Duration), ask func() error
 		if notify != nil {
 			notify(wait)
 		}
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := sleep(ctx, wait); err != nil {
+			return err
 		}
 	}
 }
@@ -158,7 +155,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 			return nil, fmt.Errorf("state-dir: %w", err)
 		}
 	}
-	s := &State{Dir: dir, UserAgent: userAgent, enrolment: enrolment{
+	s := &State{Dir: dir, UserAgent: userAgent, Timing: opts.Timing, enrolment: enrolment{
 		URL: token.URL, Pin: hex.EncodeToString(token.ProxyPin[:]), Identity: opts.Identity, EnrolledAt: time.Now().UTC().Truncate(time.Second),
 	}}
 	if opts.Identity != "" {
@@ -182,7 +179,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 		return nil, err
 	}
 	var who api.Client
-	err = whileBusy(ctx, opts.Busy, func() (err error) {
+	err = whileBusy(ctx, s.Timing.withDefaults().Busy, opts.Busy, func() (err error) {
 		who, err = client.Enroll(ctx, token, recipients)
 		return err
 	})
@@ -250,7 +247,7 @@ func (s *State) client(keyFile string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return NewClient(s.enrolment.URL, pin, *key, s.UserAgent), nil
+	return newClient(s.enrolment.URL, pin, *key, s.UserAgent, s.Timing), nil
 }
 
 // tlsKey loads a key that proves who we are, and makes it the first time.

@@ -1,0 +1,60 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// lock lets one process at a time work on one certificate: a get by hand and
+// the daemon may meet.
+func (k *Kept) lock(ctx context.Context) (unlock func(), err error) {
+	return lock(ctx, lockOf(k.path))
+}
+
+func lockOf(path string) string { return strings.TrimSuffix(path, ".json") + ".lock" }
+
+// How long and how often a lock that another process holds is tried: flock itself
+// would wait without end. A get that waits for the proxy may hold it longer; then the
+// daemon tries again at its next turn.
+const (
+	lockFor   = 30 * time.Minute
+	lockEvery = 100 * time.Millisecond
+)
+
+// lock holds a file, made if need be with its folder, against other processes
+// and other callers in this one. The file stays: to remove it would let two in.
+func lock(ctx context.Context, path string) (unlock func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return nil, fmt.Errorf("state-dir: %w", err)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: %w", err)
+	}
+	again, end := time.NewTicker(lockEvery), time.NewTimer(lockFor)
+	defer again.Stop()
+	defer end.Stop()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { f.Close() }, nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("state-dir: lock %s: %w", path, err), f.Close())
+		}
+		select {
+		case <-again.C:
+		case <-end.C:
+			return nil, errors.Join(fmt.Errorf("state-dir: another process has held %s for %v; find it with fuser and stop it", path, lockFor), f.Close())
+		case <-ctx.Done():
+			return nil, errors.Join(fmt.Errorf("state-dir: another process holds %s: %w", path, ctx.Err()), f.Close())
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
+)
+
+// keptFile is a Kept in the state directory. Files of earlier versions have the same
+// fields or fewer.
+type keptFile struct {
+	Names   cert.Names   `json:"names"`
+	Mode    clients.Mode `json:"mode"`
+	KeyType cert.KeyType `json:"key_type"`
+	Out     string       `json:"out"`
+	Hook    string       `json:"hook,omitempty"`
+	Profile string       `json:"profile,omitempty"`
+	certfile.Layout
+	ID          string    `json:"id,omitempty"`
+	ETag        string    `json:"etag,omitempty"`
+	Serial      string    `json:"serial,omitempty"`
+	NotAfter    time.Time `json:"not_after,omitzero"`
+	HookDue     bool      `json:"hook_due,omitempty"`
+	Revoking    *revoking `json:"revoking,omitempty"`
+	Revoked     string    `json:"revoked,omitempty"`
+	Failures    int       `json:"failures,omitempty"`
+	LastError   string    `json:"last_error,omitempty"`
+	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	Transient   bool      `json:"transient,omitempty"`
+	AskAgain    time.Time `json:"ask_again,omitzero"`
+}
+
+func (k *Kept) file() keptFile {
+	return keptFile{
+		Names: k.Names, Mode: k.Mode, KeyType: k.KeyType, Out: k.Out, Hook: k.Hook, Profile: k.Profile, Layout: k.Layout,
+		ID: k.ID, ETag: k.ETag, Serial: k.Serial, NotAfter: k.NotAfter, HookDue: k.HookDue, Revoking: k.Revoking, Revoked: k.Revoked,
+		Failures: k.Failures, LastError: k.LastError, NextAttempt: k.NextAttempt, Transient: k.Transient, AskAgain: k.AskAgain,
+	}
+}
+
+func (f keptFile) kept(path string) *Kept {
+	return &Kept{
+		Wanted: Wanted{Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Layout: f.Layout},
+		ID:     f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking, Revoked: f.Revoked,
+		Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, Transient: f.Transient, AskAgain: f.AskAgain,
+		path: path,
+	}
+}
+
+// readKept reads a file of the state directory. fs.ErrNotExist means that nothing is
+// kept there, or no longer.
+func readKept(path string) (*Kept, error) {
+	data, err := localfile.Read(path) // it names a command to run
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: %w", err)
+	}
+	k, err := parseKept(data, path)
+	if err != nil {
+		return nil, fmt.Errorf("state-dir: %s is damaged: %w; remove it and get the certificate again", path, err)
+	}
+	k.unpark(time.Now())
+	return k, nil
+}
+
+func parseKept(data []byte, path string) (*Kept, error) {
+	var f keptFile
+	if err := json.Unmarshal(data, &f); err != nil {
+		return nil, err
+	}
+	k := f.kept(path)
+	return k, k.Validate()
+}
+
+// save replaces the state file atomically.
+func (k *Kept) save() error {
+	f, err := k.pendingFile(0)
+	if err == nil {
+		err = f.CloseAtomicallyReplace()
+	}
+	if err != nil {
+		return fmt.Errorf("state-dir: %w", err)
+	}
+	return nil
+}
+
+// growth is the space, in bytes, by which a state file may be larger after an order.
+const growth = 4 << 10
+
+// storable reports whether both the certificate's files and the state file can be
+// written: it writes them to temporary files and removes those. It is called before
+// the CA has work. The caller must hold the lock.
+func (k *Kept) storable(ctx context.Context) error {
+	if err := outError(k.Probe(ctx, k.Out)); err != nil {
+		return err
+	}
+	k.removeLeftovers()
+	f, err := k.pendingFile(growth)
+	if err == nil {
+		err = errors.Join(f.Sync(), f.Cleanup())
+	}
+	if err != nil {
+		return fmt.Errorf("state-dir: %w", err)
+	}
+	return nil
+}
+
+// pendingFile returns a temporary file with the state and that many more bytes.
+func (k *Kept) pendingFile(more int) (*renameio.PendingFile, error) {
+	dir := filepath.Dir(k.path)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	data, err := json.MarshalIndent(k.file(), "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	f, err := renameio.NewPendingFile(k.path, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	if err != nil {
+		return nil, err
+	}
+	data = append(append(data, '\n'), bytes.Repeat([]byte(" "), more)...)
+	if _, err := f.Write(data); err != nil {
+		return nil, errors.Join(err, f.Cleanup())
+	}
+	return f, nil
+}
