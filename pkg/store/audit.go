@@ -15,7 +15,7 @@ import (
 // each was refused, and what the administrator and the proxy itself did are kept
 // apart: of each, the newest up to a bound.
 func (s *auditStore) AppendAudit(ctx context.Context, entries ...trail.Entry) error {
-	err := s.Tx(ctx, func(tx *sql.Tx) error { return s.append(ctx, tx, entries...) })
+	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.append(ctx, tx, entries...) })
 	return s.Fail(err, "append to audit trail")
 }
 

@@ -1,16 +1,20 @@
 package store
 
 import (
+	"database/sql"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // databases are both, empty, and both bring a commit to the disk before they
@@ -95,6 +99,56 @@ func BenchmarkTick(b *testing.B) {
 			b.ReportMetric(medianMS(large)/medianMS(small), "million/thousand")
 		})
 	}
+}
+
+// BenchmarkGrouped has 32 callers that write one entry of the audit trail after the
+// other on SQLite, each in a transaction of its own and then in one that those who
+// wait share. One caller alone must not lose by it.
+func BenchmarkGrouped(b *testing.B) {
+	s, err := Open(b.Context(), Config{Path: filepath.Join(b.TempDir(), "acmeproxy.db")})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer s.Close()
+	entry := trail.Entry{Action: "bench", Outcome: trail.Allowed}
+	alone := func() error {
+		return s.Tx(b.Context(), func(tx *sql.Tx) error { return s.append(b.Context(), tx, entry) })
+	}
+	grouped := func() error { return s.AppendAudit(b.Context(), entry) }
+	var of32Alone, of32Grouped, of1Alone, of1Grouped []time.Duration
+	for b.Loop() {
+		of32Alone = append(of32Alone, timeOfWrite(b, 32, alone))
+		of32Grouped = append(of32Grouped, timeOfWrite(b, 32, grouped))
+		of1Alone = append(of1Alone, timeOfWrite(b, 1, alone))
+		of1Grouped = append(of1Grouped, timeOfWrite(b, 1, grouped))
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(medianMS(of32Alone), "alone-ms")
+	b.ReportMetric(medianMS(of32Grouped), "grouped-ms")
+	b.ReportMetric(medianMS(of32Alone)/medianMS(of32Grouped), "alone/grouped")
+	b.ReportMetric(medianMS(of1Grouped)/medianMS(of1Alone), "grouped/alone-of-one")
+}
+
+// timeOfWrite returns the time of one write, when that many callers write at once.
+func timeOfWrite(b *testing.B, callers int, write func() error) time.Duration {
+	b.Helper()
+	const each = 8
+	var all errgroup.Group
+	start := time.Now()
+	for range callers {
+		all.Go(func() error {
+			for range each {
+				if err := write(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	if err := all.Wait(); err != nil {
+		b.Fatal(err)
+	}
+	return time.Since(start) / time.Duration(callers*each)
 }
 
 // BenchmarkCertificate is all that the store does for one certificate: it is

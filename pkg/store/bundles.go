@@ -22,7 +22,7 @@ func (s *certificateStore) CompleteManaged(ctx context.Context, owner string, b 
 		return sqldb.ErrNoOwner
 	}
 	now := sqldb.Millis(s.Now())
-	err := s.Tx(ctx, func(tx *sql.Tx) error {
+	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		stale, err := sealedToOthers(ctx, tx, b)
 		if err != nil {
 			return err

@@ -16,7 +16,7 @@ func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Ti
 	const oneDay = 24 * time.Hour
 	today := day.UTC().Truncate(oneDay)
 	taken := false
-	err := s.Tx(ctx, func(tx *sql.Tx) error {
+	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var count int64
 		err := tx.QueryRowContext(ctx, `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
 			ON CONFLICT (client_id, day) DO UPDATE SET taken = limits.taken + 1

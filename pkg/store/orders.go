@@ -17,7 +17,7 @@ func (s *certificateStore) SaveOrder(ctx context.Context, owner string, o manage
 	if owner == "" {
 		return sqldb.ErrNoOwner
 	}
-	err := s.Tx(ctx, func(tx *sql.Tx) error {
+	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		// The row stays locked until the order is in.
 		n, err := sqldb.Affected(tx.ExecContext(ctx, holdSQL, o.ManagedID, owner))
 		if err := sqldb.Require(n, err, managed.ErrLost); err != nil {

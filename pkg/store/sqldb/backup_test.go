@@ -273,7 +273,7 @@ func TestKilledWhileCopying(t *testing.T) {
 		return
 	}
 	path := filepath.Join(t.TempDir(), "acmeproxy.db")
-	atVersion(t, path, 2, 20_000)
+	atVersion(t, path, 2, 5_000)
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKilledWhileCopying$")
 	cmd.Env = append(os.Environ(), "SQLDB_TEST_MIGRATE="+path)
 	if err := cmd.Start(); err != nil {

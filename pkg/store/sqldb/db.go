@@ -44,6 +44,7 @@ type DB struct {
 	parts   []Part
 	dialect dialect
 
+	group    *group          // of Grouped; nil: PostgreSQL, whose writers do not wait for each other
 	listener *pgx.ConnConfig // of Listen's connection; nil: SQLite
 }
 

@@ -31,7 +31,7 @@ func openSQLite(ctx context.Context, c Config) (_ *DB, m Migration, err error) {
 	if err := createPrivate(abs); err != nil {
 		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
-	db := &DB{now: c.Now, name: path, parts: c.Parts, dialect: dialect{classify: func(err error) error { return classifySQLite(path, err) }}}
+	db := &DB{now: c.Now, name: path, parts: c.Parts, group: &group{}, dialect: dialect{classify: func(err error) error { return classifySQLite(path, err) }}}
 	if db.write, err = sql.Open("sqlite", sqliteDSN(abs, "")); err != nil {
 		return nil, m, fmt.Errorf("open database %s: %w", path, err)
 	}
