@@ -1,11 +1,13 @@
 package proxy_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -149,6 +151,27 @@ func TestImportDirection(t *testing.T) {
 			if strings.HasPrefix(rel, "pkg/frontend/") && slices.Contains(notForFrontends, imported) {
 				t.Errorf("%s imports %s; it should declare the interface that it needs", rel, imported)
 			}
+		}
+	}
+}
+
+// Each package that others may import has an example that compiles.
+func TestPackagesHaveExamples(t *testing.T) {
+	t.Parallel()
+	for _, p := range goList(t, "./pkg/...") {
+		rel := ours(p.ImportPath)
+		if strings.HasSuffix(rel, "test") {
+			continue // helpers of tests
+		}
+		files, err := filepath.Glob("../../" + rel + "/*_test.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(files, func(file string) bool {
+			text, err := os.ReadFile(file)
+			return err == nil && bytes.Contains(text, []byte("\nfunc Example"))
+		}) {
+			t.Errorf("%s has no example", rel)
 		}
 	}
 }

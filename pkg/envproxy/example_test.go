@@ -1,0 +1,13 @@
+package envproxy_test
+
+import (
+	"fmt"
+
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
+)
+
+func ExampleCheck() {
+	if err := envproxy.Check(envproxy.HTTPS); err != nil {
+		fmt.Println("set it to a URL such as http://proxy.example.com:3128:", err)
+	}
+}
