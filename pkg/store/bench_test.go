@@ -132,7 +132,7 @@ func BenchmarkGrouped(b *testing.B) {
 // timeOfWrite returns the time of one write, when that many callers write at once.
 func timeOfWrite(b *testing.B, callers int, write func() error) time.Duration {
 	b.Helper()
-	const each = 8
+	const each = 4
 	var all errgroup.Group
 	start := time.Now()
 	for range callers {
