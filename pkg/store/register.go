@@ -99,8 +99,8 @@ func (w *registering) take(ctx context.Context, tx *sql.Tx) (entries []trail.Ent
 			return nil, refused
 		}
 		for _, row := range lost {
-			if w.Registration.Audit != nil {
-				entries = append(entries, w.Registration.Audit(row))
+			if w.Audit != nil {
+				entries = append(entries, w.Audit(row))
 			}
 		}
 	}
