@@ -2,12 +2,12 @@
 // gets certificates in agent or gateway mode, keeps them fresh on the disk and
 // runs hooks. It only ever dials out.
 //
-//	state, err := remote.Open(dir)
-//	client, err := state.Client(logger)
-//	bundle, err := client.Issue(ctx, cert.Request{Names: names}, nil) // gateway
+//	state, err := remote.Open(dir, "acmeproxy/1.0")
+//	getter, err := state.Getter(nil)
+//	kept, err := getter.Get(ctx, remote.Wanted{Names: names, Mode: clients.ModeAgent, Out: "/etc/ssl/web1"})
 //
-// It trusts the proxy for delivery only. Whatever comes over the wire is held
-// against what was asked: the pinned key of the connection, the certificate's
-// key and names, sizes. Where files go and what hooks run is decided by local
-// configuration alone.
+// It trusts the proxy for delivery only. It checks all that comes over the wire
+// against what was asked: the pinned key of the connection, the certificate's key
+// and names, sizes. Local configuration alone decides where files go and which
+// hooks run.
 package remote
