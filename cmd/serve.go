@@ -19,7 +19,18 @@ func newServe() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy on the DMZ host",
-		Long: `serve answers the CA's challenges, offers the API to clients on port 443 and
+		Long:  serveLong,
+		Example: `  acmeproxy serve --domain www.example.com,example.com --certificate-obtained-hook 'systemctl reload nginx' --accept-tos
+  ACMEPROXY_HOSTNAME=acmeproxy.example.com acmeproxy serve --config /etc/acmeproxy/acmeproxy.yaml`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return serve(c, configFile(file)) },
+	}
+	bindServe(c.Flags())
+	configFlag(c.Flags(), &file)
+	return c
+}
+
+const serveLong = `serve answers the CA's challenges, offers the API to clients on port 443 and
 keeps certificates fresh. It orders nothing until it is asked to.
 
 Without any flag it starts and says what it needs. What most want:
@@ -51,40 +62,34 @@ LEGO_CA_CERTIFICATES lists PEM files of further roots to trust for the CA's own
 API, separated by colons.
 
 SIGTERM and Ctrl-C stop it: issuances in flight may finish, at most 20 seconds;
-a second signal ends it at once.`,
-		Example: `  acmeproxy serve --domain www.example.com,example.com --certificate-obtained-hook 'systemctl reload nginx' --accept-tos
-  ACMEPROXY_HOSTNAME=acmeproxy.example.com acmeproxy serve --config /etc/acmeproxy/acmeproxy.yaml`,
-		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			cfg, err := config.Load(c.Flags(), configFile(file), bindServe)
-			if err != nil {
-				return usageError{err}
-			}
-			if err := cfg.Validate(); err != nil {
-				return usageError{err}
-			}
-			logger, err := config.NewLogger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
-			if err != nil {
-				return usageError{err}
-			}
-			if u, err := dsn.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
-				logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
-			}
-			collectLess()
-			p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Getenv: os.Getenv, Known: allowMemory})
-			if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
-				logger.Info("stopped")
-				return nil //nolint:nilerr // a stop is no failure
-			}
-			if err != nil {
-				return err
-			}
-			return p.Run(c.Context())
-		},
+a second signal ends it at once.`
+
+// serve runs the proxy until the context ends.
+func serve(c *cobra.Command, file string) error {
+	cfg, err := config.Load(c.Flags(), file, bindServe)
+	if err != nil {
+		return usageError{err}
 	}
-	bindServe(c.Flags())
-	configFlag(c.Flags(), &file)
-	return c
+	if err := cfg.Validate(); err != nil {
+		return usageError{err}
+	}
+	logger, err := config.NewLogger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+	if err != nil {
+		return usageError{err}
+	}
+	if u, err := dsn.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
+		logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
+	}
+	collectLess()
+	p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Getenv: os.Getenv, Known: allowMemory})
+	if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
+		logger.Info("stopped")
+		return nil //nolint:nilerr // a stop is no failure
+	}
+	if err != nil {
+		return err
+	}
+	return p.Run(c.Context())
 }
 
 // bindServe returns the proxy's settings with their defaults and binds them to fs.

@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 )
 
@@ -24,7 +25,7 @@ func (p *Proxy) openPeers(context.Context) (err error) {
 	cfg := peers.Config{
 		Bus: p.store, Identity: p.identity, Self: p.name,
 		Due:    func() { p.Renewals.Wake() },
-		News:   func(certID string) { p.agent.News(certID) },
+		News:   func(certID string) { p.tell(certID, (*agent.Agent).News) },
 		Logger: p.log,
 	}
 	served := challenge.Memory{TLSALPN: p.tls.alpn}

@@ -5,17 +5,13 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
-	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
-	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
@@ -27,13 +23,13 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, p.Close()) }()
 	stopPeers := p.runPeers(ctx)
 	defer stopPeers()
-	if err := p.client.Start(ctx); err != nil {
+	if err := p.startModes(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil // asked to stop before it served
 		}
 		return err
 	}
-	p.sayWhereWeStand()
+	p.logStartup()
 
 	running, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -44,13 +40,11 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	port80 := p.server(p.port80, limits.Port80Header)
 	limits80 := limits.port80(port80.WriteTimeout)
 	port80.WriteTimeout = 0
-	registrar := p.registrar()
-	apiCfg := p.restConfig(registrar)
-	apiCfg.Stopping = running
-	native := p.server(rest.New(apiCfg), limits.APIHeader)
+	context.AfterFunc(running, p.stop)
+	native := p.server(http.HandlerFunc(p.serveAPI), limits.APIHeader)
 	native.ConnContext = connlimit.NewContext
 	native.BaseContext = func(net.Listener) context.Context { return inFlight }
-	adminServer := p.server(admin.New(p.adminConfig(registrar)), 10*time.Second)
+	adminServer := p.server(admin.New(p.adminConfig()), 10*time.Second)
 
 	var serving sync.WaitGroup
 	serve := func(name string, s *http.Server, l net.Listener) {
@@ -84,6 +78,13 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	return err
 }
 
+// startModes makes the store match the settings.
+func (p *Proxy) startModes(ctx context.Context) error {
+	g, release := p.use()
+	defer release()
+	return g.client.Start(ctx)
+}
+
 // drain waits for requests and renewals in flight, at most Grace.
 func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops *sync.WaitGroup) {
 	grace, cancel := context.WithTimeout(context.Background(), work.Grace)
@@ -115,95 +116,12 @@ func (p *Proxy) reportKnown(ctx context.Context, count func() int) {
 	}
 }
 
-// server has every limit set; handlers that stream move their own deadlines.
-func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
-	return &http.Server{
-		Handler:           oneReading(h),
-		ReadHeaderTimeout: headers,
-		ReadTimeout:       3 * headers,
-		WriteTimeout:      6 * headers,
-		IdleTimeout:       6 * headers,
-		MaxHeaderBytes:    8 << 10,
-		HTTP2: &http.HTTP2Config{
-			MaxConcurrentStreams:          http2Stream,
-			MaxReadFrameSize:              16 << 10,
-			MaxReceiveBufferPerConnection: http2Window,
-			MaxReceiveBufferPerStream:     http2Window, // clients count on 65,535 until they read our settings
-			WriteByteTimeout:              headers,
-			SendPingTimeout:               6 * headers,
-		},
-		// "OPTIONS *" is no exception: the handler has the say.
-		DisableGeneralOptionsHandler: true,
-		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
-	}
-}
-
-// oneReading ends a connection after a chunked request. Whether such a request
-// has a length as well is not known here any more: were there a server in front
-// that goes by the length, what follows might be a request to us and a body to
-// it (RFC 9112, section 6.1).
-func oneReading(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if len(r.TransferEncoding) > 0 {
-			w.Header().Set("Connection", "close")
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// sayWhereWeStand logs what is served, and what is missing before anything can
+// logStartup logs what is served, and what is missing before anything can
 // be ordered.
-func (p *Proxy) sayWhereWeStand() {
+func (p *Proxy) logStartup() {
 	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir, "store", p.store.String(),
 		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)
 	for _, need := range p.cfg.Needs() {
 		p.log.Warn("a setting is missing", "needs", need)
 	}
-}
-
-// Status is what acmeproxy status shows.
-func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
-	s := admin.Status{
-		Version: p.cfg.Version, HTTPAddr: p.HTTPAddr(), HTTPSAddr: p.HTTPSAddr(), Hostname: p.hostname(),
-		Store: p.store.String(), Directory: p.cfg.ACMEDirectoryURL, Challenge: p.cfg.Challenge, HTTP01: p.http01(), DNS01: p.cfg.DNSProvider != "",
-		Needs: p.cfg.Needs(), Certificates: []admin.Certificate{},
-	}
-	if p.peers != nil {
-		s.Instances = p.instances()
-	}
-	rows, err := p.client.Status(ctx)
-	for _, row := range rows {
-		c := admin.WireCertificate(row.Certificate)
-		if d := row.Deployment; d != nil {
-			c.HookError = d.LastError
-			c.Deployment = &admin.Deployment{RunBy: d.RunBy, LeaseUntil: d.LeaseUntil, NextAttempt: d.DueAt, Failures: d.Failures}
-		}
-		s.Certificates = append(s.Certificates, c)
-	}
-	return s, err
-}
-
-// http01 says who publishes HTTP-01 answers.
-func (p *Proxy) http01() string {
-	switch {
-	case p.cfg.HTTP01Webroot != "":
-		return admin.HTTP01Webroot
-	case p.cfg.HTTP01Hook != "":
-		return admin.HTTP01Hook
-	case p.cfg.HTTPAddr == config.None:
-		return admin.HTTP01Nobody
-	}
-	return admin.HTTP01Proxy
-}
-
-// ca is what acmeproxy check holds CAA records against.
-func (p *Proxy) ca(ctx context.Context) (admin.CA, error) {
-	ca := admin.CA{Directory: p.cfg.ACMEDirectoryURL}
-	account, err := p.store.AccountByDirectory(ctx, ca.Directory)
-	if err != nil && !errors.Is(err, managed.ErrNotFound) {
-		return ca, err
-	}
-	ca.AccountURL = account.URL
-	ca.CAAIdentities, err = p.issuer.CAAIdentities(ctx)
-	return ca, err
 }

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -12,38 +11,39 @@ import (
 
 // openSolvers opens one solver for each type of challenge: the first one of the
 // table that is configured.
-func (p *Proxy) openSolvers(context.Context) error {
-	p.solvers = map[string]challenge.Solver{}
+func (g *generation) openSolvers() error {
+	p := g.process
+	g.solvers = map[string]challenge.Solver{}
 	for _, row := range []struct {
 		challengeType string
 		configured    bool
 		open          func() (challenge.Solver, error)
 	}{
-		{acme.HTTP01, p.cfg.HTTP01Hook != "", p.openHook},
-		{acme.HTTP01, p.cfg.HTTP01Webroot != "", p.openWebroot},
+		{acme.HTTP01, g.settings.HTTP01Hook != "", g.openHook},
+		{acme.HTTP01, g.settings.HTTP01Webroot != "", g.openWebroot},
 		{acme.HTTP01, p.cfg.HTTPAddr != config.None, p.openPort80},
 		{acme.TLSALPN01, true, p.openTLSALPN},
-		{acme.DNS01, p.cfg.DNSProvider != "", p.openDNS},
+		{acme.DNS01, g.settings.DNSProvider != "", g.openDNS},
 	} {
-		if !row.configured || p.solvers[row.challengeType] != nil {
+		if !row.configured || g.solvers[row.challengeType] != nil {
 			continue
 		}
 		solver, err := row.open()
 		if err != nil {
 			return err
 		}
-		p.solvers[row.challengeType] = solver
-		p.onClose(solver.Close)
+		g.solvers[row.challengeType] = solver
+		g.closers = append(g.closers, solver.Close)
 	}
 	return nil
 }
 
-func (p *Proxy) openHook() (challenge.Solver, error) {
-	return challenge.FromHook(p.cfg.HTTP01Hook, p.log), nil
+func (g *generation) openHook() (challenge.Solver, error) {
+	return challenge.FromHook(g.settings.HTTP01Hook, g.process.log), nil
 }
 
-func (p *Proxy) openWebroot() (challenge.Solver, error) {
-	return challenge.FromWebroot(p.cfg.HTTP01Webroot)
+func (g *generation) openWebroot() (challenge.Solver, error) {
+	return challenge.FromWebroot(g.settings.HTTP01Webroot)
 }
 
 func (p *Proxy) openPort80() (challenge.Solver, error) {
@@ -54,14 +54,14 @@ func (p *Proxy) openTLSALPN() (challenge.Solver, error) {
 	return challenge.FromMemory(acme.TLSALPN01, p.publisher()), nil
 }
 
-func (p *Proxy) openDNS() (challenge.Solver, error) {
-	resolvers, err := p.cfg.Resolvers()
+func (g *generation) openDNS() (challenge.Solver, error) {
+	resolvers, err := g.settings.Resolvers()
 	if err != nil {
 		return nil, fmt.Errorf("dns-resolver: %w", err)
 	}
 	return dns01.New(dns01.Config{
-		Provider: p.cfg.DNSProvider, Getenv: p.cfg.Getenv,
-		Resolvers: resolvers, Propagation: p.cfg.DNSPropagation, Logger: p.log,
+		Provider: g.settings.DNSProvider, Getenv: g.process.cfg.Getenv,
+		Resolvers: resolvers, Propagation: g.settings.DNSPropagation, Logger: g.process.log,
 	})
 }
 

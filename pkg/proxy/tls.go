@@ -124,3 +124,11 @@ func (a *apiTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	}
 	return a.pinned, nil
 }
+
+// installed takes the API's own certificate from acme-client mode.
+func (p *Proxy) installed(b *cert.Bundle) {
+	if name := p.hostname(); name != "" && b.Leaf.VerifyHostname(name) == nil {
+		p.tls.install(b)
+		p.log.Info("the API serves its certificate from the CA", "hostname", name, "serial", b.Serial(), "not_after", b.NotAfter())
+	}
+}

@@ -59,10 +59,11 @@ func (r reporting) Issue(ctx context.Context, req cert.Request, emit func(acme.E
 }
 
 // issued ends the delays of certificates that wait for the CA to recover.
-func (p *Proxy) issued(ctx context.Context) {
+func (g *generation) issued(ctx context.Context) {
+	p := g.process
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	n, err := p.store.EndDelays(ctx, p.cfg.ACMEDirectoryURL)
+	n, err := p.store.EndDelays(ctx, g.settings.ACMEDirectoryURL)
 	if err != nil {
 		p.log.Warn("cannot end the delays of other certificates; each is tried at its time", "error", err)
 	}

@@ -1,0 +1,123 @@
+package proxy
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+)
+
+// newIssuer builds the CA and the solvers of its challenges.
+func (g *generation) newIssuer() (*issuer.Issuer, error) {
+	p := g.process
+	eab, err := readEAB(g.settings.EABKid, g.settings.EABHMACKeyFile)
+	if err != nil {
+		return nil, err
+	}
+	roots := p.cfg.RootCAs
+	if roots == nil {
+		if roots, err = caRoots(p.cfg.Getenv); err != nil {
+			return nil, err
+		}
+	}
+	cfg := issuer.Config{
+		DirectoryURL:   g.settings.ACMEDirectoryURL,
+		Accounts:       &issuer.StoredAccounts{Store: p.store, Identity: p.identity},
+		Solvers:        g.solvers,
+		Challenge:      g.settings.Challenge,
+		Shared:         p.peers != nil,
+		PreferredChain: g.settings.PreferredChain,
+		Email:          g.settings.Email,
+		AcceptTOS:      g.settings.AcceptTOS,
+		EAB:            eab,
+		RootCAs:        roots,
+		UserAgent:      "acmeproxy/" + p.cfg.Version,
+		Logger:         p.log,
+		Now:            p.cfg.Now,
+	}
+	return issuer.New(cfg)
+}
+
+func readEAB(kid, file string) (*issuer.EAB, error) {
+	if kid == "" {
+		return nil, nil
+	}
+	key, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", issuer.ErrEAB, err)
+	}
+	return &issuer.EAB{Kid: kid, HMACKey: strings.TrimSpace(string(key))}, nil
+}
+
+// newClient builds acme-client mode.
+func (g *generation) newClient() (*client.Client, error) {
+	p := g.process
+	sets, err := g.certificateSets()
+	if err != nil {
+		return nil, err
+	}
+	keyType, err := cert.ParseKeyType(g.settings.KeyType)
+	if err != nil {
+		return nil, fmt.Errorf("key-type: %w", err)
+	}
+	return client.New(client.Config{
+		Store: p.store, Audit: p.audit, Identity: p.identity,
+		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.issuer.CheckNames,
+		Dir: g.settings.CertificatesDir(), Files: g.settings.Files,
+		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Timeout: hookTimeout},
+		Email: g.settings.Email, Owner: p.name, Installed: p.installed,
+		Wake:   func() { p.Deployments.Wake() },
+		Logger: p.log, Now: p.cfg.Now,
+	})
+}
+
+// newAgent builds certificate-agent mode.
+func (g *generation) newAgent() *agent.Agent {
+	p := g.process
+	return agent.New(agent.Config{
+		Store: p.store, Audit: p.audit, Check: g.issuer.Check, CA: g.issuer, Logger: p.log, Now: p.cfg.Now,
+		Limit: g.settings.MaxClientCertificates,
+		Wake:  func() { p.Renewals.Wake(); p.peers.TellDue() },
+		Tell:  p.peers.TellNews,
+		Every: p.lookEvery,
+	})
+}
+
+// newQueue builds the source of renewals.
+func (g *generation) newQueue(ca renewal.Issuer) *renewal.Queue {
+	p := g.process
+	return renewal.NewQueue(renewal.Config{
+		Store: p.store, Issuer: ca, DirectoryURL: g.settings.ACMEDirectoryURL, Identity: p.identity,
+		Modes:   map[clients.Mode]renewal.Mode{clients.ModeClient: g.client, clients.ModeAgent: g.agent},
+		Owner:   p.name,
+		Settled: p.audit.Settled,
+		Logger:  p.log, Now: p.cfg.Now,
+	})
+}
+
+// hookTimeout is how long a certificate-obtained hook may run.
+const hookTimeout = 10 * time.Minute
+
+// certificateSets are those of --domain, and the API's own.
+func (g *generation) certificateSets() ([]cert.Names, error) {
+	p := g.process
+	sets, err := g.settings.CertificateSets()
+	if err != nil || p.cfg.Hostname == "" {
+		return sets, err
+	}
+	for _, set := range sets {
+		if slices.Contains(set, p.hostname()) {
+			return sets, nil
+		}
+	}
+	return append(sets, cert.Names{p.hostname()}), nil
+}

@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/enroll"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
+)
+
+// generation is what settings decide and a process can replace: the CA with the
+// solvers of its challenges, the modes with their name sets, files, hooks and
+// limits. Each use of a generation keeps it open until the use ends.
+type generation struct {
+	process  *Proxy
+	settings config.Serve
+
+	solvers     map[string]challenge.Solver // by type of challenge
+	issuer      *issuer.Issuer
+	client      *client.Client
+	agent       *agent.Agent
+	gateway     *gateway.Gateway
+	renewals    work.Source
+	deployments work.Source
+	api         http.Handler // the native API, with this generation's modes
+
+	serving context.Context //nolint:containedctx // ends when long polls are to be answered
+	retire  func()          // ends serving
+	users   sync.WaitGroup  // requests and jobs
+	closers []func() error  // in the order in which things were opened
+	closing sync.Once
+	closed  chan struct{} // closed after a replaced generation
+}
+
+// openGeneration builds the first generation.
+func (p *Proxy) openGeneration(context.Context) error {
+	g, err := p.newGeneration(p.cfg.Serve)
+	if err != nil {
+		return err
+	}
+	p.current, p.live[g] = g, true
+	p.onClose(p.closeGenerations)
+	p.Renewals = work.NewLoop(source{p, func(g *generation) work.Source { return g.renewals }}, renewal.Workers, p.cfg.Now, p.log)
+	p.Deployments = work.NewLoop(source{p, func(g *generation) work.Source { return g.deployments }}, 2, p.cfg.Now, p.log)
+	return nil
+}
+
+// newGeneration builds a generation that serves nothing yet.
+func (p *Proxy) newGeneration(settings config.Serve) (_ *generation, err error) {
+	g := &generation{process: p, settings: settings, closed: make(chan struct{})}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, g.close())
+		}
+	}()
+	if err := g.openSolvers(); err != nil {
+		return nil, err
+	}
+	if g.issuer, err = g.newIssuer(); err != nil {
+		return nil, err
+	}
+	g.closers = append(g.closers, g.issuer.Close)
+	if g.client, err = g.newClient(); err != nil {
+		return nil, err
+	}
+	g.agent = g.newAgent()
+	ca := reporting{g.issuer, g.issued}
+	g.gateway = gateway.New(gateway.Config{Issuer: ca, Audit: p.audit, Logger: p.log})
+	g.renewals = g.newQueue(ca)
+	g.deployments = client.Deployments{Client: g.client}
+	g.serving, g.retire = context.WithCancel(p.stopping)
+	return g, nil
+}
+
+// close closes what the generation has opened, the newest first. It may be called
+// more than once.
+func (g *generation) close() (err error) {
+	g.closing.Do(func() {
+		for _, c := range slices.Backward(g.closers) {
+			err = errors.Join(err, c())
+		}
+	})
+	return err
+}
+
+// openAPI needs the ports, whose addresses are in enrolment tokens.
+func (p *Proxy) openAPI(context.Context) error {
+	p.auth = auth.New(auth.Config{Store: p.store})
+	p.health = &health{store: p.store, now: p.cfg.Now}
+	p.registrar = enroll.New(enroll.Config{
+		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(), Revoke: p.revokeFor, Now: p.cfg.Now,
+	})
+	p.current.api = rest.New(p.current.restConfig())
+	return nil
+}
+
+func (g *generation) restConfig() rest.Config {
+	p := g.process
+	return rest.Config{
+		Auth: p.auth, Audit: p.audit, Registrar: p.registrar, Agent: g.agent, Begin: g.gateway.Begin, Revoke: g.gateway.Revoke,
+		Health: p.health.check, Stopping: g.serving, Logger: p.log, Now: p.cfg.Now,
+		StrangerBody: p.cfg.Limits.StrangerBody, StrangerAnswer: p.cfg.Limits.StrangerAnswer,
+		Lookups: p.cfg.Limits.Connections / 8, Strangers: p.cfg.Limits.Connections / 16,
+	}
+}
+
+// Replace builds a generation from settings and swaps it in. Requests and jobs
+// in flight finish with the earlier one, whose long polls are answered at once;
+// closed is closed when the earlier one is. Settings of the process, such as
+// addresses, the data directory and the database, keep their values. On an error
+// nothing changes.
+func (p *Proxy) Replace(ctx context.Context, settings config.Serve) (closed <-chan struct{}, err error) {
+	settings = p.withProcessSettings(settings)
+	if err := settings.Validate(); err != nil {
+		return nil, err
+	}
+	p.replacing.Lock()
+	defer p.replacing.Unlock()
+	g, err := p.newGeneration(settings)
+	if err != nil {
+		return nil, err
+	}
+	g.api = rest.New(g.restConfig())
+	if err := g.client.Start(ctx); err != nil {
+		g.retire()
+		return nil, errors.Join(err, g.close())
+	}
+	earlier, err := p.swap(g)
+	if err != nil {
+		g.retire()
+		return nil, errors.Join(err, g.close())
+	}
+	earlier.retire()
+	go p.closeEarlier(earlier)
+	p.Renewals.Wake()
+	p.Deployments.Wake()
+	return earlier.closed, nil
+}
+
+// withProcessSettings returns settings with the values that only a new process
+// can change.
+func (p *Proxy) withProcessSettings(settings config.Serve) config.Serve {
+	own := p.cfg.Serve
+	settings.HTTPAddr, settings.HTTPSAddr, settings.HTTPFallback = own.HTTPAddr, own.HTTPSAddr, own.HTTPFallback
+	settings.DataDir, settings.Store, settings.Hostname = own.DataDir, own.Store, own.Hostname
+	settings.DefaultDailyQuota = own.DefaultDailyQuota
+	settings.LogLevel, settings.LogFormat = own.LogLevel, own.LogFormat
+	return settings
+}
+
+var errClosed = errors.New("the proxy is closed")
+
+func (p *Proxy) swap(g *generation) (earlier *generation, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.live == nil {
+		return nil, errClosed
+	}
+	earlier, p.current = p.current, g
+	p.live[g] = true
+	return earlier, nil
+}
+
+// closeEarlier closes a generation that was replaced when nothing uses it.
+func (p *Proxy) closeEarlier(g *generation) {
+	defer close(g.closed)
+	g.users.Wait()
+	if err := g.close(); err != nil {
+		p.log.Warn("the earlier settings' CA was not closed", "error", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.live, g)
+}
+
+// closeGenerations closes all of them, whatever is in flight.
+func (p *Proxy) closeGenerations() error {
+	p.mu.Lock()
+	live := p.live
+	p.live = nil
+	p.mu.Unlock()
+	var errs []error
+	for g := range live {
+		g.retire()
+		errs = append(errs, g.close())
+	}
+	return errors.Join(errs...)
+}
+
+// use returns the current generation. It stays open until release.
+func (p *Proxy) use() (g *generation, release func()) {
+	p.mu.RLock()
+	defer p.mu.RUnlock()
+	g = p.current
+	g.users.Add(1)
+	return g, g.users.Done
+}
+
+// serveAPI is the native API of the current generation.
+func (p *Proxy) serveAPI(w http.ResponseWriter, r *http.Request) {
+	g, release := p.use()
+	defer release()
+	g.api.ServeHTTP(w, r)
+}
+
+// source claims the work of the current generation.
+type source struct {
+	process *Proxy
+	of      func(*generation) work.Source
+}
+
+// Claim implements work.Source. Each job keeps its generation open.
+func (s source) Claim(ctx context.Context, limit int) ([]work.Job, error) {
+	g, release := s.process.use()
+	defer release()
+	jobs, err := s.of(g).Claim(ctx, limit)
+	for i, job := range jobs {
+		g.users.Add(1)
+		jobs[i] = func(ctx context.Context) {
+			defer g.users.Done()
+			job(ctx)
+		}
+	}
+	return jobs, err
+}
+
+// Next implements work.Source.
+func (s source) Next(ctx context.Context) (time.Time, error) {
+	g, release := s.process.use()
+	defer release()
+	return s.of(g).Next(ctx)
+}

@@ -1,0 +1,69 @@
+package proxy
+
+import (
+	"context"
+	"path/filepath"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
+	"github.com/acmeproxy/acmeproxy/pkg/seal"
+	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
+)
+
+func (p *Proxy) openStore(ctx context.Context) error {
+	unlock, err := openDataDir(p.cfg.DataDir)
+	if err != nil {
+		return err
+	}
+	p.onClose(unlock)
+	if risk := localfile.Risk(p.cfg.DataDir); risk != "" {
+		p.log.Warn("the data directory is not safe", "risk", risk)
+	}
+	if p.identity, err = seal.LoadOrCreateIdentity(filepath.Join(p.cfg.DataDir, identityName)); err != nil {
+		return err
+	}
+	where := StoreConfig(p.cfg.Serve)
+	where.Now = p.cfg.Now
+	where.Wait = storePatience
+	where.Waiting = func(err error) { p.log.Warn("waiting for the database", "error", err) }
+	where.Migrated = func(m sqldb.Migration) {
+		p.log.Info("the database's schema was migrated", "from", m.From, "to", m.To, "copy", m.Copy)
+	}
+	if p.store, err = store.Open(ctx, where); err != nil {
+		return err
+	}
+	p.onClose(p.store.Close)
+	// The lock on the data directory says that nobody else works on a database
+	// in it: what a killed predecessor held is free at once. A PostgreSQL database
+	// may have other instances; there, a dead one's leases end by themselves.
+	if p.cfg.Store == "" {
+		if err := p.store.FreeLeases(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.unpark(ctx); err != nil {
+		return err
+	}
+	newDatabase, err := p.store.WantsDefaultQuota(ctx)
+	if err != nil {
+		return err
+	}
+	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now, DefaultQuota: p.cfg.DailyQuota(newDatabase)})
+	p.tls, err = newAPITLS(ctx, p.store, p.identity)
+	return err
+}
+
+// storePatience is how long a proxy that starts waits for a database server,
+// which may be starting as well.
+const storePatience = time.Minute
+
+// StoreConfig is where a proxy with these settings keeps everything.
+func StoreConfig(cfg config.Serve) store.Config {
+	if cfg.Store != "" {
+		return store.Config{URL: cfg.Store}
+	}
+	return store.Config{Path: filepath.Join(cfg.DataDir, databaseName)}
+}
