@@ -47,7 +47,7 @@ type runSettings struct {
 // bindRun returns the daemon's settings with their defaults and binds them to fs.
 func bindRun(fs *pflag.FlagSet) *runSettings {
 	f := &runSettings{}
-	f.remoteFlags.bind(fs)
+	f.bind(fs)
 	fs.DurationVar(&f.poll, "poll", 15*time.Minute, "how often to ask for news, with some jitter")
 	logFlags(fs, &f.logLevel, &f.logFormat)
 	return f

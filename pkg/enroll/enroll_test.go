@@ -356,7 +356,7 @@ func (r *rig) enroll(t *testing.T, name string, recipients ...string) host {
 	_, pin := newKey(t)
 	req := request(parseToken(t, issued), 0, recipients...)
 	req.Key = pin
-	if _, err := r.Registrar.Enroll(t.Context(), req); err != nil {
+	if _, err := r.Enroll(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
 	return host{pin, r.identity(t, pin)}

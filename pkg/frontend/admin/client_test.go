@@ -17,7 +17,7 @@ import (
 // dial returns an Admin whose proxy is h.
 func dial(t *testing.T, h http.Handler) *admin.Admin {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "admin") // a socket's path is short
+	dir, err := os.MkdirTemp("", "admin") //nolint:usetesting // a socket's path is short
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,7 +52,7 @@ func (p *Proxy) Raw(t testing.TB, secure bool, text string) string {
 	if secure {
 		addr = p.HTTPSAddr()
 	}
-	conn, err := net.Dial("tcp", addr)
+	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}

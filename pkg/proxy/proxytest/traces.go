@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -217,9 +218,13 @@ func (w *Witness) Traces(t testing.TB) Traces {
 
 // AnswerAt asks port 80 at addr for a token, as a CA does.
 func AnswerAt(t testing.TB, addr, host, token string) (status int, body string) {
-	req := httptest.NewRequest(http.MethodGet, "http://"+addr+"/.well-known/acme-challenge/"+token, nil).WithContext(t.Context())
-	req.RequestURI, req.Host = "", host
-	resp, err := http.DefaultClient.Do(req)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/.well-known/acme-challenge/"+token, http.NoBody)
+	if err != nil {
+		t.Error(err)
+		return 0, ""
+	}
+	req.Host = host
+	resp, err := (&http.Client{Timeout: time.Minute}).Do(req)
 	if err != nil {
 		t.Error(err)
 		return 0, ""
