@@ -3,8 +3,9 @@ package challenge
 import (
 	"context"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
@@ -50,8 +51,8 @@ const removing = 16
 
 // RemoveAll removes answers, several at a time, and waits for the end.
 func RemoveAll(all []OrderAnswer) {
-	var busy sync.WaitGroup
-	places := make(chan struct{}, removing)
+	var busy errgroup.Group
+	busy.SetLimit(removing)
 	for _, a := range all {
 		if a.Answer == nil { // the authorization needed none
 			continue
@@ -60,13 +61,12 @@ func RemoveAll(all []OrderAnswer) {
 			a.Remove()
 			continue
 		}
-		places <- struct{}{}
-		busy.Go(func() {
-			defer func() { <-places }()
+		busy.Go(func() error {
 			a.Remove()
+			return nil
 		})
 	}
-	busy.Wait()
+	_ = busy.Wait() // nothing fails
 }
 
 // kinds of identifiers, the columns of the table in Types.

@@ -42,7 +42,7 @@ const lateness = 15 * time.Second
 // solver implements challenge.Solver through a provider.
 type solver struct {
 	publisher
-	places    chan struct{} // one for each call at a time; nil: any number
+	serial    *sync.Mutex // held by each call; nil: they run at once
 	check     *propagation
 	log       *slog.Logger
 	needed    challenge.Holders // of the same record
@@ -74,7 +74,7 @@ func New(cfg Config) (challenge.Solver, error) {
 		}
 	}
 	if kind.oneAtATime {
-		s.places = make(chan struct{}, 1)
+		s.serial = new(sync.Mutex)
 	}
 	return s, nil
 }
@@ -144,9 +144,9 @@ type outcome struct{ err error }
 func (s *solver) call(f func() error) <-chan outcome {
 	done := make(chan outcome, 1)
 	s.providing.Go(func() {
-		if s.places != nil {
-			s.places <- struct{}{}
-			defer func() { <-s.places }()
+		if s.serial != nil {
+			s.serial.Lock()
+			defer s.serial.Unlock()
 		}
 		done <- outcome{f()}
 	})
