@@ -84,10 +84,10 @@ func straight(b *testing.B) (ours, legos obtain) {
 		}
 	}()
 	b.Cleanup(func() { s.Close() })
-	is, err := issuer.New(issuer.Config{
+	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
 		DirectoryURL: ca.DirectoryURL, Accounts: &benchAccounts{}, Solvers: map[string]challenge.Solver{acme.HTTP01: challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: r})}, AcceptTOS: true,
 		Transport: ca.HTTPClient().Transport, UserAgent: "bench",
-	})
+	}}})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -23,12 +23,20 @@ type Request struct {
 	Profile string  // the CA's profile; empty is the CA's default
 	Client  string  // id of the client that it is for, which gets a share of the places; empty is the proxy itself
 
-	// OrderURL resumes an order that was begun before; empty begins a new one.
-	OrderURL string
+	CA string // name or directory URL of the CA; empty is the default one
+
+	// Order continues an order that was begun before; the zero value begins a new one.
+	Order Order
 	// OnOrder, if set, is called once the order exists at the CA and before
-	// anything is done with it; an error ends the issuance. Whoever keeps a
-	// journal writes it here, so that nothing that the CA did is ever lost.
-	OnOrder func(ctx context.Context, orderURL string) error
+	// anything is done with it; an error ends the issuance. A caller with a journal
+	// writes it here, so that nothing that the CA did is ever lost.
+	OnOrder func(ctx context.Context, order Order) error
+}
+
+// Order is an order at a CA.
+type Order struct {
+	CA  string // directory URL
+	URL string // of the order
 }
 
 // Bundle is an issued certificate with its chain, and its key unless the
@@ -37,6 +45,7 @@ type Bundle struct {
 	Key   crypto.Signer // nil if the request came with a CSR
 	Leaf  *x509.Certificate
 	Chain []*x509.Certificate // the issuers, leaf's own first, root excluded
+	CA    string              // directory URL of the CA that issued it; empty if that is not known
 	URL   string              // where the CA keeps it for its account; empty if that is not known
 }
 

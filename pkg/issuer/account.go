@@ -128,32 +128,32 @@ type account struct {
 
 // account returns the account, registering it if the CA has not seen it yet.
 // One goroutine registers, the others wait for it.
-func (is *Issuer) account(ctx context.Context) (account, error) {
+func (ca *CA) account(ctx context.Context) (account, error) {
 	select {
-	case is.registering <- struct{}{}:
-		defer func() { <-is.registering }()
+	case ca.registering <- struct{}{}:
+		defer func() { <-ca.registering }()
 	case <-ctx.Done():
 		return account{}, classify("register the account", ctx.Err(), time.Time{})
 	}
-	if is.current.url != "" && (is.contactAt.IsZero() || is.cfg.Now().Before(is.contactAt)) {
-		return is.current, nil
+	if ca.current.url != "" && (ca.contactAt.IsZero() || ca.cfg.Now().Before(ca.contactAt)) {
+		return ca.current, nil
 	}
-	key, url, email, err := is.cfg.Accounts.Account(ctx, is.cfg.DirectoryURL)
+	key, url, email, err := ca.cfg.Accounts.Account(ctx, ca.cfg.DirectoryURL)
 	if err != nil {
 		return account{}, &acme.Error{Kind: acme.Temporary, Op: "load the account", Detail: err.Error(), Err: err}
 	}
 	if url == "" {
-		if url, err = is.register(ctx, key); err != nil {
+		if url, err = ca.register(ctx, key); err != nil {
 			return account{}, err
 		}
-	} else if is.contactAt = (time.Time{}); email != is.cfg.Email && is.cfg.Email != "" {
-		if err := is.updateContact(ctx, account{key, url}); err != nil {
-			is.contactAt = is.cfg.Now().Add(contactAgain)
-			is.cfg.Logger.Warn("the CA was not told the account's new contact", "error", err, "next_attempt", is.contactAt)
+	} else if ca.contactAt = (time.Time{}); email != ca.cfg.Email && ca.cfg.Email != "" {
+		if err := ca.updateContact(ctx, account{key, url}); err != nil {
+			ca.contactAt = ca.cfg.Now().Add(contactAgain)
+			ca.cfg.Logger.Warn("the CA was not told the account's new contact", "error", err, "next_attempt", ca.contactAt)
 		}
 	}
-	is.current = account{key, url}
-	return is.current, nil
+	ca.current = account{key, url}
+	return ca.current, nil
 }
 
 const (
@@ -163,67 +163,67 @@ const (
 
 // updateContact sends the account's new contact to the CA. A failure is no
 // reason not to issue.
-func (is *Issuer) updateContact(ctx context.Context, acc account) error {
+func (ca *CA) updateContact(ctx context.Context, acc account) error {
 	const op = "update the account"
 	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
 	defer cancel()
-	s := is.wire.session(ctx)
-	core, err := is.core(s, acc)
+	s := ca.wire.session(ctx)
+	core, err := ca.core(s, acc)
 	if err != nil {
 		return err
 	}
 	_, err = repeat(s, transient, func() (legoacme.Account, error) {
-		return core.Accounts.Update(acc.url, legoacme.Account{Contact: []string{"mailto:" + is.cfg.Email}})
+		return core.Accounts.Update(acc.url, legoacme.Account{Contact: []string{"mailto:" + ca.cfg.Email}})
 	})
 	if err != nil {
 		return classify(op, err, time.Time{})
 	}
-	if err := is.cfg.Accounts.SetURL(ctx, is.cfg.DirectoryURL, acc.url, is.cfg.Email); err != nil {
+	if err := ca.cfg.Accounts.SetURL(ctx, ca.cfg.DirectoryURL, acc.url, ca.cfg.Email); err != nil {
 		return err
 	}
-	is.cfg.Logger.Info("the CA has the account's new contact", "directory", is.cfg.DirectoryURL)
+	ca.cfg.Logger.Info("the CA has the account's new contact", "directory", ca.cfg.DirectoryURL)
 	return nil
 }
 
 // forget makes the next issuance register again: the CA lost that account.
-func (is *Issuer) forget(ctx context.Context, lost account) error {
+func (ca *CA) forget(ctx context.Context, lost account) error {
 	select {
-	case is.registering <- struct{}{}:
-		defer func() { <-is.registering }()
+	case ca.registering <- struct{}{}:
+		defer func() { <-ca.registering }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if is.current.url != lost.url {
+	if ca.current.url != lost.url {
 		return nil // somebody else did already
 	}
-	if err := is.cfg.Accounts.SetURL(ctx, is.cfg.DirectoryURL, "", is.cfg.Email); err != nil {
+	if err := ca.cfg.Accounts.SetURL(ctx, ca.cfg.DirectoryURL, "", ca.cfg.Email); err != nil {
 		return err
 	}
-	is.current = account{}
+	ca.current = account{}
 	return nil
 }
 
-func (is *Issuer) register(ctx context.Context, key crypto.Signer) (string, error) {
+func (ca *CA) register(ctx context.Context, key crypto.Signer) (string, error) {
 	const op = "register the account"
-	s := is.wire.session(ctx)
-	core, err := is.core(s, account{key: key})
+	s := ca.wire.session(ctx)
+	core, err := ca.core(s, account{key: key})
 	if err != nil {
 		return "", err
 	}
 	meta := core.GetDirectory().Meta
-	if meta.TermsOfService != "" && !is.cfg.AcceptTOS {
+	if meta.TermsOfService != "" && !ca.cfg.AcceptTOS {
 		return "", permanent(op, "the CA's terms of service are not accepted; read %s, then set --accept-tos", meta.TermsOfService)
 	}
-	if meta.ExternalAccountRequired && is.cfg.EAB == nil {
+	if meta.ExternalAccountRequired && ca.cfg.EAB == nil {
 		return "", permanent(op, "the CA asks for an external account binding; set --eab-kid and --eab-hmac-key-file with what it gave you")
 	}
-	wanted := legoacme.Account{TermsOfServiceAgreed: is.cfg.AcceptTOS, Contact: []string{}}
-	if is.cfg.Email != "" {
-		wanted.Contact = []string{"mailto:" + is.cfg.Email}
+	wanted := legoacme.Account{TermsOfServiceAgreed: ca.cfg.AcceptTOS, Contact: []string{}}
+	if ca.cfg.Email != "" {
+		wanted.Contact = []string{"mailto:" + ca.cfg.Email}
 	}
 	// With a known key, newAccount answers with the account that exists.
 	got, err := repeat(s, transient, func() (legoacme.ExtendedAccount, error) {
-		got, err := newAccount(core, wanted, is.cfg.EAB)
+		got, err := newAccount(core, wanted, ca.cfg.EAB)
 		if err == nil && got.Location == "" {
 			err = errors.New("the CA did not say where the account is")
 		}
@@ -232,10 +232,10 @@ func (is *Issuer) register(ctx context.Context, key crypto.Signer) (string, erro
 	if err != nil {
 		return "", classify(op, err, time.Time{})
 	}
-	if err := is.cfg.Accounts.SetURL(ctx, is.cfg.DirectoryURL, got.Location, is.cfg.Email); err != nil {
+	if err := ca.cfg.Accounts.SetURL(ctx, ca.cfg.DirectoryURL, got.Location, ca.cfg.Email); err != nil {
 		return "", &acme.Error{Kind: acme.Temporary, Op: "keep the account", Detail: err.Error(), Err: err}
 	}
-	is.cfg.Logger.Info("registered at the CA", "directory", is.cfg.DirectoryURL, "account", got.Location)
+	ca.cfg.Logger.Info("registered at the CA", "directory", ca.cfg.DirectoryURL, "account", got.Location)
 	return got.Location, nil
 }
 

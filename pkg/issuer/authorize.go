@@ -59,10 +59,10 @@ const stuckAfter = 6
 
 // validated polls the order until all authorizations are final.
 func (f *flow) validated(ctx context.Context, order legoacme.ExtendedOrder, all []challenge.OrderAnswer) (legoacme.ExtendedOrder, error) {
-	validation := &f.is.methods[f.is.cfg.Challenge].validation
+	validation := &f.ca.methods[f.ca.cfg.Challenge].validation
 	for _, p := range all {
 		if p.Answer != nil {
-			validation = &f.is.methods[p.Type].validation
+			validation = &f.ca.methods[p.Type].validation
 		}
 	}
 	polls := validation.poller()
@@ -130,7 +130,7 @@ func (f *flow) leave(order string, all []challenge.OrderAnswer, err error) {
 	all = slices.DeleteFunc(slices.Clone(all), func(p challenge.OrderAnswer) bool { return p.Answer == nil })
 	var e *acme.Error
 	if errors.As(err, &e) && e.Kind != acme.Permanent && !e.Final && f.req.OnOrder != nil {
-		all = f.is.kept.Put(order, all)
+		all = f.ca.kept.Put(order, all)
 	}
 	challenge.RemoveAll(all)
 }
@@ -161,7 +161,7 @@ func (f *flow) authorize(ctx context.Context, order, url string) (challenge.Orde
 	default:
 		return challenge.OrderAnswer{}, authzError(authz)
 	}
-	m, err := f.is.method(name, authz.Wildcard)
+	m, err := f.ca.method(name, authz.Wildcard)
 	if err != nil {
 		return challenge.OrderAnswer{}, permanent("authorize", "%v", err)
 	}
@@ -176,7 +176,7 @@ func (f *flow) authorize(ctx context.Context, order, url string) (challenge.Orde
 	c := challenge.Challenge{Name: name, Token: offered.Token, KeyAuthorization: keyAuthorization}
 	if key, pause := m.Exclusive(c); key != "" {
 		return challenge.OrderAnswer{}, f.takeTurn(ctx, key, pause, func(waited bool) error {
-			challenge.RemoveAll(f.is.kept.TakeTurn(key))
+			challenge.RemoveAll(f.ca.kept.TakeTurn(key))
 			return f.prove(ctx, m, c, order, url, offered, waited)
 		})
 	}
@@ -273,7 +273,7 @@ func (f *flow) unpublished(c challenge.Challenge, err error) error {
 
 // takeTurn does what must not be done twice at a time.
 func (f *flow) takeTurn(ctx context.Context, key string, pause time.Duration, do func(waited bool) error) error {
-	release, waited, err := f.is.turns.Take(ctx, key)
+	release, waited, err := f.ca.turns.Take(ctx, key)
 	if err != nil {
 		return classify("wait for another challenge of the same name", err, time.Time{})
 	}

@@ -18,20 +18,20 @@ const maxAlternates = 8
 // when the default is not the one.
 func (f *flow) download(certURL string) (*cert.Bundle, error) {
 	first, err := f.chain(certURL)
-	if err != nil || f.is.cfg.PreferredChain == "" || f.preferred(first) {
+	if err != nil || f.ca.cfg.PreferredChain == "" || f.preferred(first) {
 		return first, err
 	}
 	for _, alternate := range f.s.alternates(certURL) {
 		bundle, err := f.chain(alternate)
 		if err != nil {
-			f.is.cfg.Logger.Warn("an alternate chain cannot be used", "error_kind", kindText(err))
+			f.ca.cfg.Logger.Warn("an alternate chain cannot be used", "error_kind", kindText(err))
 			continue
 		}
 		if f.preferred(bundle) {
 			return bundle, nil
 		}
 	}
-	f.is.cfg.Logger.Warn("the CA does not offer the preferred chain; its default is used", "preferred_chain", f.is.cfg.PreferredChain)
+	f.ca.cfg.Logger.Warn("the CA does not offer the preferred chain; its default is used", "preferred_chain", f.ca.cfg.PreferredChain)
 	return first, nil
 }
 
@@ -66,7 +66,7 @@ func (f *flow) preferred(b *cert.Bundle) bool {
 	if n := len(b.Chain); n > 0 {
 		top = b.Chain[n-1]
 	}
-	return top.Issuer.CommonName == f.is.cfg.PreferredChain
+	return top.Issuer.CommonName == f.ca.cfg.PreferredChain
 }
 
 // kindText is what may be logged of an error: its text may hold names.

@@ -1,4 +1,4 @@
-// Package issuer obtains certificates from the upstream CA (RFC 8555).
+// Package issuer obtains certificates from upstream CAs (RFC 8555).
 //
 // It uses lego's acme/api for the messages and its own order flow: parallel
 // authorizations, one poll of the order instead of one for each authorization,
@@ -6,8 +6,14 @@
 // wait bound to a context. One certificate costs seven requests, N names cost
 // 2N+5.
 //
-//	ca, err := issuer.New(issuer.Config{DirectoryURL: url, Accounts: accounts, Solvers: solvers})
-//	bundle, err := ca.Issue(ctx, cert.Request{Names: names}, nil)
+//	pool, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
+//		DirectoryURL: url, Accounts: accounts, Solvers: solvers,
+//	}}})
+//	bundle, err := pool.Issue(ctx, cert.Request{Names: names}, nil)
+//
+// A CA is one directory and one account. A Pool chooses a CA by name, shares places
+// between clients, and obtains a certificate once that a client requests twice at the
+// same time.
 //
 // Solvers (pkg/challenge) prove control over names. Answers that would hide each
 // other take turns, which costs one request each.

@@ -1,23 +1,32 @@
 package issuer_test
 
 import (
-	"context"
 	"fmt"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-func ExampleNew() {
-	obtain := func(ctx context.Context, cfg issuer.Config, names cert.Names) {
-		ca, err := issuer.New(cfg)
-		if err != nil {
-			fmt.Println(err)
-			return
-		}
-		bundle, err := ca.Issue(ctx, cert.Request{Names: names, KeyType: cert.EC256}, func(e acme.Event) { fmt.Println(e.Stage) })
-		fmt.Println(bundle, err)
+// A pool of one CA that proves control over names on port 80.
+func ExampleNewPool() {
+	port80 := challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: responder.New()})
+	pool, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
+		DirectoryURL: "https://ca.example/directory",
+		Accounts:     &memoryAccounts{}, // issuer.StoredAccounts in production
+		Solvers:      map[string]challenge.Solver{acme.HTTP01: port80},
+		AcceptTOS:    true,
+	}}})
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
-	_ = obtain
+	defer pool.Close()
+	fmt.Println(pool.CheckNames(cert.Names{"www.example.com"}))
+	fmt.Println(pool.CheckNames(cert.Names{"*.example.com"}) != nil)
+	// Output:
+	// <nil>
+	// true
 }

@@ -18,7 +18,7 @@ import (
 
 // flow is one issuance.
 type flow struct {
-	is   *Issuer
+	ca   *CA
 	req  cert.Request
 	emit func(acme.Event)
 
@@ -54,19 +54,22 @@ func (f *flow) check() error {
 	if len(f.names) == 0 {
 		return permanent(prepare, "names: there are none")
 	}
-	if err := f.is.CheckNames(f.names); err != nil {
+	if err := f.ca.CheckNames(f.names); err != nil {
 		return permanent(prepare, "%v", err)
 	}
 	return nil
 }
 
+// keyFunc generates a key for a client. It tells queued if the client has to wait.
+type keyFunc func(ctx context.Context, client string, t cert.KeyType, queued func()) (crypto.Signer, error)
+
 // makeKey generates the key and the CSR where the client sent none. It takes
 // seconds of work for the longest keys, so this comes before the place.
-func (f *flow) makeKey(ctx context.Context) error {
+func (f *flow) makeKey(ctx context.Context, generate keyFunc) error {
 	if f.csr != nil {
 		return nil
 	}
-	key, err := f.is.keys.generate(ctx, f.req.Client, f.req.KeyType, f.queued)
+	key, err := generate(ctx, f.req.Client, f.req.KeyType, f.queued)
 	if ctx.Err() != nil {
 		return classify(prepare, ctx.Err(), time.Time{})
 	}
@@ -86,8 +89,8 @@ func (f *flow) queued() { f.emit(acme.Event{Stage: acme.Queued}) }
 
 // run takes the order from wherever it stands to the certificate.
 func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error) {
-	f.s = f.is.wire.session(ctx)
-	if f.core, err = f.is.core(f.s, acc); err != nil {
+	f.s = f.ca.wire.session(ctx)
+	if f.core, err = f.ca.core(f.s, acc); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -95,7 +98,7 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 			challenge.RemoveAll(f.answers)
 			f.answers = nil
 		}
-		f.leave(f.req.OrderURL, append(f.answers, f.continued...), err)
+		f.leave(f.req.Order.URL, append(f.answers, f.continued...), err)
 	}()
 	order, err := f.order(ctx)
 	if err != nil {
@@ -113,7 +116,7 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 	if err != nil {
 		return nil, err
 	}
-	bundle.URL = order.Certificate
+	bundle.CA, bundle.URL = f.ca.cfg.DirectoryURL, order.Certificate
 	f.emit(acme.Event{Stage: acme.Issued})
 	return bundle, nil
 }
@@ -121,7 +124,7 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 // order resumes the one of the request if it still serves, or begins one.
 func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 	f.emit(acme.Event{Stage: acme.Ordering})
-	if f.req.OrderURL != "" {
+	if f.req.Order.URL != "" {
 		order, err := f.resume()
 		if err != nil || order.Location != "" {
 			return order, err
@@ -139,24 +142,24 @@ func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 		return order, f.failed("order", err)
 	}
 	if f.req.OnOrder != nil {
-		if err := f.req.OnOrder(ctx, order.Location); err != nil {
+		if err := f.req.OnOrder(ctx, cert.Order{CA: f.ca.cfg.DirectoryURL, URL: order.Location}); err != nil {
 			return order, &acme.Error{Kind: acme.Temporary, Op: "keep the order", Detail: err.Error(), Err: err}
 		}
 	}
-	f.req.OrderURL = order.Location
+	f.req.Order = cert.Order{CA: f.ca.cfg.DirectoryURL, URL: order.Location}
 	return order, nil
 }
 
 // resume reads the order of the request again. An order without a location and
 // without an error is gone, spent or another's: only a new one helps.
 func (f *flow) resume() (legoacme.ExtendedOrder, error) {
-	f.continued = f.is.kept.Take(f.req.OrderURL)
+	f.continued = f.ca.kept.Take(f.req.Order.URL)
 	order, err := read(f.s, func() (legoacme.ExtendedOrder, error) {
-		order, err := f.core.Orders.Get(f.req.OrderURL)
+		order, err := f.core.Orders.Get(f.req.Order.URL)
 		if err != nil || !f.ours(order) {
 			return legoacme.ExtendedOrder{}, err
 		}
-		return f.checkOrder(order, legoacme.ExtendedOrder{Location: f.req.OrderURL}, f.req.OrderURL)
+		return f.checkOrder(order, legoacme.ExtendedOrder{Location: f.req.Order.URL}, f.req.Order.URL)
 	})
 	if err == nil {
 		if order.Status == legoacme.StatusInvalid {
@@ -225,7 +228,7 @@ const (
 func (f *flow) obtain(ctx context.Context, order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, error) {
 	const op = "wait for the certificate"
 	var err error
-	polls := f.is.signing.poller()
+	polls := f.ca.signing.poller()
 	finalized, stalled := 0, 0
 	for {
 		switch {
@@ -239,7 +242,7 @@ func (f *flow) obtain(ctx context.Context, order legoacme.ExtendedOrder) (legoac
 				return order, err
 			}
 			finalized, stalled = finalized+1, 0
-			polls = f.is.signing.poller()
+			polls = f.ca.signing.poller()
 			continue
 		case order.Status != legoacme.StatusProcessing:
 			if stalled++; stalled > mostStalled {

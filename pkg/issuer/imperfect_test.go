@@ -243,8 +243,8 @@ func journalled(t *testing.T, host string, orderURL *string) cert.Request {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return cert.Request{CSR: csr, OnOrder: func(_ context.Context, url string) error {
-		*orderURL = url
+	return cert.Request{CSR: csr, OnOrder: func(_ context.Context, url cert.Order) error {
+		*orderURL = url.URL
 		return nil
 	}}
 }
@@ -273,7 +273,7 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 				t.Errorf("%d answers while the order is open, want 1", n)
 			}
 			e.ca.Requests().Reset()
-			req.OrderURL = orderURL
+			req.Order.URL = orderURL
 			if _, err := is.Issue(t.Context(), req, nil); err != nil {
 				t.Fatal(err)
 			}
@@ -292,7 +292,7 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 			if _, err := is.Issue(t.Context(), req, nil); err == nil {
 				t.Fatal("issued")
 			}
-			req.OrderURL = orderURL
+			req.Order.URL = orderURL
 			if n := e.responder.Len(); n != 1 {
 				t.Errorf("%d answers after %s failed, want 1", n, kind)
 			}

@@ -17,11 +17,12 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
-	"github.com/acmeproxy/acmeproxy/pkg/fair"
 )
 
 // Config says which CA, as whom, and how challenges are answered.
 type Config struct {
+	// Name is what a cert.Request may call the CA; empty: DirectoryURL.
+	Name         string
 	DirectoryURL string // https only
 	Accounts     Accounts
 
@@ -43,21 +44,19 @@ type Config struct {
 	RootCAs   *x509.CertPool    // trust for the CA's API; nil: the system's
 	Transport http.RoundTripper // in place of the tuned one, which RootCAs is for; tests count requests here
 	UserAgent string            // such as "acmeproxy/1.0"
-	InFlight  int               // issuances at a time, the others queue, a client's share is half; 0: 64
 	Timeout   time.Duration     // of one issuance, queueing excluded; 0: 5 minutes
 	Logger    *slog.Logger      // nil: none. No name is ever logged here.
 	Now       func() time.Time  // nil: time.Now
 }
 
-// Issuer obtains certificates from one CA. It is safe for concurrent use.
-type Issuer struct {
+// CA obtains certificates from one directory with one account. It is safe for
+// concurrent use.
+type CA struct {
 	cfg     Config
 	wire    *wire
 	methods map[string]*method // by type of challenge
-	turns   challenge.Turns    // of exclusive solvers
-	kept    challenge.Kept     // answers of orders that will be continued
-	places  *fair.Places       // one taken for each issuance in flight
-	keys    keyPlaces          // one taken for each RSA key that is being generated
+	turns   *challenge.Turns   // of exclusive solvers
+	kept    *challenge.Kept    // answers of orders that will be continued
 	signing pace               // from finalize to the certificate
 
 	registering chan struct{} // held by whoever reads or writes current
@@ -66,7 +65,7 @@ type Issuer struct {
 }
 
 // New checks the configuration; it does not talk to the CA.
-func New(cfg Config) (*Issuer, error) {
+func New(cfg Config) (*CA, error) {
 	if cfg.DirectoryURL == "" || cfg.Accounts == nil {
 		return nil, errors.New("issuer: DirectoryURL and Accounts are needed")
 	}
@@ -77,11 +76,11 @@ func New(cfg Config) (*Issuer, error) {
 		}
 		cfg.EAB = eab
 	}
+	if cfg.Name == "" {
+		cfg.Name = cfg.DirectoryURL
+	}
 	if cfg.Challenge == "" {
 		cfg.Challenge = acme.HTTP01
-	}
-	if cfg.InFlight == 0 {
-		cfg.InFlight = 64
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 5 * time.Minute
@@ -101,12 +100,12 @@ func New(cfg Config) (*Issuer, error) {
 	}
 	w := newWire(cfg.Transport, cfg.DirectoryURL, cfg.Now)
 	w.private = cfg.RootCAs != nil
-	return &Issuer{
+	return &CA{
 		cfg:         cfg,
 		methods:     methods,
 		wire:        w,
-		places:      newPlaces(cfg.InFlight),
-		keys:        newKeyPlaces(),
+		turns:       &challenge.Turns{},
+		kept:        &challenge.Kept{},
 		registering: make(chan struct{}, 1),
 	}, nil
 }
@@ -135,61 +134,66 @@ func Transport(roots *x509.CertPool) *http.Transport {
 }
 
 // Issue obtains one certificate: it generates the key if the request has no CSR,
-// waits for a free place, orders, answers the challenges, finalizes and
-// downloads. emit, if not nil, is called at each
-// step, from several goroutines but never at the same time. The error is
-// always an *Error.
-func (is *Issuer) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
-	f := &flow{is: is, req: req, emit: serial(emit)}
+// orders, answers the challenges, finalizes and downloads. emit, if not nil, is
+// called at each step, from several goroutines but never at the same time. The error
+// is always an *acme.Error. Pool.Issue bounds how much is done at a time.
+func (ca *CA) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
+	f := &flow{ca: ca, req: req, emit: serial(emit)}
 	if err := f.check(); err != nil {
 		return nil, err
 	}
-	if err := f.makeKey(ctx); err != nil {
+	unshared := func(_ context.Context, _ string, t cert.KeyType, _ func()) (crypto.Signer, error) {
+		return cert.GenerateKey(t)
+	}
+	if err := f.makeKey(ctx, unshared); err != nil {
 		return nil, err
 	}
-	release, err := is.places.Acquire(ctx, req.Client, f.queued)
-	if err != nil {
-		return nil, classify("wait for a free place", err, time.Time{})
-	}
-	defer release()
-	ctx, cancel := context.WithTimeout(ctx, is.cfg.Timeout)
+	return ca.issue(ctx, f)
+}
+
+// issue obtains the certificate of a flow that has its CSR.
+func (ca *CA) issue(ctx context.Context, f *flow) (*cert.Bundle, error) {
+	ctx, cancel := context.WithTimeout(ctx, ca.cfg.Timeout)
 	defer cancel()
+	if f.req.Order.CA != "" && f.req.Order.CA != ca.cfg.DirectoryURL {
+		f.req.Order = cert.Order{} // another CA does not know it
+	}
 	var lost account
 	for attempt := 1; ; attempt++ {
-		acc, err := is.account(ctx)
+		acc, err := ca.account(ctx)
 		if err != nil {
 			return nil, err
 		}
 		if lost.url != "" && lost.url != acc.url {
-			f.req.OrderURL = "" // it belonged to the lost account
+			f.req.Order = cert.Order{} // it belonged to the lost account
 		}
 		bundle, err := f.run(ctx, acc)
 		if attempt == 1 && isProblem(err, acme.AccountDoesNotExist) {
-			if err := is.forget(ctx, acc); err != nil {
-				return nil, classify("register the account anew", err, time.Time{})
+			if err := ca.forget(ctx, acc); err != nil {
+				return nil, classify("register the account again", err, time.Time{})
 			}
 			lost = acc
 			continue
 		}
 		var e *acme.Error
 		if errors.As(err, &e) {
-			e.Ordered = f.req.OrderURL != ""
+			e.Ordered = f.req.Order.URL != ""
 		}
 		return bundle, err
 	}
 }
 
 // Close removes the answers of orders that would be continued.
-func (is *Issuer) Close() error {
-	is.kept.Close(is.cfg.Shared)
+func (ca *CA) Close() error {
+	ca.kept.Close(ca.cfg.Shared)
 	return nil
 }
 
 // core binds lego's API to one session. It costs no request once the
 // directory is known.
-func (is *Issuer) core(s *session, acc account) (*api.Core, error) {
+func (ca *CA) core(s *session, acc account) (*api.Core, error) {
 	var key crypto.PrivateKey = acc.key
-	core, err := api.New(&http.Client{Transport: s}, is.cfg.UserAgent, is.cfg.DirectoryURL, acc.url, key)
+	core, err := api.New(&http.Client{Transport: s}, ca.cfg.UserAgent, ca.cfg.DirectoryURL, acc.url, key)
 	if err != nil {
 		return nil, classify("read the CA's directory", err, time.Time{})
 	}
@@ -199,10 +203,10 @@ func (is *Issuer) core(s *session, acc account) (*api.Core, error) {
 // CAAIdentities are the names by which CAA records allow this CA (RFC 8555,
 // section 7.1.1); none if it does not say. It reads the directory, which costs
 // no request once it is known, and registers no account.
-func (is *Issuer) CAAIdentities(ctx context.Context) ([]string, error) {
+func (ca *CA) CAAIdentities(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	core, err := is.core(is.wire.session(ctx), account{})
+	core, err := ca.core(ca.wire.session(ctx), account{})
 	if err != nil {
 		return nil, err
 	}

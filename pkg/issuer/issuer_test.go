@@ -69,17 +69,19 @@ type testConfig struct {
 	HTTPHook  string
 	TLSALPN   *responder.TLSALPN
 	DNS       *dns01.Config
+	InFlight  int
 }
 
 // instance is an issuer with solvers of its own.
 type instance struct {
-	*issuer.Issuer
+	*issuer.Pool
+	config  issuer.Config
 	solvers map[string]challenge.Solver
 }
 
 // Close closes the issuer and its solvers.
 func (i *instance) Close() error {
-	errs := []error{i.Issuer.Close()}
+	errs := []error{i.Pool.Close()}
 	for _, s := range i.solvers {
 		errs = append(errs, s.Close())
 	}
@@ -112,8 +114,8 @@ func newInstance(cfg testConfig) (*instance, error) {
 		solvers[acme.DNS01] = s
 	}
 	cfg.Solvers = solvers
-	is, err := issuer.New(cfg.Config)
-	return &instance{is, solvers}, err
+	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{cfg.Config}, InFlight: cfg.InFlight})
+	return &instance{is, cfg.Config, solvers}, err
 }
 
 // env is an issuer in front of a Pebble, with a responder on the CA's port 80.
@@ -121,6 +123,7 @@ type env struct {
 	ca        *pebbletest.CA
 	issuer    *instance
 	accounts  *memoryAccounts
+	config    issuer.Config // of the latest instance
 	responder *responder.Responder
 }
 
@@ -157,6 +160,7 @@ func (e *env) another(t testing.TB, change func(*testConfig)) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
+	e.config = is.config
 	return is
 }
 
@@ -372,9 +376,9 @@ func TestRefusedBeforeAnOrder(t *testing.T) {
 func TestOnOrderComesFirst(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	req := ec(names(t, "journal.example.com"))
-	req.OnOrder = func(_ context.Context, url string) error {
-		if n := e.ca.Requests().Count(pebbletest.Authorization); n != 0 || url == "" {
-			t.Errorf("order %q: %d authorizations read before the journal was written", url, n)
+	req.OnOrder = func(_ context.Context, url cert.Order) error {
+		if n := e.ca.Requests().Count(pebbletest.Authorization); n != 0 || url.URL == "" {
+			t.Errorf("order %q: %d authorizations read before the journal was written", url.URL, n)
 		}
 		return errors.New("disk full")
 	}
@@ -401,15 +405,15 @@ func TestResume(t *testing.T) {
 		t.Fatal(err)
 	}
 	var orderURL string
-	first := cert.Request{CSR: csr, OnOrder: func(_ context.Context, url string) error {
-		orderURL = url
+	first := cert.Request{CSR: csr, OnOrder: func(_ context.Context, url cert.Order) error {
+		orderURL = url.URL
 		return errors.New("killed here")
 	}}
 	if _, err := e.issuer.Issue(t.Context(), first, nil); err == nil {
 		t.Fatal("the issuance did not stop")
 	}
 	e.ca.Requests().Reset()
-	b, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr, OrderURL: orderURL}, nil)
+	b, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr, Order: cert.Order{URL: orderURL}}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,14 +421,14 @@ func TestResume(t *testing.T) {
 		t.Errorf("%d new orders, want 0", got)
 	}
 	// The order is valid now: reading it again brings the same certificate.
-	again, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr, OrderURL: orderURL}, nil)
+	again, err := e.issuer.Issue(t.Context(), cert.Request{CSR: csr, Order: cert.Order{URL: orderURL}}, nil)
 	if err != nil || again.Serial() != b.Serial() {
 		t.Errorf("second resume: %v, %v; want serial %s", again, err, b.Serial())
 	}
 	// An order of another CA or time is replaced.
 	var replaced string
-	_, err = e.issuer.Issue(t.Context(), cert.Request{CSR: csr, OrderURL: orderURL + "gone", OnOrder: func(_ context.Context, url string) error {
-		replaced = url
+	_, err = e.issuer.Issue(t.Context(), cert.Request{CSR: csr, Order: cert.Order{URL: orderURL + "gone"}, OnOrder: func(_ context.Context, url cert.Order) error {
+		replaced = url.URL
 		return nil
 	}}, nil)
 	if err != nil || replaced == "" {

@@ -65,7 +65,7 @@ esac`, folder)
 				}
 				return false
 			}))
-			req.OrderURL = orderURL
+			req.Order.URL = orderURL
 			if _, err := two.Issue(t.Context(), req, nil); err != nil || answers() != 0 {
 				t.Errorf("%v, %d answers left", err, answers())
 			}
@@ -131,7 +131,7 @@ esac
 				}
 				return false
 			}))
-			req.OrderURL = orderURL
+			req.Order.URL = orderURL
 			if _, err := two.Issue(t.Context(), req, nil); err != nil {
 				t.Fatal(err)
 			}

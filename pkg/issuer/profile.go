@@ -12,11 +12,11 @@ import (
 )
 
 // profiles are those that the CA's directory advertises (draft-ietf-acme-profiles).
-func (is *Issuer) profiles(ctx context.Context) (map[string]string, error) {
+func (ca *CA) profiles(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	// A key is needed to make a core, not to read a directory.
-	core, err := is.core(is.wire.session(ctx), account{})
+	core, err := ca.core(ca.wire.session(ctx), account{})
 	if err != nil {
 		return nil, err
 	}

@@ -20,9 +20,9 @@ const revokeTimeout = 20 * time.Second
 // Revoke revokes a certificate with the account's key (RFC 8555, section 7.6).
 // One that is revoked already counts as a success, so that it can be repeated
 // after a crash. The error is always an *Error.
-func (is *Issuer) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error {
+func (ca *CA) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error {
 	const op = "revoke the certificate"
-	return is.asAccount(ctx, func(s *session, core *api.Core) error {
+	return ca.asAccount(ctx, func(s *session, core *api.Core) error {
 		if core.GetDirectory().RevokeCertURL == "" {
 			return permanent(op, "the CA's directory has no revokeCert, so it cannot be asked to")
 		}
@@ -42,9 +42,9 @@ func (is *Issuer) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason
 
 // Certificate reads an issued certificate again, by the URL that its bundle
 // had. The error is always an *Error.
-func (is *Issuer) Certificate(ctx context.Context, certURL string) (leaf *x509.Certificate, err error) {
+func (ca *CA) Certificate(ctx context.Context, certURL string) (leaf *x509.Certificate, err error) {
 	const op = "read the certificate again"
-	err = is.asAccount(ctx, func(s *session, core *api.Core) error {
+	err = ca.asAccount(ctx, func(s *session, core *api.Core) error {
 		bundle, err := read(s, func() (*cert.Bundle, error) {
 			chain, _, err := core.Certificates.Get(certURL, true)
 			if err != nil {
@@ -66,15 +66,15 @@ func (is *Issuer) Certificate(ctx context.Context, certURL string) (leaf *x509.C
 
 // asAccount does something with the account's key. An account that the CA lost
 // is not made anew here: the new one would own no certificate.
-func (is *Issuer) asAccount(ctx context.Context, do func(*session, *api.Core) error) error {
+func (ca *CA) asAccount(ctx context.Context, do func(*session, *api.Core) error) error {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
-	acc, err := is.account(ctx)
+	acc, err := ca.account(ctx)
 	if err != nil {
 		return err
 	}
-	s := is.wire.session(ctx)
-	core, err := is.core(s, acc)
+	s := ca.wire.session(ctx)
+	core, err := ca.core(s, acc)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,6 @@ func (k keyPlaces) generate(ctx context.Context, client string, t cert.KeyType, 
 
 // GenerateKey generates a key for a client, the proxy itself if that is empty,
 // within the client's share of the processors.
-func (is *Issuer) GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error) {
-	return is.keys.generate(ctx, client, t, nil)
+func (p *Pool) GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error) {
+	return p.keys.generate(ctx, client, t, nil)
 }

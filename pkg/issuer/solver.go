@@ -29,10 +29,10 @@ func newMethods(cfg Config) (map[string]*method, error) {
 
 // method returns the method that proves control over an identifier: the best one
 // that is configured.
-func (is *Issuer) method(name string, wildcard bool) (*method, error) {
+func (ca *CA) method(name string, wildcard bool) (*method, error) {
 	isAddress := cert.IsIP(name)
-	for _, kind := range challenge.Types(is.cfg.Challenge, isAddress, wildcard) {
-		if m := is.methods[kind]; m != nil {
+	for _, kind := range challenge.Types(ca.cfg.Challenge, isAddress, wildcard) {
+		if m := ca.methods[kind]; m != nil {
 			return m, nil
 		}
 	}
@@ -44,9 +44,9 @@ func (is *Issuer) method(name string, wildcard bool) (*method, error) {
 
 // CheckNames tells whether control over all these names can be proven with
 // what is configured. The error is a *cert.FieldError.
-func (is *Issuer) CheckNames(names cert.Names) error {
+func (ca *CA) CheckNames(names cert.Names) error {
 	for _, name := range names {
-		if _, err := is.method(name, cert.IsWildcard(name)); err != nil {
+		if _, err := ca.method(name, cert.IsWildcard(name)); err != nil {
 			return &cert.FieldError{Field: "names", Err: err}
 		}
 	}
@@ -57,14 +57,14 @@ func (is *Issuer) CheckNames(names cert.Names) error {
 // for them, a profile that the CA does not have. Whoever takes requests asks
 // here first, so that they are refused at once. While the CA cannot be reached
 // its profiles are not known, and any will do. The error is a *cert.FieldError.
-func (is *Issuer) Check(ctx context.Context, req cert.Request) error {
-	if err := is.CheckNames(req.Names); err != nil {
+func (ca *CA) Check(ctx context.Context, req cert.Request) error {
+	if err := ca.CheckNames(req.Names); err != nil {
 		return err
 	}
 	if req.Profile == "" {
 		return nil
 	}
-	profiles, err := is.profiles(ctx)
+	profiles, err := ca.profiles(ctx)
 	if err != nil {
 		return nil //nolint:nilerr // Issue will say so, and it can be tried again
 	}

@@ -16,8 +16,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
-// newIssuer builds the CA and the solvers of its challenges.
-func (g *generation) newIssuer() (*issuer.Issuer, error) {
+// newPool builds the CA and the solvers of its challenges.
+func (g *generation) newPool() (*issuer.Pool, error) {
 	p := g.process
 	eab, err := readEAB(g.settings.EABKid, g.settings.EABHMACKeyFile)
 	if err != nil {
@@ -44,7 +44,7 @@ func (g *generation) newIssuer() (*issuer.Issuer, error) {
 		Logger:         p.log,
 		Now:            p.cfg.Now,
 	}
-	return issuer.New(cfg)
+	return issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{cfg}})
 }
 
 func readEAB(kid, file string) (*issuer.EAB, error) {
@@ -71,7 +71,7 @@ func (g *generation) newClient() (*client.Client, error) {
 	}
 	return client.New(client.Config{
 		Store: p.store, Audit: p.audit, Identity: p.identity,
-		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.issuer.CheckNames,
+		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.pool.CheckNames,
 		Dir: g.settings.CertificatesDir(), Files: g.settings.Files,
 		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Timeout: hookTimeout},
 		Email: g.settings.Email, Owner: p.name, Installed: p.installed,
@@ -84,7 +84,7 @@ func (g *generation) newClient() (*client.Client, error) {
 func (g *generation) newAgent() *agent.Agent {
 	p := g.process
 	return agent.New(agent.Config{
-		Store: p.store, Audit: p.audit, Check: g.issuer.Check, CA: g.issuer, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, Check: g.pool.Check, CA: g.pool, Logger: p.log, Now: p.cfg.Now,
 		Limit: g.settings.MaxClientCertificates,
 		Wake:  func() { p.Renewals.Wake(); p.peers.TellDue() },
 		Tell:  p.peers.TellNews,

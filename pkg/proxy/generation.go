@@ -29,7 +29,7 @@ type generation struct {
 	settings config.Serve
 
 	solvers     map[string]challenge.Solver // by type of challenge
-	issuer      *issuer.Issuer
+	pool        *issuer.Pool
 	client      *client.Client
 	agent       *agent.Agent
 	gateway     *gateway.Gateway
@@ -69,15 +69,15 @@ func (p *Proxy) newGeneration(settings config.Serve) (_ *generation, err error) 
 	if err := g.openSolvers(); err != nil {
 		return nil, err
 	}
-	if g.issuer, err = g.newIssuer(); err != nil {
+	if g.pool, err = g.newPool(); err != nil {
 		return nil, err
 	}
-	g.closers = append(g.closers, g.issuer.Close)
+	g.closers = append(g.closers, g.pool.Close)
 	if g.client, err = g.newClient(); err != nil {
 		return nil, err
 	}
 	g.agent = g.newAgent()
-	ca := reporting{g.issuer, g.issued}
+	ca := reporting{g.pool, g.issued}
 	g.gateway = gateway.New(gateway.Config{Issuer: ca, Audit: p.audit, Logger: p.log})
 	g.renewals = g.newQueue(ca)
 	g.deployments = client.Deployments{Client: g.client}

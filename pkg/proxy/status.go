@@ -59,7 +59,7 @@ func (p *Proxy) ca(ctx context.Context) (admin.CA, error) {
 		return ca, err
 	}
 	ca.AccountURL = account.URL
-	ca.CAAIdentities, err = g.issuer.CAAIdentities(ctx)
+	ca.CAAIdentities, err = g.pool.CAAIdentities(ctx)
 	return ca, err
 }
 

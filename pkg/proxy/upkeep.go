@@ -45,25 +45,25 @@ func (p *Proxy) unpark(ctx context.Context) error {
 
 // reporting is the issuer. It tells the queue when the CA works.
 type reporting struct {
-	*issuer.Issuer
-	issued func(context.Context)
+	*issuer.Pool
+	issued func(ctx context.Context, ca string)
 }
 
 // Issue implements renewal.Issuer and gateway.Issuer.
 func (r reporting) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
-	b, err := r.Issuer.Issue(ctx, req, emit)
+	b, err := r.Pool.Issue(ctx, req, emit)
 	if err == nil {
-		r.issued(ctx)
+		r.issued(ctx, b.CA)
 	}
 	return b, err
 }
 
 // issued ends the delays of certificates that wait for the CA to recover.
-func (g *generation) issued(ctx context.Context) {
+func (g *generation) issued(ctx context.Context, ca string) {
 	p := g.process
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	n, err := p.store.EndDelays(ctx, g.settings.ACMEDirectoryURL)
+	n, err := p.store.EndDelays(ctx, ca)
 	if err != nil {
 		p.log.Warn("cannot end the delays of other certificates; each is tried at its time", "error", err)
 	}

@@ -46,13 +46,13 @@ func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 		return nil, err
 	}
 	req := cert.Request{
-		Names:    c.Names,
-		CSR:      j.csr,
-		Profile:  c.Profile,
-		Client:   c.ClientID,
-		OrderURL: j.orderURL,
-		OnOrder: func(ctx context.Context, orderURL string) error {
-			return c.save(ctx, j, orderURL)
+		Names:   c.Names,
+		CSR:     j.csr,
+		Profile: c.Profile,
+		Client:  c.ClientID,
+		Order:   j.order,
+		OnOrder: func(ctx context.Context, order cert.Order) error {
+			return c.save(ctx, j, order)
 		},
 	}
 	bundle, err := c.cfg.Issuer.Issue(ctx, req, c.stage)
@@ -72,9 +72,9 @@ func (c *Claim) stage(e acme.Event) {
 
 // entry is one order's journal: what is needed to finish it after a crash.
 type entry struct {
-	orderURL string // empty before the order exists
-	csr      []byte
-	key      crypto.Signer // nil if the client has it
+	order cert.Order // empty before the order exists
+	csr   []byte
+	key   crypto.Signer // nil if the client has it
 }
 
 // journal reads the entry of an unfinished order, or begins a new one.
@@ -91,7 +91,7 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 		c.cfg.Logger.Warn("an order is given up, since no attempt could finish it", "names", c.Names, "begun", row.CreatedAt)
 		return c.begin(ctx)
 	}
-	j := entry{orderURL: row.URL, csr: row.CSR}
+	j := entry{order: cert.Order{CA: row.CA, URL: row.URL}, csr: row.CSR}
 	if len(row.SealedKey) == 0 {
 		return j, nil
 	}
@@ -150,8 +150,8 @@ func (c *Claim) begin(ctx context.Context) (entry, error) {
 
 // save writes the journal. The key is sealed to the proxy's own identity, and
 // the row goes as soon as the bundle is stored.
-func (c *Claim) save(ctx context.Context, j entry, orderURL string) error {
-	row := managed.Order{ManagedID: c.ID, CA: c.cfg.DirectoryURL, URL: orderURL, CSR: j.csr}
+func (c *Claim) save(ctx context.Context, j entry, order cert.Order) error {
+	row := managed.Order{ManagedID: c.ID, CA: order.CA, URL: order.URL, CSR: j.csr}
 	if j.key != nil {
 		pem, err := cert.MarshalKey(j.key)
 		if err != nil {
@@ -217,7 +217,7 @@ func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delive
 	}
 	row.ManagedID, row.ETag, row.Serial = c.ID, ETag(row.Ciphertext), b.Serial()
 	row.NotBefore, row.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter
-	row.CA, row.CertificateURL = c.cfg.DirectoryURL, b.URL
+	row.CA, row.CertificateURL = b.CA, b.URL
 	if row.ARIID, err = acme.CertID(b.Leaf); err != nil {
 		row.ARIID = "" // such a certificate has none
 	}

@@ -117,10 +117,10 @@ func (w *world) start(t *testing.T, change func(*renewal.Config)) *process {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(w.ca.ServerCAPEM)
 	answers := responder.New()
-	is, err := issuer.New(issuer.Config{
+	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
 		DirectoryURL: w.ca.DirectoryURL, Accounts: &issuer.StoredAccounts{Store: s, Identity: w.identity},
 		Solvers: map[string]challenge.Solver{acme.HTTP01: challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: answers})}, AcceptTOS: true, RootCAs: roots, UserAgent: "acmeproxy/test",
-	})
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -297,8 +297,8 @@ func (d *death) die() {
 
 func (d *death) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
 	save := req.OnOrder
-	req.OnOrder = func(ctx context.Context, url string) error {
-		err := save(ctx, url)
+	req.OnOrder = func(ctx context.Context, order cert.Order) error {
+		err := save(ctx, order)
 		if d.onOrder {
 			d.die()
 		}

@@ -25,7 +25,7 @@ import (
 type slow struct{ ended chan time.Time }
 
 func (s slow) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
-	if err := req.OnOrder(ctx, "https://ca.example/order"); err != nil {
+	if err := req.OnOrder(ctx, cert.Order{CA: "https://ca.example/dir", URL: "https://ca.example/order"}); err != nil {
 		return nil, err
 	}
 	<-ctx.Done()

@@ -31,7 +31,7 @@ type Mode interface {
 	Settled(ctx context.Context, o managed.Outcome)
 }
 
-// Issuer is the part of issuer.Issuer that is needed here.
+// Issuer is the part of issuer.Pool that is needed here.
 type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
 	// GenerateKey waits for the client's turn first.

@@ -38,7 +38,7 @@ type underWay struct {
 }
 
 func (g gate) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
-	if err := req.OnOrder(ctx, "https://ca.example/order"); err != nil {
+	if err := req.OnOrder(ctx, cert.Order{CA: "https://ca.example/dir", URL: "https://ca.example/order"}); err != nil {
 		return nil, err
 	}
 	csr, err := cert.ParseCSR(req.CSR)

@@ -80,7 +80,7 @@ func New(cfg Config) (challenge.Solver, error) {
 }
 
 // muteLego discards what lego's package logger gets: it writes names to stderr.
-var muteLego = sync.OnceFunc(func() { //nolint:gochecknoglobals // lego's logger is one for the process
+var muteLego = sync.OnceFunc(func() {
 	legolog.Logger = stdlog.New(io.Discard, "", 0)
 })
 

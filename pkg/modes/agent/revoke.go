@@ -17,7 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// CA is the part of issuer.Issuer that is needed to revoke. Errors are
+// CA is the part of issuer.Pool that is needed to revoke. Errors are
 // *acme.Error. To revoke what is revoked already is none.
 type CA interface {
 	Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error

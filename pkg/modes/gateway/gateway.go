@@ -20,7 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// Issuer is the part of issuer.Issuer that is needed here.
+// Issuer is the part of issuer.Pool that is needed here.
 type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
 	// Check tells what of a request can never be issued, as a *cert.FieldError.

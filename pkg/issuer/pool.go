@@ -1,0 +1,145 @@
+package issuer
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/fair"
+)
+
+// PoolConfig says which CAs a pool has.
+type PoolConfig struct {
+	CAs      []Config // the first one is the default
+	InFlight int      // issuances at a time, a client's share is half; 0: 64
+}
+
+// Pool obtains certificates from one or several CAs. It bounds what is done at a
+// time, gives each client a share, and obtains a certificate once if a client asks
+// for it twice at the same time. It is safe for concurrent use.
+type Pool struct {
+	standard *CA            // for requests that name no CA
+	cas      map[string]*CA // by name and by directory URL
+	all      []*CA
+	places   *fair.Places // one taken for each issuance in flight
+	keys     keyPlaces    // one taken for each RSA key that is being generated
+	flights  flights
+}
+
+// NewPool checks the configuration; it talks to no CA.
+func NewPool(cfg PoolConfig) (*Pool, error) {
+	if len(cfg.CAs) == 0 {
+		return nil, errors.New("issuer: a pool needs a CA")
+	}
+	if cfg.InFlight == 0 {
+		cfg.InFlight = 64
+	}
+	p := &Pool{cas: map[string]*CA{}, places: newPlaces(cfg.InFlight), keys: newKeyPlaces()}
+	for _, each := range cfg.CAs {
+		ca, err := New(each)
+		if err != nil {
+			return nil, err
+		}
+		if p.standard == nil {
+			p.standard = ca
+		}
+		ca.turns, ca.kept = p.standard.turns, p.standard.kept // the solvers are shared, too
+		for _, name := range uniq(ca.cfg.Name, ca.cfg.DirectoryURL) {
+			if p.cas[name] != nil {
+				return nil, fmt.Errorf("issuer: two CAs are called %s", name)
+			}
+			p.cas[name] = ca
+		}
+		p.all = append(p.all, ca)
+	}
+	return p, nil
+}
+
+func uniq(a, b string) []string {
+	if a == b {
+		return []string{a}
+	}
+	return []string{a, b}
+}
+
+// CA returns the CA of a name or a directory URL, and the default one for an empty
+// name. The error is an *acme.Error.
+func (p *Pool) CA(name string) (*CA, error) {
+	if name == "" {
+		return p.standard, nil
+	}
+	if ca := p.cas[name]; ca != nil {
+		return ca, nil
+	}
+	return nil, permanent(prepare, "ca: there is no CA called %s", acme.Shorten(name))
+}
+
+// Issue obtains one certificate from the CA of the request, as CA.Issue does, within
+// the client's shares of keys and places. A request without a journal joins an
+// identical one of the same client that is in flight: both get the same bundle, and
+// the issuance ends early only if both contexts end.
+func (p *Pool) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
+	ca, err := p.CA(req.CA)
+	if err != nil {
+		return nil, err
+	}
+	f := &flow{ca: ca, req: req, emit: serial(emit)}
+	if err := f.check(); err != nil {
+		return nil, err
+	}
+	key, ok := f.sharingKey()
+	if !ok {
+		return p.issue(ctx, f)
+	}
+	return p.flights.join(ctx, key, f.emit, func(ctx context.Context, emit func(acme.Event)) (*cert.Bundle, error) {
+		f.emit = emit
+		return p.issue(ctx, f)
+	})
+}
+
+func (p *Pool) issue(ctx context.Context, f *flow) (*cert.Bundle, error) {
+	if err := f.makeKey(ctx, p.keys.generate); err != nil {
+		return nil, err
+	}
+	release, err := p.places.Acquire(ctx, f.req.Client, f.queued)
+	if err != nil {
+		return nil, classify("wait for a free place", err, time.Time{})
+	}
+	defer release()
+	return f.ca.issue(ctx, f)
+}
+
+// CheckNames reports whether control over all these names can be proven. The error
+// is a *cert.FieldError.
+func (p *Pool) CheckNames(names cert.Names) error { return p.standard.CheckNames(names) }
+
+// Check reports what of a request the CA can never issue, as CA.Check does.
+func (p *Pool) Check(ctx context.Context, req cert.Request) error {
+	ca, err := p.CA(req.CA)
+	if err != nil {
+		return &cert.FieldError{Field: "ca", Err: err}
+	}
+	return ca.Check(ctx, req)
+}
+
+// Revoke revokes a certificate at the default CA, as CA.Revoke does.
+func (p *Pool) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error {
+	return p.standard.Revoke(ctx, leafDER, reason)
+}
+
+// Certificate reads an issued certificate at the default CA, as CA.Certificate does.
+func (p *Pool) Certificate(ctx context.Context, certURL string) (*x509.Certificate, error) {
+	return p.standard.Certificate(ctx, certURL)
+}
+
+// CAAIdentities returns the names by which CAA records allow the default CA.
+func (p *Pool) CAAIdentities(ctx context.Context) ([]string, error) {
+	return p.standard.CAAIdentities(ctx)
+}
+
+// Close removes the answers of orders that would be continued.
+func (p *Pool) Close() error { return p.standard.Close() }
