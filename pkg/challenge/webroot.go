@@ -75,7 +75,7 @@ func (w *webroot) open(create bool) (*os.Root, error) {
 	}
 	for _, part := range challengeFolder {
 		if create {
-			err = makeReadable(dir, part)
+			err = localfile.MakeDir(dir, part)
 		}
 		var next *os.Root
 		if err == nil {
@@ -127,29 +127,6 @@ func enter(dir *os.Root, name string) (*os.Root, error) {
 		return localfile.OpenDir(dir, name) // which refuses it
 	}
 	return localfile.OpenFolder(filepath.Join(dir.Name(), name))
-}
-
-// makeReadable creates a folder that the web server can read, whatever the umask
-// is. One that is there stays as it is.
-func makeReadable(parent *os.Root, name string) error {
-	err := parent.Mkdir(name, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	made, err := localfile.OpenDir(parent, name)
-	if err != nil {
-		return err
-	}
-	defer made.Close()
-	d, err := made.Open(".")
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Chmod(0o755)
 }
 
 // newFile returns a name that no token has.

@@ -1,33 +1,13 @@
 package seal_test
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
-	"math/big"
 	"slices"
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/ssh"
-
+	"github.com/acmeproxy/acmeproxy/internal/sshtest"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
-
-// rsaLine is an ssh-rsa line of that size; nobody has its private half.
-func rsaLine(t testing.TB, bits int) string {
-	t.Helper()
-	n := make([]byte, bits/8)
-	if _, err := rand.Read(n); err != nil {
-		t.Fatal(err)
-	}
-	n[0] |= 0x80
-	n[len(n)-1] |= 1
-	key, err := ssh.NewPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-}
 
 // One key has one spelling, whatever stands around it (X9).
 func TestCanonical(t *testing.T) {
@@ -64,7 +44,7 @@ func TestCanonical(t *testing.T) {
 // New recipients have RSA keys of at most 4096 bits, which is known before anything
 // is encrypted to them; those that the client has already may stay (X9, X41).
 func TestCheckNew(t *testing.T) {
-	large, small, x := rsaLine(t, 4104), rsaLine(t, 4096), x25519(t).public
+	large, small, x := sshtest.RSALine(t, 4104), sshtest.RSALine(t, 4096), x25519(t).public
 	if err := seal.CheckNew([]string{small, x, small + " again"}, nil); err != nil {
 		t.Error(err)
 	}
@@ -85,7 +65,7 @@ func TestCheckNew(t *testing.T) {
 		t.Errorf("65 recipients: %v", err)
 	}
 	// Stored ones of any size are sealed to.
-	recipients, err := seal.ParseRecipients([]string{large, rsaLine(t, 16384)})
+	recipients, err := seal.ParseRecipients([]string{large, sshtest.RSALine(t, 16384)})
 	if err != nil {
 		t.Fatal(err)
 	}

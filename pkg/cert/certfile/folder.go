@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -57,7 +56,7 @@ func openOnce(ctx context.Context, dir string, deadline time.Time) (_ *folder, e
 	if f.out, err = openOutput(dir); err != nil {
 		return nil, err
 	}
-	if err = makeIn(f.out, versions); err != nil {
+	if err = localfile.MakeDir(f.out, versions); err != nil {
 		return nil, err
 	}
 	if f.sets, err = localfile.OpenDir(f.out, versions); err != nil {
@@ -127,36 +126,10 @@ func openOutput(dir string) (*os.Root, error) {
 		return nil, err
 	}
 	defer parent.Close()
-	if err := makeIn(parent, filepath.Base(dir)); err != nil {
+	if err := localfile.MakeDir(parent, filepath.Base(dir)); err != nil {
 		return nil, err
 	}
 	return localfile.OpenFolder(dir)
-}
-
-// makeIn creates a folder, unless something has that name. Other users than root
-// must reach the certificates, whatever the umask; the key has its own mode.
-func makeIn(root *os.Root, name string) error {
-	err := root.Mkdir(name, 0o755)
-	if errors.Is(err, fs.ErrExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	made, err := localfile.OpenDir(root, name)
-	if err != nil {
-		return err
-	}
-	defer made.Close()
-	d, err := made.Open(".")
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if _, err := d.Readdirnames(1); !errors.Is(err, io.EOF) {
-		return err // another process uses it already
-	}
-	return d.Chmod(0o755)
 }
 
 // openLock opens the lock file. It refuses a link, and never waits for a pipe.

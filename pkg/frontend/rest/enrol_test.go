@@ -1,10 +1,7 @@
 package rest_test
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"encoding/json"
-	"math/big"
 	"net/http"
 	"slices"
 	"strings"
@@ -12,8 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
+	"github.com/acmeproxy/acmeproxy/internal/sshtest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -22,25 +18,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// sshRSA is the line of an RSA key of that size, which has no private half.
-func sshRSA(t testing.TB, bits int) string {
-	t.Helper()
-	n := make([]byte, bits/8)
-	if _, err := rand.Read(n); err != nil {
-		t.Fatal(err)
-	}
-	n[0] |= 0x80
-	n[len(n)-1] |= 1
-	key, err := ssh.NewPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-}
-
 func sshKeys(t testing.TB, n, bits int) (lines []string) {
 	for range n {
-		lines = append(lines, sshRSA(t, bits))
+		lines = append(lines, sshtest.RSALine(t, bits))
 	}
 	return lines
 }
@@ -131,9 +111,9 @@ func TestRecipientsOfClients(t *testing.T) {
 	token := p.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "a.example.com"))
 	c := newCaller(t, p, "h2", "")
 	g := attack(t, p)
-	c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(token.Secret[:], sshRSA(t, 4104))}).refused(t, "body.recipients", "AAAA", http.StatusUnprocessableEntity)
+	c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(token.Secret[:], sshtest.RSALine(t, 4104))}).refused(t, "body.recipients", "AAAA", http.StatusUnprocessableEntity)
 	g.unmoved(t)
-	key, own := sshRSA(t, 4096), recipient(t)
+	key, own := sshtest.RSALine(t, 4096), recipient(t)
 	for _, comment := range []string{" root@web1", " other", ""} {
 		resp := c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(token.Secret[:], own, key+comment)})
 		var got api.Client
@@ -156,7 +136,7 @@ func TestRecipientsOfClients(t *testing.T) {
 		body := object("public_key", spki, "proof", proof, "recipients", []string{add}, "retire", []string{retire})
 		return c.do(t, request{method: "POST", path: api.PathClientKey, body: body})
 	}
-	rekey(sshRSA(t, 8192), key).refused(t, "body.recipients", "AAAA", http.StatusUnprocessableEntity)
+	rekey(sshtest.RSALine(t, 8192), key).refused(t, "body.recipients", "AAAA", http.StatusUnprocessableEntity)
 	resp := rekey(own, key+" of before")
 	if resp.status != http.StatusOK || strings.Contains(resp.body, "ssh-rsa") {
 		t.Errorf("%d %s", resp.status, resp.body)

@@ -1,36 +1,16 @@
 package agent_test
 
 import (
-	"crypto/rand"
-	"crypto/rsa"
 	"database/sql"
-	"math/big"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/ssh"
-
+	"github.com/acmeproxy/acmeproxy/internal/sshtest"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
-
-// rsaRecipient is an ssh-rsa line of that size; nobody has its private half.
-func rsaRecipient(t testing.TB, bits int) string {
-	t.Helper()
-	n := make([]byte, bits/8)
-	if _, err := rand.Read(n); err != nil {
-		t.Fatal(err)
-	}
-	n[0] |= 0x80
-	n[len(n)-1] |= 1
-	key, err := ssh.NewPublicKey(&rsa.PublicKey{N: new(big.Int).SetBytes(n), E: 65537})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key)))
-}
 
 // A recipient with a large RSA key that an older program stored is sealed to as
 // before, with a warning in the log and in clients show; no other client gets such
@@ -41,7 +21,7 @@ func TestLargeStoredRecipient(t *testing.T) {
 	id, own := proxytest.NewIdentity(t)
 	grant := proxytest.Grant(clients.ModeAgent, "*.example.com")
 	c := p.NewCaller(t, "web1", []string{own}, grant)
-	large := rsaRecipient(t, 8192)
+	large := sshtest.RSALine(t, 8192)
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
 	if err != nil {
 		t.Fatal(err)
@@ -80,10 +60,10 @@ func TestLargeStoredRecipient(t *testing.T) {
 	p.NewToken(t, "web1", admin.NewToken{Replace: true, Recipients: []string{large}})
 
 	refused := map[string]error{}
-	_, refused["apply, another key"] = apply("web1", rsaRecipient(t, 8192))
+	_, refused["apply, another key"] = apply("web1", sshtest.RSALine(t, 8192))
 	_, refused["apply, a new client"] = apply("web2", large)
 	_, refused["add"] = p.Admin.AddClient(t.Context(), admin.NewClient{Name: "web3", Grants: []clients.Grant{grant}, Recipients: []string{large}, Bearer: true})
-	_, refused["token"] = p.Admin.NewToken(t.Context(), "web1", admin.NewToken{Secret: admin.Secret{URL: p.URL}, Replace: true, Recipients: []string{rsaRecipient(t, 4104)}})
+	_, refused["token"] = p.Admin.NewToken(t.Context(), "web1", admin.NewToken{Secret: admin.Secret{URL: p.URL}, Replace: true, Recipients: []string{sshtest.RSALine(t, 4104)}})
 	for name, err := range refused {
 		if err == nil || !strings.Contains(err.Error(), "use ssh-ed25519, age1… or RSA of at most 4096 bits") {
 			t.Errorf("%s: %v", name, err)

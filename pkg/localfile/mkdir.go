@@ -1,0 +1,34 @@
+package localfile
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// MakeDir creates a folder in parent that all users can read, whatever the umask
+// is. If something has that name already, MakeDir changes nothing.
+func MakeDir(parent *os.Root, name string) error {
+	err := parent.Mkdir(name, 0o755)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	made, err := OpenDir(parent, name)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	d, err := made.Open(".")
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if _, err := d.Readdirnames(1); !errors.Is(err, io.EOF) {
+		return err // another process uses it already
+	}
+	return d.Chmod(0o755)
+}
