@@ -84,7 +84,7 @@ func straight(b *testing.B) (ours, legos obtain) {
 		}
 	}()
 	b.Cleanup(func() { s.Close() })
-	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
+	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{{
 		DirectoryURL: ca.DirectoryURL, Accounts: &benchAccounts{}, Solvers: map[string]challenge.Solver{acme.HTTP01: challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: r})}, AcceptTOS: true,
 		Transport: ca.HTTPClient().Transport, UserAgent: "bench",
 	}}})

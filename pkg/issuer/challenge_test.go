@@ -197,7 +197,7 @@ func TestUnknownProfile(t *testing.T) {
 		t.Error(err)
 	}
 	// While the CA is away, Issue decides.
-	away, err := newInstance(testConfig{Responder: newResponder(), Config: issuer.Config{DirectoryURL: "https://127.0.0.1:1/dir", Accounts: &memoryAccounts{}}})
+	away, err := newInstance(testConfig{Responder: newResponder(), CAConfig: issuer.CAConfig{DirectoryURL: "https://127.0.0.1:1/dir", Accounts: &memoryAccounts{}}})
 	if err != nil {
 		t.Fatal(err)
 	}

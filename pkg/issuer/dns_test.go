@@ -341,8 +341,8 @@ func TestCheckNames(t *testing.T) {
 	}{
 		{"no DNS provider", testConfig{Responder: newResponder()}, []string{"a.example", "*.a.example"}, "--dns-provider"},
 		{"DNS provider", testConfig{Responder: newResponder(), DNS: viaDNS}, []string{"a.example", "*.a.example", "192.0.2.1"}, ""},
-		{"DNS only", testConfig{Config: issuer.Config{Challenge: acme.DNS01}, DNS: viaDNS}, []string{"192.0.2.1"}, "IP address"},
-		{"DNS first", testConfig{Config: issuer.Config{Challenge: acme.DNS01}, DNS: viaDNS, Responder: newResponder()}, []string{"192.0.2.1", "*.a.example"}, ""},
+		{"DNS only", testConfig{CAConfig: issuer.CAConfig{Challenge: acme.DNS01}, DNS: viaDNS}, []string{"192.0.2.1"}, "IP address"},
+		{"DNS first", testConfig{CAConfig: issuer.CAConfig{Challenge: acme.DNS01}, DNS: viaDNS, Responder: newResponder()}, []string{"192.0.2.1", "*.a.example"}, ""},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			test.cfg.DirectoryURL, test.cfg.Accounts = "https://ca.example/dir", &memoryAccounts{}

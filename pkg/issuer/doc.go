@@ -6,7 +6,7 @@
 // wait bound to a context. One certificate costs seven requests, N names cost
 // 2N+5.
 //
-//	pool, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
+//	pool, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{{
 //		DirectoryURL: url, Accounts: accounts, Solvers: solvers,
 //	}}})
 //	bundle, err := pool.Issue(ctx, cert.Request{Names: names}, nil)

@@ -13,7 +13,7 @@ import (
 // A pool of one CA that proves control over names on port 80.
 func ExampleNewPool() {
 	port80 := challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: responder.New()})
-	pool, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
+	pool, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{{
 		DirectoryURL: "https://ca.example/directory",
 		Accounts:     &memoryAccounts{}, // issuer.StoredAccounts in production
 		Solvers:      map[string]challenge.Solver{acme.HTTP01: port80},

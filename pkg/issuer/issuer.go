@@ -19,8 +19,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
-// Config says which CA, as whom, and how challenges are answered.
-type Config struct {
+// CAConfig says which CA, as whom, and how challenges are answered.
+type CAConfig struct {
 	// Name is what a cert.Request may call the CA; empty: DirectoryURL.
 	Name         string
 	DirectoryURL string // https only
@@ -52,7 +52,7 @@ type Config struct {
 // CA obtains certificates from one directory with one account. It is safe for
 // concurrent use.
 type CA struct {
-	cfg     Config
+	cfg     CAConfig
 	wire    *wire
 	methods map[string]*method // by type of challenge
 	turns   *challenge.Turns   // of exclusive solvers
@@ -64,8 +64,8 @@ type CA struct {
 	contactAt   time.Time // when the contact may be sent again; as current
 }
 
-// New checks the configuration; it does not talk to the CA.
-func New(cfg Config) (*CA, error) {
+// NewCA checks the configuration; it does not talk to the CA.
+func NewCA(cfg CAConfig) (*CA, error) {
 	if cfg.DirectoryURL == "" || cfg.Accounts == nil {
 		return nil, errors.New("issuer: DirectoryURL and Accounts are needed")
 	}

@@ -63,7 +63,7 @@ func (m *memoryAccounts) SetURL(_ context.Context, _, url, email string) error {
 // testConfig is an issuer's, and what its solvers are made of: the first of HTTPHook,
 // Webroot and Responder answers HTTP-01.
 type testConfig struct {
-	issuer.Config
+	issuer.CAConfig
 	Responder *responder.Responder
 	Webroot   string
 	HTTPHook  string
@@ -75,7 +75,7 @@ type testConfig struct {
 // instance is an issuer with solvers of its own.
 type instance struct {
 	*issuer.Pool
-	config  issuer.Config
+	config  issuer.CAConfig
 	solvers map[string]challenge.Solver
 }
 
@@ -114,8 +114,8 @@ func newInstance(cfg testConfig) (*instance, error) {
 		solvers[acme.DNS01] = s
 	}
 	cfg.Solvers = solvers
-	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{cfg.Config}, InFlight: cfg.InFlight})
-	return &instance{is, cfg.Config, solvers}, err
+	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{cfg.CAConfig}, InFlight: cfg.InFlight})
+	return &instance{is, cfg.CAConfig, solvers}, err
 }
 
 // env is an issuer in front of a Pebble, with a responder on the CA's port 80.
@@ -123,7 +123,7 @@ type env struct {
 	ca        *pebbletest.CA
 	issuer    *instance
 	accounts  *memoryAccounts
-	config    issuer.Config // of the latest instance
+	config    issuer.CAConfig // of the latest instance
 	responder *responder.Responder
 }
 
@@ -149,7 +149,7 @@ func (e *env) another(t testing.TB, change func(*testConfig)) *instance {
 	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(e.ca.ServerCAPEM)
-	cfg := testConfig{Responder: e.responder, Config: issuer.Config{
+	cfg := testConfig{Responder: e.responder, CAConfig: issuer.CAConfig{
 		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts,
 		AcceptTOS: true, RootCAs: roots, UserAgent: "acmeproxy/test",
 	}}
@@ -470,7 +470,7 @@ func TestCancel(t *testing.T) {
 func TestValidationFails(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	other := responder.New() // nobody asks it
-	is, err := newInstance(testConfig{Responder: other, Config: issuer.Config{
+	is, err := newInstance(testConfig{Responder: other, CAConfig: issuer.CAConfig{
 		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts, AcceptTOS: true,
 		Transport: e.ca.HTTPClient().Transport,
 	}})

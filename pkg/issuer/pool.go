@@ -14,8 +14,8 @@ import (
 
 // PoolConfig says which CAs a pool has.
 type PoolConfig struct {
-	CAs      []Config // the first one is the default
-	InFlight int      // issuances at a time, a client's share is half; 0: 64
+	CAs      []CAConfig // the first one is the default
+	InFlight int        // issuances at a time, a client's share is half; 0: 64
 }
 
 // Pool obtains certificates from one or several CAs. It bounds what is done at a
@@ -40,7 +40,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	}
 	p := &Pool{cas: map[string]*CA{}, places: newPlaces(cfg.InFlight), keys: newKeyPlaces()}
 	for _, each := range cfg.CAs {
-		ca, err := New(each)
+		ca, err := NewCA(each)
 		if err != nil {
 			return nil, err
 		}

@@ -161,7 +161,7 @@ func TestSingleFlightOutlivesOneCaller(t *testing.T) {
 // A request goes to the CA that it names, by name or by directory URL.
 func TestPoolChoosesByName(t *testing.T) {
 	one, two := start(t, pebbletest.Options{}, nil), start(t, pebbletest.Options{}, nil)
-	cas := []issuer.Config{one.config, two.config}
+	cas := []issuer.CAConfig{one.config, two.config}
 	cas[1].Name = "second"
 	pool, err := issuer.NewPool(issuer.PoolConfig{CAs: cas})
 	if err != nil {
@@ -181,7 +181,7 @@ func TestPoolChoosesByName(t *testing.T) {
 	if _, err := pool.Issue(t.Context(), req, nil); !errors.As(err, &failed) || failed.Kind != acme.Permanent {
 		t.Errorf("an unknown CA: %v", err)
 	}
-	if _, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{cas[0], cas[0]}}); err == nil {
+	if _, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{cas[0], cas[0]}}); err == nil {
 		t.Error("two CAs with one name")
 	}
 }

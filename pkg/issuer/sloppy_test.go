@@ -185,7 +185,7 @@ func TestBindingKeys(t *testing.T) {
 		{Kid: "kid-1", HMACKey: "\ufeff"},
 		{Kid: "kid-1", HMACKey: key[:41]},
 	} {
-		_, err := newInstance(testConfig{Responder: newResponder(), Config: issuer.Config{
+		_, err := newInstance(testConfig{Responder: newResponder(), CAConfig: issuer.CAConfig{
 			DirectoryURL: e.ca.DirectoryURL, Accounts: &memoryAccounts{}, EAB: &eab,
 		}})
 		if err == nil || !strings.HasPrefix(err.Error(), "eab-") || strings.Contains(err.Error(), "secret") {

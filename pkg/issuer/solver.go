@@ -16,7 +16,7 @@ type method struct {
 	validation pace // from the CA's look to the order's being ready
 }
 
-func newMethods(cfg Config) (map[string]*method, error) {
+func newMethods(cfg CAConfig) (map[string]*method, error) {
 	methods := map[string]*method{}
 	for kind, s := range cfg.Solvers {
 		methods[kind] = &method{Solver: s, kind: kind}

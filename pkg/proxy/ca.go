@@ -29,7 +29,7 @@ func (g *generation) newPool() (*issuer.Pool, error) {
 			return nil, err
 		}
 	}
-	cfg := issuer.Config{
+	cfg := issuer.CAConfig{
 		DirectoryURL:   g.settings.ACMEDirectoryURL,
 		Accounts:       &issuer.StoredAccounts{Store: p.store, Identity: p.identity},
 		Solvers:        g.solvers,
@@ -44,7 +44,7 @@ func (g *generation) newPool() (*issuer.Pool, error) {
 		Logger:         p.log,
 		Now:            p.cfg.Now,
 	}
-	return issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{cfg}})
+	return issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{cfg}})
 }
 
 func readEAB(kid, file string) (*issuer.EAB, error) {

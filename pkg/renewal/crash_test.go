@@ -117,7 +117,7 @@ func (w *world) start(t *testing.T, change func(*renewal.Config)) *process {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(w.ca.ServerCAPEM)
 	answers := responder.New()
-	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.Config{{
+	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{{
 		DirectoryURL: w.ca.DirectoryURL, Accounts: &issuer.StoredAccounts{Store: s, Identity: w.identity},
 		Solvers: map[string]challenge.Solver{acme.HTTP01: challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: answers})}, AcceptTOS: true, RootCAs: roots, UserAgent: "acmeproxy/test",
 	}}})
