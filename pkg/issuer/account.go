@@ -129,12 +129,10 @@ type account struct {
 // account returns the account, registering it if the CA has not seen it yet.
 // One goroutine registers, the others wait for it.
 func (ca *CA) account(ctx context.Context) (account, error) {
-	select {
-	case ca.registering <- struct{}{}:
-		defer func() { <-ca.registering }()
-	case <-ctx.Done():
-		return account{}, classify("register the account", ctx.Err(), time.Time{})
+	if err := ca.registering.Acquire(ctx, 1); err != nil {
+		return account{}, classify("register the account", err, time.Time{})
 	}
+	defer ca.registering.Release(1)
 	if ca.current.url != "" && (ca.contactAt.IsZero() || ca.cfg.Now().Before(ca.contactAt)) {
 		return ca.current, nil
 	}
@@ -187,14 +185,12 @@ func (ca *CA) updateContact(ctx context.Context, acc account) error {
 
 // forget makes the next issuance register again: the CA lost that account.
 func (ca *CA) forget(ctx context.Context, lost account) error {
-	select {
-	case ca.registering <- struct{}{}:
-		defer func() { <-ca.registering }()
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := ca.registering.Acquire(ctx, 1); err != nil {
+		return err
 	}
+	defer ca.registering.Release(1)
 	if ca.current.url != lost.url {
-		return nil // somebody else did already
+		return nil // another issuance did already
 	}
 	if err := ca.cfg.Accounts.SetURL(ctx, ca.cfg.DirectoryURL, "", ca.cfg.Email); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/go-acme/lego/v4/acme/api"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -59,7 +60,7 @@ type CA struct {
 	kept    *challenge.Kept    // answers of orders that will be continued
 	signing pace               // from finalize to the certificate
 
-	registering chan struct{} // held by whoever reads or writes current
+	registering *semaphore.Weighted // held while current is read or written
 	current     account
 	contactAt   time.Time // when the contact may be sent again; as current
 }
@@ -106,7 +107,7 @@ func NewCA(cfg CAConfig) (*CA, error) {
 		wire:        w,
 		turns:       &challenge.Turns{},
 		kept:        &challenge.Kept{},
-		registering: make(chan struct{}, 1),
+		registering: semaphore.NewWeighted(1),
 	}, nil
 }
 

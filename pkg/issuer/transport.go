@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 )
 
 const (
@@ -34,7 +36,7 @@ type wire struct {
 	directoryURL string
 	private      bool // the CA has roots of its own
 	now          func() time.Time
-	heads        chan struct{} // a place for each newNonce request in flight
+	heads        *semaphore.Weighted // one for each newNonce request in flight
 
 	mu         sync.Mutex
 	nonces     []nonce   // the oldest first; guarded by mu
@@ -48,7 +50,7 @@ type nonce struct {
 }
 
 func newWire(base http.RoundTripper, directoryURL string, now func() time.Time) *wire {
-	return &wire{base: base, directoryURL: directoryURL, now: now, heads: make(chan struct{}, 4)}
+	return &wire{base: base, directoryURL: directoryURL, now: now, heads: semaphore.NewWeighted(4)}
 }
 
 // session is one issuance's view of the wire. It is the http.RoundTripper of
@@ -190,12 +192,10 @@ func (s *session) getNonce(r *http.Request) (*http.Response, error) {
 	if n := s.popNonce(); n != "" {
 		return answer(r, http.Header{"Replay-Nonce": {n}}, nil), nil
 	}
-	select {
-	case s.heads <- struct{}{}:
-		defer func() { <-s.heads }()
-	case <-s.ctx.Done():
-		return nil, s.ctx.Err()
+	if err := s.heads.Acquire(s.ctx, 1); err != nil {
+		return nil, err
 	}
+	defer s.heads.Release(1)
 	if n := s.popNonce(); n != "" {
 		return answer(r, http.Header{"Replay-Nonce": {n}}, nil), nil
 	}
