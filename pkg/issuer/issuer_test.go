@@ -141,6 +141,7 @@ func startBehind(t testing.TB, opts pebbletest.Options, web http.Handler, change
 	}
 	serve80(t, e.ca.HTTPPort, web)
 	e.issuer = e.another(t, change)
+	e.config = e.issuer.config
 	return e
 }
 
@@ -160,7 +161,6 @@ func (e *env) another(t testing.TB, change func(*testConfig)) *instance {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e.config = is.config
 	return is
 }
 
