@@ -14,45 +14,44 @@ import (
 	"time"
 )
 
-// Request says what certificate is wanted. Names or CSR must be set; with a
-// CSR its names count and the bundle has no key.
+// Request describes the wanted certificate. Names or CSR must be set. With a CSR,
+// its names apply and the bundle has no key.
 type Request struct {
 	Names   Names
 	CSR     []byte  // DER, already checked by ParseCSR
-	KeyType KeyType // of the key to make when CSR is nil
+	KeyType KeyType // type of the key to generate when CSR is nil
 	Profile string  // the CA's profile; empty is the CA's default
-	Client  string  // id of the client that it is for, which gets a share of the places; empty is the proxy itself
+	Client  string  // ID of the client, which gets a share of the places; empty for the proxy itself
 
 	CA string // name or directory URL of the CA; empty is the default one
 
-	// Order continues an order that was begun before; the zero value begins a new one.
+	// Order continues an existing order; the zero value begins a new one.
 	Order Order
-	// OnOrder, if set, is called once the order exists at the CA and before
-	// anything is done with it; an error ends the issuance. A caller with a journal
-	// writes it here, so that nothing that the CA did is ever lost.
+	// OnOrder, if set, is called once the order exists at the CA and before it is
+	// processed. An error ends the issuance. A caller with a journal writes the
+	// order here, so that it survives a crash.
 	OnOrder func(ctx context.Context, order Order) error
 }
 
-// Order is an order at a CA.
+// Order identifies an order at a CA.
 type Order struct {
 	CA  string // directory URL
 	URL string // of the order
 }
 
-// Bundle is an issued certificate with its chain, and its key unless the
-// client kept that to itself.
+// Bundle holds an issued certificate with its chain. It includes the key unless the
+// client generated it.
 type Bundle struct {
 	Key   crypto.Signer // nil if the request came with a CSR
 	Leaf  *x509.Certificate
 	Chain []*x509.Certificate // the issuers, leaf's own first, root excluded
-	CA    string              // directory URL of the CA that issued it; empty if that is not known
-	URL   string              // where the CA keeps it for its account; empty if that is not known
+	CA    string              // directory URL of the CA that issued it; empty if unknown
+	URL   string              // URL of the certificate at the CA, for its account; empty if unknown
 }
 
-// NewBundle reads a PEM chain, leaf first, as ACME serves it (RFC 8555,
-// section 9.1), and holds it against what was asked: the key and the names.
-// A CA or a proxy that answers with something else is refused here. Some CAs send a
-// certificate of the chain twice: the second one is left out.
+// NewBundle reads a PEM chain, leaf first, as ACME serves it (RFC 8555, section
+// 9.1). It returns an error if the key or the names are not the requested ones.
+// Some CAs send a certificate of the chain twice; the second one is omitted.
 func NewBundle(chainPEM []byte, key crypto.Signer, public crypto.PublicKey, names Names) (*Bundle, error) {
 	chain, err := parseCertificates(chainPEM)
 	if err != nil {
@@ -77,7 +76,7 @@ func NewBundle(chainPEM []byte, key crypto.Signer, public crypto.PublicKey, name
 	return b, nil
 }
 
-// withoutRepeats returns each certificate once, where it comes first.
+// withoutRepeats returns each certificate once, at its first position.
 func withoutRepeats(chain []*x509.Certificate) (once []*x509.Certificate) {
 	for _, c := range chain {
 		if !slices.ContainsFunc(once, c.Equal) {
@@ -87,7 +86,7 @@ func withoutRepeats(chain []*x509.Certificate) (once []*x509.Certificate) {
 	return once
 }
 
-// checkNames wants exactly the names asked for, no more and no less.
+// checkNames returns an error unless the leaf has exactly the wanted names.
 func checkNames(leaf *x509.Certificate, want Names) error {
 	got, err := LeafNames(leaf)
 	if err != nil {
@@ -99,7 +98,7 @@ func checkNames(leaf *x509.Certificate, want Names) error {
 	return nil
 }
 
-// LeafNames is the name set of a certificate, from its subjectAltName.
+// LeafNames returns the name set of a certificate, from its subjectAltName.
 func LeafNames(leaf *x509.Certificate) (Names, error) {
 	all := append([]string(nil), leaf.DNSNames...)
 	for _, ip := range leaf.IPAddresses {
@@ -112,10 +111,10 @@ func LeafNames(leaf *x509.Certificate) (Names, error) {
 	return names, nil
 }
 
-// maxChain bounds what is read from a CA or a proxy.
+// maxChain limits the number of certificates read from a CA or a proxy.
 const maxChain = 16
 
-// ErrNoCertificate reports that there is no certificate in a text.
+// ErrNoCertificate reports that a text contains no certificate.
 var ErrNoCertificate = errors.New("no PEM certificate found")
 
 func parseCertificates(data []byte) ([]*x509.Certificate, error) {
@@ -143,15 +142,15 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	return chain, nil
 }
 
-// tolerant makes strict PEM of what some CAs and editors write: a byte order
-// mark in front of it, no newline between two blocks.
+// tolerant converts what some CAs and editors write to strict PEM. It removes a
+// byte order mark and adds a missing newline between two blocks.
 func tolerant(text []byte) []byte {
 	text = bytes.ReplaceAll(text, []byte("\ufeff"), nil)
 	return bytes.ReplaceAll(text, []byte("----------BEGIN "), []byte("-----\n-----BEGIN "))
 }
 
-// ParseBundle reads what PEM wrote: a key (optional), the leaf, the chain.
-// A key that does not match the leaf is an error.
+// ParseBundle reads the output of PEM: a key (optional), the leaf, the chain. A key
+// that does not match the leaf is an error.
 func ParseBundle(data []byte) (*Bundle, error) {
 	chain, err := parseCertificates(data)
 	if err != nil {
@@ -170,23 +169,23 @@ func ParseBundle(data []byte) (*Bundle, error) {
 	return b, nil
 }
 
-// Names is the bundle's name set.
+// Names returns the bundle's name set.
 func (b *Bundle) Names() (Names, error) { return LeafNames(b.Leaf) }
 
-// Serial is the leaf's serial number in lower-case hexadecimal, two digits for
+// Serial returns the leaf's serial number in lower-case hexadecimal, two digits for
 // each byte, as openssl shows it.
 func (b *Bundle) Serial() string { return hex.EncodeToString(b.Leaf.SerialNumber.Bytes()) }
 
-// NotAfter is when the leaf expires.
+// NotAfter returns the time at which the leaf expires.
 func (b *Bundle) NotAfter() time.Time { return b.Leaf.NotAfter }
 
-// RenewAt is when to renew without the CA's advice: after two thirds of the
-// lifetime, or half of it when it is below ten days.
+// RenewAt returns the time to renew without the CA's advice. It is after two thirds
+// of the lifetime, or after half of a lifetime below ten days.
 func (b *Bundle) RenewAt() time.Time {
 	return RenewAt(b.Leaf.NotBefore, b.Leaf.NotAfter)
 }
 
-// RenewAt is Bundle.RenewAt for a certificate of which only the dates are known.
+// RenewAt returns the same as Bundle.RenewAt, from the dates alone.
 func RenewAt(notBefore, notAfter time.Time) time.Time {
 	life := notAfter.Sub(notBefore)
 	if life < 10*24*time.Hour {
@@ -195,17 +194,16 @@ func RenewAt(notBefore, notAfter time.Time) time.Time {
 	return notBefore.Add(life / 3 * 2)
 }
 
-// LeafPEM, ChainPEM and FullchainPEM are certbot's cert.pem, chain.pem and
-// fullchain.pem.
+// LeafPEM returns certbot's cert.pem.
 func (b *Bundle) LeafPEM() []byte { return encodeCertificates(b.Leaf) }
 
-// ChainPEM is the issuers' certificates.
+// ChainPEM returns the issuers' certificates, certbot's chain.pem.
 func (b *Bundle) ChainPEM() []byte { return encodeCertificates(b.Chain...) }
 
-// FullchainPEM is the leaf and then the chain.
+// FullchainPEM returns the leaf followed by the chain, certbot's fullchain.pem.
 func (b *Bundle) FullchainPEM() []byte { return append(b.LeafPEM(), b.ChainPEM()...) }
 
-// KeyPEM is certbot's privkey.pem, in PKCS#8.
+// KeyPEM returns certbot's privkey.pem, in PKCS#8.
 func (b *Bundle) KeyPEM() ([]byte, error) {
 	if b.Key == nil {
 		return nil, errors.New("the bundle has no key")
@@ -213,7 +211,7 @@ func (b *Bundle) KeyPEM() ([]byte, error) {
 	return MarshalKey(b.Key)
 }
 
-// PEM is the whole bundle: the key, if there is one, the leaf, the chain.
+// PEM returns the whole bundle: the key, if any, the leaf, the chain.
 func (b *Bundle) PEM() ([]byte, error) {
 	if b.Key == nil {
 		return b.FullchainPEM(), nil

@@ -14,11 +14,11 @@ import (
 	"strings"
 )
 
-// MaxCSR is the largest CSR read, in bytes. A hundred long names with an
-// RSA-8192 key stay far below.
+// MaxCSR is the maximum size of a CSR in bytes. A CSR with a hundred long names and
+// an RSA-8192 key is far smaller.
 const MaxCSR = 64 << 10
 
-// NewCSR makes a signed PKCS#10 request (DER) with all names in the
+// NewCSR creates a signed PKCS#10 request (DER) with all names in the
 // subjectAltName and an empty subject, as CAs want it.
 func NewCSR(key crypto.Signer, names Names) ([]byte, error) {
 	template := &x509.CertificateRequest{}
@@ -36,8 +36,8 @@ func NewCSR(key crypto.Signer, names Names) ([]byte, error) {
 	return der, nil
 }
 
-// CSR is a checked certificate signing request: its signature holds, its key
-// is one that CAs accept, and its identifiers are all in Names.
+// CSR holds a checked certificate signing request. Its signature is valid, CAs
+// accept its key, and Names has all its identifiers.
 type CSR struct {
 	DER     []byte
 	Names   Names
@@ -45,9 +45,9 @@ type CSR struct {
 	Public  crypto.PublicKey
 }
 
-// ParseCSR reads a CSR as PEM or DER and refuses whatever a policy decision
-// over Names would not cover: e-mail addresses, URIs, other subjectAltName
-// kinds, CA requests and extensions that ask for more than a server name.
+// ParseCSR reads a CSR as PEM or DER. It refuses everything that a policy decision
+// over Names would not cover: e-mail addresses, URIs, other subjectAltName kinds and
+// CA requests. It also refuses extensions that ask for more than a server name.
 func ParseCSR(data []byte) (*CSR, error) {
 	if len(data) > MaxCSR {
 		return nil, fmt.Errorf("CSR of %d bytes is too large; the limit is %d", len(data), MaxCSR)
@@ -93,8 +93,8 @@ func ParseCSR(data []byte) (*CSR, error) {
 	return &CSR{DER: der, Names: names, KeyType: keyType, Public: req.PublicKey}, nil
 }
 
-// checkSignature also refuses the algorithms that CAs refuse when it is too
-// late, at finalize; crypto/x509 takes SHA-1 and RSA-PSS in a CSR.
+// checkSignature also refuses the algorithms that CAs refuse only at finalize.
+// crypto/x509 accepts SHA-1 and RSA-PSS in a CSR.
 func checkSignature(req *x509.CertificateRequest) error {
 	switch req.SignatureAlgorithm {
 	case x509.SHA256WithRSA, x509.SHA384WithRSA, x509.SHA512WithRSA, x509.ECDSAWithSHA256, x509.ECDSAWithSHA384, x509.ECDSAWithSHA512:
@@ -112,9 +112,10 @@ func checkSignature(req *x509.CertificateRequest) error {
 	return nil
 }
 
-// CheckNew refuses what ParseCSR takes, since there may be stored CSRs like that,
-// but a CA refuses at finalize: a name that is not written as in the order, a
-// common name outside the subjectAltName, a certificate that is not for servers.
+// CheckNew returns an error for a CSR that ParseCSR accepts but a CA refuses at
+// finalize. Examples are a name not written as in the order, a common name outside
+// the subjectAltName, and a certificate not for servers. ParseCSR accepts these
+// because stored CSRs may have them.
 func (c *CSR) CheckNew() error {
 	req, err := x509.ParseCertificateRequest(c.DER)
 	if err != nil {
@@ -147,7 +148,7 @@ func (c *CSR) CheckNew() error {
 	return checkUsage(req.Extensions)
 }
 
-// checkSpelling compares with the order, which has canonical names: a CA may
+// checkSpelling compares a name with its canonical form in the order. A CA may
 // tolerate capitals only.
 func checkSpelling(where, name string) (canonical string, err error) {
 	canonical, err = ParseName(name)
@@ -162,8 +163,8 @@ func checkSpelling(where, name string) (canonical string, err error) {
 	return canonical, nil
 }
 
-// csrNames collects every identifier; a common name counts as one, because
-// CAs copy it into the certificate.
+// csrNames returns every identifier. It includes the common name, because CAs copy
+// it into the certificate.
 func csrNames(req *x509.CertificateRequest) (Names, error) {
 	switch {
 	case len(req.EmailAddresses) > 0:
@@ -187,7 +188,7 @@ func csrNames(req *x509.CertificateRequest) (Names, error) {
 	return ParseNames(all...)
 }
 
-// commonNames reads all of them: pkix.Name.CommonName is only the last one.
+// commonNames returns all common names; pkix.Name.CommonName is only the last one.
 func commonNames(subject pkix.Name) ([]string, error) {
 	var all []string
 	for _, attribute := range subject.Names {
@@ -195,7 +196,7 @@ func commonNames(subject pkix.Name) ([]string, error) {
 		case attribute.Type.Equal(oidEmailAddress):
 			return nil, errors.New("e-mail addresses cannot be certified here; leave emailAddress out of the subject")
 		case !attribute.Type.Equal(oidCommonName):
-			continue // CAs leave the rest of the subject out
+			continue // CAs omit the rest of the subject
 		}
 		name, ok := attribute.Value.(string)
 		if !ok {

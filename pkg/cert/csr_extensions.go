@@ -26,8 +26,8 @@ var (
 	oidMicrosoftExtensions = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 2, 1, 14}
 )
 
-// ignored are the extensions that common programs add and public CAs leave out.
-// None of them names a subject.
+// ignored lists the extensions that common programs add and public CAs omit. None
+// of them names a subject.
 var ignored = []asn1.ObjectIdentifier{
 	oidExtKeyUsage,
 	{2, 5, 29, 14},                  // subjectKeyIdentifier
@@ -52,11 +52,11 @@ var ignored = []asn1.ObjectIdentifier{
 	{2, 16, 840, 1, 113730, 1, 13},  // nsComment
 }
 
-// checkAttributes refuses the places for extensions that crypto/x509 skips
-// silently, and others may read: a second extension request, a second value of
-// it. Microsoft's older attribute, which IIS and certreq may add, must ask for
-// nothing more: its names are returned. Others, such as a challenge password or
-// the version of Windows, mean nothing to a CA.
+// checkAttributes refuses extensions that crypto/x509 skips silently and other
+// programs may read. These are a second extension request, or a second value of
+// one. Microsoft's older attribute, which IIS and certreq may add, must ask for
+// nothing more; its names are returned. Others, such as a challenge password or the
+// version of Windows, mean nothing to a CA.
 func checkAttributes(tbs []byte) (hidden []string, err error) {
 	var parsed struct {
 		Version            int
@@ -140,9 +140,9 @@ func checkExtensions(extensions []pkix.Extension) error {
 	return nil
 }
 
-// generalNames returns the DNS names and addresses, and refuses the kinds that
-// crypto/x509 skips silently: otherName, x400Address, directoryName,
-// ediPartyName, registeredID. E-mail addresses and URIs are csrNames' to refuse.
+// generalNames returns the DNS names and addresses. It refuses the kinds that
+// crypto/x509 skips silently: otherName, x400Address, directoryName, ediPartyName,
+// registeredID. csrNames refuses e-mail addresses and URIs.
 func generalNames(value []byte) (names []string, err error) {
 	damaged := errors.New("damaged subjectAltName")
 	var seq asn1.RawValue
@@ -169,8 +169,8 @@ func generalNames(value []byte) (names []string, err error) {
 	return names, nil
 }
 
-// isPSSKey reports whether the key is of the type that may sign by RSA-PSS only,
-// which crypto/x509 does not read.
+// isPSSKey reports whether the key can sign by RSA-PSS only. crypto/x509 does not
+// read such keys.
 func isPSSKey(req *x509.CertificateRequest) bool {
 	var info struct {
 		Algorithm pkix.AlgorithmIdentifier
@@ -180,8 +180,8 @@ func isPSSKey(req *x509.CertificateRequest) bool {
 	return err == nil && info.Algorithm.Algorithm.Equal(oidRSAPSS)
 }
 
-// isPSSSignature reports whether the request is signed by RSA-PSS. crypto/x509
-// does not know it with the salts that OpenSSL chooses.
+// isPSSSignature reports whether the request is signed by RSA-PSS. crypto/x509 does
+// not support the salts that OpenSSL chooses.
 func isPSSSignature(req *x509.CertificateRequest) bool {
 	var signed struct {
 		Info      asn1.RawValue
@@ -192,8 +192,8 @@ func isPSSSignature(req *x509.CertificateRequest) bool {
 	return err == nil && signed.Algorithm.Algorithm.Equal(oidRSAPSS)
 }
 
-// checkUsage refuses a request for a certificate that is not for servers, if it
-// has an opinion on that.
+// checkUsage refuses a request with key usages that do not fit a server
+// certificate. A request without key usages is accepted.
 func checkUsage(extensions []pkix.Extension) error {
 	for _, ext := range extensions {
 		if !ext.Id.Equal(oidExtKeyUsage) {

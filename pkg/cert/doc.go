@@ -1,5 +1,5 @@
-// Package cert holds the nouns of this project: names, keys, requests and
-// bundles. It knows X.509 and nothing else: no network, no disk, no store.
+// Package cert defines the types of this project: names, keys, requests and
+// bundles. It handles X.509 only and uses no network, disk or store.
 //
 //	names, err := cert.ParseNames("WWW.Example.com", "bücher.example")
 //	key, err := cert.GenerateKey(cert.EC256)

@@ -15,10 +15,10 @@ import (
 	"strings"
 )
 
-// KeyType is the algorithm and size of a certificate's key.
+// KeyType names the algorithm and size of a certificate's key.
 type KeyType string
 
-// The key types that public CAs accept.
+// Key types that public CAs accept.
 const (
 	EC256   KeyType = "ec256"
 	EC384   KeyType = "ec384"
@@ -50,7 +50,7 @@ func join(types []KeyType) string {
 	return strings.Join(s, ", ")
 }
 
-// GenerateKey makes a new key. RSA keys of 8192 bits take seconds.
+// GenerateKey generates a new key. RSA keys of 8192 bits take seconds.
 func GenerateKey(t KeyType) (crypto.Signer, error) {
 	switch t {
 	case EC256:
@@ -67,7 +67,8 @@ func GenerateKey(t KeyType) (crypto.Signer, error) {
 	return nil, fmt.Errorf("unknown key type %q", t)
 }
 
-// KeyTypeOf tells the type of a public key, or why no CA would accept it.
+// KeyTypeOf returns the type of a public key. The error says why no CA would accept
+// the key.
 func KeyTypeOf(pub crypto.PublicKey) (KeyType, error) {
 	switch k := pub.(type) {
 	case *ecdsa.PublicKey:
@@ -82,7 +83,7 @@ func KeyTypeOf(pub crypto.PublicKey) (KeyType, error) {
 		if k.E < 65537 || k.E&1 == 0 || k.E > maxExponent {
 			return "", fmt.Errorf("RSA exponent %d is not accepted; use 65537", k.E)
 		}
-		// A modulus of another size is legal, but a typo more often than a wish.
+		// A modulus of another size is legal, but usually a typo.
 		switch k.N.BitLen() {
 		case 2048:
 			return RSA2048, nil
@@ -98,15 +99,16 @@ func KeyTypeOf(pub crypto.PublicKey) (KeyType, error) {
 	return "", fmt.Errorf("keys of type %T are not accepted; use P-256", pub)
 }
 
-// MaxRSABits is the largest RSA modulus that any public key from outside may have.
-// The time of one verification grows with the square of its size and cannot be cancelled.
+// MaxRSABits is the maximum size of the RSA modulus of a public key from outside.
+// The time of one verification grows with the square of its size and cannot be
+// cancelled.
 const MaxRSABits = 8192
 
 // maxExponent is the largest public exponent that crypto/rsa computes with.
 const maxExponent = 1<<31 - 1
 
-// CheckSize returns an error for an RSA key that is too costly to compute with. Call
-// it before a key from outside verifies or encrypts anything.
+// CheckSize returns an error for an RSA key that is too costly to compute with.
+// Call it before a key from outside verifies or encrypts anything.
 func CheckSize(pub crypto.PublicKey) error {
 	k, ok := pub.(*rsa.PublicKey)
 	if !ok {
@@ -130,8 +132,8 @@ func MarshalKey(key crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
-// maxKeyDER is the largest private key that is decoded, in bytes. One of RSA with
-// MaxRSABits has about 4,700; crypto/x509 computes with all numbers of a larger one
+// maxKeyDER is the maximum size of a decoded private key in bytes. An RSA key of
+// MaxRSABits has about 4,700. crypto/x509 computes with all numbers of a larger key
 // before it returns it.
 const maxKeyDER = 6 << 10
 
@@ -175,10 +177,10 @@ func parseKeyBlock(block *pem.Block) (crypto.Signer, error) {
 	return signer, nil
 }
 
-// publicKey is what every key of the standard library can do.
+// publicKey is implemented by every public key of the standard library.
 type publicKey interface{ Equal(crypto.PublicKey) bool }
 
-// SameKey tells whether both public keys are one.
+// SameKey reports whether both public keys are equal.
 func SameKey(a, b crypto.PublicKey) bool {
 	k, ok := a.(publicKey)
 	return ok && k.Equal(b)

@@ -10,21 +10,21 @@ import (
 	"golang.org/x/net/idna"
 )
 
-// MaxNames is how many identifiers one certificate may have. It is Let's
-// Encrypt's limit; asking for more would only fail later, at the CA.
+// MaxNames is the maximum number of identifiers of one certificate. It is Let's
+// Encrypt's limit; more would fail later, at the CA.
 const MaxNames = 100
 
 // maxName is the length of the longest DNS name in bytes (RFC 1035, section 2.3.4).
 const maxName = 253
 
-// Names is a name set: the canonical identifiers of one certificate, sorted
-// and without repetition. DNS names are lower case and ASCII (IDNA), a
-// wildcard is "*.example.com", IP addresses are in netip's form.
-// The zero value is the empty set, which no certificate may have.
+// Names holds the canonical identifiers of one certificate, sorted and without
+// repetition. DNS names are lower case and ASCII (IDNA), a wildcard is
+// "*.example.com", IP addresses are in netip's form. The zero value is the empty
+// set, which no certificate may have.
 type Names []string
 
-// ParseNames makes a name set of what people and machines write.
-// The error names the offending value and what to write instead.
+// ParseNames returns the name set of identifiers in any spelling. The error names
+// the invalid value and the correct form.
 func ParseNames(in ...string) (Names, error) {
 	names := make(Names, 0, len(in))
 	for _, s := range in {
@@ -45,7 +45,7 @@ func ParseNames(in ...string) (Names, error) {
 	return names, nil
 }
 
-// lookupProfile maps to lower case ASCII and keeps the rules of a hostname.
+// lookupProfile maps to lower case ASCII and enforces the rules of a hostname.
 var lookupProfile = idna.New(
 	idna.MapForLookup(),
 	idna.BidiRule(),
@@ -53,13 +53,13 @@ var lookupProfile = idna.New(
 	idna.StrictDomainName(true),
 )
 
-// ParseName makes one identifier canonical: a DNS name, a wildcard of one, or
-// an IP address.
+// ParseName returns the canonical form of one identifier: a DNS name, a wildcard,
+// or an IP address.
 func ParseName(s string) (string, error) {
 	if s == "" {
 		return "", fmt.Errorf("empty name; write a DNS name, such as web1.example.com")
 	}
-	if len(s) > 4*maxName { // an IDNA name may shrink, but not from here
+	if len(s) > 4*maxName { // an IDNA name may shrink, but not this much
 		return "", fmt.Errorf("name of %d bytes is too long; a DNS name has at most %d", len(s), maxName)
 	}
 	if addr, err := netip.ParseAddr(s); err == nil {
@@ -76,7 +76,7 @@ func ParseName(s string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("%q is not a DNS name; write it like web1.example.com", s)
 	}
-	ascii = strings.TrimSuffix(ascii, ".") // only now: other full stops are mapped to it
+	ascii = strings.TrimSuffix(ascii, ".") // only after the mapping, which turns other full stops into this one
 	labels := strings.Split(ascii, ".")
 	last := labels[len(labels)-1]
 	switch {
@@ -96,25 +96,26 @@ func ParseName(s string) (string, error) {
 	return ascii, nil
 }
 
-// IsIP tells whether a canonical identifier is an IP address (RFC 8738).
+// IsIP reports whether a canonical identifier is an IP address (RFC 8738).
 func IsIP(name string) bool {
 	_, err := netip.ParseAddr(name)
 	return err == nil
 }
 
-// IsWildcard tells whether a canonical identifier is a wildcard.
+// IsWildcard reports whether a canonical identifier is a wildcard.
 func IsWildcard(name string) bool { return strings.HasPrefix(name, "*.") }
 
-// Key is the set as one string, "a.example,b.example"; equal sets have equal keys.
+// Key returns the set as one string, "a.example,b.example". Equal sets have equal
+// keys.
 func (n Names) Key() string { return strings.Join(n, ",") }
 
-// Equal tells whether both sets hold the same identifiers.
+// Equal reports whether both sets hold the same identifiers.
 func (n Names) Equal(o Names) bool { return slices.Equal(n, o) }
 
-// String is for people: the names with blanks between them.
+// String returns the names separated by blanks, for display.
 func (n Names) String() string { return strings.Join(n, " ") }
 
-// few is for an error: three names at most.
+// few returns at most three names, for an error message.
 func (n Names) few() string {
 	const most = 3
 	if len(n) <= most {

@@ -2,7 +2,7 @@ package cert
 
 import "fmt"
 
-// FieldError says which field of a request is wrong, and why.
+// FieldError names the invalid field of a request and the reason.
 type FieldError struct {
 	Field string // as the caller wrote it: names, csr, key_type
 	Err   error
@@ -12,8 +12,8 @@ func (e *FieldError) Error() string { return fmt.Sprintf("%s: %v", e.Field, e.Er
 
 func (e *FieldError) Unwrap() error { return e.Err }
 
-// ParseRequest reads what a client asks for: names, or a CSR in PEM, or both if
-// they agree. Every error is a *FieldError.
+// ParseRequest reads a client's request: names, or a CSR in PEM, or both if they
+// agree. Every error is a *FieldError.
 func ParseRequest(names []string, csr, keyType string) (Request, error) {
 	var req Request
 	var err error
@@ -52,7 +52,7 @@ func parseWithCSR(req Request, pem, keyType string) (Request, error) {
 	return req, nil
 }
 
-// agrees tells whether the key type that was asked for, if any, is the CSR's.
+// agrees returns an error if the requested key type, if any, is not the CSR's.
 func agrees(keyType string, of KeyType) error {
 	if keyType == "" {
 		return nil

@@ -16,10 +16,10 @@ import (
 	"time"
 )
 
-// Reason is why a certificate is revoked, as RFC 5280 names it (section 5.3.1).
+// Reason names the reason for a revocation, as in RFC 5280, section 5.3.1.
 type Reason string
 
-// The reasons that public CAs take from subscribers.
+// Reasons that public CAs accept from subscribers.
 const (
 	Unspecified          Reason = "unspecified"
 	KeyCompromise        Reason = "keyCompromise"
@@ -43,7 +43,7 @@ func ParseReason(s string) (Reason, error) {
 	return "", fmt.Errorf("unknown reason %q; write one of %s, %s, %s, %s", s, Reasons[0], Reasons[1], Reasons[2], Reasons[3])
 }
 
-// Code is the reason's number in RFC 5280, which RFC 8555 sends.
+// Code returns the reason's number in RFC 5280, which RFC 8555 sends.
 func (r Reason) Code() uint {
 	switch r {
 	case KeyCompromise:
@@ -61,18 +61,17 @@ type Revocation struct {
 	Leaf   *x509.Certificate
 	Names  Names
 	Reason Reason
-	Proof  []byte // of having the certificate's key; nil: none was sent
+	Proof  []byte // proof of possession of the certificate's key; nil if none was sent
 }
 
 // Limits of a revocation request, in bytes.
 const (
 	MaxLeaf  = 64 << 10 // PEM
-	MaxProof = 1 << 10  // an RSA-8192 signature has that
+	MaxProof = 1 << 10  // the size of an RSA-8192 signature
 )
 
-// ParseRevocation reads a request: the certificate in PEM, of which the first
-// block counts, and the proof in base64. It does not check the proof. Every
-// error is a *FieldError.
+// ParseRevocation reads a request: the first certificate of a PEM text, and the
+// proof in base64. It does not check the proof. Every error is a *FieldError.
 func ParseRevocation(certificate, reason, proof string) (rev Revocation, err error) {
 	if rev.Leaf, err = parseLeaf(certificate); err != nil {
 		return Revocation{}, &FieldError{"certificate", err}
@@ -113,27 +112,29 @@ func parseLeaf(certificate string) (*x509.Certificate, error) {
 	return leaf, nil
 }
 
-// Serial is the certificate's serial number, as Bundle.Serial writes it.
+// Serial returns the certificate's serial number, as Bundle.Serial writes it.
 func (r Revocation) Serial() string { return hex.EncodeToString(r.Leaf.SerialNumber.Bytes()) }
 
-// Expired tells whether there is nothing to revoke any more.
+// Expired reports whether the certificate has expired, so that no revocation is
+// needed.
 func (r Revocation) Expired(now time.Time) bool { return r.Leaf.NotAfter.Before(now) }
 
-// revocationContext begins what a proof signs. It is longer than the 64 bytes
-// that TLS 1.2 lets both sides choose at the start of what a server's key
-// signs, and TLS 1.3 starts with 64 blanks: no handshake makes a proof.
+// revocationContext is the beginning of the signed text of a proof. It ensures that
+// no TLS handshake creates a proof. It is longer than the 64 bytes that both sides
+// choose in TLS 1.2 before a server's key signs. TLS 1.3 starts with 64 blanks.
 const revocationContext = "acmeproxy: the holder of this key wants this certificate revoked, version 1"
 
-// revocationText is what a proof signs: three lines, each with its end, that a
-// shell can write. The certificate is named by the SHA-256 of its DER.
+// revocationText returns the signed text of a proof. It has three lines, each
+// terminated, so that a shell can write it. The certificate is named by the SHA-256
+// of its DER.
 func revocationText(leafDER []byte, reason Reason) []byte {
 	sum := sha256.Sum256(leafDER)
 	return fmt.Appendf(nil, "%s\n%x\n%s\n", revocationContext, sum, reason)
 }
 
-// ProveRevocation signs, with the certificate's key, that it is to be revoked
-// for that reason: SHA-256 with ECDSA (ASN.1) or RSA (PKCS#1 v1.5), as
-// "openssl dgst -sha256 -sign" does.
+// ProveRevocation signs a revocation for that reason with the certificate's key. It
+// uses SHA-256 with ECDSA (ASN.1) or RSA (PKCS#1 v1.5), as "openssl dgst -sha256
+// -sign" does.
 func ProveRevocation(key crypto.Signer, leafDER []byte, reason Reason) ([]byte, error) {
 	sum := sha256.Sum256(revocationText(leafDER, reason))
 	proof, err := key.Sign(rand.Reader, sum[:], crypto.SHA256)
@@ -143,7 +144,7 @@ func ProveRevocation(key crypto.Signer, leafDER []byte, reason Reason) ([]byte, 
 	return proof, nil
 }
 
-// Proven tells whether the proof is one for this certificate and reason.
+// Proven reports whether the proof is valid for this certificate and reason.
 func (r Revocation) Proven() bool {
 	if len(r.Proof) == 0 || len(r.Proof) > MaxProof {
 		return false

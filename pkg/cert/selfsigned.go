@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// SelfSigned wraps a key for TLS where both ends look at the key only: it is
-// pinned, and nothing else of the certificate counts.
+// SelfSigned returns a TLS certificate for a key. It is for connections where both
+// ends check only the pinned key.
 func SelfSigned(key crypto.Signer, commonName string) (*tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
