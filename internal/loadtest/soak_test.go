@@ -187,19 +187,26 @@ func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode cli
 		t.Fatal(err)
 	}
 	out := t.TempDir()
-	var mu sync.Mutex
+	// The clock moves only while no attempt is in flight: that would lose its lease.
+	var inFlight sync.RWMutex
+	get := func(w remote.Wanted) error {
+		inFlight.RLock()
+		defer inFlight.RUnlock()
+		_, err := getter.Get(t.Context(), w)
+		return err
+	}
 	one := func(name string) error {
 		w := remote.Wanted{Names: cert.Names{name}, Mode: mode, KeyType: cert.EC256, Out: filepath.Join(out, name)}
 		var last error
 		for range 20 {
-			if _, last = getter.Get(t.Context(), w); last == nil {
+			if last = get(w); last == nil {
 				return nil
 			}
 			t.Logf("an attempt failed: %v", last)
-			mu.Lock()
+			inFlight.Lock()
 			failures++
-			mu.Unlock()
 			clk.Advance(time.Hour) // the proxy's pause is over
+			inFlight.Unlock()
 			p.Renewals.Wake()
 		}
 		return fmt.Errorf("%s: %w", name, last)
