@@ -1,19 +1,19 @@
-// Package certfile keeps a bundle in a folder under certbot's file names:
-// cert.pem, chain.pem, fullchain.pem and privkey.pem, and where a Layout says
-// so haproxy.pem and bundle.p12.
+// Package certfile stores a bundle in a folder under certbot's file names:
+// cert.pem, chain.pem, fullchain.pem and privkey.pem. A Layout can add haproxy.pem
+// and bundle.p12.
 //
 //	err := certfile.Write(ctx, "/etc/ssl/web1", bundle)
 //	err := certfile.Layout{Formats: []string{"haproxy"}, Owner: "haproxy"}.Write(ctx, "/etc/ssl/web1", bundle)
 //
-// All files change at once: they are symbolic links through one link,
-// .acmeproxy/current, which is replaced by a rename. The disk has the old set
-// or the new one, also after a crash, and so has a reader that resolves
-// .acmeproxy/current once. One that opens two of the names may see the swap
-// happen in between; the hook that tells it to reload comes after. What has the
-// key has mode 0600 or the layout's, whatever the umask.
+// All files change at once. They are symbolic links through one link,
+// .acmeproxy/current, which is replaced by a rename. The disk has either the old
+// set or the new one, also after a crash. So does a reader that resolves
+// .acmeproxy/current once. A reader that opens two of the names may see the swap
+// happen in between; the hook that makes it reload runs afterwards. Files with the
+// key have mode 0600 or the layout's, whatever the umask.
 //
-// The folder may belong to another user, such as a service's. That user can
-// replace the set, but cannot make root write or remove anything elsewhere.
+// The folder may belong to another user, such as a service's. That user can replace
+// the set, but cannot make root write or remove anything elsewhere.
 package certfile
 
 import (
@@ -28,14 +28,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// The file names of a set.
+// File names of a set.
 const (
 	Cert      = "cert.pem"
 	Chain     = "chain.pem"
 	Fullchain = "fullchain.pem"
 	Key       = "privkey.pem"
 	HAProxy   = "haproxy.pem" // full chain and key, for its crt keyword
-	PKCS12    = "bundle.p12"  // key and full chain under a password (RFC 7292)
+	PKCS12    = "bundle.p12"  // key and full chain, encrypted with a password (RFC 7292)
 )
 
 const (
@@ -50,11 +50,11 @@ func Write(ctx context.Context, dir string, b *cert.Bundle) error {
 }
 
 // Write installs the bundle in dir, which is created (mode 0755) if necessary. The
-// set that was there stays until the new one is whole. Regular files and links of
-// the set's names are replaced, never written through; a folder of such a name is
-// an error that changes nothing. Several processes may write at a time: the last
-// one counts, and one that waits for another ends with ctx. A bundle without a key is
-// an error: no server could use the set.
+// previous set stays until the new one is complete. Regular files and links of the
+// set's names are replaced, never written through. A folder of such a name is an
+// error that changes nothing. Several processes may write at a time; the last one
+// wins. Waiting for another process ends with ctx. A bundle without a key is an
+// error, because no server could use the set.
 func (l Layout) Write(ctx context.Context, dir string, b *cert.Bundle) error {
 	as, err := l.resolve()
 	if err != nil {
@@ -111,13 +111,14 @@ func (r resolved) writeFile(dir *os.Root, f file) error {
 	return out.Close()
 }
 
-// readRounds is how often Read reads a set that changes meanwhile. Writing one takes
-// longer than reading one, but the owner of the folder may replace links all the time.
+// readRounds is the number of times that Read reads a set that changes meanwhile.
+// Writing a set takes longer than reading it. The limit is needed because the owner
+// of the folder may replace links all the time.
 const readRounds = 10
 
-// Read loads the set in dir, as those see it who use its PEM names; it is
-// never of two sets. fs.ErrNotExist means that a file is missing; any other
-// error that the files do not belong together, or did not stay the same.
+// Read loads the set in dir through its PEM names. It never mixes two sets.
+// fs.ErrNotExist means that a file is missing. Any other error means that the files
+// do not match, or kept changing.
 func Read(dir string) (*cert.Bundle, error) {
 	for range readRounds {
 		before := inUse(dir)
@@ -134,7 +135,7 @@ func Read(dir string) (*cert.Bundle, error) {
 		dir, readRounds, filepath.Join(versions, current))
 }
 
-// inUse returns the name of the current version; empty if there is none.
+// inUse returns the name of the current version, or an empty string.
 func inUse(dir string) string {
 	name, err := os.Readlink(filepath.Join(dir, versions, current))
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// folder is an output folder that is opened and locked. Everything is done
-// relative to the two opened folders: their owner may replace names at any time.
+// folder holds an output folder that is opened and locked. Every operation is
+// relative to the two opened folders, because their owner may replace names at any
+// time.
 type folder struct {
 	out  *os.Root
 	sets *os.Root // .acmeproxy in out
@@ -23,14 +24,14 @@ type folder struct {
 }
 
 // lockFor is how long openFolder waits for another process. A set is written in
-// milliseconds; the owner of the folder could hold the lock for ever.
+// milliseconds, but the owner of the folder could hold the lock forever.
 const (
 	lockFor   = 30 * time.Second
 	lockEvery = 20 * time.Millisecond
 )
 
 // openFolder creates dir if necessary, opens it and locks it. If .acmeproxy or the
-// lock are others once the lock is acquired, it starts again.
+// lock was replaced before the lock was acquired, it starts again.
 func openFolder(ctx context.Context, dir string) (*folder, error) {
 	deadline := time.Now().Add(lockFor)
 	for {
@@ -86,8 +87,8 @@ func (f *folder) close() {
 	}
 }
 
-// unchanged reports whether the names still lead to what was opened. Another
-// process locks what the names lead to.
+// unchanged returns an error unless the names still lead to the opened files.
+// Another process locks the files that the names lead to.
 func (f *folder) unchanged() error {
 	for _, c := range []struct {
 		root *os.Root
@@ -112,8 +113,8 @@ func (f *folder) unchanged() error {
 	return nil
 }
 
-// openOutput opens dir, and creates it and the folders above it (mode 0755) if there
-// are none. Each is created in an opened folder, so that no link of another user
+// openOutput opens dir. It creates dir and the folders above it (mode 0755) if
+// necessary. Each is created in an opened folder, so that no link of another user
 // leads elsewhere.
 func openOutput(dir string) (*os.Root, error) {
 	out, err := localfile.OpenFolder(dir)
@@ -132,7 +133,7 @@ func openOutput(dir string) (*os.Root, error) {
 	return localfile.OpenFolder(dir)
 }
 
-// openLock opens the lock file. It refuses a link, and never waits for a pipe.
+// openLock opens the lock file. It refuses a link, and does not block on a pipe.
 func openLock(sets *os.Root) (*os.File, error) {
 	path := filepath.Join(sets.Name(), lockName)
 	info, err := sets.Lstat(lockName)
@@ -163,7 +164,7 @@ func acquire(ctx context.Context, lock *os.File, deadline time.Time) error {
 	}
 }
 
-// pause waits between two tries to lock a folder.
+// pause waits between two attempts to lock a folder.
 func pause(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
@@ -173,7 +174,7 @@ func pause(ctx context.Context) error {
 	}
 }
 
-// inUse returns the name of the current version; empty if there is none.
+// inUse returns the name of the current version, or an empty string.
 func (f *folder) inUse() string {
 	name, err := f.sets.Readlink(current)
 	if err != nil {
@@ -182,7 +183,8 @@ func (f *folder) inUse() string {
 	return name
 }
 
-// vacant reports the names of a set that no file can replace: folders and mount points.
+// vacant returns an error for names of a set that no file can replace: folders and
+// mount points.
 func vacant(out *os.Root, names []string) error {
 	d, err := out.Open(".")
 	if err != nil {
@@ -216,7 +218,7 @@ func syncDir(dir *os.Root) error {
 }
 
 // rename moves a name between two opened folders. The folders' own names do not
-// matter, so nobody can exchange them in between.
+// matter, so no other process can exchange them in between.
 func rename(from *os.Root, old string, to *os.Root, name string) error {
 	src, err := from.Open(".")
 	if err != nil {

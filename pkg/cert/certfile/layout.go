@@ -18,15 +18,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// What a set can have besides the PEM files.
+// Formats that a set can have in addition to the PEM files.
 const (
-	FormatPEM     = "pem"     // always there; may be named
+	FormatPEM     = "pem"     // always included; may be named
 	FormatHAProxy = "haproxy" // HAProxy
 	FormatPKCS12  = "pkcs12"  // PKCS12
 )
 
-// Layout is what a set has and who may read it. The zero value is the PEM files,
-// owned by this process, the key with mode 0600.
+// Layout describes the files of a set and their permissions. The zero value has the
+// PEM files only, owned by this process, the key with mode 0600.
 type Layout struct {
 	Formats            []string `json:"formats,omitempty" yaml:"format" want:"haproxy or pkcs12"`                 // FormatPEM and the like; commas may join several
 	PKCS12PasswordFile string   `json:"pkcs12_password_file,omitempty" yaml:"pkcs12-password-file" config:"path"` // its first line; FormatPKCS12 needs it
@@ -34,8 +34,8 @@ type Layout struct {
 	KeyMode            string   `json:"key_mode,omitempty" yaml:"key-mode"`                                       // octal, of each file that has the key
 }
 
-// Validate reports every fault, each with the name of its flag. It looks at
-// nothing outside of l.
+// Validate returns an error that reports every fault, each with the name of its
+// field. It checks l alone.
 func (l Layout) Validate() error {
 	var faults []error
 	for _, f := range l.formats() {
@@ -55,15 +55,15 @@ func (l Layout) Validate() error {
 	return errors.Join(faults...)
 }
 
-// Ready tells whether a set could be written: the owner exists and the password
-// can be read. It is asked before a certificate is ordered.
+// Ready returns an error unless a set could be written: the owner exists and the
+// password can be read. Call it before a certificate is ordered.
 func (l Layout) Ready() error {
 	_, err := l.resolve()
 	return err
 }
 
-// Holds tells whether dir has the bundle in just this layout. Write mends what
-// is not so.
+// Holds reports whether dir has the bundle in exactly this layout. Write fixes any
+// difference.
 func (l Layout) Holds(dir string, b *cert.Bundle) bool {
 	have, err := Read(dir)
 	if err != nil || !have.Leaf.Equal(b.Leaf) {
@@ -113,12 +113,12 @@ func (l Layout) keyMode() (fs.FileMode, error) {
 	return fs.FileMode(mode), nil
 }
 
-// resolved is a Layout on this host.
+// resolved holds a Layout with the user ids and the password of this host.
 type resolved struct {
 	haproxy, pkcs12 bool
 	password        string
 	keyMode         fs.FileMode
-	uid, gid        int // -1: as the file is made
+	uid, gid        int // -1 leaves the default
 }
 
 func (l Layout) resolve() (resolved, error) {
@@ -135,7 +135,7 @@ func (l Layout) resolve() (resolved, error) {
 	return r, errors.Join(errs[:]...)
 }
 
-// lookUp finds user, user:group or :group. A user alone keeps the group.
+// lookUp finds user, user:group or :group. A user alone does not change the group.
 func lookUp(owner string) (uid, gid int, err error) {
 	name, group, _ := strings.Cut(owner, ":")
 	uid, gid = -1, -1
@@ -164,7 +164,7 @@ func lookUp(owner string) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
-// number is the id that a name has, or is.
+// number returns the ID of a name, which may be a number already.
 func number(name string, find func() (string, error)) (int, error) {
 	if id, err := strconv.ParseUint(name, 10, 31); err == nil {
 		return int(id), nil
@@ -176,7 +176,7 @@ func number(name string, find func() (string, error)) (int, error) {
 	return strconv.Atoi(text)
 }
 
-// readPassword is the file's first line.
+// readPassword returns the file's first line.
 func readPassword(path string) (string, error) {
 	data, err := localfile.ReadAny(path)
 	if err != nil {
@@ -193,14 +193,15 @@ func readPassword(path string) (string, error) {
 	return password, nil
 }
 
-// file is one of a set. Its mode and owner are set before there is anything in it.
+// file holds one file of a set. Its mode and owner are set before its content is
+// written.
 type file struct {
 	name string
 	data []byte
 	mode fs.FileMode
 }
 
-// files is the whole set.
+// files returns the files of the set.
 func (r resolved) files(b *cert.Bundle) ([]file, error) {
 	key, err := b.KeyPEM()
 	if err != nil {
@@ -225,8 +226,8 @@ func (r resolved) files(b *cert.Bundle) ([]file, error) {
 	return set, nil
 }
 
-// holds tells whether what is at path is f. PKCS#12 files are never the same
-// twice, so what counts is what they open to.
+// holds reports whether the file at path is f. PKCS#12 files differ each time, so
+// their decrypted content is compared.
 func (r resolved) holds(path string, f file, b *cert.Bundle) bool {
 	var stat unix.Stat_t
 	if err := unix.Stat(path, &stat); err != nil || fs.FileMode(stat.Mode).Perm() != f.mode {
@@ -245,8 +246,8 @@ func (r resolved) holds(path string, f file, b *cert.Bundle) bool {
 	return bytes.Equal(data, f.data)
 }
 
-// leftovers returns our links in an output folder to files that the set does not
-// have (any more).
+// leftovers returns our links in an output folder to files that no longer belong to
+// the set.
 func leftovers(out *os.Root, set []file) []string {
 	var found []string
 	for _, name := range []string{HAProxy, PKCS12} {

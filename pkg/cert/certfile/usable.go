@@ -16,15 +16,17 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// needed is more than the largest set: rsa8192 keys in all formats, long chains.
+// Space needed for a set: more than the largest one, with rsa8192 keys in all
+// formats and long chains.
 const (
 	neededBytes = 128 << 10
 	neededFiles = 16
 )
 
-// Writable reports whether a set could be written to dir, or to the nearest
-// existing folder above it: permission, space, folders in place of files. It
-// creates nothing, so a quota or the owner's rights stay for [Layout.Probe].
+// Writable returns an error unless a set could be written to dir, or to the nearest
+// existing folder above it. It checks permission, space and folders with a file's
+// name. It creates nothing, so only [Layout.Probe] finds a quota or missing rights
+// of the owner.
 func (l Layout) Writable(dir string) error {
 	path, err := nearest(dir)
 	if err == nil {
@@ -53,9 +55,9 @@ func (l Layout) Writable(dir string) error {
 	return vacant(out, l.names())
 }
 
-// Probe reports whether a set can be written to dir by writing one of the largest
-// size beside it, and removing it again. It is asked before a certificate is
-// ordered. Nothing of it stays. A wait for another process ends with ctx.
+// Probe returns an error unless a set can be written to dir. It writes a set of the
+// largest size beside it and removes it again. Call it before a certificate is
+// ordered. Waiting for another process ends with ctx.
 func (l Layout) Probe(ctx context.Context, dir string) error {
 	as, err := l.resolve()
 	if err != nil {
@@ -74,7 +76,7 @@ func (l Layout) Probe(ctx context.Context, dir string) error {
 	return nil
 }
 
-// probe works in the folder at path, which is .acmeproxy or one above it.
+// probe writes to the folder at path, which is .acmeproxy or a folder above it.
 func (r resolved) probe(ctx context.Context, path string) error {
 	root, err := localfile.OpenFolder(path)
 	if err != nil {
@@ -83,7 +85,7 @@ func (r resolved) probe(ctx context.Context, path string) error {
 	f := &folder{sets: root}
 	defer f.close()
 	prefix := versions
-	if filepath.Base(path) == versions { // prune removes it, should we be killed now
+	if filepath.Base(path) == versions { // prune removes it if this process is killed now
 		prefix = time.Now().UTC().Format(versionTime)
 		if f.lock, err = openLock(root); err == nil {
 			err = acquire(ctx, f.lock, time.Now().Add(lockFor))
@@ -99,17 +101,17 @@ func (r resolved) probe(ctx context.Context, path string) error {
 	}
 	defer v.Close()
 	data := make([]byte, neededBytes)
-	rand.Read(data) // a file system may compress what repeats
+	rand.Read(data) // a file system may compress repeated bytes
 	return errors.Join(r.writeFile(v.Root, file{name: probeName, data: data, mode: r.keyMode}), v.remove())
 }
 
-// probeName is the file of a probe.
+// probeName is the name of a probe's file.
 const probeName = "probe"
 
 var probeFolder = regexp.MustCompile(`^` + regexp.QuoteMeta(versions) + `-[0-9]{1,10}$`)
 
-// removeProbes removes probes of processes that were killed. It reports no error:
-// they need space, and nothing else.
+// removeProbes removes probes of processes that were killed. It reports no error,
+// because leftover probes only need space.
 func removeProbes(in *os.Root) {
 	names, _ := namesIn(in, maxListed)
 	for _, name := range names {
@@ -123,8 +125,8 @@ func removeProbes(in *os.Root) {
 	}
 }
 
-// emptyFor is how long an empty folder stays: its process may be about to write to it.
-// A file may be removed at any time, because that process has it open.
+// emptyFor is how long an empty folder stays, because its process may be about to
+// write to it. A file may be removed at any time, because that process has it open.
 const emptyFor = time.Minute
 
 // removeProbe removes the folder if it is a probe of this user.
@@ -143,7 +145,7 @@ func (v *version) removeProbe() {
 }
 
 // nearest returns the folder for versions of dir, or the nearest existing folder
-// above it. A link on the way that leads nowhere is an error.
+// above it. A link on the path that leads nowhere is an error.
 func nearest(dir string) (string, error) {
 	path := filepath.Join(dir, versions)
 	info, err := os.Stat(path)
@@ -160,11 +162,11 @@ func nearest(dir string) (string, error) {
 	return path, err
 }
 
-// hasSpace reports whether a file system has room for a set.
+// hasSpace returns an error unless the file system has room for a set.
 func hasSpace(path string) error {
 	var free unix.Statfs_t
 	if err := unix.Statfs(path, &free); err != nil {
-		return nil //nolint:nilerr // it cannot say, so writing decides
+		return nil //nolint:nilerr // the free space is unknown, so try to write
 	}
 	if free.Bsize > 0 && free.Blocks > 0 && free.Bfree < uint64(neededBytes/free.Bsize+1) {
 		return fmt.Errorf("%w: %d KiB are needed; free some", unix.ENOSPC, neededBytes>>10)
@@ -175,8 +177,9 @@ func hasSpace(path string) error {
 	return nil
 }
 
-// Risk describes who could replace a set in dir, other than root and this user,
-// with the remedy; empty if nobody could. The set can be written all the same.
+// Risk describes which users could replace a set in dir, other than root and this
+// user, with the remedy. It returns an empty string if no other user could. The set
+// can be written nevertheless.
 func Risk(dir string) string { return localfile.Risk(filepath.Join(dir, versions)) }
 
 // names returns the file names of a set in this layout.

@@ -16,18 +16,19 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// A version is called by the time from which it is valid. Folders with names of no
-// other form are pruned.
+// versionTime is the format of a version's name, the time from which it is valid.
+// Folders with names of any other form are not pruned.
 const versionTime = "20060102T150405"
 
 var versionName = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}-[0-9]{1,10}$`)
 
-// version is the folder of one set. It is opened when it is created, because its name
-// may lead to another folder later: the owner of the folder above may rename both.
+// version holds the folder of one set. It is opened when it is created, because its
+// name may lead to another folder later. The owner of the folder above may rename
+// both.
 type version struct {
 	*os.Root
 	name string
-	in   *os.Root // the folder that has the name
+	in   *os.Root // the parent folder
 }
 
 // newVersion creates a folder with a new name and opens it.
@@ -65,9 +66,9 @@ func openVersion(in *os.Root, name string) (*version, error) {
 	return &version{Root: dir, name: name, in: in}, nil
 }
 
-// stage writes a new version, which no program reads yet, and syncs it. The links
-// that publish needs are created here as well, while nothing is replaced: this is
-// where a full disk shows. If it fails, nothing stays.
+// stage writes a new version, which no program reads yet, and syncs it. It also
+// creates the links that publish needs, while nothing is replaced. So a full disk
+// is detected here. If stage fails, it leaves no files.
 func (f *folder) stage(as resolved, set []file, prefix string) (*version, error) {
 	v, err := newVersion(f.sets, prefix)
 	if err != nil {
@@ -97,15 +98,15 @@ func (f *folder) stage(as resolved, set []file, prefix string) (*version, error)
 	return v, nil
 }
 
-// Links in a version that are about to be renamed into place. oldLink was the name of
-// all of them once.
+// Names of links in a version that are about to be renamed into place. Earlier
+// releases used oldLink for all of them.
 const (
 	linkPrefix = "link-"
 	oldLink    = "link"
 )
 
-// links returns the links that lack for a version to be the current one, by name,
-// and their targets. All but current belong into the output folder.
+// links returns the links that are missing for a version to be the current one, by
+// name, with their targets. All but current belong in the output folder.
 func (f *folder) links(version string, set []file) map[string]string {
 	all := map[string]string{current: version}
 	for _, file := range set {
@@ -128,7 +129,7 @@ func (f *folder) publish(v *version, previous string, set []file) error {
 	}
 	for _, file := range set {
 		if _, err := v.Lstat(linkPrefix + file.name); errors.Is(err, fs.ErrNotExist) {
-			continue // it is in place since an earlier set
+			continue // in place since an earlier set
 		}
 		if err := rename(v.Root, linkPrefix+file.name, f.out, file.name); err != nil {
 			return errors.Join(err, f.revert(v, previous))
@@ -142,7 +143,7 @@ func (f *folder) publish(v *version, previous string, set []file) error {
 	return syncDir(f.out)
 }
 
-// revert makes the previous version the current one, and removes the new one.
+// revert restores the previous version as the current one, and removes the new one.
 func (f *folder) revert(v *version, previous string) error {
 	if previous == "" {
 		return errors.Join(unlinkAt(f.sets, current, 0), v.remove())
@@ -153,12 +154,12 @@ func (f *folder) revert(v *version, previous string) error {
 	return errors.Join(rename(v.Root, linkPrefix+current, f.sets, current), v.remove())
 }
 
-// maxListed bounds how many names prune looks at. There are four, plus those that
-// crashes left; the owner of the folder may create any number.
+// maxListed limits the number of names that prune reads. Usually four exist, in
+// addition to those left by crashes. The owner of the folder may create any number.
 const maxListed = 4096
 
-// prune removes all versions but the current one and the previous one, which a
-// service may be reading: older ones, and what a crash left half written.
+// prune removes all versions except the current one and the previous one, which a
+// service may be reading. It removes older ones and incomplete ones from a crash.
 func (f *folder) prune(version, previous string) error {
 	names, err := namesIn(f.sets, maxListed)
 	if err != nil {
@@ -191,16 +192,16 @@ func (f *folder) pruneOne(name string) error {
 	return v.remove()
 }
 
-// setNames are all file names that a set can have.
+// setNames lists all file names that a set can have.
 var setNames = []string{Key, Cert, Chain, Fullchain, HAProxy, PKCS12}
 
-// remove removes the files of a version and then its folder. If the folder has
-// anything else, it stays as it is: the owner of the folder above can give any
-// folder of root's the name of a version, and could not empty it.
+// remove removes the files of a version and then its folder. A folder with any
+// other content is not changed. The owner of the folder above can give any folder
+// of root's the name of a version, but cannot make remove empty it.
 func (v *version) remove() error {
 	names, err := namesIn(v.Root, 2*len(setNames)+3) // one more than a version can have
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // another probe has removed this one
+		return nil // another probe removed this one
 	}
 	if err != nil {
 		return err
@@ -222,7 +223,8 @@ func (v *version) remove() error {
 	return err
 }
 
-// writes reports whether stage, probe or a program before this one writes what has the name.
+// writes reports whether stage, probe or an earlier release writes a file of this
+// name.
 func (v *version) writes(name string) (bool, error) {
 	info, err := v.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -255,8 +257,8 @@ func namesIn(dir *os.Root, limit int) ([]string, error) {
 	return names, err
 }
 
-// unlinkAt removes a file or link or, with unix.AT_REMOVEDIR, an empty folder, and
-// nothing of another kind. It is no error if there is none.
+// unlinkAt removes a file or link or, with unix.AT_REMOVEDIR, an empty folder. It
+// removes nothing of another kind. A missing name is not an error.
 func unlinkAt(dir *os.Root, name string, flags int) error {
 	d, err := dir.Open(".")
 	if err != nil {
