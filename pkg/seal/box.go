@@ -12,20 +12,21 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// Box seals short messages between those who hold the same identity file, for
-// one purpose: XChaCha20-Poly1305 under a key that HKDF-SHA256 makes of the
-// identity. Unlike age's ciphertext it proves, too, that the sender holds the
-// identity. It is safe for concurrent use.
+// Box seals short messages for the holders of one identity file, for one purpose.
+// It uses XChaCha20-Poly1305 with a key that HKDF-SHA256 derives from the identity.
+// Unlike age's ciphertext, it also proves that the sender holds the identity. It is
+// safe for concurrent use.
 type Box struct {
 	aead    cipher.AEAD
 	purpose []byte
 }
 
-// BoxOverhead is how much longer a sealed message is than its plaintext.
+// BoxOverhead is the difference in length between a sealed message and its
+// plaintext.
 const BoxOverhead = chacha20poly1305.NonceSizeX + chacha20poly1305.Overhead
 
-// NewBox returns the box of an identity for a purpose; one of another purpose
-// does not open what this one has sealed.
+// NewBox returns the box of an identity for a purpose. A box for another purpose
+// does not open its messages.
 func NewBox(identity *age.X25519Identity, purpose string) (*Box, error) {
 	key, err := hkdf.Key(sha256.New, []byte(identity.String()), nil, purpose, chacha20poly1305.KeySize)
 	if err != nil {
@@ -38,14 +39,15 @@ func NewBox(identity *age.X25519Identity, purpose string) (*Box, error) {
 	return &Box{aead, []byte(purpose)}, nil
 }
 
-// Seal encrypts a message under a random nonce, which goes before it.
+// Seal encrypts a message with a random nonce and prepends the nonce.
 func (b *Box) Seal(message []byte) []byte {
 	nonce := make([]byte, chacha20poly1305.NonceSizeX, len(message)+BoxOverhead)
 	rand.Read(nonce)
 	return b.aead.Seal(nonce, nonce, message, b.purpose)
 }
 
-// Open decrypts what Seal made. There is one error, which says nothing of why.
+// Open decrypts the output of Seal. It returns one error for all failures, without
+// the cause.
 func (b *Box) Open(sealed []byte) ([]byte, error) {
 	if len(sealed) < BoxOverhead {
 		return nil, errBox

@@ -13,16 +13,16 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// MaxRecipients is how many recipients one client may have.
+// MaxRecipients is the maximum number of recipients of one client.
 const MaxRecipients = 64
 
-// MaxRSABits is the largest ssh-rsa key that a new recipient may have. Each renewal
-// encrypts to it.
+// MaxRSABits is the maximum size of a new ssh-rsa recipient. Each renewal encrypts
+// to it.
 const MaxRSABits = 4096
 
-// ParseRecipients reads recipients as people write them: age1… (X25519) or an
-// SSH public key line (ssh-ed25519, ssh-rsa). Every fault is reported, each
-// with its position.
+// ParseRecipients reads recipients in their usual notation: age1… (X25519) or an
+// SSH public key line (ssh-ed25519, ssh-rsa). It reports every fault with its
+// position.
 func ParseRecipients(lines []string) ([]age.Recipient, error) {
 	if len(lines) > MaxRecipients {
 		return nil, fmt.Errorf("%d recipients are too many; the limit is %d", len(lines), MaxRecipients)
@@ -69,8 +69,8 @@ func parseRecipient(line string) (age.Recipient, error) {
 	return nil, errors.New("not a recipient; write an age1… key or a line of an SSH public key file (ssh-ed25519, ssh-rsa)")
 }
 
-// try refuses keys that are well formed and yet of no use, such as points of
-// low order: better now than when a certificate is to be sealed.
+// try returns an error for keys that are well formed but unusable, such as points
+// of low order. This detects them before a certificate is sealed.
 func try(r age.Recipient) error {
 	if _, err := r.Wrap(make([]byte, 16)); err != nil {
 		return errors.New("nothing can be encrypted to this key; make another one")
@@ -87,9 +87,9 @@ func sshKey(line string) (ssh.PublicKey, error) {
 	return key, nil
 }
 
-// CheckNew returns an error for recipients that a client must not get. It differs from
-// ParseRecipients in its limit for RSA keys, MaxRSABits, which does not apply to those
-// that the client has already.
+// CheckNew returns an error for recipients that a client must not get. It differs
+// from ParseRecipients in its limit for RSA keys, MaxRSABits. The limit does not
+// apply to recipients that the client has already.
 func CheckNew(lines, have []string) error {
 	if len(lines) > MaxRecipients {
 		return fmt.Errorf("%d recipients are too many; the limit is %d", len(lines), MaxRecipients)
@@ -117,8 +117,8 @@ func checkNew(line string, have []string) error {
 	return try(r)
 }
 
-// Canonical returns the one spelling of a recipient: age1… in lower case, or the type
-// and the base64 of an SSH key without its comment.
+// Canonical returns the canonical form of a recipient: age1… in lower case, or the
+// type and the base64 of an SSH key without its comment.
 func Canonical(line string) (string, error) {
 	r, err := parseRecipient(line)
 	if err != nil {
@@ -134,8 +134,8 @@ func Canonical(line string) (string, error) {
 	return key.Type() + " " + base64.StdEncoding.EncodeToString(key.Marshal()), nil
 }
 
-// CanonicalList returns recipients in canonical form, each once, in the order in which
-// they first appear. One that cannot be parsed stays as it is.
+// CanonicalList returns recipients in canonical form, without duplicates, in the
+// order of first appearance. A recipient that cannot be parsed is not changed.
 func CanonicalList(lines []string) []string {
 	var all []string
 	for _, line := range lines {
@@ -146,8 +146,8 @@ func CanonicalList(lines []string) []string {
 	return all
 }
 
-// FindRecipient returns the index of a recipient in a list, whatever its spelling; -1
-// if it is not there.
+// FindRecipient returns the index of a recipient in a list, whatever its spelling,
+// or -1.
 func FindRecipient(list []string, want string) int {
 	want = canonicalOrSame(want)
 	return slices.IndexFunc(list, func(r string) bool { return canonicalOrSame(r) == want })
@@ -160,7 +160,7 @@ func canonicalOrSame(line string) string {
 	return line
 }
 
-// RSABits returns the size of an ssh-rsa recipient; 0 for every other kind.
+// RSABits returns the size of an ssh-rsa recipient, or 0 for every other kind.
 func RSABits(line string) int {
 	key, err := sshKey(line)
 	if err != nil {

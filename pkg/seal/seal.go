@@ -1,7 +1,7 @@
-// Package seal encrypts with age (age-encryption.org/v1): bundles to a
-// client's recipients, so that only that client can read them, and the
-// proxy's own secrets to its identity file, so that a stolen database or
-// backup is of no use without that file.
+// Package seal encrypts with age (age-encryption.org/v1). It encrypts bundles to a
+// client's recipients, so that only that client can read them. It encrypts the
+// proxy's own secrets to its identity file, so that a stolen database or backup is
+// useless without that file.
 //
 //	recipients, err := seal.ParseRecipients([]string{"age1…", "ssh-ed25519 AAAA…"})
 //	ciphertext, err := seal.Seal(bundlePEM, recipients...)
@@ -26,7 +26,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// MaxSealed bounds what Seal makes and Open reads, in bytes of ciphertext.
+// MaxSealed limits the output of Seal and the input of Open, in bytes of
+// ciphertext.
 const MaxSealed = 1 << 20
 
 // Seal encrypts plaintext so that each of the recipients can open it.
@@ -45,17 +46,17 @@ func Seal(plaintext []byte, recipients ...age.Recipient) ([]byte, error) {
 	if err := w.Close(); err != nil {
 		return nil, fmt.Errorf("seal: %w", err)
 	}
-	if out.Len() > MaxSealed { // nobody could open it
+	if out.Len() > MaxSealed { // Open would refuse it
 		return nil, fmt.Errorf("seal: %d bytes are more than the limit of %d", out.Len(), MaxSealed)
 	}
 	return out.Bytes(), nil
 }
 
-// ErrNotForUs means that none of the identities can open the ciphertext.
+// ErrNotForUs reports that none of the identities can open the ciphertext.
 var ErrNotForUs = errors.New("sealed to other recipients than this identity")
 
-// Open decrypts what Seal made, armored or not. ErrNotForUs means that the
-// identities are the wrong ones; any other error that it is damaged.
+// Open decrypts the output of Seal, armored or not. ErrNotForUs reports wrong
+// identities; any other error reports a damaged ciphertext.
 func Open(ciphertext []byte, identities ...age.Identity) ([]byte, error) {
 	if len(ciphertext) > MaxSealed {
 		return nil, fmt.Errorf("open: %d bytes are more than the limit of %d", len(ciphertext), MaxSealed)
@@ -79,7 +80,7 @@ func Open(ciphertext []byte, identities ...age.Identity) ([]byte, error) {
 	return plaintext, nil
 }
 
-// GenerateIdentity makes a new X25519 identity.
+// GenerateIdentity generates a new X25519 identity.
 func GenerateIdentity() (*age.X25519Identity, error) { return age.GenerateX25519Identity() }
 
 // ParseIdentities reads an identity file: age's own (AGE-SECRET-KEY-1…) or an
@@ -103,10 +104,10 @@ func ParseIdentities(data []byte) ([]age.Identity, error) {
 	return ids, nil
 }
 
-// LoadOrCreateIdentity reads the X25519 identity of path, and makes it (mode
-// 0600, written whole or not at all) where there is none yet. Of several
-// processes that come at once all get the same one. One that an untrusted user may
-// have planted is a *localfile.ForeignError: that user could open what is sealed to it.
+// LoadOrCreateIdentity reads the X25519 identity at path. If the file does not
+// exist, it is created atomically with mode 0600. Several concurrent processes all
+// get the same identity. A file that an untrusted user may have placed is a
+// *localfile.ForeignError. That user could open everything sealed to it.
 func LoadOrCreateIdentity(path string) (*age.X25519Identity, error) {
 	id, err := loadIdentity(path)
 	if !errors.Is(err, fs.ErrNotExist) {
@@ -134,8 +135,9 @@ func loadIdentity(path string) (*age.X25519Identity, error) {
 	return id, nil
 }
 
-// createIdentity writes a new identity aside and links it to path, which never
-// replaces one that is there: what is sealed to that would be lost.
+// createIdentity writes a new identity to a temporary file and links it to path. It
+// never replaces an existing identity, because everything sealed to that would be
+// lost.
 func createIdentity(path string) error {
 	id, err := GenerateIdentity()
 	if err != nil {
@@ -159,7 +161,7 @@ func createIdentity(path string) error {
 	return syncDir(filepath.Dir(path))
 }
 
-// syncDir has a new name on the disk before something is sealed to it.
+// syncDir syncs a new name to the disk before anything is sealed to the identity.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
