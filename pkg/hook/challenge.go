@@ -2,17 +2,17 @@ package hook
 
 import "context"
 
-// Challenge is an HTTP-01 answer that a command publishes or takes away. None
-// of it is a secret: the CA fetches it over plain HTTP.
+// Challenge describes an HTTP-01 answer that a command publishes or removes. It
+// contains no secret, because the CA fetches it over plain HTTP.
 type Challenge struct {
-	Remove           bool   // take it away; false: publish it
+	Remove           bool   // true to remove the answer, false to publish it
 	Name             string // the identifier
 	Token            string // the last part of the path below /.well-known/acme-challenge/
 	KeyAuthorization string // the whole answer
 }
 
-// RunChallenge is Run for a challenge. When the command has ended with code 0,
-// the answer must be there, or gone.
+// RunChallenge runs the command for a challenge, as Run does for an event. When the
+// command has exited with code 0, it must have published or removed the answer.
 func (h Hook) RunChallenge(ctx context.Context, c Challenge) error {
 	return h.run(ctx, c.variables())
 }

@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// withheld are how the names of variables begin that the proxy itself reads and
-// that may hold secrets. They are no concern of a hook's, which may print its
-// environment, or pass it on. Everything else is inherited, since people set
-// their hooks' own variables where they set the proxy's.
+// withheld lists the prefixes of variables that the proxy itself reads and that may
+// hold secrets. A hook does not need them, and might print its environment or pass
+// it on. All other variables are inherited, because users set their hooks'
+// variables together with the proxy's.
 var withheld = []string{
 	own,
 	"DNSUPDATE_", "RFC2136_", "EXEC_", "HTTPREQ_", "ACME_DNS_", // DNS providers
 	"PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "PGSSLPASSWORD", // PostgreSQL
 }
 
-// environ is the process's environment without what is withheld and without
-// what another tool's hook may have left there, followed by what is set.
+// environ returns the process's environment, followed by set. It omits the withheld
+// variables and those that another tool's hook may have set.
 func environ(set []variable) []string {
 	replaced := make(map[string]bool, len(set))
 	for _, v := range set {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Event is what a command is told. Empty fields make no variable.
+// Event holds what a command needs to know. An empty field sets no variable.
 type Event struct {
 	Names         []string // canonical; the first one names the certificate
 	Dir           string   // the folder that holds the files, in certbot's names
@@ -15,16 +15,16 @@ type Event struct {
 	KeyPath       string
 	Serial        string // lower-case hex
 	NotAfter      time.Time
-	Mode          string // acme-client, certificate-agent or acme-gateway, in the caller's words
+	Mode          string // acme-client, certificate-agent or acme-gateway, as passed by the caller
 	Email         string // the CA account's contact
 }
 
-// own is the prefix of the proxy's own configuration, which no hook inherits.
+// own is the prefix of the proxy's own configuration. No hook inherits it.
 const own = "ACMEPROXY_"
 
 type variable struct{ name, value string }
 
-// variables lists everything an event sets, the three dialects one after the other.
+// variables returns the variables for an event, in all three dialects.
 func (e Event) variables() []variable {
 	name, names := "", strings.Join(e.Names, " ")
 	if len(e.Names) > 0 {
@@ -51,7 +51,7 @@ func (e Event) variables() []variable {
 		{"RENEWED_LINEAGE", e.Dir},
 		{"RENEWED_DOMAINS", names},
 
-		// lego: its certificate file holds the chain too.
+		// lego: its certificate file includes the chain.
 		{"LEGO_ACCOUNT_EMAIL", e.Email},
 		{"LEGO_CERT_DOMAIN", name},
 		{"LEGO_CERT_PATH", e.FullchainPath},

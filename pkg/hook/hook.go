@@ -1,19 +1,20 @@
-// Package hook runs an operator's own command when a certificate was obtained or
-// renewed: to copy files, reload a server, tell a monitoring system.
+// Package hook runs the administrator's own command when a certificate was obtained
+// or renewed. The command can copy files, reload a server or notify a monitoring
+// system.
 //
-// The command is told what happened by environment variables alone, in three
-// dialects: ACMEPROXY_* (ours), RENEWED_* (certbot's deploy hooks) and LEGO_*
-// (lego's hooks), so that scripts people already have run unchanged.
+// The command receives its input only in environment variables, in three dialects:
+// ACMEPROXY_* (ours), RENEWED_* (certbot's deploy hooks) and LEGO_* (lego's hooks).
+// So existing scripts run unchanged.
 //
-// A challenge's command is told where an answer belongs and what it is, in two
+// A challenge's command receives the place and the content of an answer, in two
 // dialects: ours and certbot's (CERTBOT_*, its manual hooks).
 //
-// It must never hand a private key, a credential or the proxy's own configuration to
-// the command: only paths. Inherited variables that the proxy reads itself are
-// removed: ACMEPROXY_*, a DNS provider's and a database's secrets (environ.go).
-// Nor does it put the command line in an error: people write secrets there.
-// Whether a hook is still due, and when it is tried again, is the caller's
-// business: a certificate is kept whatever its hook does.
+// It must never pass a private key, a credential or the proxy's own configuration
+// to the command, only paths. It removes inherited variables that the proxy reads
+// itself: ACMEPROXY_*, a DNS provider's and a database's secrets (environ.go).
+// Errors do not contain the command line, because users write secrets there. The
+// caller tracks whether a hook is due and when it is retried. A certificate is
+// stored whether or not its hook succeeds.
 //
 //	h := hook.Hook{Command: "systemctl reload nginx", Timeout: time.Minute}
 //	err := h.Run(ctx, hook.Event{Names: names, Dir: dir, KeyPath: keyPath})
@@ -35,25 +36,25 @@ import (
 )
 
 const (
-	// DefaultTimeout is how long a command may run when Hook.Timeout is zero.
+	// DefaultTimeout is the timeout of a command when Hook.Timeout is zero.
 	DefaultTimeout = 10 * time.Minute
 
-	// defaultGrace is how long a command that was told to stop may take for it,
-	// and how long a finished one's background processes may hold its output.
+	// defaultGrace is how long a command may take to stop after SIGTERM. It is also
+	// how long background processes of a finished command may hold its output.
 	defaultGrace = 3 * time.Second
 )
 
-// Hook is a command and how long it may take. A Hook may be used by several
-// goroutines at once; the commands then run side by side.
+// Hook holds a command and its timeout. Several goroutines may use a Hook at once;
+// the commands then run concurrently.
 type Hook struct {
-	Command string        // run by /bin/sh -c; empty: Run does nothing
-	Timeout time.Duration // zero: DefaultTimeout
+	Command string        // run by /bin/sh -c; if empty, Run does nothing
+	Timeout time.Duration // if zero, DefaultTimeout
 
-	grace time.Duration // zero: defaultGrace
+	grace time.Duration // if zero, defaultGrace
 }
 
-// Error is a command that did not succeed. It wraps the context's error when
-// the command was stopped, so errors.Is tells a timeout
+// Error reports that a command did not succeed. It wraps the context's error when
+// the command was stopped. So errors.Is distinguishes a timeout
 // (context.DeadlineExceeded) from a shutdown (context.Canceled).
 type Error struct {
 	ExitCode int    // -1 when the command did not start or was killed
@@ -71,10 +72,10 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Run runs the command to its end and returns an *Error unless it exited with
-// code 0. When ctx or the timeout ends first, the command and all processes of
-// its group get SIGTERM and, a few seconds later, SIGKILL. A command that
-// leaves a background process behind and exits 0 has succeeded.
+// Run runs the command until it exits and returns an *Error unless its exit code
+// was 0. When ctx or the timeout ends first, the command's process group gets
+// SIGTERM and, a few seconds later, SIGKILL. A command that leaves a background
+// process behind and exits 0 has succeeded.
 func (h Hook) Run(ctx context.Context, event Event) error {
 	return h.run(ctx, event.variables())
 }
@@ -97,8 +98,9 @@ func (h Hook) run(ctx context.Context, set []variable) error {
 	}
 	err := cmd.Wait()
 	if ctx.Err() != nil {
-		// The shell is gone, but what it started may have ignored SIGTERM. The
-		// group's id stays taken while it has a member, so no stranger is hit.
+		// The shell has exited, but its children may have ignored SIGTERM. The
+		// group's ID stays in use while it has a member, so no unrelated process is
+		// killed.
 		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
 	}
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
@@ -124,7 +126,7 @@ func (h Hook) command(ctx context.Context, set []variable, output *tail) *exec.C
 	return cmd
 }
 
-// failure says why a command failed, in words for the operator.
+// failure returns the cause of a failed command, worded for the administrator.
 func failure(ctx context.Context, timeout time.Duration, err error) error {
 	switch ctxErr := ctx.Err(); {
 	case errors.Is(ctxErr, context.DeadlineExceeded):

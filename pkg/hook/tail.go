@@ -5,11 +5,11 @@ import (
 	"unicode"
 )
 
-// tailSize bounds what is kept of a command's output.
+// tailSize is the number of bytes of a command's output that are stored.
 const tailSize = 4 << 10
 
-// tail keeps the last tailSize bytes written to it. It is not safe for
-// concurrent use: os/exec copies from one pipe in one goroutine.
+// tail stores the last tailSize bytes written to it. It is not safe for concurrent
+// use; os/exec copies from one pipe in one goroutine.
 type tail struct{ kept []byte }
 
 func (t *tail) Write(p []byte) (int, error) {
@@ -22,8 +22,8 @@ func (t *tail) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// String is the kept output, fit for a log and a terminal: control characters,
-// which could move the reader's cursor, and cut runes are left out.
+// String returns the stored output, safe for a log and a terminal. It omits
+// incomplete runes and control characters, which could move the reader's cursor.
 func (t *tail) String() string {
 	clean := strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && r != '\n' && r != '\t' {
