@@ -22,7 +22,7 @@ type result struct {
 }
 
 // issueHeld begins an issuance and returns when it orders. It goes on after free.
-func issueHeld(t *testing.T, ctx context.Context, e *env, req cert.Request) (done <-chan result, free func()) {
+func issueHeld(ctx context.Context, t *testing.T, e *env, req cert.Request) (done <-chan result, free func()) {
 	t.Helper()
 	held, release, results := make(chan struct{}), make(chan struct{}), make(chan result, 1)
 	go func() {
@@ -85,7 +85,7 @@ func TestSingleFlight(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			e := start(t, pebbletest.Options{}, nil)
-			done, free := issueHeld(t, t.Context(), e, test.first)
+			done, free := issueHeld(t.Context(), t, e, test.first)
 			second := make(chan result, 1)
 			go func() {
 				b, err := e.issuer.Issue(t.Context(), test.second, nil)
@@ -130,7 +130,7 @@ func TestSingleFlightOutlivesOneCaller(t *testing.T) {
 				contexts[i], cancel[i] = context.WithCancel(t.Context())
 				defer cancel[i]()
 			}
-			first, free := issueHeld(t, contexts[0], e, req)
+			first, free := issueHeld(contexts[0], t, e, req)
 			var told atomic.Int32
 			second := make(chan result, 1)
 			go func() {
