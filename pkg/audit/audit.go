@@ -118,8 +118,8 @@ const (
 type Ask struct {
 	By     clients.Identity
 	Action string // of the entry
-	// Request is what the client wants. Without names, the decision is about the
-	// network alone from which the client calls.
+	// Request is what the client wants. If it has neither mode nor names, the decision
+	// is about the network alone from which the client calls.
 	Request policy.Request
 	// Own is about a certificate that the proxy keeps for the client: it needs no
 	// grant.
@@ -128,6 +128,10 @@ type Ask struct {
 	// quota and pace, and is recorded also if it is allowed.
 	Costs bool
 }
+
+// isOfNetwork reports whether the question is about the network alone. A request
+// with a mode and without names is not: it is denied.
+func (a Ask) isOfNetwork() bool { return a.Request.Mode == "" && len(a.Request.Names) == 0 }
 
 // Authorize decides whether the client may do what it asks for, counts it, and
 // records the decision. The caller must not act when it returns an error: a
@@ -149,7 +153,7 @@ func (l *Log) Authorize(ctx context.Context, a Ask) error {
 	case err != nil:
 		return err
 	}
-	if !a.Costs || len(a.Request.Names) > 0 && !a.Request.Mode.KeepsNames() {
+	if !a.Costs || !a.isOfNetwork() && !a.Request.Mode.KeepsNames() {
 		return nil
 	}
 	e := trail.By(a.By, a.Action)
@@ -163,7 +167,7 @@ func (l *Log) Authorize(ctx context.Context, a Ask) error {
 func (l *Log) decide(ctx context.Context, a Ask) error {
 	var d policy.Decision
 	var err error
-	if len(a.Request.Names) == 0 {
+	if a.isOfNetwork() {
 		err = policy.AllowFrom(a.By)
 	} else {
 		d, err = policy.Decide(a.By, a.Request)
@@ -221,7 +225,7 @@ func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 // against the default: a client that has lost many keys at once must be able to
 // say so.
 func (l *Log) quotaOf(a Ask, d policy.Decision) int {
-	if d.Quota == 0 && a.Request.Purpose != policy.Revocation && len(a.Request.Names) > 0 {
+	if d.Quota == 0 && a.Request.Purpose != policy.Revocation && !a.isOfNetwork() {
 		return l.quota
 	}
 	return d.Quota

@@ -398,3 +398,22 @@ func TestRefusalFlood(t *testing.T) {
 		t.Errorf("nothing was dropped, and yet: %s", r.log)
 	}
 }
+
+// A request without names is denied, whatever the client is granted (A22). Only a
+// question without a mode, too, is about the client's network.
+func TestAuthorizeNoNames(t *testing.T) {
+	r := newRig(t)
+	id := clients.Identity{Client: clients.Client{ID: "c", Name: "web1", Grants: []clients.Grant{
+		{Names: []string{"**.example"}, Modes: clients.GrantableModes()},
+	}}}
+	for _, mode := range clients.GrantableModes() {
+		var denied *policy.Denied
+		err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest, Request: policy.Request{Mode: mode}, Costs: true})
+		if !errors.As(err, &denied) || denied.Field != "names" {
+			t.Errorf("mode %s: %v", mode, err)
+		}
+	}
+	if err := r.Authorize(t.Context(), Ask{By: id, Action: ActionRequest}); err != nil {
+		t.Errorf("the network alone: %v", err)
+	}
+}

@@ -38,8 +38,12 @@ func caller(ctx context.Context) clients.Identity {
 	return id
 }
 
-// authenticated lets no unknown caller near the operations under /v1/, except
-// for enrolment.
+// isPublic reports whether anyone may read what is at a path. Its answer must be
+// fixed and cost little.
+func isPublic(path string) bool { return path == api.PathHealth || path == api.PathOpenAPI }
+
+// authenticated passes a request on if its caller is known, or if it is an
+// enrolment or for a public path.
 func (f *frontend) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := context.WithValue(r.Context(), requestKey{}, r)
@@ -52,8 +56,11 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 				}
 			})
 			return
-		case !strings.HasPrefix(r.URL.Path, "/v1/"): // its answer is fixed and costs little, such as /health
+		case isPublic(r.URL.Path):
 			f.stranger(w, r, strangersOfConn, func() { next.ServeHTTP(w, r.WithContext(ctx)) })
+			return
+		case !strings.HasPrefix(r.URL.Path, "/v1/"):
+			f.stranger(w, r, strangersOfConn, func() { http.NotFound(w, r) })
 			return
 		}
 		id, err := f.lookUp(r)

@@ -93,7 +93,7 @@ func TestMethods(t *testing.T) {
 			}
 		}
 	}
-	c.raw(t, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false).refused(t, "", "", http.StatusBadRequest)
+	c.raw(t, "OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false).refused(t, "", "", http.StatusNotFound)
 	for _, path := range []string{api.PathClient, api.PathCertificates, api.PathHealth} {
 		if resp := c.raw(t, "HEAD "+path+" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", false); resp.status != http.StatusOK || resp.body != "" {
 			t.Errorf("HEAD %s: %d %q", path, resp.status, resp.body)
