@@ -60,7 +60,10 @@ func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 		return nil, c.settle(ctx, err)
 	}
 	bundle.Key = j.key
-	return bundle, c.complete(ctx, bundle, d)
+	if err := c.complete(ctx, bundle, d); err != nil {
+		return nil, err
+	}
+	return bundle, nil
 }
 
 // stage reports the progress of the issuance.

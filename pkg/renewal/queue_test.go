@@ -68,19 +68,25 @@ func (gate) GenerateKey(_ context.Context, _ string, t cert.KeyType) (crypto.Sig
 }
 
 // sealTo is a Mode that allows everything.
-type sealTo struct{ to age.Recipient }
+type sealTo struct {
+	to       age.Recipient
+	outcomes chan managed.Outcome
+}
 
 func (m sealTo) Delivery(context.Context, managed.Certificate) (renewal.Delivery, error) {
 	return renewal.Delivery{Recipients: []age.Recipient{m.to}}, nil
 }
 
-func (sealTo) Settled(context.Context, managed.Outcome) {}
+func (m sealTo) Settled(_ context.Context, o managed.Outcome) { m.outcomes <- o }
 
 type rig struct {
 	st   *store.Store
 	id   *age.X25519Identity
 	ca   gate
 	loop *work.Loop
+	stop func() // returns when no work is in flight
+
+	outcomes chan managed.Outcome
 }
 
 func newRig(t *testing.T) *rig {
@@ -94,17 +100,15 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &rig{st: st, id: id, ca: make(gate)}
+	r := &rig{st: st, id: id, ca: make(gate), outcomes: make(chan managed.Outcome, 9)}
 	log := slog.New(slog.DiscardHandler)
 	q := renewal.NewQueue(renewal.Config{
 		Store: st, Issuer: r.ca, DirectoryURL: "https://ca.example/dir", Identity: id, Owner: "me", Logger: log, Now: time.Now,
-		Modes: map[clients.Mode]renewal.Mode{"client": sealTo{id.Recipient()}},
+		Modes: map[clients.Mode]renewal.Mode{"client": sealTo{id.Recipient(), r.outcomes}},
 	})
 	r.loop = work.NewLoop(q, 4, time.Now, log)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() { defer close(done); r.loop.Run(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	r.stop = watch.Run(t, r.loop.Run)
+	t.Cleanup(r.stop)
 	return r
 }
 
@@ -176,6 +180,10 @@ func TestChangedWhileUnderWay(t *testing.T) {
 			}
 			if got := r.keyType(t, m); got != cert.EC384 {
 				t.Errorf("stored a certificate with a key of type %s, want ec384", got)
+			}
+			r.stop()
+			if o := <-r.outcomes; o.Err != nil || o.KeyType != string(cert.EC384) || len(r.outcomes) != 0 {
+				t.Errorf("outcome %+v and %d others, want that of the new one alone", o, len(r.outcomes))
 			}
 		})
 	}
