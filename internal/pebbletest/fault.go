@@ -14,7 +14,7 @@ import (
 //	pebbletest.Start(t, pebbletest.Options{Wrap: ca.Wrap})
 //	ca.Fail(http.StatusServiceUnavailable, pebbletest.Finalize)
 //	…
-//	ca.Mend()
+//	ca.PassAll()
 type Fault struct{ answer atomic.Pointer[Answer] }
 
 // Answer answers a request instead of Pebble, which is next.
@@ -39,8 +39,8 @@ func (f *Fault) Set(answer func(w http.ResponseWriter, r *http.Request, next htt
 	f.answer.Store(&a)
 }
 
-// Mend passes all requests on again.
-func (f *Fault) Mend() { f.answer.Store(nil) }
+// PassAll passes all requests on again.
+func (f *Fault) PassAll() { f.answer.Store(nil) }
 
 // Fail answers requests of these kinds with a status, or all requests if no kind
 // is given.

@@ -98,7 +98,7 @@ func (p *patient) finish() (string, error) {
 	return string(answer), err
 }
 
-// slowRequests are what slow visitors send, and no more than that.
+// slowRequests holds the beginnings of requests that slow visitors send.
 var slowRequests = map[string]string{
 	"uploads":   "POST / HTTP/1.1\r\nHost: www.example.com\r\nContent-Length: 1000000\r\n\r\nx",
 	"downloads": "GET /huge HTTP/1.1\r\nHost: www.example.com\r\n\r\n",

@@ -45,7 +45,7 @@ type Error struct {
 	Public bool
 }
 
-// Hidden is what clients read instead of a cause that only the administrator
+// Hidden replaces, for clients, a cause that only the administrator
 // may know.
 const Hidden = "failed at the proxy, or between it and the CA; the proxy's log has the cause"
 

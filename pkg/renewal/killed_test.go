@@ -48,7 +48,7 @@ func TestCrashLosesNoOrder(t *testing.T) {
 			for path, data := range left {
 				restore(t, path, data)
 			}
-			ca.Mend()
+			ca.PassAll()
 			p.Restart(t) // which frees what the dead one held
 			watch.Until(t, "the certificate is there", func() bool { return c.Certificate(t, m.ID).Serial != "" })
 			proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)

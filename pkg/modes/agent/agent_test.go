@@ -115,7 +115,7 @@ func TestAgentRenewalFails(t *testing.T) {
 	if r := c.Bundle(t, m.ID, ""); r.ETag() != first.ETag() {
 		t.Error("the old bundle is gone")
 	}
-	ca.Mend()
+	ca.PassAll()
 	clk.Advance(24 * time.Hour)
 	p.Tick(t)
 	if r := c.Bundle(t, m.ID, first.ETag()); r.ETag() == first.ETag() {
@@ -323,7 +323,7 @@ func TestAgentKeyIsNeverPlain(t *testing.T) {
 	watch.Until(t, "the attempt has failed", func() bool { return c.Certificate(t, m.ID).Failures == 1 })
 	p.Stop(t)
 	stopped := p.Everything(t)
-	ca.Mend()
+	ca.PassAll()
 	p.Restart(t)
 	clk.Advance(time.Minute)
 	p.Tick(t)
