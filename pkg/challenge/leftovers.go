@@ -38,7 +38,7 @@ func (w *webroot) removeLeftovers(dir *os.Root, c Challenge) {
 	defer folder.Close()
 	entries, _ := folder.ReadDir(mostLeftover)
 	for _, e := range entries {
-		if name := e.Name(); isLeftover(dir, name, thumbprint) {
+		if name := e.Name(); !w.needed.Holds(name) && isLeftover(dir, name, thumbprint) {
 			_ = dir.Remove(name)
 		}
 	}

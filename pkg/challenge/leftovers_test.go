@@ -100,3 +100,35 @@ func TestLeftoverTokens(t *testing.T) {
 		t.Errorf("a day later: left %q, want %q", got, wantLeft)
 	}
 }
+
+// An answer that is still needed stays, although a clock that was wrong dated it
+// long ago.
+func TestNeededTokenIsNoLeftover(t *testing.T) {
+	w, err := newWebroot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	present := func(token string) Answer {
+		t.Helper()
+		a, err := w.Present(t.Context(), Challenge{Name: "a.example.com", Token: token, KeyAuthorization: token + ".thumbprint"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	path := filepath.Join(w.root, ".well-known", "acme-challenge", "needed")
+	old := time.Now().Add(-leftoverAge - time.Hour)
+	first := present("needed")
+	if err := os.Chtimes(path, old, old); err != nil {
+		t.Fatal(err)
+	}
+	w.looked = time.Time{}
+	present("another").Remove()
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+	first.Remove()
+	if _, err := os.Stat(path); err == nil {
+		t.Error("the file stays after Remove")
+	}
+}

@@ -103,6 +103,18 @@ func (h *Holders) Hold(c Challenge) {
 	h.of[c]++
 }
 
+// Holds reports whether an answer with this token is needed.
+func (h *Holders) Holds(token string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.of {
+		if c.Token == token {
+			return true
+		}
+	}
+	return false
+}
+
 // Drop counts one less, and reports whether the answer can be removed.
 func (h *Holders) Drop(c Challenge) (last bool) {
 	h.mu.Lock()

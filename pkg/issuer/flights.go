@@ -47,6 +47,8 @@ type flight struct {
 	bundle  *cert.Bundle  // set before done is closed
 	err     error         // set before done is closed
 
+	panicked any // what run panicked with; set before done is closed
+
 	emitting sync.Mutex // held while an event goes to all listeners
 
 	mu        sync.Mutex
@@ -94,6 +96,9 @@ func (fs *flights) join(ctx context.Context, key string, emit func(acme.Event), 
 		}
 		<-fl.done // it removes its answers first
 	}
+	if fl.panicked != nil {
+		panic(fl.panicked)
+	}
 	if fl.err != nil {
 		return nil, fl.failure(ctx.Err())
 	}
@@ -135,13 +140,19 @@ func (fs *flights) enter(ctx context.Context, key string, own *listener, run run
 	fs.by[key] = fl
 	go func() {
 		defer cancel()
-		fl.bundle, fl.err = run(ctx, fl.emit)
+		defer close(fl.done)
+		fl.fly(ctx, run)
 		fs.mu.Lock()
+		defer fs.mu.Unlock()
 		fs.forget(key, fl)
-		fs.mu.Unlock()
-		close(fl.done)
 	}()
 	return fl
+}
+
+// fly calls run. A panic is for the callers: here, it would end the process.
+func (fl *flight) fly(ctx context.Context, run runFunc) {
+	defer func() { fl.panicked = recover() }()
+	fl.bundle, fl.err = run(ctx, fl.emit)
 }
 
 // leave counts one caller less, and cancels the flight after the last one.

@@ -121,7 +121,8 @@ func (g *generation) restConfig() rest.Config {
 // in flight finish with the earlier one, whose long polls are answered at once;
 // closed is closed when the earlier one is. Settings of the process, such as
 // addresses, the data directory and the database, keep their values. On an error
-// nothing changes.
+// the earlier settings stay in force; name sets that the store took over by then
+// stay there. docs/adr/0011 lists what is missing before a running proxy may use it.
 func (p *Proxy) Replace(ctx context.Context, settings config.Serve) (closed <-chan struct{}, err error) {
 	settings = p.withProcessSettings(settings)
 	if err := settings.Validate(); err != nil {

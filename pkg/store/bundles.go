@@ -31,7 +31,10 @@ func (s *certificateStore) CompleteManaged(ctx context.Context, owner string, b 
 			ca = $9, ari_id = $10, ari_start = 0, ari_end = 0, ari_check_at = 0, revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
 			b.ManagedID, owner, b.ETag, b.Serial, sqldb.Millis(b.NotBefore), sqldb.Millis(b.NotAfter), sqldb.Millis(dueAt), now, b.CA, b.ARIID))
-		if err := sqldb.Require(n, err, managed.ErrLost); err != nil {
+		if err == nil && n == 0 {
+			return isComplete(ctx, tx, b)
+		}
+		if err != nil {
 			return err
 		}
 		if stale {
@@ -51,6 +54,19 @@ func (s *certificateStore) CompleteManaged(ctx context.Context, owner string, b 
 		return err
 	})
 	return s.Fail(err, "complete %s", b.ManagedID)
+}
+
+// isComplete returns nil if the bundle is stored already: the answer to the first
+// attempt was lost. Otherwise it returns [managed.ErrLost].
+func isComplete(ctx context.Context, tx *sql.Tx, b managed.Bundle) error {
+	var n int
+	if err := tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM managed WHERE id = $1 AND etag = $2 AND etag <> ''`, b.ManagedID, b.ETag).Scan(&n); err != nil {
+		return err
+	}
+	if n == 0 {
+		return managed.ErrLost
+	}
+	return nil
 }
 
 // sealedToOthers tells whether the client's recipients have changed. If not, its

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -127,6 +128,7 @@ func lockUpgrade(ctx context.Context, path string) (release func(), err error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: check that user id %d may write the file and the directory", err, os.Geteuid())
 		}
+		giveToOwner(lock, path)
 		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil && isFile(lock, name) {
 			return func() {
@@ -144,6 +146,24 @@ func lockUpgrade(ctx context.Context, path string) (release func(), err error) {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("wait for the process that migrates %s: %w", path, ctx.Err())
 		}
+	}
+}
+
+// giveToOwner gives the lock that root has opened to the owner of the database. One
+// that a killed process leaves must not keep the owner out.
+func giveToOwner(lock *os.File, path string) {
+	if os.Geteuid() != 0 {
+		return
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		info, err = os.Stat(filepath.Dir(path))
+	}
+	if err != nil {
+		return
+	}
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		_ = lock.Chown(int(owner.Uid), int(owner.Gid)) // without it, root still has the lock
 	}
 }
 
