@@ -55,11 +55,14 @@ What --allow takes:
 		SuggestFor: []string{"new", "create"},
 		Args:       oneArg("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
+			what, err := secret.get(c.Flags())
+			if err != nil {
+				return err
+			}
 			a, err := flags.dial(c)
 			if err != nil {
 				return err
 			}
-			what := secret.get()
 			grant.Modes = clients.AsModes(modes)
 			req.Name, req.Grants = args[0], []clients.Grant{grant}
 			req.Bearer, req.URL, req.TokenLife = what.Bearer, what.URL, what.TokenLife

@@ -23,9 +23,15 @@ func (f *secretFlags) bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&f.life, "token-life", enroll.DefaultTokenLife, "how long the enrolment token may be used, 1m to 720h")
 }
 
-func (f *secretFlags) get() admin.Secret {
+// get refuses flags that a bearer token would ignore.
+func (f *secretFlags) get(fs *pflag.FlagSet) (admin.Secret, error) {
+	for _, name := range []string{"token-life", "url"} {
+		if f.secret.Bearer && fs.Changed(name) {
+			return admin.Secret{}, usage("%s: a bearer token has none; leave --%[1]s out, or leave --bearer out for an enrolment token", name)
+		}
+	}
 	f.secret.TokenLife = admin.JSONDuration(f.life)
-	return f.secret
+	return f.secret, nil
 }
 
 // printSecret has the token alone on standard output. done says what was done
@@ -68,11 +74,15 @@ first one gets a certificate.`,
   acmeproxy clients token script --bearer --replace`,
 		Args: oneArg("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
+			what, err := secret.get(c.Flags())
+			if err != nil {
+				return err
+			}
 			a, err := flags.dial(c)
 			if err != nil {
 				return err
 			}
-			req.Secret = secret.get()
+			req.Secret = what
 			answer, err := a.NewToken(c.Context(), args[0], req)
 			if err != nil {
 				return inFlags(err)

@@ -439,3 +439,33 @@ func TestKeyTypeChanges(t *testing.T) {
 	}
 	installedIs(t, s, after, before.Serial(), after.Serial())
 }
+
+// A certificate that was revoked in one mode is not taken over in the other, when
+// the same folder is wanted in that (C18).
+func TestRevokedInOtherMode(t *testing.T) {
+	e := newEvil(t)
+	s := e.enrolled(t)
+	w := want(t, s, clients.ModeAgent)
+	b := issue{notBefore: -time.Hour}.bundle(t)
+	e.serves(`"1"`, sealed(t, s, b))
+	k, err := getter(t, s).Get(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.hasRevoked(w.Names, b.Serial()) {
+		t.Error("it is revoked already")
+	}
+	for name, change := range map[string]func(*Kept){
+		"revoked":   func(k *Kept) { k.Revoked = b.Serial() },
+		"asked for": func(k *Kept) { k.Revoking = &revoking{Serial: b.Serial()} },
+	} {
+		now := *k
+		change(&now)
+		if err := now.save(); err != nil {
+			t.Fatal(err)
+		}
+		if !s.hasRevoked(w.Names, b.Serial()) || s.hasRevoked(w.Names, "other") {
+			t.Errorf("%s: not found, or another one is", name)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // RunConfig is what the daemon works from.
@@ -267,7 +268,9 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 		return d.getter.pull(ctx, k, daemonPull())
 	}
 	have, err := certfile.Read(k.Out)
-	if err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType) && have.Serial() != k.Revoked && time.Now().Before(have.RenewAt()) {
+	usable := err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType)
+	revoked := usable && (have.Serial() == k.Revoked || d.State.hasRevoked(k.Names, have.Serial()))
+	if usable && !revoked && time.Now().Before(have.RenewAt()) {
 		return d.getter.install(ctx, k, have, "") // which writes only what is not as it should be
 	}
 	return d.getter.obtain(ctx, k)
@@ -276,4 +279,16 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 func keyTypeIs(b *cert.Bundle, want cert.KeyType) bool {
 	got, err := cert.KeyTypeOf(b.Leaf.PublicKey)
 	return err == nil && got == want
+}
+
+// hasRevoked reports whether this host revoked a certificate for these names, or asked
+// for that, in any mode.
+func (s *State) hasRevoked(names cert.Names, serial string) bool {
+	for _, mode := range clients.GrantableModes() {
+		k, err := readKept(s.keptPath(mode, names))
+		if err == nil && (k.Revoked == serial || k.Revoking != nil && k.Revoking.Serial == serial) {
+			return true
+		}
+	}
+	return false
 }
