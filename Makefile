@@ -7,22 +7,22 @@ SHELL := /bin/sh
 GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 FUZZTIME ?= 10s
-# What man pages are dated by: the last commit, so that builds can be repeated.
+# The date in man pages: that of the last commit, so that builds are reproducible.
 SOURCE_DATE_EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
-# What the targets test and fuzz are about.
+# The packages that the targets test and fuzz use.
 PACKAGES ?= ./...
 # Arguments for `go test` in the targets test and bench, such as -run or -count.
 TESTFLAGS ?=
 
-# Programs that some tests use besides Go; .ci/run installs them.
+# Programs that some tests use in addition to Go; .ci/run installs them.
 TEST_PROGRAMS = age openssl curl jq ip nft named nginx apache2 haproxy caddy podman
 
-# The container image, and what builds it: podman, or docker where that is missing.
+# The container image and the program that builds it: podman, or else docker.
 IMAGE ?= acmeproxy
 CONTAINERS ?= $(shell command -v podman || command -v docker)
 
-# Each developer tool has a module of its own, so that none decides on the
-# versions of another's dependencies, or of ours.
+# Each developer tool has a module of its own, so that its dependencies do not
+# affect the versions of another tool's, or of ours.
 tool = $(GO) tool -modfile=tools/$(1)/go.mod $(1)
 
 .PHONY: help
@@ -41,8 +41,8 @@ image: image-files ## build a container image (IMAGE=acmeproxy)
 	fi
 	$(CONTAINERS) build -t $(IMAGE) -f Containerfile bin/image
 
-# What the Containerfile copies: the program, this host's root certificates and
-# an empty folder for data.
+# Files that the Containerfile copies: the program, this host's root certificates
+# and an empty folder for data.
 .PHONY: image-files
 image-files: build
 	@rm -rf bin/image
@@ -65,7 +65,7 @@ pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
 	cd .pebble && CGO_ENABLED=0 $(GO) build -trimpath -o bin/ tool
 	touch $@
 
-# Most tests wait more than they compute, so more of them run at once than there
+# Most tests wait more than they compute, so we run more of them at once than there
 # are processors.
 .PHONY: test
 test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…)
@@ -104,6 +104,11 @@ lint-staticcheck:
 .PHONY: lint-golangci
 lint-golangci:
 	$(call tool,golangci-lint) run ./...
+
+# Not in lint yet: some packages still have words of the list.
+.PHONY: lint-words
+lint-words: ## find words that our English avoids
+	@scripts/words.sh
 
 .PHONY: format
 format: ## format the code
