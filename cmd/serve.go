@@ -2,14 +2,17 @@ package cmd
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
@@ -19,7 +22,7 @@ func newServe() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the proxy on the DMZ host",
-		Long:  serveLong,
+		Long:  fmt.Sprintf(serveLong, providerVariables()),
 		Example: `  acmeproxy serve --domain www.example.com,example.com --certificate-obtained-hook 'systemctl reload nginx' --accept-tos
   ACMEPROXY_HOSTNAME=acmeproxy.example.com acmeproxy serve --config /etc/acmeproxy/acmeproxy.yaml`,
 		Args: noArgs,
@@ -44,10 +47,12 @@ environment, which beats the file, which beats the default.
 Names are proven by HTTP-01 on port 80. --challenge chooses TLS-ALPN-01 on the
 API's port or DNS-01 instead; wildcards always take DNS-01, which needs a
 --dns-provider. Its own settings and secrets are environment variables, named as
-by lego: DNSUPDATE_… for rfc2136, EXEC_… for exec, HTTPREQ_… for httpreq,
-ACME_DNS_… for acme-dns. What is missing is said at start. Hooks inherit the
-environment without these, without ACMEPROXY_… and without PGPASSWORD, PGPASSFILE,
-PGSERVICEFILE and PGSSLPASSWORD.
+by lego:
+
+%s
+What is missing is said at start. Hooks inherit the environment without these,
+without ACMEPROXY_… and without PGPASSWORD, PGPASSFILE, PGSERVICEFILE and
+PGSSLPASSWORD.
 
 Everything is kept in SQLite in the data folder, or with --store in PostgreSQL,
 version 12 or newer, in a database that exists. A password is best kept out of the
@@ -63,6 +68,16 @@ API, separated by colons.
 
 SIGTERM and Ctrl-C stop it: issuances in flight may finish, at most 20 seconds;
 a second signal ends it at once.`
+
+// providerVariables lists the DNS providers and how the names of their environment
+// variables start, one a line.
+func providerVariables() string {
+	var lines strings.Builder
+	for _, p := range dnsprovider.All() {
+		fmt.Fprintf(&lines, "  %-9s %s…\n", p.Name, p.Prefixes[0])
+	}
+	return lines.String()
+}
 
 // serve runs the proxy until the context ends.
 func serve(c *cobra.Command, file string) error {
@@ -110,7 +125,7 @@ func bindServe(fs *pflag.FlagSet) *config.Serve {
 	fs.StringVar(&cfg.Challenge, "challenge", cfg.Challenge, "`type` of challenge by which names are proven: http-01, tls-alpn-01 (CA to --https-addr), dns-01; wildcards always take dns-01")
 	fs.StringVar(&cfg.HTTP01Webroot, "http-01-webroot", cfg.HTTP01Webroot, "answer HTTP-01 by files in this `folder`, which a web server on port 80 serves, instead of at --http-addr")
 	fs.StringVar(&cfg.HTTP01Hook, "http-01-hook", cfg.HTTP01Hook, "shell `command` that publishes HTTP-01 answers elsewhere, and removes them; works with certbot's manual hooks")
-	fs.StringVar(&cfg.DNSProvider, "dns-provider", cfg.DNSProvider, "`name` of what publishes DNS-01 records: rfc2136, exec, httpreq, acme-dns; settings in the environment, see above")
+	fs.StringVar(&cfg.DNSProvider, "dns-provider", cfg.DNSProvider, "`name` of what publishes DNS-01 records: "+strings.Join(dnsprovider.Names(), ", ")+"; settings in the environment, see above")
 	fs.StringArrayVar(&cfg.DNSResolvers, "dns-resolver", cfg.DNSResolvers, "DNS `server` that finds zones and CNAMEs for DNS-01 in place of the system's; may be repeated")
 	fs.StringVar(&cfg.DNSPropagation, "dns-propagation", cfg.DNSPropagation, "`whom` to ask whether a DNS-01 record is there before the CA looks: nameservers (all of the zone), resolvers, none")
 	fs.StringVar(&cfg.PreferredChain, "preferred-chain", cfg.PreferredChain, "choose the CA's chain whose topmost issuer has this common `name`, if there is one")

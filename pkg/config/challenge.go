@@ -10,16 +10,15 @@ import (
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
 )
 
 // None is the HTTPAddr of a proxy that leaves port 80 to somebody else.
 const None = "none"
 
-// The values of Challenge, DNSProvider and DNSPropagation; the first one is the
-// default, except for providers, which have none.
+// The values of Challenge and DNSPropagation; the first one is the default.
 var (
 	challenges   = []string{acme.HTTP01, acme.TLSALPN01, acme.DNS01}
-	dnsProviders = []string{"acme-dns", "exec", "httpreq", "rfc2136"}
 	propagations = []string{"nameservers", "resolvers", "none"}
 	profileChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 )
@@ -28,12 +27,12 @@ var (
 func (s *Serve) validateChallenges(check func(key string, err error)) {
 	check("challenge", oneOf(s.Challenge, challenges))
 	if s.DNSProvider != "" {
-		check("dns-provider", oneOf(s.DNSProvider, dnsProviders))
+		check("dns-provider", oneOf(s.DNSProvider, dnsprovider.Names()))
 	}
 	check("dns-propagation", oneOf(s.DNSPropagation, propagations))
 	switch {
 	case s.Challenge == acme.DNS01 && s.DNSProvider == "":
-		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: write one of %s", strings.Join(dnsProviders, ", ")))
+		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: write one of %s", strings.Join(dnsprovider.Names(), ", ")))
 	case s.Challenge == acme.HTTP01 && s.HTTPAddr == None && s.HTTP01Webroot == "" && s.HTTP01Hook == "":
 		check("http-addr", errors.New("none leaves nobody to answer http-01; write an address such as :80, set http-01-webroot, or choose another challenge"))
 	}

@@ -31,7 +31,7 @@ type Serve struct {
 	Challenge      string   // http-01, tls-alpn-01 or dns-01; wildcards take dns-01 whatever it is
 	HTTP01Webroot  string   // folder of a web server that serves http-01 answers; empty: the HTTP-01 listener does
 	HTTP01Hook     string   // shell command that publishes http-01 answers; empty: the HTTP-01 listener does
-	DNSProvider    string   // rfc2136, exec, httpreq or acme-dns; empty: no dns-01
+	DNSProvider    string   // a name of dnsprovider.All; empty: no dns-01
 	DNSResolvers   []string // DNS servers, with or without a port; see Resolvers
 	DNSPropagation string   // whom to ask whether a TXT record is there: nameservers, resolvers or none
 	PreferredChain string   // common name of the topmost issuer; empty: the CA's default chain

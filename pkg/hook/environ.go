@@ -4,16 +4,23 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
 )
 
-// withheld lists the prefixes of variables that the proxy itself reads and that may
+// withheld returns the prefixes of variables that the proxy itself reads and that may
 // hold secrets. A hook does not need them, and might print its environment or pass
 // it on. All other variables are inherited, because users set their hooks'
 // variables together with the proxy's.
-var withheld = []string{
-	own,
-	"DNSUPDATE_", "RFC2136_", "EXEC_", "HTTPREQ_", "ACME_DNS_", // DNS providers
-	"PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "PGSSLPASSWORD", // PostgreSQL
+func withheld() []string {
+	prefixes := []string{
+		own,
+		"PGPASSWORD", "PGPASSFILE", "PGSERVICEFILE", "PGSSLPASSWORD", // PostgreSQL
+	}
+	for _, p := range dnsprovider.All() {
+		prefixes = append(prefixes, p.Prefixes...)
+	}
+	return prefixes
 }
 
 // environ returns the process's environment, followed by set. It omits the withheld
@@ -22,6 +29,10 @@ func environ(set []variable) []string {
 	replaced := make(map[string]bool, len(set))
 	for _, v := range set {
 		replaced[v.name] = true
+	}
+	prefixes := withheld()
+	isWithheld := func(name string) bool {
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 	}
 	var env []string
 	for _, kv := range os.Environ() {
@@ -36,8 +47,4 @@ func environ(set []variable) []string {
 		}
 	}
 	return env
-}
-
-func isWithheld(name string) bool {
-	return slices.ContainsFunc(withheld, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 }

@@ -9,12 +9,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
 )
 
 // deadline bounds what a test waits for; it is never waited out when all is well.
@@ -148,6 +151,23 @@ func TestWithheldVariables(t *testing.T) {
 				t.Errorf("%s: %s is missing", name, v)
 			}
 		}
+	}
+}
+
+// A7, X11: a hook gets none of the variables that configure a DNS provider.
+func TestHookGetsNoProviderVariables(t *testing.T) {
+	variable := regexp.MustCompile(`[A-Z][A-Z0-9]*(_[A-Z0-9]+)+`)
+	for _, p := range dnsprovider.All() {
+		all := variable.FindAllString(p.Needs, -1)
+		if len(all) == 0 {
+			t.Errorf("%s needs no variable: %q", p.Name, p.Needs)
+		}
+		for _, name := range all {
+			t.Setenv(name, "s3cret of "+p.Name)
+		}
+	}
+	if err := (Hook{Command: "! env | grep s3cret"}).Run(t.Context(), Event{}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -44,7 +44,7 @@ var layers = [][]string{
 	{"pkg/api", "pkg/managed"},
 	{"pkg/trail"},
 	{"pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves
-	{"pkg/acme", "pkg/dnsquery", "pkg/localfile", "pkg/printable"},
+	{"pkg/acme", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile", "pkg/printable"},
 }
 
 // notForFrontends do work that a frontend is handed as an interface.

@@ -21,7 +21,7 @@ import (
 
 // Config says how DNS-01 challenges are answered.
 type Config struct {
-	Provider string // rfc2136, exec, httpreq or acme-dns
+	Provider string // a name of dnsprovider.All
 	// Getenv returns variables of the environment, which set the provider up. lego's
 	// providers read the process's environment themselves. If nil, there are none.
 	Getenv func(string) string

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/url"
 	osexec "os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"github.com/go-acme/lego/v4/providers/dns/httpreq"
 
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
+	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
@@ -37,61 +36,47 @@ type setup struct {
 	getenv func(string) string
 }
 
-// dnsProvider makes a publisher, whose settings are in the environment under
-// the names that lego documents.
-type dnsProvider struct {
-	open  func(setup) (publisher, error)
-	needs string // for people: the variables
-	// oneAtATime is for those of lego's that keep something in memory: lego
-	// itself never calls them concurrently.
+// opener opens a provider, which is configured by environment variables under the
+// names that lego documents.
+type opener struct {
+	open func(setup) (publisher, error)
+	// oneAtATime serializes the calls of a lego provider that has state in memory.
+	// lego itself never calls a provider concurrently.
 	oneAtATime bool
 }
 
-// dnsProviders are those that can be named. Never import lego's package of all
-// providers: it is tens of megabytes.
-func dnsProviders() map[string]dnsProvider {
-	return map[string]dnsProvider{
-		"rfc2136": {
-			open:  openRFC2136,
-			needs: "DNSUPDATE_NAMESERVER (host or host:port, or several), and for signed updates DNSUPDATE_TSIG_FILE (made by tsig-keygen) or DNSUPDATE_TSIG_KEY, DNSUPDATE_TSIG_SECRET and DNSUPDATE_TSIG_ALGORITHM (hmac-sha256, if left out)",
-		},
-		"exec": {
-			open: func(s setup) (publisher, error) {
-				p, err := exec.NewDNSProvider()
-				return fromLego(p, err, s.checkExec)
-			},
-			needs: "EXEC_PATH (the program, run as: PATH present|cleanup FQDN VALUE)",
-		},
-		"httpreq": {
-			open: func(s setup) (publisher, error) {
-				p, err := httpreq.NewDNSProvider()
-				return fromLego(p, err, s.checkHTTPReq)
-			},
-			needs: "HTTPREQ_ENDPOINT (a URL), and where it asks for a password HTTPREQ_USERNAME and HTTPREQ_PASSWORD or HTTPREQ_PASSWORD_FILE",
-		},
-		"acme-dns": {
-			open: func(s setup) (publisher, error) {
-				p, err := acmedns.NewDNSProvider()
-				return fromLego(p, err, s.checkHTTPProxy)
-			},
-			needs:      "ACME_DNS_API_BASE (the acme-dns server's URL), and ACME_DNS_STORAGE_PATH (a file for its accounts) or ACME_DNS_STORAGE_BASE_URL",
-			oneAtATime: true,
-		},
+// openers returns how the providers of dnsprovider.All are opened, by name. Never
+// import lego's package of all providers: it is tens of megabytes.
+func openers() map[string]opener {
+	return map[string]opener{
+		"rfc2136": {open: openRFC2136},
+		"exec": {open: func(s setup) (publisher, error) {
+			p, err := exec.NewDNSProvider()
+			return fromLego(p, err, s.checkExec)
+		}},
+		"httpreq": {open: func(s setup) (publisher, error) {
+			p, err := httpreq.NewDNSProvider()
+			return fromLego(p, err, s.checkHTTPReq)
+		}},
+		"acme-dns": {oneAtATime: true, open: func(s setup) (publisher, error) {
+			p, err := acmedns.NewDNSProvider()
+			return fromLego(p, err, s.checkHTTPProxy)
+		}},
 	}
 }
 
-// openProvider returns the provider of that name, or says what it lacks.
-func openProvider(name string, s setup) (publisher, dnsProvider, error) {
-	all := dnsProviders()
-	known, ok := all[name]
+// openProvider opens a provider, or returns what its configuration lacks.
+func openProvider(name string, s setup) (publisher, opener, error) {
+	o, ok := openers()[name]
 	if !ok {
-		return publisher{}, known, fmt.Errorf("dns-provider: there is no %q; write one of %s", name, strings.Join(slices.Sorted(maps.Keys(all)), ", "))
+		return publisher{}, o, fmt.Errorf("dns-provider: unknown %q; use one of %s", name, strings.Join(dnsprovider.Names(), ", "))
 	}
-	p, err := known.open(s)
+	p, err := o.open(s)
 	if err != nil {
-		return p, known, fmt.Errorf("dns-provider: %w; %s is set up by the environment: %s", err, name, known.needs)
+		known, _ := dnsprovider.Find(name)
+		return p, o, fmt.Errorf("dns-provider: %w; %s is set up by the environment: %s", err, name, known.Needs)
 	}
-	return p, known, nil
+	return p, o, nil
 }
 
 // fromLego wraps one of lego's providers, whose calls cannot be cancelled. check
