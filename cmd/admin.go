@@ -13,7 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 )
 
-// adminFlags are those of all commands that talk to a running proxy.
+// adminFlags holds the flags of all commands that connect to a running proxy.
 type adminFlags struct {
 	dataDir string
 	config  string
@@ -27,9 +27,10 @@ func (f *adminFlags) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.json, "json", false, "print JSON")
 }
 
-// dial finds the proxy's socket: --data-dir, or what serve itself would take
-// from the environment and the configuration file. No other flag is taken from
-// there: serve's ACMEPROXY_KEY_TYPE must not narrow the grant of clients add.
+// dial returns a client of the proxy's socket. The socket is in --data-dir, or in
+// the data directory that serve reads from the environment and its configuration
+// file. dial reads no other flag from there, because serve's ACMEPROXY_KEY_TYPE
+// must not narrow the grant of clients add.
 func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
 	dir := f.dataDir
 	if !c.Flags().Changed("data-dir") {
@@ -42,7 +43,7 @@ func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
 	return admin.Dial(filepath.Join(dir, admin.SocketName)), nil
 }
 
-// serveSettings are what serve itself would take from the environment and the
+// serveSettings returns the settings that serve reads from the environment and its
 // configuration file.
 func serveSettings(file string) (config.Serve, error) {
 	cfg, err := config.Load(new(pflag.FlagSet), configFile(file), bindServe)
@@ -58,8 +59,8 @@ func newStatus() *cobra.Command {
 		Use:   "status",
 		Short: "Show the proxy's state and the certificates of its own host",
 		Long: `status shows where a running proxy listens, what it needs, and the certificates
-of its own host. With PostgreSQL it shows, too, which other instances on the same
-database it hears, and what keeps it from hearing any.`,
+of its own host. With PostgreSQL, it also shows which other instances on the same
+database it receives notifications from, or why it receives none.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			a, err := flags.dial(c)
@@ -94,14 +95,14 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 		return nil
 	}
 	printf(c, "\n")
-	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
+	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "PROBLEM")
 	for _, cert := range s.Certificates {
-		t.row(list(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
+		t.row(list(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), describeProblem(cert))
 	}
 	return t.flush()
 }
 
-// printInstances shows whom this instance shares its database with.
+// printInstances prints the instances that share the database.
 func printInstances(c *cobra.Command, all *admin.Instances) {
 	if all == nil {
 		return
@@ -115,16 +116,17 @@ func printInstances(c *cobra.Command, all *admin.Instances) {
 		printf(c, "\n")
 	}
 	if all.Trouble != "" {
-		printf(c, "trouble   %s\n", all.Trouble)
+		printf(c, "problem   %s\n", all.Trouble)
 	}
 }
 
-func trouble(c admin.Certificate) string {
+// describeProblem returns why a certificate is not up to date, or an empty string.
+func describeProblem(c admin.Certificate) string {
 	if !c.SupersededAt.IsZero() {
 		return "superseded: a name passed to another client"
 	}
 	if !c.RevokedAt.IsZero() {
-		text := "revoked; no other one yet"
+		text := "revoked; not replaced yet"
 		if c.LastError != "" {
 			text += ": " + c.LastError
 		}
@@ -148,9 +150,9 @@ func newAudit() *cobra.Command {
 	var q admin.AuditQuery
 	c := &cobra.Command{
 		Use:   "audit",
-		Short: "Show who asked for what, and what came of it",
-		Long: `audit shows the newest entries of the audit trail, refusals included. Of what
-goes through the gateway nothing is kept: only its refusals are here.`,
+		Short: "Show who requested what, and the outcome",
+		Long: `audit shows the newest entries of the audit trail, including refusals. It has
+no entries for certificates of the gateway, only for refused requests.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := checkAuditQuery(q); err != nil {
@@ -182,16 +184,16 @@ goes through the gateway nothing is kept: only its refusals are here.`,
 	return c
 }
 
-// outcomes are what an entry of the audit trail may say in the end.
+// outcomes lists the possible outcomes of an audit entry.
 var outcomes = []string{"allowed", "refused", "done", "failed"}
 
 func checkAuditQuery(q admin.AuditQuery) error {
 	var faults []error
 	if q.Outcome != "" && !slices.Contains(outcomes, q.Outcome) {
-		faults = append(faults, usage("outcome: %q is none; write one of %s", q.Outcome, strings.Join(outcomes, ", ")))
+		faults = append(faults, usage("outcome: %q is unknown; use one of %s", q.Outcome, strings.Join(outcomes, ", ")))
 	}
 	if q.Limit < 1 || q.Limit > 200 {
-		faults = append(faults, usage("limit: %d is out of range; write 1 to 200, and ask for older entries with --before", q.Limit))
+		faults = append(faults, usage("limit: %d is out of range; use 1 to 200, and --before for older entries", q.Limit))
 	}
 	return errors.Join(faults...)
 }

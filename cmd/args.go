@@ -11,7 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
-// noArgs is cobra.NoArgs with exit code 2 and a remedy.
+// noArgs refuses arguments, like cobra.NoArgs, with exit code 2 and a remedy.
 func noArgs(c *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usage("%s takes no argument, but got %q; see %s --help", c.CommandPath(), dsn.Mask(args[0]), c.CommandPath())
@@ -19,27 +19,27 @@ func noArgs(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// oneArg wants exactly the argument that what describes.
+// oneArg requires exactly one argument, which what describes.
 func oneArg(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		if len(args) != 1 {
-			return usage("%s wants exactly one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
+			return usage("%s needs exactly one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
 		}
 		return nil
 	}
 }
 
-// someArgs wants at least one.
-func someArgs(what string) cobra.PositionalArgs { //nolint:unparam // as oneArg has it
+// someArgs requires at least one argument, which what describes.
+func someArgs(what string) cobra.PositionalArgs { //nolint:unparam // the signature of oneArg
 	return func(c *cobra.Command, args []string) error {
 		if len(args) == 0 {
-			return usage("%s wants at least one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
+			return usage("%s needs at least one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
 		}
 		return nil
 	}
 }
 
-// subcommand is for commands that do nothing by themselves.
+// subcommand refuses the arguments of a command that has only subcommands.
 func subcommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
@@ -51,7 +51,7 @@ func subcommand(c *cobra.Command, args []string) error {
 	return usage("%s has no command %q; see %s --help", c.CommandPath(), dsn.Mask(args[0]), c.CommandPath())
 }
 
-// helpTopic wants the words of a command.
+// helpTopic requires the name of a command, in one or more arguments.
 func helpTopic(c *cobra.Command, args []string) error {
 	found, rest, err := c.Root().Find(args)
 	if err != nil {
@@ -63,7 +63,7 @@ func helpTopic(c *cobra.Command, args []string) error {
 	return nil
 }
 
-// nearFlag is the flag that somebody who wrote name most likely meant.
+// nearFlag returns the flag that is most similar to name, or an empty string.
 func nearFlag(fs *pflag.FlagSet, name string) string {
 	var known []string
 	fs.VisitAll(func(f *pflag.Flag) {
@@ -74,7 +74,7 @@ func nearFlag(fs *pflag.FlagSet, name string) string {
 	return config.Nearest(name, known)
 }
 
-// flagError says what a flag wants in place of what Go could not parse.
+// flagError replaces an error of pflag with one that says which values are valid.
 func flagError(c *cobra.Command, err error) error {
 	var invalid *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
@@ -95,5 +95,5 @@ func flagError(c *cobra.Command, err error) error {
 	case "duration":
 		want = "a time with its unit, such as 30s or 12h"
 	}
-	return usage("--%s: %q cannot be read; write %s", invalid.GetFlag().Name, invalid.GetValue(), want)
+	return usage("--%s: %q is invalid; use %s", invalid.GetFlag().Name, invalid.GetValue(), want)
 }

@@ -28,8 +28,8 @@ func newCertsList() *cobra.Command {
 		Use:   "list",
 		Short: "List the certificates that the proxy renews, for clients and for its own host",
 		Long: `list shows the managed certificates of all clients and of the proxy's own host,
-or those of one client. Certificates that went through the gateway are not known.
-One whose name passed to another client is shown as superseded.`,
+or those of one client. The proxy does not record certificates of the gateway. A
+certificate whose name passed to another client is shown as superseded.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			a, err := flags.dial(c)
@@ -46,9 +46,9 @@ One whose name passed to another client is shown as superseded.`,
 			if flags.json {
 				return printJSON(c.OutOrStdout(), admin.CertificateList{Certificates: all})
 			}
-			t := newTable(c.OutOrStdout(), "ID", "CLIENT", "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
+			t := newTable(c.OutOrStdout(), "ID", "CLIENT", "NAMES", "EXPIRES", "NEXT ATTEMPT", "PROBLEM")
 			for _, m := range all {
-				t.row(m.ID, m.Client, list(m.Names, " "), moment(m.NotAfter), moment(m.NextAttempt), trouble(m))
+				t.row(m.ID, m.Client, list(m.Names, " "), moment(m.NotAfter), moment(m.NextAttempt), describeProblem(m))
 			}
 			return t.flush()
 		},
@@ -63,13 +63,13 @@ func newCertsForget() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "forget ID",
 		Short: "Stop renewing a certificate and release its names",
-		Long: `forget deletes a managed certificate with its bundle, so that another client that
-is granted the names can ask for them at once. Nothing is revoked. If its client
-asks for the names first, it has them again: take its grant away before, with
-"acmeproxy clients apply", or disable it.
+		Long: `forget deletes a managed certificate and its bundle. Another client that is
+granted the names can then request them at once. Nothing is revoked. If the
+present client requests the names first, it gets them again. To prevent this,
+first remove its grant with "acmeproxy clients apply", or disable the client.
 
-A name also passes on without this command: when its client is disabled or has no
-grant for it any more, and another client that is granted the name asks for it.`,
+A name also passes to another client without this command: if the present client
+is disabled or no longer granted the name, and a client with a grant requests it.`,
 		Example: `  acmeproxy certs list --client web1
   acmeproxy certs forget k3xq5c7v2n4m6p2r4t6w8y2a4c`,
 		Args: oneArg("ID"),

@@ -14,7 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
 )
 
-// checkFlags are what check may be told.
+// checkFlags holds the flags of check.
 type checkFlags struct {
 	adminFlags
 	resolvers []string
@@ -25,25 +25,25 @@ func newCheck() *cobra.Command {
 	var flags checkFlags
 	c := &cobra.Command{
 		Use:   "check NAME…",
-		Short: "See whether a CA could validate names, before one is asked",
-		Long: `check looks at names as a CA does, without asking the CA anything about them:
+		Short: "Check whether a CA could validate names, before you request a certificate",
+		Long: `check validates names as a CA does, without sending them to the CA:
 
-  dns    which addresses the name has
-  http   does port 80 of each address lead to this proxy? It fetches a random
-         token that the proxy answers for a moment
+  dns    which addresses does the name have?
+  http   does port 80 of each address lead to this proxy? check fetches a random
+         token that the proxy answers for a short time
   caa    do CAA records let the CA issue, to this account and by this challenge?
 
-Port 80 is looked at where the proxy itself answers HTTP-01: not for wildcards,
-nor with another --challenge, --http-01-webroot or --http-01-hook.
+check tests port 80 only if the proxy itself answers HTTP-01: not for wildcards,
+and not with another --challenge, --http-01-webroot or --http-01-hook.
 
-Each verdict is ok, warning, fails or not checked, with what to do in one line.
+Each verdict is ok, warning, fails or not checked, with a remedy in one line.
 
-check looks from this host, not from the Internet: a firewall or a router in
-front of this host may still let nobody in, and DNS may answer others
-differently.
+The checks run from this host, not from the Internet. A firewall or a router in
+front of this host may still block connections, and other resolvers may get other
+DNS answers.
 
-It works on the proxy's own host, while the proxy runs. Exit code 0: nothing
-fails, 1: something does.`,
+Run it on the proxy's own host, while the proxy runs. The exit code is 0 if no
+check fails, and 1 if one fails.`,
 		Example: `  acmeproxy check web1.example.com www.example.com
   acmeproxy check web1.example.com --resolver 9.9.9.9:53 --json`,
 		Args: someArgs("NAME"),
@@ -51,8 +51,8 @@ fails, 1: something does.`,
 	}
 	flags.bind(c.Flags())
 	c.Flags().StringSliceVar(&flags.resolvers, "resolver", nil, "`address` of a DNS resolver to ask, HOST:PORT (default those of /etc/resolv.conf); may be repeated")
-	c.Flags().IntVar(&flags.httpPort, "http-port", 80, "port to look at; CAs look at 80 only")
-	if err := c.Flags().MarkHidden("http-port"); err != nil { // it is there for tests
+	c.Flags().IntVar(&flags.httpPort, "http-port", 80, "port to check; CAs use 80 only")
+	if err := c.Flags().MarkHidden("http-port"); err != nil { // only tests use it
 		panic(err)
 	}
 	return c
@@ -70,7 +70,7 @@ func (f *checkFlags) run(c *cobra.Command, args []string) error {
 	}
 	status, err := a.Status(c.Context())
 	if err != nil {
-		return err // without a proxy nothing can lead to it
+		return err // the checks need a running proxy
 	}
 	checker, err := preflight.New(preflight.Config{
 		Publish: publisher(a), CA: authority(a), Challenge: status.Challenge, Elsewhere: elsewhere(status), DNS01: status.DNS01,
@@ -94,7 +94,7 @@ func (f *checkFlags) run(c *cobra.Command, args []string) error {
 	return err
 }
 
-// parseNames keeps the order, and names every fault.
+// parseNames returns the names in their order, or every fault.
 func parseNames(args []string) (names []string, err error) {
 	var faults []error
 	for _, arg := range args {
@@ -123,7 +123,7 @@ func parseResolvers(in []string) (out []string, err error) {
 	return out, errors.Join(faults...)
 }
 
-// publisher puts probes into the running proxy.
+// publisher returns a function that adds probes to the running proxy.
 func publisher(a *admin.Admin) func(context.Context, string) (preflight.Probe, error) {
 	return func(ctx context.Context, host string) (preflight.Probe, error) {
 		p, err := a.AddProbe(ctx, admin.NewProbe{Name: host})
@@ -131,21 +131,22 @@ func publisher(a *admin.Admin) func(context.Context, string) (preflight.Probe, e
 			return preflight.Probe{}, err
 		}
 		return preflight.Probe{Token: p.Token, Body: p.Body, Remove: func() {
-			// If that fails, the proxy forgets it by itself.
+			// If this fails, the proxy still removes it after a while.
 			_ = a.RemoveProbe(context.WithoutCancel(ctx), p.Token)
 		}}, nil
 	}
 }
 
-// elsewhere says why the proxy does not answer HTTP-01 itself.
+// elsewhere returns why the proxy does not answer HTTP-01 itself, or an empty
+// string.
 func elsewhere(s admin.Status) string {
 	switch s.HTTP01 {
 	case admin.HTTP01Webroot:
 		return "the web server of --http-01-webroot answers there"
 	case admin.HTTP01Hook:
-		return "what --http-01-hook tells answers there"
+		return "the server that --http-01-hook updates answers there"
 	case admin.HTTP01Nobody:
-		return "--http-addr is none"
+		return "--http-addr is set to none"
 	}
 	return ""
 }

@@ -17,15 +17,15 @@ import (
 func newClients() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "clients",
-		Short: "Manage who may ask for certificates",
-		Long: `clients talks to the running proxy over its admin socket, so it works on the
-proxy's own host only, for root and the proxy's user.`,
+		Short: "Manage the clients that may request certificates",
+		Long: `clients connects to the admin socket of the running proxy, so it works only on
+the proxy's own host, for root and the proxy's user.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
 	c.AddCommand(newClientsAdd(), newClientsToken(), newClientsApply(), newClientsExport(), newClientsList(), newClientsShow(),
-		newClientsSwitch("disable", "Lock a client out; its certificates are not renewed", true),
-		newClientsSwitch("enable", "Let a disabled client in again", false),
+		newClientsSwitch("disable", "Refuse a client's requests and stop renewing its certificates", true),
+		newClientsSwitch("enable", "Accept a disabled client again", false),
 		newClientsRemove())
 	return c
 }
@@ -39,11 +39,11 @@ func newClientsAdd() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "add NAME",
 		Short: "Add a client and print the command that enrols it",
-		Long: `add makes a client and prints one line: the command to run on its host. The
-token in it works once, expires, and pins this proxy's key. It is shown this
-once only.
+		Long: `add creates a client and prints one line: the command to run on its host. The
+token in it works once, expires, and pins this proxy's key. It is not shown
+again.
 
-What --allow takes:
+Values of --allow:
   web1.example.com        this name
   *.example.com           names one label below
   **.example.com          names any number of labels below
@@ -78,18 +78,18 @@ What --allow takes:
 	}
 	flags.bind(c.Flags())
 	fs := c.Flags()
-	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may ask for, as above; may be repeated or joined by commas")
+	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may request, as above; may be repeated or joined by commas")
 	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway or both")
-	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and ask, such as 10.1.0.0/16 (default any)")
+	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and send requests, such as 10.1.0.0/16 (default any)")
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
 	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of requests a day (UTC) that may cost an order (default the default-daily-quota of serve)")
-	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public `key` to which its bundles are sealed besides its own; may be repeated")
+	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public `key` to which its bundles are sealed, in addition to its own; may be repeated")
 	secret.bind(fs)
 	return c
 }
 
-// inFlags names the flags of clients add where the proxy names the fields that
-// they fill.
+// inFlags replaces the names of fields in the proxy's error with the flags of
+// clients add that set them.
 func inFlags(err error) error {
 	var p *api.Problem
 	if !errors.As(err, &p) || p.Status != http.StatusUnprocessableEntity {
@@ -176,7 +176,7 @@ func newClientsShow() *cobra.Command {
 func printClient(c *cobra.Command, cl admin.Client) error {
 	printf(c, "%s  %s  added %s\n", cl.Name, state(cl), moment(cl.CreatedAt))
 	for _, g := range cl.Grants {
-		// policy checked the patterns: all of them are shown, however many.
+		// Print all patterns without shortening; policy has checked them.
 		printf(c, "grant       %s  modes %s", printable.Exact(strings.Join(g.Names, ",")), clients.JoinModes(g.Modes, ","))
 		if len(g.Networks) > 0 {
 			printf(c, "  from %s", strings.Join(g.Networks, ","))
@@ -206,9 +206,9 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 		return nil
 	}
 	printf(c, "\n")
-	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
+	t := newTable(c.OutOrStdout(), "NAMES", "EXPIRES", "NEXT ATTEMPT", "PROBLEM")
 	for _, cert := range cl.Certificates {
-		t.row(list(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), trouble(cert))
+		t.row(list(cert.Names, " "), moment(cert.NotAfter), moment(cert.NextAttempt), describeProblem(cert))
 	}
 	return t.flush()
 }

@@ -20,9 +20,9 @@ func newClientsApply() *cobra.Command {
 	var req admin.ApplyRequest
 	c := &cobra.Command{
 		Use:   "apply -f FILE",
-		Short: "Make all clients what a file says",
-		Long: `apply makes the clients match a file, for configuration management. All of it
-is done, or nothing. To apply the same file again changes nothing.
+		Short: "Make the clients match a file",
+		Long: `apply makes the clients match a file, for configuration management. It makes
+all changes or none. Applying the same file again changes nothing.
 
   clients:
     web1:
@@ -30,10 +30,10 @@ is done, or nothing. To apply the same file again changes nothing.
         - names: [web1.example.com, "*.web1.example.com"]
           modes: [agent]
 
-A client that is not there yet is added, without a secret: "acmeproxy clients
-token NAME" makes one. Grants and disabled become what the file says; recipients
-are added to those that the client has. Clients that the file does not name stay
-as they are. With --prune they are removed, with all that is theirs.`,
+apply adds missing clients, without a secret; run "acmeproxy clients token NAME"
+to create one. It replaces grants and disabled with the values in the file, and
+adds recipients to those that the client has. Clients that the file does not name
+do not change. --prune removes them with their credentials and certificates.`,
 		Example: `  acmeproxy clients apply -f clients.yaml --dry-run
   acmeproxy clients apply -f clients.yaml
   acmeproxy clients apply -f - --prune < clients.yaml`,
@@ -67,8 +67,8 @@ as they are. With --prune they are removed, with all that is theirs.`,
 	}
 	flags.bind(c.Flags())
 	fs := c.Flags()
-	fs.StringVarP(&file, "file", "f", "", "`file` that says what the clients are to be (YAML); -: standard input")
-	fs.BoolVar(&req.DryRun, "dry-run", false, "show what would change, and change nothing")
+	fs.StringVarP(&file, "file", "f", "", "`file` that describes the clients (YAML), or - for standard input")
+	fs.BoolVar(&req.DryRun, "dry-run", false, "show the changes without making them")
 	fs.BoolVar(&req.Prune, "prune", false, "remove clients that the file does not name, with their credentials, certificates and bundles")
 	return c
 }
@@ -77,7 +77,7 @@ func readClients(file string, stdin io.Reader) ([]config.Client, error) {
 	checks := config.ClientChecks{Name: enroll.CheckName, Grant: policy.ValidateGrant}
 	switch file {
 	case "":
-		return nil, usage("file: missing; name the file that says what the clients are to be, such as -f clients.yaml, or - for standard input")
+		return nil, usage("file: missing; use -f clients.yaml with the file that describes the clients, or -f - for standard input")
 	case "-":
 		return config.ReadClients("standard input", stdin, checks)
 	}
@@ -89,7 +89,7 @@ func readClients(file string, stdin io.Reader) ([]config.Client, error) {
 	return config.ReadClients(file, f, checks)
 }
 
-// printApplied shows what changed on standard output, and what is left to do on
+// printApplied prints the changes to standard output, and what is left to do to
 // standard error.
 func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error {
 	signs := map[string]string{"add": "+", "change": "~", "remove": "-"}
@@ -100,7 +100,7 @@ func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error
 			return err
 		}
 	}
-	summary := "%d added, %d changed, %d removed, %d as they were\n"
+	summary := "%d added, %d changed, %d removed, %d unchanged\n"
 	switch {
 	case len(answer.Changes) == 0:
 		_, err := printf(c, "nothing to change\n")
@@ -109,7 +109,7 @@ func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error
 		}
 		summary = ""
 	case answer.DryRun:
-		summary = "%d to add, %d to change, %d to remove, %d as they are; this was a dry run, nothing was changed\n"
+		summary = "%d to add, %d to change, %d to remove, %d unchanged; this was a dry run, nothing was changed\n"
 	}
 	if summary != "" {
 		if _, err := printf(c, summary, counts["add"], counts["change"], counts["remove"], answer.Unchanged); err != nil {
@@ -117,10 +117,10 @@ func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error
 		}
 	}
 	if len(answer.Left) > 0 {
-		printErrf(c, "not in %s, and left as they are: %s; --prune removes such clients\n", file, few(answer.Left))
+		printErrf(c, "not in %s, and not changed: %s; --prune removes such clients\n", file, few(answer.Left))
 	}
 	if counts["add"] > 0 && !answer.DryRun {
-		printErrf(c, "the clients that were added cannot ask for anything yet; make a token for each:\n")
+		printErrf(c, "the added clients cannot request anything yet; run this to create a token for each:\n")
 		for _, change := range answer.Changes {
 			if change.Action == "add" {
 				printErrf(c, "acmeproxy clients token %s\n", change.Name)
@@ -130,7 +130,7 @@ func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error
 	return nil
 }
 
-// few names the first of a list that may be very long.
+// few joins the first names of a list that may be very long.
 func few(names []string) string {
 	const most = 20
 	text := strings.Join(names[:min(most, len(names))], ", ")
@@ -145,8 +145,8 @@ func newClientsExport() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "export",
 		Short: "Print all clients as a file for clients apply",
-		Long: `export prints what clients apply reads: names, grants, recipients, and who is
-disabled. It holds no secret; tokens, keys and certificates are not in it.`,
+		Long: `export prints a file for clients apply: names, grants, recipients, and whether a
+client is disabled. It contains no tokens, keys or certificates.`,
 		Example: `  acmeproxy clients export > clients.yaml`,
 		Args:    noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -163,7 +163,7 @@ disabled. It holds no secret; tokens, keys and certificates are not in it.`,
 				clients = append(clients, config.Client{Name: cl.Name, Disabled: cl.Disabled, Recipients: cl.Recipients, Grants: cl.Grants})
 			}
 			file := config.NewClientsFile(clients)
-			if flags.json { // which apply reads, too
+			if flags.json { // apply reads JSON, too
 				return printJSON(c.OutOrStdout(), file)
 			}
 			return file.WriteYAML(c.OutOrStdout())

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The example of docs/clients.md is a file that apply takes.
+// clients apply reads the example of docs/clients.md.
 func TestClientsFileOfDocs(t *testing.T) {
 	page, err := os.ReadFile("../docs/clients.md")
 	if err != nil {

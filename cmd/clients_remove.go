@@ -11,7 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
-// removed is what remove shows.
+// removed holds the output of remove.
 type removed struct {
 	admin.Client
 	Revoked []admin.Revoked `json:"revoked,omitempty"`
@@ -24,15 +24,15 @@ func newClientsRemove() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remove NAME",
 		Short: "Remove a client with its credentials, certificates and bundles",
-		Long: `remove forgets a client: its credentials, its managed certificates and their
-bundles. Its entries in the audit trail stay. Certificates that it has are not
-revoked, unless you say so. To lock it out for a while only, use disable.
+		Long: `remove deletes a client with its credentials, its managed certificates and their
+bundles. Its entries in the audit trail stay. Its certificates are not revoked,
+unless you use --revoke. To lock a client out for a while, use disable.
 
---revoke first locks the client out, then revokes the current certificates that
-the proxy keeps for it in agent mode: programs that check revocation refuse the
-services that use them. If one cannot be revoked the client stays, disabled. Of
-what went through the gateway the proxy knows nothing: revoke that where it is,
-with "acmeproxy remote revoke", before the client is removed.`,
+--revoke first disables the client, then revokes the current certificates that
+the proxy manages for it in agent mode. Programs that check revocation refuse the
+services that still use them. If one cannot be revoked, the client stays and is
+disabled. The proxy does not know certificates of the gateway. Revoke those on
+their host with "acmeproxy remote revoke", before you remove the client.`,
 		Example: `  acmeproxy clients remove web1
   acmeproxy clients remove web1 --revoke --reason keyCompromise`,
 		SuggestFor: []string{"rm", "del", "delete", "revoke"},
@@ -43,7 +43,7 @@ with "acmeproxy remote revoke", before the client is removed.`,
 				return err
 			}
 			if reason != "" && !revoke {
-				return usage("reason: it is of a revocation; add --revoke")
+				return usage("reason: applies to revocations only; use it with --revoke")
 			}
 			a, err := flags.dial(c)
 			if err != nil {
@@ -69,19 +69,20 @@ with "acmeproxy remote revoke", before the client is removed.`,
 		},
 	}
 	flags.bind(c.Flags())
-	c.Flags().BoolVar(&revoke, "revoke", false, "first revoke the certificates that the proxy keeps for it")
+	c.Flags().BoolVar(&revoke, "revoke", false, "first revoke the certificates that the proxy manages for it")
 	reasonFlag(c.Flags(), &reason)
 	return c
 }
 
-// revokeClient returns what is revoked now, or else tells what is and what is not.
+// revokeClient revokes a client's certificates and returns them. The error lists
+// both revoked and failed ones.
 func revokeClient(c *cobra.Command, a *admin.Admin, name string, reason cert.Reason) ([]admin.Revoked, error) {
 	var revoked, failed []admin.Revoked
 	err := a.RevokeClient(c.Context(), name, string(reason), func(r admin.Revoked) {
 		switch {
 		case r.Error != "":
 			failed = append(failed, r)
-		case r.Serial != "": // else none was obtained yet
+		case r.Serial != "": // otherwise no certificate was obtained yet
 			revoked = append(revoked, r)
 		}
 	})
@@ -96,10 +97,10 @@ func revokeClient(c *cobra.Command, a *admin.Admin, name string, reason cert.Rea
 		printable.Fprintf(&lines, "NOT revoked %s  %s: %s\n", r.Serial, strings.Join(r.Names, " "), r.Error)
 	}
 	if err != nil && len(revoked)+len(failed) == 0 {
-		return nil, err // perhaps there is no such client
+		return nil, err // perhaps the client does not exist
 	}
 	if err != nil {
 		printable.Fprintf(&lines, "%v\n", err)
 	}
-	return nil, fmt.Errorf("%sclient %q is disabled, not removed: repeat the command when the cause is mended; without --revoke it removes the client and leaves its certificates valid", &lines, name)
+	return nil, fmt.Errorf("%sclient %q is disabled, not removed; fix the cause and run the command again, or run it without --revoke to leave the certificates valid", &lines, name)
 }

@@ -11,34 +11,34 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
-// secretFlags say what a client proves itself with, for add and token.
+// secretFlags holds the flags of add and token that describe the new credential.
 type secretFlags struct {
 	secret admin.Secret
 	life   time.Duration
 }
 
 func (f *secretFlags) bind(fs *pflag.FlagSet) {
-	fs.BoolVar(&f.secret.Bearer, "bearer", false, "print a bearer token for scripts in place of an enrolment token")
+	fs.BoolVar(&f.secret.Bearer, "bearer", false, "print a bearer token for scripts instead of an enrolment token")
 	fs.StringVar(&f.secret.URL, "url", "", "`URL` at which this client reaches the proxy, if not the --hostname of serve: https://HOST:PORT")
 	fs.DurationVar(&f.life, "token-life", enroll.DefaultTokenLife, "how long the enrolment token may be used, 1m to 720h")
 }
 
-// get refuses flags that a bearer token would ignore.
+// get returns the secret. It refuses flags that a bearer token would ignore.
 func (f *secretFlags) get(fs *pflag.FlagSet) (admin.Secret, error) {
 	for _, name := range []string{"token-life", "url"} {
 		if f.secret.Bearer && fs.Changed(name) {
-			return admin.Secret{}, usage("%s: a bearer token has none; leave --%[1]s out, or leave --bearer out for an enrolment token", name)
+			return admin.Secret{}, usage("%s: does not apply to bearer tokens; remove --%[1]s, or remove --bearer for an enrolment token", name)
 		}
 	}
 	f.secret.TokenLife = admin.JSONDuration(f.life)
 	return f.secret, nil
 }
 
-// printSecret has the token alone on standard output. done says what was done
+// printSecret prints only the token to standard output. done says what happened
 // to the client.
 func printSecret(c *cobra.Command, answer admin.NewClientAnswer, done string) error {
 	if answer.BearerToken != "" {
-		printErrf(c, "client %q %s; its bearer token, shown this once only:\n", answer.Client.Name, done)
+		printErrf(c, "client %q %s; its bearer token, which is not shown again:\n", answer.Client.Name, done)
 		_, err := printf(c, "%s\n", printable.Exact(answer.BearerToken))
 		return err
 	}
@@ -54,21 +54,21 @@ func newClientsToken() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "token NAME",
 		Short: "Print a new token for a client that exists",
-		Long: `token gives a client one more enrolment token, or with --bearer one more bearer
-token: for a token that expired unused, or for one more host that shares the
-client. All that the client has goes on working.
+		Long: `token creates another enrolment token for a client, or with --bearer another
+bearer token. Use it if a token expired unused, or if another host shares the
+client. The client's other credentials stay valid.
 
-With --replace the client loses at once all that it proved itself with (the keys
-of its hosts, bearer tokens, tokens not used yet) and all recipients of its
-bundles: for a host that was rebuilt, or whose keys were stolen. Its grants, its
-certificates and its names stay. Nothing is obtained for it until a host has
-enrolled, or --recipient names somebody who can open its bundles. Certificates
-that it has are not revoked.
+--replace deletes all other credentials of the client at once (the keys of its
+hosts, bearer tokens and unused tokens) and all recipients of its bundles. Use it
+if a host was rebuilt, or if its keys were stolen. The client's grants,
+certificates and names stay. The proxy obtains nothing for it until a host has
+enrolled, or until --recipient names a key that can open its bundles. Its
+certificates are not revoked.
 
-A host that enrols anew needs an empty state directory: move the old one away.
-What was sealed before it cannot open; it asks the proxy for new certificates by
-itself, once. Where several hosts share a client, enrol all of them before the
-first one gets a certificate.`,
+To enrol again, a host needs an empty state directory: move the old one away. It
+cannot open earlier bundles, and automatically asks the proxy once for new
+certificates. If several hosts share a client, enrol all of them before the first
+one gets a certificate.`,
 		Example: `  acmeproxy clients token web1
   acmeproxy clients token web1 --replace
   acmeproxy clients token script --bearer --replace`,
@@ -90,9 +90,9 @@ first one gets a certificate.`,
 			if flags.json {
 				return printJSON(c.OutOrStdout(), answer)
 			}
-			done := "has one more token"
+			done := "has another token"
 			if req.Replace {
-				done = "has lost all that it had but this"
+				done = "has this token only"
 			}
 			return printSecret(c, answer, done)
 		},
@@ -100,7 +100,7 @@ first one gets a certificate.`,
 	flags.bind(c.Flags())
 	fs := c.Flags()
 	secret.bind(fs)
-	fs.BoolVar(&req.Replace, "replace", false, "take away all other credentials, and all recipients, at once")
-	fs.StringArrayVar(&req.Recipients, "recipient", nil, "with --replace: age or SSH public `key` to which its bundles are sealed from now on, besides those of hosts that enrol; may be repeated")
+	fs.BoolVar(&req.Replace, "replace", false, "delete all other credentials, and all recipients, at once")
+	fs.StringArrayVar(&req.Recipients, "recipient", nil, "with --replace: age or SSH public `key` to which its bundles are sealed from now on, in addition to those of hosts that enrol; may be repeated")
 	return c
 }

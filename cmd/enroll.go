@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// enrolled is what enroll shows.
+// enrolled holds the output of enroll.
 type enrolled struct {
 	Client string `json:"client"`
 	Proxy  string `json:"proxy"`
@@ -28,11 +28,11 @@ func newEnroll() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "enroll TOKEN",
 		Short: "Become a client of the proxy with a one-time token",
-		Long: `enroll makes this host's TLS key and age identity and registers them at the
-proxy. The token is what "acmeproxy clients add" printed on the proxy's host; it
-works once, expires, and pins the proxy's key, so that nobody in between can
-answer in its place. Write - for TOKEN to read it from standard input, where no
-other user of this host can see it.`,
+		Long: `enroll creates this host's TLS key and age identity and registers them at the
+proxy. Run "acmeproxy clients add" on the proxy's host to get the token. It works
+once, expires, and pins the proxy's key, so that no other server can answer for
+the proxy. Use - for TOKEN to read it from standard input, where no other user of
+this host can see it.`,
 		Example: `  acmeproxy remote enroll apx1-…
   ssh proxy acmeproxy clients add web1 --allow web1.example.com | acmeproxy remote enroll -
   acmeproxy remote enroll apx1-… --identity /etc/ssh/ssh_host_ed25519_key`,
@@ -58,7 +58,7 @@ other user of this host can see it.`,
 				warn(c, "state-dir: "+risk)
 			}
 			opts.Busy = func(again time.Duration) {
-				printable.Fprintf(c.ErrOrStderr(), "the proxy is busy, asking again in %v\n", again)
+				printable.Fprintf(c.ErrOrStderr(), "the proxy is busy, retrying in %v\n", again)
 			}
 			s, err := remote.Enroll(c.Context(), flags.stateDir, userAgent(), token, opts)
 			if err != nil {
@@ -72,14 +72,14 @@ other user of this host can see it.`,
 		},
 	}
 	flags.bind(c.Flags())
-	c.Flags().StringVar(&opts.Identity, "identity", "", "open bundles with this key `file` in place of a new one: an age identity, or an SSH private key with its .pub beside it")
-	c.Flags().StringArrayVar(&opts.Recipients, "recipient", nil, "a further age or SSH public `key` that can open this host's bundles; may be repeated")
+	c.Flags().StringVar(&opts.Identity, "identity", "", "open bundles with this key `file` instead of a new one: an age identity, or an SSH private key with its .pub beside it")
+	c.Flags().StringArrayVar(&opts.Recipients, "recipient", nil, "another age or SSH public `key` that can open this host's bundles; may be repeated")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// tokenText reads the token; on the command line other users could see it. From
-// standard input the whole line that "clients add" printed will do.
+// tokenText returns the token from the command line, where other users can see it,
+// or from standard input. It also accepts the whole line that "clients add" printed.
 func tokenText(c *cobra.Command, arg string) (string, error) {
 	if arg != "-" {
 		return arg, nil
@@ -93,5 +93,5 @@ func tokenText(c *cobra.Command, arg string) (string, error) {
 			return word, nil
 		}
 	}
-	return "", usage("no enrolment token on standard input; it begins with apx1-")
+	return "", usage("no enrolment token on standard input; use the one that begins with apx1-")
 }

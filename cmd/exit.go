@@ -26,7 +26,7 @@ const (
 	exitTemporary = 4
 )
 
-// usageError is the caller's mistake: exit code 2.
+// usageError wraps a mistake of the caller, with exit code 2.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -46,11 +46,11 @@ func exitCode(err error) int {
 		return exitRefused
 	case errors.As(err, &problem) && (problem.Status == 401 || problem.Status == 403):
 		return exitRefused
-	case errors.As(err, &failed): // perhaps with a problem inside, of a lesser say
+	case errors.As(err, &failed): // takes precedence over a problem that it wraps
 		if failed.Kind != acme.Permanent {
 			return exitTemporary
 		}
-	case problem != nil && problem.Status == 422: // a field of what was asked
+	case problem != nil && problem.Status == 422: // an invalid field of the request
 		return exitUsage
 	case problem != nil && (problem.Status == 429 || problem.Status >= 500), isNetwork(err), errors.Is(err, managed.ErrUnreachable):
 		return exitTemporary
@@ -58,8 +58,8 @@ func exitCode(err error) int {
 	return exitFailed
 }
 
-// isNetwork tells a proxy that cannot be reached from everything else. A port
-// that cannot be opened is no *net.OpError by the time it comes here.
+// isNetwork reports whether the proxy could not be reached. The error of a port
+// that cannot be opened does not wrap a *net.OpError.
 func isNetwork(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) || errors.Is(err, context.DeadlineExceeded)

@@ -14,8 +14,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
-// printf prints to standard output. Foreign text in args becomes harmless; a
-// token is printable.Exact.
+// printf prints to standard output. It escapes control characters in args; pass a
+// token as printable.Exact.
 func printf(c *cobra.Command, format string, args ...any) (int, error) {
 	return printable.Fprintf(c.OutOrStdout(), format, args...)
 }
@@ -25,14 +25,14 @@ func printErrf(c *cobra.Command, format string, args ...any) {
 	printable.Fprintf(c.ErrOrStderr(), format, args...)
 }
 
-// warn prints what is not safe, and yet works; nothing if it is empty.
+// warn prints a warning to standard error, unless it is empty.
 func warn(c *cobra.Command, what string) {
 	if what != "" {
 		printErrf(c, "acmeproxy: warning: %s\n", what)
 	}
 }
 
-// printJSON writes v for machines.
+// printJSON writes v as indented JSON.
 func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
@@ -40,7 +40,7 @@ func printJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-// table writes rows under a heading, in columns.
+// table writes rows in columns below a heading.
 type table struct{ w *tabwriter.Writer }
 
 func newTable(w io.Writer, heading ...string) *table {
@@ -49,9 +49,9 @@ func newTable(w io.Writer, heading ...string) *table {
 	return t
 }
 
-// widest is how many characters a cell has at most, so that one long row does
-// not push the columns of all others away. The last cell of a row pushes none, and
-// an error's remedy is at its end. --json has everything.
+// widest is the maximum number of characters in a cell, so that one long row does
+// not widen the columns of all others. The last cell of a row is not shortened,
+// because an error's remedy is at its end. --json prints everything.
 const widest = 200
 
 func (t *table) row(cells ...string) {
@@ -67,9 +67,9 @@ func (t *table) row(cells ...string) {
 	fmt.Fprintln(t.w, strings.Join(cells, "\t"))
 }
 
-// list joins names for a cell of a table, as many as it has room for.
+// list joins as many names as fit into a cell of a table.
 func list(names []string, sep string) string {
-	const tail = 24 // of "… and N more"
+	const tail = 24 // length of "… and N more"
 	columns := 0
 	for i, name := range names {
 		if columns += utf8.RuneCountInString(name) + len(sep); columns > widest-tail && i > 0 {
@@ -81,7 +81,7 @@ func list(names []string, sep string) string {
 
 func (t *table) flush() error { return t.w.Flush() }
 
-// moment is a time for people: in UTC, to the minute.
+// moment formats a time in UTC, to the minute.
 func moment(t time.Time) string {
 	if t.IsZero() {
 		return ""

@@ -8,12 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// Foreign text cannot break a row or push the columns of the others away: each
-// cell but the last ends at the bound.
+// Foreign text cannot break a row or widen the columns of others: each cell except
+// the last is shortened.
 func TestTableCellsAreCut(t *testing.T) {
 	long := strings.Repeat("é", 10*widest)
 	var out bytes.Buffer
-	table := newTable(&out, "NAMES", "TROUBLE", "DETAIL")
+	table := newTable(&out, "NAMES", "PROBLEM", "DETAIL")
 	table.row("a.example.com", "", "short")
 	table.row(long, "two\nlines\tand\x1b[2Ja tab", long+"\nremedy")
 	table.row(strings.Repeat("b", widest), strings.Repeat("c", widest+1), "")
@@ -31,7 +31,7 @@ func TestTableCellsAreCut(t *testing.T) {
 	}
 	pad := strings.Repeat(" ", widest+2) // the widest cell and the space between two columns
 	want := []string{
-		"NAMES" + pad[5:] + "TROUBLE" + pad[7:] + "DETAIL",
+		"NAMES" + pad[5:] + "PROBLEM" + pad[7:] + "DETAIL",
 		"a.example.com" + pad[13:] + "-" + pad[1:] + "short",
 		strings.Repeat("é", widest-1) + "…  " + fmt.Sprintf("%-*s", widest+2, `two\nlines\tand\u001b[2Ja tab`) + long + `\nremedy`,
 		strings.Repeat("b", widest) + "  " + strings.Repeat("c", widest-1) + "…  -",
@@ -43,8 +43,8 @@ func TestTableCellsAreCut(t *testing.T) {
 	}
 }
 
-// A list of names ends before the bound with the number of the others; a single
-// name stays, however long.
+// A long list of names ends with the number of the omitted ones. A single name is
+// not shortened.
 func TestListIsCut(t *testing.T) {
 	var names []string
 	for i := range 100 {

@@ -19,10 +19,10 @@ import (
 type progress struct {
 	w     io.Writer
 	label string
-	live  *liveLine // nil: lines
+	live  *liveLine // if nil, prints lines
 }
 
-// newProgress expects about so many events.
+// newProgress returns a progress display for about so many events.
 func newProgress(w io.Writer, label string, events int) *progress {
 	p := &progress{w: w, label: printable.Line(label)}
 	if f := printable.File(w); f != nil && term.IsTerminal(int(f.Fd())) {
@@ -31,17 +31,17 @@ func newProgress(w io.Writer, label string, events int) *progress {
 	return p
 }
 
-// stageText says what is going on, for people.
+// stageText describes the stages to users.
 var stageText = map[acme.Stage]string{
-	acme.Queued:       "waiting for a free place at the proxy",
+	acme.Queued:       "waiting for a free slot at the proxy",
 	acme.Ordering:     "ordering at the CA",
 	acme.Publishing:   "publishing the answer for",
-	acme.Challenge:    "the CA was told to validate",
+	acme.Challenge:    "asked the CA to validate",
 	acme.Validating:   "the CA is validating",
 	acme.Finalizing:   "validated, sending the CSR",
 	acme.Issuing:      "the CA is signing",
 	acme.Issued:       "issued",
-	remote.Registered: "registered, the proxy keeps it fresh from now on",
+	remote.Registered: "registered, the proxy renews it from now on",
 	remote.Waiting:    "waiting for the proxy to obtain it",
 	remote.Locked:     "sealed before this host was enrolled, asking the proxy for a new one",
 }
@@ -61,25 +61,25 @@ func (p *progress) event(e acme.Event) {
 	p.live.next(p.label + ": " + printable.Line(text))
 }
 
-// done takes the live line away.
+// done removes the live line.
 func (p *progress) done() {
 	if p.live != nil {
 		p.live.close()
 	}
 }
 
-// liveLine is a bar with a text and the time that has passed, which goes on
-// while nothing else does.
+// liveLine shows a bar with a text and the elapsed time, which it updates every
+// second.
 type liveLine struct {
 	bar     *progressbar.ProgressBar
-	columns int // for the text
+	columns int // width of the text
 	stop    chan struct{}
 	ticking sync.WaitGroup
 }
 
 const (
 	barColumns  = 10
-	restColumns = 32 // of percent, count, time and what is between them, at most
+	restColumns = 32 // maximum width of percent, count, time and separators
 )
 
 func newLiveLine(f *os.File, text string, events int) *liveLine {
@@ -102,10 +102,10 @@ func newLiveLine(f *os.File, text string, events int) *liveLine {
 	return l
 }
 
-// next shows another text and one step more.
+// next shows another text and advances the bar by one step.
 func (l *liveLine) next(text string) {
 	l.bar.Describe(shorten(text, l.columns))
-	_ = l.bar.Add(1) // more steps than expected do no harm
+	_ = l.bar.Add(1) // an error means more steps than expected
 }
 
 func (l *liveLine) tick() {
@@ -127,7 +127,7 @@ func (l *liveLine) close() {
 	_ = l.bar.Finish()
 }
 
-// shorten keeps a line from breaking, which could not be taken away again.
+// shorten cuts text to so many columns. A live line that wraps cannot be removed.
 func shorten(text string, columns int) string {
 	r := []rune(text)
 	if len(r) <= columns {

@@ -13,7 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
-// On a terminal there is one live line, never broken, and gone in the end.
+// A terminal shows one live line, which never wraps and is removed at the end.
 func TestProgressLiveLine(t *testing.T) {
 	const columns = 60
 	screen, tty := openTerminal(t, columns)
@@ -25,7 +25,7 @@ func TestProgressLiveLine(t *testing.T) {
 	p.event(acme.Event{Stage: acme.Challenge, Identifier: "a-rather-long-name.example.com"})
 	waitForText(t, screen, "(1/3)")
 	p.event(acme.Event{Stage: acme.Issuing})
-	// The clock goes on while the CA works.
+	// The elapsed time advances while the CA works.
 	waitForText(t, screen, "(2/3) [1s]")
 	p.done()
 	if _, err := fmt.Fprint(tty, "the end"); err != nil {
@@ -50,7 +50,7 @@ func TestProgressLiveLine(t *testing.T) {
 	}
 }
 
-// openTerminal makes a pseudo terminal: what programs see, and who watches it.
+// openTerminal creates a pseudo terminal: the side of programs and that of the user.
 func openTerminal(t *testing.T, columns uint16) (screen <-chan string, tty *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
@@ -91,7 +91,7 @@ func openTerminal(t *testing.T, columns uint16) (screen <-chan string, tty *os.F
 	return seen, tty
 }
 
-// waitForText returns all that was on the screen once it holds want.
+// waitForText waits until the screen's output contains want, and returns the output.
 func waitForText(t *testing.T, screen <-chan string, want string) string {
 	t.Helper()
 	var text string

@@ -9,8 +9,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// Where nobody watches, each event is a line of its own, without anything that
-// only a terminal understands.
+// Without a terminal, each event is a line of its own, without control sequences.
 func TestProgressLines(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgress(&out, "www.example.com", 6)
@@ -30,14 +29,14 @@ func TestProgressLines(t *testing.T) {
 		p.event(e)
 	}
 	p.done()
-	want := `www.example.com: waiting for a free place at the proxy
+	want := `www.example.com: waiting for a free slot at the proxy
 www.example.com: ordering at the CA
-www.example.com: the CA was told to validate www.example.com
+www.example.com: asked the CA to validate www.example.com
 www.example.com: the CA is validating
 www.example.com: validated, sending the CSR
 www.example.com: the CA is signing
 www.example.com: issued
-www.example.com: registered, the proxy keeps it fresh from now on
+www.example.com: registered, the proxy renews it from now on
 www.example.com: waiting for the proxy to obtain it
 www.example.com: of a newer proxy
 www.example.com: of a hostile\u001b[2J\nproxy \u202emoc.elpmaxe

@@ -13,19 +13,19 @@ func newRekey() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "rekey",
 		Short: "Replace this host's TLS key, and its age identity",
-		Long: `rekey makes a new TLS key and registers it at the proxy with the old one, which
-the proxy refuses from then on. Where bundles are sealed to the identity.age of
-the state directory, that is replaced, too; an SSH key or another file that
+		Long: `rekey creates a new TLS key and registers it at the proxy with the old one, which
+the proxy refuses from then on. If bundles are sealed to the identity.age of the
+state directory, rekey replaces that file, too. An SSH key or another file that
 enroll --identity named stays, unless --identity names a new one.
 
-The identities of before are kept, because the bundles that the proxy has now
-are sealed to them until each is renewed. A daemon that runs (acmeproxy remote
-run) goes on with the new keys by itself. Killed at any moment, nothing is lost:
-run it again.
+rekey does not delete the old identities, because the proxy's present bundles are
+sealed to them until each is renewed. A running daemon (acmeproxy remote run)
+continues with the new keys automatically. If rekey is interrupted, nothing is
+lost: run it again.
 
-If the old keys were stolen, rekey locks out who has them, provided that he did
-not come first. Then get --renew each certificate, because the old identity
-opens what was sealed before.`,
+If the old keys were stolen, rekey locks the thief out, unless he ran rekey
+first. Then run get --renew for each certificate, because the old identity opens
+earlier bundles.`,
 		Example: `  acmeproxy remote rekey
   acmeproxy remote rekey --identity /etc/ssh/ssh_host_ed25519_key`,
 		Args: noArgs,

@@ -20,9 +20,9 @@ import (
 func newRemote() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "remote",
-		Short: "Get certificates through a proxy, from inside",
-		Long: `remote runs on the hosts behind the firewall. It dials out to the proxy, through
-HTTPS_PROXY if that is set, and listens to nothing.`,
+		Short: "Get certificates through a proxy, on an internal host",
+		Long: `remote runs on the hosts behind the firewall. It connects to the proxy, through
+HTTPS_PROXY if that is set, and opens no port.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
@@ -30,7 +30,7 @@ HTTPS_PROXY if that is set, and listens to nothing.`,
 	return c
 }
 
-// remoteFlags are those of all remote commands.
+// remoteFlags holds the flags of all remote commands.
 type remoteFlags struct{ stateDir, config string }
 
 func (f *remoteFlags) bind(fs *pflag.FlagSet) {
@@ -39,22 +39,22 @@ func (f *remoteFlags) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&f.config, "config", "", "configuration `file` of remote run (YAML); default "+defaultRemoteFile+" if it is there")
 }
 
-// defaultStateDir is beside the proxy's data directory, so that one host may
-// be both.
+// defaultStateDir returns a folder beside the proxy's data directory, so that one
+// host can run both serve and remote.
 func defaultStateDir() string {
 	return filepath.Join(filepath.Dir(config.DefaultDataDir()), "acmeproxy-remote")
 }
 
 func userAgent() string { return "acmeproxy-remote/" + programVersion() }
 
-// load fills the flags of one call from the environment. The state directory
-// is the one of remote run, which may have it from its configuration file.
+// load fills the flags of a command from the environment. It uses the same state
+// directory as remote run, which may be set in that command's configuration file.
 func (f *remoteFlags) load(c *cobra.Command) error {
 	if err := config.LoadEnvironment(c.Flags()); err != nil {
 		return usageError{err}
 	}
 	if c.Flags().Changed("state-dir") || os.Getenv(config.EnvName("state-dir")) != "" {
-		return nil // whatever the file says
+		return nil // they override the file
 	}
 	daemon, err := config.Load(new(pflag.FlagSet), remoteConfigFile(f.config), bindRun, config.CertificatesKey)
 	if err != nil {
@@ -78,23 +78,23 @@ func newGet() *cobra.Command {
 	var renew, asJSON bool
 	c := &cobra.Command{
 		Use:   "get NAME…",
-		Short: "Get one certificate for all these names and keep it fresh",
-		Long: `get brings a certificate to this host now, as cert.pem, chain.pem, fullchain.pem
-and privkey.pem in one folder, and remembers it: "acmeproxy remote run" keeps it
-fresh from then on; "acmeproxy remote forget" ends that. A later get of the same
-names takes what it is not told from the earlier one.
+		Short: "Get one certificate for all these names, and renew it from then on",
+		Long: `get writes a certificate to this host now, as cert.pem, chain.pem, fullchain.pem
+and privkey.pem in one folder. From then on "acmeproxy remote run" renews it,
+until "acmeproxy remote forget". A later get of the same names uses the earlier
+values of the options that you do not give.
 
---renew asks for a new key and certificate now, also if the present ones are good
-for long, such as after a theft. In agent mode the proxy allows it once an hour;
-in gateway mode each get is a new one anyway.
+--renew requests a new key and certificate now, even if the present ones are not
+due, such as after a theft. In agent mode the proxy allows this once an hour. In
+gateway mode each get requests a new certificate.
 
---format adds files for HAProxy (haproxy.pem) and others (bundle.p12, PKCS#12);
---format pem ends that. All files change together.
+--format adds files for HAProxy (haproxy.pem) and others (bundle.p12, PKCS#12).
+--format pem removes them again. All files change together.
 
-agent    the proxy obtains and renews it, also while this host is away, and
+agent    the proxy obtains and renews it, even while this host is offline, and
          seals it so that only this host can open it
-gateway  the key is made here and never leaves; the proxy passes the certificate
-         through and keeps nothing; this host renews it`,
+gateway  the key is created here and never leaves this host; the proxy passes the
+         certificate on and stores nothing; this host renews it`,
 		Example: `  acmeproxy remote get web1.example.com --out /etc/ssl/web1
   acmeproxy remote get web1.example.com www.web1.example.com --mode gateway --hook 'systemctl reload nginx'
   acmeproxy remote get web1.example.com --renew`,
@@ -123,18 +123,19 @@ gateway  the key is made here and never leaves; the proxy passes the certificate
 	}
 	flags.bind(c.Flags())
 	fs := c.Flags()
-	fs.StringVar(&mode, "mode", "", "`mode`: agent or gateway (default what the proxy allows this host, agent if both)")
+	fs.StringVar(&mode, "mode", "", "`mode`: agent or gateway (default the mode that the proxy allows this host, agent if both)")
 	fs.StringVar(&out, "out", "", "`folder` for the files (default certs/NAME in the state directory)")
 	fs.StringVar(&keyType, "key-type", string(cert.EC256), "`type` of the key: ec256, ec384, rsa2048, rsa4096, rsa8192")
 	fs.StringVar(&profile, "profile", "", "the CA's `profile`, such as shortlived (default the CA's)")
-	fs.StringVar(&hookCommand, "hook", "", "shell `command` to run after the files changed, now and at each renewal")
-	fs.BoolVar(&renew, "renew", false, "ask for a new key and certificate, whatever the age of the present ones")
+	fs.StringVar(&hookCommand, "hook", "", "shell `command` to run after the files change, now and at each renewal")
+	fs.BoolVar(&renew, "renew", false, "request a new key and certificate, even if the present ones are not due")
 	layoutFlags(fs, &layout)
 	fs.BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
 
-// wanted checks what was asked for; relative paths are from here.
+// wanted checks the flags or settings of a certificate. Relative paths start at the
+// working directory.
 func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand, profile string) (w remote.Wanted, err error) {
 	if w.Names, err = cert.ParseNames(splitCommas(args)...); err != nil {
 		return w, usage("names: %w", err)
@@ -155,8 +156,8 @@ func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand, pro
 	return w, nil
 }
 
-// asBefore takes what was not given this time from the last time: to repeat a
-// get must not move its files or drop its hook.
+// asBefore returns w with the options that were not given now set to those of the
+// last get. Repeating a get must not move its files or drop its hook.
 func asBefore(c *cobra.Command, s *remote.State, w remote.Wanted) remote.Wanted {
 	last, ok := s.Remembered(w.Mode, w.Names)
 	if !ok {
@@ -174,7 +175,7 @@ func asBefore(c *cobra.Command, s *remote.State, w remote.Wanted) remote.Wanted 
 		"pkcs12-password-file": func() { w.PKCS12PasswordFile = last.PKCS12PasswordFile },
 	} {
 		f := c.Flags().Lookup(flag)
-		if !f.Changed && f.Value.String() == f.DefValue { // neither the environment nor the file says it
+		if !f.Changed && f.Value.String() == f.DefValue { // not set in the environment or the file either
 			take()
 		}
 	}
@@ -194,7 +195,7 @@ func defaultOut(s *remote.State, names cert.Names) string {
 }
 
 func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool) error {
-	events := len(w.Names) + 5 // of a gateway: see acme.Stage
+	events := len(w.Names) + 5 // for a gateway; see acme.Stage
 	if w.Mode.IsUnattended() {
 		events = 2
 	}
@@ -226,7 +227,7 @@ func newRemoteList() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "List the certificates that this host keeps fresh",
+		Short: "List the certificates that this host renews",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := flags.open(c)
@@ -244,9 +245,9 @@ func newRemoteList() *cobra.Command {
 				}
 				return printJSON(c.OutOrStdout(), reports)
 			}
-			t := newTable(c.OutOrStdout(), "NAMES", "MODE", "EXPIRES", "FILES", "TROUBLE")
+			t := newTable(c.OutOrStdout(), "NAMES", "MODE", "EXPIRES", "FILES", "PROBLEM")
 			for _, k := range all {
-				t.row(list(k.Names, " "), string(k.Mode), moment(k.NotAfter), k.Out, keptTrouble(k))
+				t.row(list(k.Names, " "), string(k.Mode), moment(k.NotAfter), k.Out, keptProblem(k))
 			}
 			return t.flush()
 		},
@@ -256,7 +257,7 @@ func newRemoteList() *cobra.Command {
 	return c
 }
 
-// remoteStatus is what status shows.
+// remoteStatus holds the output of status.
 type remoteStatus struct {
 	Proxy        string            `json:"proxy"`
 	Client       api.Client        `json:"client"`
@@ -268,7 +269,7 @@ func newRemoteStatus() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Ask the proxy who this host is, what it may, and how its certificates are",
+		Short: "Show this host's client, grants and certificates at the proxy",
 		Args:  noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := flags.open(c)
@@ -306,14 +307,14 @@ func printRemoteStatus(c *cobra.Command, st remoteStatus) error {
 		return nil
 	}
 	printf(c, "\n")
-	t := newTable(c.OutOrStdout(), "NAMES", "STATUS", "EXPIRES", "NEXT ATTEMPT", "TROUBLE")
+	t := newTable(c.OutOrStdout(), "NAMES", "STATUS", "EXPIRES", "NEXT ATTEMPT", "PROBLEM")
 	for _, m := range st.Certificates {
 		t.row(list(m.Names, " "), m.Status, optional(m.NotAfter), optional(m.NextAttempt), m.LastError)
 	}
 	return t.flush()
 }
 
-// forgotten is what forget shows.
+// forgotten holds the output of forget.
 type forgotten struct {
 	Names cert.Names `json:"names"`
 }
@@ -323,10 +324,10 @@ func newForget() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "forget NAME…",
-		Short: "Stop keeping the certificate of these names fresh; its files stay",
-		Long: `forget makes "acmeproxy remote run" leave the certificate alone. The files stay.
-The proxy goes on renewing what it keeps for this host in agent mode, until its
-administrator removes the client.`,
+		Short: "Stop renewing the certificate of these names; its files stay",
+		Long: `forget makes "acmeproxy remote run" ignore the certificate. The files stay. In
+agent mode the proxy continues to renew it, until the proxy's administrator
+removes the client or the certificate.`,
 		SuggestFor: []string{"rm", "remove", "delete"},
 		Args:       someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -343,12 +344,12 @@ administrator removes the client.`,
 				return err
 			}
 			if n == 0 {
-				return fmt.Errorf("nothing is kept for %s; acmeproxy remote list shows what is", names)
+				return fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", names)
 			}
 			if asJSON {
 				return printJSON(c.OutOrStdout(), forgotten{names})
 			}
-			_, err = printf(c, "%s is no longer kept fresh here\n", names)
+			_, err = printf(c, "%s is no longer renewed here\n", names)
 			return err
 		},
 	}

@@ -14,13 +14,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// reasonFlag is why a certificate is revoked.
+// reasonFlag binds the flag with the reason for a revocation.
 func reasonFlag(fs *pflag.FlagSet, reason *string) {
 	names := make([]string, len(cert.Reasons))
 	for i, r := range cert.Reasons {
 		names[i] = string(r)
 	}
-	fs.StringVar(reason, "reason", "", "`why`, for the CA: "+strings.Join(names, ", ")+"; in any case (default "+names[0]+")")
+	fs.StringVar(reason, "reason", "", "`reason`, for the CA: "+strings.Join(names, ", ")+"; in any case (default "+names[0]+")")
 }
 
 func parseReason(s string) (cert.Reason, error) {
@@ -37,21 +37,22 @@ func newRevoke() *cobra.Command {
 	var forget, asJSON bool
 	c := &cobra.Command{
 		Use:   "revoke NAME…",
-		Short: "Revoke the certificate of these names and get another with a new key",
-		Long: `revoke asks the CA, through the proxy, to revoke the certificate that is on this
-host's disk, and asks no question first. Then it brings another one with a new
-key, and runs the hook. Its key proves to the proxy that it is this host's.
+		Short: "Revoke the certificate of these names and replace it, with a new key",
+		Long: `revoke asks the CA, through the proxy, to revoke the certificate on this host's
+disk. It does not ask for confirmation. The certificate's key proves to the proxy
+that it belongs to this host. Then revoke gets another certificate with a new key,
+and runs the hook.
 
-From the moment it is revoked, programs that check revocation refuse every
-service that still uses it: other hosts with a copy, and services here until
+From then on, programs that check revocation refuse every service that still uses
+the revoked certificate: other hosts with a copy, and services on this host until
 the hook has made them load the new one.
 
-If no other can be had at once, revoke says so and fails; the files are still
-those of the revoked certificate then, and "acmeproxy remote run" goes on trying.
-In agent mode the proxy obtains a certificate at most once an hour.
+If the proxy cannot replace it at once, revoke reports this and fails. The files
+then still hold the revoked certificate, and "acmeproxy remote run" retries. In
+agent mode the proxy obtains a certificate at most once an hour.
 
---forget gets no other one: the proxy and this host stop keeping it fresh. The
-files stay, remove them when no service uses them.`,
+With --forget, the proxy and this host stop renewing the certificate, and do not
+replace it. The files stay. Remove them when no service uses them.`,
 		Example: `  acmeproxy remote revoke web1.example.com --reason keyCompromise
   acmeproxy remote revoke old.example.com --reason cessationOfOperation --forget`,
 		Args: someArgs("NAME"),
@@ -61,7 +62,7 @@ files stay, remove them when no service uses them.`,
 				return err
 			}
 			if mode != "" && !clients.Mode(mode).IsGrantable() {
-				return usage("mode: %q is none; write agent or gateway", mode)
+				return usage("mode: %q is unknown; use agent or gateway", mode)
 			}
 			names, err := cert.ParseNames(splitCommas(args)...)
 			if err != nil {
@@ -73,7 +74,7 @@ files stay, remove them when no service uses them.`,
 			}
 			k, err := s.KeptAs(names, clients.Mode(mode))
 			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("nothing is kept for %s; acmeproxy remote list shows what is", names)
+				return fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", names)
 			}
 			if err != nil {
 				return err
@@ -82,9 +83,9 @@ files stay, remove them when no service uses them.`,
 		},
 	}
 	flags.bind(c.Flags())
-	c.Flags().StringVar(&mode, "mode", "", "`mode` in which it is kept, agent or gateway, if it is in both")
+	c.Flags().StringVar(&mode, "mode", "", "`mode` of the certificate, agent or gateway, if this host has one in each")
 	reasonFlag(c.Flags(), &reason)
-	c.Flags().BoolVar(&forget, "forget", false, "get no other one in its place")
+	c.Flags().BoolVar(&forget, "forget", false, "do not replace it")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }
@@ -110,9 +111,9 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 	printf(c, "%s: certificate %s is revoked (%s)\n", done.Names, done.Serial, done.Reason)
 	switch {
 	case failure != nil:
-		return fmt.Errorf("%w\n\"acmeproxy remote run\" goes on trying; by hand: acmeproxy remote get %s --mode %s", failure, strings.Join(done.Names, " "), done.Mode)
+		return fmt.Errorf("%w\n\"acmeproxy remote run\" retries; to retry now, run acmeproxy remote get %s --mode %s", failure, strings.Join(done.Names, " "), done.Mode)
 	case done.Certificate == nil:
-		_, err = printf(c, "it is no longer kept fresh here; its files are still in %s\n", k.Out)
+		_, err = printf(c, "it is no longer renewed here; its files are still in %s\n", k.Out)
 	default:
 		n := done.Certificate
 		_, err = printf(c, "%s: certificate %s, valid until %s\nfiles in %s\n", n.Names, n.Serial, moment(n.NotAfter), n.Out)
@@ -120,13 +121,14 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 	return err
 }
 
-// keptTrouble is what is wrong with what this host keeps.
-func keptTrouble(k remote.Kept) string {
+// keptProblem returns why a certificate on this host is not up to date, or an empty
+// string.
+func keptProblem(k remote.Kept) string {
 	switch {
 	case k.LastError != "":
 		return k.LastError
 	case k.Revoked != "" && k.Revoked == k.Serial:
-		return "revoked; there is no other one yet"
+		return "revoked; not replaced yet"
 	case k.HookDue:
 		return "its hook has not succeeded yet"
 	}

@@ -1,6 +1,6 @@
-// Package cmd is the command line of acmeproxy: the cobra tree and the only
-// code that knows flags. A command reads its flags into a configuration struct,
-// calls a package that does the work, and prints what came of it.
+// Package cmd implements the command line of acmeproxy. It holds the cobra commands
+// and is the only package that reads flags. A command reads its flags into a
+// configuration struct, calls a package that does the work, and prints the result.
 package cmd
 
 import (
@@ -21,7 +21,7 @@ import (
 // version is set by the linker (make build).
 var version = "" // -ldflags -X needs a variable
 
-// errInterrupted says what "context canceled" means.
+// errInterrupted replaces "context canceled" in messages.
 var errInterrupted = errors.New("interrupted")
 
 // Execute runs the command line and returns the exit code.
@@ -45,7 +45,7 @@ func Execute() int {
 	return exitCode(err)
 }
 
-// Root is the whole command line, for the programs that write its documents.
+// Root returns the root command, for the programs that generate documents.
 func Root() *cobra.Command { return newRoot() }
 
 func newRoot() *cobra.Command {
@@ -54,7 +54,7 @@ func newRoot() *cobra.Command {
 		Short: "TLS certificates from a public CA for hosts the Internet cannot reach",
 		Long: `acmeproxy gets TLS certificates from a public CA for hosts that the Internet
 cannot reach. "acmeproxy serve" runs in the DMZ, where the CA's HTTP-01
-connection arrives; "acmeproxy remote" runs inside and only dials out.
+connection arrives; "acmeproxy remote" runs on internal hosts and opens no port.
 
 The flags of "serve" and "remote" can also be set in the environment, as
 ACMEPROXY_ and the flag's name in capitals with _ for -, and those of "serve" and
@@ -62,7 +62,7 @@ ACMEPROXY_ and the flag's name in capitals with _ for -, and those of "serve" an
 which beats the file, which beats the default.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration, 3 refused by the
-proxy, 4 failed for now: try again later.`,
+proxy, 4 temporary failure: try again later.`,
 		Version:       programVersion(),
 		SilenceErrors: true,
 		SilenceUsage:  true,
@@ -102,7 +102,7 @@ func newVersion() *cobra.Command {
 	return c
 }
 
-// versions are what version shows.
+// versions holds the output of version.
 type versions struct {
 	Version string `json:"version"`
 	Go      string `json:"go"`

@@ -15,13 +15,13 @@ import (
 func newRun() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "run",
-		Short: "Keep this host's certificates fresh (daemon)",
-		Long: `run brings every certificate that an earlier get asked for, or that the
-configuration file lists, to the disk; it asks the proxy for news at each poll
-(agent), renews when it is time (gateway), and runs a certificate's hook once for
-each change. A failure of one certificate holds up no other.
+		Short: "Renew this host's certificates (daemon)",
+		Long: `run maintains every certificate of an earlier get or of the configuration file. It
+asks the proxy for a new bundle at each poll (agent) or renews the certificate
+when it is due (gateway), and writes its files. It runs a certificate's hook once
+for each change. A failure of one certificate does not delay others.
 
-The configuration file, besides the flags below:
+The configuration file can hold the flags below, and certificates:
 
   certificates:
     - names: [web1.example.com, www.web1.example.com]
@@ -35,7 +35,7 @@ The configuration file, besides the flags below:
 	return c
 }
 
-// runSettings are the daemon's settings, which its configuration file may hold.
+// runSettings holds the daemon's settings. Its configuration file can set them.
 type runSettings struct {
 	remoteFlags
 	poll                time.Duration
@@ -48,7 +48,7 @@ type runSettings struct {
 func bindRun(fs *pflag.FlagSet) *runSettings {
 	f := &runSettings{}
 	f.bind(fs)
-	fs.DurationVar(&f.poll, "poll", 15*time.Minute, "how often to ask for news, with some jitter")
+	fs.DurationVar(&f.poll, "poll", 15*time.Minute, "interval between requests for new bundles, with some jitter")
 	logFlags(fs, &f.logLevel, &f.logFormat)
 	return f
 }

@@ -71,7 +71,7 @@ func field(ts *testscript.TestScript, neg bool, args []string) {
 		kt, err := cert.KeyTypeOf(b.Leaf.PublicKey)
 		ts.Check(err)
 		value = string(kt)
-	case "key": // a line of it, which is in no other file
+	case "key": // a line of the key, which no other file contains
 		pem, err := b.KeyPEM()
 		ts.Check(err)
 		value = strings.Split(string(pem), "\n")[1]
@@ -79,8 +79,8 @@ func field(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], value)
 }
 
-// absent looks for texts in every byte of every file below a folder or in one
-// file, whatever the case: absent PATH TEXT…
+// absent searches one file, or every file below a folder, for texts and ignores
+// their case: absent PATH TEXT…
 func absent(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! absent")
@@ -90,7 +90,7 @@ func absent(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// present is the proof that absent can find something: every text is there.
+// present shows that absent can find something: every text must occur.
 func present(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("unsupported: ! present")

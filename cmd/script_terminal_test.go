@@ -20,8 +20,8 @@ import (
 // adds a row to a table.
 const hostile = "evil\x1b[2J\x1b]0;title\a\u009b31m\u202egpj\u2066\u200b\xff\rover\nFAKE  row\tcell"
 
-// poison puts foreign text into the proxy's database, wherever it may come from
-// a client, a CA, a hook or a name server, while the proxy does not run.
+// poison writes foreign text into every field of the proxy's database that a
+// client, a CA, a hook or a name server can set, while the proxy does not run.
 func poison(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: poison CLIENT")
@@ -29,7 +29,7 @@ func poison(ts *testscript.TestScript, neg bool, args []string) {
 	db, err := sql.Open("sqlite", ts.MkAbs("data/acmeproxy.db"))
 	ts.Check(err)
 	defer db.Close()
-	later := time.Now().Add(72 * time.Hour).UnixMilli() // nothing is tried meanwhile
+	later := time.Now().Add(72 * time.Hour).UnixMilli() // no attempt is due during the test
 	for _, statement := range []struct {
 		text string
 		args []any
@@ -47,7 +47,7 @@ func poison(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// harmless fails if a terminal would obey what the last command printed.
+// harmless fails if the last command printed control sequences.
 func harmless(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: harmless")
@@ -66,7 +66,7 @@ func harmless(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// A5: no command prints around printf, printErrf and tables, which escape.
+// A5: all commands print with printf, printErrf and tables, which escape.
 func TestPrintsInOnePlace(t *testing.T) {
 	t.Parallel()
 	paths, err := filepath.Glob("*.go")

@@ -30,8 +30,8 @@ func TestMain(m *testing.M) {
 	})
 }
 
-// TestScripts runs whole processes: acmeproxy as it is shipped against the
-// stock Pebble, each script with both of its own.
+// TestScripts runs scripts with whole processes. Each script has its own acmeproxy,
+// as shipped, and its own stock Pebble.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
@@ -68,8 +68,8 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// setup gives a script addresses and folders of its own, and a CA that is not
-// there until pebble starts one. Nothing of the developer's own settings counts.
+// setup gives a script its own addresses and folders. The CA's address has no
+// listener until pebble starts one. The developer's own settings are not used.
 func setup(env *testscript.Env) error {
 	s := &scriptState{t: env.T()}
 	var err error
@@ -79,7 +79,7 @@ func setup(env *testscript.Env) error {
 	if s.https, err = port(); err != nil {
 		return err
 	}
-	nobody, err := port()
+	unused, err := port()
 	if err != nil {
 		return err
 	}
@@ -93,12 +93,12 @@ func setup(env *testscript.Env) error {
 	}
 	env.Values[stateKey{}] = s
 	env.Vars = append(env.Vars, "HOSTILE="+hostile, "HOME="+env.WorkDir, "XDG_STATE_HOME="+env.WorkDir, "NO_COLOR=1", "README="+readme, "STORED="+stored,
-		"GORACE=atexit_sleep_ms=0", // else each process of a test with -race ends a second late
+		"GORACE=atexit_sleep_ms=0", // otherwise each process with -race exits a second late
 		fmt.Sprintf("ACMEPROXY_HTTP_ADDR=127.0.0.1:%d", s.http),
 		fmt.Sprintf("ACMEPROXY_HTTPS_ADDR=127.0.0.1:%d", s.https),
 		"ACMEPROXY_DATA_DIR="+env.WorkDir+"/data",
 		"ACMEPROXY_STATE_DIR="+env.WorkDir+"/remote",
-		fmt.Sprintf("ACMEPROXY_ACME_DIRECTORY_URL=https://127.0.0.1:%d/dir", nobody),
+		fmt.Sprintf("ACMEPROXY_ACME_DIRECTORY_URL=https://127.0.0.1:%d/dir", unused),
 		fmt.Sprintf("API=https://127.0.0.1:%d", s.https),
 		fmt.Sprintf("HTTPS_PORT=%d", s.https),
 		fmt.Sprintf("HTTP_PORT=%d", s.http),
@@ -108,7 +108,7 @@ func setup(env *testscript.Env) error {
 
 type stateKey struct{}
 
-// scriptState is what a script's commands share.
+// scriptState holds the state that a script's commands share.
 type scriptState struct {
 	t           testscript.T
 	http, https int
@@ -117,8 +117,8 @@ type scriptState struct {
 
 func state(ts *testscript.TestScript) *scriptState { return ts.Value(stateKey{}).(*scriptState) }
 
-// lastPort is counted up, so that no two scripts get the same port. The range
-// is below pebbletest's.
+// lastPort is incremented for each port, so that no two scripts get the same one.
+// The range is below pebbletest's.
 var lastPort atomic.Int32 // shared by scripts that run in parallel
 
 func port() (int, error) {
@@ -134,12 +134,12 @@ func port() (int, error) {
 	return 0, errors.New("no free port found")
 }
 
-// required tells whether a missing CA fails a script, which is skipped else.
+// required reports whether a missing CA fails a script instead of skipping it.
 func required() bool { return os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" }
 
-// startPebble starts a CA of this script's own, for the addresses that the
-// proxy has: pebble [-slow]. A slow one asks for a wait of three seconds
-// wherever it can, so that something can happen while it works.
+// startPebble starts a CA for this script and the proxy's addresses: pebble [-slow].
+// With -slow, the CA asks for a wait of three seconds wherever it can, so that the
+// script can act in the middle of an issuance.
 func startPebble(ts *testscript.TestScript, neg bool, args []string) {
 	s := state(ts)
 	options := pebbletest.ProcessOptions{HTTPPort: s.http}
@@ -195,9 +195,8 @@ func caLog(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// waitFor runs a command until it succeeds: waitfor COMMAND [ARG…], until a
-// file is there: waitfor file PATH, or until the CA was asked something: waitfor
-// calog REGEXP.
+// waitFor waits until a command succeeds: waitfor COMMAND [ARG…], until a file
+// exists: waitfor file PATH, or until the CA's log has a line: waitfor calog REGEXP.
 func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) == 0 {
 		ts.Fatalf("usage: [!] waitfor COMMAND [ARG...]")
@@ -220,7 +219,7 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 		if (last == nil) != neg {
 			return
 		}
-		<-time.After(pause) // the machine must breathe between two looks
+		<-time.After(pause) // leave the processor to others between two attempts
 	}
 	ts.Fatalf("waited a minute for %q: %v", args, last)
 }
@@ -243,7 +242,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// capture sets a variable to what a regular expression finds in the standard
+// capture sets a variable to the match of a regular expression in the standard
 // output of the last command: capture VAR REGEXP
 func capture(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
@@ -256,8 +255,8 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], found[len(found)-1])
 }
 
-// sigterm asks a background command to stop: sigterm COMMAND [ARG…], of which
-// the beginning is enough.
+// sigterm sends SIGTERM to the background command that begins with its arguments:
+// sigterm COMMAND [ARG…]
 func sigterm(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) == 0 {
 		ts.Fatalf("usage: sigterm COMMAND [ARG...]")

@@ -26,8 +26,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
 )
 
-// later makes the proxy's database as old as if that time had passed, while
-// the proxy does not run: later DURATION
+// later moves all times in the proxy's database back, as if that time had passed,
+// while the proxy does not run: later DURATION
 func later(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: later DURATION")
@@ -52,9 +52,9 @@ func later(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// startPostgres starts a PostgreSQL server of this script's own and sets
+// startPostgres starts a PostgreSQL server for this script: postgres. It sets
 // POSTGRES to its address, host:port, and SECRET to the password of its user
-// acmeproxy, who owns the empty database acmeproxy: postgres
+// acmeproxy, who owns the empty database acmeproxy.
 func startPostgres(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: postgres")
@@ -76,7 +76,7 @@ func startPostgres(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("SECRET", secret)
 }
 
-// sshKey makes an SSH key pair without a passphrase: sshkey FILE
+// sshKey creates an SSH key pair without a passphrase: sshkey FILE
 func sshKey(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: sshkey FILE")
@@ -91,8 +91,7 @@ func sshKey(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]+".pub"), ssh.MarshalAuthorizedKey(line), 0o600))
 }
 
-// serves connects to the API as a browser would that trusts the CA:
-// [!] serves NAME
+// serves connects to the API like a browser that trusts the CA: [!] serves NAME
 func serves(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) != 1 {
 		ts.Fatalf("usage: [!] serves NAME")
@@ -109,9 +108,9 @@ func serves(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// connectProxy starts an HTTP proxy, the only way out of many networks, and
-// sets HTTPS_PROXY. Each CONNECT leaves a line in a file: connectproxy FILE. It
-// takes every name for this host, as nobody else can.
+// connectProxy starts an HTTP proxy, which many networks require, and sets
+// HTTPS_PROXY: connectproxy FILE. It writes a line for each CONNECT to the file. It
+// resolves every name to this host, because no other resolver knows them.
 func connectProxy(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 1 {
 		ts.Fatalf("usage: connectproxy FILE")
@@ -131,7 +130,7 @@ func connectProxy(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("HTTPS_PROXY", "http://"+l.Addr().String())
 }
 
-// tunnels is a CONNECT proxy (RFC 9110, section 9.3.6).
+// tunnels implements a CONNECT proxy (RFC 9110, section 9.3.6).
 type tunnels struct {
 	log     *os.File
 	running sync.WaitGroup
@@ -200,7 +199,7 @@ func (t *tunnels) tunnel(conn net.Conn) error {
 		return err
 	}
 	t.running.Go(func() {
-		_, _ = io.Copy(conn, out) // whoever hangs up first ends both
+		_, _ = io.Copy(conn, out) // the first side to close ends both
 		conn.Close()
 	})
 	_, err = io.Copy(out, in)

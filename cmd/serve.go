@@ -34,9 +34,9 @@ func newServe() *cobra.Command {
 }
 
 const serveLong = `serve answers the CA's challenges, offers the API to clients on port 443 and
-keeps certificates fresh. It orders nothing until it is asked to.
+renews certificates. It orders no certificate until one is requested.
 
-Without any flag it starts and says what it needs. What most want:
+Without any flag it starts and logs which settings it needs. Typical use:
 
   acmeproxy serve --hostname acmeproxy.example.com --email ops@example.com --accept-tos
 
@@ -44,33 +44,33 @@ Each flag can also be set in the environment, --http-addr as ACMEPROXY_HTTP_ADDR
 and as a key of the configuration file, http-addr: :80. A flag beats the
 environment, which beats the file, which beats the default.
 
-Names are proven by HTTP-01 on port 80. --challenge chooses TLS-ALPN-01 on the
-API's port or DNS-01 instead; wildcards always take DNS-01, which needs a
---dns-provider. Its own settings and secrets are environment variables, named as
-by lego:
+The CA validates names by HTTP-01 on port 80. With --challenge it uses TLS-ALPN-01
+on the API's port or DNS-01 instead. Wildcards always use DNS-01, which needs a
+--dns-provider. Set the provider's own settings and secrets in the environment,
+with the names that lego uses:
 
 %s
-What is missing is said at start. Hooks inherit the environment without these,
+serve reports missing ones at start. Hooks inherit the environment without these,
 without ACMEPROXY_… and without PGPASSWORD, PGPASSFILE, PGSERVICEFILE and
 PGSSLPASSWORD.
 
-Everything is kept in SQLite in the data folder, or with --store in PostgreSQL,
-version 12 or newer, in a database that exists. A password is best kept out of the
-command line, where every user of this host can read it: put it into a file that
-PGPASSFILE names (host:port:database:user:password, mode 0600), or the whole URL
-into ACMEPROXY_STORE or the configuration file. To a server on another host the
-connection is encrypted and its certificate checked against the system's roots or
-sslrootcert=FILE in the URL, unless its sslmode says otherwise. If the server is
-not there, serve waits for it for a minute.
+serve stores everything in SQLite in the data folder, or with --store in an
+existing database of PostgreSQL 12 or newer. Do not put a password on the command
+line, where every user of this host can read it. Put it into a file that
+PGPASSFILE names (host:port:database:user:password, mode 0600), or put the whole
+URL into ACMEPROXY_STORE or the configuration file. The connection to a server on
+another host is encrypted. Its certificate is checked against the system's roots
+or sslrootcert=FILE in the URL, unless the URL's sslmode says otherwise. If the
+server does not answer, serve waits for it for one minute.
 
-LEGO_CA_CERTIFICATES lists PEM files of further roots to trust for the CA's own
+LEGO_CA_CERTIFICATES lists PEM files of additional roots to trust for the CA's own
 API, separated by colons.
 
-SIGTERM and Ctrl-C stop it: issuances in flight may finish, at most 20 seconds;
-a second signal ends it at once.`
+SIGTERM and Ctrl-C stop serve. It waits up to 20 seconds for issuances in progress.
+A second signal ends it at once.`
 
-// providerVariables lists the DNS providers and how the names of their environment
-// variables start, one a line.
+// providerVariables returns the DNS providers with the prefixes of their environment
+// variables, one a line.
 func providerVariables() string {
 	var lines strings.Builder
 	for _, p := range dnsprovider.All() {
@@ -79,7 +79,7 @@ func providerVariables() string {
 	return lines.String()
 }
 
-// serve runs the proxy until the context ends.
+// serve runs the proxy until the context is done.
 func serve(c *cobra.Command, file string) error {
 	cfg, err := config.Load(c.Flags(), file, bindServe)
 	if err != nil {
@@ -95,11 +95,11 @@ func serve(c *cobra.Command, file string) error {
 	if u, err := dsn.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
 		logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 	}
-	collectLess()
+	tuneCollector()
 	p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Getenv: os.Getenv, Known: allowMemory})
-	if err != nil && c.Context().Err() != nil { // asked to stop while it waited for the database
+	if err != nil && c.Context().Err() != nil { // interrupted while waiting for the database
 		logger.Info("stopped")
-		return nil //nolint:nilerr // a stop is no failure
+		return nil //nolint:nilerr // stopping is not a failure
 	}
 	if err != nil {
 		return err
@@ -111,8 +111,8 @@ func serve(c *cobra.Command, file string) error {
 func bindServe(fs *pflag.FlagSet) *config.Serve {
 	defaults := config.DefaultServe()
 	cfg := &defaults
-	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered; none: port 80 is somebody else's")
-	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to everything that is not a challenge: 404, redirect (to https://), or the address of a web server to pass it to, such as http://127.0.0.1:8080")
+	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered; none to leave port 80 to another program")
+	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to all other requests: 404, redirect (to https://), or the address of a web server to pass them to, such as http://127.0.0.1:8080")
 	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3)")
 	dataDirFlag(fs, &cfg.DataDir)
 	storeFlag(fs, &cfg.Store)
@@ -122,37 +122,37 @@ func bindServe(fs *pflag.FlagSet) *config.Serve {
 	fs.BoolVar(&cfg.AcceptTOS, "accept-tos", cfg.AcceptTOS, "you have read and accept the CA's terms of service")
 	fs.StringVar(&cfg.EABKid, "eab-kid", cfg.EABKid, "key `identifier` of an external account binding, if the CA gave you one")
 	fs.StringVar(&cfg.EABHMACKeyFile, "eab-hmac-key-file", cfg.EABHMACKeyFile, "`file` with that binding's HMAC key (base64 or base64url)")
-	fs.StringVar(&cfg.Challenge, "challenge", cfg.Challenge, "`type` of challenge by which names are proven: http-01, tls-alpn-01 (CA to --https-addr), dns-01; wildcards always take dns-01")
-	fs.StringVar(&cfg.HTTP01Webroot, "http-01-webroot", cfg.HTTP01Webroot, "answer HTTP-01 by files in this `folder`, which a web server on port 80 serves, instead of at --http-addr")
+	fs.StringVar(&cfg.Challenge, "challenge", cfg.Challenge, "`type` of challenge that validates names: http-01, tls-alpn-01 (CA to --https-addr), dns-01; wildcards always use dns-01")
+	fs.StringVar(&cfg.HTTP01Webroot, "http-01-webroot", cfg.HTTP01Webroot, "answer HTTP-01 with files in this `folder`, which a web server on port 80 serves, instead of at --http-addr")
 	fs.StringVar(&cfg.HTTP01Hook, "http-01-hook", cfg.HTTP01Hook, "shell `command` that publishes HTTP-01 answers elsewhere, and removes them; works with certbot's manual hooks")
-	fs.StringVar(&cfg.DNSProvider, "dns-provider", cfg.DNSProvider, "`name` of what publishes DNS-01 records: "+strings.Join(dnsprovider.Names(), ", ")+"; settings in the environment, see above")
-	fs.StringArrayVar(&cfg.DNSResolvers, "dns-resolver", cfg.DNSResolvers, "DNS `server` that finds zones and CNAMEs for DNS-01 in place of the system's; may be repeated")
-	fs.StringVar(&cfg.DNSPropagation, "dns-propagation", cfg.DNSPropagation, "`whom` to ask whether a DNS-01 record is there before the CA looks: nameservers (all of the zone), resolvers, none")
+	fs.StringVar(&cfg.DNSProvider, "dns-provider", cfg.DNSProvider, "`name` of the provider that publishes DNS-01 records: "+strings.Join(dnsprovider.Names(), ", ")+"; settings in the environment, see above")
+	fs.StringArrayVar(&cfg.DNSResolvers, "dns-resolver", cfg.DNSResolvers, "DNS `server` that finds zones and CNAMEs for DNS-01 instead of the system's; may be repeated")
+	fs.StringVar(&cfg.DNSPropagation, "dns-propagation", cfg.DNSPropagation, "`servers` that must have a DNS-01 record before the CA checks it: nameservers (all of the zone), resolvers, none")
 	fs.StringVar(&cfg.PreferredChain, "preferred-chain", cfg.PreferredChain, "choose the CA's chain whose topmost issuer has this common `name`, if there is one")
-	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "keep a certificate with these `names` for this host itself; commas join the names of one certificate, more certificates take more flags")
+	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "obtain and renew a certificate with these `names` for this host itself; commas join the names of one certificate; repeat for more certificates")
 	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "`type` of the keys of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")
 	fs.StringVar(&cfg.Profile, "profile", cfg.Profile, "the CA's `profile` for this host's certificates, such as shortlived (default the CA's)")
-	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell `command` to run after one of this host's certificates was obtained or renewed")
+	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell `command` to run after a certificate of this host was obtained or renewed")
 	fs.StringVar(&cfg.CertDir, "cert-dir", cfg.CertDir, "`folder` for the folders of this host's certificates; default certs in the data directory, which no other user can enter")
 	layoutFlags(fs, &cfg.Files)
-	fs.IntVar(&cfg.MaxClientCertificates, "max-client-certificates", cfg.MaxClientCertificates, "`number` of managed certificates that one client may have; one that has more already keeps them; 0: any number")
-	fs.Var((*config.QuotaValue)(&cfg.DefaultDailyQuota), "default-daily-quota", "`number` of requests a day (UTC) of a client whose grant has no quota; 0: any number; auto: 300 if the database was created by this version or a later one, else any number; renewals by the proxy never count")
+	fs.IntVar(&cfg.MaxClientCertificates, "max-client-certificates", cfg.MaxClientCertificates, "maximum `number` of managed certificates of one client, 0 for no limit; a client that already has more keeps them")
+	fs.Var((*config.QuotaValue)(&cfg.DefaultDailyQuota), "default-daily-quota", "`number` of requests a day (UTC) of a client whose grant has no quota; 0 for no limit; auto for 300 if this version or a later one created the database, else no limit; renewals by the proxy do not count")
 	logFlags(fs, &cfg.LogLevel, &cfg.LogFormat)
 	return cfg
 }
 
-// layoutFlags binds what is written besides the PEM files, and for whom.
+// layoutFlags binds the formats, the owner and the mode of certificate files.
 func layoutFlags(fs *pflag.FlagSet, l *certfile.Layout) {
-	fs.StringSliceVar(&l.Formats, "format", l.Formats, "`formats` to write besides certbot's PEM files: haproxy (haproxy.pem, full chain and key), pkcs12 (bundle.p12); commas join several")
+	fs.StringSliceVar(&l.Formats, "format", l.Formats, "`formats` to write in addition to certbot's PEM files: haproxy (haproxy.pem, full chain and key), pkcs12 (bundle.p12); commas join several")
 	fs.StringVar(&l.PKCS12PasswordFile, "pkcs12-password-file", l.PKCS12PasswordFile, "`file` whose first line is the password of bundle.p12")
 	fs.StringVar(&l.Owner, "owner", l.Owner, "`user` who owns the files, or user:group, or :group")
 	fs.StringVar(&l.KeyMode, "key-mode", l.KeyMode, "octal `mode` of the files that hold the key, such as 0640 (default 0600)")
 }
 
-// logFlags binds what both daemons say, and how.
+// logFlags binds the log's level and format, for both daemons.
 func logFlags(fs *pflag.FlagSet, level, format *string) {
 	defaults := config.DefaultServe()
-	fs.StringVar(level, "log-level", defaults.LogLevel, "least `level` to log: debug, info, warn or error")
+	fs.StringVar(level, "log-level", defaults.LogLevel, "minimum `level` to log: debug, info, warn or error")
 	fs.StringVar(format, "log-format", defaults.LogFormat, "`format` of the log: text or json")
 }
 
@@ -161,7 +161,7 @@ func dataDirFlag(fs *pflag.FlagSet, dir *string) {
 }
 
 func storeFlag(fs *pflag.FlagSet, store *string) {
-	fs.StringVar(store, "store", *store, "`URL` of a PostgreSQL database to keep everything in, postgres://user@host/database; default SQLite in the data folder")
+	fs.StringVar(store, "store", *store, "`URL` of a PostgreSQL database to store everything in, postgres://user@host/database; default SQLite in the data folder")
 }
 
 func configFlag(fs *pflag.FlagSet, file *string) {
@@ -170,7 +170,7 @@ func configFlag(fs *pflag.FlagSet, file *string) {
 
 const defaultConfigFile = "/etc/acmeproxy/acmeproxy.yaml"
 
-// configFile is the file to read; empty for none.
+// configFile returns the file to read, or an empty string.
 func configFile(given string) string {
 	if given == "" {
 		given = os.Getenv("ACMEPROXY_CONFIG")
@@ -184,12 +184,12 @@ func configFile(given string) string {
 	return defaultConfigFile
 }
 
-// collectLess makes the garbage collector wait for more than Go's default, which
-// for the megabyte that serve holds makes it run fifty times a second when port
-// 80 is busy: that is a twentieth of the work. Near the limit it runs as often as
-// it must, so that a flood of strangers does not take the host's memory. Go's own
-// variables have the last word.
-func collectLess() {
+// tuneCollector makes the garbage collector run less often than by default. serve
+// holds about a megabyte, so by default the collector runs fifty times a second when
+// port 80 is busy, which takes 5 % of the CPU time. Near the memory limit it still
+// runs often, so that a flood of anonymous requests does not exhaust the host's
+// memory. GOGC and GOMEMLIMIT override this.
+func tuneCollector() {
 	const percent = 400
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
@@ -198,13 +198,13 @@ func collectLess() {
 }
 
 const (
-	memoryLimit   = 90 << 20 // bytes, without any known connection
+	memoryLimit   = 90 << 20 // bytes, without authenticated connections
 	memoryOfKnown = 64 << 10 // a connection with HTTP/2 and TLS holds about 50 KiB
 )
 
 // allowMemory sets the soft memory limit for so many connections of authenticated
-// clients. They hold more than the limit for strangers when there are many, and
-// the collector would run without a pause.
+// clients. Many of them hold more memory than memoryLimit, and without a higher limit
+// the collector would run continuously.
 func allowMemory(known int) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit + int64(known)*memoryOfKnown)

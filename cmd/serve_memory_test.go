@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// The memory limit grows with the connections of authenticated clients, and is
-// the administrator's where GOMEMLIMIT is set (X41).
+// The memory limit grows with the connections of authenticated clients, unless the
+// administrator sets GOMEMLIMIT (X41).
 func TestAllowMemory(t *testing.T) {
 	before := debug.SetMemoryLimit(-1)
 	defer debug.SetMemoryLimit(before)

@@ -20,7 +20,7 @@ import (
 func newStore() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "store",
-		Short: "Work on the proxy's database",
+		Short: "Migrate or copy the proxy's database",
 		Args:  subcommand,
 		RunE:  showHelp,
 	}
@@ -28,7 +28,7 @@ func newStore() *cobra.Command {
 	return c
 }
 
-// storeFlags find the database that serve is set up with.
+// storeFlags holds the flags that find serve's database.
 type storeFlags struct {
 	dataDir, config string
 	json            bool
@@ -41,7 +41,7 @@ func (f *storeFlags) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&f.json, "json", false, "print JSON")
 }
 
-// settings are serve's, with the data folder that this command was given.
+// settings returns serve's settings, with the data folder given to this command.
 func (f *storeFlags) settings(c *cobra.Command) (config.Serve, error) {
 	cfg, err := serveSettings(f.config)
 	if c.Flags().Changed("data-dir") {
@@ -56,14 +56,14 @@ func newStoreMigrate() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "migrate",
 		Short: "Bring the database's schema up to date",
-		Long: `migrate brings the schema of the proxy's database to the version that this
-program needs, and says what it did. serve does the same when it starts; this is
-for doing it ahead of time, or with another PostgreSQL user. Several instances may
-do it at once: one works, the others wait.
+		Long: `migrate upgrades the schema of the proxy's database to the version that this
+program needs, and prints the changes. serve does the same when it starts. Use
+migrate to do it ahead of time, or with another PostgreSQL user. Several instances
+can run it at once: one upgrades, the others wait.
 
-A SQLite file with an older schema is first copied to a file beside it, such as
-acmeproxy.db.before-6; the last two copies stay. A newer schema is not made older:
-make a backup of a PostgreSQL database before an upgrade.`,
+migrate first copies a SQLite file with an older schema to a file beside it, such
+as acmeproxy.db.before-6, and retains the last two copies. It does not downgrade a
+newer schema. Back up a PostgreSQL database before an upgrade.`,
 		Example: `  acmeproxy store migrate
   acmeproxy store migrate --store postgres://admin@db.example.com/acmeproxy`,
 		Args: noArgs,
@@ -103,7 +103,7 @@ func migrateStore(c *cobra.Command, cfg config.Serve, asJSON bool) error {
 		return printJSON(c.OutOrStdout(), m)
 	}
 	if len(m.Applied) == 0 {
-		printf(c, "the schema has version %d already: nothing to do\n", m.To)
+		printf(c, "the schema already has version %d; nothing to do\n", m.To)
 		return nil
 	}
 	if m.Copy != "" {
@@ -112,7 +112,7 @@ func migrateStore(c *cobra.Command, cfg config.Serve, asJSON bool) error {
 	for _, name := range m.Applied {
 		printf(c, "applied %s\n", name)
 	}
-	printf(c, "the schema has version %d now, %d before\n", m.To, m.From)
+	printf(c, "upgraded the schema from version %d to %d\n", m.From, m.To)
 	return nil
 }
 
@@ -121,19 +121,19 @@ func newStoreCopy() *cobra.Command {
 	var from, to string
 	c := &cobra.Command{
 		Use:   "copy",
-		Short: "Copy everything into another, empty database",
-		Long: `copy brings everything that the proxy keeps from one database into another, such
-as from SQLite to PostgreSQL, in one transaction: the target has all of it or
-nothing. Every row is read back and compared before it ends. The target must be
-empty, and the source stays as it is. A database is a PostgreSQL URL or the path
-of a SQLite file.
+		Short: "Copy the database into another, empty one",
+		Long: `copy copies all of the proxy's data from one database to another, such as from
+SQLite to PostgreSQL. It uses one transaction, so the target gets all of the data
+or none. It reads back every row and compares it. The target must be empty. The
+source does not change. A database is a PostgreSQL URL or the path of a SQLite
+file.
 
-Stop acmeproxy serve first, on every host that uses either database; copy refuses
-to work beside it. Keep the data folder: identity.age in it opens what is sealed
-in the database, whichever that is.
+First stop acmeproxy serve on every host that uses either database. copy refuses
+to run beside it. Keep the data folder, because identity.age in it opens the
+sealed data in both databases.
 
-A password is best kept out of the command line: without --to, the target is the
-store that serve is set up with, in ACMEPROXY_STORE or the configuration file.`,
+Do not put a password on the command line. Without --to, the target is serve's
+store, which you can set in ACMEPROXY_STORE or the configuration file.`,
 		Example: `  acmeproxy store copy --to postgres://acmeproxy@db.example.com/acmeproxy
   acmeproxy store copy --from postgres://acmeproxy@db.example.com/acmeproxy --to /var/lib/acmeproxy/acmeproxy.db`,
 		Args: noArgs,
@@ -148,7 +148,7 @@ store that serve is set up with, in ACMEPROXY_STORE or the configuration file.`,
 			}
 			if to == "" {
 				if cfg.Store == "" {
-					return usage("--to is missing: name the database to copy to, such as %s", dsn.Example)
+					return usage("--to: missing; use it to name the target database, such as %s", dsn.Example)
 				}
 				target = store.Config{URL: cfg.Store}
 			}
@@ -160,11 +160,11 @@ store that serve is set up with, in ACMEPROXY_STORE or the configuration file.`,
 	}
 	flags.bind(c.Flags())
 	c.Flags().StringVar(&from, "from", "", "`database` to copy; default the SQLite file in the data folder")
-	c.Flags().StringVar(&to, "to", "", "empty `database` to copy into; default the store that serve is set up with")
+	c.Flags().StringVar(&to, "to", "", "empty `database` to copy to; default serve's --store")
 	return c
 }
 
-// database reads a PostgreSQL URL or a path.
+// database returns the configuration for a PostgreSQL URL or a path.
 func database(text string) store.Config {
 	if dsn.Is(text) {
 		return store.Config{URL: text}
@@ -180,17 +180,17 @@ func checkDatabases(source, target store.Config) error {
 		}
 	}
 	if source.URL == target.URL && source.Path == target.Path {
-		faults = append(faults, errors.New("--from and --to are the same database; name another for one of them"))
+		faults = append(faults, errors.New("--from and --to are the same database; use another for one of them"))
 	}
 	if source.URL == "" {
 		if _, err := os.Stat(source.Path); err != nil {
-			faults = append(faults, fmt.Errorf("--from: %w; name the database to copy", err))
+			faults = append(faults, fmt.Errorf("--from: %w; use it to name the database to copy", err))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-// copied is what copy shows.
+// copied holds the output of copy.
 type copied struct {
 	From   string         `json:"from"`
 	To     string         `json:"to"`
@@ -207,7 +207,7 @@ func copyStore(c *cobra.Command, dataDir string, source, target store.Config, as
 	if err != nil {
 		return err
 	}
-	defer func() { _ = from.Close() }() // it was read from
+	defer func() { _ = from.Close() }() // only read from
 	to, err := store.Open(c.Context(), target)
 	if err != nil {
 		return err
@@ -230,8 +230,8 @@ func copyStore(c *cobra.Command, dataDir string, source, target store.Config, as
 	return err
 }
 
-// holdAll keeps proxies away from the data folder and from the folders of SQLite
-// files.
+// holdAll locks the data folder and the folders of SQLite files, so that no proxy
+// uses them.
 func holdAll(dataDir string, databases ...store.Config) (release func(), err error) {
 	dirs := []string{dataDir}
 	for _, d := range databases {
@@ -247,7 +247,7 @@ func holdAll(dataDir string, databases ...store.Config) (release func(), err err
 	}
 	seen := map[string]bool{}
 	for _, dir := range dirs {
-		if actual, err := filepath.EvalSymlinks(dir); err == nil { // else it is not there
+		if actual, err := filepath.EvalSymlinks(dir); err == nil { // otherwise it does not exist
 			dir = actual
 		}
 		if dir, err = filepath.Abs(dir); err == nil && !seen[dir] {
