@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
 )
@@ -114,7 +115,7 @@ func parseNames(args []string) (names []string, err error) {
 func parseResolvers(in []string) (out []string, err error) {
 	var faults []error
 	for _, s := range in {
-		r, err := preflight.ParseResolver(s)
+		r, err := dnsquery.ParseServer(s)
 		if err != nil {
 			faults = append(faults, usage("resolver: %w", err))
 		}

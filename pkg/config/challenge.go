@@ -3,14 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
-	"net"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
 // None is the HTTPAddr of a proxy that leaves port 80 to somebody else.
@@ -64,16 +62,11 @@ func oneOf(value string, known []string) error {
 func (s *Serve) Resolvers() ([]string, error) {
 	var all []string
 	for _, entry := range s.DNSResolvers {
-		host, port := entry, "53"
-		if _, err := netip.ParseAddr(entry); err != nil {
-			if h, p, err := net.SplitHostPort(entry); err == nil {
-				host, port = h, p
-			}
+		server, err := dnsquery.ParseServer(entry)
+		if err != nil {
+			return nil, err
 		}
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || !isHost(host) {
-			return nil, fmt.Errorf("%q is not a DNS server; write its address, such as 192.0.2.53 or [2001:db8::53]:53", entry)
-		}
-		all = append(all, net.JoinHostPort(host, port))
+		all = append(all, server)
 	}
 	return all, nil
 }

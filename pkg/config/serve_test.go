@@ -158,7 +158,7 @@ func TestValidate(t *testing.T) {
 		{"DNS resolvers", func(s *Serve) {
 			s.DNSProvider, s.DNSResolvers = "rfc2136", []string{"192.0.2.53", "2001:db8::53", "[2001:db8::53]:5353", "dns.example.com:53"}
 		}, ""},
-		{"DNS resolver", func(s *Serve) { s.DNSProvider, s.DNSResolvers = "exec", []string{"https://dns.example.com"} }, `dns-resolver: "https://dns.example.com" is not a DNS server; write`},
+		{"DNS resolver", func(s *Serve) { s.DNSProvider, s.DNSResolvers = "exec", []string{"https://dns.example.com"} }, `dns-resolver: "https://dns.example.com" is not a DNS server; use`},
 		{"DNS resolver for nothing", func(s *Serve) { s.DNSResolvers = []string{"192.0.2.53"} }, "dns-resolver: is of use with a dns-provider only"},
 		{"profile", func(s *Serve) { s.Profile = "shortlived" }, ""},
 		{"no profile", func(s *Serve) { s.Profile = "short lived" }, "profile: not the name of a profile; the CA's directory"},

@@ -1,11 +1,12 @@
-// Package dnsquery asks one DNS server one question and checks the answer: it must
-// be to that question, and only the records that answer it are returned.
+// Package dnsquery exchanges messages with DNS servers and checks each answer: it must
+// be to the question, and only the records that answer it are returned.
 //
-// It falls back where servers on the Internet are imperfect: without EDNS to a
-// server that does not know it, by TCP if an answer is too long for UDP. It never
-// decides from one server's failure that a name is broken: its callers do.
+// It copes with imperfect servers: it asks again without EDNS if a server does not
+// know it, and by TCP if an answer is too long for UDP. It never decides from one
+// server's failure that a name is broken. That is for its callers.
 //
-//	answer, err := dnsquery.Ask(ctx, "192.0.2.53:53", dnsquery.Question{Name: "example.com.", Type: dns.TypeTXT})
+//	question := dnsquery.Question{Name: "example.com.", Type: dns.TypeTXT}
+//	answer, err := dnsquery.Ask(ctx, "192.0.2.53:53", question)
 //	for _, rr := range answer.Records { … }
 package dnsquery
 
@@ -13,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 
@@ -21,25 +23,26 @@ import (
 
 // Bounds of an answer.
 const (
-	maxRecords = 1000 // of one section; what is beyond is dropped
+	maxRecords = 1000 // of one section; the others are dropped
 	maxAliases = 10
 	udpSize    = 1232
 
-	// DefaultTimeout bounds one exchange.
+	// DefaultTimeout limits one exchange.
 	DefaultTimeout = 5 * time.Second
 )
 
-// Question is what a server is asked.
+// Question is a question for a server.
 type Question struct {
 	Name      string // with a full stop at the end
 	Type      uint16
-	Recursive bool          // the server is a resolver
-	Timeout   time.Duration // for one exchange; 0: DefaultTimeout. There are four at most.
+	Recursive bool // true if the server is a resolver
+	// Timeout limits one exchange; if zero, DefaultTimeout. Ask needs three at most.
+	Timeout time.Duration
 }
 
 // Answer is a checked answer.
 type Answer struct {
-	Rcode         int
+	Rcode         int // NOERROR or NXDOMAIN
 	Authoritative bool
 	// Records are the aliases from the question's name on, each of which follows
 	// from the one before, and the records of the question's type at their end.
@@ -47,40 +50,74 @@ type Answer struct {
 }
 
 var (
-	// ErrMismatch is an answer to something else.
-	ErrMismatch = errors.New("the answer is not to the question")
-	// ErrAliases is a chain of aliases that does not end.
-	ErrAliases = errors.New("its CNAMEs have no end")
+	// ErrNoAnswer reports that a server sent no usable answer.
+	ErrNoAnswer = errors.New("does not answer")
+	// ErrAliases reports a chain of aliases that does not end.
+	ErrAliases = errors.New("the CNAMEs have no end")
+
+	errNoServer = errors.New("no DNS server is configured")
 )
 
-// Ask asks a server, host:port. Any code of an answer is a success. ctx ends it
-// at once.
-func Ask(ctx context.Context, server string, q Question) (*Answer, error) {
-	m := new(dns.Msg).SetQuestion(q.Name, q.Type)
-	m.RecursionDesired = q.Recursive
-	m.SetEdns0(udpSize, false)
-	answer, err := exchange(ctx, "udp", server, m, q.Timeout)
-	if err == nil && refusesEDNS(answer) {
-		m.Extra = nil
-		answer, err = exchange(ctx, "udp", server, m, q.Timeout)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if answer.Truncated {
-		whole, err := exchange(ctx, "tcp", server, m, q.Timeout)
-		switch {
-		case err == nil:
-			answer = whole
-		case ctx.Err() != nil || len(answer.Answer) == 0: // else a part is better than nothing
-			return nil, err
+// RcodeError reports an answer that is an error, such as SERVFAIL.
+type RcodeError struct {
+	Server string // host:port
+	Rcode  int    // neither NOERROR nor NXDOMAIN
+}
+
+func (e *RcodeError) Error() string { return e.Server + " answers " + RcodeText(e.Rcode) }
+
+// AskFirst asks the servers, each host:port, in turn until one answers. Its error is
+// that of the last server.
+func AskFirst(ctx context.Context, servers []string, q Question) (answer *Answer, err error) {
+	err = errNoServer
+	for _, server := range servers {
+		if answer, err = Ask(ctx, server, q); err == nil {
+			return answer, nil
 		}
+	}
+	return nil, err
+}
+
+// Ask asks a server, host:port, and returns its answer, or an error that names the
+// server and wraps ErrNoAnswer, ErrAliases or a *RcodeError. It returns as soon as
+// ctx ends.
+func Ask(ctx context.Context, server string, q Question) (*Answer, error) {
+	answer, err := ask(ctx, server, q)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s %w: %w", server, ErrNoAnswer, shorten(err))
+	case !hasContent(answer.Rcode):
+		return nil, &RcodeError{server, answer.Rcode}
 	}
 	records, err := chain(answer.Answer, q)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", server, err)
 	}
 	return &Answer{answer.Rcode, answer.Authoritative, records}, nil
+}
+
+func ask(ctx context.Context, server string, q Question) (*dns.Msg, error) {
+	if q.Timeout == 0 {
+		q.Timeout = DefaultTimeout
+	}
+	m := new(dns.Msg).SetQuestion(q.Name, q.Type)
+	m.RecursionDesired = q.Recursive
+	m.SetEdns0(udpSize, false)
+	client := &dns.Client{Net: "udp", Timeout: q.Timeout, UDPSize: udpSize}
+	answer, err := Exchange(ctx, client, server, m)
+	if err == nil && refusesEDNS(answer) {
+		m.Extra = nil
+		answer, err = Exchange(ctx, client, server, m)
+	}
+	if err != nil || !answer.Truncated {
+		return answer, err
+	}
+	client.Net = "tcp"
+	full, err := Exchange(ctx, client, server, m)
+	if err != nil && ctx.Err() == nil && len(answer.Answer) > 0 {
+		return answer, nil // a part is better than nothing
+	}
+	return full, err
 }
 
 // refusesEDNS reports whether the server does not know EDNS (RFC 6891, section 7).
@@ -92,46 +129,19 @@ func refusesEDNS(answer *dns.Msg) bool {
 	return false
 }
 
-func exchange(ctx context.Context, network, server string, m *dns.Msg, timeout time.Duration) (*dns.Msg, error) {
-	if timeout == 0 {
-		timeout = DefaultTimeout
+// shorten drops the addresses and calls that an error of package net repeats.
+func shorten(err error) error {
+	var op *net.OpError
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return errors.New("timeout")
+	case errors.As(err, &op):
+		return op.Err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	client := &dns.Client{Net: network, Timeout: timeout, UDPSize: udpSize}
-	conn, err := client.DialContext(ctx, server)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
-	defer context.AfterFunc(ctx, func() { conn.Close() })()
-	answer, _, err := client.ExchangeWithConnContext(ctx, m, conn)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil, fmt.Errorf("%w: %w", ctx.Err(), err)
-		}
-		return nil, err
-	}
-	return answer, Check(m, answer)
-}
-
-// Check reports whether an answer belongs to a question: id, kind and name. A
-// server that cannot read the question may leave it out.
-func Check(question, answer *dns.Msg) error {
-	if answer.Id != question.Id || !answer.Response || answer.Opcode != question.Opcode {
-		return ErrMismatch
-	}
-	if len(answer.Question) == 0 && answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
-		return nil
-	}
-	if len(answer.Question) != 1 {
-		return ErrMismatch
-	}
-	asked, got := question.Question[0], answer.Question[0]
-	if got.Qtype != asked.Qtype || got.Qclass != asked.Qclass || !strings.EqualFold(got.Name, asked.Name) {
-		return ErrMismatch
-	}
-	return nil
+	return err
 }
 
 // chain returns the records that answer a question, in order, and no others.
@@ -160,12 +170,4 @@ func chain(all []dns.RR, q Question) ([]dns.RR, error) {
 		at = next
 	}
 	return nil, ErrAliases
-}
-
-// RcodeText returns the name of a code.
-func RcodeText(rcode int) string {
-	if text := dns.RcodeToString[rcode]; text != "" {
-		return text
-	}
-	return fmt.Sprintf("code %d", rcode)
 }

@@ -20,13 +20,13 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
 const (
 	// DefaultTTL is what FromEnvironment sets, in seconds.
 	DefaultTTL = 60
-	// DefaultTimeout is for one question and its answer.
-	DefaultTimeout = 5 * time.Second
 
 	maxServers = 8
 	fudge      = 300 // seconds by which clocks may differ (RFC 8945, section 10)
@@ -39,7 +39,7 @@ type Config struct {
 	// are changed; nil: a server's own start of authority tells.
 	Zones   []string
 	TTL     uint32        // of what is added, in seconds
-	Timeout time.Duration // for each question; zero: DefaultTimeout
+	Timeout time.Duration // for one exchange; if zero, dnsquery.DefaultTimeout
 	Key     Key           // zero: updates are not signed
 }
 
@@ -55,7 +55,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, errors.New("no server to update")
 	}
 	if cfg.Timeout == 0 {
-		cfg.Timeout = DefaultTimeout
+		cfg.Timeout = dnsquery.DefaultTimeout
 	}
 	return &Client{cfg: cfg, now: time.Now}, nil
 }

@@ -82,10 +82,10 @@ func TestFromBadEnvironment(t *testing.T) {
 		want        []string
 	}{
 		{"DNSUPDATE_NAMESERVER", "", []string{"missing: DNSUPDATE_NAMESERVER"}},
-		{"DNSUPDATE_NAMESERVER", "https://ns1.example.com/", []string{"DNSUPDATE_NAMESERVER: ", "is no name server; write such as ns1.example.com"}},
-		{"DNSUPDATE_NAMESERVER", "ns1.example.com:0", []string{"is no name server"}},
-		{"DNSUPDATE_NAMESERVER", "ns1.example.com:dns", []string{"is no name server"}},
-		{"DNSUPDATE_NAMESERVER", "[ns1.example.com]:53", []string{"is no name server"}},
+		{"DNSUPDATE_NAMESERVER", "https://ns1.example.com/", []string{"DNSUPDATE_NAMESERVER: ", "is not a DNS server; use a name or an address such as"}},
+		{"DNSUPDATE_NAMESERVER", "ns1.example.com:0", []string{"is not a DNS server"}},
+		{"DNSUPDATE_NAMESERVER", "ns1.example.com:dns", []string{"is not a DNS server"}},
+		{"DNSUPDATE_NAMESERVER", "[ns1.example.com]:53", []string{"is not a DNS server"}},
 		{"DNSUPDATE_NAMESERVER", ",", []string{"DNSUPDATE_NAMESERVER: no name server"}},
 		{"DNSUPDATE_NAMESERVER", strings.Repeat("192.0.2.1 ", 9), []string{"9 name servers are too many; write 8 at most"}},
 		{"DNSUPDATE_ZONES", "a..b", []string{"DNSUPDATE_ZONES: ", "write such as example.com"}},

@@ -6,63 +6,44 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// exchange asks one server, over TCP. With a key, question and answer are
-// signed, and an answer that is not is none. ctx ends it at once.
+// exchange sends one message to a server, over TCP. With a key, message and answer
+// are signed, and an answer without a signature is an error.
 func (c *Client) exchange(ctx context.Context, server string, m *dns.Msg) (*dns.Msg, error) {
-	limited, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
-	defer cancel()
 	client := &dns.Client{Net: "tcp", Timeout: c.cfg.Timeout}
 	if c.cfg.Key.Name != "" {
 		client.TsigSecret = map[string]string{c.cfg.Key.Name: c.cfg.Key.Secret}
 		m.SetTsig(c.cfg.Key.Name, c.cfg.Key.Algorithm, fudge, c.now().Unix())
 	}
-	conn, err := client.DialContext(limited, server)
-	if err != nil {
-		return nil, fmt.Errorf("%s cannot be reached over TCP, check %s and the firewall: %w", server, envServers, err)
-	}
-	defer conn.Close()
-	defer context.AfterFunc(limited, func() { conn.Close() })()
-	answer, _, err := client.ExchangeWithConnContext(limited, m, conn)
+	answer, err := dnsquery.Exchange(ctx, client, server, m)
 	if answer != nil {
 		if refused := c.keyRefusal(answer.IsTsig()); refused != nil {
 			return nil, fmt.Errorf("%s: %w", server, refused)
 		}
 	}
 	var slow net.Error
+	var op *net.OpError
 	switch {
 	case errors.Is(err, dns.ErrAuth) && answer != nil && answer.Rcode == dns.RcodeNotAuth:
-		return answer, nil // of which the library checks no signature; it says no anyway
+		return answer, nil // the library checks no signature of a refusal
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case limited.Err() != nil, errors.As(err, &slow) && slow.Timeout():
+	case errors.As(err, &op) && op.Op == "dial":
+		return nil, fmt.Errorf("%s cannot be reached over TCP, check %s and the firewall: %w", server, envServers, err)
+	case errors.As(err, &slow) && slow.Timeout():
 		return nil, fmt.Errorf("%s does not answer within %v", server, c.cfg.Timeout)
 	case err != nil:
 		return nil, fmt.Errorf("%s: no good answer: %w", server, err)
-	case answersAnother(m, answer):
-		return nil, fmt.Errorf("%s: no good answer: it is to another question", server)
 	case c.cfg.Key.Name != "" && answer.IsTsig() == nil:
-		return nil, fmt.Errorf("%s does not sign its answer (%s), so it counts for nothing: does it know the key %s?", server, dns.RcodeToString[answer.Rcode], c.cfg.Key.Name)
+		return nil, fmt.Errorf("%s does not sign its answer (%s), so it counts for nothing: does it know the key %s?", server, dnsquery.RcodeText(answer.Rcode), c.cfg.Key.Name)
 	}
 	return answer, nil
-}
-
-// answersAnother reports whether an answer is not to m. A server may leave the
-// question out of an answer to an update (RFC 2136, section 3.8).
-func answersAnother(m, answer *dns.Msg) bool {
-	if answer.Id != m.Id || !answer.Response || answer.Opcode != m.Opcode || len(answer.Question) > 1 {
-		return true
-	}
-	if len(answer.Question) == 0 {
-		return false
-	}
-	asked, got := m.Question[0], answer.Question[0]
-	return got.Qtype != asked.Qtype || !strings.EqualFold(got.Name, asked.Name)
 }
 
 // keyRefusal says in words what the server has against a signature.
@@ -80,7 +61,7 @@ func (c *Client) keyRefusal(t *dns.TSIG) error {
 	case dns.RcodeBadTime:
 		return fmt.Errorf("BADTIME: its clock says %s, the clock here %s; set the wrong one, they may differ by %d seconds", serverTime(t), c.now().UTC().Format(time.RFC3339), fudge)
 	}
-	return fmt.Errorf("%s: it refuses the signature", dns.RcodeToString[int(t.Error)])
+	return fmt.Errorf("%s: it refuses the signature", dnsquery.RcodeText(int(t.Error)))
 }
 
 // serverTime is what a server adds to BADTIME: 48 bits (RFC 8945, section 5.2.3).
@@ -98,10 +79,7 @@ func serverTime(t *dns.TSIG) string {
 
 // refusal says in words what an answer's code means, and what to do.
 func (c *Client) refusal(rcode int) error {
-	code := dns.RcodeToString[rcode]
-	if code == "" {
-		code = fmt.Sprintf("code %d", rcode)
-	}
+	code := dnsquery.RcodeText(rcode)
 	var remedy string
 	switch rcode {
 	case dns.RcodeRefused:

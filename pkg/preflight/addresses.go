@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
 // addresses looks the name up, IPv4 and IPv6.
@@ -55,7 +57,7 @@ func unlessNoName(err error) error {
 }
 
 func (c *Checker) lookup(ctx context.Context, name string, qtype uint16) ([]netip.Addr, error) {
-	records, err := c.resolver.ask(ctx, name, qtype)
+	records, err := c.ask(ctx, name, qtype)
 	var addrs []netip.Addr
 	for _, rr := range records {
 		var addr netip.Addr
@@ -76,11 +78,11 @@ func (c *Checker) lookup(ctx context.Context, name string, qtype uint16) ([]neti
 // verdictOnLookup is about a question that got no usable answer.
 func verdictOnLookup(err error) Check {
 	check := Check{Check: DNS, Verdict: Fails, Detail: err.Error()}
-	var refused *rcodeError
+	var refused *dnsquery.RcodeError
 	switch {
 	case !errors.As(err, &refused):
 		check.Remedy = "check this host's network, or name another resolver with --resolver"
-	case refused.rcode == dns.RcodeServerFailure:
+	case refused.Rcode == dns.RcodeServerFailure:
 		check.Remedy = "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong: fix them, a CA sees the same"
 	default:
 		check.Remedy = "name a resolver that answers this host with --resolver"

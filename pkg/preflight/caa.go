@@ -10,10 +10,8 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
-
-// The methods by which names are validated (RFC 8657, section 4).
-const ()
 
 // caa checks whether the CA may issue (RFC 8659).
 func (c *Checker) caa(ctx context.Context, name string, authority func() (Authority, error)) Check {
@@ -30,8 +28,8 @@ func (c *Checker) caa(ctx context.Context, name string, authority func() (Author
 }
 
 func verdictOnCAALookup(err error) Check {
-	var refused *rcodeError
-	if errors.As(err, &refused) && refused.rcode == dns.RcodeServerFailure {
+	var refused *dnsquery.RcodeError
+	if errors.As(err, &refused) && refused.Rcode == dns.RcodeServerFailure {
 		return Check{
 			Check: CAA, Verdict: Fails, Detail: "the question for CAA records is not answered: " + err.Error(),
 			Remedy: "mend the zone's DNS servers or its DNSSEC: a CA must not issue when it cannot ask for CAA records",
@@ -47,7 +45,7 @@ type caaSet []*dns.CAA
 // (RFC 8659, section 3). The resolver follows aliases.
 func (c *Checker) relevant(ctx context.Context, name string) (at string, set caaSet, err error) {
 	for at := name; at != ""; {
-		records, err := c.resolver.ask(ctx, at, dns.TypeCAA)
+		records, err := c.ask(ctx, at, dns.TypeCAA)
 		if unlessNoName(err) != nil {
 			return at, nil, err
 		}

@@ -90,20 +90,6 @@ func TestResolvers(t *testing.T) {
 	wants(t, "the second", only(t, w.run(t, "web1.example.test").Names[0], preflight.HTTP), preflight.OK)
 }
 
-func TestParseResolver(t *testing.T) {
-	t.Parallel()
-	for in, want := range map[string]string{
-		"9.9.9.9": "9.9.9.9:53", "9.9.9.9:5353": "9.9.9.9:5353", "dns.example.com": "dns.example.com:53",
-		"2620:fe::fe": "[2620:fe::fe]:53", "[2620:fe::fe]": "[2620:fe::fe]:53", "[2620:fe::fe]:5353": "[2620:fe::fe]:5353",
-		"": "", ":53": "", "9.9.9.9:0": "", "9.9.9.9:dns": "", "9.9.9.9:70000": "", "a:b:c": "", "https://dns.example.com/": "",
-	} {
-		got, err := preflight.ParseResolver(in)
-		if got != want || (err != nil) != (want == "") {
-			t.Errorf("%q: %q, %v; want %q", in, got, err, want)
-		}
-	}
-}
-
 // Addresses that no public CA reaches are named as such (X13).
 func TestSpecialAddresses(t *testing.T) {
 	t.Parallel()

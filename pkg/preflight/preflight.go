@@ -26,6 +26,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
+	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
 // Verdict is what came of one check.
@@ -143,10 +144,7 @@ const (
 )
 
 // Checker checks names. It is safe for concurrent use.
-type Checker struct {
-	cfg      Config
-	resolver *resolver
-}
+type Checker struct{ cfg Config }
 
 // New finds the resolvers; it asks them nothing.
 func New(cfg Config) (*Checker, error) {
@@ -165,11 +163,13 @@ func New(cfg Config) (*Checker, error) {
 	if cfg.Timeout == 0 {
 		cfg.Timeout = 10 * time.Second
 	}
-	r, err := newResolver(cfg.Resolvers, cfg.Timeout/2) // which may ask twice: TCP after UDP
-	if err != nil {
-		return nil, err
+	if len(cfg.Resolvers) == 0 {
+		var err error
+		if cfg.Resolvers, err = dnsquery.SystemResolvers(); err != nil {
+			return nil, fmt.Errorf("%w; name a resolver with --resolver", err)
+		}
 	}
-	return &Checker{cfg: cfg, resolver: r}, nil
+	return &Checker{cfg}, nil
 }
 
 // Run checks canonical names (pkg/cert). It ends early with ctx; the report

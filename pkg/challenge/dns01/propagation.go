@@ -26,9 +26,8 @@ const (
 )
 
 const (
-	queryTimeout = 5 * time.Second // of one question
-	firstLook    = 50 * time.Millisecond
-	maxCNAMEs    = 10
+	firstLook = 50 * time.Millisecond
+	maxCNAMEs = 10
 
 	maxServers     = 16 // of one zone
 	maxServerAddrs = 4  // of one server
@@ -53,15 +52,9 @@ func newPropagation(cfg Config) (*propagation, error) {
 	if len(p.resolvers) > 0 {
 		return p, nil
 	}
-	system, err := dns.ClientConfigFromFile("/etc/resolv.conf")
-	if err != nil || len(system.Servers) == 0 {
-		if p.whom == None {
-			return p, nil
-		}
-		return nil, errors.New("dns-resolver: this system has none in /etc/resolv.conf; name one, such as 192.0.2.53")
-	}
-	for _, server := range system.Servers {
-		p.resolvers = append(p.resolvers, net.JoinHostPort(server, system.Port))
+	var err error
+	if p.resolvers, err = dnsquery.SystemResolvers(); err != nil && p.whom != None {
+		return nil, fmt.Errorf("dns-resolver: %w; name one, such as 192.0.2.53", err)
 	}
 	return p, nil
 }
@@ -137,7 +130,7 @@ func everyone(servers []string, ask func(server string) error) error {
 		switch {
 		case err == nil:
 			found = true
-		case errors.Is(err, errUnreachable) || errors.Is(err, errLame):
+		case isServerFault(err):
 			if broken == nil {
 				broken = err
 			}
@@ -219,11 +212,11 @@ func (p *propagation) zoneServers(ctx context.Context, zone string) ([]string, e
 // atServer asks one name server, at the first of its addresses that answers.
 func (p *propagation) atServer(ctx context.Context, server, name, value string) error {
 	var addrs []string
-	failed := fmt.Errorf("the name server %s %w: it has no address", server, errUnreachable)
+	failed := fmt.Errorf("the name server %s %w: it has no address", server, dnsquery.ErrNoAnswer)
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		answer, err := p.resolve(ctx, server, kind)
 		if err != nil { // the other kind may do
-			failed = fmt.Errorf("the name server %s %w: %v", server, errUnreachable, err) //nolint:errorlint // for people
+			failed = fmt.Errorf("the name server %s %w: %v", server, dnsquery.ErrNoAnswer, err) //nolint:errorlint // for people
 			continue
 		}
 		for _, rr := range answer.Records {
@@ -237,7 +230,7 @@ func (p *propagation) atServer(ctx context.Context, server, name, value string) 
 	}
 	for _, addr := range addrs[:min(len(addrs), maxServerAddrs)] {
 		err := hasTXT(ctx, net.JoinHostPort(addr, p.port), name, value, false)
-		if !errors.Is(err, errUnreachable) && !errors.Is(err, errLame) {
+		if !isServerFault(err) {
 			return err
 		}
 		failed = err
@@ -245,19 +238,13 @@ func (p *propagation) atServer(ctx context.Context, server, name, value string) 
 	return failed
 }
 
-// resolve asks the resolvers, one after the other until one answers.
-func (p *propagation) resolve(ctx context.Context, name string, kind uint16) (answer *dnsquery.Answer, err error) {
-	err = errNoResolver
-	for _, resolver := range p.resolvers {
-		if answer, err = query(ctx, resolver, name, kind, true); err == nil {
-			return answer, nil
-		}
-	}
-	return nil, err
+// resolve asks the resolvers.
+func (p *propagation) resolve(ctx context.Context, name string, kind uint16) (*dnsquery.Answer, error) {
+	return dnsquery.AskFirst(ctx, p.resolvers, dnsquery.Question{Name: name, Type: kind, Recursive: true})
 }
 
 func hasTXT(ctx context.Context, server, name, value string, recursive bool) error {
-	answer, err := query(ctx, server, name, dns.TypeTXT, recursive)
+	answer, err := dnsquery.Ask(ctx, server, dnsquery.Question{Name: name, Type: dns.TypeTXT, Recursive: recursive})
 	if err != nil {
 		return err
 	}
@@ -267,27 +254,16 @@ func hasTXT(ctx context.Context, server, name, value string, recursive bool) err
 		}
 	}
 	if !recursive && !answer.Authoritative {
-		return fmt.Errorf("%s %w: it does not serve the zone", server, errLame)
+		return fmt.Errorf("%s %w", server, errLame)
 	}
 	return fmt.Errorf("%s does not have it yet", server)
 }
 
-var (
-	errUnreachable = errors.New("does not answer")
-	errLame        = errors.New("is out of order")
-	errNoResolver  = errors.New("there is no resolver to ask")
-)
+// errLame reports a name server without the zone.
+var errLame = errors.New("does not serve the zone")
 
-// query asks one server one question. ctx ends it at once.
-func query(ctx context.Context, server, name string, kind uint16, recursive bool) (*dnsquery.Answer, error) {
-	answer, err := dnsquery.Ask(ctx, server, dnsquery.Question{Name: name, Type: kind, Recursive: recursive, Timeout: queryTimeout})
-	switch {
-	case errors.Is(err, dnsquery.ErrAliases):
-		return nil, err
-	case err != nil:
-		return nil, fmt.Errorf("%s %w: %v", server, errUnreachable, err) //nolint:errorlint // for people
-	case answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError:
-		return nil, fmt.Errorf("%s %w: it answers %s", server, errLame, dnsquery.RcodeText(answer.Rcode))
-	}
-	return answer, nil
+// isServerFault reports whether an error is about one server, not about the record.
+func isServerFault(err error) bool {
+	var rcode *dnsquery.RcodeError
+	return errors.As(err, &rcode) || errors.Is(err, dnsquery.ErrNoAnswer) || errors.Is(err, errLame)
 }
