@@ -396,6 +396,17 @@ func fill(t *testing.T, s *store.Store) {
 	must(err)
 }
 
+// A text that PostgreSQL cannot store is the caller's fault, which no retry repairs.
+func TestPostgresNotText(t *testing.T) {
+	s := openURL(t, pgtest.Start(t).Database(t), nil)
+	for _, text := range []string{"nul\x00", "\xff"} {
+		_, err := s.ClientByName(t.Context(), text)
+		if !errors.Is(err, managed.ErrNotText) || managed.IsFault(err) {
+			t.Errorf("%q: %v, a fault of the database: %v", text, err, managed.IsFault(err))
+		}
+	}
+}
+
 // check finds what fill made.
 func check(t *testing.T, s *store.Store) {
 	t.Helper()

@@ -148,7 +148,7 @@ func (db *DB) Fail(err error, format string, args ...any) error {
 func isAnswer(err error) bool {
 	for _, known := range []error{
 		managed.ErrNotFound, managed.ErrConflict, managed.ErrLost, managed.ErrStale, managed.ErrOwned, managed.ErrDisabled, managed.ErrTooMany,
-		ErrNoOwner, context.Canceled,
+		managed.ErrRecipients, managed.ErrNotText, ErrNoOwner, context.Canceled,
 	} {
 		if errors.Is(err, known) {
 			return true

@@ -114,10 +114,15 @@ func ok(t *testing.T, err error) {
 	}
 }
 
+// wantErr fails the test unless err wraps want, as an answer and not as a fault of
+// the database, which callers would retry.
 func wantErr(t *testing.T, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
 		t.Fatalf("error is %v, want %v", err, want)
+	}
+	if managed.IsFault(err) {
+		t.Fatalf("error is a fault of the database: %v", err)
 	}
 }
 
