@@ -16,7 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
-// newPool builds the CA and the solvers of its challenges.
+// newPool creates the issuers of the CA, with the generation's solvers.
 func (g *generation) newPool() (*issuer.Pool, error) {
 	p := g.process
 	eab, err := readEAB(g.settings.EABKid, g.settings.EABHMACKeyFile)
@@ -58,7 +58,7 @@ func readEAB(kid, file string) (*issuer.EAB, error) {
 	return &issuer.EAB{Kid: kid, HMACKey: strings.TrimSpace(string(key))}, nil
 }
 
-// newClient builds acme-client mode.
+// newClient creates acme-client mode.
 func (g *generation) newClient() (*client.Client, error) {
 	p := g.process
 	sets, err := g.certificateSets()
@@ -80,7 +80,7 @@ func (g *generation) newClient() (*client.Client, error) {
 	})
 }
 
-// newAgent builds certificate-agent mode.
+// newAgent creates certificate-agent mode.
 func (g *generation) newAgent() *agent.Agent {
 	p := g.process
 	return agent.New(agent.Config{
@@ -88,11 +88,11 @@ func (g *generation) newAgent() *agent.Agent {
 		Limit: g.settings.MaxClientCertificates,
 		Wake:  func() { p.Renewals.Wake(); p.peers.TellDue() },
 		Tell:  p.peers.TellNews,
-		Every: p.lookEvery,
+		Every: p.pollInterval,
 	})
 }
 
-// newQueue builds the source of renewals.
+// newQueue creates the source of renewals.
 func (g *generation) newQueue(ca renewal.Issuer) *renewal.Queue {
 	p := g.process
 	return renewal.NewQueue(renewal.Config{
@@ -104,10 +104,11 @@ func (g *generation) newQueue(ca renewal.Issuer) *renewal.Queue {
 	})
 }
 
-// hookTimeout is how long a certificate-obtained hook may run.
+// hookTimeout limits the run time of a certificate-obtained hook.
 const hookTimeout = 10 * time.Minute
 
-// certificateSets are those of --domain, and the API's own.
+// certificateSets returns the name sets of the setting domain, and one for the API
+// unless they include its hostname.
 func (g *generation) certificateSets() ([]cert.Names, error) {
 	p := g.process
 	sets, err := g.settings.CertificateSets()

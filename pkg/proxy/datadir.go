@@ -13,23 +13,23 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// The names in the data directory, besides the admin socket.
+// Files in the data directory, in addition to the admin socket.
 const (
 	databaseName = "acmeproxy.db"
 	identityName = "identity.age"
 	lockName     = "lock"
 )
 
-// openDataDir makes the directory if need be, closes it to others and locks it
-// against a second proxy until unlock.
+// openDataDir creates the directory if necessary, removes the access of other users
+// and locks the directory until unlock, so that no second proxy can use it.
 func openDataDir(dir string) (unlock func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("data-dir: cannot make %s: %w; name another with --data-dir", dir, errors.Unwrap(err))
+		return nil, fmt.Errorf("data-dir: cannot create %s: %w; set another data-dir", dir, errors.Unwrap(err))
 	}
 	if err := closeToOthers(dir); err != nil {
 		return nil, err
 	}
-	// Secrets, clients, and what SQLite takes for the newest changes to them.
+	// Secrets and clients, and the files in which SQLite stores their newest changes.
 	for _, name := range []string{identityName, databaseName, databaseName + "-wal", databaseName + "-shm", databaseName + "-journal"} {
 		if err := localfile.Check(filepath.Join(dir, name)); err != nil {
 			return nil, fmt.Errorf("data-dir: %w", err)
@@ -37,21 +37,21 @@ func openDataDir(dir string) (unlock func() error, err error) {
 	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("data-dir: cannot write to %s: %w; make it writable for this user, or name another with --data-dir", dir, errors.Unwrap(err))
+		return nil, fmt.Errorf("data-dir: cannot write to %s: %w; make it writable for this user, or set another data-dir", dir, errors.Unwrap(err))
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		lock.Close()
-		return nil, fmt.Errorf("data-dir: another acmeproxy serve is running on %s; stop it first, or name another with --data-dir", dir)
+		return nil, fmt.Errorf("data-dir: another acmeproxy serve is running on %s; stop it first, or set another data-dir", dir)
 	}
 	return func() error {
-		// Closing is not enough: a hook that is being forked has the file, too.
+		// Closing is not enough, because a hook that is being forked shares the file.
 		return errors.Join(unix.Flock(int(lock.Fd()), unix.LOCK_UN), lock.Close())
 	}, nil
 }
 
-// HoldDataDir keeps every proxy from running on a directory until release is
-// called, while something works on its database. It makes and changes nothing: a
-// directory that no proxy ever ran on has nothing to hold.
+// HoldDataDir locks a data directory until release, so that no proxy can start with
+// it while a command works on its database. It creates and changes nothing. If no
+// proxy ever used the directory, it succeeds without a lock.
 func HoldDataDir(dir string) (release func(), err error) {
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
@@ -65,13 +65,13 @@ func HoldDataDir(dir string) (release func(), err error) {
 		return nil, fmt.Errorf("data-dir: acmeproxy serve is running on %s; stop it first", dir)
 	}
 	return func() {
-		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // closing does it, too
+		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // closing unlocks it, too
 		lock.Close()
 	}, nil
 }
 
-// closeToOthers takes the rights of group and others away, if they have any. A
-// directory in which others work, such as /tmp, is not ours to close.
+// closeToOthers removes the permissions of group and others. It refuses a shared
+// directory such as /tmp.
 func closeToOthers(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -81,7 +81,7 @@ func closeToOthers(dir string) error {
 		return nil
 	}
 	if info.Mode()&fs.ModeSticky != 0 || info.Mode().Perm()&0o002 != 0 {
-		return fmt.Errorf("data-dir: everybody can write to %s; name a directory of its own with --data-dir, such as %s", dir, filepath.Join(dir, "acmeproxy"))
+		return fmt.Errorf("data-dir: every user can write to %s; set a directory for acmeproxy alone, such as %s", dir, filepath.Join(dir, "acmeproxy"))
 	}
 	if err := os.Chmod(dir, 0o700); err != nil {
 		return fmt.Errorf("data-dir: others can read %s and this user cannot change that; run chmod 700 %s", dir, dir)
@@ -89,8 +89,9 @@ func closeToOthers(dir string) error {
 	return nil
 }
 
-// caRoots is the trust for the CA's API: the system's, and the files that
-// LEGO_CA_CERTIFICATES lists, separated like PATH. nil means the system's.
+// caRoots returns the roots to trust for the CA's API: the system's and those in the
+// files that LEGO_CA_CERTIFICATES lists, separated as in PATH. nil means the
+// system's.
 func caRoots(getenv func(string) string) (*x509.CertPool, error) {
 	const variable = "LEGO_CA_CERTIFICATES"
 	list := getenv(variable)

@@ -12,8 +12,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// A proxy setting that cannot be understood stops serve and remote before they
-// write or send anything, and its password is not shown.
+// An invalid proxy variable stops serve and remote before they write or send
+// anything. The error does not show its password.
 func TestMalformedProxySetting(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	enrolled := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "a.example.com"))
@@ -39,7 +39,7 @@ func TestMalformedProxySetting(t *testing.T) {
 	}
 }
 
-// What does not decide how the CA and the proxy are reached stops nothing.
+// Variables that do not affect connections to the CA and the proxy are ignored.
 func TestProxySettingsOfOthers(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	enrolled := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "a.example.com"))

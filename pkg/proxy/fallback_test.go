@@ -12,8 +12,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// Port 80 does with everything else what --http-fallback says, and certificates
-// can be had whatever that is (A2, A3).
+// Port 80 answers all other requests as http-fallback says, and certificates are
+// issued with each of its values (A2, A3).
 func TestHTTPFallback(t *testing.T) {
 	t.Parallel()
 	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -14,7 +14,7 @@ import (
 )
 
 // The proxy adopts neither an identity nor a database that another user
-// planted in its data directory, and locks nothing behind a link.
+// planted in its data directory, and does not follow a link to lock a file.
 func TestForeignDataDir(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

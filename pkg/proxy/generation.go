@@ -21,9 +21,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// generation is what settings decide and a process can replace: the CA with the
-// solvers of its challenges, the modes with their name sets, files, hooks and
-// limits. Each use of a generation keeps it open until the use ends.
+// generation holds the parts that depend on settings and that a process can replace:
+// the CA with the solvers of its challenges, the modes with their name sets, files,
+// hooks and limits. It stays open until its last user releases it.
 type generation struct {
 	process  *Proxy
 	settings config.Serve
@@ -37,15 +37,15 @@ type generation struct {
 	deployments work.Source
 	api         http.Handler // the native API, with this generation's modes
 
-	serving context.Context //nolint:containedctx // ends when long polls are to be answered
-	retire  func()          // ends serving
+	serving context.Context //nolint:containedctx // done when long polls must be answered
+	retire  func()          // cancels serving
 	users   sync.WaitGroup  // requests and jobs
-	closers []func() error  // in the order in which things were opened
+	closers []func() error  // in the order of opening
 	closing sync.Once
-	closed  chan struct{} // closed after a replaced generation
+	closed  chan struct{} // closed when a replaced generation is closed
 }
 
-// openGeneration builds the first generation.
+// openGeneration creates the first generation.
 func (p *Proxy) openGeneration(context.Context) error {
 	g, err := p.newGeneration(p.cfg.Serve)
 	if err != nil {
@@ -58,7 +58,7 @@ func (p *Proxy) openGeneration(context.Context) error {
 	return nil
 }
 
-// newGeneration builds a generation that serves nothing yet.
+// newGeneration creates a generation that is not in use yet.
 func (p *Proxy) newGeneration(settings config.Serve) (_ *generation, err error) {
 	g := &generation{process: p, settings: settings, closed: make(chan struct{})}
 	defer func() {
@@ -85,8 +85,8 @@ func (p *Proxy) newGeneration(settings config.Serve) (_ *generation, err error) 
 	return g, nil
 }
 
-// close closes what the generation has opened, the newest first. It may be called
-// more than once.
+// close closes everything that the generation opened, the newest first. It may be
+// called more than once.
 func (g *generation) close() (err error) {
 	g.closing.Do(func() {
 		for _, c := range slices.Backward(g.closers) {
@@ -96,7 +96,8 @@ func (g *generation) close() (err error) {
 	return err
 }
 
-// openAPI needs the ports, whose addresses are in enrolment tokens.
+// openAPI creates the API. It needs the open ports, because enrolment tokens contain
+// their addresses.
 func (p *Proxy) openAPI(context.Context) error {
 	p.auth = auth.New(auth.Config{Store: p.store})
 	p.health = &health{store: p.store, now: p.cfg.Now}
@@ -117,12 +118,14 @@ func (g *generation) restConfig() rest.Config {
 	}
 }
 
-// Replace builds a generation from settings and swaps it in. Requests and jobs
-// in flight finish with the earlier one, whose long polls are answered at once;
-// closed is closed when the earlier one is. Settings of the process, such as
-// addresses, the data directory and the database, keep their values. On an error
-// the earlier settings stay in force; name sets that the store took over by then
-// stay there. docs/adr/0011 lists what is missing before a running proxy may use it.
+// Replace creates a generation from settings and swaps it in. Requests and jobs in
+// flight finish with the earlier one. Its long polls are answered at once. The
+// channel closed is closed when the earlier generation is.
+//
+// Settings of the process, such as addresses, the data directory and the database,
+// do not change. On an error the earlier settings stay in force, but name sets that
+// are already in the store stay there. docs/adr/0011 lists what is missing before a
+// running proxy may use it.
 func (p *Proxy) Replace(ctx context.Context, settings config.Serve) (closed <-chan struct{}, err error) {
 	settings = p.withProcessSettings(settings)
 	if err := settings.Validate(); err != nil {
@@ -175,7 +178,7 @@ func (p *Proxy) swap(g *generation) (earlier *generation, err error) {
 	return earlier, nil
 }
 
-// closeEarlier closes a generation that was replaced when nothing uses it.
+// closeEarlier closes a replaced generation after its last use.
 func (p *Proxy) closeEarlier(g *generation) {
 	defer close(g.closed)
 	g.users.Wait()
@@ -187,7 +190,7 @@ func (p *Proxy) closeEarlier(g *generation) {
 	delete(p.live, g)
 }
 
-// closeGenerations closes all of them, whatever is in flight.
+// closeGenerations closes all generations, even those in use.
 func (p *Proxy) closeGenerations() error {
 	p.mu.Lock()
 	live := p.live
@@ -210,7 +213,7 @@ func (p *Proxy) use() (g *generation, release func()) {
 	return g, g.users.Done
 }
 
-// serveAPI is the native API of the current generation.
+// serveAPI serves the native API of the current generation.
 func (p *Proxy) serveAPI(w http.ResponseWriter, r *http.Request) {
 	g, release := p.use()
 	defer release()

@@ -14,8 +14,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// New settings in the middle of issuances: what is in flight is finished with the
-// earlier ones, which are closed then; what comes later has the new ones.
+// After Replace, issuances in flight finish with the earlier settings, whose
+// generation is then closed. Later requests use the new settings.
 func TestReplace(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{pebbletest.NewOrder, pebbletest.Challenge, pebbletest.Finalize} {

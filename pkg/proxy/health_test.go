@@ -13,8 +13,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// A database that cannot be written is not healthy, and is again as soon as it
-// can. Strangers make the proxy write once in five seconds only.
+// A database that cannot be written is unhealthy until it can be written again.
+// Requests of strangers make the proxy write at most once in five seconds.
 func TestHealthWrites(t *testing.T) {
 	t.Parallel()
 	for _, driver := range []string{"sqlite", "pgx"} {

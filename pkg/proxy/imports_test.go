@@ -16,8 +16,8 @@ import (
 
 const module = "github.com/acmeproxy/acmeproxy"
 
-// layers is the direction of imports: a package may import those of lines
-// below its own, never those beside it or above.
+// layers lists the packages by level. A package may import those on lower lines,
+// never those on its own line or above.
 var layers = [][]string{
 	{"."},
 	{"cmd"},
@@ -47,7 +47,7 @@ var layers = [][]string{
 	{"pkg/acme", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile", "pkg/printable"},
 }
 
-// notForFrontends do work that a frontend is handed as an interface.
+// notForFrontends lists packages that a frontend uses through an interface only.
 var notForFrontends = []string{"pkg/renewal", "pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"}
 
 // docs/architecture.md has a row for each package, in an order in which imports
@@ -111,7 +111,7 @@ func goList(t *testing.T, args ...string) []goPackage {
 	}
 }
 
-// ours is a package's path in the module, empty for a foreign one.
+// ours returns a package's path in the module, or an empty string for a foreign one.
 func ours(path string) string {
 	if path == module {
 		return "."
@@ -127,7 +127,7 @@ func layerOf(rel string) int {
 	return slices.IndexFunc(layers, func(l []string) bool { return slices.Contains(l, rel) })
 }
 
-// Imports point down the table, and nowhere else.
+// Imports point down the table only.
 func TestImportDirection(t *testing.T) {
 	t.Parallel()
 	for _, p := range goList(t, "./...") {
@@ -176,7 +176,7 @@ func TestPackagesHaveExamples(t *testing.T) {
 	}
 }
 
-// adapters are the packages that may import a library for a CA or a database.
+// adapters lists the packages that may import a library for a CA or a database.
 var adapters = map[string][]string{
 	"github.com/go-acme/lego/":  {"pkg/issuer", "pkg/challenge/dns01"},
 	"github.com/jackc/pgx/":     {"pkg/store/sqldb"},
@@ -184,7 +184,7 @@ var adapters = map[string][]string{
 	"modernc.org/sqlite":        {"pkg/store/sqldb"},
 }
 
-// A host inside needs no library for a CA or a database.
+// An internal host needs no library for a CA or a database.
 func TestRemoteDependsOnNoAdapter(t *testing.T) {
 	t.Parallel()
 	for _, p := range goList(t, "-deps", "./pkg/remote") {
@@ -196,8 +196,8 @@ func TestRemoteDependsOnNoAdapter(t *testing.T) {
 	}
 }
 
-// The program that is shipped has no test code in it, and each library for a CA
-// or a database has one package that imports it.
+// The released program contains no test code, and one package imports each library
+// for a CA or a database.
 func TestShippedCode(t *testing.T) {
 	t.Parallel()
 	shipped := goList(t, "-deps", ".")

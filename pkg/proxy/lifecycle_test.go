@@ -23,8 +23,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// The CA's account is made once and kept through restarts, as is everything
-// that clients know of the proxy (A28).
+// The CA's account is created once and survives restarts, as does everything that
+// clients know about the proxy (A28).
 func TestRestartKeepsAccount(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -43,8 +43,8 @@ func TestRestartKeepsAccount(t *testing.T) {
 	}
 }
 
-// SIGTERM in the middle of an issuance: nothing new is begun, what is in flight
-// is finished, port 80 answers until then (A36).
+// After SIGTERM during an issuance, no new work starts, work in flight finishes, and
+// port 80 answers until then (A36).
 func TestStopFinishesWhatIsInFlight(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{pebbletest.NewOrder, pebbletest.Challenge, pebbletest.Finalize} {
@@ -123,7 +123,7 @@ func streamed(t testing.TB, host *remote.State, list ...string) <-chan error {
 	return done
 }
 
-// settings are those of a proxy that is not started by proxytest.
+// settings returns settings for a proxy that is started without proxytest.
 func settings(dir string, change func(*proxy.Config)) proxy.Config {
 	cfg := proxy.Config{Serve: config.DefaultServe(), Version: "test", Getenv: os.Getenv}
 	cfg.DataDir = dir
@@ -151,8 +151,8 @@ func openBelow(t testing.TB, dir string) (open []string) {
 	return open
 }
 
-// A start that cannot succeed says why in one line and leaves nothing open; the
-// proxy that runs is not disturbed (A37).
+// A failed start reports the cause in one line and leaves nothing open. A running
+// proxy is not disturbed (A37).
 func TestStartIsRefused(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -164,33 +164,33 @@ func TestStartIsRefused(t *testing.T) {
 	}{
 		"second instance": {
 			change: func(c *proxy.Config) { c.DataDir = p.DataDir },
-			want:   []string{"data-dir", "another acmeproxy serve", "--data-dir"},
+			want:   []string{"data-dir", "another acmeproxy serve", "set another data-dir"},
 		},
 		"https port in use": {
 			change: func(c *proxy.Config) { c.HTTPSAddr = p.HTTPSAddr() },
-			want:   []string{"https-addr", p.HTTPSAddr(), "in use", "--https-addr"},
+			want:   []string{"https-addr", p.HTTPSAddr(), "in use", "set another https-addr"},
 		},
 		"http port in use": {
 			change: func(c *proxy.Config) { c.HTTPAddr = p.HTTPAddr() },
-			want:   []string{"http-addr", p.HTTPAddr(), "in use", "--http-addr"},
+			want:   []string{"http-addr", p.HTTPAddr(), "in use", "set another http-addr"},
 		},
 		"address of another host": {
 			change: func(c *proxy.Config) { c.HTTPAddr = "192.0.2.1:80" },
-			want:   []string{"http-addr", "192.0.2.1:80", "--http-addr"},
+			want:   []string{"http-addr", "192.0.2.1:80", "set another http-addr"},
 		},
 		"file in the way": {
 			prepare: func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600) },
 			change:  func(c *proxy.Config) { c.DataDir = filepath.Join(c.DataDir, "file") },
-			want:    []string{"data-dir", "/file", "--data-dir"},
+			want:    []string{"data-dir", "/file", "set another data-dir"},
 		},
 		"file in the path": {
 			prepare: func(dir string) error { return os.WriteFile(filepath.Join(dir, "file"), nil, 0o600) },
 			change:  func(c *proxy.Config) { c.DataDir = filepath.Join(c.DataDir, "file", "data") },
-			want:    []string{"data-dir", "not a directory", "--data-dir"},
+			want:    []string{"data-dir", "not a directory", "set another data-dir"},
 		},
 		"lock in the way": {
 			prepare: func(dir string) error { return os.Mkdir(filepath.Join(dir, "lock"), 0o700) },
-			want:    []string{"data-dir", "cannot write", "--data-dir"},
+			want:    []string{"data-dir", "cannot write", "set another data-dir"},
 		},
 		"no database": {
 			prepare: func(dir string) error { return os.WriteFile(filepath.Join(dir, "acmeproxy.db"), garbage, 0o600) },
@@ -237,8 +237,8 @@ func TestStartIsRefused(t *testing.T) {
 	}
 }
 
-// Nobody else can read what is in the data directory, whatever it was like
-// before (A38).
+// No other user can read the data directory, even if its mode allowed it before
+// (A38).
 func TestModesOfTheDataDirectory(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
@@ -263,8 +263,8 @@ func TestModesOfTheDataDirectory(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		// What is below certs is for other services too, once the
-		// administrator opens the way to it; keys are not.
+		// Files below certs are also for other services, once the administrator
+		// gives them access. Keys are not.
 		public := strings.HasPrefix(rel, "certs") && filepath.Base(rel) != "privkey.pem"
 		if perm := info.Mode().Perm(); perm&0o077 != 0 && !public {
 			t.Errorf("%s has mode %v", rel, perm)
@@ -280,7 +280,7 @@ func TestModesOfTheDataDirectory(t *testing.T) {
 	}
 }
 
-// Health is for everyone and tells no more than that (A39).
+// Health is public and reports nothing else (A39).
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -294,8 +294,8 @@ func TestHealth(t *testing.T) {
 	}
 }
 
-// A CA that cannot be reached when the proxy starts is not fatal: clients are
-// served, told the reason, and get their certificates when the CA is back (A37).
+// A CA that cannot be reached at start is not fatal. Clients are served, get the
+// cause, and get their certificates when the CA is back (A37).
 func TestStartsWithoutCA(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -328,8 +328,8 @@ func TestStartsWithoutCA(t *testing.T) {
 	watch.Until(t, "the proxy's own certificate is there", func() bool { return p.Own(t, "own.example.com").Serial != "" })
 }
 
-// A proxy with nothing configured starts, serves, and leaves the CA alone until
-// it is asked (A35).
+// A proxy without configuration starts, serves, and sends nothing to the CA until a
+// certificate is requested (A35).
 func TestStartsWithNothing(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.AcceptTOS = false }})
@@ -343,9 +343,9 @@ func TestStartsWithNothing(t *testing.T) {
 	}
 }
 
-// The trust for a CA with a root of its own comes from LEGO_CA_CERTIFICATES;
-// without it the reason is told with the remedy (A33). Not parallel: the
-// variable is the process's.
+// A CA with its own root is trusted through LEGO_CA_CERTIFICATES. Without it the
+// error has the cause and the remedy (A33). Not parallel, because the variable
+// belongs to the process.
 func TestTrustFromTheEnvironment(t *testing.T) {
 	const variable = "LEGO_CA_CERTIFICATES"
 	ca := pebbletest.Start(t, pebbletest.Options{})
@@ -372,8 +372,8 @@ func TestTrustFromTheEnvironment(t *testing.T) {
 	}
 }
 
-// A CA and a hook that hang do not hold up a stop for longer than the grace
-// period; the next start finishes the order, and the hook runs again (A36).
+// A CA and a hook that hang do not delay a stop beyond the grace period. The next
+// start finishes the order, and the hook runs again (A36).
 func TestStopCutsOffWhatHangs(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {

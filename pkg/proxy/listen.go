@@ -14,7 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 )
 
-// listen opens all ports before anything is served.
+// listen opens all ports, before any of them is served.
 func (p *Proxy) listen(context.Context) (err error) {
 	if p.cfg.HTTPAddr != config.None {
 		if p.http, err = p.listenTCP("http-addr", p.cfg.HTTPAddr); err != nil {
@@ -47,14 +47,14 @@ func (p *Proxy) listenTCP(key, addr string) (net.Listener, error) {
 func listenRemedy(key string, err error) string {
 	switch {
 	case errors.Is(err, os.ErrPermission):
-		return "run as root, give the binary the capability (setcap cap_net_bind_service=+ep), or name another port with --" + key
+		return "run as root, give the binary the capability (setcap cap_net_bind_service=+ep), or set another " + key
 	case strings.Contains(err.Error(), "in use"):
-		return "stop what listens there (ss -ltnp shows it), or name another address with --" + key
+		return "stop the program that listens there (run ss -ltnp to find it), or set another " + key
 	}
-	return "name another address with --" + key
+	return "set another " + key
 }
 
-// HTTPAddr is where port 80's answers are served; config.None if they are not.
+// HTTPAddr returns the address of the HTTP-01 listener, or config.None.
 func (p *Proxy) HTTPAddr() string {
 	if p.http == nil {
 		return config.None
@@ -62,10 +62,10 @@ func (p *Proxy) HTTPAddr() string {
 	return p.http.Addr().String()
 }
 
-// HTTPSAddr is where the API is served.
+// HTTPSAddr returns the address of the API.
 func (p *Proxy) HTTPSAddr() string { return p.https.Addr().String() }
 
-// URL is the API's address for enrolment tokens; empty if --hostname is not set.
+// URL returns the API's URL for enrolment tokens. It is empty if no hostname is set.
 func (p *Proxy) URL() string {
 	if p.cfg.Hostname == "" {
 		return ""
@@ -77,7 +77,7 @@ func (p *Proxy) URL() string {
 	return "https://" + net.JoinHostPort(p.hostname(), port)
 }
 
-// hostname is canonical; Validate has seen to it that it can be.
+// hostname returns the canonical hostname. Validate has checked it.
 func (p *Proxy) hostname() string {
 	name, err := cert.ParseName(p.cfg.Hostname)
 	if err != nil {

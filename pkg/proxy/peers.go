@@ -17,7 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 )
 
-// openPeers is for a database that other instances may be on.
+// openPeers connects to other instances if they may share the database.
 func (p *Proxy) openPeers(context.Context) (err error) {
 	if p.cfg.Store == "" {
 		return nil
@@ -37,9 +37,10 @@ func (p *Proxy) openPeers(context.Context) (err error) {
 	return err
 }
 
-// lookEvery is how often to look for what other instances did; 0: there are
-// none. Where we hear of it anyway, that is for what was lost on the way.
-func (p *Proxy) lookEvery() time.Duration {
+// pollInterval returns how often to query the database for changes by other
+// instances, or 0 if the database is not shared. If notifications arrive, polling
+// only finds changes whose notification was lost.
+func (p *Proxy) pollInterval() time.Duration {
 	switch {
 	case p.peers == nil:
 		return 0
@@ -49,8 +50,8 @@ func (p *Proxy) lookEvery() time.Duration {
 	return time.Second
 }
 
-// runPeers has the other instances heard, until all that is in flight is done:
-// it may need their answers.
+// runPeers receives messages of other instances until stop. Work in flight may need
+// their answers, so they are still received after ctx is done.
 func (p *Proxy) runPeers(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -61,8 +62,8 @@ func (p *Proxy) runPeers(ctx context.Context) (stop func()) {
 	}
 }
 
-// publishProbe has port 80 answer a probe, on all instances: one name may lead
-// to each of them.
+// publishProbe makes port 80 of all instances answer a probe, because a name may
+// resolve to any of them.
 func (p *Proxy) publishProbe(ctx context.Context, name, token, body string) (remove func()) {
 	probe := challenge.Challenge{Name: name, Token: token, KeyAuthorization: body}
 	answer, err := p.publisher().Publish(ctx, acme.HTTP01, probe)
@@ -72,7 +73,7 @@ func (p *Proxy) publishProbe(ctx context.Context, name, token, body string) (rem
 	return answer.Remove
 }
 
-// instances is for the status.
+// instances returns the instances for the status.
 func (p *Proxy) instances() *admin.Instances {
 	heard := p.peers.Status()
 	all := &admin.Instances{Self: p.name, Others: []admin.Instance{}, Trouble: heard.Trouble}
@@ -82,17 +83,18 @@ func (p *Proxy) instances() *admin.Instances {
 	return all
 }
 
-// Answers is how many challenges are being answered from memory, other
-// instances' included.
+// Answers returns the number of challenges that are answered from memory, including
+// those of other instances.
 func (p *Proxy) Answers() int { return p.responder.Len() + p.tls.alpn.Len() }
 
-// instanceName is unique among all instances that ever share a store.
+// instanceName returns a name that is unique among all instances that ever share a
+// store.
 func instanceName() string {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
-	host = strings.Map(func(c rune) rune { // it is shown to people
+	host = strings.Map(func(c rune) rune { // status prints it
 		if c <= ' ' || c > '~' {
 			return '_'
 		}

@@ -8,7 +8,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// Whatever is sent to the open port, nothing of it comes back.
+// No answer of the open port contains bytes of the request.
 func TestPort80ReflectsNothing(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})

@@ -17,9 +17,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// The three modes on PostgreSQL (A1, D14). Whoever steals the database's dump
-// can read no key and no bundle in it, and of the gateway nothing is there at
-// all (X17, A10, A11, A14). The store's password is in no log and no status.
+// The three modes work on PostgreSQL (A1, D14). A stolen dump of the database reveals
+// no key and no bundle, and has nothing of the gateway (X17, A10, A11, A14). No log
+// and no status has the store's password.
 func TestThreeModesPostgres(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -52,8 +52,8 @@ func TestThreeModesPostgres(t *testing.T) {
 	checkStolen(t, dump, bundles, ownSecrets(t, p, store.Config{URL: url}))
 }
 
-// While the database is away the proxy says so and lives on (A39); when it is
-// back, everything goes on.
+// While the database cannot be reached, the proxy reports it and keeps running (A39).
+// When it is back, the proxy continues.
 func TestDatabaseAway(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -82,8 +82,8 @@ func TestDatabaseAway(t *testing.T) {
 	proxytest.OpenBundle(t, c.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
 }
 
-// An instance with an identity of its own cannot open what is sealed in a shared
-// database; it says so, and does not begin.
+// An instance with another identity cannot open the sealed data in a shared
+// database. It reports this and does not start.
 func TestForeignIdentity(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)

@@ -26,33 +26,33 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Config is what a proxy is made of.
+// Config holds the configuration and the dependencies of a proxy.
 type Config struct {
 	config.Serve
 	Version string
-	RootCAs *x509.CertPool // trust for the CA's API; nil: the system's and LEGO_CA_CERTIFICATES
-	Logger  *slog.Logger   // nil: none
+	RootCAs *x509.CertPool // roots to trust for the CA's API; if nil, the system's and LEGO_CA_CERTIFICATES
+	Logger  *slog.Logger   // if nil, nothing is logged
 	// Getenv returns variables of the process's environment, for DNS providers, HTTP
 	// proxies and LEGO_CA_CERTIFICATES. If nil, it has none.
 	Getenv func(string) string
-	Now    func() time.Time // nil: time.Now; for certificates and leases, not for timeouts
-	// Known, if not nil, is told how many connections of authenticated clients
-	// the API has, when that changed, at most once a second.
+	Now    func() time.Time // time for certificates and leases, not for timeouts; if nil, time.Now
+	// Known, if not nil, is called when the API's number of connections of
+	// authenticated clients has changed, at most once a second.
 	Known  func(connections int)
 	Limits Limits
 }
 
-// Proxy is the DMZ process: it owns the ports, the store, the identity and the
-// limits. What settings change belongs to its generation, which Replace replaces.
+// Proxy runs the DMZ process. It owns the ports, the store, the identity and the
+// limits. Its generation, which Replace replaces, owns what settings can change.
 type Proxy struct {
 	cfg       Config
 	log       *slog.Logger
 	name      string         // of this instance
-	closers   []func() error // in the order in which things were opened
+	closers   []func() error // in the order of opening
 	store     *store.Store
 	identity  *age.X25519Identity
 	responder *responder.Responder
-	port80    http.Handler // the responder, and what it does not answer
+	port80    http.Handler // the responder with its fallback
 	peers     *peers.Peers // nil with SQLite
 	audit     *audit.Log
 	tls       *apiTLS
@@ -60,23 +60,24 @@ type Proxy struct {
 	registrar *enroll.Registrar
 	health    *health
 
-	stopping context.Context //nolint:containedctx // the process's, not a request's
-	stop     func()          // ends stopping
+	stopping context.Context //nolint:containedctx // of the process, not of a request
+	stop     func()          // cancels stopping
 
 	replacing sync.Mutex   // held while a generation is built and swapped in
-	mu        sync.RWMutex // guards what follows
+	mu        sync.RWMutex // guards current and live
 	current   *generation
-	live      map[*generation]bool // those that are not closed, current included
+	live      map[*generation]bool // generations that are not closed, including current
 
-	// Renewals works on managed certificates that are due, Deployments on files
-	// and hooks. Run drives them; tests may call Tick.
+	// Renewals renews due certificates, Deployments writes files and runs hooks. Run
+	// runs them; tests may call Tick.
 	Renewals    *work.Loop
 	Deployments *work.Loop
 
 	http, https, admin net.Listener
 }
 
-// New opens everything that the proxy needs. On an error nothing stays open.
+// New opens the store, the ports and the first generation. On an error nothing stays
+// open.
 func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	if err := errors.Join(cfg.Validate(), envproxy.Check(envproxy.HTTPS)); err != nil {
 		return nil, err
@@ -109,7 +110,8 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	return p, nil
 }
 
-// withFallback is port 80: challenges, and what --http-fallback says.
+// withFallback returns the handler of port 80: challenges, and the fallback for all
+// other requests.
 func (p *Proxy) withFallback(challenges http.Handler) (http.Handler, error) {
 	backend, err := p.cfg.Backend()
 	switch {
@@ -123,10 +125,10 @@ func (p *Proxy) withFallback(challenges http.Handler) (http.Handler, error) {
 	case p.cfg.HTTPFallback == config.FallbackRedirect:
 		return fallback.Redirect(challenges), nil
 	}
-	return challenges, nil // which answers 404
+	return challenges, nil // the responder answers 404
 }
 
-// Close closes what is open, the newest first. Run does it, too.
+// Close closes everything that is open, the newest first. Run calls it.
 func (p *Proxy) Close() error {
 	p.stop()
 	var errs []error

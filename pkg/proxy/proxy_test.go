@@ -23,16 +23,16 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// One server, three clients, each in a mode of its own (A1): stored with a
-// hook (A5, A7), stored sealed (A10–A12, A17), streamed (A14, A18). The CA's
-// challenges are answered by the proxy's own port 80 (D15).
+// One server has three clients in different modes (A1): stored with a hook (A5, A7),
+// stored sealed (A10–A12, A17), streamed (A14, A18). The proxy's own port 80 answers
+// the CA's challenges (D15).
 func TestThreeModes(t *testing.T) {
 	t.Parallel()
 	threeModes(t, "")
 }
 
-// threeModes plays them on a store and returns the proxy and, by mode, the
-// certificates with the keys that their hosts have.
+// threeModes runs them on a store and returns the proxy and, by mode, the
+// certificates with their hosts' keys.
 func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[clients.Mode]*cert.Bundle) {
 	t.Helper()
 	hookFile := filepath.Join(t.TempDir(), "hook")
@@ -79,7 +79,7 @@ func threeModes(t *testing.T, storeURL string) (*proxytest.Proxy, map[clients.Mo
 	return p, bundles
 }
 
-// Nobody without a credential gets anything, and no CA hears of it (A21, A23).
+// Requests without a credential are refused before the CA is asked (A21, A23).
 func TestStrangers(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})

@@ -16,16 +16,16 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Run serves until ctx ends or a listener fails, then stops in good order:
-// nothing new is begun, what is in flight may finish for work.Grace, port 80
-// answers until it has, the database is closed last.
+// Run serves until ctx is done or a listener fails, then stops cleanly. It starts no
+// new work, and work in flight may finish within work.Grace. Port 80 answers until
+// then. The database is closed last.
 func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, p.Close()) }()
 	stopPeers := p.runPeers(ctx)
 	defer stopPeers()
 	if err := p.startModes(ctx); err != nil {
 		if ctx.Err() != nil {
-			return nil // asked to stop before it served
+			return nil // stopped before it served
 		}
 		return err
 	}
@@ -57,7 +57,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	if p.http != nil {
 		serve("http-addr", port80, connlimit.New(p.http, limits80))
 	}
-	limited := connlimit.New(p.https, limits.api()) // counts connections before their handshake: that is what costs
+	limited := connlimit.New(p.https, limits.api()) // counts connections before their handshake, which is expensive
 	serve("https-addr", native, tls.NewListener(limited, p.tls.config()))
 	serve("admin socket", adminServer, p.admin)
 	var loops sync.WaitGroup
@@ -78,14 +78,14 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	return err
 }
 
-// startModes makes the store match the settings.
+// startModes updates the store to match the settings.
 func (p *Proxy) startModes(ctx context.Context) error {
 	g, release := p.use()
 	defer release()
 	return g.client.Start(ctx)
 }
 
-// drain waits for requests and renewals in flight, at most Grace.
+// drain waits up to work.Grace for requests and renewals in flight.
 func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops *sync.WaitGroup) {
 	grace, cancel := context.WithTimeout(context.Background(), work.Grace)
 	defer cancel()
@@ -96,7 +96,7 @@ func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops 
 	loops.Wait()
 }
 
-// reportKnown calls Config.Known.
+// reportKnown calls Config.Known when the count has changed, until ctx is done.
 func (p *Proxy) reportKnown(ctx context.Context, count func() int) {
 	if p.cfg.Known == nil {
 		return
@@ -116,8 +116,8 @@ func (p *Proxy) reportKnown(ctx context.Context, count func() int) {
 	}
 }
 
-// logStartup logs what is served, and what is missing before anything can
-// be ordered.
+// logStartup logs the addresses, and the settings that are missing before a
+// certificate can be ordered.
 func (p *Proxy) logStartup() {
 	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir, "store", p.store.String(),
 		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// server has every limit set; handlers that stream move their own deadlines.
+// server returns a server with all limits set. Handlers that stream extend their own
+// deadlines.
 func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
 	return &http.Server{
 		Handler:           closeAfterChunked(h),
@@ -19,20 +20,20 @@ func (p *Proxy) server(h http.Handler, headers time.Duration) *http.Server {
 			MaxConcurrentStreams:          http2Stream,
 			MaxReadFrameSize:              16 << 10,
 			MaxReceiveBufferPerConnection: http2Window,
-			MaxReceiveBufferPerStream:     http2Window, // clients count on 65,535 until they read our settings
+			MaxReceiveBufferPerStream:     http2Window, // clients assume 65,535 until they read our settings
 			WriteByteTimeout:              headers,
 			SendPingTimeout:               6 * headers,
 		},
-		// "OPTIONS *" is no exception: the handler has the say.
+		// The handler also answers "OPTIONS *".
 		DisableGeneralOptionsHandler: true,
 		ErrorLog:                     slog.NewLogLogger(p.log.Handler(), slog.LevelDebug),
 	}
 }
 
-// closeAfterChunked ends a connection after a chunked request. Whether such a request
-// has a length as well is not known here any more: were there a server in front
-// that goes by the length, what follows might be a request to us and a body to
-// it (RFC 9112, section 6.1).
+// closeAfterChunked closes a connection after a chunked request. The request may also
+// have had a length, which net/http has removed. If a server in front used that
+// length, the following bytes would be a body to it and a request to us (RFC 9112,
+// section 6.1).
 func closeAfterChunked(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if len(r.TransferEncoding) > 0 {

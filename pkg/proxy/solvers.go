@@ -9,8 +9,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 )
 
-// openSolvers opens one solver for each type of challenge: the first one of the
-// table that is configured.
+// openSolvers opens one solver for each type of challenge: the first configured one
+// in the table.
 func (g *generation) openSolvers() error {
 	p := g.process
 	g.solvers = map[string]challenge.Solver{}
@@ -65,7 +65,7 @@ func (g *generation) openDNS() (challenge.Solver, error) {
 	})
 }
 
-// publisher serves answers on the ports of this instance and of all others.
+// publisher returns a publisher for the ports of this instance and of all others.
 func (p *Proxy) publisher() challenge.Publisher {
 	return p.peers.Publisher(challenge.Memory{HTTP01: p.responder, TLSALPN: p.tls.alpn})
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
 )
 
-// Status is what acmeproxy status shows.
+// Status returns the status for the admin API.
 func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	g, release := p.use()
 	defer release()
@@ -36,7 +36,7 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	return s, err
 }
 
-// http01 says who publishes HTTP-01 answers.
+// http01 returns the method that publishes HTTP-01 answers.
 func (g *generation) http01() string {
 	switch {
 	case g.settings.HTTP01Webroot != "":
@@ -49,7 +49,7 @@ func (g *generation) http01() string {
 	return admin.HTTP01Proxy
 }
 
-// ca is what acmeproxy check holds CAA records against.
+// ca returns the CA's identities and our account, for checks of CAA records.
 func (p *Proxy) ca(ctx context.Context) (admin.CA, error) {
 	g, release := p.use()
 	defer release()
@@ -63,15 +63,15 @@ func (p *Proxy) ca(ctx context.Context) (admin.CA, error) {
 	return ca, err
 }
 
-// revokeFor revokes a certificate of a client that is removed.
+// revokeFor revokes a certificate of a client that is being removed.
 func (p *Proxy) revokeFor(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason) error {
 	g, release := p.use()
 	defer release()
 	return g.agent.RevokeFor(ctx, client, m, reason)
 }
 
-// tell wakes those who wait for a certificate that another instance renewed or
-// an administrator deleted.
+// tell wakes the long polls for a certificate that another instance renewed or an
+// administrator deleted.
 func (p *Proxy) tell(certID string, news func(*agent.Agent, string)) {
 	g, release := p.use()
 	defer release()

@@ -14,9 +14,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// Whoever steals the SQLite database, or a backup of it, without identity.age,
-// can read no key and no bundle in it, and of the gateway nothing is there at
-// all (X17, A10, A11, A14).
+// A stolen SQLite database or backup, without identity.age, reveals no key and no
+// bundle, and has nothing of the gateway (X17, A10, A11, A14).
 func TestStolenDatabase(t *testing.T) {
 	t.Parallel()
 	p, bundles := threeModes(t, "")
@@ -28,7 +27,7 @@ func TestStolenDatabase(t *testing.T) {
 	checkStolen(t, stopped, bundles, secrets)
 }
 
-// database is the SQLite file and those beside it.
+// database returns the SQLite file and those beside it.
 func database(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
 	files := proxytest.Walk(t, dir)
@@ -40,8 +39,8 @@ func database(t testing.TB, dir string) map[string][]byte {
 	return files
 }
 
-// ownSecrets are the proxy's keys in clear, by what they are: of its account
-// with the CA, and the one that remotes pin. Only its identity opens them.
+// ownSecrets returns the proxy's plaintext keys by their description: its account key
+// at the CA, and the one that remotes pin. Only its identity opens them.
 func ownSecrets(t testing.TB, p *proxytest.Proxy, at store.Config) map[string][]byte {
 	t.Helper()
 	s, err := store.Open(t.Context(), at)
@@ -76,8 +75,8 @@ func ownSecrets(t testing.TB, p *proxytest.Proxy, at store.Config) map[string][]
 	return secrets
 }
 
-// checkStolen searches a database for what must not be there, after making sure
-// that the search finds what is.
+// checkStolen searches a database for secrets, after checking that the search finds
+// what is there.
 func checkStolen(t testing.TB, dump map[string][]byte, bundles map[clients.Mode]*cert.Bundle, keys map[string][]byte) {
 	t.Helper()
 	control, secrets := proxytest.Traces{}, proxytest.Traces{}

@@ -27,7 +27,7 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	}
 	where := StoreConfig(p.cfg.Serve)
 	where.Now = p.cfg.Now
-	where.Wait = storePatience
+	where.Wait = storeTimeout
 	where.Waiting = func(err error) { p.log.Warn("waiting for the database", "error", err) }
 	where.Migrated = func(m sqldb.Migration) {
 		p.log.Info("the database's schema was migrated", "from", m.From, "to", m.To, "copy", m.Copy)
@@ -36,9 +36,9 @@ func (p *Proxy) openStore(ctx context.Context) error {
 		return err
 	}
 	p.onClose(p.store.Close)
-	// The lock on the data directory says that nobody else works on a database
-	// in it: what a killed predecessor held is free at once. A PostgreSQL database
-	// may have other instances; there, a dead one's leases end by themselves.
+	// The lock on the data directory shows that no other process uses a database in
+	// it, so the leases of a killed predecessor can be freed. A PostgreSQL database may
+	// have other instances; there, the leases of a dead one expire.
 	if p.cfg.Store == "" {
 		if err := p.store.FreeLeases(ctx); err != nil {
 			return err
@@ -56,11 +56,11 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	return err
 }
 
-// storePatience is how long a proxy that starts waits for a database server,
-// which may be starting as well.
-const storePatience = time.Minute
+// storeTimeout limits how long a starting proxy waits for a database server, which
+// may also be starting.
+const storeTimeout = time.Minute
 
-// StoreConfig is where a proxy with these settings keeps everything.
+// StoreConfig returns the location of the database for these settings.
 func StoreConfig(cfg config.Serve) store.Config {
 	if cfg.Store != "" {
 		return store.Config{URL: cfg.Store}

@@ -20,20 +20,20 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// apiTLS holds the API's two certificates. Remotes ask by ALPN for the pinned
-// one, whose key never changes: they reach the proxy even while a CA is down or
-// a certificate lapsed. Everyone else gets the CA's, as soon as there is one.
+// apiTLS holds the API's two certificates. Remotes request the pinned one by ALPN.
+// Its key never changes, so they reach the proxy even while a CA is down or a
+// certificate has expired. Other clients get the CA's certificate once it exists.
 type apiTLS struct {
 	pinned *tls.Certificate
-	public atomic.Pointer[tls.Certificate] // nil until acme-client mode has one
+	public atomic.Pointer[tls.Certificate] // nil until acme-client mode has obtained one
 	alpn   *responder.TLSALPN              // answers CAs that validate
 }
 
-// pinnedKeyName is the secret in the store that holds the pinned key.
+// pinnedKeyName is the name of the secret that holds the pinned key in the store.
 const pinnedKeyName = "api-key"
 
-// newAPITLS loads the pinned key, making it the first time. It is kept in the
-// store, sealed, so that instances that share a store share it.
+// newAPITLS loads the pinned key, or creates it the first time. The key is stored,
+// sealed, so that instances with the same store share it.
 func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity) (*apiTLS, error) {
 	sealed, err := s.Secret(ctx, pinnedKeyName)
 	if errors.Is(err, managed.ErrNotFound) {
@@ -44,7 +44,7 @@ func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity
 	}
 	pem, err := seal.Open(sealed, identity)
 	if err != nil {
-		return nil, fmt.Errorf("the API's key in %s: %w; was %s replaced? Instances that share a database share that file: copy it from the data directory of the first", s, err, identityName)
+		return nil, fmt.Errorf("the API's key in %s: %w; was %s replaced? Instances that share a database need the same file; copy it from the data directory of the first", s, err, identityName)
 	}
 	key, err := cert.ParseKey(pem)
 	if err != nil {
@@ -73,10 +73,10 @@ func createPinnedKey(ctx context.Context, s *store.Store, identity *age.X25519Id
 	return s.CreateSecret(ctx, pinnedKeyName, sealed)
 }
 
-// pin is what enrolment tokens carry.
+// pin returns the pin for enrolment tokens.
 func (a *apiTLS) pin() [32]byte { return auth.SPKIPin(a.pinned.Leaf) }
 
-// install serves a bundle of acme-client mode from now on.
+// install makes the API serve a bundle of acme-client mode from now on.
 func (a *apiTLS) install(b *cert.Bundle) {
 	c := &tls.Certificate{Certificate: [][]byte{b.Leaf.Raw}, PrivateKey: b.Key, Leaf: b.Leaf}
 	for _, issuer := range b.Chain {
@@ -85,14 +85,14 @@ func (a *apiTLS) install(b *cert.Bundle) {
 	a.public.Store(c)
 }
 
-// maxClientChain is the number of certificates that a client may send: some
-// libraries send their chain. Only the first one is used, but all stay in memory.
+// maxClientChain is the number of certificates that a client may send, because some
+// libraries send their chain. Only the first is used, but all stay in memory.
 const maxClientChain = 8
 
-// config asks for a client certificate and does not check its chain: the
-// handshake proves that the client has the key, auth knows whose key it is. A
-// CA that looks for a TLS-ALPN-01 answer gets a handshake of its own, after
-// which the server hangs up: nobody speaks acme-tls/1.
+// config returns the API's TLS configuration. It requests a client certificate and
+// does not check its chain: the handshake proves that the client has the key, and auth
+// knows the key's owner. A CA that validates by TLS-ALPN-01 gets its own handshake.
+// The server then closes the connection, because it does not implement acme-tls/1.
 func (a *apiTLS) config() *tls.Config {
 	config := &tls.Config{
 		MinVersion:     tls.VersionTLS13,
@@ -105,7 +105,7 @@ func (a *apiTLS) config() *tls.Config {
 		if c, err := a.alpn.Config(hello); c != nil || err != nil {
 			return c, err
 		}
-		c := forAll.Clone() // session tickets keep the keys of config
+		c := forAll.Clone() // clones share config's keys for session tickets
 		c.VerifyConnection = func(state tls.ConnectionState) error {
 			if n := len(state.PeerCertificates); n > maxClientChain {
 				return fmt.Errorf("%d client certificates; at most %d are accepted", n, maxClientChain)
@@ -125,7 +125,8 @@ func (a *apiTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 	return a.pinned, nil
 }
 
-// installed takes the API's own certificate from acme-client mode.
+// installed makes the API serve a bundle of acme-client mode if it is for the
+// proxy's hostname.
 func (p *Proxy) installed(b *cert.Bundle) {
 	if name := p.hostname(); name != "" && b.Leaf.VerifyHostname(name) == nil {
 		p.tls.install(b)

@@ -11,11 +11,12 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// unparkEvery bounds how long a time of a wrong clock counts. To look costs four
-// reads by index.
+// unparkEvery limits how long a time from a wrong clock has an effect. A check costs
+// four reads by index.
 const unparkEvery = 10 * time.Minute
 
-// unparkRegularly corrects what an attempt under a wrong clock stored.
+// unparkRegularly corrects times that were stored under a wrong clock, until ctx is
+// done.
 func (p *Proxy) unparkRegularly(ctx context.Context) {
 	t := time.NewTicker(unparkEvery)
 	defer t.Stop()
@@ -43,7 +44,7 @@ func (p *Proxy) unpark(ctx context.Context) error {
 	return err
 }
 
-// reporting is the issuer. It tells the queue when the CA works.
+// reporting wraps the pool and reports each success of the CA to issued.
 type reporting struct {
 	*issuer.Pool
 	issued func(ctx context.Context, ca string)
@@ -74,13 +75,13 @@ func (g *generation) issued(ctx context.Context, ca string) {
 	}
 }
 
-// health reports whether the database can be read and written. Strangers may
-// ask: a write is made once in probeEvery, however many they are.
+// health checks whether the database can be read and written. Strangers may request
+// it, so it writes at most once in probeEvery.
 type health struct {
 	store *store.Store
 	now   func() time.Time
 
-	probing sync.Mutex // held while the database is written; guards the rest
+	probing sync.Mutex // held during a write; guards at and err
 	at      time.Time
 	err     error
 }
@@ -99,7 +100,7 @@ func (h *health) check(ctx context.Context) error {
 	if age := h.now().Sub(h.at); age >= 0 && age < probeEvery {
 		return h.err
 	}
-	// The result is for all callers, so one that hangs up must not decide it.
+	// All callers get the result, so one that disconnects must not cancel the write.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), probeTimeout)
 	defer cancel()
 	h.err = h.store.ProbeWrite(ctx)

@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// WantStatus checks that an error is a problem with this status.
+// WantStatus checks that err is a problem with this status.
 func WantStatus(t testing.TB, what string, err error, status int) {
 	t.Helper()
 	var p *api.Problem
@@ -24,7 +24,7 @@ func WantStatus(t testing.TB, what string, err error, status int) {
 	}
 }
 
-// NewToken creates one more enrolment token of a client.
+// NewToken creates another enrolment token for a client.
 func (p *Proxy) NewToken(t testing.TB, name string, req admin.NewToken) auth.EnrollToken {
 	t.Helper()
 	req.URL = p.URL
@@ -72,7 +72,7 @@ func (p *Proxy) Audited(t testing.TB, client, action, outcome string) (n int) {
 }
 
 // Own returns the certificate of acme-client mode for one name, from the proxy's
-// status. It is empty if there is none.
+// status, or an empty one.
 func (p *Proxy) Own(t testing.TB, name string) (c admin.Certificate) {
 	t.Helper()
 	status, err := p.Admin.Status(t.Context())
@@ -89,7 +89,7 @@ func (p *Proxy) Own(t testing.TB, name string) (c admin.Certificate) {
 // Orders counts the orders that the CA has seen.
 func (p *Proxy) Orders() int { return p.CA.Requests().Count(pebbletest.NewOrder) }
 
-// EnrollAgain enrols with the key that a host has already.
+// EnrollAgain enrols with the existing key of a host.
 func EnrollAgain(t testing.TB, host *remote.State, token auth.EnrollToken) (api.Client, error) {
 	t.Helper()
 	client, err := host.API()
@@ -100,7 +100,7 @@ func EnrollAgain(t testing.TB, host *remote.State, token auth.EnrollToken) (api.
 	return client.Enroll(t.Context(), token, []string{recipient})
 }
 
-// Apply makes the clients what the request says.
+// Apply changes the clients as the request says.
 func (p *Proxy) Apply(t testing.TB, req admin.ApplyRequest) admin.ApplyAnswer {
 	t.Helper()
 	answer, err := p.Admin.Apply(t.Context(), req)

@@ -20,14 +20,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 )
 
-// Caller speaks the API as any HTTP client with a bearer token does.
+// Caller calls the API with a bearer token, like any HTTP client.
 type Caller struct {
 	URL   string // the proxy's
 	Token string // if empty, none is sent
 	HTTP  *http.Client
 }
 
-// NewCaller creates a client that has a bearer token and these recipients.
+// NewCaller creates a client with a bearer token and these recipients.
 func (p *Proxy) NewCaller(t testing.TB, name string, recipients []string, grants ...clients.Grant) *Caller {
 	t.Helper()
 	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, Recipients: recipients, Bearer: true})
@@ -44,24 +44,25 @@ func (p *Proxy) WithToken(t testing.TB, token string) *Caller {
 	return &Caller{p.URL, token, &http.Client{Transport: transport}}
 }
 
-// Reply is a whole answer.
+// Reply holds an answer with its body.
 type Reply struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// Problem returns the answer's problem document. The test fails if it is none.
+// Problem returns the answer's problem document. The test fails if the answer has no
+// such document.
 func (r Reply) Problem(t testing.TB) *api.Problem {
 	t.Helper()
 	var p api.Problem
 	if r.Header.Get("Content-Type") != api.TypeProblem || json.Unmarshal(r.Body, &p) != nil || p.Detail == "" {
-		t.Fatalf("%d %s is no problem document", r.Status, r.Body)
+		t.Fatalf("%d %s is not a problem document", r.Status, r.Body)
 	}
 	return &p
 }
 
-// ETag returns the answer's, as If-None-Match takes it.
+// ETag returns the answer's ETag, for If-None-Match.
 func (r Reply) ETag() string { return r.Header.Get("ETag") }
 
 // Do sends a request and reads the answer. A body is sent as JSON; header holds
@@ -75,7 +76,7 @@ func (c *Caller) Do(t testing.TB, method, path string, body any, header ...strin
 	return r
 }
 
-// Try is Do for other goroutines than the test's.
+// Try is Do for goroutines other than the test's.
 func (c *Caller) Try(t testing.TB, method, path string, body any, header ...string) (Reply, error) {
 	var content io.Reader
 	if body != nil {
@@ -124,7 +125,7 @@ func (c *Caller) Registered(t testing.TB, req api.CertificateRequest) (m api.Cer
 	return m
 }
 
-// longPoll is the time that a long poll of Bundle waits.
+// longPoll is the duration of a long poll of Bundle.
 const longPoll = time.Minute
 
 // Bundle waits for a bundle with another ETag and returns it.
@@ -203,7 +204,7 @@ func (p *Proxy) WithKey(t testing.TB, dir string) (*Caller, [32]byte) {
 	return &Caller{p.URL, "", &http.Client{Transport: transport}}, auth.SPKIPin(c.Leaf)
 }
 
-// StartAgent starts a proxy with one client, which may have all names below
+// StartAgent starts a proxy with one client, which is granted all names below
 // example.com in agent mode.
 func StartAgent(t testing.TB, change func(*proxy.Config)) (*Proxy, *Caller) {
 	t.Helper()

@@ -58,7 +58,7 @@ func OpenBundle(t testing.TB, ciphertext []byte, want cert.Names, ids ...age.Ide
 	return b
 }
 
-// CSR returns a CSR as the API takes it.
+// CSR returns a CSR in the API's format.
 func CSR(t testing.TB, key crypto.Signer, list cert.Names) string {
 	t.Helper()
 	der, err := cert.NewCSR(key, list)
@@ -99,7 +99,7 @@ func (p *Proxy) Managed(t testing.TB, client string, list ...string) (*Caller, a
 }
 
 // SSHKey creates an SSH host key. It returns the public line, and the file of the
-// private half with the public one beside it.
+// private key with the public one beside it.
 func SSHKey(t testing.TB) (line, file string) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(rand.Reader)

@@ -11,10 +11,10 @@ import (
 )
 
 // Clock runs as fast as the real one, and some time ahead of it. The zero value
-// is right. It may be used concurrently.
+// shows the real time. It may be used concurrently.
 type Clock struct{ ahead atomic.Int64 }
 
-// Now returns the time.
+// Now returns the clock's time.
 func (c *Clock) Now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }
 
 // Advance moves the clock, backward if d is negative.
@@ -36,7 +36,7 @@ func (c *Clock) On(changes ...func(*proxy.Config)) func(*proxy.Config) {
 	}
 }
 
-// Tick does the work that is due now, unless Run has done it already.
+// Tick does the work that is due now, unless Run has already done it.
 func (p *Proxy) Tick(t testing.TB) {
 	t.Helper()
 	for _, loop := range []interface{ Wake() }{p.Renewals, p.Deployments} {
@@ -50,9 +50,8 @@ func (p *Proxy) Tick(t testing.TB) {
 	}
 }
 
-// Hurry makes the clock run 20 times as fast until stop is called, so that the
-// proxy's pauses are short. It is not for attempts that take long, or they would
-// lose their leases.
+// Hurry makes the clock run 20 times as fast until stop, so that the proxy's pauses
+// are short. Long attempts would lose their leases.
 func (p *Proxy) Hurry(c *Clock) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var done sync.WaitGroup

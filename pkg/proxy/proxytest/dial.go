@@ -13,8 +13,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 )
 
-// DialFrom returns a transport with connections from an address of loopback. It
-// accepts any certificate.
+// DialFrom returns a transport that connects from a loopback address. It accepts any
+// certificate.
 func DialFrom(t testing.TB, ip string, config *tls.Config) *http.Transport {
 	t.Helper()
 	config.InsecureSkipVerify = true
@@ -45,7 +45,7 @@ func Exchange(ctx context.Context, transport *http.Transport, method, url, token
 }
 
 // Raw sends bytes to the API's port, if secure is set, or to port 80, and returns
-// all that comes until the proxy hangs up.
+// all bytes until the proxy closes the connection.
 func (p *Proxy) Raw(t testing.TB, secure bool, text string) string {
 	t.Helper()
 	addr := p.HTTPAddr()
@@ -64,7 +64,7 @@ func (p *Proxy) Raw(t testing.TB, secure bool, text string) string {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(conn, text); err != nil {
-		return "" // it hung up in the middle
+		return "" // the proxy closed it early
 	}
 	answer, err := io.ReadAll(conn)
 	if errors.Is(err, os.ErrDeadlineExceeded) {

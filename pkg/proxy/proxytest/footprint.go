@@ -2,10 +2,11 @@ package proxytest
 
 import "runtime"
 
-// Footprint returns what this process uses after a garbage collection.
+// Footprint returns the memory and the goroutines that this process uses after a
+// garbage collection.
 func Footprint() (heap uint64, goroutines int) {
 	runtime.GC()
-	runtime.GC() // finalizers of the first round have let go
+	runtime.GC() // frees what finalizers of the first run released
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc, runtime.NumGoroutine()

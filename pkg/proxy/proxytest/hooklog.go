@@ -11,11 +11,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 )
 
-// HookLog is a hook that writes down its environment at each run. It fails while
-// the file "broken" is in its folder.
+// HookLog is a hook that writes its environment to a file at each run. It fails while
+// its folder contains a file "broken".
 type HookLog struct{ Dir string }
 
-// NewHookLog returns one with a temporary folder.
+// NewHookLog returns a HookLog with a temporary folder.
 func NewHookLog(t testing.TB) *HookLog { return &HookLog{t.TempDir()} }
 
 // Command returns the shell command.
@@ -45,7 +45,7 @@ func (h *HookLog) Runs(t testing.TB) (all []map[string]string) {
 	return all
 }
 
-// Deployed waits until the hook has run n times, and no more.
+// Deployed waits until the hook has run n times. The test fails if it ran more often.
 func (h *HookLog) Deployed(t testing.TB, n int) {
 	t.Helper()
 	watch.Until(t, fmt.Sprintf("the hook has run %d times", n), func() bool { return len(h.Runs(t)) >= n })

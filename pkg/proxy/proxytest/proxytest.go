@@ -1,6 +1,6 @@
-// Package proxytest starts a whole proxy for a test: real ports on loopback,
-// a real store (SQLite in a temporary folder unless another is named), a real
-// Pebble in the process.
+// Package proxytest starts a whole proxy for a test, with real ports on loopback, a
+// real store (by default SQLite in a temporary folder) and a real Pebble in the same
+// process. It must never be used outside of tests.
 //
 //	p := proxytest.Start(t, proxytest.Options{})
 //	web1 := p.Enroll(t, "web1", proxytest.Grant("agent", "*.example.com"))
@@ -26,13 +26,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// Options change what Start starts.
+// Options configures Start.
 type Options struct {
 	Pebble pebbletest.Options
-	CA     *pebbletest.CA // in place of one of its own
-	Store  string         // URL of a PostgreSQL database; empty: SQLite
+	CA     *pebbletest.CA // if nil, Start starts one
+	Store  string         // URL of a PostgreSQL database; if empty, SQLite
 	Change func(*proxy.Config)
-	Idle   bool // do not call Run yet
+	Idle   bool // if set, Start does not call Run
 }
 
 // Proxy is a running proxy.
@@ -40,7 +40,7 @@ type Proxy struct {
 	*proxy.Proxy
 	CA      *pebbletest.CA
 	DataDir string
-	URL     string // by address, for enrolment
+	URL     string // with the address, for enrolment
 	Admin   *admin.Admin
 	cfg     proxy.Config
 	log     *watch.Log
@@ -82,7 +82,8 @@ func Start(t testing.TB, o Options) *Proxy {
 	return p
 }
 
-// shortDir is a temporary folder whose path leaves room for a unix socket's.
+// shortDir returns a temporary folder with a path that is short enough for a unix
+// socket.
 func shortDir(t testing.TB) string {
 	dir, err := os.MkdirTemp("", "apx") //nolint:usetesting // t.TempDir's path holds the test's name
 	if err != nil {
@@ -99,11 +100,11 @@ func (p *Proxy) open(t testing.TB) {
 		t.Fatal(err)
 	}
 	p.URL = "https://" + p.HTTPSAddr()
-	p.cfg.HTTPSAddr = p.HTTPSAddr() // a restart must be found where it was
+	p.cfg.HTTPSAddr = p.HTTPSAddr() // a restart must use the same port
 	p.Admin = admin.Dial(filepath.Join(p.DataDir, admin.SocketName))
 }
 
-// run returns when the proxy serves: the admin socket answers then.
+// run starts Run and returns when the admin socket answers.
 func (p *Proxy) run(t testing.TB) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -134,8 +135,8 @@ func (p *Proxy) Stop(t testing.TB) {
 	}
 }
 
-// Restart stops the proxy and starts it anew on the same data and ports, with
-// its configuration changed.
+// Restart stops the proxy and starts it again with the same data and ports and a
+// changed configuration.
 func (p *Proxy) Restart(t testing.TB, changes ...func(*proxy.Config)) {
 	t.Helper()
 	p.Stop(t)
@@ -146,7 +147,7 @@ func (p *Proxy) Restart(t testing.TB, changes ...func(*proxy.Config)) {
 	p.run(t)
 }
 
-// Log is what the proxy has logged so far, debug level included.
+// Log returns the proxy's log so far, including the debug level.
 func (p *Proxy) Log() string { return p.log.String() }
 
 // Grant allows one mode for some name patterns.
@@ -154,7 +155,7 @@ func Grant(mode clients.Mode, patterns ...string) clients.Grant {
 	return clients.Grant{Names: patterns, Modes: []clients.Mode{mode}}
 }
 
-// AddClient makes a client and returns its enrolment token.
+// AddClient creates a client and returns its enrolment token.
 func (p *Proxy) AddClient(t testing.TB, name string, grants ...clients.Grant) auth.EnrollToken {
 	t.Helper()
 	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, URL: p.URL})
@@ -168,7 +169,7 @@ func (p *Proxy) AddClient(t testing.TB, name string, grants ...clients.Grant) au
 	return token
 }
 
-// Enroll makes a client and a remote that is enrolled as it.
+// Enroll creates a client and a remote that is enrolled as it.
 func (p *Proxy) Enroll(t testing.TB, name string, grants ...clients.Grant) *remote.State {
 	t.Helper()
 	state, err := remote.Enroll(t.Context(), t.TempDir(), "test", p.AddClient(t, name, grants...), remote.EnrollOptions{})
@@ -178,7 +179,7 @@ func (p *Proxy) Enroll(t testing.TB, name string, grants ...clients.Grant) *remo
 	return state
 }
 
-// Bearer makes a client that has a bearer token.
+// Bearer creates a client with a bearer token, which it returns.
 func (p *Proxy) Bearer(t testing.TB, name string, grants ...clients.Grant) string {
 	t.Helper()
 	answer, err := p.Admin.AddClient(t.Context(), admin.NewClient{Name: name, Grants: grants, Bearer: true})

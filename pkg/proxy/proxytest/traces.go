@@ -20,7 +20,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// Walk reads every file below a folder, the database's WAL included.
+// Walk reads every file below a folder, including the database's WAL.
 func Walk(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
 	files := map[string][]byte{}
@@ -38,13 +38,13 @@ func Walk(t testing.TB, dir string) map[string][]byte {
 	return files
 }
 
-// Traces holds byte strings to look for, by what they are.
+// Traces holds byte strings to search for, by their description.
 type Traces map[string][]byte
 
-// Add adds text, which is found whatever its case.
+// Add adds text. The search ignores its case.
 func (s Traces) Add(what, text string) { s[what] = lower([]byte(text)) }
 
-// Certificate adds everything by which a certificate is known.
+// Certificate adds everything that identifies a certificate.
 func (s Traces) Certificate(t testing.TB, what string, b *cert.Bundle) {
 	t.Helper()
 	s.Add(what+": serial, hex", b.Serial())
@@ -68,13 +68,13 @@ func (s Traces) Certificate(t testing.TB, what string, b *cert.Bundle) {
 func (s Traces) Lines(what string, pem []byte) {
 	lines := strings.Split(strings.TrimSpace(string(pem)), "\n")
 	for _, line := range lines[1 : len(lines)-1] {
-		if len(line) >= 16 { // the rest at the end may be anywhere by chance
+		if len(line) >= 16 { // a short last line could occur elsewhere by chance
 			s[what+" "+line] = []byte(line)
 		}
 	}
 }
 
-// lower folds ASCII only; bytes.ToLower would change what is not UTF-8.
+// lower converts ASCII only; bytes.ToLower would change invalid UTF-8.
 func lower(data []byte) []byte {
 	out := bytes.Clone(data)
 	for i, c := range out {
@@ -98,7 +98,7 @@ func (s Traces) In(files map[string][]byte) (found []string) {
 	return found
 }
 
-// Everything returns all that the proxy has left: its files and its log.
+// Everything returns all that the proxy has written: its files and its log.
 func (p *Proxy) Everything(t testing.TB) map[string][]byte {
 	t.Helper()
 	files := Walk(t, p.DataDir)
@@ -109,8 +109,8 @@ func (p *Proxy) Everything(t testing.TB) map[string][]byte {
 	return files
 }
 
-// Witness sees what passes between the proxy and Pebble for one issuance: the
-// tokens, the key authorizations that are served at port 80, the URLs.
+// Witness records the tokens, the key authorizations at port 80 and the URLs of one
+// issuance between the proxy and Pebble.
 type Witness struct {
 	port80 func(host, token string) (int, string)
 
@@ -120,8 +120,7 @@ type Witness struct {
 	urls              []string          // of orders, authorizations, challenges
 }
 
-// NewWitness returns a witness that has seen nothing. Watch must be called before
-// the CA validates a name.
+// NewWitness returns an empty witness. Call Watch before the CA validates a name.
 func NewWitness() *Witness {
 	return &Witness{hosts: map[string]string{}, keyAuthorizations: map[string]string{}}
 }
@@ -131,7 +130,7 @@ var (
 	hostPattern  = regexp.MustCompile(`"value": *"([^"]+)"`)
 )
 
-// Wrap is for pebbletest.Options.Wrap.
+// Wrap records the CA's requests and answers. Use it as pebbletest.Options.Wrap.
 func (w *Witness) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rec := httptest.NewRecorder()
@@ -166,8 +165,8 @@ func (w *Witness) note(r *http.Request, rec *httptest.ResponseRecorder) {
 	}
 }
 
-// FetchAll asks port 80 for the tokens that were seen, and returns how many of them
-// it has answered so far.
+// FetchAll requests all recorded tokens from port 80, and returns how many of them it
+// has answered so far.
 func (w *Witness) FetchAll() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -186,13 +185,13 @@ func (w *Witness) Hosts() map[string]string {
 	return maps.Clone(w.hosts)
 }
 
-// Watch names the proxy whose port 80 is asked.
+// Watch sets the proxy to whose port 80 FetchAll connects.
 func (w *Witness) Watch(t testing.TB, p *Proxy) {
 	addr := p.HTTPAddr()
 	w.port80 = func(host, token string) (int, string) { return AnswerAt(t, addr, host, token) }
 }
 
-// Traces returns what was seen.
+// Traces returns everything that was recorded.
 func (w *Witness) Traces(t testing.TB) Traces {
 	t.Helper()
 	w.mu.Lock()
@@ -216,7 +215,7 @@ func (w *Witness) Traces(t testing.TB) Traces {
 	return s
 }
 
-// AnswerAt asks port 80 at addr for a token, as a CA does.
+// AnswerAt requests a token from port 80 at addr, as a CA does.
 func AnswerAt(t testing.TB, addr, host, token string) (status int, body string) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+"/.well-known/acme-challenge/"+token, http.NoBody)
 	if err != nil {
