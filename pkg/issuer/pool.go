@@ -126,14 +126,25 @@ func (p *Pool) Check(ctx context.Context, req cert.Request) error {
 	return ca.Check(ctx, req)
 }
 
-// Revoke revokes a certificate at the default CA, as CA.Revoke does.
-func (p *Pool) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error {
-	return p.standard.Revoke(ctx, leafDER, reason)
+// HasCA reports whether the pool has the CA of a name or a directory URL.
+func (p *Pool) HasCA(name string) bool { return p.cas[name] != nil }
+
+// Revoke revokes a certificate at the CA of a name, as CA.Revoke does.
+func (p *Pool) Revoke(ctx context.Context, name string, leafDER []byte, reason cert.Reason) error {
+	ca, err := p.CA(name)
+	if err != nil {
+		return err
+	}
+	return ca.Revoke(ctx, leafDER, reason)
 }
 
-// Certificate reads an issued certificate at the default CA, as CA.Certificate does.
-func (p *Pool) Certificate(ctx context.Context, certURL string) (*x509.Certificate, error) {
-	return p.standard.Certificate(ctx, certURL)
+// Certificate reads an issued certificate at the CA of a name, as CA.Certificate does.
+func (p *Pool) Certificate(ctx context.Context, name, certURL string) (*x509.Certificate, error) {
+	ca, err := p.CA(name)
+	if err != nil {
+		return nil, err
+	}
+	return ca.Certificate(ctx, certURL)
 }
 
 // CAAIdentities returns the names by which CAA records allow the default CA.

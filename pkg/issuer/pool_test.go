@@ -173,6 +173,15 @@ func TestPoolChoosesByName(t *testing.T) {
 		b, err := pool.Issue(t.Context(), req, nil)
 		if err != nil || b.CA != want {
 			t.Errorf("%q: %v, want a certificate of %s", name, err, want)
+			continue
+		}
+		leaf, err := pool.Certificate(t.Context(), name, b.URL)
+		if err != nil {
+			t.Errorf("%q: %v", name, err)
+			continue
+		}
+		if err := pool.Revoke(t.Context(), name, leaf.Raw, cert.Superseded); err != nil {
+			t.Errorf("%q: %v", name, err)
 		}
 	}
 	req := ec(names(t, "pool.example.com"))
@@ -180,6 +189,15 @@ func TestPoolChoosesByName(t *testing.T) {
 	var failed *acme.Error
 	if _, err := pool.Issue(t.Context(), req, nil); !errors.As(err, &failed) || failed.Kind != acme.Permanent {
 		t.Errorf("an unknown CA: %v", err)
+	}
+	if err := pool.Revoke(t.Context(), "third", nil, cert.Superseded); !errors.As(err, &failed) || failed.Kind != acme.Permanent {
+		t.Errorf("revocation at an unknown CA: %v", err)
+	}
+	if _, err := pool.Certificate(t.Context(), "third", ""); !errors.As(err, &failed) || failed.Kind != acme.Permanent {
+		t.Errorf("a certificate at an unknown CA: %v", err)
+	}
+	if !pool.HasCA("second") || !pool.HasCA(one.ca.DirectoryURL) || pool.HasCA("third") {
+		t.Error("the pool does not know its CAs")
 	}
 	if _, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{cas[0], cas[0]}}); err == nil {
 		t.Error("two CAs with one name")

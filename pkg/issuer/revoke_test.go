@@ -21,13 +21,13 @@ func TestRevoke(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := e.issuer.Certificate(t.Context(), b.URL)
+	leaf, err := e.issuer.Certificate(t.Context(), "", b.URL)
 	if err != nil || !leaf.Equal(b.Leaf) {
 		t.Fatalf("read again: %v", err)
 	}
 	before := e.ca.Requests().Total()
 	for range 2 {
-		if err := e.issuer.Revoke(t.Context(), leaf.Raw, cert.Superseded); err != nil {
+		if err := e.issuer.Revoke(t.Context(), "", leaf.Raw, cert.Superseded); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -65,11 +65,11 @@ func TestRevokeRefused(t *testing.T) {
 		}
 		return failed
 	}
-	want(e.issuer.Revoke(t.Context(), b.Chain[0].Raw, cert.Unspecified), acme.Permanent) // the CA's own
-	_, err = e.issuer.Certificate(t.Context(), b.URL+"0")
+	want(e.issuer.Revoke(t.Context(), "", b.Chain[0].Raw, cert.Unspecified), acme.Permanent) // the CA's own
+	_, err = e.issuer.Certificate(t.Context(), "", b.URL+"0")
 	want(err, acme.Permanent)
 	busy.Store(true)
-	if f := want(e.issuer.Revoke(t.Context(), b.Leaf.Raw, cert.Unspecified), acme.RateLimited); time.Until(f.RetryAt) < 30*time.Second {
+	if f := want(e.issuer.Revoke(t.Context(), "", b.Leaf.Raw, cert.Unspecified), acme.RateLimited); time.Until(f.RetryAt) < 30*time.Second {
 		t.Errorf("again at %v", f.RetryAt)
 	}
 	if _, revoked := e.ca.Revoked(b.Leaf.SerialNumber); revoked {

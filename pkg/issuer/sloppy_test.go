@@ -59,7 +59,7 @@ func TestSloppyCA(t *testing.T) {
 			if len(b.Chain) == 0 || b.Chain[len(b.Chain)-1].Issuer.CommonName != e.ca.Issuers[1] {
 				t.Errorf("chain of %d certificates is not the preferred one", len(b.Chain))
 			}
-			if leaf, err := is.Certificate(t.Context(), b.URL); err != nil || leaf.SerialNumber.Cmp(b.Leaf.SerialNumber) != 0 {
+			if leaf, err := is.Certificate(t.Context(), "", b.URL); err != nil || leaf.SerialNumber.Cmp(b.Leaf.SerialNumber) != 0 {
 				t.Errorf("read again: %v", err)
 			}
 		})

@@ -50,6 +50,7 @@ func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 		CSR:     j.csr,
 		Profile: c.Profile,
 		Client:  c.ClientID,
+		CA:      j.order.CA, // of the order that continues; a new one goes to the default CA
 		Order:   j.order,
 		OnOrder: func(ctx context.Context, order cert.Order) error {
 			return c.save(ctx, j, order)
@@ -108,7 +109,7 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 
 // serves tells whether a journalled order is still what the row asks for.
 func (c *Claim) serves(row managed.Order) bool {
-	if row.CA != c.cfg.DirectoryURL {
+	if !c.cfg.Issuer.HasCA(row.CA) {
 		return false
 	}
 	if len(c.CSR) > 0 {

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -400,8 +401,13 @@ func TestDeathAfterTheEnd(t *testing.T) {
 	}
 }
 
-// A journal that serves no more is not held on to: the identity file was
-// replaced, or another CA is used now.
+// withoutCA is an Issuer that no longer has the CA of any order.
+type withoutCA struct{ renewal.Issuer }
+
+func (withoutCA) HasCA(string) bool { return false }
+
+// A new order begins if the one in the journal cannot be continued: the identity
+// file was replaced, or the issuer does not have the order's CA any more.
 func TestJournalOfAnotherTime(t *testing.T) {
 	other, err := seal.GenerateIdentity()
 	if err != nil {
@@ -409,7 +415,7 @@ func TestJournalOfAnotherTime(t *testing.T) {
 	}
 	for name, change := range map[string]func(*renewal.Config){
 		"identity": func(cfg *renewal.Config) { cfg.Identity = other },
-		"CA":       func(cfg *renewal.Config) { cfg.DirectoryURL += "?other" },
+		"CA":       func(cfg *renewal.Config) { cfg.Issuer = withoutCA{cfg.Issuer} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, pebbletest.Options{})
@@ -427,6 +433,36 @@ func TestJournalOfAnotherTime(t *testing.T) {
 				t.Errorf("key %v, %d orders", b.Key, w.newOrders())
 			}
 		})
+	}
+}
+
+// spy is an Issuer that records which CAs were asked.
+type spy struct {
+	renewal.Issuer
+	cas []string
+}
+
+func (s *spy) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
+	s.cas = append(s.cas, req.CA)
+	return s.Issuer.Issue(ctx, req, emit)
+}
+
+// An order is continued at the CA that has it, even if the default CA has changed.
+func TestJournalNamesCA(t *testing.T) {
+	w := newWorld(t, pebbletest.Options{})
+	var seen spy
+	killer := &death{onOrder: true, Issuer: &seen}
+	first := w.start(t, func(cfg *renewal.Config) { seen.Issuer, cfg.Issuer = cfg.Issuer, killer })
+	m := first.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
+	first.tick(t)
+	w.pass(3 * time.Minute)
+	second := w.start(t, func(cfg *renewal.Config) {
+		seen.Issuer, cfg.Issuer = cfg.Issuer, &seen
+		cfg.DirectoryURL += "?other"
+	})
+	second.tick(t)
+	if b := w.bundle(t, second, m.ID); b.Key == nil || w.newOrders() != 1 || !slices.Equal(seen.cas, []string{"", w.ca.DirectoryURL}) {
+		t.Errorf("%d orders, CAs asked: %q", w.newOrders(), seen.cas)
 	}
 }
 

@@ -37,6 +37,8 @@ func (slow) GenerateKey(_ context.Context, _ string, t cert.KeyType) (crypto.Sig
 	return cert.GenerateKey(t)
 }
 
+func (slow) HasCA(ca string) bool { return ca == "https://ca.example/dir" }
+
 // inBubble runs f with a store, a row that is due and a loop over a slow CA,
 // all in synctest's time.
 func inBubble(t *testing.T, f func(t *testing.T, s *store.Store, m managed.Certificate, ca slow, stop func())) {

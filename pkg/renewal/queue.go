@@ -36,6 +36,8 @@ type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
 	// GenerateKey waits for the client's turn first.
 	GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error)
+	// HasCA reports whether orders of that CA, a directory URL, can be continued.
+	HasCA(ca string) bool
 }
 
 // Store stores due certificates, their leases, the journal and bundles. Its
@@ -59,7 +61,7 @@ type Store interface {
 type Config struct {
 	Store        Store
 	Issuer       Issuer
-	DirectoryURL string                // of the issuer's CA, kept in the journal
+	DirectoryURL string                // of the default CA, whose success ends the delay of a failed row
 	Identity     *age.X25519Identity   // the proxy's own; journalled keys are sealed to it
 	Modes        map[clients.Mode]Mode // by managed.Certificate.Mode
 	Owner        string                // this instance, unique among all that share the store

@@ -95,6 +95,36 @@ func TestRevokeAndDeleteOld(t *testing.T) {
 	}
 }
 
+// A certificate of a CA that is no longer configured cannot be revoked: the answer
+// names the CA, and the row stays.
+func TestRevokeAtUnknownCA(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	c, m, b := p.Managed(t, "web1", "a.example.com")
+	db, err := sql.Open("sqlite", filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for _, table := range []string{"managed", "bundles"} {
+		if _, err := db.ExecContext(t.Context(), "UPDATE "+table+" SET ca = 'https://old.example/dir'"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for request, r := range map[string]proxytest.Reply{
+		"revoke and delete": c.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID+"?revoke=true", nil),
+		"revoke":            c.Do(t, http.MethodPost, api.PathRevoke, api.RevokeRequest{Certificate: string(b.LeafPEM())}),
+	} {
+		if detail := r.Problem(t).Detail; r.Status != http.StatusConflict || !strings.Contains(detail, "no longer uses the CA") || !strings.Contains(detail, "https://old.example/dir") {
+			t.Errorf("%s: %d %s", request, r.Status, r.Body)
+		}
+	}
+	p.WantRevoked(t, b, false, "")
+	if got := c.Certificate(t, m.ID); got.Status != api.StatusValid || got.Serial != b.Serial() {
+		t.Errorf("the certificate after failed revocations: %+v", got)
+	}
+}
+
 // A client revokes its managed certificate without proof; it is no longer
 // handed out, and another is obtained after the pause that renew keeps, so that
 // nobody burns orders in a loop. To repeat it costs nothing.

@@ -17,11 +17,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// CA is the part of issuer.Pool that is needed to revoke. Errors are
-// *acme.Error. To revoke what is revoked already is none.
+// CA is the part of issuer.Pool that is needed to revoke. ca is the directory URL
+// of the certificate's issuer; empty means the default CA. Errors are *acme.Error.
 type CA interface {
-	Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error
-	Certificate(ctx context.Context, certURL string) (*x509.Certificate, error)
+	// HasCA reports whether that CA can be asked.
+	HasCA(ca string) bool
+	// Revoke treats a certificate that is revoked already as a success.
+	Revoke(ctx context.Context, ca string, leafDER []byte, reason cert.Reason) error
+	// Certificate reads an issued certificate again.
+	Certificate(ctx context.Context, ca, certURL string) (*x509.Certificate, error)
 }
 
 // revokeTimeout is for all that one revocation asks of the CA.
@@ -48,7 +52,7 @@ func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revoca
 		if err := a.authorizeRevocation(ctx, id, m); err != nil {
 			return m, err
 		}
-		if err := a.revoke(ctx, trail.By(id, audit.ActionRevoke), m, rev.Leaf, rev.Reason); err != nil {
+		if err := a.revoke(ctx, trail.By(id, audit.ActionRevoke), m, m.CA, rev.Leaf, rev.Reason); err != nil {
 			return m, err
 		}
 	}
@@ -164,7 +168,10 @@ func (a *Agent) revokeCurrent(ctx context.Context, who trail.Entry, m managed.Ce
 	if b.CertificateURL == "" {
 		return "", &acme.Error{Kind: acme.Permanent, Detail: "an older version of this program obtained the certificate and did not keep where the CA has it: revoke it where it is in use (acmeproxy remote revoke), or renew it and delete it then"}
 	}
-	leaf, err := a.cfg.CA.Certificate(ctx, b.CertificateURL)
+	if err := a.checkCA(b.CA); err != nil {
+		return "", err
+	}
+	leaf, err := a.cfg.CA.Certificate(ctx, b.CA, b.CertificateURL)
 	if err != nil {
 		var e *acme.Error
 		if errors.As(err, &e) && e.Kind == acme.Permanent {
@@ -175,7 +182,7 @@ func (a *Agent) revokeCurrent(ctx context.Context, who trail.Entry, m managed.Ce
 	if hex.EncodeToString(leaf.SerialNumber.Bytes()) != b.Serial {
 		return "", &acme.Error{Kind: acme.Permanent, Detail: "the CA has another certificate at the URL that was kept, and it was not revoked; revoke the right one where it is in use (acmeproxy remote revoke)"}
 	}
-	return b.Serial, a.revoke(ctx, who, m, leaf, reason)
+	return b.Serial, a.revoke(ctx, who, m, b.CA, leaf, reason)
 }
 
 // deleteRevoked deletes a row whose certificate with that serial number is
@@ -203,11 +210,24 @@ func (a *Agent) deleteRevoked(ctx context.Context, who trail.Entry, m managed.Ce
 	}
 }
 
-// revoke asks the CA, and records what came of it.
-func (a *Agent) revoke(ctx context.Context, who trail.Entry, m managed.Certificate, leaf *x509.Certificate, reason cert.Reason) error {
+// checkCA returns an error if the CA that issued a certificate is not configured any
+// more.
+func (a *Agent) checkCA(ca string) error {
+	if ca == "" || a.cfg.CA.HasCA(ca) {
+		return nil
+	}
+	return &acme.Error{Kind: acme.Permanent, Detail: fmt.Sprintf("the proxy no longer uses the CA that issued the certificate, %s; set it again to revoke there", acme.Shorten(ca))}
+}
+
+// revoke revokes a certificate of the row at the CA that issued it, and records
+// the outcome.
+func (a *Agent) revoke(ctx context.Context, who trail.Entry, m managed.Certificate, ca string, leaf *x509.Certificate, reason cert.Reason) error {
 	who.Action, who.Mode, who.Names = audit.ActionRevoke, clients.ModeAgent, m.Names
 	who.Outcome, who.Detail = trail.Done, fmt.Sprintf("serial %s, %s", hex.EncodeToString(leaf.SerialNumber.Bytes()), reason)
-	err := a.cfg.CA.Revoke(ctx, leaf.Raw, reason)
+	err := a.checkCA(ca)
+	if err == nil {
+		err = a.cfg.CA.Revoke(ctx, ca, leaf.Raw, reason)
+	}
 	if err != nil {
 		who.Outcome, who.Detail = trail.Failed, err.Error()
 	}

@@ -25,8 +25,9 @@ type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
 	// Check tells what of a request can never be issued, as a *cert.FieldError.
 	Check(ctx context.Context, req cert.Request) error
-	// Revoke counts what is revoked already as a success.
-	Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error
+	// Revoke treats a certificate that is revoked already as a success. An empty ca
+	// is the default one.
+	Revoke(ctx context.Context, ca string, leafDER []byte, reason cert.Reason) error
 }
 
 // Config is what the mode needs.

@@ -32,7 +32,7 @@ func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revo
 		return nil
 	}
 	// Whoever hangs up now must not leave the caller in doubt when it asks again.
-	if err := g.cfg.Issuer.Revoke(context.WithoutCancel(ctx), rev.Leaf.Raw, rev.Reason); err != nil {
+	if err := g.cfg.Issuer.Revoke(context.WithoutCancel(ctx), "", rev.Leaf.Raw, rev.Reason); err != nil {
 		g.logCause("gateway revocation failed", rev.Names, err)
 		return err
 	}
