@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,7 +22,7 @@ type adminFlags struct {
 }
 
 func (f *adminFlags) bind(fs *pflag.FlagSet) {
-	f.dataDir = config.DefaultDataDir()
+	f.dataDir = defaultDataDir(os.Geteuid(), os.Getenv)
 	dataDirFlag(fs, &f.dataDir)
 	configFlag(fs, &f.config)
 	fs.BoolVar(&f.json, "json", false, "print JSON")
@@ -46,7 +47,7 @@ func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
 // serveSettings returns the settings that serve reads from the environment and its
 // configuration file.
 func serveSettings(file string) (config.Serve, error) {
-	cfg, err := config.Load(new(pflag.FlagSet), configFile(file), bindServe)
+	cfg, err := config.Load(new(pflag.FlagSet), os.Getenv, configFile(file), bindServe)
 	if err != nil {
 		return *cfg, usageError{err}
 	}

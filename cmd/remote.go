@@ -42,7 +42,7 @@ func (f *remoteFlags) bind(fs *pflag.FlagSet) {
 // defaultStateDir returns a folder beside the proxy's data directory, so that one
 // host can run both serve and remote.
 func defaultStateDir() string {
-	return filepath.Join(filepath.Dir(config.DefaultDataDir()), "acmeproxy-remote")
+	return filepath.Join(filepath.Dir(defaultDataDir(os.Geteuid(), os.Getenv)), "acmeproxy-remote")
 }
 
 func userAgent() string { return "acmeproxy-remote/" + programVersion() }
@@ -50,13 +50,13 @@ func userAgent() string { return "acmeproxy-remote/" + programVersion() }
 // load fills the flags of a command from the environment. It uses the same state
 // directory as remote run, which may be set in that command's configuration file.
 func (f *remoteFlags) load(c *cobra.Command) error {
-	if err := config.LoadEnvironment(c.Flags()); err != nil {
+	if err := config.LoadEnvironment(c.Flags(), os.Getenv); err != nil {
 		return usageError{err}
 	}
 	if c.Flags().Changed("state-dir") || os.Getenv(config.EnvName("state-dir")) != "" {
 		return nil // they override the file
 	}
-	daemon, err := config.Load(new(pflag.FlagSet), remoteConfigFile(f.config), bindRun, config.CertificatesKey)
+	daemon, err := config.Load(new(pflag.FlagSet), os.Getenv, remoteConfigFile(f.config), bindRun, config.CertificatesKey)
 	if err != nil {
 		return usageError{err}
 	}

@@ -58,7 +58,7 @@ func run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	f, err := config.Load(c.Flags(), remoteConfigFile(given), bindRun)
+	f, err := config.Load(c.Flags(), os.Getenv, remoteConfigFile(given), bindRun)
 	if err != nil {
 		return usageError{err}
 	}

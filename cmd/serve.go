@@ -81,7 +81,7 @@ func providerVariables() string {
 
 // serve runs the proxy until the context is done.
 func serve(c *cobra.Command, file string) error {
-	cfg, err := config.Load(c.Flags(), file, bindServe)
+	cfg, err := config.Load(c.Flags(), os.Getenv, file, bindServe)
 	if err != nil {
 		return usageError{err}
 	}
@@ -110,6 +110,7 @@ func serve(c *cobra.Command, file string) error {
 // bindServe returns the proxy's settings with their defaults and binds them to fs.
 func bindServe(fs *pflag.FlagSet) *config.Serve {
 	defaults := config.DefaultServe()
+	defaults.DataDir = defaultDataDir(os.Geteuid(), os.Getenv)
 	cfg := &defaults
 	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered; none to leave port 80 to another program")
 	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to all other requests: 404, redirect (to https://), or the address of a web server to pass them to, such as http://127.0.0.1:8080")

@@ -35,7 +35,7 @@ type storeFlags struct {
 }
 
 func (f *storeFlags) bind(fs *pflag.FlagSet) {
-	f.dataDir = config.DefaultDataDir()
+	f.dataDir = defaultDataDir(os.Geteuid(), os.Getenv)
 	dataDirFlag(fs, &f.dataDir)
 	configFlag(fs, &f.config)
 	fs.BoolVar(&f.json, "json", false, "print JSON")

@@ -14,8 +14,8 @@
 //		return &cfg
 //	}
 //
-//	cfg, err := config.Load(cmd.Flags(), file, bind) // unknown keys, wrong types
-//	err = cfg.Validate()                             // values that cannot work
+//	cfg, err := config.Load(cmd.Flags(), os.Getenv, file, bind) // unknown keys, wrong types
+//	err = cfg.Validate()                                        // values that cannot work
 //
 // A field with a yaml tag is a nested setting, such as a list of structs. One
 // decoder reads these and the file of clients; see field for its tags.

@@ -41,7 +41,7 @@ func ExampleLoad() {
 		fmt.Println(err)
 		return
 	}
-	s, err := config.Load(new(pflag.FlagSet), file, bind)
+	s, err := config.Load(new(pflag.FlagSet), os.Getenv, file, bind)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -21,8 +21,8 @@ var notSettings = []string{"config", "forget", "help", "json", "reason", "renew"
 
 // Load returns new settings. bind creates them with their defaults and binds
 // their flags to a set of flags, which is new in each call. Load copies what the
-// command line gave. Every other flag takes its environment variable if that is
-// set and not empty, else its key in the YAML file, else the default stays. An
+// command line gave. Every other flag takes its environment variable, which getenv
+// returns, if that is not empty, else its key in the YAML file, else the default stays. An
 // empty file name means there is no file.
 //
 // A list flag takes a YAML list or a single string; in its variable, entries
@@ -34,7 +34,7 @@ var notSettings = []string{"config", "forget", "help", "json", "reason", "renew"
 //
 // The error joins all faults of the file and the environment. Load keeps no
 // state: it may be called again while earlier settings are in use.
-func Load[T any](given *pflag.FlagSet, file string, bind func(*pflag.FlagSet) *T, ignored ...string) (*T, error) {
+func Load[T any](given *pflag.FlagSet, getenv func(string) string, file string, bind func(*pflag.FlagSet) *T, ignored ...string) (*T, error) {
 	fs := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 	settings := bind(fs)
 	var err error
@@ -43,7 +43,7 @@ func Load[T any](given *pflag.FlagSet, file string, bind func(*pflag.FlagSet) *T
 			err = errors.Join(err, copyFlag(own, f))
 		}
 	})
-	l := newLoader(fs)
+	l := newLoader(fs, getenv)
 	if file != "" {
 		err = errors.Join(err, l.readFile(file, reflect.ValueOf(settings).Elem(), ignored))
 	}
@@ -51,8 +51,10 @@ func Load[T any](given *pflag.FlagSet, file string, bind func(*pflag.FlagSet) *T
 }
 
 // LoadEnvironment fills the flags of fs that were not given on the command line
-// from their environment variables.
-func LoadEnvironment(fs *pflag.FlagSet) error { return newLoader(fs).fill() }
+// from the environment variables that getenv returns.
+func LoadEnvironment(fs *pflag.FlagSet, getenv func(string) string) error {
+	return newLoader(fs, getenv).fill()
+}
 
 func copyFlag(to, from *pflag.Flag) error {
 	to.Changed = true
@@ -65,13 +67,14 @@ func copyFlag(to, from *pflag.Flag) error {
 
 type loader struct {
 	fs      *pflag.FlagSet
+	getenv  func(string) string
 	merge   *viper.Viper // the file below the environment
 	decoder *decoder     // of the file; nil: none
 }
 
-func newLoader(fs *pflag.FlagSet) *loader {
+func newLoader(fs *pflag.FlagSet, getenv func(string) string) *loader {
 	// Keys are never nested, so no character of theirs separates levels.
-	return &loader{fs: fs, merge: viper.NewWithOptions(viper.KeyDelimiter("\x00"))}
+	return &loader{fs: fs, getenv: getenv, merge: viper.NewWithOptions(viper.KeyDelimiter("\x00"))}
 }
 
 // readFile decodes the nested settings and puts the flags' values below the
@@ -110,8 +113,9 @@ func (l *loader) fill() error {
 
 func (l *loader) fillFlag(f *pflag.Flag) error {
 	variable := EnvName(f.Name)
-	if err := l.merge.BindEnv(f.Name, variable); err != nil {
-		return err
+	value := l.getenv(variable)
+	if value != "" {
+		l.merge.Set(f.Name, value)
 	}
 	if !l.merge.IsSet(f.Name) {
 		return nil
@@ -126,7 +130,7 @@ func (l *loader) fillFlag(f *pflag.Flag) error {
 		return nil
 	}
 	where := variable + ": "
-	if os.Getenv(variable) == "" {
+	if value == "" {
 		where = l.decoder.where(l.decoder.line(f.Name), f.Name)
 	}
 	return fmt.Errorf("%swrite %s", where, kindOf(f).want)

@@ -90,7 +90,7 @@ func bind(fs *pflag.FlagSet) *settings {
 
 // load reads a file without a command line.
 func load(file string, ignored ...string) (*settings, error) {
-	return Load(new(pflag.FlagSet), file, bind, ignored...)
+	return Load(new(pflag.FlagSet), os.Getenv, file, bind, ignored...)
 }
 
 // write makes acmeproxy.yaml.
@@ -186,7 +186,7 @@ func TestPrecedence(t *testing.T) {
 							t.Fatal(err)
 						}
 					}
-					s, err := Load(fs, file, bind)
+					s, err := Load(fs, os.Getenv, file, bind)
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -211,7 +211,7 @@ func TestLoadAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("ACMEPROXY_A_FLOAT", "3.5")
-	first, err := Load(given, write(t, "an-array: [a]\na-text: first\nplaces: {a: {port: 1}}\nan-int: 1\n"), bind)
+	first, err := Load(given, os.Getenv, write(t, "an-array: [a]\na-text: first\nplaces: {a: {port: 1}}\nan-int: 1\n"), bind)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -220,7 +220,7 @@ func TestLoadAgain(t *testing.T) {
 	want.Places = map[string]place{"a": {Port: 1}}
 	reading := make(chan string)
 	go func() { reading <- cmp.Diff(want, *first) }() // the race detector watches
-	second, err := Load(given, write(t, "an-array: [b]\nplaces: {b: {port: 2}}\n"), bind)
+	second, err := Load(given, os.Getenv, write(t, "an-array: [b]\nplaces: {b: {port: 2}}\n"), bind)
 	if err != nil {
 		t.Fatal(err)
 	}

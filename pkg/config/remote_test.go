@@ -1,6 +1,7 @@
 package config
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,7 +19,7 @@ type remoteSettings struct {
 }
 
 func loadRemote(file string) (RemoteCertificates, error) {
-	s, err := Load(new(pflag.FlagSet), file, func(fs *pflag.FlagSet) *remoteSettings {
+	s, err := Load(new(pflag.FlagSet), os.Getenv, file, func(fs *pflag.FlagSet) *remoteSettings {
 		s := &remoteSettings{}
 		fs.StringVar(&s.Poll, "poll", "", "")
 		return s

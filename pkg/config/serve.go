@@ -1,7 +1,6 @@
 package config
 
 import (
-	"os"
 	"path/filepath"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -16,7 +15,7 @@ const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 type Serve struct {
 	HTTPAddr  string // host:port of the HTTP-01 listener; None: there is none
 	HTTPSAddr string // host:port of the TLS API
-	DataDir   string // kept private: 0700
+	DataDir   string // for the database, keys and certificates, with mode 0700; it has no default here
 	Store     string // URL of a PostgreSQL database, perhaps with a password; empty: SQLite in DataDir
 	Hostname  string // DNS name of this host as clients know it; empty: the API stays self-signed
 
@@ -65,7 +64,6 @@ func DefaultServe() Serve {
 		HTTPAddr:         ":80",
 		HTTPSAddr:        ":443",
 		HTTPFallback:     FallbackNotFound,
-		DataDir:          DefaultDataDir(),
 		ACMEDirectoryURL: LetsEncrypt,
 		Challenge:        challenges[0],
 		DNSPropagation:   propagations[0],
@@ -77,22 +75,6 @@ func DefaultServe() Serve {
 		LogLevel:  "info",
 		LogFormat: "text",
 	}
-}
-
-// DefaultDataDir is /var/lib/acmeproxy for root and acmeproxy in the XDG state
-// directory (XDG Base Directory Specification) for everybody else.
-func DefaultDataDir() string { return dataDir(os.Geteuid(), os.Getenv) }
-
-func dataDir(uid int, getenv func(string) string) string {
-	if uid == 0 {
-		return "/var/lib/acmeproxy"
-	}
-	// The specification has relative paths ignored.
-	if state := getenv("XDG_STATE_HOME"); filepath.IsAbs(state) {
-		return filepath.Join(state, "acmeproxy")
-	}
-	// Without a home directory this cannot be made, which is then reported.
-	return filepath.Join("/", getenv("HOME"), ".local", "state", "acmeproxy")
 }
 
 // Needs says what is missing before anything can be ordered, each with the flag
