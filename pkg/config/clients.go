@@ -13,14 +13,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// Bounds of a file of clients. All of it goes to the proxy in one request, and
-// into its database in one transaction.
+// Limits of a file of clients. The proxy receives it in one request and stores it in
+// one transaction.
 const (
 	maxClientsFile = 16 << 20
 	maxClients     = 20_000
 )
 
-// Client is a client of the proxy as a file describes it.
+// Client describes a client of the proxy in a file.
 type Client struct {
 	Name       string          `yaml:"-" json:"-" config:"key"`
 	Disabled   bool            `yaml:"disabled,omitempty" json:"disabled,omitempty"`
@@ -28,14 +28,14 @@ type Client struct {
 	Grants     []clients.Grant `yaml:"grants" json:"grants" want:"a list of grants, each with a dash in front, and names: and modes: in it" required:"say what the client may request, and set disabled: true to lock it out"` // at least one
 }
 
-// ClientChecks are rules that packages above this one know.
+// ClientChecks holds checks that higher packages implement.
 type ClientChecks struct {
 	Name func(string) error
-	// Grant reports every fault on a line of its own that begins with the field.
+	// Grant reports each fault on its own line, which begins with the field.
 	Grant func(clients.Grant) error
 }
 
-// clientList is what ReadClients reads.
+// clientList is the document that ReadClients reads.
 type clientList struct {
 	Clients []Client `yaml:"clients" want:"the name of each client as a key, or {} for none" required:"write the clients below it, or clients: {} for none"`
 }
@@ -53,8 +53,8 @@ type clientList struct {
 //	        key_types: [ec256]
 //	        daily_quota: 10
 //
-// in the file's order. The error joins up to a hundred faults, each with the
-// name of the file and the line.
+// and returns the clients in the file's order. The error joins up to a hundred
+// faults, each with the name of the file and the line.
 func ReadClients(file string, in io.Reader, checks ClientChecks) ([]Client, error) {
 	root, size, err := readDocument(in, file, maxClientsFile)
 	if err != nil {
@@ -72,7 +72,7 @@ func ReadClients(file string, in io.Reader, checks ClientChecks) ([]Client, erro
 	return list.Clients, nil
 }
 
-// check has the form of [Checker.Check].
+// check implements the checks of a decoder, like [Checker.Check].
 func (checks ClientChecks) check(value any) error {
 	switch v := value.(type) {
 	case *[]Client:
@@ -85,7 +85,7 @@ func (checks ClientChecks) check(value any) error {
 			faults = append(faults, errors.New("grants: is an empty list; write one grant at least, with a dash in front"))
 		}
 		for i := range v.Recipients {
-			v.Recipients[i] = strings.TrimSpace(v.Recipients[i]) // of a block of text
+			v.Recipients[i] = strings.TrimSpace(v.Recipients[i]) // a block of text ends with a newline
 		}
 		if _, err := seal.ParseRecipients(v.Recipients); err != nil {
 			for line := range strings.Lines(err.Error()) {
@@ -99,8 +99,8 @@ func (checks ClientChecks) check(value any) error {
 	return nil
 }
 
-// checkLimits refuses an empty list where a missing one allows everything, which
-// is not what an empty one looks like.
+// checkLimits refuses an empty list if a missing one would allow everything, because
+// an empty list looks as if it allowed nothing.
 func checkLimits(g clients.Grant) error {
 	var faults []error
 	if g.Networks != nil && len(g.Networks) == 0 {
@@ -112,13 +112,13 @@ func checkLimits(g clients.Grant) error {
 	return errors.Join(faults...)
 }
 
-// ClientsFile is what ReadClients reads, to be written as YAML or, which is YAML
-// as well, as JSON.
+// ClientsFile is a document for ReadClients. It can be written as YAML or as JSON,
+// which is also valid YAML.
 type ClientsFile struct {
 	Clients map[string]Client `yaml:"clients" json:"clients"`
 }
 
-// NewClientsFile holds the clients, whose names must differ.
+// NewClientsFile returns a file with the clients. Their names must differ.
 func NewClientsFile(all []Client) ClientsFile {
 	file := ClientsFile{Clients: map[string]Client{}}
 	for _, c := range all {

@@ -15,7 +15,7 @@ import (
 
 const recipient = "age1mm3kaqf64xc2ndu280m4vhqz7g9kaycfjnfy4czu7pss5pa46psq9sxvpy"
 
-// someChecks stand for those of the packages above.
+// someChecks replaces the checks of higher packages.
 var someChecks = ClientChecks{
 	Name: func(name string) error {
 		if strings.ContainsAny(name, " \n") || name == "" {
@@ -76,7 +76,7 @@ clients:
 	}
 }
 
-// A37: whatever is wrong is reported, all of it together, each with its line.
+// A37: all faults are reported together, each with its line.
 func TestReadClientsFaults(t *testing.T) {
 	for _, tc := range []struct {
 		text string
@@ -160,7 +160,7 @@ clients:
 	}
 }
 
-// A file that is too large, or becomes so, is refused in bounded time.
+// A file that is too large, or becomes too large by aliases, is refused quickly.
 func TestReadClientsBounds(t *testing.T) {
 	var many, faulty strings.Builder
 	many.WriteString("clients:\n")
@@ -181,7 +181,7 @@ func TestReadClientsBounds(t *testing.T) {
 		"one too many": {many.String() + " more: {}\n", "20001 clients are too many; the limit is 20000"},
 		"large":        {strings.Repeat("#", maxClientsFile+1), "larger than 16 MiB; is it the right file?"},
 		"faults":       {faulty.String(), "clients.yaml: and 19900 faults more"},
-		"aliases":      {aliases.String(), "aliases make too much of this file; write less of them"},
+		"aliases":      {aliases.String(), "aliases make this file too large; use fewer of them"},
 	} {
 		got, err := readClients(tc.text)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
@@ -193,7 +193,7 @@ func TestReadClientsBounds(t *testing.T) {
 	}
 }
 
-// What is written is read back, as YAML and as JSON.
+// A written file reads back, as YAML and as JSON.
 func TestClientsRoundTrip(t *testing.T) {
 	clients := []Client{
 		{Name: "1e3", Grants: []clients.Grant{{Names: []string{"*.a.example.com", "192.0.2.0/24", "true"}, Modes: []clients.Mode{"agent"}}}},
@@ -224,9 +224,9 @@ func TestClientsRoundTrip(t *testing.T) {
 	}
 }
 
-// The file comes from outside. Whatever it holds, it is read or reported: what
-// is read keeps the rules and is written and read again without a difference,
-// and each fault is one line that names the file.
+// The file comes from outside. Each file is either read or reported. A file that is
+// read obeys the rules and does not change when it is written and read again. Each
+// fault is one line that names the file.
 func FuzzReadClients(f *testing.F) {
 	for _, seed := range []string{
 		"", "clients:\n", "clients: {}\n", "clients: {web1: {grants: [{names: a.example.com, modes: agent}]}}\n",

@@ -17,14 +17,13 @@ import (
 )
 
 const (
-	maxAliased = 2 << 20 // nodes and bytes that aliases may add to a file
-	maxFaults  = 100     // reported faults of a file
+	maxAliased = 2 << 20 // additional nodes and bytes for aliases in a file
+	maxFaults  = 100     // maximum number of reported faults of a file
 )
 
-// Checker is implemented by a nested setting that has rules beyond its types.
-// Check may bring values into their canonical form. Its error has a line for
-// each fault, which begins with the key and ": "; a fault of a list's entry
-// begins with [0].key.
+// Checker is implemented by nested settings with rules beyond their types. Check may
+// convert values to their canonical form. Its error has one line for each fault. A
+// line begins with the key and ": ", for a list's entry with [0].key.
 type Checker interface{ Check() error }
 
 func callCheck(value any) error {
@@ -35,19 +34,19 @@ func callCheck(value any) error {
 }
 
 // decoder fills tagged Go values from the nodes of one file; see field for the
-// tags. Unknown, duplicate and missing keys and values of the wrong type are
-// faults. It finds all of them.
+// tags. It reports all unknown, duplicate and missing keys and all values of the
+// wrong type.
 type decoder struct {
 	file   string
-	dir    string                // where relative paths begin
-	check  func(value any) error // called for a pointer to each struct and each list of structs
-	left   int                   // nodes and bytes that may still be read; only aliases use them up
-	lines  map[string]int        // of each key, by its path
+	dir    string                // base of relative paths
+	check  func(value any) error // called with a pointer to each struct and each list of structs
+	left   int                   // remaining nodes and bytes; only aliases can exhaust them
+	lines  map[string]int        // line of each key, by its path
 	faulty map[string]bool       // paths that have a fault
 	faults []fault
 	more   int // faults beyond maxFaults
 
-	schemas map[reflect.Type]schema // of the types met so far
+	schemas map[reflect.Type]schema // of the types read so far
 }
 
 type schema struct {
@@ -56,11 +55,11 @@ type schema struct {
 }
 
 type fault struct {
-	line int // 0: unknown
+	line int // 0 if unknown
 	text string
 }
 
-// newDecoder returns a decoder for a file of so many bytes.
+// newDecoder returns a decoder for a file of size bytes.
 func newDecoder(file string, size int, check func(any) error) *decoder {
 	return &decoder{
 		file: file, check: check, left: 2*size + maxAliased,
@@ -96,7 +95,7 @@ func (d *decoder) faultAt(line int, path, text string) {
 	d.faults = append(d.faults, fault{line, d.where(line, path) + text})
 }
 
-// where is the beginning of a message about the value at path.
+// where returns the beginning of a message about the value at path.
 func (d *decoder) where(line int, path string) string {
 	where := d.file + ":"
 	if line > 0 {
@@ -130,8 +129,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// enter counts a node against the bound and follows an alias. It returns nil
-// when there is nothing left.
+// enter counts a node and follows an alias. It returns nil when the limit is
+// exceeded.
 func (d *decoder) enter(node *yaml.Node, path string) *yaml.Node {
 	if d.left < 0 {
 		return nil
@@ -140,7 +139,7 @@ func (d *decoder) enter(node *yaml.Node, path string) *yaml.Node {
 		node = node.Alias
 	}
 	if d.left -= 1 + len(node.Value); d.left < 0 {
-		d.fault(path, "aliases make too much of this file; write less of them")
+		d.fault(path, "aliases make this file too large; use fewer of them")
 		return nil
 	}
 	return node
@@ -153,7 +152,7 @@ type entry struct {
 }
 
 // entries lists the keys of a mapping in the file's order. A key that is not
-// text gets the fault notText; a duplicate key is left out as well.
+// text gets the fault notText. A duplicate key is also a fault, and not returned.
 func (d *decoder) entries(node *yaml.Node, path, notText string) []entry {
 	var all []entry
 	seen := map[string]int{}
@@ -176,8 +175,8 @@ func (d *decoder) entries(node *yaml.Node, path, notText string) []entry {
 	return all
 }
 
-// top reads the mapping at the top of a file into the struct v, and its keys
-// among others; hint says what to write if it is something else.
+// top reads the mapping at the top of a file into the struct v. It passes keys in
+// others to their functions. If the file holds no mapping, hint is the fault.
 func (d *decoder) top(root *yaml.Node, hint string, v reflect.Value, others map[string]func(entry)) {
 	if root.Kind != yaml.MappingNode {
 		d.faultAt(root.Line, "", hint)
@@ -201,8 +200,8 @@ func (d *decoder) schema(t reflect.Type, others map[string]func(entry)) (map[str
 	return s.fields, s.known
 }
 
-// object reads a mapping into the struct v. Keys among others are passed to
-// their functions instead.
+// object reads a mapping into the struct v. It passes keys in others to their
+// functions instead.
 func (d *decoder) object(node *yaml.Node, path string, v reflect.Value, others map[string]func(entry)) {
 	fields, known := d.schema(v.Type(), others)
 	seen, meant := map[string]bool{}, map[string]bool{}
@@ -221,7 +220,7 @@ func (d *decoder) object(node *yaml.Node, path string, v reflect.Value, others m
 	for key, f := range fields {
 		switch at := join(path, key); {
 		case seen[key]:
-		case meant[key]: // a check need not report what is missing
+		case meant[key]: // probably a misspelled key, already reported
 			d.faulty[at] = true
 		case f.required != "":
 			d.fault(at, "is missing; %s", f.required)
@@ -236,7 +235,7 @@ func (d *decoder) object(node *yaml.Node, path string, v reflect.Value, others m
 func (d *decoder) field(e entry, f field, v reflect.Value) {
 	switch {
 	case !isNull(e.value):
-	case isCollection(v.Type()) && f.required == "": // perhaps every entry is commented out
+	case isCollection(v.Type()) && f.required == "": // all entries may be commented out
 		return
 	case !isCollection(v.Type()):
 		d.noValue(e.path, cmp.Or(f.want, wanted(v.Type())))
@@ -259,8 +258,8 @@ func (d *decoder) noValue(path, want string) {
 	d.fault(path, "has no value; write %s, or remove the line", want)
 }
 
-// unknown reports a key that is no setting. At the top of a file, a group is
-// reported by the keys in it, since people group settings that are not grouped.
+// unknown reports an unknown key. For a group at the top of a file it reports the
+// keys in it, because users group settings that are not grouped.
 func (d *decoder) unknown(e entry, path string, known []string) {
 	if Nearest(e.key, known) != "" || path != "" || e.value.Kind != yaml.MappingNode || len(e.value.Content) == 0 {
 		d.fault(e.path, "unknown key; %s", remedy(e.key, known))
@@ -275,7 +274,7 @@ func (d *decoder) unknown(e entry, path string, known []string) {
 	}
 }
 
-// value reads a node into v; want says what to write, and may be empty.
+// value reads a node into v. want, if not empty, describes a valid value.
 func (d *decoder) value(node *yaml.Node, path, want string, v reflect.Value) {
 	t := v.Type()
 	if isScalar(t) {
@@ -303,7 +302,8 @@ func (d *decoder) value(node *yaml.Node, path, want string, v reflect.Value) {
 	}
 }
 
-// collection reads a sequence or a mapping of alike entries into a slice or map.
+// collection reads a sequence or a mapping of entries of one type into a slice or
+// map.
 func (d *decoder) collection(node *yaml.Node, path, want string, v reflect.Value) {
 	t := v.Type()
 	if t.Kind() == reflect.Map {
@@ -352,8 +352,8 @@ func (d *decoder) member(e entry, v reflect.Value) {
 	v.Set(reflect.Append(v, one))
 }
 
-// list passes the text of each entry of a sequence to set. It reports whether
-// all were right.
+// list passes the text of each entry of a sequence to set. It reports whether all
+// were valid.
 func (d *decoder) list(node *yaml.Node, path string, k kind, set func(text string) error) bool {
 	right := true
 	for i, n := range node.Content {
@@ -373,8 +373,8 @@ func (d *decoder) list(node *yaml.Node, path string, k kind, set func(text strin
 	return right
 }
 
-// checked records the faults that a check found, one per line. A fault of a key
-// that has another already only follows from that one.
+// checked records the faults that a check found, one a line. It omits a fault of a
+// key that already has another, because it only follows from that one.
 func (d *decoder) checked(path string, known []string, err error) {
 	if err == nil {
 		return
@@ -391,7 +391,7 @@ func (d *decoder) checked(path string, known []string, err error) {
 	}
 }
 
-// found records a fault, but does not keep its path from having more of them.
+// found records a fault, and allows further faults of the same path.
 func (d *decoder) found(path, text string) {
 	before := d.faulty[path]
 	d.fault(path, "%s", text)

@@ -10,10 +10,12 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// maxFile bounds a configuration file: a wrong path must not fill the memory.
+// maxFile limits the size of a configuration file, so that a wrong path does not
+// exhaust the memory.
 const maxFile = 1 << 20
 
-// readDocument reads a YAML file of at most limit bytes and returns its only document, nil if it holds none.
+// readDocument reads a YAML file of at most limit bytes. It returns its only
+// document, or nil if the file is empty.
 func readDocument(in io.Reader, file string, limit int64) (root *yaml.Node, size int, err error) {
 	data, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err != nil {
@@ -50,7 +52,7 @@ func parseDocument(data []byte) (*yaml.Node, error) {
 	return nil, nil
 }
 
-// syntaxError puts the parser's error on one line.
+// syntaxError returns the parser's error in one line.
 func syntaxError(err error) error {
 	text := strings.TrimPrefix(err.Error(), "yaml: ")
 	return fmt.Errorf("not YAML: %s", strings.Join(strings.Fields(text), " "))
@@ -60,7 +62,7 @@ func isNull(node *yaml.Node) bool {
 	return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null"
 }
 
-// typeName describes a node's YAML type to a person.
+// typeName describes a node's YAML type for messages.
 func typeName(node *yaml.Node) string {
 	if node.Kind == yaml.MappingNode {
 		return "a group of keys"
@@ -83,7 +85,7 @@ func typeName(node *yaml.Node) string {
 	return "of another type"
 }
 
-// printable keeps a key on one line, whatever it holds.
+// printable returns a key in one line, quoted if necessary.
 func printable(key string) string {
 	if q := fmt.Sprintf("%q", key); q[1:len(q)-1] != key {
 		return q

@@ -9,13 +9,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// What Serve.HTTPFallback can be besides the URL of a backend.
+// Values of Serve.HTTPFallback other than the URL of a backend.
 const (
-	FallbackNotFound = "404"      // all but challenges is not found
-	FallbackRedirect = "redirect" // to https://
+	FallbackNotFound = "404"      // 404 for all other requests
+	FallbackRedirect = "redirect" // redirect to https://
 )
 
-// Backend is the web server that HTTPFallback names; nil if it names none.
+// Backend returns the URL of the web server in HTTPFallback, or nil.
 func (s *Serve) Backend() (*url.URL, error) {
 	if s.HTTPFallback == FallbackNotFound || s.HTTPFallback == FallbackRedirect {
 		return nil, nil
@@ -23,8 +23,8 @@ func (s *Serve) Backend() (*url.URL, error) {
 	const remedy = "write 404, redirect, or the address of a web server, such as http://127.0.0.1:8080"
 	u, err := url.Parse(s.HTTPFallback)
 	if err != nil || u.User != nil || u.Hostname() == "" {
-		// A URL with a password in it is not repeated.
-		return nil, fmt.Errorf("is not understood; %s", remedy)
+		// Do not repeat a URL, which may contain a password.
+		return nil, fmt.Errorf("is invalid; %s", remedy)
 	}
 	if u.Scheme != "http" || (u.Path != "" && u.Path != "/") || u.RawQuery != "" || u.Fragment != "" || !isHost(u.Hostname()) {
 		return nil, fmt.Errorf("%q is not http:// with a host and a port alone; %s", s.HTTPFallback, remedy)
@@ -43,7 +43,8 @@ func (s *Serve) Backend() (*url.URL, error) {
 	return &url.URL{Scheme: u.Scheme, Host: addr}, nil
 }
 
-// isHost takes names of one label, too, which container networks have.
+// isHost reports whether host is an address or a DNS name. It accepts names of one
+// label, which container networks use.
 func isHost(host string) bool {
 	_, err := cert.ParseName("x." + host)
 	return err == nil || cert.IsIP(host)

@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// field is a key that the decoder reads into a field of a struct. The struct
-// says so by tags:
+// field describes a key that the decoder reads into a field of a struct. Tags of the
+// struct define it:
 //
 //	Names []string `yaml:"names" required:"write the names of the certificate"`
 //	Out   string   `yaml:"out" want:"the folder for the files" config:"path,nonempty"`
 //	Files Layout   `yaml:",inline"`
 //
-// The tag required makes a missing key a fault and holds the remedy; want says
-// what to write instead of a wrong value. The options of config are:
+// The tag required makes a missing key a fault and holds the remedy. The tag want
+// describes a valid value. The options of config are:
 //
 //	key       the field holds the key of a map's entry; the map is decoded into a slice, in the file's order
-//	path      a relative path begins at the folder of the file
+//	path      a relative path starts at the folder of the file
 //	nonempty  an empty text is a fault
 type field struct {
 	key, want, required string
@@ -84,12 +84,12 @@ func isScalar(t reflect.Type) bool {
 	return true
 }
 
-// isCollection reports whether a type holds groups of keys, however many.
+// isCollection reports whether a type holds any number of groups of keys.
 func isCollection(t reflect.Type) bool {
 	return t.Kind() == reflect.Map || t.Kind() == reflect.Slice && !isScalar(t.Elem())
 }
 
-// wanted describes a type to a person: "write …".
+// wanted describes a value of a type for messages, after "write".
 func wanted(t reflect.Type) string {
 	switch {
 	case isScalar(t):
@@ -104,7 +104,7 @@ func wanted(t reflect.Type) string {
 	return wanted(t.Elem())
 }
 
-// examples names the required keys of a struct, or else the first two.
+// examples returns the required keys of a struct, or else the first two.
 func examples(t reflect.Type) string {
 	fields := fieldsOf(t)
 	required := slices.DeleteFunc(slices.Clone(fields), func(f field) bool { return f.required == "" })
@@ -118,8 +118,8 @@ func examples(t reflect.Type) string {
 	return strings.Join(keys, " and ")
 }
 
-// scalarKind returns how a type is written in YAML. want, if not empty, tells a
-// person.
+// scalarKind returns the YAML kind of a type. want, if not empty, replaces its
+// description.
 func scalarKind(t reflect.Type, want string) kind {
 	k := kindOfType(t.Kind().String())
 	if t == reflect.TypeFor[time.Duration]() {

@@ -9,14 +9,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// kind is what a flag's value looks like in YAML.
+// kind describes the YAML values of a flag or a field.
 type kind struct {
-	tags []string // the YAML types that fit
-	list bool     // a list of such values, or one of them
-	want string   // for people: "write …"
+	tags []string // allowed YAML types
+	list bool     // also allows a list of such values
+	want string   // description for messages, after "write"
 }
 
-// kindOf derives it from pflag's name for the flag's type.
+// kindOf returns the kind of a flag, from pflag's name for its type.
 func kindOf(f *pflag.Flag) kind {
 	name := f.Value.Type()
 	if _, ok := f.Value.(pflag.SliceValue); ok {
@@ -27,7 +27,7 @@ func kindOf(f *pflag.Flag) kind {
 	return kindOfType(name)
 }
 
-// textKind is what most settings are.
+// textKind is the kind of most settings.
 var textKind = kind{tags: []string{"!!str"}, want: "text"}
 
 func kindOfType(name string) kind {
@@ -49,8 +49,8 @@ func kindOfType(name string) kind {
 	}
 }
 
-// mismatch says why a node is not of the kind, or "". It does not repeat the
-// value, which may be a secret.
+// mismatch returns why a node is not of the kind, or an empty string. It does not
+// repeat the value, which may be a secret.
 func (k kind) mismatch(node *yaml.Node) string {
 	hint := ""
 	if node.Kind == yaml.ScalarNode {
@@ -66,7 +66,7 @@ func (k kind) mismatch(node *yaml.Node) string {
 	return "this is " + typeName(node) + "; write " + k.want + hint
 }
 
-// remedy says what to write instead of a value that is of the kind.
+// remedy returns the fix for an invalid value of the right kind.
 func (k kind) remedy() string {
 	if k.want == kindOfType("int").want {
 		return "write " + k.want + ", in decimal digits only"

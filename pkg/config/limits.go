@@ -5,18 +5,18 @@ import (
 	"strconv"
 )
 
-// QuotaAuto as DefaultDailyQuota means newQuota for a database that was created
-// by a program which knows of it, and none for an older one.
+// QuotaAuto as DefaultDailyQuota sets newQuota for a database that was created by
+// this version or a later one, and no quota for an older database.
 const QuotaAuto = "auto"
 
-// newQuota is the default daily quota of clients in a new database.
+// newQuota is the default number of requests a day of a client in a new database.
 const newQuota = 300
 
-// most is more than anyone sets on purpose.
+// most is the maximum of a quota or a limit, more than any useful value.
 const most = 1_000_000_000
 
-// DailyQuota returns how many requests a day a client has whose grants
-// set no quota; 0: any number.
+// DailyQuota returns the number of requests a day of a client whose grants set no
+// quota, or 0 for no limit.
 func (s *Serve) DailyQuota(newDatabase bool) int {
 	if s.DefaultDailyQuota != QuotaAuto {
 		n, err := strconv.Atoi(s.DefaultDailyQuota)
@@ -30,7 +30,7 @@ func (s *Serve) DailyQuota(newDatabase bool) int {
 	return 0
 }
 
-// QuotaValue is the flag of a quota. Its key in a file is a number or a text.
+// QuotaValue implements the flag of a quota. In a file its value is a number or text.
 type QuotaValue string
 
 // String implements pflag.Value.

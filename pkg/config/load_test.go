@@ -93,7 +93,7 @@ func load(file string, ignored ...string) (*settings, error) {
 	return Load(new(pflag.FlagSet), os.Getenv, file, bind, ignored...)
 }
 
-// write makes acmeproxy.yaml.
+// write creates acmeproxy.yaml.
 func write(t testing.TB, text string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "acmeproxy.yaml")
@@ -103,7 +103,7 @@ func write(t testing.TB, text string) string {
 	return file
 }
 
-// faults are the lines of an error, without the file's folder.
+// faults returns the lines of an error, without the file's folder.
 func faults(file string, err error) []string {
 	if err == nil {
 		return nil
@@ -202,8 +202,8 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// Settings can be loaded again while the first ones are in use. Nothing of the
-// first call is kept: what the file does not set any more has its default back.
+// Settings can be loaded again while the first ones are in use. The first call leaves
+// no state: a key that was removed from the file has its default again.
 func TestLoadAgain(t *testing.T) {
 	given := pflag.NewFlagSet("test", pflag.ContinueOnError)
 	bind(given)
@@ -271,7 +271,7 @@ places:
 	}
 }
 
-// Faults of nested settings come together with those of the flags.
+// Faults of nested settings are reported together with those of flags.
 func TestNestedFaults(t *testing.T) {
 	file := write(t, `an-int: x
 places:
@@ -327,15 +327,15 @@ places:
 	}
 }
 
-// A small file cannot make much of itself by aliases, and very many faults are
-// not all reported.
+// A small file cannot become large by aliases, and the number of reported faults is
+// limited.
 func TestNestedBounds(t *testing.T) {
 	var text strings.Builder
 	text.WriteString("places:\n  a: {port: 1, rules: &r [&x {name: a, hosts: [" + strings.Repeat("a,", 1000) + "]}" + strings.Repeat(",*x", 10_000) + "]}\n")
 	for i := range 100 {
 		fmt.Fprintf(&text, "  b%d: {port: 1, rules: *r}\n", i)
 	}
-	if _, err := load(write(t, text.String())); err == nil || !strings.HasSuffix(err.Error(), "aliases make too much of this file; write less of them") {
+	if _, err := load(write(t, text.String())); err == nil || !strings.HasSuffix(err.Error(), "aliases make this file too large; use fewer of them") {
 		t.Errorf("aliases: %v", err)
 	}
 	file := write(t, "places: {a: {port: 1, rules: ["+strings.Repeat("x,", 1000)+"]}}\n")
@@ -369,7 +369,7 @@ func TestFilesWithoutSettings(t *testing.T) {
 	}
 }
 
-// Anchors save typing, also for an address that starts with a colon.
+// Anchors work, also for an address that starts with a colon.
 func TestYAMLWays(t *testing.T) {
 	text := "a-text: &x :80\nan-array:\n  - *x\n  - \"quoted\"\na-slice: *x\na-switch: True\n"
 	s, err := load(write(t, text))
@@ -383,7 +383,7 @@ func TestYAMLWays(t *testing.T) {
 	}
 }
 
-// Every fault is reported at once with its key, its place and what to write.
+// Every fault is reported at once with its key, its place and the fix.
 func TestFaultsTogether(t *testing.T) {
 	t.Setenv("ACMEPROXY_AN_INT64", "many")
 	t.Setenv("ACMEPROXY_WAITS", "1s soon")
@@ -475,7 +475,7 @@ func TestUnreadableFiles(t *testing.T) {
 	}
 }
 
-// A value of the wrong type may be a secret: it is not repeated.
+// A value of the wrong type may be a secret, so errors do not repeat it.
 func TestFaultsHideValues(t *testing.T) {
 	t.Setenv("ACMEPROXY_AN_INT", "12345678s3cr3t")
 	_, err := load(write(t, "a-text: 12345678\na-switch: 12345678s3cr3t\na-wait: 12345678s3cr3t\n"))
@@ -506,8 +506,8 @@ func TestNearest(t *testing.T) {
 	}
 }
 
-// The YAML file comes from outside. Whatever it holds, it is read or reported:
-// with one line for each fault, each naming the file.
+// The YAML file comes from outside. Each file is either read or reported, with one
+// line for each fault, which names the file.
 func FuzzFile(f *testing.F) {
 	for _, seed := range []string{
 		"", "a-text: x\n", "an-array: [a, 'b,c']\n", "a-wait: 3s\nnumbers: [1, 2]\n", "serve: {a-text: x}\n",

@@ -6,7 +6,7 @@ import (
 	"log/slog"
 )
 
-// NewLogger makes the logger of a command: level is debug, info, warn or error,
+// NewLogger returns the logger of a command. level is debug, info, warn or error, and
 // format is text or json.
 func NewLogger(w io.Writer, level, format string) (*slog.Logger, error) {
 	least, err := parseLevel(level)

@@ -2,7 +2,7 @@ package config
 
 import "strings"
 
-// remedy says what to write for a key that is not known.
+// remedy returns the fix for an unknown key.
 func remedy(key string, known []string) string {
 	if near := Nearest(key, known); near != "" {
 		return "did you mean " + near + "?"
@@ -10,14 +10,14 @@ func remedy(key string, known []string) string {
 	return "known keys are " + strings.Join(known, ", ")
 }
 
-// Nearest is the known key that somebody who wrote key most likely meant, or ""
-// when none is near.
+// Nearest returns the known key that is most similar to key, or an empty string if
+// none is similar.
 func Nearest(key string, known []string) string {
-	if len(key) > 64 { // no key is that long; this also bounds the work
+	if len(key) > 64 { // no key is that long; this also limits the work
 		return ""
 	}
 	key = strings.ReplaceAll(strings.ToLower(key), "_", "-")
-	tolerated := max(2, len(key)/4) // two swapped letters, at least
+	tolerated := max(2, len(key)/4) // at least two, for swapped letters
 	if len(key) < 4 {
 		tolerated = 1
 	}
@@ -30,7 +30,8 @@ func Nearest(key string, known []string) string {
 	return best
 }
 
-// distance is Levenshtein's: how many bytes to insert, delete or replace.
+// distance returns the Levenshtein distance: the number of bytes to insert, delete or
+// replace.
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

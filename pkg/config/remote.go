@@ -14,7 +14,7 @@ import (
 // CertificatesKey is the key of RemoteCertificates in a remote's file.
 const CertificatesKey = "certificates"
 
-// RemoteCertificate is a certificate that a remote keeps on disk:
+// RemoteCertificate describes a certificate that a remote maintains on disk:
 //
 //	certificates:
 //	  - names: [web1.example.com, www.example.com]   # or joined by commas
@@ -31,15 +31,15 @@ const CertificatesKey = "certificates"
 // Only names is required.
 type RemoteCertificate struct {
 	Names   cert.Names      `yaml:"names" want:"a DNS name" required:"write the names of the certificate, such as web1.example.com"` // canonical
-	Mode    clients.Mode    `yaml:"mode" want:"agent or gateway" config:"nonempty"`                                                  // empty: the client's default
-	Out     string          `yaml:"out" want:"the folder for the files, such as /etc/ssl/web1" config:"path,nonempty"`               // absolute; empty: the remote's default
-	Hook    string          `yaml:"hook"`                                                                                            // shell command to run after each change; empty: none
-	KeyType string          `yaml:"key-type" config:"nonempty"`                                                                      // see cert.KeyTypes; empty: the default
-	Profile string          `yaml:"profile"`                                                                                         // of the CA; empty: its default
+	Mode    clients.Mode    `yaml:"mode" want:"agent or gateway" config:"nonempty"`                                                  // if empty, the client's default
+	Out     string          `yaml:"out" want:"the folder for the files, such as /etc/ssl/web1" config:"path,nonempty"`               // absolute; if empty, the remote's default
+	Hook    string          `yaml:"hook"`                                                                                            // shell command to run after each change; may be empty
+	KeyType string          `yaml:"key-type" config:"nonempty"`                                                                      // see cert.KeyTypes; if empty, the default
+	Profile string          `yaml:"profile"`                                                                                         // of the CA; if empty, its default
 	Files   certfile.Layout `yaml:",inline"`
 }
 
-// RemoteCertificates is the list of a file. Each entry has a folder of its own.
+// RemoteCertificates is the list of certificates in a file. Each needs its own folder.
 type RemoteCertificates []RemoteCertificate
 
 // CertificateKeys returns the keys of a RemoteCertificate, sorted.
@@ -84,7 +84,7 @@ func (all RemoteCertificates) Check() error {
 // parseNames reads the names of one certificate. Commas may join several.
 func parseNames(entries ...string) (cert.Names, error) {
 	var all []string
-	if len(entries) > cert.MaxNames { // aliases may make many of a small file
+	if len(entries) > cert.MaxNames { // with aliases, a small file can hold many
 		return nil, fmt.Errorf("%d names are too many for one certificate; the limit is %d", len(entries), cert.MaxNames)
 	}
 	for _, entry := range entries {

@@ -12,7 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
-// remoteSettings are those of a remote.
+// remoteSettings holds the settings of a remote.
 type remoteSettings struct {
 	Poll         string             `yaml:"-"`
 	Certificates RemoteCertificates `yaml:"certificates"`
@@ -27,7 +27,7 @@ func loadRemote(file string) (RemoteCertificates, error) {
 	return s.Certificates, err
 }
 
-// A17, X10: the certificates that a remote keeps are listed in its file.
+// A17, X10: a remote's file lists its certificates.
 func TestLoadRemoteCertificates(t *testing.T) {
 	file := write(t, `poll: 15m
 certificates:
@@ -72,7 +72,7 @@ certificates:
 	}
 }
 
-// A relative out is below the file's folder, however the file is named.
+// A relative out starts at the file's folder, even if the file has a relative path.
 func TestRelativeFile(t *testing.T) {
 	file := write(t, "certificates: [{names: a.example.com, out: a}]\n")
 	dir, err := filepath.EvalSymlinks(filepath.Dir(file))
@@ -154,7 +154,7 @@ func TestRemoteCertificateFaults(t *testing.T) {
 	}
 }
 
-// X10: what a file asks for besides the PEM files is checked with the rest.
+// X10: formats in addition to the PEM files are checked together with the rest.
 func TestRemoteLayoutFaults(t *testing.T) {
 	file := write(t, `certificates:
   - names: a.example.com

@@ -18,7 +18,7 @@ func defaultServe() Serve {
 	return s
 }
 
-// A32, A35: the defaults work, and say what is missing before an order.
+// A32, A35: the defaults are valid, and Needs lists what an order still needs.
 func TestDefaults(t *testing.T) {
 	s := defaultServe()
 	if err := s.Validate(); err != nil {
@@ -37,7 +37,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-// Each case changes one thing of the defaults; an empty want means it is fine.
+// Each case changes one default. An empty want means that the settings are valid.
 func TestValidate(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -68,9 +68,9 @@ func TestValidate(t *testing.T) {
 		{"fallback backend", func(s *Serve) { s.HTTPFallback = "http://127.0.0.1:8080" }, ""},
 		{"fallback backend elsewhere", func(s *Serve) { s.HTTPFallback = "http://web/" }, ""},
 		{"fallback backend IPv6", func(s *Serve) { s.HTTPFallback = "http://[2001:db8::1]:80" }, ""},
-		{"fallback word", func(s *Serve) { s.HTTPFallback = "403" }, "http-fallback: is not understood; write 404, redirect, or the address of a web server, such as http://127.0.0.1:8080"},
-		{"no fallback", func(s *Serve) { s.HTTPFallback = "" }, "http-fallback: is not understood; write 404"},
-		{"fallback password", func(s *Serve) { s.HTTPFallback = "http://ops:s3cr3t@web:80" }, "http-fallback: is not understood; write 404"},
+		{"fallback word", func(s *Serve) { s.HTTPFallback = "403" }, "http-fallback: is invalid; write 404, redirect, or the address of a web server, such as http://127.0.0.1:8080"},
+		{"no fallback", func(s *Serve) { s.HTTPFallback = "" }, "http-fallback: is invalid; write 404"},
+		{"fallback password", func(s *Serve) { s.HTTPFallback = "http://ops:s3cr3t@web:80" }, "http-fallback: is invalid; write 404"},
 		{"fallback https", func(s *Serve) { s.HTTPFallback = "https://127.0.0.1:8443" }, `http-fallback: "https://127.0.0.1:8443" is not http:// with a host and a port alone; write`},
 		{"fallback path", func(s *Serve) { s.HTTPFallback = "http://127.0.0.1:8080/app" }, `http-fallback: "http://127.0.0.1:8080/app" is not http://`},
 		{"fallback host", func(s *Serve) { s.HTTPFallback = "http://*.example.com" }, `http-fallback: "http://*.example.com" is not http://`},
@@ -152,7 +152,7 @@ func TestValidate(t *testing.T) {
 		{"log format", func(s *Serve) { s.LogFormat = "" }, `log-format: unknown format ""; write text or json`},
 
 		{"domains", func(s *Serve) { s.Domains = []string{"a.example.com,b.example.com", "a.example.com"} }, ""},
-		{"domain twice", func(s *Serve) { s.Domains = []string{"a.example.com,b.example.com", "B.example.com, a.example.com."} }, "domain: a.example.com,b.example.com is there twice; remove one"},
+		{"domain twice", func(s *Serve) { s.Domains = []string{"a.example.com,b.example.com", "B.example.com, a.example.com."} }, "domain: a.example.com,b.example.com is set twice; remove one"},
 		{"domain empty", func(s *Serve) { s.Domains = []string{"a.example.com,"} }, `domain: "a.example.com," has an empty name; join`},
 		{"domain wrong", func(s *Serve) { s.Domains = []string{"ops@example.com"} }, `domain: "ops@example.com" is not a DNS name`},
 	} {
@@ -179,7 +179,7 @@ func TestResolvers(t *testing.T) {
 	}
 }
 
-// All faults come together, one a line, each with its key first.
+// All faults are reported together, one a line, each with its key first.
 func TestValidateEverything(t *testing.T) {
 	err := (&Serve{Hostname: "x", Email: "x", EABKid: "x", Domains: []string{"x", "y"}}).Validate()
 	var keys []string
@@ -196,7 +196,7 @@ func TestValidateEverything(t *testing.T) {
 	}
 }
 
-// A password in a URL is not repeated.
+// Errors do not repeat a password in a URL.
 func TestValidateHidesPasswords(t *testing.T) {
 	for _, directory := range []string{"https://ops:s3cr3t@ca.example/dir", "http://ops:s3cr3t@ca.example/dir", "https://ops:s3cr3t@ca.example:x/dir"} {
 		s := defaultServe()

@@ -15,9 +15,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
-// Validate returns every fault, each with its key and what to write instead.
-// It looks at nothing outside of s: whether a port is free or a file can be
-// read shows when it is used.
+// Validate returns every fault with its key and the fix. It checks only s itself, not
+// whether a port is free or a file can be read.
 func (s *Serve) Validate() error {
 	var faults []error
 	check := func(key string, err error) {
@@ -35,7 +34,7 @@ func (s *Serve) Validate() error {
 	_, err := s.Backend()
 	check("http-fallback", err)
 	if s.DataDir == "" {
-		check("data-dir", errors.New("is empty; write the directory to keep everything in, such as /var/lib/acmeproxy"))
+		check("data-dir", errors.New("is empty; write the directory for all data, such as /var/lib/acmeproxy"))
 	}
 	check("store", checkStore(s.Store))
 	check("hostname", checkHostname(s.Hostname))
@@ -64,8 +63,8 @@ func (s *Serve) Validate() error {
 	return errors.Join(faults...)
 }
 
-// CertificateSets are the name sets of Domains. A name may be in several sets,
-// but a set that is there twice is a fault.
+// CertificateSets returns the name sets of Domains. A name may be in several sets,
+// but a duplicate set is a fault.
 func (s *Serve) CertificateSets() ([]cert.Names, error) {
 	var sets []cert.Names
 	var faults []error
@@ -75,7 +74,7 @@ func (s *Serve) CertificateSets() ([]cert.Names, error) {
 		case err != nil:
 			faults = append(faults, fmt.Errorf("domain: %w", err))
 		case slices.ContainsFunc(sets, names.Equal):
-			faults = append(faults, fmt.Errorf("domain: %s is there twice; remove one", names.Key()))
+			faults = append(faults, fmt.Errorf("domain: %s is set twice; remove one", names.Key()))
 		default:
 			sets = append(sets, names)
 		}
@@ -83,8 +82,8 @@ func (s *Serve) CertificateSets() ([]cert.Names, error) {
 	return sets, errors.Join(faults...)
 }
 
-// checkAddr wants host:port with a number for a port and nothing, an IP address
-// or a DNS name for a host.
+// checkAddr requires host:port. The host may be empty, an IP address or a DNS name. The
+// port must be a number.
 func checkAddr(addr, example string) error {
 	host, port, err := net.SplitHostPort(addr)
 	if err == nil {
@@ -104,8 +103,8 @@ func withoutZone(host string) string {
 	return host
 }
 
-// sameListener tells whether binding the one address would keep the other from
-// being bound. Port 0 is a free one each time.
+// sameListener reports whether two addresses cannot be bound at the same time. Port 0
+// is a different free port each time.
 func sameListener(a, b string) bool {
 	hostA, portA, errA := splitAddr(a)
 	hostB, portB, errB := splitAddr(b)
@@ -124,8 +123,8 @@ func splitAddr(addr string) (host string, port uint64, err error) {
 	return strings.ToLower(host), port, err
 }
 
-// covers tells whether a is a wildcard address that includes host. Go listens
-// on both families for "" and "::".
+// covers reports whether a is a wildcard address that includes host. Go listens on
+// both families for "" and "::".
 func covers(a, host string) bool {
 	if a == "" {
 		return true
@@ -158,12 +157,12 @@ func checkHostname(hostname string) error {
 	return nil
 }
 
-// checkDirectoryURL refuses what can never work: RFC 8555, section 6.1, wants
-// https, on this host as well.
+// checkDirectoryURL refuses URLs that can never work. RFC 8555, section 6.1, requires
+// https, even on the same host.
 func checkDirectoryURL(directory string) error {
 	u, err := url.Parse(directory)
 	if err != nil || !canBeHost(u.Hostname()) || u.User != nil || u.Fragment != "" || u.Opaque != "" {
-		// A URL with a password in it is not repeated.
+		// Do not repeat a URL, which may contain a password.
 		return fmt.Errorf("not the URL of an ACME directory; write it like %s", LetsEncrypt)
 	}
 	if port := u.Port(); port != "" {
@@ -175,12 +174,12 @@ func checkDirectoryURL(directory string) error {
 	case "https":
 		return nil
 	case "http":
-		return fmt.Errorf("%s is not encrypted; write https://, as every ACME server wants it", directory)
+		return fmt.Errorf("%s is not encrypted; write https://, which every ACME server requires", directory)
 	}
 	return fmt.Errorf("%s is not an https:// URL; write it like %s", directory, LetsEncrypt)
 }
 
-// canBeHost reports whether a host of a URL can exist: an address, or labels.
+// canBeHost reports whether host is an address or has valid labels.
 func canBeHost(host string) bool {
 	if _, err := netip.ParseAddr(host); err == nil {
 		return true
@@ -196,21 +195,21 @@ func isLoopback(host string) bool {
 	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
-// checkStore wants a URL whose secrets can be told from the rest.
+// checkStore requires a URL whose secrets can be recognized.
 func checkStore(store string) error {
 	if store == "" {
 		return nil
 	}
 	if !dsn.Is(store) {
-		// It is not repeated: it may be a URL with a password in it.
-		return errors.New("not the URL of a PostgreSQL database; write it like " + dsn.Example + ", or leave it out to keep everything in SQLite in the data directory")
+		// Do not repeat it, because it may be a URL with a password in it.
+		return errors.New("not the URL of a PostgreSQL database; write it like " + dsn.Example + ", or remove it to use SQLite in the data directory")
 	}
 	_, err := dsn.Parse(store)
 	return err
 }
 
-// checkEmail wants an address without a name: it becomes a mailto URL (RFC 8555
-// section 7.3), which may hold neither several nor header fields.
+// checkEmail requires one address without a name. It becomes a mailto URL (RFC 8555
+// section 7.3), which may hold neither several addresses nor header fields.
 func checkEmail(email string) error {
 	if email == "" {
 		return nil
