@@ -116,7 +116,8 @@ format: ## format the code
 
 .PHONY: bench
 bench: build ## run the benchmarks (TESTFLAGS=…)
-	$(GO) test -run '^$$' -bench . -benchtime 100x $(TESTFLAGS) ./internal/loadtest ./pkg/store
+	$(GO) test -run '^$$' -bench . -skip Shares -benchtime 100x $(TESTFLAGS) ./internal/loadtest ./pkg/store
+	$(GO) test -run '^$$' -bench Shares -benchtime 1x $(TESTFLAGS) ./internal/loadtest
 	$(GO) test -run '^$$' -bench . -benchtime 10x $(TESTFLAGS) ./internal/processbench
 
 .PHONY: demo

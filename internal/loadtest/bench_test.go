@@ -25,6 +25,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
@@ -158,7 +159,7 @@ func legoFlow(b *testing.B, ca *pebbletest.CA, r *responder.Responder) obtain {
 // one may not have that many.
 func throughGateway(b *testing.B) obtain {
 	b.Helper()
-	p := proxytest.Start(b, proxytest.Options{})
+	p := proxytest.Start(b, proxytest.Options{Change: func(c *proxy.Config) { c.DefaultDailyQuota = "1000000" }})
 	var remotes [32]*remote.Client
 	for i := range remotes {
 		state := p.Enroll(b, fmt.Sprintf("bench%d", i), proxytest.Grant(clients.ModeGateway, "*.example.com"))

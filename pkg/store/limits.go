@@ -11,12 +11,13 @@ import (
 
 // TakeQuota counts one request of a client on the UTC day that holds day, and
 // reports whether it is within quota; a request beyond it is not counted. Quota 0
-// only counts. [managed.ErrNotFound] for an unknown client.
+// only counts. [managed.ErrNotFound] for an unknown client. A power failure may undo
+// the last counts.
 func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error) {
 	const oneDay = 24 * time.Hour
 	today := day.UTC().Truncate(oneDay)
 	taken := false
-	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.Unsynced(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var count int64
 		err := tx.QueryRowContext(ctx, `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
 			ON CONFLICT (client_id, day) DO UPDATE SET taken = limits.taken + 1

@@ -32,7 +32,7 @@ func (db *DB) Earliest(ctx context.Context, queries ...string) (time.Time, error
 	var first time.Time
 	for _, query := range queries {
 		var t time.Time
-		err := db.read.QueryRowContext(ctx, query, Millis(db.now())).Scan(Time(&t))
+		err := db.reader.QueryRowContext(ctx, query, Millis(db.now())).Scan(Time(&t))
 		if errors.Is(err, sql.ErrNoRows) {
 			continue
 		}
@@ -52,7 +52,7 @@ func (db *DB) Earliest(ctx context.Context, queries ...string) (time.Time, error
 // Finds reports whether a query has a row. It must select one text.
 func (db *DB) Finds(ctx context.Context, query string, args ...any) (bool, error) {
 	var id string
-	err := db.read.QueryRowContext(ctx, query, args...).Scan(&id)
+	err := db.reader.QueryRowContext(ctx, query, args...).Scan(&id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil
 	}

@@ -39,6 +39,7 @@ type Config struct {
 type DB struct {
 	write   *sql.DB
 	read    *sql.DB // SQLite's readers cannot write; with PostgreSQL it is write
+	reader  Querier // read, with SQLite's statements prepared
 	now     func() time.Time
 	name    string // where the database is, without secrets
 	parts   []Part
@@ -114,9 +115,9 @@ func (db *DB) String() string { return db.name }
 // Now returns the time by the clock that Open was given.
 func (db *DB) Now() time.Time { return db.now() }
 
-// Reader returns the connections for statements that only read. On SQLite they
-// cannot write.
-func (db *DB) Reader() *sql.DB { return db.read }
+// Reader runs statements that only read, outside a transaction. On SQLite they cannot
+// write, and are compiled once, so values belong into placeholders.
+func (db *DB) Reader() Querier { return db.reader }
 
 // Close waits for running statements and closes the database. Nothing that a
 // method has acknowledged is lost without it.

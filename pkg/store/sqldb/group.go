@@ -3,6 +3,7 @@ package sqldb
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -32,6 +33,7 @@ type group struct {
 type member struct {
 	ctx      context.Context //nolint:containedctx // handed to run, whose caller waits
 	run      func(context.Context, *sql.Tx) error
+	unsynced bool
 	err      error
 	panicked any
 	done     chan struct{} // closed when err and panicked are final
@@ -51,10 +53,29 @@ func (db *DB) Grouped(ctx context.Context, run func(ctx context.Context, tx *sql
 	if db.group == nil {
 		return db.Tx(ctx, func(tx *sql.Tx) error { return run(ctx, tx) })
 	}
+	return db.inGroup(ctx, &member{run: run})
+}
+
+// Unsynced is [DB.Grouped] for counters, which need not wait for the disk: a nil
+// error means that the writes survive the end of this process. If the database's
+// host fails, the last of them may be lost.
+func (db *DB) Unsynced(ctx context.Context, run func(ctx context.Context, tx *sql.Tx) error) error {
+	if db.group == nil {
+		return db.Tx(ctx, func(tx *sql.Tx) error {
+			if _, err := tx.ExecContext(ctx, `SET LOCAL synchronous_commit = off`); err != nil {
+				return err
+			}
+			return run(ctx, tx)
+		})
+	}
+	return db.inGroup(ctx, &member{run: run, unsynced: true})
+}
+
+func (db *DB) inGroup(ctx context.Context, m *member) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m := &member{ctx: context.WithoutCancel(ctx), run: run, done: make(chan struct{})}
+	m.ctx, m.done = context.WithoutCancel(ctx), make(chan struct{})
 	db.join(m)
 	select {
 	case <-m.done:
@@ -89,19 +110,22 @@ func (db *DB) serveGroup() {
 	}
 }
 
-// runGroup runs one transaction. What comes while it runs joins it.
+// runGroup runs one transaction. Functions that arrive while it runs join it, but
+// one that must be synced does not join a transaction that is not.
 func (db *DB) runGroup() {
-	tx, err := db.write.BeginTx(context.Background(), nil)
+	unsynced := db.group.isUnsynced()
+	tx, end, err := db.beginGroup(unsynced)
 	if err != nil {
-		if m := db.group.next(); m != nil { // the next one tries again
+		if m := db.group.next(unsynced); m != nil { // the next one tries again
 			m.finish(err)
 		}
 		return
 	}
+	defer end()
 	var done []*member
 	var lost error
 	for begun := time.Now(); lost == nil && len(done) < maxGroup && time.Since(begun) < maxGroupTime; {
-		m := db.group.next()
+		m := db.group.next(unsynced)
 		if m == nil {
 			break
 		}
@@ -120,6 +144,36 @@ func (db *DB) runGroup() {
 		}
 		close(m.done)
 	}
+}
+
+// beginGroup begins a transaction, and returns end, which releases its connection.
+// An unsynced transaction is in the WAL file when it is committed; the next synced
+// one writes both to the disk.
+func (db *DB) beginGroup(unsynced bool) (tx *sql.Tx, end func(), err error) {
+	ctx := context.Background()
+	conn, err := db.write.Conn(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	end = func() { _ = conn.Close() } // returns it to the pool
+	if unsynced {
+		release := end
+		end = func() {
+			if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = FULL`); err != nil {
+				_ = conn.Raw(func(any) error { return driver.ErrBadConn }) // the pool opens another
+			}
+			release()
+		}
+		if _, err := conn.ExecContext(ctx, `PRAGMA synchronous = NORMAL`); err != nil {
+			end()
+			return nil, nil, err
+		}
+	}
+	if tx, err = conn.BeginTx(ctx, nil); err != nil {
+		end()
+		return nil, nil, err
+	}
+	return tx, end, nil
 }
 
 // runIn calls m's function, whose writes it undoes if that fails. It returns an error
@@ -154,11 +208,19 @@ func (m *member) finish(err error) {
 	close(m.done)
 }
 
-// next removes the first function that waits, and returns it; nil if none does.
-func (g *group) next() *member {
+// isUnsynced reports whether the first function that waits is unsynced.
+func (g *group) isUnsynced() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.waiting) == 0 {
+	return len(g.waiting) > 0 && g.waiting[0].unsynced
+}
+
+// next removes the first function that waits, and returns it. It returns nil if
+// none waits, or if the first must be synced and the transaction is unsynced.
+func (g *group) next(unsynced bool) *member {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.waiting) == 0 || unsynced && !g.waiting[0].unsynced {
 		return nil
 	}
 	m := g.waiting[0]

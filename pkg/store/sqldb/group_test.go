@@ -209,6 +209,70 @@ func TestGroupedLostTransaction(t *testing.T) {
 	}
 }
 
+// A counter shares transactions as others do, but none that must reach the disk is
+// in one that need not.
+func TestUnsynced(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, at Config) {
+		db := openParts(t, at, versions(1))
+		refused := errors.New("refused")
+		for i, then := range []error{nil, refused, nil} {
+			err := db.Unsynced(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
+				if _, err := tx.ExecContext(ctx, insertT1, i, "text"); err != nil {
+					return err
+				}
+				return then
+			})
+			if !errors.Is(err, then) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		}
+		if got := ids(t, db); !slices.Equal(got, []string{"0", "2"}) {
+			t.Errorf("rows %q", got)
+		}
+	})
+}
+
+func TestUnsyncedTransactions(t *testing.T) {
+	db := openParts(t, Config{Path: filepath.Join(t.TempDir(), "acmeproxy.db")}, versions(1))
+	const normal, full = 1, 2 // sqlite.org/pragma.html#pragma_synchronous
+	var order, levels []int   // one function runs at a time
+	var in []*sql.Tx
+	write := func(i int) func(context.Context, *sql.Tx) error {
+		return func(ctx context.Context, tx *sql.Tx) error {
+			level := 0
+			err := tx.QueryRowContext(ctx, `PRAGMA synchronous`).Scan(&level)
+			order, in, levels = append(order, i), append(in, tx), append(levels, level)
+			return err
+		}
+	}
+	release := block(t, db)
+	var wg sync.WaitGroup
+	for i, grouped := range []func(context.Context, func(context.Context, *sql.Tx) error) error{
+		db.Unsynced, db.Unsynced, db.Grouped, db.Unsynced,
+	} {
+		wg.Go(func() {
+			if err := grouped(t.Context(), write(i)); err != nil {
+				t.Error(err)
+			}
+		})
+		untilWaiting(db, i+1)
+	}
+	release()
+	wg.Wait()
+	if !slices.IsSorted(order) || len(in) != 4 {
+		t.Fatalf("order %v", order)
+	}
+	if in[0] != in[1] || in[1] == in[2] || in[2] != in[3] {
+		t.Errorf("transactions %v", in)
+	}
+	if !slices.Equal(levels, []int{normal, normal, full, full}) {
+		t.Errorf("synchronous was %v", levels)
+	}
+	if err := db.Tx(t.Context(), func(tx *sql.Tx) error { return write(4)(t.Context(), tx) }); err != nil || levels[4] != full {
+		t.Errorf("synchronous is %v afterwards, %v", levels, err)
+	}
+}
+
 func TestGroupedPanic(t *testing.T) {
 	db := openParts(t, Config{Path: filepath.Join(t.TempDir(), "acmeproxy.db")}, versions(1))
 	func() {

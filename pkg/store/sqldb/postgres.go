@@ -67,6 +67,7 @@ func openPostgres(ctx context.Context, c Config) (_ *DB, m Migration, err error)
 	}
 	db.write = openPool(cfg)
 	db.read = db.write
+	db.reader = db.read
 	db.listener = cfg.Copy()
 	defer func() {
 		if err != nil {

@@ -44,6 +44,7 @@ func openSQLite(ctx context.Context, c Config) (_ *DB, m Migration, err error) {
 		}
 	}()
 	db.write.SetMaxOpenConns(1)
+	db.reader = &prepared{db: db.read}
 	readers := max(4, runtime.GOMAXPROCS(0))
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)
