@@ -13,8 +13,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// permanentSteps are the waits after failures that a person must fix first. They
-// are few, so that a wrong DNS record does not use up the CA's limits.
+// permanentSteps holds the waits after failures that a person must fix first. Its
+// few attempts keep a wrong DNS record from using up the CA's limits.
 var permanentSteps = []time.Duration{time.Minute, 10 * time.Minute, 100 * time.Minute, 24 * time.Hour}
 
 const (
@@ -34,8 +34,8 @@ const (
 )
 
 // RetryAt returns the time of the next attempt after a failure that follows
-// failures others. notAfter is the end of the present certificate, zero if there
-// is none. What the CA asks for always wins, if it is later.
+// failures others. notAfter is the end of the present certificate, or zero without
+// one. A later time that the CA asks for takes precedence.
 func RetryAt(now time.Time, failures int, notAfter time.Time, cause error) time.Time {
 	if IsLocal(cause) {
 		return now.Add(localLeast + rand.N(1+localMost-localLeast))
@@ -55,17 +55,17 @@ func RetryAt(now time.Time, failures int, notAfter time.Time, cause error) time.
 	}
 	at := now.Add(spread(atMostShare(wait, notAfter.Sub(now), least)))
 	if e.RetryAt.After(at) || limited && e.RetryAt.After(now) {
-		// Those who were told the same come back one by one.
+		// Certificates for which the CA asked the same are spread.
 		at = e.RetryAt.Add(rand.N(1 + min(e.RetryAt.Sub(now)/10, time.Hour)))
 	}
 	if latest := now.Add(cert.LongestWait); at.After(latest) {
-		return latest // later times are taken for those of a wrong clock
+		return latest // the store takes later times for those of a wrong clock
 	}
-	return at // a moment that is over says nothing: the clocks differ
+	return at // a RetryAt in the past is ignored, because the clocks differ
 }
 
-// atMostShare bounds a wait by a share of the certificate's remaining life. One
-// that has ended, or is not there, sets no bound.
+// atMostShare bounds a wait by a share of the certificate's remaining life. A
+// certificate that has expired or is missing sets no bound.
 func atMostShare(wait, remaining, least time.Duration) time.Duration {
 	if remaining <= 0 {
 		return wait
@@ -114,6 +114,6 @@ func plain(cause error) string {
 	return ""
 }
 
-// spread takes up to a tenth off, so that what failed together does not come
-// back together.
+// spread shortens d by up to a tenth, so that attempts that failed together are
+// not repeated together.
 func spread(d time.Duration) time.Duration { return d - rand.N(1+d/10) }

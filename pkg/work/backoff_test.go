@@ -17,8 +17,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Failures persist with the row, so the wait grows over restarts; Retry-After
-// wins, and nothing is ever tried again at once.
+// Failures persist with the row, so the wait grows over restarts. Retry-After takes
+// precedence, and no attempt is repeated at once.
 func TestRetryAt(t *testing.T) {
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	permanent := &acme.Error{Kind: acme.Permanent}
@@ -68,7 +68,8 @@ func TestRetryAt(t *testing.T) {
 	}
 }
 
-// What failed together does not come back together, whoever says when.
+// Attempts that failed together are not repeated together, even if the CA named the
+// time.
 func TestRetryAtSpreads(t *testing.T) {
 	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
 	for _, cause := range []error{
@@ -121,7 +122,7 @@ func TestRetryAtLife(t *testing.T) {
 	}
 }
 
-// Faults of this host are told from those of the CA, and soon tried again.
+// Faults of this host are distinguished from those of the CA, and retried soon.
 func TestLocalFaults(t *testing.T) {
 	now := time.Now()
 	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db")})

@@ -1,13 +1,12 @@
 // Package work carries out background work of every kind: it claims due work with
 // a lease, shares the workers among clients, records failures and backs off.
 //
-// The row itself says when it is due; there is no second schedule that could
-// disagree with it. An instance claims rows with a lease and renews the lease
-// while it works, so that no two instances work on one row and the rows of a dead
-// instance become free.
+// Each row stores when it is due; there is no second schedule that could disagree
+// with it. An instance claims rows with a lease and renews the lease while it works.
+// So no two instances work on one row, and the rows of a dead instance become free.
 //
 //	loop := work.NewLoop(source, workers, time.Now, logger)
 //	loop.Run(ctx)
 //
-// It knows nothing of certificates or files: a Source does.
+// It handles no certificates or files; a Source does.
 package work

@@ -10,20 +10,20 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// Lease is how long a row stays ours without a sign of life.
+// Lease is how long a claim lasts without renewal.
 const Lease = 2 * time.Minute
 
-// Hold is a claimed row: a certificate to renew or one to deploy. Its functions
-// return [managed.ErrLost] if the row is not ours any more.
+// Hold describes a claimed row: a certificate to renew or to deploy. Its functions
+// return [managed.ErrLost] if the lease was lost.
 type Hold struct {
 	Extend  func(ctx context.Context, lease time.Duration) error
-	Release func(ctx context.Context) error // as due as it was
+	Release func(ctx context.Context) error // leaves the row due
 	Fail    func(ctx context.Context, f managed.Failure) error
-	Done    func(ctx context.Context) error // records success; nil if the work does
+	Done    func(ctx context.Context) error // records success; if nil, the work does
 
 	Failures int       // of earlier attempts
-	NotAfter time.Time // end of the present certificate; zero if there is none
-	CA       string    // whose success ends the delay after a temporary failure; empty: only time does
+	NotAfter time.Time // end of the present certificate; zero without one
+	CA       string    // its next success ends the delay after a temporary failure; if empty, only time does
 	Failed   string    // log message for a failure
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -31,13 +31,13 @@ type Hold struct {
 	until atomic.Int64 // end of the lease, in Unix milliseconds
 }
 
-// Run works on the row while it renews the lease, and records what came of it.
-// It reports whether a failure was recorded. If ctx ends, the row is given back.
+// Run calls work while it renews the lease, and records the outcome. It reports
+// whether a failure was recorded. If ctx ends, Run releases the row.
 func (h *Hold) Run(ctx context.Context, work func(ctx context.Context) error) (failed bool) {
 	held, lost := context.WithCancel(ctx)
 	defer lost()
 	h.extended()
-	go h.keep(held, lost)
+	go h.renewLease(held, lost)
 	err := work(held)
 	if err == nil && h.Done != nil {
 		if err = Persist(ctx, h.Done); managed.IsFault(err) {
@@ -48,7 +48,7 @@ func (h *Hold) Run(ctx context.Context, work func(ctx context.Context) error) (f
 	switch {
 	case err == nil:
 		return false
-	case ctx.Err() != nil: // we are asked to stop: the next holder continues
+	case ctx.Err() != nil: // a shutdown; the next holder continues
 		if err := h.Release(context.WithoutCancel(ctx)); err != nil && !errors.Is(err, managed.ErrLost) {
 			h.Log.Warn("cannot give the claim back", "error", err, "next_attempt", h.leaseEnd())
 		}
@@ -57,13 +57,13 @@ func (h *Hold) Run(ctx context.Context, work func(ctx context.Context) error) (f
 	return h.fail(ctx, err)
 }
 
-// fail logs the time of the next attempt only when it is known whether the
-// failure could be recorded: otherwise it is the end of the lease.
+// fail records a failure and then logs it with the time of the next attempt. That
+// is the end of the lease if the failure cannot be recorded.
 func (h *Hold) fail(ctx context.Context, cause error) bool {
 	f := failure(h.Now(), h.Failures, h.NotAfter, h.CA, cause)
 	err := Persist(ctx, func(ctx context.Context) error { return h.Fail(ctx, f) })
 	switch {
-	case errors.Is(err, managed.ErrLost): // it is wanted differently now, or not at all
+	case errors.Is(err, managed.ErrLost): // its specification changed, or it was deleted
 		h.Log.Debug(h.Failed, "error", cause, "lost", true) //nolint:sloglint // a constant of each source
 	case err != nil:
 		h.Log.Error(h.Failed+", which cannot be recorded", "error", cause, "record_error", err, "next_attempt", h.leaseEnd()) //nolint:sloglint // a constant of each source
@@ -73,8 +73,8 @@ func (h *Hold) fail(ctx context.Context, cause error) bool {
 	return err == nil
 }
 
-// keep renews the lease until held ends; losing it ends the work.
-func (h *Hold) keep(held context.Context, lost func()) {
+// renewLease renews the lease until held ends. It calls lost when the lease is lost.
+func (h *Hold) renewLease(held context.Context, lost func()) {
 	t := time.NewTicker(Lease / 4)
 	defer t.Stop()
 	for {
@@ -89,7 +89,7 @@ func (h *Hold) keep(held context.Context, lost func()) {
 				lost()
 				return
 			}
-			// Any other error may pass before the lease does.
+			// Another error may end before the lease does.
 		}
 	}
 }
@@ -98,9 +98,8 @@ func (h *Hold) extended() { h.until.Store(h.Now().Add(Lease).UnixMilli()) }
 
 func (h *Hold) leaseEnd() time.Time { return time.UnixMilli(h.until.Load()).UTC() }
 
-// Persist repeats a write for half a minute while the database is at fault, so
-// that a short outage does not cost what was done. After ctx has ended it tries
-// once.
+// Persist retries a write for half a minute while the database is at fault, so that
+// a short outage loses no finished work. After ctx has ended it tries once.
 func Persist(ctx context.Context, write func(ctx context.Context) error) error {
 	const longest = 16 * time.Second
 	for pause := time.Second; ; pause *= 2 {

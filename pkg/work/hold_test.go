@@ -18,7 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// closed is the error of a database that is not there.
+// closed is the error of a database that is unreachable.
 func closed(t *testing.T) error {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "db")})
@@ -31,7 +31,7 @@ func closed(t *testing.T) error {
 	return s.ReleaseLease(t.Context(), "id", "owner")
 }
 
-// heldRow is a row whose database works from a moment on.
+// heldRow is a row whose database works again at a certain time.
 type heldRow struct {
 	gone    error
 	mu      sync.Mutex // guards the rest
@@ -63,8 +63,8 @@ func (r *heldRow) hold(log *bytes.Buffer) *work.Hold {
 	}
 }
 
-// What the database does not take at once is written as soon as it is back; if
-// it stays away, the log names the end of the lease.
+// A failed write is retried until the database is back. If it stays away, the log
+// names the end of the lease.
 func TestHoldOutlastsDatabase(t *testing.T) {
 	cause := &acme.Error{Kind: acme.Temporary, Detail: "503"}
 	for _, c := range []struct {
@@ -122,7 +122,7 @@ func TestHoldOutlastsDatabase(t *testing.T) {
 	}
 }
 
-// A stop gives the row back and is no failure.
+// A shutdown releases the row and records no failure.
 func TestHoldStops(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	row, released := &heldRow{}, false

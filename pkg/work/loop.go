@@ -11,19 +11,20 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// Job is one piece of claimed work. It reports its own failure to the store.
-// When ctx ends it gives the claim back and returns soon.
+// Job does one piece of claimed work and records its own failure in the store. When
+// ctx ends, it releases the claim and returns soon.
 type Job func(ctx context.Context)
 
-// Source is where due work is claimed.
+// Source provides due work.
 type Source interface {
-	// Claim takes at most limit (1 or more) due pieces of work; none is not an error.
+	// Claim claims at most limit (1 or more) due pieces of work. It returns no error
+	// if nothing is due.
 	Claim(ctx context.Context, limit int) ([]Job, error)
-	// Next is when there will be work; managed.ErrNotFound means never.
+	// Next returns when work will be due; managed.ErrNotFound means never.
 	Next(ctx context.Context) (time.Time, error)
 }
 
-// Loop works on what a Source has due, as it becomes due.
+// Loop runs the jobs of a Source when they become due.
 type Loop struct {
 	source  Source
 	workers int
@@ -32,12 +33,12 @@ type Loop struct {
 	wake    chan struct{}
 }
 
-// Grace is how long work in flight may go on after Run was asked to stop.
+// Grace is how long work in flight may continue after Run was asked to stop.
 const Grace = 20 * time.Second
 
 const (
-	longestNap = time.Minute     // rows may become due by another's hand
-	afterError = 2 * time.Second // the store is unwell
+	longestPause = time.Minute     // another instance may make rows due
+	afterError   = 2 * time.Second // pause after an error of the store
 )
 
 // NewLoop returns a loop that does at most workers jobs at a time.
@@ -45,7 +46,7 @@ func NewLoop(s Source, workers int, now func() time.Time, log *slog.Logger) *Loo
 	return &Loop{source: s, workers: workers, now: now, log: log, wake: make(chan struct{}, 1)}
 }
 
-// Wake says that something has become due now. It never blocks.
+// Wake makes the loop look for due work now. It never blocks.
 func (l *Loop) Wake() {
 	select {
 	case l.wake <- struct{}{}:
@@ -53,8 +54,8 @@ func (l *Loop) Wake() {
 	}
 }
 
-// Run works until ctx ends, then waits for the jobs in flight: they see ctx
-// end only after Grace.
+// Run runs jobs until ctx ends, then waits for those in flight. Their context ends
+// after Grace.
 func (l *Loop) Run(ctx context.Context) {
 	work, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
@@ -64,8 +65,8 @@ func (l *Loop) Run(ctx context.Context) {
 	defer jobs.Wait()
 	var busy atomic.Int32 // jobs in flight
 	for ctx.Err() == nil {
-		// Only here do jobs start, so there is room for all that is claimed:
-		// nothing waits with a lease that is not renewed.
+		// Jobs start only here, so every claimed job starts at once. No job waits
+		// with a lease that is not renewed.
 		claimed, err := l.claim(ctx, l.workers-int(busy.Load()))
 		if err != nil && ctx.Err() == nil {
 			l.log.Error("cannot claim due work", "error", err)
@@ -78,12 +79,13 @@ func (l *Loop) Run(ctx context.Context) {
 			})
 		}
 		if len(claimed) == 0 {
-			l.nap(ctx, err, int(busy.Load()) == l.workers)
+			l.pause(ctx, err, int(busy.Load()) == l.workers)
 		}
 	}
 }
 
-// claim asks for nothing when there is no room; to a Source, 0 may mean any number.
+// claim claims up to room jobs. It does not ask the Source for 0, which could mean
+// any number.
 func (l *Loop) claim(ctx context.Context, room int) ([]Job, error) {
 	if room <= 0 {
 		return nil, nil
@@ -91,10 +93,9 @@ func (l *Loop) claim(ctx context.Context, room int) ([]Job, error) {
 	return l.source.Claim(ctx, room)
 }
 
-// nap waits until there may be work: at the next due time, when a worker is
-// free again, or when woken.
-func (l *Loop) nap(ctx context.Context, claimErr error, full bool) {
-	t := time.NewTimer(l.napTime(ctx, claimErr, full))
+// pause waits until the next due time, until a worker is free again, or until Wake.
+func (l *Loop) pause(ctx context.Context, claimErr error, full bool) {
+	t := time.NewTimer(l.pauseTime(ctx, claimErr, full))
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -103,23 +104,23 @@ func (l *Loop) nap(ctx context.Context, claimErr error, full bool) {
 	}
 }
 
-func (l *Loop) napTime(ctx context.Context, claimErr error, full bool) time.Duration {
+func (l *Loop) pauseTime(ctx context.Context, claimErr error, full bool) time.Duration {
 	if full {
-		return longestNap // a finished job wakes us
+		return longestPause // a finished job calls Wake
 	}
 	next, err := l.source.Next(ctx)
 	switch {
 	case errors.Is(err, managed.ErrNotFound) && claimErr == nil:
-		return longestNap
+		return longestPause
 	case err != nil || claimErr != nil:
 		return afterError
 	}
-	// A little later than due, never in a tight circle.
-	return min(max(next.Sub(l.now()), 0)+5*time.Millisecond, longestNap)
+	// The extra time prevents a busy loop.
+	return min(max(next.Sub(l.now()), 0)+5*time.Millisecond, longestPause)
 }
 
-// Tick does all work that is due now and returns when it is done: one turn of
-// the loop, for tests and for whoever drives the clock.
+// Tick runs all jobs that are due now and returns when they have ended. Tests call
+// it instead of Run.
 func (l *Loop) Tick(ctx context.Context) error {
 	for {
 		claimed, err := l.source.Claim(ctx, l.workers)

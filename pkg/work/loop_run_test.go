@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// agenda is a Source of work that becomes due at known moments.
+// agenda is a Source of work that becomes due at known times.
 type agenda struct {
 	mu    sync.Mutex
 	dueAt []time.Time // guarded by mu, as the rest
@@ -165,8 +165,7 @@ func TestLoopWakeWhenFull(t *testing.T) {
 	})
 }
 
-// A store that is unwell is asked again, but not in a circle, and each time is
-// told in the log.
+// A store that fails is asked again after a pause, and each failure is logged.
 func TestLoopClaimFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder // written by the loop's goroutine only, read after it
@@ -190,7 +189,7 @@ func TestLoopClaimFails(t *testing.T) {
 	})
 }
 
-// Work in flight may go on for a while after the stop, and Run waits for it.
+// Work in flight may continue for a while after the stop, and Run waits for it.
 func TestLoopStop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := &agenda{hold: make(chan struct{})}
@@ -218,7 +217,7 @@ func TestLoopStop(t *testing.T) {
 	})
 }
 
-// Tick works off all that is due, in rounds, and nothing else.
+// Tick runs all jobs that are due, in rounds, and no others.
 func TestTick(t *testing.T) {
 	a := &agenda{}
 	for range 7 {

@@ -53,8 +53,8 @@ func (b *backlog) state() (waiting, begun int) {
 	return b.waiting, b.begun
 }
 
-// A busy loop claims no more than it can work on: what it held besides would
-// wait with a lease that nobody keeps alive, and begin after the stop.
+// A busy loop claims no more than it can work on. Other rows would wait with a lease
+// that is not renewed, and begin after the stop.
 func TestLoopClaimsWhatItCanDo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &backlog{waiting: 50, release: make(chan struct{})}

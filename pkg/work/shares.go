@@ -10,14 +10,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// heldBackPause is the time until due rows are looked for again that were left
-// to clients whose shares are used up.
+// heldBackPause is the time until the next look for due rows when clients have used
+// up their shares.
 const heldBackPause = time.Second
 
 // Shares divides workers among clients. It is safe for concurrent use.
 type Shares struct {
 	places   *fair.Places
-	heldBack atomic.Bool // the last Take left due rows to clients whose shares are used up
+	heldBack atomic.Bool // the last Take left due rows because their clients' shares are used up
 }
 
 // NewShares returns shares within limits.
@@ -25,9 +25,9 @@ func NewShares(limits fair.Limits) *Shares {
 	return &Shares{places: fair.New(limits)}
 }
 
-// Take returns the ids of at most limit due rows for which there is room, each
-// with the function that gives its room back. The rows of all clients take turns,
-// and clients for which less work is in progress come first.
+// Take returns the ids of at most limit due rows within the shares, each with the
+// function that releases its place. The rows of all clients take turns, and clients
+// for which less work is in progress come first.
 func (s *Shares) Take(due []managed.Due, limit int) map[string]func() {
 	held := map[string]int{}
 	for _, d := range due {
@@ -51,9 +51,9 @@ func (s *Shares) Take(due []managed.Due, limit int) map[string]func() {
 	return taken
 }
 
-// Next returns when to look for due rows, if the next one is due at next. It is
-// later while clients have used up their shares: the end of a job wakes the loop
-// before.
+// Next returns when to look for due rows, if the next one is due at next. The time
+// is later while clients have used up their shares, because the end of a job wakes
+// the loop earlier.
 func (s *Shares) Next(now, next time.Time) time.Time {
 	if later := now.Add(heldBackPause); s.heldBack.Load() && next.Before(later) {
 		return later
