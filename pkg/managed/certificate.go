@@ -15,14 +15,14 @@ type Certificate struct {
 	Names    []string // canonical
 	KeyType  string
 	Profile  string
-	CSR      []byte // DER, if the client keeps its key
+	CSR      []byte // DER, if the client has the key
 
-	DueAt       time.Time // when work is to be done; zero: never
-	LeaseOwner  string    // holder of the lease, empty: none
+	DueAt       time.Time // time of the next attempt; zero: never
+	LeaseOwner  string    // holder of the lease; empty: none
 	LeaseUntil  time.Time
 	Failures    int    // since the last success
 	LastError   string // for the administrator
-	LastPlain   string // the same for the client; empty: only the administrator may know
+	LastPlain   string // the same for the client; empty: only the administrator may read it
 	LastErrorAt time.Time
 
 	ETag, Serial        string // of the current bundle; empty: none yet
@@ -32,13 +32,13 @@ type Certificate struct {
 	CA               string    // directory URL of the CA that issued the current certificate; empty: unknown
 	ARIID            string    // of the current certificate (RFC 9773, section 4.1); empty: unknown
 	ARIStart, ARIEnd time.Time // when the CA suggests to renew; zero: unknown
-	ARICheckAt       time.Time // when to ask the CA for that again; zero: never
+	ARICheckAt       time.Time // when to ask the CA for a new suggestion; zero: never
 
 	SupersededAt         time.Time // when one of its names passed to another client; zero: never
 	CreatedAt, UpdatedAt time.Time // set by the store
 }
 
-// SameSpec reports whether both ask the CA for the same certificate, but for
+// SameSpec reports whether both ask the CA for the same certificate, apart from
 // their names.
 func (m Certificate) SameSpec(o Certificate) bool {
 	return m.KeyType == o.KeyType && m.Profile == o.Profile && bytes.Equal(m.CSR, o.CSR)

@@ -8,7 +8,7 @@ type Deployment struct {
 	ManagedID  string
 	ETag       string // of the bundle to deploy
 	DueAt      time.Time
-	LeaseOwner string // holder of the lease, empty: none
+	LeaseOwner string // holder of the lease; empty: none
 	LeaseUntil time.Time
 	Failures   int
 	LastError  string

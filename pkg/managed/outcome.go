@@ -8,7 +8,7 @@ type Outcome struct {
 	Certificate
 	ClientName string // of the owner; empty: the proxy itself
 
-	Err      error     // nil: a bundle is stored
+	Err      error     // nil if a bundle was stored
 	Serial   string    // of the new certificate, lower-case hexadecimal
 	NotAfter time.Time // of the new certificate
 }
