@@ -1,7 +1,7 @@
-// Package trail holds the entries of the audit trail.
+// Package trail defines the entries of the audit trail.
 //
-// It holds values only. Package audit decides what is recorded, package store
-// stores.
+// It contains only values. Package audit decides what is recorded, and package store
+// stores it.
 //
 //	trail.Entry{ClientName: "web1", Action: "request", Outcome: trail.Allowed}
 package trail
@@ -24,17 +24,17 @@ const (
 // Admin is the Addr of the administrator's entries.
 const Admin = "admin"
 
-// Entry is one record of the audit trail. Its texts may come from a stranger:
-// the store replaces what its database cannot hold, so that no request can avoid
-// being recorded.
+// Entry is one record of the audit trail. Its texts may come from an unknown caller.
+// The store replaces characters that its database cannot store, so that no request
+// can avoid being recorded.
 type Entry struct {
 	ID         int64     // in the order of insertion, assigned by the store
 	At         time.Time // zero: now
-	ClientID   string    // empty for a stranger
+	ClientID   string    // empty for an unknown caller
 	ClientName string
 	Addr       string
 	Action     string
-	Mode       clients.Mode // empty: of no mode
+	Mode       clients.Mode // empty if the entry concerns no mode
 	Names      []string
 	Outcome    string // Allowed, Refused, Done or Failed
 	Detail     string
