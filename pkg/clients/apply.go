@@ -1,13 +1,13 @@
 package clients
 
-// Apply is the wanted set of clients.
+// Apply holds the desired set of clients.
 type Apply struct {
 	Clients []Client // each name once; ID and CreatedAt are ignored
 	Prune   bool     // remove every client that is not among Clients
 	DryRun  bool     // change nothing
 }
 
-// Action is what happens to a client.
+// Action names a change to a client.
 type Action string
 
 // The actions of a Change.
@@ -17,17 +17,17 @@ const (
 	Remove Action = "remove"
 )
 
-// Change is the difference for one client.
+// Change describes the difference for one client.
 type Change struct {
 	Name          string
 	Action        Action
-	Before, After Client // the zero Client where there is none
+	Before, After Client // the zero Client before Add and after Remove
 	Certificates  int64  // removed together with the client
 }
 
-// Applied is the result of an Apply.
+// Applied holds the result of an Apply.
 type Applied struct {
 	Changes   []Change // ordered by name
 	Unchanged int      // clients that matched already
-	Left      []string // names that are not among Apply's, ordered; those clients stay
+	Left      []string // names of clients that are not in Apply and stay, ordered
 }

@@ -2,7 +2,7 @@ package clients
 
 import "time"
 
-// Client is an identity known to the proxy.
+// Client describes a client that the proxy knows.
 type Client struct {
 	ID         string // assigned by the store
 	Name       string // unique, chosen by the administrator

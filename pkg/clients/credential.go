@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// CredentialKind is a scheme of authentication.
+// CredentialKind names a scheme of authentication.
 type CredentialKind string
 
-// The kinds of credentials. The verifier of each is a SHA-256: it finds the
-// client, and does not let its reader act as the client.
+// The kinds of credentials. The verifier of each is a SHA-256 hash. It identifies
+// the client, but does not authenticate as the client.
 const (
 	TLSKey    CredentialKind = "tls-key" // of the key's SubjectPublicKeyInfo
 	Bearer    CredentialKind = "bearer"  // of the token
@@ -32,15 +32,15 @@ func (c Credential) Validate() error {
 	switch c.Kind {
 	case TLSKey, Bearer, Enrolment:
 	default:
-		return fmt.Errorf("credential kind %q is unknown: use %s, %s or %s", c.Kind, TLSKey, Bearer, Enrolment)
+		return fmt.Errorf("credential kind: %q is unknown; use %s, %s or %s", c.Kind, TLSKey, Bearer, Enrolment)
 	}
 	if len(c.Verifier) == 0 {
-		return errors.New("credential verifier is empty: give the hash of the credential")
+		return errors.New("credential verifier: empty; set the hash of the credential")
 	}
 	return nil
 }
 
-// Rollover puts a client's new TLS key in the place of an old one.
+// Rollover replaces a client's TLS key.
 type Rollover struct {
 	CredentialID string
 	Old, New     []byte   // verifiers

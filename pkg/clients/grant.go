@@ -2,7 +2,7 @@ package clients
 
 import "slices"
 
-// Grant says what a client may request. One grant must cover a whole request.
+// Grant defines what a client may request. One grant must cover a whole request.
 type Grant struct {
 	Names      []string `json:"names" yaml:"names,flow" want:"names such as web1.example.com" doc:"patterns: web1.example.com, *.example.com (one label), **.example.com (any depth), wildcard:P, a CIDR"`
 	Modes      []Mode   `json:"modes" yaml:"modes,flow" want:"agent, gateway or both" doc:"agent, gateway"`
@@ -11,7 +11,7 @@ type Grant struct {
 	DailyQuota int      `json:"daily_quota,omitempty" yaml:"daily_quota,omitempty" doc:"requests a day (UTC); 0: no quota"`
 }
 
-// Equal reports whether two grants say the same in the same order.
+// Equal reports whether two grants have the same values in the same order.
 func (g Grant) Equal(o Grant) bool {
 	return slices.Equal(g.Names, o.Names) && slices.Equal(g.Modes, o.Modes) && slices.Equal(g.Networks, o.Networks) &&
 		slices.Equal(g.KeyTypes, o.KeyTypes) && g.DailyQuota == o.DailyQuota

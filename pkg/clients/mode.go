@@ -2,7 +2,7 @@ package clients
 
 import "strings"
 
-// Mode is a way in which a certificate reaches its user.
+// Mode names how a certificate is obtained and delivered.
 type Mode string
 
 // The modes.
@@ -12,7 +12,7 @@ const (
 	ModeGateway Mode = "gateway" // acme-gateway: passed through, nothing is stored
 )
 
-// ModeProperties are the differences between modes that other packages decide on.
+// ModeProperties describes how a mode differs from others.
 type ModeProperties struct {
 	KeepsNames bool // names and serial numbers may be stored and logged
 	OwnsNames  bool // a name belongs to one client, as long as that client may have it
@@ -58,8 +58,7 @@ func JoinModes(modes []Mode, sep string) string {
 	return strings.Join(texts, sep)
 }
 
-// AsModes returns texts as modes. It checks nothing: [Mode.Properties] tells
-// which modes exist.
+// AsModes converts texts to modes without checking that these modes exist.
 func AsModes(texts []string) []Mode {
 	modes := make([]Mode, 0, len(texts))
 	for _, text := range texts {
