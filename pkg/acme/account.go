@@ -2,7 +2,7 @@ package acme
 
 import "time"
 
-// Account is an account at a CA; there is one for each directory.
+// Account describes an account at a CA. Each directory has one.
 type Account struct {
 	DirectoryURL string    // identifies the CA
 	URL          string    // account URL; empty until the CA has registered the key

@@ -36,7 +36,7 @@ func TestCertID(t *testing.T) {
 	}
 }
 
-// Subproblems are read and told (RFC 8555, section 6.7.1).
+// Subproblems are read and shown (RFC 8555, section 6.7.1).
 func TestProblem(t *testing.T) {
 	var p acme.Problem
 	if err := json.Unmarshal([]byte(`{"type":"urn:ietf:params:acme:error:rejectedIdentifier","detail":"two names","status":403,
@@ -48,7 +48,7 @@ func TestProblem(t *testing.T) {
 	}
 }
 
-// Clients do not read what only the administrator may know.
+// Clients do not read causes that only the administrator may know.
 func TestForClient(t *testing.T) {
 	cause := errors.New("dial tcp 10.1.2.3:53: refused")
 	e := &acme.Error{Kind: acme.Temporary, Op: "publish the TXT record for", Identifier: "a.example.com", Detail: cause.Error(), Err: cause}

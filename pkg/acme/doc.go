@@ -1,8 +1,8 @@
-// Package acme holds the vocabulary of RFC 8555 that all of acmeproxy shares:
-// problems, kinds of failure, stages of an issuance, challenge types and the
-// certificate ids of ARI.
+// Package acme defines the terms of RFC 8555 that all of acmeproxy shares: problems,
+// kinds of failure, stages of an issuance, challenge types and the certificate ids
+// of ARI.
 //
-// It talks to no CA and imports no ACME library.
+// It connects to no CA and imports no ACME library.
 //
 //	var e *acme.Error
 //	if errors.As(err, &e) && e.Kind == acme.RateLimited {

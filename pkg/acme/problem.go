@@ -11,7 +11,7 @@ const (
 	TypeIP  = "ip"  // RFC 8738
 )
 
-// Identifier names what an authorization or a problem is about.
+// Identifier is the subject of an authorization or a problem.
 type Identifier struct {
 	Type  string `json:"type"`
 	Value string `json:"value"`
@@ -49,7 +49,7 @@ type Subproblem struct {
 	Identifier Identifier `json:"identifier"`
 }
 
-// Error returns the detail, those of the subproblems and the type.
+// Error returns the details of the problem and its subproblems, and the type.
 func (p *Problem) Error() string {
 	text := p.Text()
 	if short := ShortType(p.Type); short != "" {
@@ -58,7 +58,7 @@ func (p *Problem) Error() string {
 	return text
 }
 
-// Text returns the detail and those of the subproblems.
+// Text returns the details of the problem and its subproblems.
 func (p *Problem) Text() string {
 	var b strings.Builder
 	b.WriteString(p.Detail)

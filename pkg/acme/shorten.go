@@ -2,8 +2,8 @@ package acme
 
 import "strings"
 
-// Shorten makes one line of a text from outside and bounds its length, for the
-// Detail of an Error: a CA or a DNS server must not fill a log.
+// Shorten joins the lines of an external text and limits its length, for the Detail
+// of an Error. So a CA or a DNS server cannot fill a log.
 func Shorten(s string) string {
 	const limit = 1024
 	s = strings.Join(strings.Fields(s), " ")
