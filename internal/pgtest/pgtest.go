@@ -1,7 +1,7 @@
-// Package pgtest starts a private PostgreSQL server for a test: a cluster of its
-// own in a temporary folder, on a unix socket and a loopback port, made by the
-// programs of Debian's package postgresql. Nothing of a server that the machine
-// may run is touched. As root, the cluster runs as the user postgres.
+// Package pgtest starts a private PostgreSQL server for a test: a separate cluster
+// in a temporary folder, on a unix socket and a loopback port. It uses the programs
+// of Debian's package postgresql and never touches a server of the machine. When run
+// as root, it starts the server as the user postgres.
 //
 //	server := pgtest.Start(t)
 //	url := server.Database(t) // a new, empty one for each call
@@ -31,13 +31,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 )
 
-// ErrNotInstalled is returned by Run where there is no PostgreSQL.
-var ErrNotInstalled = errors.New("PostgreSQL is not installed; run apt-get install postgresql to have its tests")
+// ErrNotInstalled is returned by Run if PostgreSQL is not installed.
+var ErrNotInstalled = errors.New("PostgreSQL is not installed; run apt-get install postgresql to run its tests")
 
 // Server is a running server.
 type Server struct {
 	Port     int
-	Socket   string // folder of the unix socket, where no password is asked for
+	Socket   string // folder of the unix socket, which needs no password
 	Password string // of the superuser, postgres
 	settings []string
 	bin      string
@@ -47,9 +47,9 @@ type Server struct {
 	cmd      *exec.Cmd
 }
 
-// Start starts a server for the time of a test. Where PostgreSQL is not
-// installed the test is skipped, unless ACMEPROXY_REQUIRE_TOOLS=1 is set, as in
-// CI: then it fails. settings are such as "fsync=on", which tests do without.
+// Start starts a server that runs until the test ends. If PostgreSQL is not
+// installed, the test is skipped. With ACMEPROXY_REQUIRE_TOOLS=1, as in CI, it fails.
+// Each setting reads like "fsync=on", which is off by default.
 func Start(t testing.TB, settings ...string) *Server {
 	t.Helper()
 	// Not t.Context(): it ends before the cleanup of tests.
@@ -122,7 +122,7 @@ func find() (string, error) {
 	return bin, nil
 }
 
-// credential is whom to run as: the server refuses to run as root.
+// credential returns the user to run the server as, because it refuses to run as root.
 func credential() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
@@ -136,7 +136,7 @@ func credential() (*syscall.Credential, error) {
 	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err1, err2)
 }
 
-// create makes the cluster. Passwords are asked for on the port only.
+// create creates the cluster. Only connections to the port need a password.
 func (s *Server) create(ctx context.Context) error {
 	secret := filepath.Join(s.dir, "password")
 	if err := os.WriteFile(secret, []byte(s.Password), 0o600); err != nil {
@@ -209,23 +209,23 @@ func (s *Server) Stop() {
 	s.cmd = nil
 }
 
-// Log is the end of what the server printed; after LogStatements, all of it.
+// Log returns the end of the server's output; after LogStatements, all of it.
 func (s *Server) Log() string { return s.log.String() }
 
-// LogStatements has the server log every statement on a database from its next
-// connections on, with parameters, and keeps the whole log.
+// LogStatements makes the server log every statement of later connections to a
+// database, with parameters. It retains the whole log.
 func (s *Server) LogStatements(t testing.TB, databaseURL string) {
 	t.Helper()
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.log.keepAll()
+	s.log.retainAll()
 	name := pgx.Identifier{strings.TrimPrefix(u.Path, "/")}.Sanitize()
 	s.Exec(t, "ALTER DATABASE "+name+" SET log_statement = 'all'")
 }
 
-// URL is a database's address by TCP, with the superuser's password.
+// URL returns a database's URL over TCP, with the superuser's password.
 func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword("postgres", s.Password),
@@ -234,12 +234,12 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
-// SocketURL is a database's address by the unix socket, without a password.
+// SocketURL returns a database's URL over the unix socket, without a password.
 func (s *Server) SocketURL(database string) string {
 	return fmt.Sprintf("postgres://postgres@/%s?host=%s&port=%d", database, s.Socket, s.Port)
 }
 
-// Database makes an empty database and returns its URL.
+// Database creates an empty database and returns its URL.
 func (s *Server) Database(t testing.TB) string {
 	t.Helper()
 	name := NewName()
@@ -258,7 +258,7 @@ func (s *Server) Exec(t testing.TB, statements ...string) {
 	}
 }
 
-// Do is Exec without a test.
+// Do runs statements like Exec, and returns the error.
 func (s *Server) Do(ctx context.Context, statements ...string) (err error) {
 	conn, err := pgx.Connect(ctx, s.SocketURL("postgres"))
 	if err != nil {
@@ -273,7 +273,7 @@ func (s *Server) Do(ctx context.Context, statements ...string) (err error) {
 	return nil
 }
 
-// Dump is all that a thief of the database's backup has: pg_dump's text.
+// Dump returns pg_dump's text, which is all that a thief of a backup has.
 func (s *Server) Dump(t testing.TB, databaseURL string) []byte {
 	t.Helper()
 	cmd := s.command(t.Context(), "pg_dump", databaseURL)
@@ -285,14 +285,14 @@ func (s *Server) Dump(t testing.TB, databaseURL string) []byte {
 	return out.Bytes()
 }
 
-// tail keeps the end of a log. It may be used concurrently.
+// tail stores the end of a log. It may be used concurrently.
 type tail struct {
-	mu  sync.Mutex // guards what follows
+	mu  sync.Mutex // guards the fields below
 	buf []byte
-	all bool // keep everything
+	all bool // retain everything
 }
 
-func (t *tail) keepAll() {
+func (t *tail) retainAll() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.all = true
@@ -315,7 +315,7 @@ func (t *tail) String() string {
 	return string(t.buf)
 }
 
-// Readable replaces pg_dump's form of binary columns by the bytes themselves.
+// Readable replaces pg_dump's encoding of binary columns with the bytes themselves.
 func Readable(dump []byte) []byte {
 	var out bytes.Buffer
 	for line := range bytes.Lines(dump) {
