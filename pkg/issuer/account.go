@@ -20,27 +20,27 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// Accounts keeps the one account at a CA. The key must be on disk before it is
-// sent to the CA for the first time: then a crash costs nothing, because
-// newAccount with a known key answers with the account that exists.
+// Accounts stores one account for each CA. The key must be on disk before it is
+// sent to the CA for the first time. A crash then loses no account, because
+// newAccount with a known key returns the existing one.
 type Accounts interface {
-	// Account returns the key, created and stored at the first call, and what
-	// SetURL has stored: the account's URL and contact, empty before.
+	// Account returns the key, and the account's URL and contact. It creates and
+	// stores the key at the first call. URL and contact are empty before SetURL.
 	Account(ctx context.Context, directoryURL string) (key crypto.Signer, url, email string, err error)
-	// SetURL keeps what newAccount answered.
+	// SetURL stores the account's URL and contact.
 	SetURL(ctx context.Context, directoryURL, url, email string) error
 }
 
 // AccountStore stores accounts. Its methods may be used concurrently.
 type AccountStore interface {
-	// AccountByDirectory returns managed.ErrNotFound if there is none.
+	// AccountByDirectory returns managed.ErrNotFound for an unknown directory.
 	AccountByDirectory(ctx context.Context, directoryURL string) (acme.Account, error)
 	// CreateAccount returns the stored account, which may be another instance's.
 	CreateAccount(ctx context.Context, a acme.Account) (acme.Account, error)
 	SetAccountURL(ctx context.Context, directoryURL, url, email string) error
 }
 
-// StoredAccounts keeps accounts in the store, their keys sealed to Identity.
+// StoredAccounts implements Accounts with a store. It seals the keys to Identity.
 type StoredAccounts struct {
 	Store    AccountStore
 	Identity *age.X25519Identity
@@ -85,14 +85,14 @@ func (a *StoredAccounts) SetURL(ctx context.Context, directoryURL, url, email st
 }
 
 // EAB is an external account binding (RFC 8555, section 7.3.4), which some CAs
-// ask for. HMACKey is base64 of any variant, as the CA shows it.
+// require. HMACKey is base64 of any variant, as the CA shows it.
 type EAB struct{ Kid, HMACKey string }
 
-// shortestHMACKey is what HMAC keys have at least, in bytes: those of public CAs
+// minHMACKey is the minimum length of an HMAC key, in bytes. The keys of public CAs
 // have 32 or more.
-const shortestHMACKey = 16
+const minHMACKey = 16
 
-// ErrEAB is the fault of an external account binding that can never work.
+// ErrEAB reports an external account binding that can never work.
 var ErrEAB = errors.New("eab-hmac-key-file")
 
 // canonical checks a binding and writes its key in base64url without padding.
@@ -105,11 +105,11 @@ func (e *EAB) canonical() (*EAB, error) {
 	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
 	key, err := base64.RawURLEncoding.DecodeString(text)
 	switch {
-	case err != nil: // its text is not repeated: it is a secret
+	case err != nil: // the message omits the text, which is a secret
 		return nil, fmt.Errorf("%w: the key is not base64; write the HMAC key into the file as the CA shows it", ErrEAB)
-	case len(key) < shortestHMACKey:
+	case len(key) < minHMACKey:
 		return nil, fmt.Errorf("%w: the key has %d bytes, fewer than %d; write the whole HMAC key from the CA into the file",
-			ErrEAB, len(key), shortestHMACKey)
+			ErrEAB, len(key), minHMACKey)
 	}
 	return &EAB{Kid: kid, HMACKey: base64.RawURLEncoding.EncodeToString(key)}, nil
 }
@@ -120,14 +120,14 @@ func trimText(text string) string {
 	return strings.TrimFunc(text, func(r rune) bool { return r == '\ufeff' || unicode.IsSpace(r) })
 }
 
-// account is the one in use.
+// account holds the key and the URL of an account.
 type account struct {
 	key crypto.Signer
 	url string
 }
 
-// account returns the account, registering it if the CA has not seen it yet.
-// One goroutine registers, the others wait for it.
+// account returns the account, and registers it if necessary. One goroutine
+// registers, the others wait for it.
 func (ca *CA) account(ctx context.Context) (account, error) {
 	if err := ca.registering.Acquire(ctx, 1); err != nil {
 		return account{}, classify("register the account", err, time.Time{})
@@ -155,22 +155,22 @@ func (ca *CA) account(ctx context.Context) (account, error) {
 }
 
 const (
-	contactAgain   = time.Hour        // after a failure the contact is sent again
-	contactTimeout = 10 * time.Second // all issuances wait for it
+	contactAgain   = time.Hour        // delay before the contact is sent again after a failure
+	contactTimeout = 10 * time.Second // short, because all issuances wait for it
 )
 
-// updateContact sends the account's new contact to the CA. A failure is no
-// reason not to issue.
+// updateContact sends the account's new contact to the CA. A failure must not
+// prevent issuance.
 func (ca *CA) updateContact(ctx context.Context, acc account) error {
 	const op = "update the account"
 	ctx, cancel := context.WithTimeout(ctx, contactTimeout)
 	defer cancel()
 	s := ca.wire.session(ctx)
-	core, err := ca.core(s, acc)
+	core, err := ca.newCore(s, acc)
 	if err != nil {
 		return err
 	}
-	_, err = repeat(s, transient, func() (legoacme.Account, error) {
+	_, err = repeat(s, isTransient, func() (legoacme.Account, error) {
 		return core.Accounts.Update(acc.url, legoacme.Account{Contact: []string{"mailto:" + ca.cfg.Email}})
 	})
 	if err != nil {
@@ -183,14 +183,14 @@ func (ca *CA) updateContact(ctx context.Context, acc account) error {
 	return nil
 }
 
-// forget makes the next issuance register again: the CA lost that account.
+// forget makes the next issuance register again, because the CA lost that account.
 func (ca *CA) forget(ctx context.Context, lost account) error {
 	if err := ca.registering.Acquire(ctx, 1); err != nil {
 		return err
 	}
 	defer ca.registering.Release(1)
 	if ca.current.url != lost.url {
-		return nil // another issuance did already
+		return nil // another issuance has done it already
 	}
 	if err := ca.cfg.Accounts.SetURL(ctx, ca.cfg.DirectoryURL, "", ca.cfg.Email); err != nil {
 		return err
@@ -202,7 +202,7 @@ func (ca *CA) forget(ctx context.Context, lost account) error {
 func (ca *CA) register(ctx context.Context, key crypto.Signer) (string, error) {
 	const op = "register the account"
 	s := ca.wire.session(ctx)
-	core, err := ca.core(s, account{key: key})
+	core, err := ca.newCore(s, account{key: key})
 	if err != nil {
 		return "", err
 	}
@@ -217,11 +217,11 @@ func (ca *CA) register(ctx context.Context, key crypto.Signer) (string, error) {
 	if ca.cfg.Email != "" {
 		wanted.Contact = []string{"mailto:" + ca.cfg.Email}
 	}
-	// With a known key, newAccount answers with the account that exists.
-	got, err := repeat(s, transient, func() (legoacme.ExtendedAccount, error) {
+	// With a known key, newAccount returns the existing account.
+	got, err := repeat(s, isTransient, func() (legoacme.ExtendedAccount, error) {
 		got, err := newAccount(core, wanted, ca.cfg.EAB)
 		if err == nil && got.Location == "" {
-			err = errors.New("the CA did not say where the account is")
+			err = errors.New("the CA returned no URL for the account")
 		}
 		return got, err
 	})
@@ -229,7 +229,7 @@ func (ca *CA) register(ctx context.Context, key crypto.Signer) (string, error) {
 		return "", classify(op, err, time.Time{})
 	}
 	if err := ca.cfg.Accounts.SetURL(ctx, ca.cfg.DirectoryURL, got.Location, ca.cfg.Email); err != nil {
-		return "", &acme.Error{Kind: acme.Temporary, Op: "keep the account", Detail: err.Error(), Err: err}
+		return "", &acme.Error{Kind: acme.Temporary, Op: "store the account", Detail: err.Error(), Err: err}
 	}
 	ca.cfg.Logger.Info("registered at the CA", "directory", ca.cfg.DirectoryURL, "account", got.Location)
 	return got.Location, nil

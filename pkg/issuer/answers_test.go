@@ -147,7 +147,7 @@ func TestProfiles(t *testing.T) {
 		w.Profile = "no-such"
 		_, err := g.Get(t.Context(), w)
 		var problem *api.Problem
-		if !strings.Contains(fmt.Sprint(err), "write one of classic, shortlived") || errors.As(err, &problem) && problem.Status != http.StatusUnprocessableEntity {
+		if !strings.Contains(fmt.Sprint(err), "use none, or one of classic, shortlived") || errors.As(err, &problem) && problem.Status != http.StatusUnprocessableEntity {
 			t.Errorf("%s: %v", mode, err)
 		}
 		if n := p.CA.Requests().Count(pebbletest.NewOrder); n != orders {

@@ -13,29 +13,29 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
-// fetchHint is how long the first poll waits for the CA's fetch, which may have
-// reached another instance without our hearing of it.
+// fetchHint is how long the first poll waits for the CA's fetch. The wait is
+// limited, because the CA may have fetched from another instance.
 const fetchHint = 3 * time.Second
 
-// atOnce bounds how many authorizations of one order are worked on.
-const atOnce = 16
+// maxParallel is the number of authorizations of one order that run in parallel.
+const maxParallel = 16
 
-// validate answers all challenges at once and polls the order until it is
-// ready: N names cost 2N requests and the polls.
+// validate answers all challenges in parallel and polls the order until it is
+// ready. N names cost 2N requests and the polls.
 func (f *flow) validate(ctx context.Context, order legoacme.ExtendedOrder) (_ legoacme.ExtendedOrder, err error) {
 	all := make([]challenge.OrderAnswer, len(order.Authorizations))
 	defer func() {
 		if err == nil {
-			f.answers = all // one odd answer must not take them away
+			f.answers = all // they stay until the CSR is accepted
 			return
 		}
-		f.leave(order.Location, all, err)
+		f.releaseAnswers(order.Location, all, err)
 	}()
 	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(atOnce)
+	group.SetLimit(maxParallel)
 	for i, url := range order.Authorizations {
 		group.Go(func() (err error) {
-			if groupCtx.Err() == nil { // else another one failed; its error counts
+			if groupCtx.Err() == nil { // otherwise another one failed, and its error is returned
 				all[i], err = f.authorize(groupCtx, order.Location, url)
 			}
 			return err
@@ -48,24 +48,26 @@ func (f *flow) validate(ctx context.Context, order legoacme.ExtendedOrder) (_ le
 	if err := awaitFetch(ctx, all); err != nil {
 		return order, classify(awaitValidation, err, time.Time{})
 	}
-	return f.validated(ctx, order, all)
+	return f.awaitReady(ctx, order, all)
 }
 
 const awaitValidation = "wait for the CA's validation"
 
-// stuckAfter is how many polls of an order pass before its authorizations are
-// looked into.
+// stuckAfter is the number of polls of an order after which its authorizations are
+// read.
 const stuckAfter = 6
 
-// validated polls the order until all authorizations are final.
-func (f *flow) validated(ctx context.Context, order legoacme.ExtendedOrder, all []challenge.OrderAnswer) (legoacme.ExtendedOrder, error) {
+// awaitReady polls the order until all authorizations are final.
+func (f *flow) awaitReady(
+	ctx context.Context, order legoacme.ExtendedOrder, all []challenge.OrderAnswer,
+) (legoacme.ExtendedOrder, error) {
 	validation := &f.ca.methods[f.ca.cfg.Challenge].validation
 	for _, p := range all {
 		if p.Answer != nil {
 			validation = &f.ca.methods[p.Type].validation
 		}
 	}
-	polls := validation.poller()
+	polls := validation.newPoller()
 	open := slices.DeleteFunc(slices.Clone(all), func(p challenge.OrderAnswer) bool { return p.Answer == nil })
 	for n := 1; order.Status == legoacme.StatusPending; n++ {
 		if err := polls.wait(ctx, awaitValidation, f.s.retryAfter(order.Location), f.s.now); err != nil {
@@ -73,36 +75,36 @@ func (f *flow) validated(ctx context.Context, order legoacme.ExtendedOrder, all 
 		}
 		var err error
 		if order, err = f.readOrder(order); err != nil {
-			return order, missing(f.failed(awaitValidation, err))
+			return order, temporaryIfMissing(f.failed(awaitValidation, err))
 		}
 		if n >= stuckAfter && n%stuckAfter == 0 && order.Status == legoacme.StatusPending {
-			if open, err = f.stuck(open); err != nil {
+			if open, err = f.checkStuck(open); err != nil {
 				return order, err
 			}
 		}
 	}
 	polls.done()
 	if order.Status == legoacme.StatusInvalid {
-		return order, f.invalid(awaitValidation, order)
+		return order, f.invalidError(awaitValidation, order)
 	}
 	return order, nil
 }
 
-// stuck looks for the reason why an order stays pending: some CAs leave an
-// authorization pending for ever after its challenge has failed. It looks into
-// a few authorizations at a time and returns those that are open still.
-func (f *flow) stuck(open []challenge.OrderAnswer) ([]challenge.OrderAnswer, error) {
-	looked := min(len(open), atOnce)
+// checkStuck returns the reason why an order stays pending. Some CAs leave an
+// authorization pending forever after its challenge has failed. It reads a few
+// authorizations at a time and returns those that are still open.
+func (f *flow) checkStuck(open []challenge.OrderAnswer) ([]challenge.OrderAnswer, error) {
+	looked := min(len(open), maxParallel)
 	left := slices.Clone(open[looked:])
 	for _, p := range open[:looked] {
 		authz, err := f.authorization(p.Authorization)
 		if err != nil {
-			return nil, missing(f.failed(awaitValidation, err))
+			return nil, temporaryIfMissing(f.failed(awaitValidation, err))
 		}
 		if authz.Status == legoacme.StatusValid {
 			continue
 		}
-		if err := undecided(authz, p.Token); err != nil {
+		if err := checkUndecided(authz, p.Token); err != nil {
 			return nil, err
 		}
 		left = append(left, p)
@@ -110,9 +112,9 @@ func (f *flow) stuck(open []challenge.OrderAnswer) ([]challenge.OrderAnswer, err
 	return left, nil
 }
 
-// undecided returns the CA's reason if an authorization that is not valid never
-// will be.
-func undecided(authz legoacme.Authorization, token string) error {
+// checkUndecided returns an error if an authorization that is not valid can no
+// longer become valid.
+func checkUndecided(authz legoacme.Authorization, token string) error {
 	if authz.Status != legoacme.StatusPending {
 		return authzError(authz)
 	}
@@ -124,9 +126,9 @@ func undecided(authz legoacme.Authorization, token string) error {
 	return nil
 }
 
-// leave removes the answers of an order. If it will be continued, they stay:
-// the CA may not have looked for all of them yet.
-func (f *flow) leave(order string, all []challenge.OrderAnswer, err error) {
+// releaseAnswers removes the answers of an order. If the order will be continued,
+// they stay, because the CA may not have fetched all of them yet.
+func (f *flow) releaseAnswers(order string, all []challenge.OrderAnswer, err error) {
 	all = slices.DeleteFunc(slices.Clone(all), func(p challenge.OrderAnswer) bool { return p.Answer == nil })
 	var e *acme.Error
 	if errors.As(err, &e) && e.Kind != acme.Permanent && !e.Final && f.req.OnOrder != nil {
@@ -146,12 +148,12 @@ func (f *flow) authorization(url string) (legoacme.Authorization, error) {
 	})
 }
 
-// authorize publishes the answer to one authorization's challenge and tells the
-// CA. No answer and no error mean that it is valid already.
+// authorize publishes the answer to one authorization's challenge and notifies the
+// CA. It returns no answer and no error if the authorization is valid already.
 func (f *flow) authorize(ctx context.Context, order, url string) (challenge.OrderAnswer, error) {
 	authz, err := f.authorization(url)
 	if err != nil {
-		return challenge.OrderAnswer{}, missing(f.failed("read an authorization", err))
+		return challenge.OrderAnswer{}, temporaryIfMissing(f.failed("read an authorization", err))
 	}
 	name := authz.Identifier.Value
 	switch authz.Status {
@@ -165,7 +167,7 @@ func (f *flow) authorize(ctx context.Context, order, url string) (challenge.Orde
 	if err != nil {
 		return challenge.OrderAnswer{}, permanent("authorize", "%v", err)
 	}
-	offered, err := offer(authz, m.kind)
+	offered, err := findChallenge(authz, m.kind)
 	if err != nil {
 		return challenge.OrderAnswer{}, err
 	}
@@ -183,9 +185,9 @@ func (f *flow) authorize(ctx context.Context, order, url string) (challenge.Orde
 	return f.present(ctx, m, c, url, offered)
 }
 
-// offer finds the challenge of a type. Its token is nothing but base64url: it
-// becomes the name of a file, and a part of a hook's environment.
-func offer(authz legoacme.Authorization, kind string) (legoacme.Challenge, error) {
+// findChallenge returns the challenge of a type. It refuses a token that is not
+// base64url, which becomes a file name and a part of a hook's environment.
+func findChallenge(authz legoacme.Authorization, kind string) (legoacme.Challenge, error) {
 	e := permanent("authorize", "the CA offers no %s challenge for it", kind)
 	for _, c := range authz.Challenges {
 		switch {
@@ -204,25 +206,25 @@ func offer(authz legoacme.Authorization, kind string) (legoacme.Challenge, error
 	return legoacme.Challenge{}, e
 }
 
-// present publishes an answer and tells the CA. The answer is returned even
-// with an error, to be removed.
+// present publishes an answer and notifies the CA. It returns the answer even with
+// an error, so that the caller can remove it.
 func (f *flow) present(ctx context.Context, m *method, c challenge.Challenge, url string, offered legoacme.Challenge) (challenge.OrderAnswer, error) {
 	if m.kind == acme.DNS01 {
 		f.emit(acme.Event{Stage: acme.Publishing, Identifier: c.Name})
 	}
 	a, err := m.Present(ctx, c)
 	if err != nil {
-		return challenge.OrderAnswer{}, f.unpublished(c, err)
+		return challenge.OrderAnswer{}, f.publishError(c, err)
 	}
 	p := challenge.OrderAnswer{Answer: a, Type: m.kind, Authorization: url, Token: c.Token}
 	p.Turn, _ = m.Exclusive(c)
 	f.emit(acme.Event{Stage: acme.Challenge, Identifier: c.Name})
-	return p, f.begin(url, offered)
+	return p, f.beginChallenge(url, offered)
 }
 
-// begin tells the CA to look, unless it was told before. If its answer is lost
-// or odd, the authorization says what came of it.
-func (f *flow) begin(url string, offered legoacme.Challenge) error {
+// beginChallenge asks the CA to validate, unless it does so already. If the CA's
+// answer is lost or unusable, it reads the authorization.
+func (f *flow) beginChallenge(url string, offered legoacme.Challenge) error {
 	for n := 0; ; n++ {
 		if offered.Status == legoacme.StatusProcessing || offered.Status == legoacme.StatusValid {
 			return nil
@@ -231,7 +233,7 @@ func (f *flow) begin(url string, offered legoacme.Challenge) error {
 		if err == nil && answer.Status != legoacme.StatusInvalid {
 			return nil
 		}
-		if isContext(err) || isTrust(err) || transient(err) && !f.s.pause(n, err) {
+		if isContext(err) || isTrust(err) || isTransient(err) && !f.s.pause(n, err) {
 			return f.failed("begin the challenge", err)
 		}
 		if isProblem(err, acme.BadNonce) { // the CA has not handled it
@@ -239,27 +241,27 @@ func (f *flow) begin(url string, offered legoacme.Challenge) error {
 		}
 		authz, unread := f.authorization(url)
 		if unread != nil {
-			return missing(f.failed("read an authorization", unread))
+			return temporaryIfMissing(f.failed("read an authorization", unread))
 		}
 		if authz.Status == legoacme.StatusValid {
 			return nil
 		}
-		if err := undecided(authz, offered.Token); err != nil {
+		if err := checkUndecided(authz, offered.Token); err != nil {
 			return err
 		}
 		i := slices.IndexFunc(authz.Challenges, func(c legoacme.Challenge) bool { return c.Token == offered.Token && c.Type == offered.Type })
 		switch {
 		case i < 0:
-			return permanent("begin the challenge", "the CA withdrew it")
-		case authz.Challenges[i].Status == legoacme.StatusPending && !transient(err):
+			return permanent("begin the challenge", "the CA withdrew the challenge")
+		case authz.Challenges[i].Status == legoacme.StatusPending && !isTransient(err):
 			return f.failed("begin the challenge", err)
 		}
 		offered.Status = authz.Challenges[i].Status
 	}
 }
 
-// unpublished types an error of a solver's.
-func (f *flow) unpublished(c challenge.Challenge, err error) error {
+// publishError returns a solver's error as an *acme.Error.
+func (f *flow) publishError(c challenge.Challenge, err error) error {
 	var e *acme.Error
 	if errors.As(err, &e) {
 		e.Identifier = c.Name
@@ -271,7 +273,7 @@ func (f *flow) unpublished(c challenge.Challenge, err error) error {
 	return &acme.Error{Kind: acme.Temporary, Op: "publish the answer for", Identifier: c.Name, Detail: acme.Shorten(err.Error()), Err: err}
 }
 
-// takeTurn does what must not be done twice at a time.
+// takeTurn calls do, but never concurrently for one key.
 func (f *flow) takeTurn(ctx context.Context, key string, pause time.Duration, do func(waited bool) error) error {
 	release, waited, err := f.ca.turns.Take(ctx, key)
 	if err != nil {
@@ -281,53 +283,52 @@ func (f *flow) takeTurn(ctx context.Context, key string, pause time.Duration, do
 	return do(waited)
 }
 
-// prove takes one authorization from pending to valid, and its answer away
-// again: the next one of the same name can only come then. Whoever waited for
-// the turn may find that another order, with which it shares the authorization,
-// has done it already.
+// prove takes one authorization from pending to valid and removes its answer, so
+// that the next one of the same name can follow. If it waited for the turn, another
+// order that shares the authorization may have validated it already.
 func (f *flow) prove(ctx context.Context, m *method, c challenge.Challenge, order, url string, offered legoacme.Challenge, waited bool) (err error) {
 	if waited {
 		authz, err := f.authorization(url)
 		switch {
 		case err != nil:
-			return missing(f.failed("read an authorization", err))
+			return temporaryIfMissing(f.failed("read an authorization", err))
 		case authz.Status == legoacme.StatusValid:
 			return nil
 		case authz.Status != legoacme.StatusPending:
 			return authzError(authz)
 		}
-		if offered, err = offer(authz, m.kind); err != nil {
+		if offered, err = findChallenge(authz, m.kind); err != nil {
 			return err
 		}
 	}
 	p, err := f.present(ctx, m, c, url, offered)
-	defer func() { f.leave(order, []challenge.OrderAnswer{p}, err) }()
+	defer func() { f.releaseAnswers(order, []challenge.OrderAnswer{p}, err) }()
 	if err != nil {
 		return err
 	}
 	if err := awaitFetch(ctx, []challenge.OrderAnswer{p}); err != nil {
 		return classify(awaitValidation, err, time.Time{})
 	}
-	polls := m.validation.poller()
+	polls := m.validation.newPoller()
 	for {
 		if err := polls.wait(ctx, awaitValidation, f.s.retryAfter(url), f.s.now); err != nil {
 			return err
 		}
 		authz, err := f.authorization(url)
 		if err != nil {
-			return missing(f.failed(awaitValidation, err))
+			return temporaryIfMissing(f.failed(awaitValidation, err))
 		}
 		if authz.Status == legoacme.StatusValid {
 			polls.done()
 			return nil
 		}
-		if err := undecided(authz, c.Token); err != nil {
+		if err := checkUndecided(authz, c.Token); err != nil {
 			return err
 		}
 	}
 }
 
-// awaitFetch returns when every answer was fetched once, or should have been.
+// awaitFetch waits until every answer was fetched once, for fetchHint at most.
 func awaitFetch(ctx context.Context, all []challenge.OrderAnswer) error {
 	timer := time.NewTimer(fetchHint)
 	defer timer.Stop()
@@ -350,7 +351,7 @@ func authzError(authz legoacme.Authorization) *acme.Error {
 	e := permanent("authorize", "the authorization is %s", authz.Status)
 	for _, c := range authz.Challenges {
 		if c.Error != nil {
-			e = fromProblem("authorize", ours(c.Error), time.Time{}, c.Error)
+			e = fromProblem("authorize", toProblem(c.Error), time.Time{}, c.Error)
 		}
 	}
 	e.Identifier, e.Final = authz.Identifier.Value, true

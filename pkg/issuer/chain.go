@@ -10,15 +10,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// maxAlternates bounds how many chains are looked at.
+// maxAlternates is the number of alternate chains that are considered.
 const maxAlternates = 8
 
-// download gets the chain: the CA's default one, or if another is preferred and
-// the CA has it, that (RFC 8555, section 7.4.2). Alternates are fetched only
-// when the default is not the one.
+// download returns the preferred chain, or the CA's default one if the CA does not
+// offer it (RFC 8555, section 7.4.2). It fetches alternates only if the default
+// chain is not the preferred one.
 func (f *flow) download(certURL string) (*cert.Bundle, error) {
 	first, err := f.chain(certURL)
-	if err != nil || f.ca.cfg.PreferredChain == "" || f.preferred(first) {
+	if err != nil || f.ca.cfg.PreferredChain == "" || f.isPreferred(first) {
 		return first, err
 	}
 	for _, alternate := range f.s.alternates(certURL) {
@@ -27,7 +27,7 @@ func (f *flow) download(certURL string) (*cert.Bundle, error) {
 			f.ca.cfg.Logger.Warn("an alternate chain cannot be used", "error_kind", kindText(err))
 			continue
 		}
-		if f.preferred(bundle) {
+		if f.isPreferred(bundle) {
 			return bundle, nil
 		}
 	}
@@ -35,8 +35,8 @@ func (f *flow) download(certURL string) (*cert.Bundle, error) {
 	return first, nil
 }
 
-// chain downloads one chain and checks it against the order. What is no chain
-// at all is read again: the certificate exists.
+// chain downloads one chain and checks it against the order. If the answer has no
+// certificate, it reads again, because the certificate exists.
 func (f *flow) chain(certURL string) (*cert.Bundle, error) {
 	const op = "download the certificate"
 	chain, err := read(f.s, func() ([]byte, error) {
@@ -50,18 +50,18 @@ func (f *flow) chain(certURL string) (*cert.Bundle, error) {
 		return chain, nil
 	})
 	if err != nil {
-		return nil, missing(f.failed(op, err))
+		return nil, temporaryIfMissing(f.failed(op, err))
 	}
 	bundle, err := cert.NewBundle(chain, f.key, f.public, f.names)
 	if err != nil {
-		return nil, permanent("check the certificate", "the CA sent something else than was ordered: %v", err)
+		return nil, permanent("check the certificate", "the CA's certificate does not match the order: %v", err)
 	}
 	return bundle, nil
 }
 
-// preferred reports whether the topmost certificate was issued by the CA that
+// isPreferred reports whether the topmost certificate was issued by the CA that
 // the administrator prefers.
-func (f *flow) preferred(b *cert.Bundle) bool {
+func (f *flow) isPreferred(b *cert.Bundle) bool {
 	top := b.Leaf
 	if n := len(b.Chain); n > 0 {
 		top = b.Chain[n-1]
@@ -69,7 +69,8 @@ func (f *flow) preferred(b *cert.Bundle) bool {
 	return top.Issuer.CommonName == f.ca.cfg.PreferredChain
 }
 
-// kindText is what may be logged of an error: its text may hold names.
+// kindText returns an error's kind for a log. The error's text may contain names,
+// so it is not logged.
 func kindText(err error) string {
 	if isPermanent(err) {
 		return string(acme.Permanent)
@@ -77,11 +78,11 @@ func kindText(err error) string {
 	return string(acme.Temporary)
 }
 
-// alternateLinks returns where a CA has other chains for the same certificate.
+// alternateLinks returns the URLs of other chains for the same certificate.
 func alternateLinks(from string, h http.Header) []string { return links(from, h, "alternate") }
 
-// links reads Link headers (RFC 8288) with one relation, relative to the URL
-// that they came from.
+// links returns the URLs in Link headers (RFC 8288) that have the relation. They
+// are resolved relative to from.
 func links(from string, h http.Header, relation string) []string {
 	base, err := url.Parse(from)
 	if err != nil {

@@ -101,8 +101,8 @@ func TestTLSALPNSameNameAtOnce(t *testing.T) {
 	}
 }
 
-// X4: addresses, and the profile that was asked for, reach the CA, by both
-// challenges that there are for addresses (RFC 8738).
+// X4: addresses and the requested profile reach the CA, with both challenges for
+// addresses (RFC 8738).
 func TestAddressAndProfile(t *testing.T) {
 	var orders orderLog
 	answers := responder.NewTLSALPN()
@@ -138,7 +138,7 @@ func TestAddressAndProfile(t *testing.T) {
 	}
 }
 
-// orderLog keeps what newOrder requests held.
+// orderLog records the contents of newOrder requests.
 type orderLog struct {
 	mu    sync.Mutex
 	lines []string // guarded by mu
@@ -196,7 +196,7 @@ func TestUnknownProfile(t *testing.T) {
 	if err := e.issuer.Check(t.Context(), req); err != nil {
 		t.Error(err)
 	}
-	// While the CA is away, Issue decides.
+	// While the CA is unreachable, Issue decides.
 	away, err := newInstance(testConfig{Responder: newResponder(), CAConfig: issuer.CAConfig{DirectoryURL: "https://127.0.0.1:1/dir", Accounts: &memoryAccounts{}}})
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +206,7 @@ func TestUnknownProfile(t *testing.T) {
 	}
 }
 
-// D15: answers in a web server's folder, for everyone to read, gone afterwards.
+// D15: answers are world-readable files in a web server's folder, and are removed.
 func TestWebroot(t *testing.T) {
 	root := t.TempDir()
 	tokens := filepath.Join(root, ".well-known", "acme-challenge")
@@ -232,8 +232,8 @@ func TestWebroot(t *testing.T) {
 	}
 }
 
-// D15: a hook brings the answer to another web server, told in certbot's words,
-// and takes it away again; the proxy's own settings are not for it.
+// D15: a hook publishes the answer on another web server with certbot's variables,
+// and removes it. It does not get the proxy's own settings.
 func TestHTTPHook(t *testing.T) {
 	root := t.TempDir()
 	t.Setenv("ACMEPROXY_EAB_HMAC_KEY_FILE", "/etc/secret")
@@ -258,8 +258,8 @@ esac`
 	}
 }
 
-// A hook that fails is asked to remove, what it printed is nobody's business,
-// and the CA is told nothing.
+// A hook that fails is asked to remove the answer. Its output is not reported, and
+// the CA gets no request to validate.
 func TestHTTPHookFails(t *testing.T) {
 	calls := filepath.Join(t.TempDir(), "calls")
 	t.Setenv("CALLS", calls)
@@ -291,7 +291,7 @@ func TestPreferredChain(t *testing.T) {
 		{"", e.ca.Issuers[0], 1, 1},
 		{e.ca.Issuers[0], e.ca.Issuers[0], 1, 1},
 		{e.ca.Issuers[2], e.ca.Issuers[2], 2, 3},
-		{"Nobody's Root", e.ca.Issuers[0], 3, 3},
+		{"Unknown Root", e.ca.Issuers[0], 3, 3},
 	} {
 		is := e.another(t, func(cfg *testConfig) { cfg.PreferredChain = test.prefer })
 		e.ca.Requests().Reset()

@@ -31,8 +31,8 @@ const (
 	txtName    = "_acme-challenge.zone.example."
 )
 
-// clean unsets what would set up a provider, for the time of a test.
-func clean(t testing.TB) {
+// unsetProviders unsets the variables of DNS providers until the test ends.
+func unsetProviders(t testing.TB) {
 	t.Helper()
 	for _, kv := range os.Environ() {
 		name, _, _ := strings.Cut(kv, "=")
@@ -74,8 +74,8 @@ func startDNS(t testing.TB, provider string, opts dnstest.Options, change func(*
 	return e, server
 }
 
-// both obtains a wildcard and its base in one certificate.
-func both(t testing.TB, e *env) {
+// issueWildcardAndBase obtains a wildcard and its base in one certificate.
+func issueWildcardAndBase(t testing.TB, e *env) {
 	t.Helper()
 	n := names(t, "zone.example", "*.zone.example")
 	b, err := e.issuer.Issue(t.Context(), ec(n), nil)
@@ -100,9 +100,9 @@ func script(t testing.TB, body string) (program, dir string) {
 	return program, dir
 }
 
-// D15: a hook publishes and removes; unlike others, it gets what it is set up by.
+// D15: a hook publishes and removes. Unlike other hooks, it gets its own settings.
 func TestExec(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	t.Setenv("EXEC_TOKEN", "s3cret")
 	_, dir := script(t, `
 test "$EXEC_TOKEN" = s3cret
@@ -113,7 +113,7 @@ cleanup) test "$(cat "$2")" = "$3"; rm "$2" ;;
 esac
 `)
 	e, server := startDNS(t, "exec", dnstest.Options{Dir: dir}, nil)
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if values := server.TXT(txtName); len(values) != 0 {
 		t.Errorf("left behind: %q", values)
 	}
@@ -123,9 +123,9 @@ esac
 	}
 }
 
-// A program that fails is asked to clean up, and the CA is told nothing.
+// A program that fails is asked to clean up, and the CA gets no request to validate.
 func TestExecFails(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	_, dir := script(t, `
 echo "$1" >> calls
 test "$1" = cleanup
@@ -146,7 +146,7 @@ test "$1" = cleanup
 
 // M47: two values at one name, at the same time.
 func TestHTTPReq(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	var server *dnstest.Server
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var m struct{ FQDN, Value string }
@@ -174,7 +174,7 @@ func TestHTTPReq(t *testing.T) {
 	t.Setenv("HTTPREQ_PASSWORD_FILE", password) // secrets may stay in files
 	var e *env
 	e, server = startDNS(t, "httpreq", dnstest.Options{}, nil)
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if n := server.Most(txtName); n != 2 {
 		t.Errorf("%d values at one time, want 2", n)
 	}
@@ -183,8 +183,8 @@ func TestHTTPReq(t *testing.T) {
 	}
 }
 
-// acmeDNS is joohoi's acme-dns, as far as its API goes: each account has a name
-// that keeps the last two values.
+// acmeDNS imitates the API of joohoi's acme-dns. Each account has a name that stores
+// the last two values.
 type acmeDNS struct {
 	mu     sync.Mutex
 	server *dnstest.Server
@@ -214,10 +214,10 @@ func (a *acmeDNS) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// The first attempt says what to put into the zone, once; then it works, by
-// way of the CNAME (M47).
+// The first attempt reports the record that the zone needs, once. The next attempt
+// succeeds through the CNAME (M47).
 func TestACMEDNS(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	api := &acmeDNS{}
 	hook := httptest.NewServer(api)
 	defer hook.Close()
@@ -233,16 +233,16 @@ func TestACMEDNS(t *testing.T) {
 	if !errors.As(err, &failed) || failed.Kind != acme.Permanent || !strings.Contains(failed.Detail, "_acme-challenge.zone.example. CNAME sub.acme-dns.example.") {
 		t.Fatalf("got %v, want the CNAME to add", err)
 	}
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if n := server.Most("sub.acme-dns.example."); n != 2 {
 		t.Errorf("%d values at one time, want 2", n)
 	}
 }
 
-// A record that does not show up is waited for no longer than the provider's
-// timeout, and the CA is not made to look in vain.
+// The wait for a record that does not appear ends with the provider's timeout, and
+// the CA gets no request to validate.
 func TestPropagationIsBounded(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	_, dir := script(t, `echo "$1" >> calls`)
 	t.Setenv("EXEC_PROPAGATION_TIMEOUT", "1")
 	for _, whom := range []string{dns01.Nameservers, dns01.Resolvers} {
@@ -258,9 +258,9 @@ func TestPropagationIsBounded(t *testing.T) {
 	}
 }
 
-// Nobody waits for a record that nobody needs any more.
+// The wait for a record ends when the issuance is cancelled.
 func TestPropagationIsCancelled(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	_, dir := script(t, `echo "$1" >> calls`)
 	t.Setenv("EXEC_PROPAGATION_TIMEOUT", "600")
 	e, server := startDNS(t, "exec", dnstest.Options{Dir: dir}, nil)
@@ -282,10 +282,10 @@ func TestPropagationIsCancelled(t *testing.T) {
 	}
 }
 
-// A program that is still at work when the issuance is cancelled has its
-// record removed, too.
+// If the issuance is cancelled while a program still runs, its record is removed as
+// well.
 func TestCancelWhilePublishing(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	_, dir := script(t, `
 if test "$1" = present; then
 	echo > begun
@@ -320,17 +320,17 @@ echo "$1" >> calls
 
 // With HTTP-01 as the challenge, only wildcards take DNS-01, in the same order.
 func TestWildcardBesideHTTP01(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, func(cfg *testConfig) { cfg.Challenge = acme.HTTP01 })
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if zones, _ := server.Updates(); len(zones) != 2 {
 		t.Errorf("%d updates, want one record put and taken", len(zones))
 	}
 }
 
-// What cannot be proven is refused before an order, by what is configured.
+// Names that the configured challenges cannot prove are refused before an order.
 func TestCheckNames(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	script(t, "")
 	viaDNS := &dns01.Config{Provider: "exec", Getenv: os.Getenv, Propagation: dns01.None}
 	for _, test := range []struct {

@@ -23,10 +23,10 @@ func permanent(op, format string, args ...any) *acme.Error {
 	return &acme.Error{Kind: acme.Permanent, Op: op, Detail: fmt.Sprintf(format, args...)}
 }
 
-// missing makes an error temporary if the CA does not know a resource that it
-// has created itself: another of its servers may. The next attempt, which reads
-// the order first, finds out.
-func missing(err error) error {
+// temporaryIfMissing makes an error temporary if the CA does not know a resource
+// that it has created. Another of its servers may know it. The next attempt reads
+// the order first.
+func temporaryIfMissing(err error) error {
 	var e *acme.Error
 	if statusOf(err) == http.StatusNotFound && errors.As(err, &e) {
 		e.Kind = acme.Temporary
@@ -36,9 +36,9 @@ func missing(err error) error {
 
 // refusal is an answer with an error status.
 type refusal struct {
-	problem acme.Problem // its Status is the answer's, whatever the document says
-	page    bool         // without a problem document: something in between answered
-	retryAt time.Time    // Retry-After; zero if there was none
+	problem acme.Problem // its Status is always the answer's, not the document's
+	page    bool         // no problem document: a gateway answered
+	retryAt time.Time    // Retry-After; zero if missing
 }
 
 func (r *refusal) Error() string { return r.problem.Error() }
@@ -59,8 +59,8 @@ func (s *session) refusal(url string, resp *http.Response, body []byte) *refusal
 	return r
 }
 
-// actionURL returns where a person has to do something (RFC 8555, section
-// 7.3.3): often to accept new terms of service.
+// actionURL returns the page on which the administrator has to act (RFC 8555, section
+// 7.3.3), often to accept new terms of service.
 func actionURL(base, instance string, h http.Header) string {
 	if instance == "" {
 		for _, link := range links(base, h, "terms-of-service") {
@@ -87,8 +87,8 @@ func statusOf(err error) int {
 	return 0
 }
 
-// classify turns what lego and net/http return into an *Error. retryAt counts
-// where the answer had no Retry-After.
+// classify returns an error of lego or net/http as an *acme.Error. retryAt applies
+// if the answer had no Retry-After.
 func classify(op string, err error, retryAt time.Time) error {
 	var done *acme.Error
 	if errors.As(err, &done) {
@@ -110,12 +110,12 @@ func classify(op string, err error, retryAt time.Time) error {
 	detail := acme.Shorten(err.Error())
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {
-		detail += "; if this CA has a root of its own, name its PEM file in LEGO_CA_CERTIFICATES"
+		detail += "; if the CA has its own root, set LEGO_CA_CERTIFICATES to its PEM file"
 	}
 	return &acme.Error{Kind: acme.Temporary, Op: op, Detail: detail, RetryAt: retryAt, Err: err}
 }
 
-// problemOf finds the CA's problem document in an error.
+// problemOf returns the CA's problem document in an error, or nil.
 func problemOf(err error) *acme.Problem {
 	var r *refusal
 	if errors.As(err, &r) {
@@ -125,11 +125,11 @@ func problemOf(err error) *acme.Problem {
 	if !errors.As(err, &p) {
 		return nil
 	}
-	return ours(p)
+	return toProblem(p)
 }
 
-// ours converts a problem document that lego has read.
-func ours(p *legoacme.ProblemDetails) *acme.Problem {
+// toProblem converts a problem document that lego has read.
+func toProblem(p *legoacme.ProblemDetails) *acme.Problem {
 	problem := &acme.Problem{Type: p.Type, Detail: p.Detail, Status: p.HTTPStatus, Instance: p.Instance}
 	for _, s := range p.SubProblems {
 		problem.Subproblems = append(problem.Subproblems, acme.Subproblem{
@@ -150,8 +150,8 @@ func fromProblem(op string, p *acme.Problem, retryAt time.Time, err error) *acme
 	return e
 }
 
-// kindOf decides by the HTTP status first: what a CA says while it is unwell
-// counts for nothing, and a page from a firewall has no problem type at all.
+// kindOf returns the kind of a problem. The HTTP status decides first: a document
+// with a 5xx status is not reliable, and a firewall's page has no problem type.
 func kindOf(p *acme.Problem) acme.Kind {
 	switch {
 	case p.Status == http.StatusTooManyRequests, p.Type == acme.RateLimit:

@@ -15,9 +15,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// sharingKey returns what two requests must have in common to share an issuance: CA,
-// client, names, profile and key. Two CSRs must have the same content, extensions
-// included; only their signatures may differ. Requests with a journal share nothing.
+// sharingKey returns a key that is equal for two requests that can share an issuance.
+// They have the same CA, client, names, profile and key. Two CSRs must have the same
+// content and extensions; only their signatures may differ. A request with a journal
+// has no key.
 func (f *flow) sharingKey() (key string, ok bool) {
 	if f.req.OnOrder != nil || f.req.Order.URL != "" {
 		return "", false
@@ -33,13 +34,14 @@ func (f *flow) sharingKey() (key string, ok bool) {
 	return strings.Join(append([]string{f.ca.cfg.DirectoryURL, f.req.Client, f.req.Profile, own}, f.names...), "\x00"), true
 }
 
-// flights are the issuances in flight that requests may join. The zero value is
+// flights holds the issuances in flight that requests may join. The zero value is
 // ready to use.
 type flights struct {
 	mu sync.Mutex
 	by map[string]*flight // by sharing key; guarded by mu
 }
 
+// flight is an issuance that several callers may wait for.
 type flight struct {
 	cancel  context.CancelFunc
 	waiting int           // callers; guarded by flights.mu
@@ -47,18 +49,18 @@ type flight struct {
 	bundle  *cert.Bundle  // set before done is closed
 	err     error         // set before done is closed
 
-	panicked any // what run panicked with; set before done is closed
+	panicked any // run's panic value; set before done is closed
 
-	emitting sync.Mutex // held while an event goes to all listeners
+	emitting sync.Mutex // held while an event is sent to all listeners
 
 	mu        sync.Mutex
 	listeners []*listener // guarded by mu
 }
 
-// listener is a caller that gets a flight's events.
+// listener is a caller that receives a flight's events.
 type listener struct {
 	mu   sync.Mutex
-	emit func(acme.Event) // guarded by mu; nil: the caller has left
+	emit func(acme.Event) // guarded by mu; nil once the caller has left
 }
 
 func (l *listener) tell(e acme.Event) {
@@ -69,7 +71,7 @@ func (l *listener) tell(e acme.Event) {
 	}
 }
 
-// leave returns when emit is not called any more.
+// leave ensures that emit is not called after it returns.
 func (l *listener) leave() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -79,7 +81,7 @@ func (l *listener) leave() {
 // runFunc obtains a certificate.
 type runFunc func(ctx context.Context, emit func(acme.Event)) (*cert.Bundle, error)
 
-// join waits for the flight of a key, and begins it with run if there is none. The
+// join waits for the flight of a key, and starts it with run if necessary. The
 // flight ends early when the last caller's context ends.
 func (fs *flights) join(ctx context.Context, key string, emit func(acme.Event), run runFunc) (*cert.Bundle, error) {
 	if err := ctx.Err(); err != nil {
@@ -94,7 +96,7 @@ func (fs *flights) join(ctx context.Context, key string, emit func(acme.Event), 
 		if !fs.leave(key, fl) {
 			return nil, classify("wait for the same certificate", ctx.Err(), time.Time{})
 		}
-		<-fl.done // it removes its answers first
+		<-fl.done // the flight removes its answers first
 	}
 	if fl.panicked != nil {
 		panic(fl.panicked)
@@ -120,8 +122,8 @@ func (fl *flight) failure(ended error) error {
 	return &own
 }
 
-// enter adds a caller to the flight of a key, and begins one if there is none. A
-// caller that joins a flight gets the events from then on.
+// enter adds a caller to the flight of a key, and starts the flight if necessary. A
+// caller that joins a flight receives the events from then on.
 func (fs *flights) enter(ctx context.Context, key string, own *listener, run runFunc) *flight {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -141,7 +143,7 @@ func (fs *flights) enter(ctx context.Context, key string, own *listener, run run
 	go func() {
 		defer cancel()
 		defer close(fl.done)
-		fl.fly(ctx, run)
+		fl.call(ctx, run)
 		fs.mu.Lock()
 		defer fs.mu.Unlock()
 		fs.forget(key, fl)
@@ -149,32 +151,33 @@ func (fs *flights) enter(ctx context.Context, key string, own *listener, run run
 	return fl
 }
 
-// fly calls run. A panic is for the callers: here, it would end the process.
-func (fl *flight) fly(ctx context.Context, run runFunc) {
+// call calls run. It stores a panic for the callers, because a panic in this
+// goroutine would end the process.
+func (fl *flight) call(ctx context.Context, run runFunc) {
 	defer func() { fl.panicked = recover() }()
 	fl.bundle, fl.err = run(ctx, fl.emit)
 }
 
-// leave counts one caller less, and cancels the flight after the last one.
+// leave removes one caller, and cancels the flight after the last one.
 func (fs *flights) leave(key string, fl *flight) (last bool) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fl.waiting--; fl.waiting > 0 {
 		return false
 	}
-	fs.forget(key, fl) // a new caller must not join it
+	fs.forget(key, fl) // a new caller must not join
 	fl.cancel()
 	return true
 }
 
-// forget lets no caller join a flight any more. The caller holds mu.
+// forget removes a flight, so that no caller can join it. The caller holds mu.
 func (fs *flights) forget(key string, fl *flight) {
 	if fs.by[key] == fl {
 		delete(fs.by, key)
 	}
 }
 
-// emit tells all callers, one event after another.
+// emit sends an event to all callers, one event after another.
 func (fl *flight) emit(e acme.Event) {
 	fl.emitting.Lock()
 	defer fl.emitting.Unlock()

@@ -10,8 +10,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// A panic reaches each caller, whose server answers it, and does not end the process.
-// The next request begins again.
+// A panic reaches each caller and does not end the process. The next request starts
+// a new flight.
 func TestPanicOfASharedIssuance(t *testing.T) {
 	var fs flights
 	entered, release := make(chan struct{}), make(chan struct{})

@@ -24,21 +24,21 @@ type flow struct {
 
 	names  cert.Names
 	csr    []byte
-	key    crypto.Signer // nil if the client has it
+	key    crypto.Signer // nil if the client sent a CSR
 	public crypto.PublicKey
 
 	s    *session
 	core *api.Core
 
-	continued []challenge.OrderAnswer // answers that an earlier attempt has left
-	answers   []challenge.OrderAnswer // those of this attempt, once the order looks validated
-	accepted  bool                    // the CA took the CSR, so it needs no answer any more
+	continued []challenge.OrderAnswer // answers of an earlier attempt
+	answers   []challenge.OrderAnswer // answers of this attempt, once the order seems validated
+	accepted  bool                    // the CA accepted the CSR, so it needs no more answers
 }
 
 const prepare = "prepare the order"
 
-// check reads the client's CSR, if there is one, and looks at the names, before
-// anything costs anything.
+// check parses the client's CSR, if any, and checks the names, before the issuance
+// needs a key, a place or a request.
 func (f *flow) check() error {
 	f.names = f.req.Names
 	if f.req.CSR != nil {
@@ -47,12 +47,12 @@ func (f *flow) check() error {
 			return permanent(prepare, "csr: %v", err)
 		}
 		if f.req.Names != nil && !f.req.Names.Equal(csr.Names) {
-			return permanent(prepare, "csr: it is for %s, not for %s", csr.Names, f.req.Names)
+			return permanent(prepare, "csr: its names are %s, not %s", csr.Names, f.req.Names)
 		}
 		f.names, f.csr, f.public = csr.Names, csr.DER, csr.Public
 	}
 	if len(f.names) == 0 {
-		return permanent(prepare, "names: there are none")
+		return permanent(prepare, "names: empty; set at least one")
 	}
 	if err := f.ca.CheckNames(f.names); err != nil {
 		return permanent(prepare, "%v", err)
@@ -60,12 +60,12 @@ func (f *flow) check() error {
 	return nil
 }
 
-// keyFunc generates a key for a client. It tells queued if the client has to wait.
+// keyFunc generates a key for a client. It calls queued if the client has to wait.
 type keyFunc func(ctx context.Context, client string, t cert.KeyType, queued func()) (crypto.Signer, error)
 
-// makeKey generates the key and the CSR where the client sent none. It takes
-// seconds of work for the longest keys, so this comes before the place.
-func (f *flow) makeKey(ctx context.Context, generate keyFunc) error {
+// generateKey generates the key and the CSR if the client sent none. The longest keys
+// take seconds, so the key is generated before a place is acquired.
+func (f *flow) generateKey(ctx context.Context, generate keyFunc) error {
 	if f.csr != nil {
 		return nil
 	}
@@ -84,13 +84,13 @@ func (f *flow) makeKey(ctx context.Context, generate keyFunc) error {
 	return nil
 }
 
-// queued tells the client that it waits for others.
+// queued notifies the client that it waits for others.
 func (f *flow) queued() { f.emit(acme.Event{Stage: acme.Queued}) }
 
-// run takes the order from wherever it stands to the certificate.
+// run continues the order from its current state until it has the certificate.
 func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error) {
 	f.s = f.ca.wire.session(ctx)
-	if f.core, err = f.ca.core(f.s, acc); err != nil {
+	if f.core, err = f.ca.newCore(f.s, acc); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -98,7 +98,7 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 			challenge.RemoveAll(f.answers)
 			f.answers = nil
 		}
-		f.leave(f.req.Order.URL, append(f.answers, f.continued...), err)
+		f.releaseAnswers(f.req.Order.URL, append(f.answers, f.continued...), err)
 	}()
 	order, err := f.order(ctx)
 	if err != nil {
@@ -121,7 +121,7 @@ func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error)
 	return bundle, nil
 }
 
-// order resumes the one of the request if it still serves, or begins one.
+// order resumes the request's order if it is still usable, or creates one.
 func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 	f.emit(acme.Event{Stage: acme.Ordering})
 	if f.req.Order.URL != "" {
@@ -143,20 +143,20 @@ func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 	}
 	if f.req.OnOrder != nil {
 		if err := f.req.OnOrder(ctx, cert.Order{CA: f.ca.cfg.DirectoryURL, URL: order.Location}); err != nil {
-			return order, &acme.Error{Kind: acme.Temporary, Op: "keep the order", Detail: err.Error(), Err: err}
+			return order, &acme.Error{Kind: acme.Temporary, Op: "store the order", Detail: err.Error(), Err: err}
 		}
 	}
 	f.req.Order = cert.Order{CA: f.ca.cfg.DirectoryURL, URL: order.Location}
 	return order, nil
 }
 
-// resume reads the order of the request again. An order without a location and
-// without an error is gone, spent or another's: only a new one helps.
+// resume reads the order of the request. It returns an order without a location and
+// no error if that order is gone, invalid or for other names, and a new one is needed.
 func (f *flow) resume() (legoacme.ExtendedOrder, error) {
 	f.continued = f.ca.kept.Take(f.req.Order.URL)
 	order, err := read(f.s, func() (legoacme.ExtendedOrder, error) {
 		order, err := f.core.Orders.Get(f.req.Order.URL)
-		if err != nil || !f.ours(order) {
+		if err != nil || !f.isOurs(order) {
 			return legoacme.ExtendedOrder{}, err
 		}
 		return f.checkOrder(order, legoacme.ExtendedOrder{Location: f.req.Order.URL}, f.req.Order.URL)
@@ -174,20 +174,20 @@ func (f *flow) resume() (legoacme.ExtendedOrder, error) {
 	return order, err
 }
 
-var errNoLocation = errors.New("the CA did not say where the order is")
+var errNoLocation = errors.New("the CA returned no URL for the order")
 
-// newOrder begins an order. If the answer is lost, there may be one of which
-// nobody knows the URL: that is risked once.
+// newOrder creates an order. If the answer is lost, an order with an unknown URL may
+// exist. newOrder risks that once.
 func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 	risked := false
 	again := func(err error) bool {
-		if !transient(err) {
+		if !isTransient(err) {
 			return false
 		}
-		if !unclear(err) {
+		if !mayBeHandled(err) {
 			return true
 		}
-		if risked || !unanswered(err) && !errors.Is(err, errNoLocation) {
+		if risked || !isUnanswered(err) && !errors.Is(err, errNoLocation) {
 			return false
 		}
 		risked = true
@@ -205,7 +205,7 @@ func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 	})
 }
 
-// readOrder reads an order again.
+// readOrder returns the current state of an order.
 func (f *flow) readOrder(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, error) {
 	return read(f.s, func() (legoacme.ExtendedOrder, error) {
 		now, err := f.core.Orders.Get(order.Location)
@@ -217,35 +217,34 @@ func (f *flow) readOrder(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, 
 }
 
 const (
-	mostFinalize = 4  // times that a CSR is sent for one order
-	patientPolls = 3  // polls of an order that seems untouched by finalize
-	mostStalled  = 14 // polls of one that makes no progress: half a minute
+	maxFinalize    = 4  // requests with a CSR for one order
+	unchangedPolls = 3  // polls of a ready order before the CSR is sent again
+	maxStalled     = 14 // polls of an order without progress: half a minute
 )
 
-// obtain finalizes the order, if nobody has yet, and polls it until the
-// certificate is there. The answer to finalize does not matter much: the order
-// itself tells what came of it.
+// obtain finalizes the order if necessary, and polls it until it has a certificate.
+// The order's status decides, not the answer to finalize.
 func (f *flow) obtain(ctx context.Context, order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, error) {
 	const op = "wait for the certificate"
 	var err error
-	polls := f.ca.signing.poller()
+	polls := f.ca.signing.newPoller()
 	finalized, stalled := 0, 0
 	for {
 		switch {
 		case order.Status == legoacme.StatusInvalid:
-			return order, f.invalid(op, order)
+			return order, f.invalidError(op, order)
 		case order.Status == legoacme.StatusValid && order.Certificate != "":
 			polls.done()
 			return order, nil
-		case order.Status == legoacme.StatusReady && finalized < mostFinalize && (finalized == 0 || stalled >= patientPolls):
+		case order.Status == legoacme.StatusReady && finalized < maxFinalize && (finalized == 0 || stalled >= unchangedPolls):
 			if order, err = f.finalize(order); err != nil {
 				return order, err
 			}
 			finalized, stalled = finalized+1, 0
-			polls = f.ca.signing.poller()
+			polls = f.ca.signing.newPoller()
 			continue
 		case order.Status != legoacme.StatusProcessing:
-			if stalled++; stalled > mostStalled {
+			if stalled++; stalled > maxStalled {
 				return order, &acme.Error{Kind: acme.Temporary, Op: op, Detail: fmt.Sprintf("the order stays %q and has no certificate", order.Status)}
 			}
 		}
@@ -253,13 +252,13 @@ func (f *flow) obtain(ctx context.Context, order legoacme.ExtendedOrder) (legoac
 			return order, err
 		}
 		if order, err = f.readOrder(order); err != nil {
-			return order, missing(f.failed(op, err))
+			return order, temporaryIfMissing(f.failed(op, err))
 		}
 	}
 }
 
-// finalize sends the CSR. After a failure that says nothing about the CSR, the
-// order is read: it may have been finalized all the same.
+// finalize sends the CSR. After a failure that says nothing about the CSR, it reads
+// the order, which may have been finalized.
 func (f *flow) finalize(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, error) {
 	const op = "finalize"
 	f.emit(acme.Event{Stage: acme.Finalizing})
@@ -274,7 +273,7 @@ func (f *flow) finalize(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, e
 			f.emit(acme.Event{Stage: acme.Issuing})
 			return done, nil
 		}
-		if !transient(err) && !isProblem(err, acme.OrderNotReady) || !f.s.pause(n, err) {
+		if !isTransient(err) && !isProblem(err, acme.OrderNotReady) || !f.s.pause(n, err) {
 			return order, f.failed(op, err)
 		}
 		if isProblem(err, acme.BadNonce) { // the CA has not handled it
@@ -282,7 +281,7 @@ func (f *flow) finalize(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, e
 		}
 		now, unread := f.readOrder(order)
 		if unread != nil {
-			return order, missing(f.failed(op, unread))
+			return order, temporaryIfMissing(f.failed(op, unread))
 		}
 		if order = now; order.Status != legoacme.StatusReady {
 			f.emit(acme.Event{Stage: acme.Issuing})
@@ -291,22 +290,23 @@ func (f *flow) finalize(order legoacme.ExtendedOrder) (legoacme.ExtendedOrder, e
 	}
 }
 
-// invalid finds out why: the authorization that failed knows best.
-func (f *flow) invalid(op string, order legoacme.ExtendedOrder) error {
+// invalidError returns the reason why an order is invalid. The error of a failed
+// authorization is more precise than the order's.
+func (f *flow) invalidError(op string, order legoacme.ExtendedOrder) error {
 	for _, url := range order.Authorizations {
 		if authz, err := f.authorization(url); err == nil && authz.Status == legoacme.StatusInvalid {
 			return authzError(authz)
 		}
 	}
-	e := permanent(op, "the CA made the order invalid and did not say why")
+	e := permanent(op, "the CA made the order invalid and gave no reason")
 	if order.Error != nil {
-		e = fromProblem(op, ours(order.Error), time.Time{}, order.Error)
+		e = fromProblem(op, toProblem(order.Error), time.Time{}, order.Error)
 	}
 	e.Final = true
 	return e
 }
 
-// failed types an error of lego's; nil stays nil.
+// failed returns an error of lego's as an *acme.Error, and nil for nil.
 func (f *flow) failed(op string, err error) error {
 	if err == nil {
 		return nil

@@ -15,14 +15,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// What a CA sends is held against what was asked for before it is used: names
-// reach hooks and DNS providers, URLs are requested with the account's
-// signature, tokens become names of files.
+// This file checks the CA's answers before they are used. Names reach hooks and DNS
+// providers, URLs are requested with the account's signature, and tokens become
+// file names.
 
 const maxURL = 2048
 
-// resolve returns a URL that came in the answer from base, to which it may be
-// relative.
+// resolve checks and returns a URL in the answer from base. It may be relative to
+// base.
 func (w *wire) resolve(base, ref string) (string, error) {
 	from, err := url.Parse(base)
 	if err != nil {
@@ -37,27 +37,30 @@ func (w *wire) resolve(base, ref string) (string, error) {
 		return "", fmt.Errorf("the CA sent the URL %.100q, which is not https://", ref)
 	case u.User != nil:
 		return "", errors.New("the CA sent a URL with a user in it")
-	case !w.mayBeAt(u.Hostname()):
+	case !w.mayUseHost(u.Hostname()):
 		return "", fmt.Errorf("the CA sent a URL on %.100q, which is not a public host, unlike the CA's directory", u.Hostname())
 	}
 	return u.String(), nil
 }
 
-// mayBeAt reports whether the CA may have a resource on that host. RFC 8555
-// allows any host, but a public CA has no business inside our own network. A CA
-// with roots of its own is a private one.
-func (w *wire) mayBeAt(host string) bool {
+// mayUseHost reports whether the CA may have a resource on that host. RFC 8555
+// allows any host, but a public CA must not send requests into our network. A CA
+// with configured roots is a private one.
+func (w *wire) mayUseHost(host string) bool {
 	if w.private {
 		return true
 	}
 	directory, err := url.Parse(w.directoryURL)
-	return err == nil && (strings.EqualFold(host, directory.Hostname()) || inside(directory.Hostname()) || !inside(host))
+	if err != nil {
+		return false
+	}
+	return strings.EqualFold(host, directory.Hostname()) || isInternal(directory.Hostname()) || !isInternal(host)
 }
 
 var sharedSpace = netip.MustParsePrefix("100.64.0.0/10") // RFC 6598
 
-// inside reports whether a host has a meaning in our own network only.
-func inside(host string) bool {
+// isInternal reports whether a host exists in our own network only.
+func isInternal(host string) bool {
 	host = strings.ToLower(strings.TrimSuffix(host, "."))
 	if addr, err := netip.ParseAddr(host); err == nil {
 		addr = addr.Unmap()
@@ -71,8 +74,8 @@ func inside(host string) bool {
 	})
 }
 
-// order checks and completes an order from the answer of base. What a later
-// answer leaves out is as it was in before.
+// checkOrder checks an order in the answer from base and makes its URLs absolute.
+// Fields that the answer omits are copied from before.
 func (f *flow) checkOrder(order, before legoacme.ExtendedOrder, base string) (legoacme.ExtendedOrder, error) {
 	order.Location = before.Location
 	switch order.Status {
@@ -80,8 +83,8 @@ func (f *flow) checkOrder(order, before legoacme.ExtendedOrder, base string) (le
 	default:
 		return order, fmt.Errorf("the CA sent an order with the status %.40q", order.Status)
 	}
-	if len(order.Identifiers) > 0 && !f.ours(order) {
-		return order, errors.New("the CA sent an order for other names than were ordered")
+	if len(order.Identifiers) > 0 && !f.isOurs(order) {
+		return order, errors.New("the CA sent an order for other names")
 	}
 	if most := 2*len(f.names) + 8; len(order.Authorizations) > most {
 		return order, fmt.Errorf("the CA sent an order with %d authorizations for %d names", len(order.Authorizations), len(f.names))
@@ -109,11 +112,11 @@ func (f *flow) checkOrder(order, before legoacme.ExtendedOrder, base string) (le
 	return order, nil
 }
 
-// ours reports whether an order is for our names.
-func (f *flow) ours(order legoacme.ExtendedOrder) bool {
+// isOurs reports whether an order is for our names.
+func (f *flow) isOurs(order legoacme.ExtendedOrder) bool {
 	var ids []string
 	for _, id := range order.Identifiers {
-		if !ofType(id) {
+		if !hasMatchingType(id) {
 			return false
 		}
 		ids = append(ids, id.Value)
@@ -122,17 +125,17 @@ func (f *flow) ours(order legoacme.ExtendedOrder) bool {
 	return err == nil && names.Equal(f.names)
 }
 
-// ofType reports whether the type of an identifier is that of its value.
-func ofType(id legoacme.Identifier) bool {
+// hasMatchingType reports whether an identifier's type matches its value.
+func hasMatchingType(id legoacme.Identifier) bool {
 	if _, err := netip.ParseAddr(id.Value); err == nil {
 		return id.Type == "ip"
 	}
 	return id.Type == "dns"
 }
 
-// checkAuthorization checks an authorization from the answer of base. Its
-// identifier is one of ours afterwards, in our own spelling. One that is valid
-// already may be for a parent domain (RFC 9444): nothing of it is used.
+// checkAuthorization checks an authorization in the answer from base. The returned
+// identifier is one of ours, in our spelling. An authorization that is valid already
+// may be for a parent domain (RFC 9444), so its identifier is not checked.
 func (f *flow) checkAuthorization(authz legoacme.Authorization, base string) (legoacme.Authorization, error) {
 	switch authz.Status {
 	case legoacme.StatusPending, legoacme.StatusValid, legoacme.StatusInvalid,
@@ -149,7 +152,7 @@ func (f *flow) checkAuthorization(authz legoacme.Authorization, base string) (le
 	}
 	ordered := slices.Contains(f.names, name)
 	wildcard := slices.Contains(f.names, "*."+name)
-	if err != nil || !ofType(authz.Identifier) || authz.Wildcard && !wildcard || !ordered && !wildcard {
+	if err != nil || !hasMatchingType(authz.Identifier) || authz.Wildcard && !wildcard || !ordered && !wildcard {
 		return authz, permanent("authorize", "the CA asks for an authorization of %.80q, which was not ordered", authz.Identifier.Value)
 	}
 	authz.Identifier.Value = name
@@ -157,23 +160,23 @@ func (f *flow) checkAuthorization(authz legoacme.Authorization, base string) (le
 	for i := range authz.Challenges {
 		c := &authz.Challenges[i]
 		if c.URL, err = f.s.resolve(base, c.URL); err != nil {
-			c.URL = "" // offer refuses it, if it is the one that is needed
+			c.URL = "" // findChallenge refuses it if it is needed
 		}
 	}
 	return authz, nil
 }
 
-// emptyDate matches a date that some CAs leave empty where they do not know one.
+// emptyDate matches an empty date, which some CAs send instead of omitting it.
 var emptyDate = regexp.MustCompile(`"(expires|validated|notBefore|notAfter)"(\s*:\s*)"\s*"`)
 
-// withoutEmptyDates makes such dates null. They count for nothing here, but lego
-// would refuse the whole document.
-func withoutEmptyDates(body []byte) []byte { return emptyDate.ReplaceAll(body, []byte(`"$1"${2}null`)) }
+// nullEmptyDates replaces empty dates with null. They are not used, but lego would
+// refuse the document.
+func nullEmptyDates(body []byte) []byte { return emptyDate.ReplaceAll(body, []byte(`"$1"${2}null`)) }
 
-// directoryURLs are the entries that we use.
+// directoryURLs lists the directory's entries that we use, the required ones first.
 var directoryURLs = []string{"newNonce", "newAccount", "newOrder", "revokeCert", "keyChange", "renewalInfo", "newAuthz"}
 
-// checkDirectory distinguishes an ACME directory from a web page, and makes its
+// checkDirectory returns an error unless body is an ACME directory, and makes the
 // URLs absolute.
 func (w *wire) checkDirectory(base string, body []byte) ([]byte, error) {
 	var d map[string]any
@@ -195,7 +198,7 @@ func (w *wire) checkDirectory(base string, body []byte) ([]byte, error) {
 		case i < 3:
 			return nil, fmt.Errorf("the CA's directory: %s: %w", name, err)
 		default:
-			delete(d, name) // certificates can be had without it
+			delete(d, name) // not needed for issuance
 		}
 	}
 	return json.Marshal(d)

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// What is taken for a directory has the URLs that are needed, and all URLs of it
-// lead to hosts where a CA may be.
+// An accepted directory has the required URLs, and all its URLs have hosts that a CA
+// may use.
 func FuzzCheckDirectory(f *testing.F) {
 	const base = "https://ca.example/dir"
 	f.Add([]byte(`{"newNonce":"/n","newAccount":"https://ca.example/a","newOrder":"o","revokeCert":"http://ca.example/r"}`))
@@ -41,23 +41,23 @@ func FuzzCheckDirectory(f *testing.F) {
 	})
 }
 
-// Empty dates go, and nothing else changes.
+// Empty dates are replaced, and nothing else changes.
 func FuzzEmptyDates(f *testing.F) {
 	f.Add([]byte(`{"status":"pending","expires":"","challenges":[{"validated" : " "}]}`))
 	f.Add([]byte(`{"a":"\"expires\":\"\"","expires":"2026-05-01T00:00:00Z"}`))
 	f.Add([]byte("-----BEGIN CERTIFICATE-----"))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		out := withoutEmptyDates(body)
+		out := nullEmptyDates(body)
 		if json.Valid(body) != json.Valid(out) {
 			t.Errorf("%q becomes %q", body, out)
 		}
-		if again := withoutEmptyDates(out); string(again) != string(out) {
+		if again := nullEmptyDates(out); string(again) != string(out) {
 			t.Errorf("%q becomes %q and then %q", body, out, again)
 		}
 	})
 }
 
-// A binding that is taken has a key that lego can read, and reads as the same again.
+// lego can decode the key of an accepted binding, and canonical returns it unchanged.
 func FuzzEAB(f *testing.F) {
 	f.Add("kid", "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG4")
 	f.Add("\ufeffkid", "\ufeffzWND ZM6e+/GHWpSRTPal5eIUYFTu7EajVIoguysqZ9w==\r\n")
@@ -71,7 +71,7 @@ func FuzzEAB(f *testing.F) {
 			}
 			return
 		}
-		if raw, err := base64.RawURLEncoding.DecodeString(got.HMACKey); err != nil || len(raw) < shortestHMACKey || got.Kid == "" {
+		if raw, err := base64.RawURLEncoding.DecodeString(got.HMACKey); err != nil || len(raw) < minHMACKey || got.Kid == "" {
 			t.Errorf("%+v, %v", got, err)
 		}
 		if again, err := got.canonical(); err != nil || *again != *got {

@@ -9,11 +9,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 )
 
-// Names, tokens and URLs that were not asked for end the order before a hook
-// hears of them.
+// Wrong names, tokens and URLs end the order before they reach a hook.
 func TestCAChoosesNames(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	identifier := func(typ, value string) func(map[string]any) {
 		return func(d map[string]any) { d["identifier"] = map[string]any{"type": typ, "value": value} }
@@ -68,11 +67,10 @@ func TestCAChoosesNames(t *testing.T) {
 	})
 }
 
-// The CA's own spelling of a name, and a wildcard without its mark, are what
-// was ordered all the same.
+// A name in the CA's spelling and a wildcard without its field match the order.
 func TestOtherSpelling(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	ts.set("upper", times(100, pebbletest.Authorization, fields(func(d map[string]any) {
 		d["identifier"] = map[string]any{"type": "dns", "value": "SPELLING.example.com"}
@@ -89,7 +87,7 @@ func TestOtherSpelling(t *testing.T) {
 // (RFC 9444).
 func TestValidParent(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{AuthzReuse: 100, Wrap: ts.wrap}, nil)
 	is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "parent" })
 	if _, err := is.Issue(t.Context(), ec(names(t, "www.parent.example.com")), nil); err != nil {

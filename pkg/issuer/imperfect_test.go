@@ -17,26 +17,26 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// trouble answers a request in Pebble's place, or changes Pebble's answer. It
-// reports false if the request is to be answered by Pebble.
-type trouble func(w http.ResponseWriter, r *http.Request, next http.Handler) bool
+// override answers a request instead of Pebble, or changes Pebble's answer. It
+// reports false if Pebble must answer the request.
+type override func(w http.ResponseWriter, r *http.Request, next http.Handler) bool
 
-// troubles are those of several issuers at one Pebble, by user agent.
-type troubles struct {
+// overrides holds the overrides of several issuers at one Pebble, by user agent.
+type overrides struct {
 	mu sync.Mutex
-	of map[string]trouble // guarded by mu
+	of map[string]override // guarded by mu
 }
 
-func (ts *troubles) set(agent string, t trouble) {
+func (ts *overrides) set(agent string, t override) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if ts.of == nil {
-		ts.of = map[string]trouble{}
+		ts.of = map[string]override{}
 	}
 	ts.of[agent] = t
 }
 
-func (ts *troubles) wrap(next http.Handler) http.Handler {
+func (ts *overrides) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		agent, _, _ := strings.Cut(r.UserAgent(), " ")
 		ts.mu.Lock()
@@ -48,19 +48,19 @@ func (ts *troubles) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// once is a trouble with the first request of a kind.
-func once(kind string, t trouble) trouble { return times(1, kind, t) }
+// once returns an override for the first request of a kind.
+func once(kind string, t override) override { return times(1, kind, t) }
 
-// times is a trouble with the first requests of a kind.
-func times(n int32, kind string, t trouble) trouble {
+// times returns an override for the first n requests of a kind.
+func times(n int32, kind string, t override) override {
 	var seen atomic.Int32
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		return pebbletest.Kind(r) == kind && seen.Add(1) <= n && t(w, r, next)
 	}
 }
 
-// says answers with a status, and a problem document unless typ is empty.
-func says(status int, typ string) trouble {
+// respond answers with a status, and a problem document unless typ is empty.
+func respond(status int, typ string) override {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
 		if typ == "" {
 			w.WriteHeader(status)
@@ -80,8 +80,9 @@ func cutAfter(_ http.ResponseWriter, r *http.Request, next http.Handler) bool {
 	panic(http.ErrAbortHandler)
 }
 
-// changed is Pebble's answer, body and headers changed.
-func changed(change func(h http.Header, body []byte) []byte) trouble {
+// changeAnswer returns an override that changes the headers and the body of Pebble's
+// answer.
+func changeAnswer(change func(h http.Header, body []byte) []byte) override {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		answer := httptest.NewRecorder()
 		next.ServeHTTP(answer, r)
@@ -96,9 +97,9 @@ func changed(change func(h http.Header, body []byte) []byte) trouble {
 	}
 }
 
-// fields is Pebble's answer with fields of its document changed.
-func fields(change func(document map[string]any)) trouble {
-	return changed(func(_ http.Header, body []byte) []byte {
+// fields returns an override that changes the document in Pebble's answer.
+func fields(change func(document map[string]any)) override {
+	return changeAnswer(func(_ http.Header, body []byte) []byte {
 		var document map[string]any
 		if json.Unmarshal(body, &document) != nil {
 			return body
@@ -109,37 +110,37 @@ func fields(change func(document map[string]any)) trouble {
 	})
 }
 
-// Whichever answer is odd, once, the issuance ends with a certificate and
-// one order; only an answer to newOrder that got lost may cost another one.
+// After any single bad answer, the issuance ends with a certificate and one order.
+// Only a lost answer to newOrder may cost another order.
 func TestOneOddAnswer(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	kinds := []string{
 		pebbletest.Directory, pebbletest.NewNonce, pebbletest.NewAccount, pebbletest.NewOrder, pebbletest.Authorization,
 		pebbletest.Challenge, pebbletest.Order, pebbletest.Finalize, pebbletest.Certificate,
 	}
-	odd := map[string]trouble{
-		"500": says(500, "serverInternal"), "503": says(503, ""), "404": says(404, "malformed"),
-		"a firewall's page": says(403, ""), "junk": says(200, ""),
-		"a 500 of another type": says(500, "malformed"), "bad nonce": says(400, "badNonce"),
+	odd := map[string]override{
+		"500": respond(500, "serverInternal"), "503": respond(503, ""), "404": respond(404, "malformed"),
+		"a firewall's page": respond(403, ""), "junk": respond(200, ""),
+		"a 500 of another type": respond(500, "malformed"), "bad nonce": respond(400, "badNonce"),
 		"cut before": cutBefore, "cut after": cutAfter,
 	}
-	cases := map[string]trouble{
-		"finalize not ready":       once(pebbletest.Finalize, says(403, "orderNotReady")),
-		"challenge valid already":  once(pebbletest.Challenge, told(says(400, "malformed"))),
-		"finalized, says pending":  once(pebbletest.Finalize, status("pending")),
-		"finalized, says ready":    once(pebbletest.Finalize, status("ready")),
-		"finalized, valid, no URL": once(pebbletest.Finalize, status("valid")),
-		"poll: valid, no URL":      times(2, pebbletest.Order, status("valid")),
-		"poll: nothing":            once(pebbletest.Order, changed(func(http.Header, []byte) []byte { return []byte("{}") })),
+	cases := map[string]override{
+		"finalize not ready":       once(pebbletest.Finalize, respond(403, "orderNotReady")),
+		"challenge valid already":  once(pebbletest.Challenge, afterPebble(respond(400, "malformed"))),
+		"finalized, says pending":  once(pebbletest.Finalize, changeStatus("pending")),
+		"finalized, says ready":    once(pebbletest.Finalize, changeStatus("ready")),
+		"finalized, valid, no URL": once(pebbletest.Finalize, changeStatus("valid")),
+		"poll: valid, no URL":      times(2, pebbletest.Order, changeStatus("valid")),
+		"poll: nothing":            once(pebbletest.Order, changeAnswer(func(http.Header, []byte) []byte { return []byte("{}") })),
 		"poll: another order": once(pebbletest.Order, fields(func(d map[string]any) {
 			d["identifiers"] = []any{map[string]any{"type": "dns", "value": "evil.example"}}
 		})),
-		"chain: empty":              once(pebbletest.Certificate, changed(func(http.Header, []byte) []byte { return nil })),
-		"account unknown for once":  once(pebbletest.Challenge, says(400, "accountDoesNotExist")),
+		"chain: empty":              once(pebbletest.Certificate, changeAnswer(func(http.Header, []byte) []byte { return nil })),
+		"account unknown for once":  once(pebbletest.Challenge, respond(400, "accountDoesNotExist")),
 		"redirect to a portal":      once(pebbletest.Order, redirect),
-		"finalize fails three time": times(3, pebbletest.Finalize, says(500, "serverInternal")),
+		"finalize fails three time": times(3, pebbletest.Finalize, respond(500, "serverInternal")),
 	}
 	for _, kind := range kinds {
 		for what, t := range odd {
@@ -147,7 +148,7 @@ func TestOneOddAnswer(t *testing.T) {
 		}
 	}
 	n := 0
-	for name, trouble := range cases {
+	for name, override := range cases {
 		n++
 		agent, host := fmt.Sprintf("case-%d", n), fmt.Sprintf("c%d.odd.example.com", n)
 		t.Run(name, func(t *testing.T) {
@@ -155,9 +156,9 @@ func TestOneOddAnswer(t *testing.T) {
 			orders := 0
 			ts.set(agent, func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 				if pebbletest.Kind(r) != pebbletest.NewOrder {
-					return trouble(w, r, next)
+					return override(w, r, next)
 				}
-				return trouble(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				return override(w, r, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					orders++
 					next.ServeHTTP(w, r)
 				})) || func() bool { orders++; return false }()
@@ -174,8 +175,8 @@ func TestOneOddAnswer(t *testing.T) {
 	}
 }
 
-// told lets Pebble handle the request, and answers otherwise.
-func told(t trouble) trouble {
+// afterPebble lets Pebble handle the request, and then answers instead of it.
+func afterPebble(t override) override {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		answer := httptest.NewRecorder()
 		next.ServeHTTP(answer, r)
@@ -184,8 +185,8 @@ func told(t trouble) trouble {
 	}
 }
 
-// status is an order's answer that lags behind.
-func status(status string) trouble {
+// changeStatus returns an override that sends an outdated status of an order.
+func changeStatus(status string) override {
 	return fields(func(d map[string]any) { d["status"] = status; delete(d, "certificate") })
 }
 
@@ -194,11 +195,11 @@ func redirect(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 	return true
 }
 
-// What the CA asks for wins: a rate limit of hours is not tried again at
-// once, and a cancelled issuance does not wait for the next try.
+// A request with a rate limit of hours is not repeated, and a cancelled issuance
+// does not wait for the next attempt.
 func TestNotTriedAgain(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	var asked atomic.Int32
 	cancelled, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -223,7 +224,7 @@ func TestNotTriedAgain(t *testing.T) {
 			if c.header != "" {
 				w.Header().Set("Retry-After", c.header)
 			}
-			return says(503, c.typ)(w, r, next)
+			return respond(503, c.typ)(w, r, next)
 		}))
 		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = agent })
 		if _, err := is.Issue(c.ctx, ec(names(t, "again.example.com")), nil); err == nil || asked.Load() != 1 {
@@ -232,7 +233,8 @@ func TestNotTriedAgain(t *testing.T) {
 	}
 }
 
-// journalled is a request that is continued later, as a managed certificate's.
+// journalled returns a request that can be continued later, like one for a managed
+// certificate.
 func journalled(t *testing.T, host string, orderURL *string) cert.Request {
 	t.Helper()
 	key, err := cert.GenerateKey(cert.EC256)
@@ -249,19 +251,19 @@ func journalled(t *testing.T, host string, orderURL *string) cert.Request {
 	}}
 }
 
-// An attempt that ends while the CA is still validating leaves the answer
-// in place; the next one finishes the same order, and takes the answer away.
+// An attempt that ends while the CA is still validating does not remove the answer.
+// The next one finishes the same order and removes it.
 func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	later := func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		w.Header().Set("Retry-After", "3600")
-		return says(503, "serverInternal")(w, r, next)
+		return respond(503, "serverInternal")(w, r, next)
 	}
 	for name, kind := range map[string]string{"poll": pebbletest.Order, "challenge": pebbletest.Challenge} {
 		t.Run(name, func(t *testing.T) {
-			ts.set(name, times(1, kind, told(later)))
+			ts.set(name, times(1, kind, afterPebble(later)))
 			is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = name })
 			var orderURL string
 			req := journalled(t, name+".stays.example.com", &orderURL)
@@ -301,7 +303,7 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 			t.Errorf("%v, %d answers left", err, e.responder.Len())
 		}
 	})
-	t.Run("given up", func(t *testing.T) { // nobody will continue it
+	t.Run("given up", func(t *testing.T) { // the order will not be continued
 		ts.set("given", times(1, pebbletest.Order, later))
 		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "given" })
 		if _, err := is.Issue(t.Context(), ec(names(t, "given.stays.example.com")), nil); err == nil || e.responder.Len() != 0 {
@@ -321,15 +323,14 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 	})
 }
 
-// TLS-ALPN-01 answers stay as well, and give way to the next order for the
-// same name.
+// TLS-ALPN-01 answers stay as well, until the next order for the same name.
 func TestTLSALPNAnswerStays(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e, answers := startTLS(t, ts.wrap)
 	ts.set("stays", once(pebbletest.Challenge, func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 		w.Header().Set("Retry-After", "3600")
-		return says(503, "serverInternal")(w, r, next)
+		return respond(503, "serverInternal")(w, r, next)
 	}))
 	is := e.another(t, func(cfg *testConfig) {
 		cfg.UserAgent, cfg.Challenge, cfg.TLSALPN = "stays", acme.TLSALPN01, answers
@@ -349,11 +350,11 @@ func TestTLSALPNAnswerStays(t *testing.T) {
 	}
 }
 
-// A challenge that has failed ends the wait with the CA's reason, although
-// its authorization and its order stay pending, as some CAs leave them.
+// A failed challenge ends the wait with the CA's reason, even if its authorization
+// and its order stay pending, as with some CAs.
 func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e, answers := startTLS(t, ts.wrap)
 	fail := func(d map[string]any) {
 		d["status"] = "invalid"
@@ -378,7 +379,7 @@ func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 					case pebbletest.Authorization:
 						return authz(w, r, next)
 					case pebbletest.Order:
-						return status("pending")(w, r, next)
+						return changeStatus("pending")(w, r, next)
 					case pebbletest.Challenge:
 						begun.Store(true)
 						return at == "once" && fields(fail)(w, r, next)
@@ -398,24 +399,24 @@ func TestChallengeInvalidAuthorizationPending(t *testing.T) {
 	}
 }
 
-// The HTTP status decides first, and a page that is no problem document is
-// not an answer from the CA.
+// The HTTP status decides first. A page without a problem document is not an answer
+// from the CA.
 func TestKindsOfRefusals(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	for name, c := range map[string]struct {
-		trouble trouble
-		kind    acme.Kind
+		override override
+		kind     acme.Kind
 	}{
-		"500-malformed":    {says(500, "malformed"), acme.Temporary},
-		"503-unauthorized": {says(503, "unauthorized"), acme.Temporary},
-		"403-page":         {says(403, ""), acme.Temporary},
-		"401-page":         {says(401, ""), acme.Temporary},
-		"403-unauthorized": {says(403, "unauthorized"), acme.Permanent},
-		"400-rejected":     {says(400, "rejectedIdentifier"), acme.Permanent},
-		"429-page":         {says(429, ""), acme.RateLimited},
-		"429-malformed":    {says(429, "malformed"), acme.RateLimited},
+		"500-malformed":    {respond(500, "malformed"), acme.Temporary},
+		"503-unauthorized": {respond(503, "unauthorized"), acme.Temporary},
+		"403-page":         {respond(403, ""), acme.Temporary},
+		"401-page":         {respond(401, ""), acme.Temporary},
+		"403-unauthorized": {respond(403, "unauthorized"), acme.Permanent},
+		"400-rejected":     {respond(400, "rejectedIdentifier"), acme.Permanent},
+		"429-page":         {respond(429, ""), acme.RateLimited},
+		"429-malformed":    {respond(429, "malformed"), acme.RateLimited},
 		"lying": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:malformed","status":400,"detail":"x"}`)
@@ -424,7 +425,7 @@ func TestKindsOfRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ts.set(name, times(1000, pebbletest.NewOrder, c.trouble))
+			ts.set(name, times(1000, pebbletest.NewOrder, c.override))
 			is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = name })
 			_, err := is.Issue(t.Context(), ec(names(t, "kinds.example.com")), nil)
 			var failed *acme.Error

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// RFC 8288, as CAs write it.
+// RFC 8288, in the forms that CAs send.
 func TestAlternateLinks(t *testing.T) {
 	h := http.Header{"Link": {
 		`<https://ca.example/dir>;rel="index"`,
@@ -43,7 +43,7 @@ func FuzzAlternateLinks(f *testing.F) {
 	})
 }
 
-// A private CA, which has roots of its own, may be anywhere.
+// A private CA has configured roots and may use any host.
 func TestURLsOfAPrivateCA(t *testing.T) {
 	w := newWire(nil, "https://ca.corp.example/dir", time.Now)
 	w.private = true
@@ -57,8 +57,8 @@ func TestURLsOfAPrivateCA(t *testing.T) {
 	}
 }
 
-// URLs from a public CA lead to public hosts over https; a CA in our own
-// network may be anywhere. Relative ones are resolved.
+// URLs from a public CA have public hosts and https. A CA in our own network may use
+// any host. Relative URLs are resolved.
 func TestURLsOfACA(t *testing.T) {
 	for _, test := range []struct{ directory, ref, want string }{
 		{"https://ca.example/dir", "/order/1", "https://ca.example/acme/../order/1"},

@@ -20,9 +20,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
-// CAConfig says which CA, as whom, and how challenges are answered.
+// CAConfig describes a CA, the account there, and the challenges to use.
 type CAConfig struct {
-	// Name is what a cert.Request may call the CA; empty: DirectoryURL.
+	// Name is the CA's name in a cert.Request. If empty, it is DirectoryURL.
 	Name         string
 	DirectoryURL string // https only
 	Accounts     Accounts
@@ -30,24 +30,24 @@ type CAConfig struct {
 	// Solvers prove control over names, by type of challenge (acme.HTTP01 …). They
 	// are shared between issuers, and the caller closes them after the issuer.
 	Solvers map[string]challenge.Solver
-	// Challenge is the preferred type; empty: acme.HTTP01. challenge.Types says which
-	// names need another one.
+	// Challenge is the preferred type. If empty, it is acme.HTTP01. challenge.Types
+	// returns the other types for names that cannot use it.
 	Challenge string
-	// Shared says that other instances may continue the orders of this one.
+	// Shared is set if other instances may continue the orders of this one.
 	Shared bool
 
-	PreferredChain string // common name of the issuer of the topmost certificate; "": the CA's default chain
+	PreferredChain string // common name of the issuer of the topmost certificate; "" for the CA's default chain
 
 	Email     string // contact of the account; may be empty
 	AcceptTOS bool   // the administrator has read and accepted the CA's terms
 	EAB       *EAB   // nil if the CA does not ask for one
 
-	RootCAs   *x509.CertPool    // trust for the CA's API; nil: the system's
-	Transport http.RoundTripper // in place of the tuned one, which RootCAs is for; tests count requests here
+	RootCAs   *x509.CertPool    // roots for the CA's API; nil for the system's
+	Transport http.RoundTripper // replaces Transport(RootCAs), for tests that count requests
 	UserAgent string            // such as "acmeproxy/1.0"
-	Timeout   time.Duration     // of one issuance, queueing excluded; 0: 5 minutes
-	Logger    *slog.Logger      // nil: none. No name is ever logged here.
-	Now       func() time.Time  // nil: time.Now
+	Timeout   time.Duration     // for one issuance without queueing; 5 minutes if 0
+	Logger    *slog.Logger      // logs nothing if nil; never gets a name
+	Now       func() time.Time  // time.Now if nil
 }
 
 // CA obtains certificates from one directory with one account. It is safe for
@@ -56,19 +56,19 @@ type CA struct {
 	cfg     CAConfig
 	wire    *wire
 	methods map[string]*method // by type of challenge
-	turns   *challenge.Turns   // of exclusive solvers
+	turns   *challenge.Turns   // for exclusive solvers
 	kept    *challenge.Kept    // answers of orders that will be continued
-	signing pace               // from finalize to the certificate
+	signing pace               // time from finalize to the certificate
 
 	registering *semaphore.Weighted // held while current is read or written
 	current     account
-	contactAt   time.Time // when the contact may be sent again; as current
+	contactAt   time.Time // when the contact may be sent again; guarded like current
 }
 
-// NewCA checks the configuration; it does not talk to the CA.
+// NewCA checks the configuration. It does not connect to the CA.
 func NewCA(cfg CAConfig) (*CA, error) {
 	if cfg.DirectoryURL == "" || cfg.Accounts == nil {
-		return nil, errors.New("issuer: DirectoryURL and Accounts are needed")
+		return nil, errors.New("issuer: DirectoryURL and Accounts are required")
 	}
 	if cfg.EAB != nil {
 		eab, err := cfg.EAB.canonical()
@@ -111,14 +111,14 @@ func NewCA(cfg CAConfig) (*CA, error) {
 	}, nil
 }
 
-// pingAfter is how long a connection may be silent while something is awaited,
-// and how long its answer to a ping may take. A link that was cut or a firewall
-// that forgot the connection shows in no other way for a quarter of an hour,
-// and all requests would go to that dead connection.
+// pingAfter is the time without data after which a connection is pinged, and the
+// timeout of that ping. Without pings, a cut link or a firewall that dropped the
+// connection goes undetected for 15 minutes. All requests would use that dead
+// connection.
 const pingAfter = 10 * time.Second
 
-// Transport is how we talk to a CA: HTTP/2, enough idle connections for all
-// issuances in flight, proxies from the environment.
+// Transport returns the transport for a CA's API. It uses HTTP/2 and proxies from the
+// environment, and has idle connections for all issuances in flight.
 func Transport(roots *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                 envproxy.FromEnvironment,
@@ -134,19 +134,19 @@ func Transport(roots *x509.CertPool) *http.Transport {
 	}
 }
 
-// Issue obtains one certificate: it generates the key if the request has no CSR,
-// orders, answers the challenges, finalizes and downloads. emit, if not nil, is
-// called at each step, from several goroutines but never at the same time. The error
-// is always an *acme.Error. Pool.Issue bounds how much is done at a time.
+// Issue obtains one certificate. It generates the key if the request has no CSR,
+// orders, answers the challenges, finalizes and downloads. If emit is not nil, it is
+// called at each step, from several goroutines but never concurrently. The error is
+// always an *acme.Error. Pool.Issue limits the issuances in flight.
 func (ca *CA) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
-	f := &flow{ca: ca, req: req, emit: serial(emit)}
+	f := &flow{ca: ca, req: req, emit: serialize(emit)}
 	if err := f.check(); err != nil {
 		return nil, err
 	}
 	unshared := func(_ context.Context, _ string, t cert.KeyType, _ func()) (crypto.Signer, error) {
 		return cert.GenerateKey(t)
 	}
-	if err := f.makeKey(ctx, unshared); err != nil {
+	if err := f.generateKey(ctx, unshared); err != nil {
 		return nil, err
 	}
 	return ca.issue(ctx, f)
@@ -184,15 +184,15 @@ func (ca *CA) issue(ctx context.Context, f *flow) (*cert.Bundle, error) {
 	}
 }
 
-// Close removes the answers of orders that would be continued.
+// Close removes the answers that were left for orders to be continued.
 func (ca *CA) Close() error {
 	ca.kept.Close(ca.cfg.Shared)
 	return nil
 }
 
-// core binds lego's API to one session. It costs no request once the
+// newCore returns lego's API for one session. It costs no request once the
 // directory is known.
-func (ca *CA) core(s *session, acc account) (*api.Core, error) {
+func (ca *CA) newCore(s *session, acc account) (*api.Core, error) {
 	var key crypto.PrivateKey = acc.key
 	core, err := api.New(&http.Client{Transport: s}, ca.cfg.UserAgent, ca.cfg.DirectoryURL, acc.url, key)
 	if err != nil {
@@ -201,21 +201,21 @@ func (ca *CA) core(s *session, acc account) (*api.Core, error) {
 	return core, nil
 }
 
-// CAAIdentities are the names by which CAA records allow this CA (RFC 8555,
-// section 7.1.1); none if it does not say. It reads the directory, which costs
-// no request once it is known, and registers no account.
+// CAAIdentities returns the names by which CAA records allow this CA (RFC 8555,
+// section 7.1.1), or nil if its directory lists none. It registers no account, and
+// costs no request once the directory is known.
 func (ca *CA) CAAIdentities(ctx context.Context) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	core, err := ca.core(ca.wire.session(ctx), account{})
+	core, err := ca.newCore(ca.wire.session(ctx), account{})
 	if err != nil {
 		return nil, err
 	}
 	return core.GetDirectory().Meta.CaaIdentities, nil
 }
 
-// serial makes emit callable from several goroutines.
-func serial(emit func(acme.Event)) func(acme.Event) {
+// serialize returns a function that calls emit, and may be used concurrently.
+func serialize(emit func(acme.Event)) func(acme.Event) {
 	if emit == nil {
 		return func(acme.Event) {}
 	}

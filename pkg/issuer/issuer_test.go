@@ -29,7 +29,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// memoryAccounts keeps one account for a test.
+// memoryAccounts stores one account for a test.
 type memoryAccounts struct {
 	mu    sync.Mutex
 	key   crypto.Signer
@@ -60,8 +60,8 @@ func (m *memoryAccounts) SetURL(_ context.Context, _, url, email string) error {
 	return nil
 }
 
-// testConfig is an issuer's, and what its solvers are made of: the first of HTTPHook,
-// Webroot and Responder answers HTTP-01.
+// testConfig holds an issuer's configuration and that of its solvers. The first of
+// HTTPHook, Webroot and Responder answers HTTP-01.
 type testConfig struct {
 	issuer.CAConfig
 	Responder *responder.Responder
@@ -72,7 +72,7 @@ type testConfig struct {
 	InFlight  int
 }
 
-// instance is an issuer with solvers of its own.
+// instance is an issuer with its own solvers.
 type instance struct {
 	*issuer.Pool
 	config  issuer.CAConfig
@@ -118,7 +118,7 @@ func newInstance(cfg testConfig) (*instance, error) {
 	return &instance{is, cfg.CAConfig, solvers}, err
 }
 
-// env is an issuer in front of a Pebble, with a responder on the CA's port 80.
+// env is an issuer that uses a Pebble, with a responder on the CA's port 80.
 type env struct {
 	ca        *pebbletest.CA
 	issuer    *instance
@@ -132,7 +132,7 @@ func start(t testing.TB, opts pebbletest.Options, change func(*testConfig)) *env
 	return startBehind(t, opts, nil, change)
 }
 
-// startBehind is start with another server on port 80, if web is not nil.
+// startBehind is like start. If web is not nil, it serves port 80.
 func startBehind(t testing.TB, opts pebbletest.Options, web http.Handler, change func(*testConfig)) *env {
 	t.Helper()
 	e := &env{ca: pebbletest.Start(t, opts), accounts: &memoryAccounts{}, responder: responder.New()}
@@ -145,7 +145,7 @@ func startBehind(t testing.TB, opts pebbletest.Options, web http.Handler, change
 	return e
 }
 
-// another is one more issuer with the same account.
+// another creates an issuer with the same account.
 func (e *env) another(t testing.TB, change func(*testConfig)) *instance {
 	t.Helper()
 	roots := x509.NewCertPool()
@@ -238,8 +238,8 @@ func TestRequestsWithReusedAuthorizations(t *testing.T) {
 	}
 }
 
-// The account is made once, whoever comes first, and kept (A28).
-func TestAccountIsMadeOnce(t *testing.T) {
+// The account is created once for several concurrent issuances, and stored (A28).
+func TestAccountIsCreatedOnce(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	var g errgroup.Group
 	for i := range 8 {
@@ -303,7 +303,7 @@ func TestKeyTypes(t *testing.T) { // A30
 	}
 }
 
-// A30: a key of 8192 bits, which takes too long to make here, is the client's.
+// A30: a key of 8192 bits is the client's, because generating one takes too long here.
 func TestKeyOf8192Bits(t *testing.T) {
 	text, err := os.ReadFile("testdata/rsa8192.csr") // by openssl; its key was thrown away
 	if err != nil {
@@ -358,7 +358,7 @@ func TestCSR(t *testing.T) {
 	}
 }
 
-// What cannot be issued is refused before the CA hears of it.
+// Impossible requests are refused before a request to the CA.
 func TestRefusedBeforeAnOrder(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "*.example.com")), nil)
@@ -391,8 +391,8 @@ func TestOnOrderComesFirst(t *testing.T) {
 	}
 }
 
-// An order that was begun before is finished, not begun again (X7); one that
-// is spent or unknown is replaced.
+// An earlier order is finished, not created again (X7). An invalid or unknown one is
+// replaced.
 func TestResume(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	key, err := cert.GenerateKey(cert.EC256)
@@ -469,7 +469,7 @@ func TestCancel(t *testing.T) {
 // A validation that fails names the identifier and the CA's reason.
 func TestValidationFails(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
-	other := responder.New() // nobody asks it
+	other := responder.New() // gets no requests
 	is, err := newInstance(testConfig{Responder: other, CAConfig: issuer.CAConfig{
 		DirectoryURL: e.ca.DirectoryURL, Accounts: e.accounts, AcceptTOS: true,
 		Transport: e.ca.HTTPClient().Transport,
@@ -484,7 +484,7 @@ func TestValidationFails(t *testing.T) {
 	}
 }
 
-// faults answers some requests in the CA's place.
+// faults answers some requests instead of the CA.
 type faults struct {
 	kind   string
 	times  atomic.Int32
@@ -507,7 +507,7 @@ func (f *faults) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// Whatever a CA answers becomes a typed error, never a panic or a hang.
+// Any answer of a CA becomes a typed error, never a panic or a hang.
 func TestMisbehavingCA(t *testing.T) {
 	problem := func(typ string) string {
 		return `{"type":"urn:ietf:params:acme:error:` + typ + `","detail":"says the CA"}`
@@ -527,15 +527,15 @@ func TestMisbehavingCA(t *testing.T) {
 		"rate limit as 503":        {&faults{kind: pebbletest.Finalize, status: 503, header: map[string]string{"Retry-After": "7200"}, body: problem("rateLimited")}, acme.RateLimited, "says the CA"},
 		"rejected identifier":      {&faults{kind: pebbletest.NewOrder, status: 400, body: problem("rejectedIdentifier")}, acme.Permanent, "says the CA"},
 		"no directory":             {&faults{kind: pebbletest.Directory, status: 200, body: "<html>welcome"}, acme.Temporary, "not an ACME directory"},
-		"order without location":   {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"fault.example.com"}]}`}, acme.Temporary, "where the order is"},
+		"order without location":   {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"fault.example.com"}]}`}, acme.Temporary, "no URL for the order"},
 		"other identifiers":        {&faults{kind: pebbletest.NewOrder, status: 201, body: `{"status":"pending","identifiers":[{"type":"dns","value":"evil.example.com"}]}`}, acme.Temporary, "modified"},
-		"certificate of somebody":  {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, acme.Temporary, "no PEM certificate"},
-		"account without location": {&faults{kind: pebbletest.NewAccount, status: 201, body: "{}"}, acme.Temporary, "where the account is"},
+		"no certificate":           {&faults{kind: pebbletest.Certificate, status: 200, body: "not PEM"}, acme.Temporary, "no PEM certificate"},
+		"account without location": {&faults{kind: pebbletest.NewAccount, status: 201, body: "{}"}, acme.Temporary, "no URL for the account"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := c.fault
-			f.times.Store(1000) // one odd answer would not decide
+			f.times.Store(1000) // a single answer would be retried
 			e := start(t, pebbletest.Options{Wrap: f.wrap}, nil)
 			began := time.Now()
 			_, err := e.issuer.Issue(t.Context(), ec(names(t, "fault.example.com")), nil)
@@ -559,13 +559,13 @@ func TestMisbehavingCA(t *testing.T) {
 	}
 }
 
-// A short Retry-After is waited for, and the issuance goes on.
+// The issuance waits for a short Retry-After and continues.
 func TestRetryAfterIsHonoured(t *testing.T) {
 	f := &faults{kind: pebbletest.Order, status: 200, header: map[string]string{"Retry-After": "1"}, body: `{"status":"pending"}`}
 	f.times.Store(1)
 	e := start(t, pebbletest.Options{Wrap: f.wrap}, nil)
 	began := time.Now()
-	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "patience.example.com")), nil); err != nil {
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "wait.example.com")), nil); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took < time.Second {
@@ -573,7 +573,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 	}
 }
 
-// Bad nonces are tried again (M55).
+// Requests with bad nonces are repeated (M55).
 func TestBadNonces(t *testing.T) {
 	e := start(t, pebbletest.Options{NonceReject: 10}, nil)
 	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "nonce.example.com")), nil); err != nil {
@@ -605,8 +605,7 @@ func TestTermsAndBinding(t *testing.T) {
 	}
 }
 
-// A CA with a root of its own is not trusted by accident; the error says what
-// to set (A33).
+// A CA with its own root is not trusted by default. The error says what to set (A33).
 func TestUntrustedCA(t *testing.T) {
 	e := start(t, pebbletest.Options{}, func(c *testConfig) { c.RootCAs = x509.NewCertPool() })
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "root.example.com")), nil)
@@ -616,8 +615,8 @@ func TestUntrustedCA(t *testing.T) {
 	}
 }
 
-// Only InFlight issuances run at a time; the others are told that they wait,
-// and may give up.
+// Only InFlight issuances run at a time. The others are notified that they wait, and
+// may give up.
 func TestQueue(t *testing.T) {
 	e := start(t, pebbletest.Options{}, func(c *testConfig) { c.InFlight = 1 })
 	ctx, cancel := context.WithCancel(t.Context())

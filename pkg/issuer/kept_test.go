@@ -14,9 +14,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge/dns01"
 )
 
-// X18: an instance that stops leaves the file of an order that another one
-// continues, by which it is removed. An instance with a database of its own
-// removes it at once.
+// X18: an instance that stops leaves the file of an order. The instance that
+// continues the order removes it. An instance with its own database removes it at
+// once.
 func TestStoppedInstanceLeavesSharedAnswers(t *testing.T) {
 	for name, change := range map[string]func(cfg *testConfig, root string){
 		"webroot": func(cfg *testConfig, root string) { cfg.Webroot = root },
@@ -39,7 +39,7 @@ esac`, folder)
 				}
 				return len(left)
 			}
-			var ts troubles
+			var ts overrides
 			e := startBehind(t, pebbletest.Options{Wrap: ts.wrap}, http.FileServer(http.Dir(root)), nil)
 			another := func(agent string, shared bool) *instance {
 				return e.another(t, func(cfg *testConfig) {
@@ -50,7 +50,7 @@ esac`, folder)
 			// The CA has not begun to validate when the first attempt ends.
 			unwell := times(100, pebbletest.Challenge, func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 				w.Header().Set("Retry-After", "3600")
-				return says(503, "serverInternal")(w, r, next)
+				return respond(503, "serverInternal")(w, r, next)
 			})
 			ts.set("one", unwell)
 			one, two := another("one", true), another("two", true)
@@ -60,7 +60,7 @@ esac`, folder)
 				t.Fatal("issued")
 			}
 			ts.set("two", once(pebbletest.Challenge, func(http.ResponseWriter, *http.Request, http.Handler) bool {
-				if err := one.Close(); err != nil || answers() != 1 { // the CA will look now
+				if err := one.Close(); err != nil || answers() != 1 { // the CA will fetch now
 					t.Errorf("%v, %d answers while the other instance needs one", err, answers())
 				}
 				return false
@@ -88,7 +88,7 @@ esac`, folder)
 func TestAnotherInstanceGivesSameDNSAnswer(t *testing.T) {
 	for _, provider := range []string{"rfc2136", "exec"} {
 		t.Run(provider, func(t *testing.T) {
-			clean(t)
+			unsetProviders(t)
 			opts := dnstest.Options{Key: tsigKey, Secret: tsigSecret}
 			if provider == "exec" {
 				_, opts.Dir = script(t, `
@@ -98,7 +98,7 @@ cleanup) rm -f "$2" ;;
 esac
 `)
 			}
-			var ts troubles
+			var ts overrides
 			e, server := startDNS(t, provider, opts, nil, ts.wrap)
 			another := func(agent string) *instance {
 				return e.another(t, func(cfg *testConfig) {
@@ -109,7 +109,7 @@ esac
 			// The CA has not begun to validate when the first attempt ends.
 			ts.set("one", times(100, pebbletest.Challenge, func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 				w.Header().Set("Retry-After", "3600")
-				return says(503, "serverInternal")(w, r, next)
+				return respond(503, "serverInternal")(w, r, next)
 			}))
 			one, two := another("one"), another("two")
 			defer two.Close()
@@ -123,7 +123,7 @@ esac
 				t.Fatalf("%q after the first attempt, want one value", kept)
 			}
 			ts.set("two", once(pebbletest.Challenge, func(http.ResponseWriter, *http.Request, http.Handler) bool {
-				if err := one.Close(); err != nil { // the CA will look now
+				if err := one.Close(); err != nil { // the CA will fetch now
 					t.Error(err)
 				}
 				if now := server.TXT(txtName); !slices.Equal(now, kept) {

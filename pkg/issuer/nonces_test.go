@@ -12,19 +12,19 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
-// badNonce answers some requests of a kind, and brings no nonce, so that the next
-// one has to be asked for.
-func badNonce(kind string, is func(*http.Request) bool) trouble {
+// badNonce returns an override that answers some requests of a kind without a new
+// nonce, so that the next one must be requested.
+func badNonce(kind string, is func(*http.Request) bool) override {
 	return func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
-		return pebbletest.Kind(r) == kind && is(r) && says(400, "badNonce")(w, r, next)
+		return pebbletest.Kind(r) == kind && is(r) && respond(400, "badNonce")(w, r, next)
 	}
 }
 
-// A nonce may be bad several times in a row, for any request. One that is bad for
-// ever costs few requests, with and without a nonce in the answer.
+// Nonces may be bad several times in a row, for any request. If they stay bad, that
+// costs few requests, with and without a nonce in the answer.
 func TestBadNoncesAreBounded(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	n := 0
 	for kind, times := range map[string][]int32{
@@ -63,11 +63,11 @@ func TestBadNoncesAreBounded(t *testing.T) {
 	}
 }
 
-// All nonces may be bad at once. Where they stay so, the requests of one issuance
-// are bounded together.
+// All nonces may be bad at once. If they stay bad, the total number of requests of
+// one issuance is limited.
 func TestBadNoncesOfOneIssuance(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	var hosts []string
 	for i := range 20 {

@@ -9,24 +9,24 @@ import (
 const (
 	firstPoll = 5 * time.Millisecond
 	lastPoll  = 3 * time.Second
-	longWait  = 2 * time.Minute // the longest pause between polls, whatever the CA asks for
+	longWait  = 2 * time.Minute // maximum pause between polls; a longer Retry-After is reduced to it
 )
 
-// pace learns how long a CA takes for one kind of work, so that the first poll
-// mostly is the only one: a little earlier after each success, later after a
-// poll that came too soon.
+// pace learns how long a CA takes for one kind of work, so that one poll is usually
+// enough. Each success makes the next first poll a little earlier, each early poll
+// makes it later.
 type pace struct {
 	mu    sync.Mutex
-	guess time.Duration // guarded by mu; 0: nothing learned yet
+	guess time.Duration // guarded by mu; 0 before the first success
 }
 
-func (p *pace) first() time.Duration {
+func (p *pace) firstDelay() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return max(p.guess, firstPoll)
 }
 
-// learn is told how long it took and how many polls.
+// learn adjusts the guess to the time and the number of polls that the work took.
 func (p *pace) learn(took time.Duration, polls int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -38,8 +38,8 @@ func (p *pace) learn(took time.Duration, polls int) {
 	p.guess = min(took, g*3/2, lastPoll)
 }
 
-// poller waits between polls: the learned time first, then doubling, and never
-// less than the CA's Retry-After.
+// poller waits between polls. It waits for the learned time first, then doubles it,
+// and never waits less than the CA's Retry-After.
 type poller struct {
 	pace  *pace
 	next  time.Duration
@@ -47,11 +47,11 @@ type poller struct {
 	polls int
 }
 
-func (p *pace) poller() *poller { return &poller{pace: p, next: p.first(), start: time.Now()} }
+func (p *pace) newPoller() *poller { return &poller{pace: p, next: p.firstDelay(), start: time.Now()} }
 
-// wait returns when it is time for the next poll. retryAt is the Retry-After of an
-// answer that was no refusal. Some CAs send a day there and are done in seconds, so
-// more than longWait counts as longWait and delays no later attempt.
+// wait waits until the next poll is due. retryAt is the Retry-After of an answer that
+// was not a refusal. Some CAs send a day there but finish in seconds, so a longer time
+// than longWait is reduced to longWait and delays no later attempt.
 func (p *poller) wait(ctx context.Context, op string, retryAt time.Time, now func() time.Time) error {
 	delay := p.next
 	p.next = min(p.next*2, lastPoll)
@@ -72,5 +72,5 @@ func (p *poller) wait(ctx context.Context, op string, retryAt time.Time, now fun
 	}
 }
 
-// done ends the wait and learns from it.
+// done ends the polls and learns from them.
 func (p *poller) done() { p.pace.learn(time.Since(p.start), p.polls) }

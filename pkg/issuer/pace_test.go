@@ -10,9 +10,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
-// A Retry-After on an answer that is no refusal delays the next poll by two
-// minutes at most, however long it is, and no later attempt. ZeroSSL sends a day
-// and is done in seconds.
+// A Retry-After on an answer that is not a refusal delays the next poll by two
+// minutes at most, and delays no later attempt. ZeroSSL sends a day and finishes in
+// seconds.
 func TestLongRetryAfterOfAPoll(t *testing.T) {
 	for name, c := range map[string]struct{ asked, least, most time.Duration }{
 		"a day":   {24 * time.Hour, longWait, longWait},
@@ -22,7 +22,7 @@ func TestLongRetryAfterOfAPoll(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := new(pace).poller()
+				p := new(pace).newPoller()
 				begun := time.Now()
 				if err := p.wait(t.Context(), "poll", begun.Add(c.asked), time.Now); err != nil {
 					t.Fatal(err)

@@ -12,15 +12,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 )
 
-// PoolConfig says which CAs a pool has.
+// PoolConfig holds the CAs and the limit of a pool.
 type PoolConfig struct {
 	CAs      []CAConfig // the first one is the default
-	InFlight int        // issuances at a time, a client's share is half; 0: 64
+	InFlight int        // issuances at a time, half of them for one client; 64 if 0
 }
 
-// Pool obtains certificates from one or several CAs. It bounds what is done at a
-// time, gives each client a share, and obtains a certificate once if a client asks
-// for it twice at the same time. It is safe for concurrent use.
+// Pool obtains certificates from one or several CAs. It limits the issuances in
+// flight and gives each client a share. If a client requests a certificate twice at
+// the same time, it obtains one. It is safe for concurrent use.
 type Pool struct {
 	standard *CA            // for requests that name no CA
 	cas      map[string]*CA // by name and by directory URL
@@ -30,10 +30,10 @@ type Pool struct {
 	flights  flights
 }
 
-// NewPool checks the configuration; it talks to no CA.
+// NewPool checks the configuration. It connects to no CA.
 func NewPool(cfg PoolConfig) (*Pool, error) {
 	if len(cfg.CAs) == 0 {
-		return nil, errors.New("issuer: a pool needs a CA")
+		return nil, errors.New("issuer: a pool needs at least one CA")
 	}
 	if cfg.InFlight == 0 {
 		cfg.InFlight = 64
@@ -48,7 +48,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 			p.standard = ca
 		}
 		ca.turns, ca.kept = p.standard.turns, p.standard.kept // the solvers are shared, too
-		for _, name := range uniq(ca.cfg.Name, ca.cfg.DirectoryURL) {
+		for _, name := range distinct(ca.cfg.Name, ca.cfg.DirectoryURL) {
 			if p.cas[name] != nil {
 				return nil, fmt.Errorf("issuer: two CAs are called %s", name)
 			}
@@ -59,14 +59,14 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	return p, nil
 }
 
-func uniq(a, b string) []string {
+func distinct(a, b string) []string {
 	if a == b {
 		return []string{a}
 	}
 	return []string{a, b}
 }
 
-// CA returns the CA of a name or a directory URL, and the default one for an empty
+// CA returns the CA with a name or a directory URL, and the default one for an empty
 // name. The error is an *acme.Error.
 func (p *Pool) CA(name string) (*CA, error) {
 	if name == "" {
@@ -75,19 +75,19 @@ func (p *Pool) CA(name string) (*CA, error) {
 	if ca := p.cas[name]; ca != nil {
 		return ca, nil
 	}
-	return nil, permanent(prepare, "ca: there is no CA called %s", acme.Shorten(name))
+	return nil, permanent(prepare, "ca: no CA has the name %s; use a configured one", acme.Shorten(name))
 }
 
 // Issue obtains one certificate from the CA of the request, as CA.Issue does, within
 // the client's shares of keys and places. A request without a journal joins an
-// identical one of the same client that is in flight: both get the same bundle, and
+// identical one of the same client that is in flight. Both get the same bundle, and
 // the issuance ends early only if both contexts end.
 func (p *Pool) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
 	ca, err := p.CA(req.CA)
 	if err != nil {
 		return nil, err
 	}
-	f := &flow{ca: ca, req: req, emit: serial(emit)}
+	f := &flow{ca: ca, req: req, emit: serialize(emit)}
 	if err := f.check(); err != nil {
 		return nil, err
 	}
@@ -102,7 +102,7 @@ func (p *Pool) Issue(ctx context.Context, req cert.Request, emit func(acme.Event
 }
 
 func (p *Pool) issue(ctx context.Context, f *flow) (*cert.Bundle, error) {
-	if err := f.makeKey(ctx, p.keys.generate); err != nil {
+	if err := f.generateKey(ctx, p.keys.generate); err != nil {
 		return nil, err
 	}
 	release, err := p.places.Acquire(ctx, f.req.Client, f.queued)
@@ -113,11 +113,11 @@ func (p *Pool) issue(ctx context.Context, f *flow) (*cert.Bundle, error) {
 	return f.ca.issue(ctx, f)
 }
 
-// CheckNames reports whether control over all these names can be proven. The error
-// is a *cert.FieldError.
+// CheckNames returns an error if control over one of the names cannot be proven, as
+// CA.CheckNames does.
 func (p *Pool) CheckNames(names cert.Names) error { return p.standard.CheckNames(names) }
 
-// Check reports what of a request the CA can never issue, as CA.Check does.
+// Check returns an error if the CA can never issue the request, as CA.Check does.
 func (p *Pool) Check(ctx context.Context, req cert.Request) error {
 	ca, err := p.CA(req.CA)
 	if err != nil {
@@ -152,5 +152,5 @@ func (p *Pool) CAAIdentities(ctx context.Context) ([]string, error) {
 	return p.standard.CAAIdentities(ctx)
 }
 
-// Close removes the answers of orders that would be continued.
+// Close removes the answers that were left for orders to be continued.
 func (p *Pool) Close() error { return p.standard.Close() }

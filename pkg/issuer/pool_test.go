@@ -15,13 +15,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 )
 
-// result is what one Issue returned.
+// result holds the results of one Issue.
 type result struct {
 	bundle *cert.Bundle
 	err    error
 }
 
-// issueHeld begins an issuance and returns when it orders. It goes on after free.
+// issueHeld starts an issuance and returns when it orders. free lets it continue.
 func issueHeld(ctx context.Context, t *testing.T, e *env, req cert.Request) (done <-chan result, free func()) {
 	t.Helper()
 	held, release, results := make(chan struct{}), make(chan struct{}), make(chan result, 1)
@@ -38,7 +38,7 @@ func issueHeld(ctx context.Context, t *testing.T, e *env, req cert.Request) (don
 	return results, func() { close(release) }
 }
 
-// newCSR returns a CSR; two of one key differ in their signatures.
+// newCSR returns a CSR. Two CSRs of one key differ in their signatures.
 func newCSR(t *testing.T, key crypto.Signer, n cert.Names) []byte {
 	t.Helper()
 	csr, err := cert.NewCSR(key, n)
@@ -95,7 +95,7 @@ func TestSingleFlight(t *testing.T) {
 				watch.Until(t, "the second request joins", func() bool { return issuer.Waiting(e.issuer.Pool) == 2 })
 				free()
 			} else {
-				r := <-second // the first one does not keep it
+				r := <-second // it does not wait for the first one
 				second <- r
 				free()
 			}
@@ -116,8 +116,7 @@ func TestSingleFlight(t *testing.T) {
 	}
 }
 
-// A caller that leaves, be it the first or the second, does not end the issuance of
-// the other one.
+// If the first or the second caller leaves, the issuance of the other one continues.
 func TestSingleFlightOutlivesOneCaller(t *testing.T) {
 	for _, leaves := range []int{0, 1} {
 		t.Run(fmt.Sprint(leaves), func(t *testing.T) {
@@ -158,7 +157,7 @@ func TestSingleFlightOutlivesOneCaller(t *testing.T) {
 	}
 }
 
-// A request goes to the CA that it names, by name or by directory URL.
+// A pool uses the CA that a request names, by name or by directory URL.
 func TestPoolChoosesByName(t *testing.T) {
 	one, two := start(t, pebbletest.Options{}, nil), start(t, pebbletest.Options{}, nil)
 	cas := []issuer.CAConfig{one.config, two.config}

@@ -11,26 +11,28 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
-// profiles are those that the CA's directory advertises (draft-ietf-acme-profiles).
-func (ca *CA) profiles(ctx context.Context) (map[string]string, error) {
+// readProfiles returns the profiles that the CA's directory advertises
+// (draft-ietf-acme-profiles).
+func (ca *CA) readProfiles(ctx context.Context) (map[string]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	// A key is needed to make a core, not to read a directory.
-	core, err := ca.core(ca.wire.session(ctx), account{})
+	// The directory is read without a key.
+	core, err := ca.newCore(ca.wire.session(ctx), account{})
 	if err != nil {
 		return nil, err
 	}
 	return core.GetDirectory().Meta.Profiles, nil
 }
 
-// checkProfile does not repeat what was asked for, which may be anything.
+// checkProfile returns an error if the CA does not advertise the profile. The error
+// does not repeat the profile, which may be any text.
 func checkProfile(profile string, advertised map[string]string) error {
 	if _, ok := advertised[profile]; ok {
 		return nil
 	}
 	if len(advertised) == 0 {
-		return fmt.Errorf("the CA has no profiles; leave it out")
+		return fmt.Errorf("the CA has no profiles; use none")
 	}
 	names := slices.Sorted(maps.Keys(advertised))
-	return fmt.Errorf("the CA has no such profile; leave it out, or write one of %s", acme.Shorten(strings.Join(names, ", ")))
+	return fmt.Errorf("the CA has no such profile; use none, or one of %s", acme.Shorten(strings.Join(names, ", ")))
 }

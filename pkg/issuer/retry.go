@@ -14,27 +14,25 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
-// One odd answer must not decide. Requests to the CA are repeated here and
-// nowhere else: reads and requests that change nothing when they come twice by
-// read and repeat; flow and authorize read the resource again before they send
-// a challenge or a finalization a second time.
+// One failed request must not end an issuance. read and repeat repeat requests that
+// are idempotent. flow and authorize read the resource again before they send a
+// challenge or a finalization a second time. Nothing else repeats requests.
 const (
 	firstPause = 100 * time.Millisecond
 	lastPause  = 3 * time.Second
-	maxRepeats = 5 // three seconds in all
-	maxMissing = 3 // 404s right after something was created
+	maxRepeats = 5 // three seconds in total
+	maxMissing = 3 // repeats after a 404, for a resource that was just created
 
-	// spareNonces bounds the bad nonces of one issuance: that many, and one for each
-	// two requests that the CA answered. All known nonces are bad at once when a CA
-	// starts again.
-	spareNonces = 2 * atOnce
+	// spareNonces limits the bad nonces of one issuance, in addition to one for every
+	// two requests that the CA answered. All known nonces become bad when a CA
+	// restarts.
+	spareNonces = 2 * maxParallel
 
-	longestPause = 30 * time.Second // a longer Retry-After ends the attempt
-	longestLimit = 10 * time.Second // the same, of a rate limit
+	maxRetryAfter    = 30 * time.Second // a longer Retry-After ends the attempt
+	maxRateLimitWait = 10 * time.Second // the same for a rate limit
 )
 
-// repeat calls do until it succeeds, until again says no, or until the CA has
-// had its chances.
+// repeat calls do until it succeeds, or until again or pause returns false.
 func repeat[T any](s *session, again func(error) bool, do func() (T, error)) (T, error) {
 	for n := 0; ; n++ {
 		v, err := do()
@@ -44,12 +42,12 @@ func repeat[T any](s *session, again func(error) bool, do func() (T, error)) (T,
 	}
 }
 
-// read repeats a request that changes nothing.
-func read[T any](s *session, do func() (T, error)) (T, error) { return repeat(s, transient, do) }
+// read calls do and repeats it after a transient error. do must change nothing.
+func read[T any](s *session, do func() (T, error)) (T, error) { return repeat(s, isTransient, do) }
 
-// pause waits before a request is repeated for the n-th time. It reports false
-// if there was no use in that: it was repeated often enough, the CA asks for a
-// longer pause, or the issuance is over before.
+// pause waits before a request is repeated for the n-th time. It reports false if
+// the request must not be repeated: the limit is reached, the CA asks for a longer
+// pause, or the issuance ends before.
 func (s *session) pause(n int, err error) bool {
 	delay := min(firstPause<<min(n, 10), lastPause)
 	delay = delay/2 + rand.N(delay)
@@ -58,7 +56,7 @@ func (s *session) pause(n int, err error) bool {
 		if !s.spareNonce() {
 			return false
 		}
-		if n == 0 { // the answer brought a good one
+		if n == 0 { // the answer contained a good one
 			delay = 0
 		}
 	}
@@ -68,9 +66,9 @@ func (s *session) pause(n int, err error) bool {
 	if n >= most {
 		return false
 	}
-	asked, limited := s.asked(err)
+	asked, limited := s.requestedWait(err)
 	switch {
-	case limited && (asked <= 0 || asked > longestLimit), asked > longestPause:
+	case limited && (asked <= 0 || asked > maxRateLimitWait), asked > maxRetryAfter:
 		return false
 	case asked > delay:
 		delay = asked + rand.N(firstPause)
@@ -97,9 +95,9 @@ func (s *session) spareNonce() bool {
 	return s.badNonces <= spareNonces+s.answered/2
 }
 
-// asked returns what the Retry-After of a refusal leaves to wait, and whether
+// requestedWait returns the remaining time of a refusal's Retry-After, and whether
 // the refusal is a rate limit.
-func (s *session) asked(err error) (wait time.Duration, limited bool) {
+func (s *session) requestedWait(err error) (wait time.Duration, limited bool) {
 	var r *refusal
 	if !errors.As(err, &r) {
 		return 0, false
@@ -110,15 +108,15 @@ func (s *session) asked(err error) (wait time.Duration, limited bool) {
 	return wait, kindOf(&r.problem) == acme.RateLimited
 }
 
-// exhausted marks an error of a request that was repeated already, as a part of
-// another one.
+// exhausted marks the error of a request that was repeated already, so that an outer
+// request is not repeated for it.
 type exhausted struct{ error }
 
 func (e exhausted) Unwrap() error { return e.error }
 
-// transient reports whether the same request may succeed in a moment. What is
-// unknown to one of the CA's servers may be known to another, which created it.
-func transient(err error) bool {
+// isTransient reports whether the same request may succeed soon. A 404 is transient,
+// because another of the CA's servers may have created the resource.
+func isTransient(err error) bool {
 	var own *acme.Error
 	var done exhausted
 	if err == nil || errors.As(err, &own) || errors.As(err, &done) || isContext(err) || isTrust(err) {
@@ -128,12 +126,12 @@ func transient(err error) bool {
 	if errors.As(err, &r) {
 		return r.problem.Status == http.StatusNotFound || kindOf(&r.problem) != acme.Permanent
 	}
-	return true // cut off, or not what RFC 8555 describes
+	return true // cut off, or not as RFC 8555 describes
 }
 
-// unclear reports whether a failed request may have been handled all the same:
-// its answer was lost on the way, or a gateway in front of the CA made one up.
-func unclear(err error) bool {
+// mayBeHandled reports whether the CA may have handled a failed request: its answer
+// was lost, or came from a gateway in front of the CA.
+func mayBeHandled(err error) bool {
 	var r *refusal
 	if errors.As(err, &r) {
 		return r.page && r.problem.Status >= 500 && r.problem.Status != http.StatusServiceUnavailable
@@ -142,8 +140,8 @@ func unclear(err error) bool {
 	return !errors.As(err, &dial) || dial.Op != "dial"
 }
 
-// unanswered reports whether lego got no answer that it could have looked into.
-func unanswered(err error) bool {
+// isUnanswered reports whether lego received no answer.
+func isUnanswered(err error) bool {
 	var sent *url.Error
 	return errors.As(err, &sent)
 }
@@ -152,7 +150,8 @@ func isContext(err error) bool {
 	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// isTrust reports whether the other end is not the CA: no repetition helps.
+// isTrust reports whether the peer's certificate is not the CA's, which no retry can
+// fix.
 func isTrust(err error) bool {
 	var verification *tls.CertificateVerificationError
 	var unknown x509.UnknownAuthorityError

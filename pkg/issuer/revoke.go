@@ -14,20 +14,20 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// revokeTimeout is for one revocation, or for reading one certificate again.
+// revokeTimeout is the timeout for one revocation or one download.
 const revokeTimeout = 20 * time.Second
 
-// Revoke revokes a certificate with the account's key (RFC 8555, section 7.6).
-// One that is revoked already counts as a success, so that it can be repeated
-// after a crash. The error is always an *Error.
+// Revoke revokes a certificate with the account's key (RFC 8555, section 7.6). It
+// succeeds if the certificate is revoked already, so that it can be repeated after a
+// crash. The error is always an *acme.Error.
 func (ca *CA) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) error {
 	const op = "revoke the certificate"
 	return ca.asAccount(ctx, func(s *session, core *api.Core) error {
 		if core.GetDirectory().RevokeCertURL == "" {
-			return permanent(op, "the CA's directory has no revokeCert, so it cannot be asked to")
+			return permanent(op, "the CA's directory has no revokeCert, so the CA cannot revoke")
 		}
 		code := reason.Code()
-		_, err := repeat(s, transient, func() (struct{}, error) {
+		_, err := repeat(s, isTransient, func() (struct{}, error) {
 			return struct{}{}, core.Certificates.Revoke(legoacme.RevokeCertMessage{
 				Certificate: base64.RawURLEncoding.EncodeToString(leafDER),
 				Reason:      &code,
@@ -40,8 +40,8 @@ func (ca *CA) Revoke(ctx context.Context, leafDER []byte, reason cert.Reason) er
 	})
 }
 
-// Certificate reads an issued certificate again, by the URL that its bundle
-// had. The error is always an *Error.
+// Certificate downloads an issued certificate again from its bundle's URL. The error
+// is always an *acme.Error.
 func (ca *CA) Certificate(ctx context.Context, certURL string) (leaf *x509.Certificate, err error) {
 	const op = "read the certificate again"
 	err = ca.asAccount(ctx, func(s *session, core *api.Core) error {
@@ -52,8 +52,8 @@ func (ca *CA) Certificate(ctx context.Context, certURL string) (leaf *x509.Certi
 			}
 			return cert.ParseBundle(chain)
 		})
-		if statusOf(err) == http.StatusNotFound { // asked often enough
-			return permanent(op, "the CA does not know it")
+		if statusOf(err) == http.StatusNotFound { // read has repeated it
+			return permanent(op, "the CA does not know the certificate")
 		}
 		if err != nil {
 			return classify(op, err, time.Time{})
@@ -64,8 +64,8 @@ func (ca *CA) Certificate(ctx context.Context, certURL string) (leaf *x509.Certi
 	return leaf, err
 }
 
-// asAccount does something with the account's key. An account that the CA lost
-// is not made anew here: the new one would own no certificate.
+// asAccount calls do with the account's key. It does not replace an account that the
+// CA lost, because the new one would own no certificate.
 func (ca *CA) asAccount(ctx context.Context, do func(*session, *api.Core) error) error {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
@@ -74,7 +74,7 @@ func (ca *CA) asAccount(ctx context.Context, do func(*session, *api.Core) error)
 		return err
 	}
 	s := ca.wire.session(ctx)
-	core, err := ca.core(s, acc)
+	core, err := ca.newCore(s, acc)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// A certificate is read again by its URL and revoked by the account's key; to
-// repeat that is no error (RFC 8555, section 7.6).
+// A certificate is downloaded again from its URL and revoked with the account's key.
+// Repeating that is no error (RFC 8555, section 7.6).
 func TestRevoke(t *testing.T) {
 	t.Parallel()
 	e := start(t, pebbletest.Options{}, nil)
@@ -39,7 +39,7 @@ func TestRevoke(t *testing.T) {
 	}
 }
 
-// What the CA refuses has its words and a kind.
+// The error for a refusal has the CA's text and a kind.
 func TestRevokeRefused(t *testing.T) {
 	t.Parallel()
 	var busy atomic.Bool

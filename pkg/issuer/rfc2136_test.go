@@ -22,10 +22,10 @@ import (
 // authority names, base and wildcard at the same time, all removed afterwards;
 // what others have at the name stays.
 func TestRFC2136(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
 	server.Add(txtName, "another's")
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if n := e.ca.Requests().Count(pebbletest.Authorization); n != 2 {
 		t.Errorf("%d requests for two authorizations: they took turns", n)
 	}
@@ -53,7 +53,7 @@ func TestRFC2136(t *testing.T) {
 // M46, M47: base and wildcard with BIND as the name server, with the key and
 // the policy that the documentation has.
 func TestNamed(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	text := fmt.Sprintf("key \"acmeproxy\" {\n\talgorithm hmac-sha256;\n\tsecret \"%s\";\n};\n", tsigSecret)
 	key := filepath.Join(t.TempDir(), "acmeproxy.key")
 	if err := os.WriteFile(key, []byte(text), 0o600); err != nil {
@@ -67,7 +67,7 @@ func TestNamed(t *testing.T) {
 		cfg.DNS = &dns01.Config{Provider: "rfc2136", Getenv: os.Getenv, Resolvers: []string{server.Addr}, Port: server.Port}
 	})
 	t.Cleanup(func() { e.issuer.Close() })
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if values := server.TXT(t, txtName); len(values) != 0 {
 		t.Errorf("left behind: %q", values)
 	}
@@ -76,15 +76,15 @@ func TestNamed(t *testing.T) {
 	}
 }
 
-// M46: the record is brought, and taken, where a CNAME leads.
+// M46: the record is published and removed at the target of a CNAME.
 func TestRFC2136CNAME(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	const target = "zone.challenges.example."
 	e, server := startDNS(t, "rfc2136", dnstest.Options{
 		Key: tsigKey, Secret: tsigSecret,
 		Zones: []string{"challenges.example."}, CNAMEs: map[string]string{txtName: target},
 	}, nil)
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if n := server.Most(target); n != 2 {
 		t.Errorf("%d values at one time, want 2", n)
 	}
@@ -93,9 +93,9 @@ func TestRFC2136CNAME(t *testing.T) {
 	}
 }
 
-// M46: another name server, when the first one is not there.
+// M46: another name server is used when the first one is unreachable.
 func TestRFC2136SecondServer(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -108,15 +108,15 @@ func TestRFC2136SecondServer(t *testing.T) {
 		cfg.DNS = &dns01.Config{Provider: "rfc2136", Getenv: os.Getenv, Resolvers: []string{server.Addr}, Port: server.Port}
 	})
 	t.Cleanup(func() { e.issuer.Close() })
-	both(t, e)
+	issueWildcardAndBase(t, e)
 	if values := server.TXT(txtName); len(values) != 0 {
 		t.Errorf("left behind: %q", values)
 	}
 }
 
-// M46: with a wrong key nothing is published, and the CA is told nothing.
+// M46: with a wrong key nothing is published, and the CA gets no request to validate.
 func TestRFC2136WrongKey(t *testing.T) {
-	clean(t)
+	unsetProviders(t)
 	t.Setenv("DNSUPDATE_TSIG_SECRET", "d3JvbmcgZG9nIHdyb25nIGRvZyB3cm9uZyBkb2cgd3I=")
 	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
 	_, err := e.issuer.Issue(t.Context(), ec(names(t, "zone.example")), nil)

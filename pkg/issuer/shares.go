@@ -9,18 +9,18 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 )
 
-// reserveFactor is how many places there are beyond InFlight, for each of
-// those, to give one to each client that holds none. Orders that do not end,
-// because their names do not answer, thus delay the clients that asked for them.
+// reserveFactor is the size of the reserve as a multiple of InFlight. The reserve
+// gives a place to each client that holds none. So orders that do not end, because
+// their names do not answer, delay only the clients that requested them.
 const reserveFactor = 3
 
 func newPlaces(inFlight int) *fair.Places {
 	return fair.New(fair.Limits{Total: inFlight, PerClient: max(inFlight/2, 1), Reserve: reserveFactor * inFlight})
 }
 
-// keyPlaces share the processors among clients that need RSA keys. Such a key
-// takes up to seconds and cannot be cancelled, so the longest ones have a place
-// of their own: a shorter one never waits for them.
+// keyPlaces shares the processors among clients that need RSA keys. Generating one
+// takes up to seconds and cannot be cancelled. The longest keys have their own
+// places, so that a shorter one never waits for them.
 type keyPlaces struct{ short, long *fair.Places }
 
 func newKeyPlaces() keyPlaces {
@@ -28,7 +28,7 @@ func newKeyPlaces() keyPlaces {
 	return keyPlaces{short: places(), long: places()}
 }
 
-// of returns the places for a type of key; nil if it costs nothing.
+// of returns the places for a type of key, or nil if the key is cheap.
 func (k keyPlaces) of(t cert.KeyType) *fair.Places {
 	switch t {
 	case cert.RSA2048, cert.RSA4096:
@@ -39,8 +39,8 @@ func (k keyPlaces) of(t cert.KeyType) *fair.Places {
 	return nil
 }
 
-// generate waits for the client's turn, which it tells queued, and generates a
-// key. The wait ends with ctx, the work does not.
+// generate waits for a place for the client and generates a key. It calls queued if
+// it has to wait. ctx ends the wait, but not the generation.
 func (k keyPlaces) generate(ctx context.Context, client string, t cert.KeyType, queued func()) (crypto.Signer, error) {
 	if places := k.of(t); places != nil {
 		release, err := places.Acquire(ctx, client, queued)
@@ -52,8 +52,8 @@ func (k keyPlaces) generate(ctx context.Context, client string, t cert.KeyType, 
 	return cert.GenerateKey(t)
 }
 
-// GenerateKey generates a key for a client, the proxy itself if that is empty,
-// within the client's share of the processors.
+// GenerateKey generates a key for a client within its share of the processors. An
+// empty client is the proxy.
 func (p *Pool) GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error) {
 	return p.keys.generate(ctx, client, t, nil)
 }

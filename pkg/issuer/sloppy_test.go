@@ -18,10 +18,10 @@ import (
 // and chains come with a byte order mark, with CRLF, in one line, or twice.
 func TestSloppyCA(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap, AlternateRoots: 1}, nil)
 	base := strings.TrimSuffix(e.ca.DirectoryURL, "/dir")
-	relative := changed(func(h http.Header, body []byte) []byte {
+	relative := changeAnswer(func(h http.Header, body []byte) []byte {
 		for _, values := range h {
 			for i := range values {
 				values[i] = strings.ReplaceAll(values[i], base+"/", "/")
@@ -29,13 +29,13 @@ func TestSloppyCA(t *testing.T) {
 		}
 		return bytes.ReplaceAll(body, []byte(base+"/"), []byte("/"))
 	})
-	chain := func(change func([]byte) []byte) trouble {
-		return times(100, pebbletest.Certificate, changed(func(_ http.Header, body []byte) []byte { return change(body) }))
+	chain := func(change func([]byte) []byte) override {
+		return times(100, pebbletest.Certificate, changeAnswer(func(_ http.Header, body []byte) []byte { return change(body) }))
 	}
 	replace := func(from, to string) func([]byte) []byte {
 		return func(body []byte) []byte { return bytes.ReplaceAll(body, []byte(from), []byte(to)) }
 	}
-	for name, trouble := range map[string]trouble{
+	for name, override := range map[string]override{
 		"relative": relative,
 		"moved": once(pebbletest.Directory, func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
 			http.Redirect(w, r, "dir?moved", http.StatusMovedPermanently)
@@ -48,7 +48,7 @@ func TestSloppyCA(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ts.set(name, trouble)
+			ts.set(name, override)
 			is := e.another(t, func(cfg *testConfig) {
 				cfg.UserAgent, cfg.PreferredChain, cfg.Accounts = name, e.ca.Issuers[1], &memoryAccounts{}
 			})
@@ -66,10 +66,10 @@ func TestSloppyCA(t *testing.T) {
 	}
 }
 
-// A CA may leave dates empty that it does not know.
+// A CA may send empty dates.
 func TestEmptyDates(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
 	for name, empty := range map[string]any{"empty": "", "blank": " ", "null": nil} {
 		t.Run(name, func(t *testing.T) {
@@ -94,12 +94,12 @@ func TestEmptyDates(t *testing.T) {
 	}
 }
 
-// A person must open a page: its URL is in the error, wherever the CA put it.
+// If the administrator must open a page, the error contains its URL.
 func TestUserActionRequired(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, nil)
-	for name, trouble := range map[string]trouble{
+	for name, override := range map[string]override{
 		"instance": func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
 			w.WriteHeader(http.StatusForbidden)
 			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"Terms changed.","instance":"https://ca.example/agree?x"}`)
@@ -107,10 +107,10 @@ func TestUserActionRequired(t *testing.T) {
 		},
 		"link": func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
 			w.Header().Set("Link", `<https://ca.example/agree?x>;rel="terms-of-service"`)
-			return says(403, "userActionRequired")(w, r, next)
+			return respond(403, "userActionRequired")(w, r, next)
 		},
 	} {
-		ts.set(name, times(100, pebbletest.NewOrder, trouble))
+		ts.set(name, times(100, pebbletest.NewOrder, override))
 		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = name })
 		_, err := is.Issue(t.Context(), ec(names(t, "action.example.com")), nil)
 		var failed *acme.Error
@@ -120,11 +120,11 @@ func TestUserActionRequired(t *testing.T) {
 	}
 }
 
-// A changed contact reaches the CA, once; a CA that refuses it is no reason
-// not to issue.
+// A changed contact is sent to the CA once. If the CA refuses it, certificates are
+// still issued.
 func TestChangedEmail(t *testing.T) {
 	t.Parallel()
-	var ts troubles
+	var ts overrides
 	var contact atomic.Value
 	e := start(t, pebbletest.Options{Wrap: ts.wrap}, func(cfg *testConfig) { cfg.Email = "old@example.com" })
 	issue := func(is *instance) {
@@ -134,7 +134,7 @@ func TestChangedEmail(t *testing.T) {
 		}
 	}
 	issue(e.issuer)
-	ts.set("refused", times(100, pebbletest.Account, says(400, "invalidContact")))
+	ts.set("refused", times(100, pebbletest.Account, respond(400, "invalidContact")))
 	issue(e.another(t, func(cfg *testConfig) { cfg.UserAgent, cfg.Email = "refused", "bad@example.com" }))
 	if e.accounts.email != "old@example.com" {
 		t.Errorf("contact %q is stored, which the CA refused", e.accounts.email)
@@ -154,9 +154,9 @@ func TestChangedEmail(t *testing.T) {
 	}
 }
 
-// HMAC keys of external account bindings in any variant of base64, with a byte order
-// mark or without; short or
-// broken ones are refused before the proxy starts, and not repeated.
+// HMAC keys of external account bindings may use any variant of base64, with or
+// without a byte order mark. Short or broken keys are refused before the proxy starts,
+// and the error does not repeat them.
 func TestBindingKeys(t *testing.T) {
 	t.Parallel()
 	const key = "zWNDZM6eQGHWpSRTPal5eIUYFTu7EajVIoguysqZ9wG4-nMEtx3MUAsUDkMTQ12_"

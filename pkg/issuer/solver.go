@@ -9,11 +9,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
-// method is a solver and the CA's speed with it.
+// method is a solver with the CA's measured speed.
 type method struct {
 	challenge.Solver
 	kind       string
-	validation pace // from the CA's look to the order's being ready
+	validation pace // time from the CA's fetch until the order is ready
 }
 
 func newMethods(cfg CAConfig) (map[string]*method, error) {
@@ -27,8 +27,8 @@ func newMethods(cfg CAConfig) (map[string]*method, error) {
 	return methods, nil
 }
 
-// method returns the method that proves control over an identifier: the best one
-// that is configured.
+// method returns the most preferred method that is configured and can prove control
+// over an identifier.
 func (ca *CA) method(name string, wildcard bool) (*method, error) {
 	isAddress := cert.IsIP(name)
 	for _, kind := range challenge.Types(ca.cfg.Challenge, isAddress, wildcard) {
@@ -37,13 +37,15 @@ func (ca *CA) method(name string, wildcard bool) (*method, error) {
 		}
 	}
 	if isAddress {
-		return nil, fmt.Errorf("%s is an IP address, for which there is no DNS-01 challenge, and this proxy answers no other; use a DNS name", name)
+		return nil, fmt.Errorf("%s is an IP address, which needs another challenge than DNS-01, "+
+			"and this proxy has no other; use a DNS name", name)
 	}
-	return nil, fmt.Errorf("*.%s needs a DNS-01 challenge, which this proxy does not answer; list the hosts instead, or have its administrator set --dns-provider", strings.TrimPrefix(name, "*."))
+	return nil, fmt.Errorf("*.%s needs a DNS-01 challenge, which this proxy does not answer; "+
+		"use host names instead, or ask the administrator to set --dns-provider", strings.TrimPrefix(name, "*."))
 }
 
-// CheckNames tells whether control over all these names can be proven with
-// what is configured. The error is a *cert.FieldError.
+// CheckNames returns an error if the configured challenges cannot prove control over
+// all these names. The error is a *cert.FieldError.
 func (ca *CA) CheckNames(names cert.Names) error {
 	for _, name := range names {
 		if _, err := ca.method(name, cert.IsWildcard(name)); err != nil {
@@ -53,10 +55,10 @@ func (ca *CA) CheckNames(names cert.Names) error {
 	return nil
 }
 
-// Check tells what of a request can never be issued: names without a challenge
-// for them, a profile that the CA does not have. Whoever takes requests asks
-// here first, so that they are refused at once. While the CA cannot be reached
-// its profiles are not known, and any will do. The error is a *cert.FieldError.
+// Check returns an error for a request that can never be issued: no challenge suits
+// a name, or the CA does not have the profile. Call it to refuse requests early.
+// While the CA cannot be reached, any profile is accepted. The error is a
+// *cert.FieldError.
 func (ca *CA) Check(ctx context.Context, req cert.Request) error {
 	if err := ca.CheckNames(req.Names); err != nil {
 		return err
@@ -64,9 +66,9 @@ func (ca *CA) Check(ctx context.Context, req cert.Request) error {
 	if req.Profile == "" {
 		return nil
 	}
-	profiles, err := ca.profiles(ctx)
+	profiles, err := ca.readProfiles(ctx)
 	if err != nil {
-		return nil //nolint:nilerr // Issue will say so, and it can be tried again
+		return nil //nolint:nilerr // Issue reports it, and can be retried
 	}
 	if err := checkProfile(req.Profile, profiles); err != nil {
 		return &cert.FieldError{Field: "profile", Err: err}

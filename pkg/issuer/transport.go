@@ -17,26 +17,25 @@ import (
 )
 
 const (
-	maxBody      = 1 << 20         // of an answer, in bytes; chains are a few KiB
-	maxNonces    = 128             // kept for later requests
-	maxNonce     = 1024            // bytes of one; longer ones are not kept
+	maxBody      = 1 << 20         // bytes of an answer; chains are a few KiB
+	maxNonces    = 128             // nonces stored for later requests
+	maxNonce     = 1024            // bytes of a nonce; longer ones are dropped
 	nonceTTL     = 5 * time.Minute // CAs forget nonces; an old one costs a round trip
 	directoryTTL = time.Hour
 
-	staleDirectory = 24 * time.Hour // while the CA does not send a new one
-	maxRedirects   = 5              // of the directory
+	staleDirectory = 24 * time.Hour // age up to which a directory is used if reading a new one fails
+	maxRedirects   = 5              // redirects of the directory
 )
 
-// wire is what all issuances share on the way to one CA: the connections, the
-// directory and the nonces. lego's api package has none of that: it has no
-// context, no bound on bodies, a private pool of nonces for each client, and
-// panics on a body of "null".
+// wire holds what all issuances at one CA share: the connections, the directory and
+// the nonces. lego's api package shares none of them. It also has no context and no
+// limit on bodies, and panics on a body of "null".
 type wire struct {
 	base         http.RoundTripper
 	directoryURL string
-	private      bool // the CA has roots of its own
+	private      bool // the CA has configured roots
 	now          func() time.Time
-	heads        *semaphore.Weighted // one for each newNonce request in flight
+	heads        *semaphore.Weighted // limits the newNonce requests in flight
 
 	mu         sync.Mutex
 	nonces     []nonce   // the oldest first; guarded by mu
@@ -53,8 +52,8 @@ func newWire(base http.RoundTripper, directoryURL string, now func() time.Time) 
 	return &wire{base: base, directoryURL: directoryURL, now: now, heads: semaphore.NewWeighted(4)}
 }
 
-// session is one issuance's view of the wire. It is the http.RoundTripper of
-// an api.Core of its own, binds every request to ctx and remembers Retry-After.
+// session is one issuance's use of the wire. It is the http.RoundTripper of its own
+// api.Core, binds every request to ctx and stores Retry-After.
 type session struct {
 	*wire
 	ctx context.Context //nolint:containedctx // lego's api package has none
@@ -71,8 +70,8 @@ func (w *wire) session(ctx context.Context) *session {
 	return &session{wire: w, ctx: ctx, retryAt: map[string]time.Time{}, links: map[string][]string{}}
 }
 
-// RoundTrip sends one request of lego's. Every answer with an error status
-// becomes a *refusal, so that lego neither repeats nor interprets it.
+// RoundTrip sends one request of lego's. It returns every answer with an error
+// status as a *refusal, so that lego neither repeats nor interprets it.
 func (s *session) RoundTrip(r *http.Request) (*http.Response, error) {
 	url := r.URL.String()
 	switch {
@@ -98,9 +97,9 @@ func (s *session) RoundTrip(r *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// send reads the whole answer, bounded, so that connections are always free
-// again whatever lego does with the body. The nonce goes to the shared pool;
-// lego's own must not see it.
+// send sends a request and reads the answer completely, up to maxBody, so that its
+// connection can be reused even if lego does not read the body. It moves the nonce
+// to the shared pool, because lego's own pool must not use it.
 func (s *session) send(r *http.Request) (*http.Response, error) {
 	resp, err := s.base.RoundTrip(r.WithContext(s.ctx))
 	if err != nil {
@@ -125,40 +124,40 @@ func (s *session) send(r *http.Request) (*http.Response, error) {
 		return nil, s.refusal(url, resp, body)
 	}
 	switch trimmed := bytes.TrimSpace(body); {
-	case string(trimmed) == "null": // lego trips over it
+	case string(trimmed) == "null": // lego panics on it
 		return nil, fmt.Errorf("the CA answered %d with an empty document", resp.StatusCode)
 	case bytes.HasPrefix(trimmed, []byte("<")) && resp.StatusCode < 300 && url != s.directoryURL:
 		return nil, fmt.Errorf("the CA answered %d with a web page", resp.StatusCode)
 	}
-	resp.Body = io.NopCloser(bytes.NewReader(withoutEmptyDates(body)))
+	resp.Body = io.NopCloser(bytes.NewReader(nullEmptyDates(body)))
 	return resp, nil
 }
 
-// getDirectory answers from memory while it can. A directory that cannot be
-// read again serves a while longer.
+// getDirectory returns the directory from memory for directoryTTL. If it cannot be
+// read again, the old one is used until staleDirectory.
 func (s *session) getDirectory(r *http.Request) (*http.Response, error) {
 	s.wire.mu.Lock()
 	known, age := s.dirBody, s.now().Sub(s.dirFetched)
 	s.wire.mu.Unlock()
 	header := http.Header{"Content-Type": {"application/json"}}
 	if known != nil && age < directoryTTL {
-		return answer(r, header, known), nil
+		return newResponse(r, header, known), nil
 	}
-	body, err := repeat(s, transient, func() ([]byte, error) { return s.fetchDirectory(r) })
+	body, err := repeat(s, isTransient, func() ([]byte, error) { return s.fetchDirectory(r) })
 	switch {
 	case err == nil:
-	case known != nil && age < staleDirectory && transient(err):
-		return answer(r, header, known), nil
+	case known != nil && age < staleDirectory && isTransient(err):
+		return newResponse(r, header, known), nil
 	default:
 		return nil, exhausted{err}
 	}
 	s.wire.mu.Lock()
 	s.dirBody, s.dirFetched = body, s.now()
 	s.wire.mu.Unlock()
-	return answer(r, header, body), nil
+	return newResponse(r, header, body), nil
 }
 
-// fetchDirectory follows redirects, which POST requests never do.
+// fetchDirectory reads the directory. It follows redirects, unlike POST requests.
 func (s *session) fetchDirectory(r *http.Request) ([]byte, error) {
 	for range maxRedirects {
 		resp, err := s.send(r) //nolint:bodyclose // send has read and closed it
@@ -183,21 +182,22 @@ func (s *session) fetchDirectory(r *http.Request) ([]byte, error) {
 		}
 		return s.checkDirectory(r.URL.String(), body)
 	}
-	return nil, errors.New("the CA's directory is redirected too often")
+	return nil, errors.New("the CA's directory has too many redirects")
 }
 
-// getNonce serves lego from the pool, and from the CA when it is empty: few at
-// a time, since CAs limit newNonce most, and each answered POST brings another.
+// getNonce returns a nonce from the pool, or from the CA if the pool is empty. It
+// requests few at a time, because CAs limit newNonce most, and each answered POST
+// contains another nonce.
 func (s *session) getNonce(r *http.Request) (*http.Response, error) {
 	if n := s.popNonce(); n != "" {
-		return answer(r, http.Header{"Replay-Nonce": {n}}, nil), nil
+		return newResponse(r, http.Header{"Replay-Nonce": {n}}, nil), nil
 	}
 	if err := s.heads.Acquire(s.ctx, 1); err != nil {
 		return nil, err
 	}
 	defer s.heads.Release(1)
 	if n := s.popNonce(); n != "" {
-		return answer(r, http.Header{"Replay-Nonce": {n}}, nil), nil
+		return newResponse(r, http.Header{"Replay-Nonce": {n}}, nil), nil
 	}
 	resp, err := read(s, func() (*http.Response, error) {
 		resp, err := s.send(r)
@@ -220,7 +220,7 @@ func (w *wire) popNonce() string {
 		return ""
 	}
 	newest := w.nonces[n-1]
-	if newest.got.Before(w.now().Add(-nonceTTL)) { // and so are all below it
+	if newest.got.Before(w.now().Add(-nonceTTL)) { // the others are older
 		w.nonces = w.nonces[:0]
 		return ""
 	}
@@ -248,7 +248,7 @@ func (s *session) noteRetryAfter(url string, h http.Header) {
 }
 
 func (s *session) noteAlternates(url string, h http.Header) {
-	links := s.sane(url, alternateLinks(url, h))
+	links := s.resolveAll(url, alternateLinks(url, h))
 	if len(links) == 0 {
 		return
 	}
@@ -257,8 +257,8 @@ func (s *session) noteAlternates(url string, h http.Header) {
 	s.links[url] = links
 }
 
-// sane leaves out URLs that are not requested.
-func (w *wire) sane(base string, urls []string) (left []string) {
+// resolveAll returns the URLs that may be requested, as absolute URLs.
+func (w *wire) resolveAll(base string, urls []string) (left []string) {
 	for _, u := range urls {
 		if u, err := w.resolve(base, u); err == nil {
 			left = append(left, u)
@@ -267,36 +267,36 @@ func (w *wire) sane(base string, urls []string) (left []string) {
 	return left
 }
 
-// alternates are the other chains that the answer from url offered.
+// alternates returns the URLs of other chains that the answer from url offered.
 func (s *session) alternates(url string) []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.links[url]
 }
 
-// retryAfter is the Retry-After of the last answer from url.
+// retryAfter returns the Retry-After of the last answer from url.
 func (s *session) retryAfter(url string) time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.retryAt[url]
 }
 
-// longestRetryAfter bounds what a CA can ask for: the longest limits of public
-// CAs are a week, and a broken answer must not park a certificate for years.
-const longestRetryAfter = 8 * 24 * time.Hour
+// latestRetryAfter limits how far ahead a Retry-After can be. The longest limits of
+// public CAs are a week, and a broken answer must not delay a certificate for years.
+const latestRetryAfter = 8 * 24 * time.Hour
 
-// parseRetryAfter reads seconds or a date (RFC 9110, section 10.2.3). It returns
-// the zero time if there is none that can be read.
+// parseRetryAfter parses seconds or a date (RFC 9110, section 10.2.3). It returns
+// the zero time if the header is missing or malformed.
 func parseRetryAfter(h http.Header, now time.Time) time.Time {
 	at := readRetryAfter(h, now)
-	if latest := now.Add(longestRetryAfter); at.After(latest) {
+	if latest := now.Add(latestRetryAfter); at.After(latest) {
 		return latest
 	}
 	return at
 }
 
-// readRetryAfter counts a date from the answer's own Date, because our clock may
-// differ from the CA's.
+// readRetryAfter is parseRetryAfter without the limit. A date is relative to the
+// answer's Date, because our clock may differ from the CA's.
 func readRetryAfter(h http.Header, now time.Time) time.Time {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if value == "" {
@@ -315,8 +315,8 @@ func readRetryAfter(h http.Header, now time.Time) time.Time {
 	return at
 }
 
-// answer is a response that was not fetched but known.
-func answer(r *http.Request, h http.Header, body []byte) *http.Response {
+// newResponse returns a response with a known body, without a request to the CA.
+func newResponse(r *http.Request, h http.Header, body []byte) *http.Response {
 	return &http.Response{
 		Status: "200 OK", StatusCode: http.StatusOK,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -325,8 +325,8 @@ func answer(r *http.Request, h http.Header, body []byte) *http.Response {
 	}
 }
 
-// copyRetryAfter lets a Retry-After of one URL count for another: finalize
-// answers with the order, which is then polled at its own URL.
+// copyRetryAfter applies the Retry-After of one URL to another. finalize returns the
+// order, which is then polled at its own URL.
 func (s *session) copyRetryAfter(from, to string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
