@@ -1,14 +1,13 @@
-// Package responder answers HTTP-01 challenges (RFC 8555, section 8.3) on the
-// one port that the whole Internet can reach. It knows exact pairs of host and
-// token and nothing else: whatever else is asked for is a short 404 in which
-// nothing of the request is repeated.
+// Package responder answers HTTP-01 challenges (RFC 8555, section 8.3) on the port
+// that the whole Internet can reach. It answers exact pairs of host and token only.
+// Any other request gets a short 404 that repeats nothing of the request.
 //
 //	r := responder.New()
 //	answer := r.Put("www.example.com", token, keyAuthorization)
 //	defer answer.Remove()
-//	<-answer.Fetched() // the CA has been here once
+//	<-answer.Fetched() // the CA has fetched it once
 //
-// Tokens live in memory only.
+// Tokens are stored in memory only.
 package responder
 
 import (
@@ -21,11 +20,10 @@ import (
 	"sync"
 )
 
-// Prefix is where HTTP-01 looks (RFC 8555, section 8.3).
+// Prefix is the path below which a CA fetches answers (RFC 8555, section 8.3).
 const Prefix = "/.well-known/acme-challenge/"
 
-// Responder is the table of challenges being answered. It is safe for
-// concurrent use.
+// Responder holds the published answers. It is safe for concurrent use.
 type Responder struct {
 	mu      sync.RWMutex
 	answers map[key]*Answer // guarded by mu
@@ -33,7 +31,7 @@ type Responder struct {
 
 type key struct{ host, token string }
 
-// New returns a responder that answers nothing yet.
+// New returns a responder without answers.
 func New() *Responder {
 	return &Responder{answers: map[key]*Answer{}}
 }
@@ -46,13 +44,14 @@ type Answer struct {
 	fetched   chan struct{}
 	once      sync.Once
 
-	older   *Answer // of the same pair, which this one hides; guarded by responder.mu
+	older   *Answer // hidden answer of the same pair, or nil; guarded by responder.mu
 	removed bool    // guarded by responder.mu
 }
 
 // Put publishes a key authorization for one host (a DNS name or IP address in
 // any spelling) and token until Remove is called. A second Put of the same pair
-// hides the first while it is there: two orders may share an authorization.
+// hides the first until it is removed. Two orders that share an authorization
+// publish the same pair.
 func (r *Responder) Put(host, token, keyAuthorization string) *Answer {
 	a := &Answer{responder: r, key: key{canonicalHost(host), token}, body: keyAuthorization, fetched: make(chan struct{})}
 	r.mu.Lock()
@@ -62,14 +61,14 @@ func (r *Responder) Put(host, token, keyAuthorization string) *Answer {
 	return a
 }
 
-// Fetched is closed when the answer was fetched for the first time. It is a
-// hint: a CA may look from several places before it is satisfied.
+// Fetched returns a channel that is closed when the answer is first fetched. It is
+// only a hint, because a CA may fetch from several places.
 func (a *Answer) Fetched() <-chan struct{} { return a.fetched }
 
-// SetFetched says that it was fetched elsewhere.
+// SetFetched records that the answer was fetched elsewhere.
 func (a *Answer) SetFetched() { a.once.Do(func() { close(a.fetched) }) }
 
-// Remove forgets the answer; from then on it is a 404. It may be called twice.
+// Remove removes the answer. Later requests get a 404. It may be called twice.
 func (a *Answer) Remove() {
 	a.responder.mu.Lock()
 	defer a.responder.mu.Unlock()
@@ -85,7 +84,8 @@ func (a *Answer) Remove() {
 	a.responder.answers[a.key] = top
 }
 
-// current is a, or the newest older one that is still there. a may be nil.
+// current returns the newest answer from a on that is not removed, or nil. a may be
+// nil.
 func (a *Answer) current() *Answer {
 	for a != nil && a.removed {
 		a = a.older
@@ -93,14 +93,14 @@ func (a *Answer) current() *Answer {
 	return a
 }
 
-// Len is the number of challenges being answered.
+// Len returns the number of published pairs.
 func (r *Responder) Len() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.answers)
 }
 
-// ServeHTTP answers GET and HEAD of published tokens; all else is 404.
+// ServeHTTP answers GET and HEAD of published tokens. Other requests get a 404.
 func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	token, ok := strings.CutPrefix(req.URL.Path, Prefix)
 	if !ok || (req.Method != http.MethodGet && req.Method != http.MethodHead) {
@@ -116,14 +116,14 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	w.Header()["Content-Type"] = contentType
 	if req.Method == http.MethodHead {
-		w.Header()["Content-Length"] = []string{strconv.Itoa(len(a.body))} // for GET, the server counts cheaper
+		w.Header()["Content-Length"] = []string{strconv.Itoa(len(a.body))} // for GET, net/http sets it at less cost
 		return
 	}
 	io.WriteString(w, a.body)
 	a.SetFetched()
 }
 
-// contentType is shared between answers: a slice less for each.
+// contentType is shared between answers to save an allocation.
 var contentType = []string{"text/plain"}
 
 func notFound(w http.ResponseWriter) {
@@ -132,8 +132,8 @@ func notFound(w http.ResponseWriter) {
 	io.WriteString(w, "not found\n")
 }
 
-// canonicalHost strips a port and folds case: CAs send the name as ordered,
-// others do not.
+// canonicalHost returns a host in lower case without its port. CAs send the name as
+// ordered, other clients may not.
 func canonicalHost(host string) string {
 	if i := strings.LastIndexByte(host, ':'); i >= 0 {
 		if h, _, err := net.SplitHostPort(host); err == nil {
@@ -151,7 +151,8 @@ func canonicalHost(host string) string {
 	return strings.ToLower(host)
 }
 
-// mayBeAddress spares DNS names the parser, whose error is an allocation.
+// mayBeAddress reports whether host may be an IP address. DNS names skip the parser,
+// because its error is an allocation.
 func mayBeAddress(host string) bool {
 	if host == "" {
 		return false

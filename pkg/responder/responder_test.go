@@ -18,7 +18,7 @@ const (
 	keyAuth = token + ".9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 )
 
-// ask sends one request over a real connection, as it is.
+// ask sends one request unchanged over a real connection.
 func ask(t *testing.T, r *responder.Responder, request string) (*http.Response, string) {
 	t.Helper()
 	s := httptest.NewServer(r)
@@ -67,8 +67,8 @@ func TestAnswer(t *testing.T) { // A2, A3
 	}
 }
 
-// The host's port, case, last full stop and way to write an address do not
-// count, neither in the request nor in Put.
+// The host's port, case, last full stop and spelling of an address are ignored, in
+// the request and in Put.
 func TestHosts(t *testing.T) { // A4
 	for put, hosts := range map[string][]string{
 		"foo.example.com": {"foo.example.com", "FOO.Example.Com", "foo.example.com:80", "FOO.example.com:80", "foo.example.com.", "foo.example.com.:8080", "foo.example.com:"},
@@ -90,7 +90,7 @@ func TestHosts(t *testing.T) { // A4
 	}
 }
 
-// Whatever is not an exact pair is 404, and nothing of the request comes back.
+// Requests for other than exact pairs get a 404 that repeats nothing of the request.
 func TestNotFound(t *testing.T) { // A3
 	r := responder.New()
 	a := r.Put("foo.example.com", token, keyAuth)
@@ -156,7 +156,7 @@ func TestNotFound(t *testing.T) { // A3
 	if fetched(a) {
 		t.Error("something counted as the CA's fetch")
 	}
-	// The same pair, written in another way that HTTP allows.
+	// The same pair, in another spelling that HTTP allows.
 	for name, text := range map[string]string{
 		"query":         request("GET", good+"?x=/../"+marker, "foo.example.com"),
 		"encoded token": request("GET", prefix+"%65"+token[1:], "foo.example.com"),
@@ -168,7 +168,7 @@ func TestNotFound(t *testing.T) { // A3
 	}
 }
 
-// HEAD says how long the answer is; only GET counts as the CA's fetch.
+// HEAD returns the length of the answer. Only GET counts as the CA's fetch.
 func TestHead(t *testing.T) {
 	r := responder.New()
 	a := r.Put("foo.example.com", token, keyAuth)
@@ -178,8 +178,8 @@ func TestHead(t *testing.T) {
 	}
 }
 
-// Two orders that share an authorization publish the same pair. Whichever ends
-// first, the other's answer stays.
+// Two orders that share an authorization publish the same pair. When one ends, the
+// other's answer stays.
 func TestShared(t *testing.T) {
 	for name, order := range map[string][3]int{"the oldest first": {0, 1, 2}, "the newest first": {2, 1, 0}, "the middle first": {1, 2, 0}} {
 		t.Run(name, func(t *testing.T) {
@@ -202,7 +202,7 @@ func TestShared(t *testing.T) {
 	}
 }
 
-// A second Put of a pair hides the first, whose Remove is then harmless.
+// A second Put of a pair hides the first. Removing the first does not remove it.
 func TestReplace(t *testing.T) {
 	r := responder.New()
 	first := r.Put("foo.example.com", token, keyAuth)
@@ -216,7 +216,7 @@ func TestReplace(t *testing.T) {
 	}
 }
 
-// Tokens are by host: the same token of another host is another's.
+// Tokens belong to hosts. The same token of another host has another answer.
 func TestTokensAreByHost(t *testing.T) { // A43
 	r := responder.New()
 	r.Put("a.example.com", token, "for a")
@@ -256,7 +256,7 @@ func TestConcurrentUse(t *testing.T) {
 	}
 }
 
-// discard is a ResponseWriter that costs nothing.
+// discard is a ResponseWriter that does not allocate.
 type discard struct{ h http.Header }
 
 func (d discard) Header() http.Header         { return d.h }
@@ -266,7 +266,7 @@ func (d discard) WriteString(s string) (int, error) {
 	return len(s), nil
 }
 
-// What a flood asks for costs no memory, however many tokens are answered.
+// A flood of requests costs no memory, with any number of published tokens.
 func TestAllocations(t *testing.T) {
 	for _, answers := range []int{0, 1000} {
 		r := responder.New()

@@ -21,20 +21,20 @@ import (
 	"time"
 )
 
-// ALPN is the protocol that a CA offers, alone, to look for a TLS-ALPN-01
-// answer (RFC 8737, section 6.2). It is never spoken: the handshake is all.
+// ALPN is the only protocol that a CA offers for TLS-ALPN-01 (RFC 8737, section
+// 6.2). No data follows the handshake.
 const ALPN = "acme-tls/1"
 
-// idPeACMEIdentifier marks the extension that holds the answer (RFC 8737,
+// idPeACMEIdentifier identifies the extension that contains the answer (RFC 8737,
 // section 6.1).
 var idPeACMEIdentifier = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 1, 31}
 
-// errNoChallenge is told to no one but the log; it holds nothing of the hello.
+// errNoChallenge appears in the log only. It contains nothing of the hello.
 var errNoChallenge = errors.New("no TLS-ALPN-01 challenge for this name")
 
-// TLSALPN answers TLS-ALPN-01 challenges (RFC 8737) on a port that serves
-// something else as well: only handshakes that offer acme-tls/1 and nothing
-// else get a challenge's certificate. It is safe for concurrent use.
+// TLSALPN answers TLS-ALPN-01 challenges (RFC 8737) on a port that has another
+// service as well. Only handshakes that offer acme-tls/1 alone get a challenge's
+// certificate. It is safe for concurrent use.
 //
 //	answers := responder.NewTLSALPN()
 //	config := &tls.Config{GetConfigForClient: answers.Config, …}
@@ -44,10 +44,10 @@ type TLSALPN struct {
 	config *tls.Config
 
 	mu      sync.RWMutex
-	answers map[string][]*TLSAnswer // by server name as it is asked for, the newest last; guarded by mu
+	answers map[string][]*TLSAnswer // by server name in the hello, the newest last; guarded by mu
 }
 
-// NewTLSALPN returns one that answers nothing yet.
+// NewTLSALPN returns a TLSALPN without answers.
 func NewTLSALPN() *TLSALPN {
 	t := &TLSALPN{answers: map[string][]*TLSAnswer{}}
 	t.config = &tls.Config{
@@ -69,12 +69,12 @@ type TLSAnswer struct {
 }
 
 // Put publishes the certificate for one DNS name or IP address until Remove is
-// called. The CA asks by name alone, so a second Put of a name hides the first
-// while it is there.
+// called. The CA sends the name alone, so a second Put of a name hides the first
+// until it is removed.
 func (t *TLSALPN) Put(name, keyAuthorization string) (*TLSAnswer, error) {
 	c, err := challengeCertificate(name, keyAuthorization)
 	if err != nil {
-		return nil, fmt.Errorf("make the challenge's certificate: %w", err)
+		return nil, fmt.Errorf("create the challenge's certificate: %w", err)
 	}
 	a := &TLSAnswer{table: t, serverName: serverName(name), certificate: c, fetched: make(chan struct{})}
 	t.mu.Lock()
@@ -83,14 +83,14 @@ func (t *TLSALPN) Put(name, keyAuthorization string) (*TLSAnswer, error) {
 	return a, nil
 }
 
-// Fetched is closed when the certificate was asked for the first time; a hint,
-// as with HTTP-01.
+// Fetched returns a channel that is closed when the certificate is first requested.
+// It is a hint, as with HTTP-01.
 func (a *TLSAnswer) Fetched() <-chan struct{} { return a.fetched }
 
-// SetFetched says that it was asked for elsewhere.
+// SetFetched records that the certificate was requested elsewhere.
 func (a *TLSAnswer) SetFetched() { a.once.Do(func() { close(a.fetched) }) }
 
-// Remove forgets the answer. It may be called twice.
+// Remove removes the answer. It may be called twice.
 func (a *TLSAnswer) Remove() {
 	a.table.mu.Lock()
 	defer a.table.mu.Unlock()
@@ -102,15 +102,15 @@ func (a *TLSAnswer) Remove() {
 	a.table.answers[a.serverName] = left
 }
 
-// Len is the number of names being answered.
+// Len returns the number of published names.
 func (t *TLSALPN) Len() int {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return len(t.answers)
 }
 
-// Config is a tls.Config.GetConfigForClient: nil for everyone but a CA that
-// validates.
+// Config implements tls.Config.GetConfigForClient. It returns nil unless the client
+// is a CA that validates.
 func (t *TLSALPN) Config(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 	if !slices.Equal(hello.SupportedProtos, t.config.NextProtos) {
 		return nil, nil
@@ -132,8 +132,9 @@ func (t *TLSALPN) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, err
 	return a.certificate, nil
 }
 
-// serverName is what a CA asks for: the name itself, or for an address, which
-// SNI cannot hold, its reverse name (RFC 8738, section 6).
+// serverName returns the server name that a CA sends. It is the name itself, or the
+// reverse name of an address, because SNI cannot contain addresses (RFC 8738,
+// section 6).
 func serverName(name string) string {
 	addr, err := netip.ParseAddr(name)
 	if err != nil {
@@ -153,9 +154,9 @@ func serverName(name string) string {
 	return b.String() + "ip6.arpa"
 }
 
-// challengeCertificate makes the self-signed certificate of RFC 8737, section
-// 3: the identifier alone, and the digest of the key authorization in a
-// critical extension. Its key is made for it and serves nothing else.
+// challengeCertificate creates the self-signed certificate of RFC 8737, section 3.
+// It contains the identifier alone, and the digest of the key authorization in a
+// critical extension. Its key is not used for anything else.
 func challengeCertificate(name, keyAuthorization string) (*tls.Certificate, error) {
 	digest := sha256.Sum256([]byte(keyAuthorization))
 	value, err := asn1.Marshal(digest[:])

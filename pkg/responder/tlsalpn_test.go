@@ -12,7 +12,7 @@ import (
 	"testing"
 )
 
-// handshake is a CA's look, or somebody else's, and returns what it was shown.
+// handshake does a handshake as a CA or another client, and returns its result.
 func handshake(t testing.TB, server *tls.Config, client *tls.Config) (tls.ConnectionState, error) {
 	t.Helper()
 	a, b := net.Pipe()
@@ -35,7 +35,7 @@ func handshake(t testing.TB, server *tls.Config, client *tls.Config) (tls.Connec
 	return c.ConnectionState(), err
 }
 
-// api is a server that has something else to say, too.
+// api returns the configuration of a server that has another service as well.
 func api(t testing.TB, answers *TLSALPN) *tls.Config {
 	t.Helper()
 	other, err := challengeCertificate("api.example.com", "")
@@ -103,7 +103,7 @@ func checkChallenge(t testing.TB, c *x509.Certificate, name string) {
 	t.Error("no acmeIdentifier")
 }
 
-// Everyone else gets what the server is there for, a published challenge or not.
+// Other clients get the server's own service, with or without a published challenge.
 func TestTLSALPNForOthers(t *testing.T) {
 	answers := NewTLSALPN()
 	server := api(t, answers)
@@ -119,7 +119,7 @@ func TestTLSALPNForOthers(t *testing.T) {
 		}
 	}
 	if _, err := handshake(t, server, &tls.Config{ServerName: "www.example.com", MaxVersion: tls.VersionTLS12}); err == nil {
-		t.Error("TLS 1.2 was spoken with somebody who is no CA")
+		t.Error("a client that is not a CA could use TLS 1.2")
 	}
 	for _, sni := range []string{"", "other.example.com"} {
 		if _, err := handshake(t, server, &tls.Config{ServerName: sni, NextProtos: []string{ALPN}}); err == nil || strings.Contains(err.Error(), "server: ") {
@@ -128,13 +128,13 @@ func TestTLSALPNForOthers(t *testing.T) {
 	}
 	select {
 	case <-a.Fetched():
-		t.Error("fetched by nobody")
+		t.Error("fetched without a request")
 	default:
 	}
 }
 
-// The newest of two stays when the older one is removed, and hides it no more
-// when it goes itself; many at once.
+// The newer of two answers hides the older one until it is removed, for many
+// concurrent pairs.
 func TestTLSALPNConcurrently(t *testing.T) {
 	answers := NewTLSALPN()
 	server := api(t, answers)
