@@ -1,10 +1,10 @@
 // Package fair shares a limited number of places among clients, so that no
-// client keeps others from being served (X42).
+// client prevents others from being served (X42).
 //
 // A free place goes to the waiting client that holds fewest places, and among
-// those to the one that was served longest ago. A client that holds none takes
-// a place from a reserve when all others are taken: clients whose work does not
-// end delay only themselves.
+// those to the one that was served longest ago. If all places are taken, a client
+// that holds none gets a place from a reserve. So clients whose work does not end
+// delay only themselves.
 //
 //	places := fair.New(fair.Limits{Total: 64, PerClient: 32, Reserve: 192})
 //	release, err := places.Acquire(ctx, clientID, nil)
@@ -15,40 +15,40 @@ import (
 	"sync"
 )
 
-// Limits are the numbers of places. Total must be positive.
+// Limits holds the numbers of places. Total must be positive.
 type Limits struct {
 	Total     int // places for which all clients compete
-	PerClient int // places that one client can hold; 0: Total
-	Reserve   int // places beyond Total, for clients that hold fewer than Own; 0: there are none
-	Own       int // places of one client for which the reserve is there; 0: 1
+	PerClient int // places that one client can hold; Total if 0
+	Reserve   int // places beyond Total, for clients that hold fewer than Own
+	Own       int // places that one client can hold before the reserve refuses it; 1 if 0
 }
 
-// Places is safe for concurrent use. Its memory grows with the number of
-// clients that hold or await a place, and is bounded for others.
+// Places shares places among clients. It is safe for concurrent use. Its memory
+// grows with the number of clients that hold or await a place, and is bounded for
+// other clients.
 type Places struct {
 	limits Limits
 
-	mu      sync.Mutex         // guards what follows
-	taken   int                // places
-	grants  uint64             // so far
+	mu      sync.Mutex         // guards the fields below
+	taken   int                // number of taken places
+	grants  uint64             // number of grants so far
 	clients map[string]*client // by id
-	waiting map[string]*client // those of clients whose queue is not empty
+	waiting map[string]*client // the clients whose queue is not empty
 }
 
-// client is guarded by Places.mu.
+// client holds the state of one client. It is guarded by Places.mu.
 type client struct {
 	held   int
-	served uint64 // Places.grants at its last grant; 0: never
+	served uint64 // Places.grants at its last grant; 0 if it was never served
 	queue  []*waiter
 }
 
 type waiter struct{ granted chan struct{} } // closed when it holds a place
 
-// remembered is the number of idle clients about which it is known when they
-// were served.
-const remembered = 4096
+// maxClients is the number of clients above which idle ones are dropped.
+const maxClients = 4096
 
-// New returns places that are all free.
+// New returns Places that are all free.
 func New(l Limits) *Places {
 	if l.PerClient <= 0 {
 		l.PerClient = l.Total
@@ -67,8 +67,8 @@ func (p *Places) Held(id string) int {
 	return 0
 }
 
-// Try takes a place for the client if it may have one now. The caller must call
-// release; to call it again does nothing.
+// Try takes a place for the client if one is available for it now. The caller must
+// call release. Another call of release does nothing.
 func (p *Places) Try(id string) (release func(), ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -81,15 +81,15 @@ func (p *Places) Try(id string) (release func(), ok bool) {
 	return p.releaser(id, c), true
 }
 
-// Acquire waits for a place. queued, if not nil, is called once if there is
-// none right away. The error is that of ctx.
+// Acquire waits for a place. If it has to wait and queued is not nil, it calls
+// queued once. The error is that of ctx.
 func (p *Places) Acquire(ctx context.Context, id string, queued func()) (release func(), err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
 	c := p.client(id)
-	if p.mayHave(c) { // then no waiter of this client is in front
+	if p.mayHave(c) { // then this client has no waiter
 		p.grant(c)
 		p.mu.Unlock()
 		return p.releaser(id, c), nil
@@ -110,7 +110,7 @@ func (p *Places) Acquire(ctx context.Context, id string, queued func()) (release
 	}
 }
 
-// leave ends the wait, or gives back what was granted in the same moment.
+// leave ends the wait, or releases a place that was granted at the same moment.
 func (p *Places) leave(id string, c *client, w *waiter) {
 	p.mu.Lock()
 	for i, other := range c.queue {
@@ -126,7 +126,8 @@ func (p *Places) leave(id string, c *client, w *waiter) {
 	p.releaser(id, c)()
 }
 
-// client finds the client's state. The caller holds mu, as for all below.
+// client returns the client's state, and creates it if necessary. The caller holds
+// mu, as for all methods below.
 func (p *Places) client(id string) *client {
 	c := p.clients[id]
 	if c == nil {
@@ -153,7 +154,7 @@ func (p *Places) grant(c *client) {
 	c.served = p.grants
 }
 
-// releaser returns what gives one place back, once.
+// releaser returns a function that releases one place, once.
 func (p *Places) releaser(id string, c *client) func() {
 	return sync.OnceFunc(func() {
 		p.mu.Lock()
@@ -174,7 +175,7 @@ func (p *Places) releaser(id string, c *client) func() {
 	})
 }
 
-// next is the waiting client that is to have a place now; nil if none may.
+// next returns the waiting client that gets the next place, or nil.
 func (p *Places) next() (id string, best *client) {
 	for otherID, c := range p.waiting {
 		if p.mayHave(c) && (best == nil || c.held < best.held || c.held == best.held && c.served < best.served ||
@@ -192,10 +193,10 @@ func (p *Places) noLongerWaiting(id string, c *client) {
 	}
 }
 
-// forgetIdle drops the state of a client that neither holds nor awaits a place,
-// if that was never served or too many are remembered.
+// forgetIdle drops the state of a client that neither holds nor awaits a place, if
+// it was never served or there are too many clients.
 func (p *Places) forgetIdle(id string, c *client) {
-	if c.held == 0 && len(c.queue) == 0 && (c.served == 0 || len(p.clients) > remembered) {
+	if c.held == 0 && len(c.queue) == 0 && (c.served == 0 || len(p.clients) > maxClients) {
 		delete(p.clients, id)
 	}
 }

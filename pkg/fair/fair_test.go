@@ -14,7 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 )
 
-// take is Try that must succeed, or must not.
+// take calls Try and checks whether it succeeds.
 func take(t *testing.T, p *fair.Places, client string, want bool) (release func()) {
 	t.Helper()
 	release, ok := p.Try(client)
@@ -24,8 +24,8 @@ func take(t *testing.T, p *fair.Places, client string, want bool) (release func(
 	return release
 }
 
-// One client takes no more than its share; a client that holds none finds a
-// place when all others are taken, and the reserve has an end (X42).
+// One client gets no more than its share. A client that holds none gets a place of
+// the reserve when all others are taken, and the reserve is limited (X42).
 func TestShares(t *testing.T) {
 	t.Parallel()
 	p := fair.New(fair.Limits{Total: 4, PerClient: 2, Reserve: 2})
@@ -34,7 +34,7 @@ func TestShares(t *testing.T) {
 	take(t, p, "a", false)
 	b := take(t, p, "b", true)
 	take(t, p, "b", true)
-	take(t, p, "c", true) // of the reserve
+	take(t, p, "c", true) // from the reserve
 	take(t, p, "c", false)
 	take(t, p, "d", true)
 	take(t, p, "e", false)
@@ -49,7 +49,7 @@ func TestShares(t *testing.T) {
 	}
 }
 
-// Own places of the reserve are for each client.
+// Each client can have Own places with the reserve.
 func TestOwnPlaces(t *testing.T) {
 	t.Parallel()
 	p := fair.New(fair.Limits{Total: 1, Reserve: 4, PerClient: 3, Own: 2})
@@ -61,7 +61,7 @@ func TestOwnPlaces(t *testing.T) {
 }
 
 // The next place goes to the client that holds fewest, then to the one that was
-// served longest ago, whatever the others have queued before (X42).
+// served longest ago, even if others have queued before (X42).
 func TestTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fair.New(fair.Limits{Total: 1})
@@ -97,7 +97,7 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// A wait ends with its context, and holds nothing then.
+// A wait ends with its context, and then holds no place.
 func TestWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := fair.New(fair.Limits{Total: 1})
@@ -122,8 +122,8 @@ func TestWaitEnds(t *testing.T) {
 	})
 }
 
-// Many clients that come, give up and go leave nothing behind, and never hold
-// more than there is.
+// Many clients that acquire, give up and release leave no state behind, and never
+// hold more than the total.
 func TestConcurrent(t *testing.T) {
 	t.Parallel()
 	p := fair.New(fair.Limits{Total: 4, PerClient: 2, Reserve: 2})
