@@ -17,30 +17,31 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 )
 
-// Limits of what is passed on.
+// Limits of a forwarded exchange.
 const (
-	maxBody = 32 << 20         // of a request, in bytes
-	silence = 30 * time.Second // before the backend's answer begins
+	maxBody       = 32 << 20         // bytes of a request's body
+	headerTimeout = 30 * time.Second // until the backend's answer begins
 )
 
 // BackendConfig holds what Backend needs.
 type BackendConfig struct {
 	Target *url.URL // an http:// URL without a path
-	// InFlight is the number of exchanges at once; see [connlimit.Places]. If 0,
-	// it is 1,024. Port 80 must have more connections, so that challenges always
-	// find one.
+	// InFlight is the maximum number of concurrent exchanges; see [connlimit.Places].
+	// If 0, it is 1,024. Port 80 must allow more connections, so that some are always
+	// left for challenges.
 	InFlight int
 	// Grace is the time in which a body must make progress in either direction.
 	// If 0, it is 15 s.
 	Grace time.Duration
-	// Longest is the time that one exchange may take. If 0, it is 2 minutes.
+	// Longest is the timeout for one exchange. If 0, it is 2 minutes.
 	Longest time.Duration
 	Logger  *slog.Logger
 }
 
-// Backend passes requests on to a web server. Host stays what the client sent. X-Forwarded-For, -Host and -Proto are ours; what
-// the client says in such fields is dropped. Protocols are not switched: a
-// WebSocket would hold its connection for as long as it likes.
+// Backend returns a handler that forwards requests to a web server. It does not
+// change Host. It sets X-Forwarded-For, -Host and -Proto, and drops such fields of
+// the client. It refuses to switch protocols, because a WebSocket could hold its
+// connection without a limit.
 func Backend(challenges http.Handler, cfg BackendConfig) http.Handler {
 	cfg.InFlight = cmp.Or(cfg.InFlight, 1024)
 	cfg.Grace = cmp.Or(cfg.Grace, 15*time.Second)
@@ -64,13 +65,14 @@ func Backend(challenges http.Handler, cfg BackendConfig) http.Handler {
 	}))
 }
 
-// remoteAddr is the address of the other end of r's connection.
+// remoteAddr returns the client's address of r's connection.
 func remoteAddr(r *http.Request) netip.Addr {
 	addr, _ := netip.ParseAddrPort(r.RemoteAddr)
 	return addr.Addr()
 }
 
-// pass gives one exchange the time that a challenge never needs.
+// pass forwards one exchange. It extends the connection's deadlines, which suit
+// challenges only.
 func (cfg BackendConfig) pass(proxy http.Handler, w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), cfg.Longest)
 	defer cancel()
@@ -92,29 +94,29 @@ func rewrite(r *httputil.ProxyRequest, target *url.URL) {
 			delete(r.Out.Header, name)
 		}
 	}
-	r.Out.Trailer = nil // a backend may take its fields for those of the header
+	r.Out.Trailer = nil // a backend may treat its fields like those of the header
 	r.SetURL(target)
 	r.Out.Host = r.In.Host
 	r.SetXForwarded()
 }
 
-// transport goes straight to the backend, which is near: no proxies of the
-// environment, no redirects, no compression of its own.
+// transport returns a transport for a nearby backend. It uses no proxy from the
+// environment and adds no compression.
 func transport() *http.Transport {
 	return &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		MaxIdleConnsPerHost:    64,
 		IdleConnTimeout:        time.Minute,
-		ResponseHeaderTimeout:  silence,
+		ResponseHeaderTimeout:  headerTimeout,
 		MaxResponseHeaderBytes: 64 << 10,
 		DisableCompression:     true,
 	}
 }
 
-// errorHandler answers for a backend that does not, and tells the administrator
-// once a minute, not once a request.
+// errorHandler returns a handler that answers if the backend fails. It logs the
+// failure at most once a minute.
 func errorHandler(log *slog.Logger) func(http.ResponseWriter, *http.Request, error) {
-	seldom := rate.Sometimes{First: 1, Interval: time.Minute}
+	limited := rate.Sometimes{First: 1, Interval: time.Minute}
 	return func(w http.ResponseWriter, r *http.Request, err error) {
 		var tooLarge *http.MaxBytesError
 		var timeout net.Error
@@ -122,13 +124,13 @@ func errorHandler(log *slog.Logger) func(http.ResponseWriter, *http.Request, err
 		case errors.As(err, &tooLarge):
 			refuse(w, http.StatusRequestEntityTooLarge)
 			return
-		case errors.Is(r.Context().Err(), context.Canceled): // nobody waits for an answer
+		case errors.Is(r.Context().Err(), context.Canceled): // the client has gone
 			return
 		case errors.As(err, &timeout) && timeout.Timeout():
 			refuse(w, http.StatusGatewayTimeout)
 		default:
 			refuse(w, http.StatusBadGateway)
 		}
-		seldom.Do(func() { log.Warn("http-fallback: the backend does not answer", "error", err) })
+		limited.Do(func() { log.Warn("http-fallback: the backend does not answer", "error", err) })
 	}
 }

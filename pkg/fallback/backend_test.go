@@ -23,8 +23,8 @@ func backend(addr string) http.Handler {
 	return fallback.Backend(challenges(), fallback.BackendConfig{Target: &url.URL{Scheme: "http", Host: addr}, Logger: slog.New(slog.DiscardHandler)})
 }
 
-// A request arrives as it was sent, with who sent it in the fields that only
-// we write; the answer comes back as it is.
+// A request arrives unchanged except for the fields that only we set. The answer
+// comes back unchanged.
 func TestBackend(t *testing.T) {
 	var got *http.Request
 	var body []byte
@@ -55,7 +55,7 @@ func TestBackend(t *testing.T) {
 	}
 }
 
-// A backend that is down is a short 502, said once in the log.
+// If the backend is down, clients get a short 502, and the log has one line.
 func TestBackendDown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -79,7 +79,7 @@ func TestBackendDown(t *testing.T) {
 	}
 }
 
-// What is too large is cut off.
+// A body that is too large is cut off.
 func TestBackendBody(t *testing.T) {
 	addr := serve(t, backend(serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -102,8 +102,8 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// A backend that hangs takes no more than its share; challenges and a refusal
-// come at once.
+// A backend that hangs occupies no more than its places. Challenges and refusals are
+// answered at once.
 func TestBackendHangs(t *testing.T) {
 	const most = 1024
 	var begun sync.WaitGroup
@@ -120,7 +120,7 @@ func TestBackendHangs(t *testing.T) {
 	defer waiting.Wait()
 	defer close(release)
 	defer cancel()
-	for i := range most { // of as many addresses
+	for i := range most { // from as many addresses
 		waiting.Go(func() {
 			w := discard{http.Header{}}
 			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, "http://www.example.com/", nil)

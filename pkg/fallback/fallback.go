@@ -1,18 +1,15 @@
-// Package fallback is what port 80 does with requests that are not challenges,
-// if it is to do more than to answer 404: it sends people to HTTPS, or passes
-// requests on to a web server.
+// Package fallback handles requests on port 80 that are not challenges. It redirects
+// them to HTTPS, or forwards them to a web server.
 //
 //	h := fallback.Redirect(challenges)
 //	h := fallback.Backend(challenges, fallback.BackendConfig{Target: target, Logger: logger})
 //
-// Whatever looks like a challenge goes to challenges and nowhere else, known or
-// not. Certificates are issued to whoever answers below that path: were an
-// unknown token passed on, then each web application behind could have a
+// Every request below the challenges' path goes to challenges only, even if its
+// token is unknown. A web server that gets such a request could obtain a
 // certificate for every name that points here.
 //
-// The port is open to everyone. The package must never repeat a request in a
-// body, redirect to a host that is no host, or trust what a client says about
-// where it comes from.
+// The port is open to everyone. The package must never repeat a request in a body,
+// redirect to an invalid host, or trust a client's statement about its address.
 package fallback
 
 import (
@@ -25,14 +22,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// Redirect sends GET and HEAD (301) and other methods (308) to the same host
-// and path at https://, on port 443.
+// Redirect returns a handler that redirects GET and HEAD (301) and other methods
+// (308) to the same host and path at https://, on port 443.
 func Redirect(challenges http.Handler) http.Handler {
 	return route(challenges, http.HandlerFunc(redirect))
 }
 
-// route keeps challenges from others, whichever way their path is written, and
-// takes from others what has no host or path.
+// route returns a handler that sends challenges, in any spelling of their path, to
+// challenges. It refuses requests without a host or path and sends the others to
+// others.
 func route(challenges, others http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -52,7 +50,7 @@ func isChallenge(p string) bool {
 }
 
 func redirect(w http.ResponseWriter, r *http.Request) {
-	status := http.StatusPermanentRedirect // the method and the body stay
+	status := http.StatusPermanentRedirect // preserves the method and the body
 	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		status = http.StatusMovedPermanently
 	}
@@ -65,8 +63,8 @@ func redirect(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(status)
 }
 
-// hostOf is the host of a Host header in the way a URL has it, without its
-// port; empty if it is neither a DNS name nor an IP address.
+// hostOf returns the host of a Host header, as in a URL but without its port. It
+// returns an empty string if that is neither a DNS name nor an IP address.
 func hostOf(header string) string {
 	if addr, err := netip.ParseAddrPort(header); err == nil {
 		return literal(addr.Addr())
@@ -99,7 +97,7 @@ func literal(addr netip.Addr) string {
 	return "[" + addr.String() + "]"
 }
 
-// isName takes what DNS takes for a host, and underscores, which browsers take.
+// isName reports whether host is a DNS name. Underscores are allowed, as in browsers.
 func isName(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	if host == "" || len(host) > 253 {
@@ -124,7 +122,7 @@ func notInName(c rune) bool {
 	return true
 }
 
-// printable escapes what a header field had better not hold.
+// printable escapes the bytes that a header field must not contain.
 func printable(query string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder

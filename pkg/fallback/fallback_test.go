@@ -21,14 +21,14 @@ const (
 	keyAuth = token + ".9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
 )
 
-// challenges answers one token for www.example.com.
+// challenges returns a responder with one token for www.example.com.
 func challenges() *responder.Responder {
 	r := responder.New()
 	r.Put("www.example.com", token, keyAuth)
 	return r
 }
 
-// serve serves h as port 80 does.
+// serve serves h like port 80.
 func serve(t testing.TB, h http.Handler) (addr string) {
 	t.Helper()
 	s := httptest.NewUnstartedServer(h)
@@ -39,13 +39,13 @@ func serve(t testing.TB, h http.Handler) (addr string) {
 	return s.Listener.Addr().String()
 }
 
-// ask sends a request as it is: the first lines, without the last empty one.
+// ask sends a request unchanged. request lacks the last empty line.
 func ask(t testing.TB, addr, request string) (*http.Response, string) {
 	t.Helper()
 	return rawhttp.Ask(t, addr, strings.ReplaceAll(request, "\n", "\r\n")+"\r\nConnection: close\r\n\r\n")
 }
 
-// The same host and path at https://, whatever is asked for.
+// Redirects lead to the same host and path at https://.
 func TestRedirect(t *testing.T) {
 	addr := serve(t, fallback.Redirect(challenges()))
 	for _, test := range []struct {
@@ -76,7 +76,7 @@ func TestRedirect(t *testing.T) {
 	}
 }
 
-// Hosts that are none get no redirect, and no request comes back in a body.
+// Invalid hosts get no redirect, and no body repeats a request.
 func TestMalformed(t *testing.T) {
 	backend := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		t.Errorf("passed on: %s %s%s", r.Method, r.Host, r.URL)
@@ -119,8 +119,8 @@ func TestMalformed(t *testing.T) {
 	}
 }
 
-// Challenges are answered, and unknown ones are neither redirected nor passed
-// on, in any spelling: whoever answered them could have a certificate (A2, A3).
+// Challenges are answered. Unknown ones are neither redirected nor forwarded, in any
+// spelling, because a server that answers them could obtain a certificate (A2, A3).
 func TestChallengesStay(t *testing.T) {
 	passed := make(chan string, 100)
 	backend := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -163,7 +163,7 @@ func TestChallengesStay(t *testing.T) {
 	}
 }
 
-// FuzzRedirect holds that a Location names the host that was asked, or none.
+// FuzzRedirect checks that a Location has the requested host, or is missing.
 func FuzzRedirect(f *testing.F) {
 	for _, seed := range []struct{ host, target string }{
 		{"www.example.com", "/"}, {"[2001:db8::1]:80", "/a?b=c"}, {"a@b", "//c"}, {"a:1", "/\\b"}, {"192.0.2.1", "/%0d%0a?\r\n"},
@@ -195,5 +195,5 @@ func FuzzRedirect(f *testing.F) {
 	})
 }
 
-// lines is a log that a test reads when nothing writes any more.
+// lines returns the number of lines of a log that is complete.
 func lines(log *bytes.Buffer) int { return strings.Count(fmt.Sprint(log), "\n") }

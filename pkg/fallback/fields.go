@@ -2,10 +2,10 @@ package fallback
 
 import "strings"
 
-// isOurs reports whether a request's field speaks for the connection or for
-// where the request comes from, which no client may. A backend that follows CGI
-// takes X_Forwarded_For for X-Forwarded-For, so every character that is neither
-// letter nor digit stands for a hyphen, and case does not count.
+// isOurs reports whether a request's field describes the connection or the request's
+// origin. No client may set such a field. A backend that follows CGI treats
+// X_Forwarded_For like X-Forwarded-For, so every character that is neither letter
+// nor digit matches a hyphen, and case is ignored.
 func isOurs(name string) bool {
 	name = strings.Map(func(c rune) rune {
 		switch {
@@ -23,6 +23,6 @@ func isOurs(name string) bool {
 		"proxy-connection", "proxy-authenticate", "proxy-authorization":
 		return true
 	}
-	// The others that net/http reads itself, in a spelling that it does not read.
+	// The rest of the X-Forwarded family.
 	return strings.HasPrefix(name, "x-forwarded-")
 }

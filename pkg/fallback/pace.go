@@ -6,18 +6,18 @@ import (
 	"time"
 )
 
-// portion is the progress that a body must make in each grace: the rate of a very
-// slow link.
+// portion is the number of bytes that a body must transfer in each grace, even over a
+// very slow link.
 const portion = 4 << 10
 
 // pace moves the deadline of one direction of an exchange.
 type pace struct {
 	setDeadline func(time.Time) error
 	grace       time.Duration
-	end         time.Time // of the exchange
+	end         time.Time // end of the exchange
 }
 
-// allow allows the time for so many portions, if the exchange may last as long.
+// allow moves the deadline to the time for these portions, but not beyond end.
 func (p *pace) allow(portions int) {
 	deadline := time.Now().Add(time.Duration(portions) * p.grace)
 	if p.end.Before(deadline) {
@@ -26,17 +26,17 @@ func (p *pace) allow(portions int) {
 	p.setDeadline(deadline) //nolint:errcheck // a connection without deadlines has none to move
 }
 
-// upload is the body of a request. The deadline of reads moves with it.
+// upload is the body of a request. Its progress moves the read deadline.
 type upload struct {
 	io.ReadCloser
 	pace
-	earned int // bytes since the deadline was moved
+	earned int // bytes since the deadline was last moved
 }
 
 func (u *upload) Read(b []byte) (int, error) {
 	n, err := u.ReadCloser.Read(b)
 	switch u.earned += n; {
-	case err != nil: // the client may wait for its answer as long as the exchange lasts
+	case err != nil: // no more progress is needed until the exchange ends
 		u.setDeadline(u.end) //nolint:errcheck // a connection without deadlines has none to move
 	case u.earned >= portion:
 		u.earned = 0
@@ -45,7 +45,7 @@ func (u *upload) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// download is the answer to a request. The deadline of writes moves with it.
+// download is the answer to a request. Its progress moves the write deadline.
 type download struct {
 	http.ResponseWriter
 	pace
