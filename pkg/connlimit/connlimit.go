@@ -1,13 +1,13 @@
-// Package connlimit keeps strangers from occupying a port. A connection is in
+// Package connlimit prevents strangers from occupying a port. A connection is in
 // one of three stages: new, completed (its TLS handshake or its first request),
-// and known (its client has authenticated). Each stage has room for so many
-// connections, and for so many of one party: an address, or the client once it
-// is known, since many clients can share an address. A connection that enters a
-// full stage takes the place of another one in it, of the party that holds most.
+// and known (its client has authenticated). Each stage limits the total number of
+// connections, and the number of each party. A party is an address, or the client
+// once it is known, because many clients can share an address. A connection that
+// enters a full stage displaces another one in it, of the party that holds most.
 // So strangers never displace an authenticated client, and memory is bounded.
 //
-// It never blocks Accept, and never closes a newcomer in favour of an idle
-// connection.
+// The package never blocks Accept, and never closes a new connection in favour of
+// an idle one.
 //
 //	l = connlimit.New(l, connlimit.Config{New: connlimit.Share{Total: 2048, PerParty: 256}, …})
 package connlimit
@@ -23,37 +23,37 @@ import (
 	"time"
 )
 
-// Share is how many connections a stage has room for. Both must be positive in
-// a stage that is used.
+// Share limits the connections of a stage. Both limits must be positive if the stage
+// is used.
 type Share struct {
 	Total    int
-	PerParty int // of which from one IPv4 address or one IPv6 /64, or of one known client
+	PerParty int // limit for one IPv4 address, one IPv6 /64 or one known client
 }
 
 // Config holds the limits.
 type Config struct {
-	New       Share // nothing is completed yet
+	New       Share
 	Completed Share
 	Known     Share // used only if Conn.Know is called
 
-	// TLS makes Conn.Complete end the stage of new connections. Without it the
+	// If TLS is set, Conn.Complete ends the stage of new connections. Otherwise the
 	// first answer does.
 	TLS bool
 	// MaxNew limits the bytes that a new connection may send, and MaxUnanswered
 	// those that a completed one may send without an answer. A connection that
-	// sends more is closed. A known one may send anything. 0: no limit.
+	// sends more is closed. A known one has no limit. 0 means no limit.
 	MaxNew, MaxUnanswered int64
-	// WriteTimeout is for a peer that does not read: each write has between half
-	// of it and all of it. It takes the place of http.Server's, which moves a
-	// timer twice for each answer; where answers are small that is a good part
-	// of what they cost. 0: deadlines are the server's.
+	// WriteTimeout is the timeout for a peer that does not read. Each write has
+	// between half of it and all of it. It replaces the timeout of http.Server,
+	// which moves a timer twice for each answer, a large part of the cost of small
+	// answers. If 0, the server's deadlines apply.
 	WriteTimeout time.Duration
 }
 
-// ErrTooMuch ends a connection that sent more than a stranger may.
-var ErrTooMuch = errors.New("more was sent than a client may send that is not known")
+// ErrTooMuch reports that a client sent more than the limit before it was known.
+var ErrTooMuch = errors.New("an unauthenticated client sent more than its limit")
 
-// Listener is a net.Listener with limits.
+// Listener is a net.Listener that limits its connections.
 type Listener struct {
 	net.Listener
 	cfg Config
@@ -63,7 +63,7 @@ type Listener struct {
 	stages [stageKnown + 1]stage
 }
 
-// New limits l.
+// New returns a Listener that accepts from l.
 func New(l net.Listener, cfg Config) *Listener {
 	limited := &Listener{Listener: l, cfg: cfg, turns: newTurns()}
 	for i, share := range []Share{cfg.New, cfg.Completed, cfg.Known} {
@@ -79,7 +79,7 @@ func (l *Listener) Known() int {
 	return l.stages[stageKnown].count
 }
 
-// Accept waits for the next connection and makes room for it.
+// Accept waits for the next connection. It may close another one to make room.
 func (l *Listener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
 	if err != nil {
@@ -94,7 +94,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	return c, nil
 }
 
-// Conn is one connection. A nil Conn is one without limits.
+// Conn is one connection. A nil Conn is a connection without limits.
 type Conn struct {
 	net.Conn
 	l    *Listener
@@ -108,10 +108,10 @@ type Conn struct {
 
 	party    party     // guarded by l.mu
 	place              // guarded by l.mu
-	deadline time.Time // of writes, with a WriteTimeout; guarded by l.mu
+	deadline time.Time // for writes, with a WriteTimeout; guarded by l.mu
 }
 
-// Of returns the Conn below c, which may be a *tls.Conn; nil if there is none.
+// Of returns the Conn below c, which may be a *tls.Conn, or nil.
 func Of(c net.Conn) *Conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()
@@ -128,7 +128,7 @@ func NewContext(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, contextKey{}, Of(c))
 }
 
-// FromContext returns the Conn of a request's context; nil if there is none.
+// FromContext returns the Conn of a request's context, or nil.
 func FromContext(ctx context.Context) *Conn {
 	c, _ := ctx.Value(contextKey{}).(*Conn)
 	return c
@@ -149,9 +149,8 @@ func (c *Conn) Know(clientID string) {
 func (c *Conn) Known() bool { return c != nil && c.at.Load() == stageKnown }
 
 // Begin counts a request of a stranger as in progress until end is called. It
-// reports false if the connection has that many already, unless its client is
-// known. So strangers who send a body or read an answer slowly occupy their
-// connections only.
+// reports false if the connection has most of them already, unless its client is
+// known. So strangers that send or read slowly occupy only their own connections.
 func (c *Conn) Begin(most int32) (end func(), ok bool) {
 	if c == nil {
 		return func() {}, true
@@ -163,12 +162,12 @@ func (c *Conn) Begin(most int32) (end func(), ok bool) {
 	return func() { c.inProgress.Add(-1) }, true
 }
 
-// maxDenied is the number of requests on a connection that are denied in words.
+// maxDenied is the number of denied requests after which a connection is closed.
 const maxDenied = 8
 
-// Deny records that a request of a stranger was denied because there are too
-// many. After some of them the connection is closed: one that sends request
-// after request would cost more than a new handshake does.
+// Deny records that a request of a stranger was denied because there are too many.
+// After maxDenied of them it closes the connection, because more requests would
+// cost more than a new handshake.
 func (c *Conn) Deny() {
 	if c != nil && !c.Known() && c.denied.Add(1) > maxDenied {
 		c.Close()
@@ -186,10 +185,11 @@ func (c *Conn) enter(stage int32, clientID string) {
 	victim.evict()
 }
 
-// move is enter with l.mu held.
+// move moves the connection like enter, with l.mu held. It returns the connection
+// to close, or nil.
 func (c *Conn) move(stage int32, clientID string) (victim *Conn) {
 	from := c.at.Load()
-	if c.holder == nil || from >= stage { // it was closed, or another request was faster
+	if c.holder == nil || from >= stage { // closed, or moved by another request
 		return nil
 	}
 	c.l.stages[from].remove(c)
@@ -201,7 +201,7 @@ func (c *Conn) move(stage int32, clientID string) (victim *Conn) {
 	return c.l.stages[stage].add(c)
 }
 
-// evict closes a connection whose place was taken.
+// evict closes a connection that was displaced.
 func (c *Conn) evict() {
 	if c != nil {
 		c.Conn.Close()
@@ -238,15 +238,15 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// isGone reports whether the connection was closed, or its place taken.
+// isGone reports whether the connection was closed or displaced.
 func (c *Conn) isGone() bool {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()
 	return c.holder == nil
 }
 
-// Write makes the connection the youngest of its address: only answers do, so a
-// peer that sends byte after byte of a request that never ends does not gain.
+// Write writes b and makes the connection the youngest of its party. Only answers
+// do so, so a peer gains nothing by sending a request slowly.
 func (c *Conn) Write(b []byte) (int, error) {
 	c.turn.end()
 	c.l.mu.Lock()
@@ -271,8 +271,8 @@ func (c *Conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// allowTime moves the deadline of writes, if less than half of the timeout is
-// left. l.mu is held.
+// allowTime moves the write deadline if less than half of the timeout is left. The
+// caller holds l.mu.
 func (c *Conn) allowTime() error {
 	timeout := c.l.cfg.WriteTimeout
 	if timeout == 0 {
@@ -286,7 +286,8 @@ func (c *Conn) allowTime() error {
 	return c.Conn.SetWriteDeadline(c.deadline)
 }
 
-// SetWriteDeadline is the server's; see Config.WriteTimeout.
+// SetWriteDeadline does nothing with a Config.WriteTimeout, which replaces the
+// server's deadlines.
 func (c *Conn) SetWriteDeadline(t time.Time) error {
 	if c.l.cfg.WriteTimeout > 0 {
 		return nil
@@ -305,8 +306,7 @@ func (c *Conn) Close() error {
 	return c.Conn.Close()
 }
 
-// network returns what one party has of an address: an IPv4 address or an IPv6
-// /64.
+// network returns the Network of a.
 func network(a net.Addr) netip.Prefix {
 	tcp, ok := a.(*net.TCPAddr)
 	if !ok {
@@ -315,7 +315,8 @@ func network(a net.Addr) netip.Prefix {
 	return Network(tcp.AddrPort().Addr())
 }
 
-// Network returns what one party has: an IPv4 address or an IPv6 /64.
+// Network returns the prefix that counts as one party: an IPv4 address or an IPv6
+// /64.
 func Network(addr netip.Addr) netip.Prefix {
 	addr = addr.Unmap().WithZone("")
 	bits := 64

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// pipes is a listener of connections that come from where the test says.
+// pipes is a listener for connections from addresses that the test sets.
 type pipes struct{ next chan net.Conn }
 
 func (p *pipes) Accept() (net.Conn, error) { return <-p.next, nil }
@@ -35,7 +35,7 @@ func (f from) Close() error {
 
 func (f from) RemoteAddr() net.Addr { return f.addr }
 
-// both are the ends of one connection.
+// both holds both ends of one connection.
 type both struct {
 	server, client net.Conn
 	closed         *atomic.Bool // our end
@@ -71,7 +71,7 @@ func (b both) answer(t *testing.T) {
 	}
 }
 
-// newListener has room for so many connections in each stage.
+// newListener returns a listener with these limits in each stage.
 func newListener(total, perAddr int) *Listener {
 	share := Share{total, perAddr}
 	return New(&pipes{make(chan net.Conn, 1)}, Config{New: share, Completed: share, Known: share, TLS: true})
@@ -79,7 +79,7 @@ func newListener(total, perAddr int) *Listener {
 
 func (b both) conn() *Conn { return b.server.(*Conn) }
 
-// counts checks the books of a stage.
+// counts checks the counts of a stage.
 func (l *Listener) counts(t *testing.T, stage, all, addrs int) {
 	t.Helper()
 	l.mu.Lock()
@@ -99,7 +99,7 @@ func (l *Listener) counts(t *testing.T, stage, all, addrs int) {
 	}
 }
 
-// An address that has all that it may have loses its own oldest.
+// An address at its limit loses its own oldest connection.
 func TestPerAddress(t *testing.T) {
 	t.Parallel()
 	l := newListener(100, 2)
@@ -113,8 +113,8 @@ func TestPerAddress(t *testing.T) {
 	l.counts(t, stageNew, 3, 2)
 }
 
-// A full stage loses a connection of the address that holds most of it, the one
-// that is idle for longest; reading is idleness (X41).
+// A full stage loses the connection that is idle for longest, of the address that
+// holds most. Reading counts as idle (X41).
 func TestTotal(t *testing.T) {
 	t.Parallel()
 	l := newListener(4, 3)
@@ -141,15 +141,15 @@ func TestTotal(t *testing.T) {
 	l.counts(t, stageNew, 4, 4)
 }
 
-// However many bare connections come, they displace neither those whose
-// handshake is completed nor authenticated ones, and those not each other (X41).
+// New connections displace neither completed nor authenticated ones, and completed
+// ones displace no authenticated ones (X41).
 func TestStages(t *testing.T) {
 	t.Parallel()
 	l := newListener(4, 2)
 	known, completed := dial(t, l, "192.0.2.1"), dial(t, l, "192.0.2.1")
 	known.conn().Complete()
 	known.conn().Know("web1")
-	known.conn().Know("web1") // each request says so
+	known.conn().Know("web1") // each request calls it
 	completed.conn().Complete()
 	for i := range 9 {
 		for range 500 {
@@ -170,8 +170,8 @@ func TestStages(t *testing.T) {
 	l.counts(t, stageKnown, 1, 1)
 }
 
-// A client that opens too many connections displaces its own, wherever they come
-// from. Others behind the same address are not limited by it (X42).
+// A client that opens too many connections displaces its own, from any address. It
+// does not limit other clients behind the same address (X42).
 func TestKnownByClient(t *testing.T) {
 	t.Parallel()
 	l := newListener(10, 2)
@@ -210,7 +210,7 @@ func TestKnownByClient(t *testing.T) {
 	l.counts(t, stageKnown, 1, 1)
 }
 
-// A connection of a stranger has so many requests in progress (X41).
+// The requests in progress on a stranger's connection are limited (X41).
 func TestBegin(t *testing.T) {
 	t.Parallel()
 	l := newListener(10, 10)
@@ -258,7 +258,7 @@ func TestCompletedByAnswer(t *testing.T) {
 	l.counts(t, stageCompleted, 1, 1)
 }
 
-// send sends n bytes and returns how many the server has read, and how that ended.
+// send sends n bytes. It returns the number that the server has read, and its error.
 func (b both) send(n int) (read int, err error) {
 	go func() {
 		b.client.Write(make([]byte, n))
@@ -273,8 +273,8 @@ func (b both) send(n int) (read int, err error) {
 	}
 }
 
-// A connection may send so much before its handshake ends and so much without
-// an answer, until its client is known (X41).
+// The bytes that a connection sends before its handshake ends, or without an answer,
+// are limited until its client is known (X41).
 func TestTooMuch(t *testing.T) {
 	t.Parallel()
 	l := newListener(10, 10)
@@ -304,8 +304,8 @@ func TestTooMuch(t *testing.T) {
 	}
 }
 
-// Connections of strangers compute in turns, and one that takes long or goes
-// does not keep its turn (X41).
+// Connections of strangers compute in turns. A turn ends if its connection takes
+// long or is closed (X41).
 func TestTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -339,8 +339,8 @@ func TestTurns(t *testing.T) {
 	})
 }
 
-// An address with many connections delays that of another by one turn, and a
-// connection that has to go while it waits has no turn (X41).
+// An address with many connections delays another address by one turn. A connection
+// that is displaced while it waits gets no turn (X41).
 func TestFairTurns(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -403,11 +403,11 @@ func TestDeny(t *testing.T) {
 	if !stranger.gone() || known.gone() {
 		t.Error("the wrong one had to go")
 	}
-	(*Conn)(nil).Deny() // of a server without limits
+	(*Conn)(nil).Deny() // as on a server without limits
 	(*Conn)(nil).Know("web1")
 }
 
-// An IPv6 party has a /64, and another one another.
+// Each IPv6 /64 is one party.
 func TestIPv6(t *testing.T) {
 	t.Parallel()
 	l := newListener(100, 1)
@@ -420,7 +420,7 @@ func TestIPv6(t *testing.T) {
 	l.counts(t, stageNew, 2, 2)
 }
 
-// What is closed is not counted, however often and by whom it was closed.
+// A closed connection is not counted, even if it is closed more than once.
 func TestClose(t *testing.T) {
 	t.Parallel()
 	l := newListener(2, 1)
@@ -475,7 +475,7 @@ func TestPlaces(t *testing.T) {
 	}
 }
 
-// All networks of an IPv6 /48 together have what one address has (X41).
+// All networks of an IPv6 /48 together have the limit of one address (X41).
 func TestPlacesOfSites(t *testing.T) {
 	t.Parallel()
 	p := NewPlaces(100)
@@ -503,8 +503,8 @@ func TestPlacesOfSites(t *testing.T) {
 	}
 }
 
-// Who does not read what is written is let go, whatever the server does with
-// deadlines; and however long a connection lasts, each write has its time.
+// A peer that does not read is disconnected, even if the server sets deadlines. Each
+// write has its full time on a long connection.
 func TestWriteTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -513,13 +513,13 @@ func TestWriteTimeout(t *testing.T) {
 		c := dial(t, l, "192.0.2.1")
 		for range 10 {
 			c.answer(t)
-			if err := c.server.SetWriteDeadline(time.Now()); err != nil { // the server's have no say
+			if err := c.server.SetWriteDeadline(time.Now()); err != nil { // the server's are ignored
 				t.Fatal(err)
 			}
 			time.Sleep(timeout / 3) // by the test's clock
 		}
 		begun := time.Now()
-		_, err := c.server.Write([]byte("nobody reads this"))
+		_, err := c.server.Write([]byte("not read"))
 		took := time.Since(begun)
 		if !errors.Is(err, os.ErrDeadlineExceeded) || took < timeout/2 || took > timeout {
 			t.Errorf("%v after %v", err, took)

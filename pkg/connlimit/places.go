@@ -5,26 +5,26 @@ import (
 	"sync"
 )
 
-// Places limits how many requests of strangers are in progress. An address may
-// have no more of them than are left free for all others. So one address gets
-// half of all places at most, and however many addresses take what they can, as
-// much as each of them has is left for the next. All addresses of an IPv6 /48,
-// which is what one site has, get no more than one address does.
+// Places limits the requests of strangers that are in progress. An address gets no
+// more places than are left for all others, so half of all places at most. If many
+// addresses take all they can, the next address can still get as many as each of
+// them has. All addresses of an IPv6 /48, the usual prefix of one site, together get
+// no more than one address.
 type Places struct {
 	total int
 
-	mu     sync.Mutex // guards what follows
+	mu     sync.Mutex // guards the fields below
 	used   int
-	byAddr map[netip.Prefix]int // by IPv4 address, IPv6 /64 and IPv6 /48; no zeros
+	byAddr map[netip.Prefix]int // by IPv4 address, IPv6 /64 and IPv6 /48; never 0
 }
 
-// NewPlaces returns so many places.
+// NewPlaces returns Places for total requests.
 func NewPlaces(total int) *Places {
 	return &Places{total: total, byAddr: make(map[netip.Prefix]int)}
 }
 
-// Take takes a place for a request of addr until release is called, once. It
-// reports false if there is none for that address.
+// Take takes a place for a request of addr. The caller must call release once. Take
+// reports false if no place is available for that address.
 func (p *Places) Take(addr netip.Addr) (release func(), ok bool) {
 	networks := networksOf(addr)
 	p.mu.Lock()
@@ -52,7 +52,7 @@ func (p *Places) release(networks []netip.Prefix) {
 	}
 }
 
-// networksOf returns those that have a share.
+// networksOf returns the prefixes of addr whose places are limited.
 func networksOf(addr netip.Addr) []netip.Prefix {
 	network := Network(addr)
 	if !network.Addr().Is6() {

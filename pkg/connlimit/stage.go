@@ -18,7 +18,7 @@ type stage struct {
 	share   Share
 	count   int
 	byParty map[party]*holder
-	bySize  []list.List // of *holder with so many connections, idle for longest in front
+	bySize  []list.List // of *holder by number of connections, idle for longest in front
 	most    int         // connections of the largest holder
 }
 
@@ -26,7 +26,7 @@ func newStage(share Share) stage {
 	return stage{share: share, byParty: make(map[party]*holder), bySize: make([]list.List, share.PerParty+1)}
 }
 
-// party has a share of a stage. Either field is set.
+// party identifies the holder of connections. Either field is set.
 type party struct {
 	network  netip.Prefix
 	clientID string // of a known client
@@ -36,16 +36,16 @@ type party struct {
 type holder struct {
 	party  party
 	conns  list.List     // of *Conn, idle for longest in front; not empty
-	inSize *list.Element // nil if it holds none
+	inSize *list.Element // in stage.bySize; nil if it holds no connection
 }
 
-// place is where a connection is in its stage.
+// place is a connection's position in its stage.
 type place struct {
-	holder   *holder       // nil once the connection is counted out
+	holder   *holder       // nil once the connection is removed
 	inHolder *list.Element // in holder.conns
 }
 
-// add counts a connection in, and the one out whose place it takes.
+// add adds a connection. If the stage is full, it removes and returns another one.
 func (s *stage) add(c *Conn) (victim *Conn) {
 	h := s.byParty[c.party]
 	switch {
@@ -70,7 +70,7 @@ func (s *stage) add(c *Conn) (victim *Conn) {
 
 func (h *holder) oldest() *Conn { return h.conns.Front().Value.(*Conn) }
 
-// remove counts a connection out.
+// remove removes a connection.
 func (s *stage) remove(c *Conn) {
 	h := c.holder
 	h.conns.Remove(c.inHolder)
@@ -89,7 +89,7 @@ func (s *stage) touch(c *Conn) {
 	s.bySize[h.conns.Len()].MoveToBack(h.inSize)
 }
 
-// resize moves a holder that has one connection more or less than before.
+// resize updates the position of a holder that has one connection more or less.
 func (s *stage) resize(h *holder) {
 	size := h.conns.Len()
 	if h.inSize != nil { // it is in the list of its former size, one more or one less

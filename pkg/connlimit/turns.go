@@ -7,16 +7,15 @@ import (
 	"time"
 )
 
-// turns lets few connections of strangers compute at a time: half of the cores,
-// at least one. Otherwise hundreds of handshakes would be runnable at once, and
-// an answer of port 80 would wait for all of them. A turn begins when something
-// was read and ends with the next read or write, at the latest after maxTurn.
-// Addresses take turns one after the other, so that a flood from some of them
-// delays the handshake of another by one turn each.
+// turns limits how many connections of strangers compute at a time, to half of the
+// cores but at least one. Otherwise hundreds of handshakes would be runnable at once,
+// and an answer of port 80 would wait for all of them. A turn begins after a read and
+// ends with the next read or write, or after maxTurn. Addresses take turns in order,
+// so each flooding address delays the handshake of another address by one turn only.
 type turns struct {
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex // guards the fields below
 	free    int
-	waiting map[netip.Prefix]*queue // none is empty
+	waiting map[netip.Prefix]*queue // has no empty queue
 	order   []*queue                // the next address in front
 }
 
@@ -27,10 +26,10 @@ type queue struct {
 }
 
 const (
-	maxTurn = 10 * time.Millisecond // for a connection that waits for something else than its peer
-	// maxRest is the longest pause after a turn for which others wait; no pause is
-	// longer than the turn was. Pauses leave cores to authenticated clients and to
-	// port 80, whose answers came ten times as late under a flood without them.
+	maxTurn = 10 * time.Millisecond // ends the turn of a connection that does not wait for its peer
+	// maxRest limits the pause after a turn while other connections wait. A pause is
+	// never longer than its turn. Pauses leave cores to authenticated clients and to
+	// port 80. Without them, its answers took ten times as long under a flood.
 	maxRest = time.Millisecond
 )
 
@@ -58,7 +57,7 @@ func (s *turns) take(addr netip.Prefix) {
 	<-begin
 }
 
-// release ends a turn that took so long.
+// release ends a turn that lasted took.
 func (s *turns) release(took time.Duration) {
 	s.mu.Lock()
 	contended := len(s.order) > 0
@@ -88,15 +87,15 @@ func (s *turns) next() {
 	s.order = append(s.order, q)
 }
 
-// turn is a connection's own. Its zero value is none.
+// turn is the turn of one connection. The zero value has not begun.
 type turn struct {
-	mu    sync.Mutex
-	of    *turns // nil: none; guarded by mu, like what follows
+	mu    sync.Mutex // guards the fields below
+	of    *turns     // nil between turns
 	begun time.Time
 	timer *time.Timer
 }
 
-// begin waits for a turn.
+// begin waits until a turn begins.
 func (t *turn) begin(of *turns, addr netip.Prefix) {
 	of.take(addr)
 	t.mu.Lock()
@@ -112,7 +111,7 @@ func (t *turn) begin(of *turns, addr netip.Prefix) {
 	}
 }
 
-// end ends the turn, if there is one.
+// end ends the turn, if it has begun.
 func (t *turn) end() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
