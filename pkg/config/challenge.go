@@ -11,17 +11,17 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// None is the HTTPAddr of a proxy that leaves port 80 to somebody else.
+// None is the HTTPAddr of a proxy without an HTTP-01 listener.
 const None = "none"
 
-// The values of Challenge and DNSPropagation; the first one is the default.
+// Values of Challenge and DNSPropagation. The first of each is the default.
 var (
 	challenges   = []string{acme.HTTP01, acme.TLSALPN01, acme.DNS01}
 	propagations = []string{"nameservers", "resolvers", "none"}
 	profileChars = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 )
 
-// validateChallenges looks at everything about how names are proven.
+// validateChallenges checks all settings about the validation of names.
 func (s *Serve) validateChallenges(check func(key string, err error)) {
 	check("challenge", oneOf(s.Challenge, challenges))
 	if s.DNSProvider != "" {
@@ -30,24 +30,24 @@ func (s *Serve) validateChallenges(check func(key string, err error)) {
 	check("dns-propagation", oneOf(s.DNSPropagation, propagations))
 	switch {
 	case s.Challenge == acme.DNS01 && s.DNSProvider == "":
-		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: write one of %s", strings.Join(dnsprovider.Names(), ", ")))
+		check("dns-provider", fmt.Errorf("is missing; challenge dns-01 needs it: use one of %s", strings.Join(dnsprovider.Names(), ", ")))
 	case s.Challenge == acme.HTTP01 && s.HTTPAddr == None && s.HTTP01Webroot == "" && s.HTTP01Hook == "":
-		check("http-addr", errors.New("none leaves nobody to answer http-01; write an address such as :80, set http-01-webroot, or choose another challenge"))
+		check("http-addr", errors.New("with none, no listener answers http-01; use an address such as :80, set http-01-webroot, or use another challenge"))
 	}
 	if s.HTTPAddr == None && s.HTTPFallback != FallbackNotFound {
-		check("http-fallback", errors.New("is of use with an http-addr only; set that, too, or leave it out"))
+		check("http-fallback", errors.New("works only with an http-addr; set that, too, or remove this"))
 	}
 	if s.HTTP01Webroot != "" && s.HTTP01Hook != "" {
-		check("http-01-hook", errors.New("is one way to answer http-01, http-01-webroot another; leave one of them out"))
+		check("http-01-hook", errors.New("cannot be combined with http-01-webroot; remove one of them"))
 	}
 	if s.DNSProvider == "" && len(s.DNSResolvers) > 0 {
-		check("dns-resolver", errors.New("is of use with a dns-provider only; set that, too, or leave it out"))
+		check("dns-resolver", errors.New("works only with a dns-provider; set that, too, or remove this"))
 	}
 	if _, err := s.Resolvers(); err != nil {
 		check("dns-resolver", err)
 	}
 	if strings.Trim(s.Profile, profileChars) != "" || len(s.Profile) > 64 {
-		check("profile", errors.New("not the name of a profile; the CA's directory lists them, such as shortlived"))
+		check("profile", errors.New("not the name of a profile; use one that the CA's directory lists, such as shortlived"))
 	}
 }
 
@@ -55,10 +55,10 @@ func oneOf(value string, known []string) error {
 	if slices.Contains(known, value) {
 		return nil
 	}
-	return fmt.Errorf("there is no %q; write %s", value, strings.Join(known, ", "))
+	return fmt.Errorf("unknown value %q; use one of %s", value, strings.Join(known, ", "))
 }
 
-// Resolvers are the DNSResolvers as host:port; nil for the system's.
+// Resolvers returns the DNSResolvers as host:port, or nil for the system's.
 func (s *Serve) Resolvers() ([]string, error) {
 	var all []string
 	for _, entry := range s.DNSResolvers {

@@ -16,24 +16,24 @@ import (
 // EnvPrefix starts the name of every environment variable that sets a flag.
 const EnvPrefix = "ACMEPROXY_"
 
-// notSettings are flags of one call, which only the command line has.
+// notSettings lists flags of one call. They have no variable and no key.
 var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version"}
 
 // Load returns new settings. bind creates them with their defaults and binds
-// their flags to a set of flags, which is new in each call. Load copies what the
-// command line gave. Every other flag takes its environment variable, which getenv
-// returns, if that is not empty, else its key in the YAML file, else the default stays. An
-// empty file name means there is no file.
+// their flags to a new set of flags. Load copies the flags of the command line. For
+// every other flag it uses the environment variable, which getenv returns, or else the
+// key in the YAML file, or else the default. An empty variable is ignored. If file is
+// empty, no file is read.
 //
-// A list flag takes a YAML list or a single string; in its variable, entries
-// are separated by white space.
+// In the file, a list flag is a YAML list or a single string. In its variable, white
+// space separates the entries.
 //
-// If T is a struct, the fields that have a yaml tag are nested settings, which
-// only the file has. A type that implements [Checker] is checked, too.
-// Keys in ignored are allowed and not read.
+// If T is a struct, the fields with a yaml tag are nested settings, which only the
+// file can set. A type that implements [Checker] is checked, too. Keys in ignored are
+// allowed and not read.
 //
-// The error joins all faults of the file and the environment. Load keeps no
-// state: it may be called again while earlier settings are in use.
+// The error joins all faults of the file and the environment. Load has no state, so
+// it may be called again while earlier settings are in use.
 func Load[T any](given *pflag.FlagSet, getenv func(string) string, file string, bind func(*pflag.FlagSet) *T, ignored ...string) (*T, error) {
 	fs := pflag.NewFlagSet("settings", pflag.ContinueOnError)
 	settings := bind(fs)
@@ -68,17 +68,17 @@ func copyFlag(to, from *pflag.Flag) error {
 type loader struct {
 	fs      *pflag.FlagSet
 	getenv  func(string) string
-	merge   *viper.Viper // the file below the environment
-	decoder *decoder     // of the file; nil: none
+	merge   *viper.Viper // the environment overrides the file
+	decoder *decoder     // of the file; nil without a file
 }
 
 func newLoader(fs *pflag.FlagSet, getenv func(string) string) *loader {
-	// Keys are never nested, so no character of theirs separates levels.
+	// Keys are never nested, so the delimiter is a character that no key contains.
 	return &loader{fs: fs, getenv: getenv, merge: viper.NewWithOptions(viper.KeyDelimiter("\x00"))}
 }
 
-// readFile decodes the nested settings and puts the flags' values below the
-// environment.
+// readFile decodes the nested settings and merges the flags' values, which the
+// environment overrides.
 func (l *loader) readFile(file string, nested reflect.Value, ignored []string) error {
 	f, err := os.Open(file)
 	if err != nil {
@@ -97,7 +97,7 @@ func (l *loader) readFile(file string, nested reflect.Value, ignored []string) e
 	return errors.Join(l.decoder.err(), l.merge.MergeConfigMap(values))
 }
 
-// fill gives the flags their values from the environment or the file.
+// fill sets the flags from the environment or the file.
 func (l *loader) fill() error {
 	var faults []error
 	l.fs.VisitAll(func(f *pflag.Flag) {
@@ -136,7 +136,7 @@ func (l *loader) fillFlag(f *pflag.Flag) error {
 	return fmt.Errorf("%swrite %s", where, kindOf(f).want)
 }
 
-// EnvName returns the environment variable of a flag: ACMEPROXY_DATA_DIR of
+// EnvName returns the environment variable of a flag, such as ACMEPROXY_DATA_DIR for
 // data-dir.
 func EnvName(flag string) string {
 	return EnvPrefix + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))

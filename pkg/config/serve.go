@@ -10,46 +10,46 @@ import (
 // LetsEncrypt is the directory of the default CA.
 const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 
-// Serve is the configuration of the DMZ process. Each field has the name of its
+// Serve holds the configuration of the DMZ process. Each field has the name of its
 // flag.
 type Serve struct {
-	HTTPAddr  string // host:port of the HTTP-01 listener; None: there is none
+	HTTPAddr  string // host:port of the HTTP-01 listener, or None
 	HTTPSAddr string // host:port of the TLS API
-	DataDir   string // for the database, keys and certificates, with mode 0700; it has no default here
-	Store     string // URL of a PostgreSQL database, perhaps with a password; empty: SQLite in DataDir
-	Hostname  string // DNS name of this host as clients know it; empty: the API stays self-signed
+	DataDir   string // folder for the database, keys and certificates, with mode 0700; without a default here
+	Store     string // URL of a PostgreSQL database, perhaps with a password; if empty, SQLite in DataDir
+	Hostname  string // public DNS name of this host; if empty, the API's certificate stays self-signed
 
-	HTTPFallback string // what port 80 does with all but challenges: FallbackNotFound, FallbackRedirect or a backend's URL
+	HTTPFallback string // answer of port 80 to other requests: FallbackNotFound, FallbackRedirect or a backend's URL
 
 	ACMEDirectoryURL string
 	Email            string // contact of the CA account; optional
-	AcceptTOS        bool   // the operator has read and accepts the CA's terms of service
-	EABKid           string // external account binding (RFC 8555 section 7.3.4); both or none
+	AcceptTOS        bool   // the administrator has read and accepts the CA's terms of service
+	EABKid           string // external account binding (RFC 8555 section 7.3.4); set both or neither
 	EABHMACKeyFile   string
 
-	Challenge      string   // http-01, tls-alpn-01 or dns-01; wildcards take dns-01 whatever it is
-	HTTP01Webroot  string   // folder of a web server that serves http-01 answers; empty: the HTTP-01 listener does
-	HTTP01Hook     string   // shell command that publishes http-01 answers; empty: the HTTP-01 listener does
-	DNSProvider    string   // a name of dnsprovider.All; empty: no dns-01
+	Challenge      string   // http-01, tls-alpn-01 or dns-01; wildcards always use dns-01
+	HTTP01Webroot  string   // folder of a web server that serves http-01 answers; if empty, HTTPAddr does
+	HTTP01Hook     string   // shell command that publishes http-01 answers; if empty, HTTPAddr serves them
+	DNSProvider    string   // a name of dnsprovider.All; if empty, dns-01 is not possible
 	DNSResolvers   []string // DNS servers, with or without a port; see Resolvers
-	DNSPropagation string   // whom to ask whether a TXT record is there: nameservers, resolvers or none
-	PreferredChain string   // common name of the topmost issuer; empty: the CA's default chain
+	DNSPropagation string   // servers that must have a TXT record first: nameservers, resolvers or none
+	PreferredChain string   // common name of the topmost issuer; if empty, the CA's default chain
 
 	Domains                 []string // certificates for this host itself; commas join names into one
 	KeyType                 string   // of this host's certificates; see cert.KeyTypes
-	Profile                 string   // of this host's certificates, one of the CA's; empty: its default
-	CertificateObtainedHook string   // shell command; empty: none
-	CertDir                 string   // for a folder of each certificate; empty: certs in DataDir, which only this user can enter
+	Profile                 string   // of this host's certificates, one of the CA's; if empty, its default
+	CertificateObtainedHook string   // shell command; may be empty
+	CertDir                 string   // for a folder of each certificate; if empty, certs in DataDir, which only this user can enter
 	Files                   certfile.Layout
 
-	MaxClientCertificates int    // managed certificates that one client may have; 0: any number
-	DefaultDailyQuota     string // of clients whose grants set none: a number, 0 for any number, or QuotaAuto
+	MaxClientCertificates int    // maximum number of managed certificates of a client; 0 for no limit
+	DefaultDailyQuota     string // of clients whose grants set none: a number, 0 for no limit, or QuotaAuto
 
 	LogLevel  string // debug, info, warn or error
 	LogFormat string // text or json
 }
 
-// CertificatesDir is where the folders of this host's own certificates are.
+// CertificatesDir returns the folder with the folders of this host's certificates.
 func (s *Serve) CertificatesDir() string {
 	if s.CertDir != "" {
 		return s.CertDir
@@ -57,8 +57,8 @@ func (s *Serve) CertificatesDir() string {
 	return filepath.Join(s.DataDir, "certs")
 }
 
-// DefaultServe is the configuration that works out of the box and orders
-// nothing until it is asked to.
+// DefaultServe returns the default configuration. With it the proxy starts, but cannot
+// order a certificate.
 func DefaultServe() Serve {
 	return Serve{
 		HTTPAddr:         ":80",
@@ -77,8 +77,8 @@ func DefaultServe() Serve {
 	}
 }
 
-// Needs says what is missing before anything can be ordered, each with the flag
-// to set; empty when nothing is.
+// Needs returns the settings that are missing before a certificate can be ordered,
+// each with the flag to set.
 func (s *Serve) Needs() []string {
 	var needs []string
 	if !s.AcceptTOS {
