@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Writes a stored copy of an installation as a program of some commit makes it:
-# the proxy's data directory, its database as PostgreSQL text, two hosts' state
-# directories and outputs, and the configuration files. cmd/testdata/script/
-# upgrade.txtar shows that today's program continues from each copy.
+# Writes a copy of an installation, created by the program of an earlier commit: the
+# proxy's data directory, its database as PostgreSQL text, two hosts' state
+# directories and outputs, and the configuration files. The test cmd/testdata/script/
+# upgrade.txtar continues from each copy with the present program.
 set -euo pipefail
 
 usage() {
@@ -17,7 +17,7 @@ TEXT
 }
 
 [ $# -eq 2 ] || { usage >&2; exit 2; }
-[ ! -e "$2" ] || { echo "$2 exists; name another folder" >&2; exit 1; }
+[ ! -e "$2" ] || { echo "$2 exists; use another folder" >&2; exit 1; }
 program=$(realpath "$1")
 into=$(realpath -m "$2")
 pebble=$(realpath "$(dirname "$0")/../.pebble/bin")
@@ -34,17 +34,17 @@ cd "$work"
 
 acme=14510 management=14511 http=14512 https=14513 dns=14514 dns_management=14515 postgres=14516
 
-# until_ok COMMAND… waits until the command succeeds, a minute at most.
+# until_ok COMMAND… waits until the command succeeds, at most a minute.
 until_ok() {
 	local tries=0
 	until "$@" >/dev/null 2>&1; do
 		tries=$((tries + 1))
-		[ "$tries" -lt 600 ] || { echo "waited for: $*" >&2; tail -n 20 "$work"/*.log >&2; exit 1; }
+		[ "$tries" -lt 600 ] || { echo "timeout: waited a minute for: $*" >&2; tail -n 20 "$work"/*.log >&2; exit 1; }
 		sleep 0.1
 	done
 }
 
-# The CA. Its certificates are good for decades, so that they are when the test runs.
+# The CA. Its certificates are valid for decades, so that they are valid in the test.
 mkdir ca
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout ca/key.pem -out ca/cert.pem \
 	-days 365 -subj /CN=ca -addext subjectAltName=IP:127.0.0.1 2>/dev/null
@@ -83,8 +83,8 @@ pids+=("$serve")
 until_ok admin status
 until_ok test -s hook.log
 
-# Clients of every kind. One key is there under two comments, another is larger
-# than new ones may be.
+# Clients of every kind. One key occurs with two comments. Another is larger than the
+# limit for new keys.
 ssh-keygen -q -t ed25519 -N '' -C 'root@lb one' -f lb
 ssh-keygen -q -t rsa -b 8192 -N '' -C large -f large
 api=https://127.0.0.1:$https

@@ -2,9 +2,9 @@
 # A private Internet in podman containers: a CA, the proxy in the DMZ and a host
 # that the CA cannot reach. See usage below and docs/development.md.
 #
-# All of it (images, volumes, networks) is in a storage of its own below
-# .test-env, so that no podman of yours is touched. Nothing is pulled, no port
-# of this host is opened, and both networks end at their bridges.
+# All images, volumes and networks are in a separate storage below .test-env, so your
+# own podman is not affected. The script pulls no images and opens no port of this
+# host. Both networks are internal.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -13,7 +13,7 @@ usage() {
 Usage: ./scripts/test-env.sh start|stop|status|logs|run
 
   start            build the images, start everything, check the networks, play
-                   the three modes; says what to try next
+                   the three modes; suggests what to try next
   stop             remove everything
   status           show what runs
   logs [NAME]      show the logs of pebble, dns, proxy or remote; default all
@@ -27,8 +27,8 @@ TEXT
 state=$PWD/.test-env
 containers=(dns pebble proxy remote)
 
-# The networks, and who has which address. The first is for documentation
-# (RFC 5737), so that no real host has it.
+# The networks and addresses. The first network is reserved for documentation
+# (RFC 5737), so no real host uses it.
 internet=acmeproxy-internet internet_subnet=198.51.100.0/24
 private=acmeproxy-private private_subnet=10.77.0.0/24
 pebble=198.51.100.10 dns=198.51.100.11 proxy_outside=198.51.100.20
@@ -43,16 +43,16 @@ fail() {
 	exit 1
 }
 
-# lacks says what is missing on this host, and has an exit code of its own.
+# lacks reports what is missing on this host and exits with code 3.
 lacks() {
 	printf 'test-env: %s\n' "$*" >&2
 	exit 3
 }
 
-# Where distributions have programs for administrators.
+# The folders of administrators' programs.
 export PATH="$PATH:/usr/sbin:/sbin"
 
-# need PROGRAM PACKAGE… ends with the remedy if the program is missing.
+# need PROGRAM PACKAGE… exits with the remedy if the program is missing.
 need() {
 	local program=$1
 	shift
@@ -61,7 +61,7 @@ need() {
 
 check_host() {
 	local packages=(podman netavark iptables)
-	# Without cgroup v2 alone, crun and podman's defaults do not work.
+	# crun and podman's defaults need pure cgroup v2.
 	if [ ! -e /sys/fs/cgroup/cgroup.controllers ]; then
 		packages+=(runc)
 		need runc "${packages[@]}"
@@ -80,17 +80,17 @@ check_host() {
 	need openssl openssl
 	need curl curl
 	local version
-	version=$(podman --version) # the subcommand would touch your own storage
+	version=$(podman --version) # the subcommand would use your own storage
 	version=${version##* }
 	[ "${version%%.*}" -ge 4 ] || lacks "podman $version is too old; version 4 or newer is needed"
 }
 
-# write_config makes the folders and a configuration of podman that works
-# without systemd and on hybrid cgroups, too.
+# write_config creates the folders and a configuration of podman that also works
+# without systemd and on hybrid cgroups.
 write_config() {
 	local dir
 	mkdir -p "$state/networks" "$state/ca"
-	# podman wants a short path for its sockets.
+	# podman needs a short path for its sockets.
 	dir=$(mktemp -d /tmp/acmeproxy-XXXXXX)
 	ln -sfn "$dir" "$state/run"
 	{
@@ -109,7 +109,7 @@ write_config() {
 	} >"$state/containers.conf"
 }
 
-# pod runs podman with that configuration, in storage of its own.
+# pod runs podman with that configuration and a separate storage.
 pod() {
 	local run
 	run=$(readlink "$state/run")
@@ -118,8 +118,8 @@ pod() {
 		--storage-driver vfs --network-config-dir "$state/networks" "$@"
 }
 
-# capped NAME FLAG prints this shell's hard limit, at most 4096: podman's own
-# defaults may be above what this user may set.
+# capped NAME FLAG prints this shell's hard limit, at most 4096. podman's defaults may
+# exceed this user's limits.
 capped() {
 	local limit
 	limit=$(ulimit -H "$2")
@@ -163,12 +163,12 @@ reaches() {
 	inside "$1" timeout 2 bash -c '</dev/tcp/$0/$1' "$2" "$3" 2>/dev/null
 }
 
-# until_true WHAT COMMAND… waits for a condition, at most half a minute.
+# until_true WHAT COMMAND… waits for a condition, at most 30 seconds.
 until_true() {
 	local what=$1 deadline=$((SECONDS + 30))
 	shift
 	until "$@"; do
-		[ "$SECONDS" -lt "$deadline" ] || fail "waited 30 s in vain until $what"
+		[ "$SECONDS" -lt "$deadline" ] || fail "timeout: waited 30 s until $what"
 		sleep 0.1
 	done
 }
@@ -180,7 +180,7 @@ build_images() {
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 3650 \
 		-subj "/CN=Pebble's own server" -addext "subjectAltName=IP:$pebble" \
 		-keyout "$state/ca/server.key" -out "$state/ca/server.pem" 2>/dev/null
-	chmod 644 "$state/ca/server.key" "$state/ca/server.pem" # containers have another uid
+	chmod 644 "$state/ca/server.key" "$state/ca/server.pem" # containers run with another uid
 	cp .pebble/bin/pebble .pebble/bin/pebble-challtestsrv "$state/ca/"
 	cat >"$state/ca/pebble.json" <<JSON
 {"pebble": {
@@ -200,7 +200,7 @@ CONTAINERFILE
 
 start_containers() {
 	say "starting containers"
-	# Internal: no way out, and none from one to the other.
+	# Internal networks: no route to the outside or to each other.
 	pod network create --internal --disable-dns --subnet "$internet_subnet" "$internet" >/dev/null
 	pod network create --internal --disable-dns --subnet "$private_subnet" "$private" >/dev/null
 	container dns -d --network "$internet:ip=$dns" localhost/pebble /pebble-challtestsrv \
@@ -222,7 +222,8 @@ pebble_get() {
 
 proxy_status() { pod exec proxy /acmeproxy status >/dev/null 2>&1; }
 
-# check_uid NAME: the program is not root, in its container or here (A40).
+# check_uid NAME checks that the program is not root, in its container or on this
+# host (A40).
 check_uid() {
 	local pid uid
 	uid=$(pod inspect --format '{{.Config.User}}' "$1")
@@ -243,7 +244,7 @@ closed_way() {
 	say "  $1 cannot reach $4"
 }
 
-# check_networks tries each way, to ports at which somebody listens. The
+# check_networks tries all connections between the networks, to open ports. The
 # neighbour is a host of the private network that only listens.
 check_networks() {
 	say "the networks:"
@@ -262,7 +263,7 @@ check_networks() {
 	pod rm -f -t 5 neighbour >/dev/null
 }
 
-# has CONTAINER FOLDER: is there a PEM set?
+# has CONTAINER FOLDER succeeds if the folder has a PEM set.
 has() { pod cp "$1:$2/fullchain.pem" - >/dev/null 2>&1; }
 
 # verify NAME CONTAINER FOLDER checks a certificate against the CA's root.
@@ -286,13 +287,13 @@ play_modes() {
 		verify "$name" proxy "$data/certs/$name"
 	done
 
-	say "a private host is enrolled"
+	say "enrolling a private host"
 	token=$(pod exec proxy /acmeproxy clients add web1 --allow 'web1.example.com,*.web1.example.com' \
 		--url "https://$proxy_inside:8443" 2>/dev/null | grep -o 'apx1-[^ ]*')
 	container enroll --rm --network "$private:ip=$remote" -v remote:/var/lib/acmeproxy localhost/acmeproxy remote enroll "$token" 2>&1 | indent
 	container remote -d --network "$private:ip=$remote" -v remote:/var/lib/acmeproxy localhost/acmeproxy remote run --poll 10s >/dev/null
 
-	say "certificate-agent: the proxy obtains it and cannot read what it keeps"
+	say "certificate-agent: the proxy obtains a certificate and cannot open the stored bundle"
 	pod exec remote /acmeproxy remote get agent.web1.example.com --mode agent --out "$data/agent" 2>&1 | indent
 	verify agent.web1.example.com remote "$data/agent"
 	say "acme-gateway: the key never leaves the private host"
@@ -319,11 +320,11 @@ start() {
 	play_modes
 	check_uid remote
 	trap - EXIT INT TERM
-	say "all of it worked, in $((SECONDS - began)) s"
+	say "all checks passed in $((SECONDS - began)) s"
 	next
 }
 
-# give_up shows why start failed, and removes what it had made.
+# give_up shows why start failed, and removes what it created.
 give_up() {
 	local code=$?
 	trap - EXIT
@@ -350,23 +351,23 @@ ended() { [ "$1" -eq 0 ] || ! kill -0 "$1" 2>/dev/null; }
 
 stop() {
 	if [ ! -e "$state" ]; then
-		say "nothing to stop"
+		say "nothing is running"
 		return
 	fi
 	local run
 	run=$(readlink "$state/run" || true)
 	if [ -n "$run" ]; then
-		[ -d "$run" ] || mkdir -m 700 "$run" # gone with a restart of this host
+		[ -d "$run" ] || mkdir -m 700 "$run" # a restart of this host removes it
 		local monitors pid
 		mapfile -t monitors < <(pod ps --all --quiet | while read -r pid; do pod inspect --format '{{.State.ConmonPid}}' "$pid"; done)
 		pod rm --all --force --volumes --time 10 >/dev/null
-		for pid in "${monitors[@]}"; do # they clean up after their containers
+		for pid in "${monitors[@]}"; do # they clean up their containers
 			until_true "podman has cleaned up" ended "$pid"
 		done
-		pod network rm --force "$internet" "$private" >/dev/null 2>&1 || true # not there yet after a failed start
+		pod network rm --force "$internet" "$private" >/dev/null 2>&1 || true # missing after a failed start
 		if [ "$(id -u)" -ne 0 ]; then
 			pod unshare rm -rf "$state/storage" "$run/run"
-			pod system migrate >/dev/null # ends podman's process that keeps the user namespace
+			pod system migrate >/dev/null # ends podman's process that holds the user namespace
 		fi
 		rm -rf "$run"
 	fi
@@ -376,17 +377,17 @@ stop() {
 
 status() {
 	if [ ! -e "$state/run" ]; then
-		say "not running; start it: ./scripts/test-env.sh start"
+		say "not running; run ./scripts/test-env.sh start"
 		return 1
 	fi
 	pod ps --all --format 'table {{.Names}}\t{{.Status}}\t{{.Networks}}'
-	all_running || fail "not everything runs; see ./scripts/test-env.sh logs, then start again"
+	all_running || fail "not all containers run; see ./scripts/test-env.sh logs, then start again"
 	say
 	pod exec proxy /acmeproxy status
 }
 
 logs() {
-	[ -e "$state/run" ] || fail "not running; start it: ./scripts/test-env.sh start"
+	[ -e "$state/run" ] || fail "not running; run ./scripts/test-env.sh start"
 	show_logs "$@"
 }
 
@@ -398,15 +399,15 @@ show_logs() {
 		set -- "${containers[@]}"
 	fi
 	for name in "$@"; do
-		pod container exists "$name" || fail "there is no container $name; there are: ${containers[*]}"
+		pod container exists "$name" || fail "no container $name; use one of: ${containers[*]}"
 		say "== $name"
 		pod logs "$name" 2>&1
 	done
 }
 
 run() {
-	[ $# -ge 2 ] || fail "say where and what, as in: run proxy status"
-	running "$1" || fail "$1 does not run; start it: ./scripts/test-env.sh start"
+	[ $# -ge 2 ] || fail "run needs a container and a command, such as: run proxy status"
+	running "$1" || fail "$1 does not run; run ./scripts/test-env.sh start"
 	local name=$1 terminal=()
 	shift
 	[ ! -t 0 ] || [ ! -t 1 ] || terminal=(--tty)
