@@ -27,42 +27,42 @@ import (
 // maxBody is the size above which a request's body is refused.
 const maxBody = 1 << 20
 
-// Options are the settings of an in-process [CA]. The zero value is a fast CA
-// that accepts every account and makes no trouble.
+// Options holds the settings of an in-process [CA]. The zero value is a fast CA
+// that accepts every account and injects no faults.
 type Options struct {
-	// HTTPPort is the port of 127.0.0.1 at which HTTP-01 answers are looked for,
-	// whatever the name. 0 picks a free one.
+	// HTTPPort is the port of 127.0.0.1 from which the CA fetches HTTP-01 answers,
+	// for every name. If 0, it is a free one.
 	HTTPPort int
-	// TLSPort is the port of 127.0.0.1 at which TLS-ALPN-01 answers are looked
-	// for, whatever the name. 0 picks a free one.
+	// TLSPort is the port of 127.0.0.1 from which the CA fetches TLS-ALPN-01
+	// answers, for every name. If 0, it is a free one.
 	TLSPort int
-	// Resolver is the host:port of a DNS server that is asked instead of one that
-	// answers every name with 127.0.0.1.
+	// Resolver is the host:port of a DNS server. If empty, a server answers every
+	// name with 127.0.0.1.
 	Resolver string
 	// RetryAfterAuthz and RetryAfterOrder are the seconds in the Retry-After
 	// headers of pending authorizations and processing orders. 0 asks clients
 	// not to wait.
 	RetryAfterAuthz, RetryAfterOrder int
-	// EAB are the keys (base64url) of external account bindings by key
-	// identifier. When it is not nil, a binding is required of every account.
+	// EAB holds the keys (base64url) of external account bindings by key
+	// identifier. If it is not nil, every account needs a binding.
 	EAB map[string]string
 	// NonceReject is the percentage of good nonces that are rejected.
 	NonceReject int
-	// AuthzReuse is the percentage of identifiers for which a valid
-	// authorization of the account is used again. With 0, Pebble still does so
-	// for 1 %: give each order new names where that matters.
+	// AuthzReuse is the percentage of identifiers for which a valid authorization of
+	// the account is reused. With 0, Pebble still reuses 1 %. Use new names for each
+	// order if that matters.
 	AuthzReuse int
-	// Profiles are the certificates' lifetimes by profile name, in whole
-	// seconds. An order that names no profile gets any of them. Nil offers
-	// "default" with 90 days.
+	// Profiles holds the certificates' lifetimes by profile name, in whole
+	// seconds. An order without a profile gets any of them. If nil, "default" has
+	// 90 days.
 	Profiles map[string]time.Duration
-	// AlternateRoots is how many chains are offered besides the default one.
+	// AlternateRoots is the number of chains in addition to the default one.
 	AlternateRoots int
-	// Wrap returns a handler that is asked instead of Pebble's, which it may
-	// ask. It is there to inject faults: 429, 503, HTML, slow answers. It runs
-	// concurrently. [Kind] tells requests apart.
+	// Wrap returns a handler that replaces Pebble's, which it may call. It injects
+	// faults: 429, 503, HTML, slow answers. It must be safe for concurrent use.
+	// [Kind] returns the kind of a request.
 	Wrap func(http.Handler) http.Handler
-	// Log receives Pebble's log. Nil keeps the end of it for [CA.Log].
+	// Log receives Pebble's log. If nil, [CA.Log] returns the end of it.
 	Log io.Writer
 }
 
@@ -70,17 +70,17 @@ type Options struct {
 type CA struct {
 	// DirectoryURL is the URL of the ACME directory.
 	DirectoryURL string
-	// RootsPEM are the roots of the certificates that the CA issues.
+	// RootsPEM holds the roots of the certificates that the CA issues.
 	RootsPEM []byte
 	// ServerCAPEM is the root of the ACME server's own certificate.
 	ServerCAPEM []byte
 	// ServerCAFile is a file with ServerCAPEM, for LEGO_CA_CERTIFICATES.
 	ServerCAFile string
-	// HTTPPort is the port at which HTTP-01 answers are looked for.
+	// HTTPPort is the port from which the CA fetches HTTP-01 answers.
 	HTTPPort int
-	// TLSPort is the port at which TLS-ALPN-01 answers are looked for.
+	// TLSPort is the port from which the CA fetches TLS-ALPN-01 answers.
 	TLSPort int
-	// Issuers are the common names of the roots: that of the default chain first.
+	// Issuers holds the common names of the roots, that of the default chain first.
 	Issuers  []string
 	dns      *dns.Server
 	requests *Counter
@@ -91,8 +91,8 @@ type CA struct {
 	dir      string
 }
 
-// New starts a CA. The caller must close it. One goroutine stays, because
-// Pebble has no way to end it: va.VAImpl.processTasks.
+// New starts a CA. The caller must close it. One goroutine is never stopped, because
+// Pebble cannot end it: va.VAImpl.processTasks.
 func New(o Options) (_ *CA, err error) {
 	ca := &CA{HTTPPort: o.HTTPPort, TLSPort: o.TLSPort, requests: &Counter{counts: make(map[string]int)}, log: &tail{}}
 	defer func() {
@@ -143,7 +143,7 @@ func (ca *CA) serve(handler http.Handler) error {
 	}
 	ca.ServerCAPEM = cert.caPEM
 	if ca.dir, err = os.MkdirTemp("", "pebbletest-"); err != nil {
-		return fmt.Errorf("make a directory for the server's CA: %w", err)
+		return fmt.Errorf("create a directory for the server's CA: %w", err)
 	}
 	ca.ServerCAFile = filepath.Join(ca.dir, "server-ca.pem")
 	if err := os.WriteFile(ca.ServerCAFile, cert.caPEM, 0o600); err != nil {
@@ -178,16 +178,16 @@ func (ca *CA) Close() {
 	}
 }
 
-// Requests counts the requests that reached the server, those included that
-// Wrap did not let through to Pebble.
+// Requests returns the counter of the requests that reached the server. It includes
+// those that Wrap did not pass to Pebble.
 func (ca *CA) Requests() *Counter { return ca.requests }
 
 // HTTPClient returns a client that trusts the ACME server. All calls return
 // the same one.
 func (ca *CA) HTTPClient() *http.Client { return ca.client }
 
-// Revoked returns the reason (RFC 5280, section 5.3.1) with which the
-// certificate of that serial number was revoked, and whether it was.
+// Revoked reports whether the certificate with that serial number was revoked, and
+// the reason (RFC 5280, section 5.3.1).
 func (ca *CA) Revoked(serial *big.Int) (reason uint, revoked bool) {
 	c := ca.store.GetRevokedCertificateBySerial(serial)
 	if c == nil {
@@ -199,15 +199,15 @@ func (ca *CA) Revoked(serial *big.Int) (reason uint, revoked bool) {
 	return reason, true
 }
 
-// Log returns the end of Pebble's log, if Options.Log did not take it.
+// Log returns the end of Pebble's log, if Options.Log was nil.
 func (ca *CA) Log() string { return ca.log.String() }
 
 // pebbleEnv serializes the creation of Pebbles, which read some of their
 // settings from the process's environment while they are created.
 var pebbleEnv sync.Mutex
 
-// newPebble returns the handler of a new Pebble and notes the roots of what it
-// issues.
+// newPebble returns the handler of a new Pebble and sets the roots of its
+// certificates.
 func (ca *CA) newPebble(o Options) (http.Handler, error) {
 	pebbleEnv.Lock()
 	defer pebbleEnv.Unlock()
@@ -241,8 +241,8 @@ func (ca *CA) newPebble(o Options) (http.Handler, error) {
 	return frontend.Handler(), nil
 }
 
-// environment returns the variables that Pebble reads: no pauses before
-// validations, and no surprises that were not asked for.
+// environment returns the variables that Pebble reads. They disable pauses before
+// validations and random faults.
 func environment(nonceReject, authzReuse int) [][2]string {
 	return [][2]string{
 		{"PEBBLE_VA_NOSLEEP", "1"},
@@ -271,8 +271,8 @@ func configProfiles(lifetimes map[string]time.Duration) map[string]profile {
 
 // serialize lets one request at a time into h, because Pebble's handlers lock
 // orders, authorizations and the store in different sequences and deadlock
-// when they run at once. The body is read before, so that a slow client holds
-// nobody up.
+// when they run concurrently. The body is read before, so that a slow client does
+// not delay others.
 func serialize(h http.Handler) http.Handler {
 	var mu sync.Mutex // guards h
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -288,8 +288,8 @@ func serialize(h http.Handler) http.Handler {
 	})
 }
 
-// newClient returns a client of its own that trusts the roots in rootsPEM. dial
-// is nil or how it connects.
+// newClient returns a new client that trusts the roots in rootsPEM. If dial is nil,
+// it connects directly.
 func newClient(rootsPEM []byte, dial func(ctx context.Context, network, addr string) (net.Conn, error)) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AppendCertsFromPEM(rootsPEM)

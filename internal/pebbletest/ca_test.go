@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A certificate can be had from the in-process CA, over HTTP/2, and each
-// request is counted.
+// The in-process CA issues a certificate over HTTP/2, and counts each request.
 func TestStart(t *testing.T) {
 	t.Parallel()
 	ca := Start(t, Options{})
@@ -46,7 +45,7 @@ func TestStart(t *testing.T) {
 	}
 }
 
-// Many orders at once do not stall, and several CAs run beside each other.
+// Many concurrent orders do not block, and several CAs can run at the same time.
 func TestStartConcurrent(t *testing.T) {
 	t.Parallel()
 	for i := range 2 {
@@ -70,7 +69,7 @@ func TestStartConcurrent(t *testing.T) {
 	}
 }
 
-// Wrap can fail a kind of request; the request is counted all the same.
+// Wrap can make requests of a kind fail. They are counted as well.
 func TestStartWrap(t *testing.T) {
 	t.Parallel()
 	var broken atomic.Bool
@@ -93,7 +92,7 @@ func TestStartWrap(t *testing.T) {
 	}
 }
 
-// Settings that Pebble reads from the environment hold for one CA only.
+// Settings that Pebble reads from the environment apply to one CA only.
 func TestStartNonceReject(t *testing.T) {
 	t.Parallel()
 	bad, good := Start(t, Options{NonceReject: 100}), Start(t, Options{})

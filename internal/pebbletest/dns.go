@@ -9,16 +9,16 @@ import (
 	"github.com/miekg/dns"
 )
 
-// startTimeout is how long a server may take until it answers. It is generous
-// because test machines are busy; a server that is up is noticed at once.
+// startTimeout is the timeout for a server to answer. It is long because test
+// machines are busy. A server that is ready is noticed at once.
 const startTimeout = 30 * time.Second
 
-// pollInterval is the pause between two questions to a server that is starting.
+// pollInterval is the pause between two requests to a server that is starting.
 const pollInterval = 5 * time.Millisecond
 
-// startDNS runs a DNS server on TCP, which is what Pebble uses, that answers every
-// name with 127.0.0.1. Its limits are long: a busy machine may be late with a
-// question, and Pebble does not ask twice.
+// startDNS runs a DNS server that answers every name with 127.0.0.1. It uses TCP, as
+// Pebble does. Its timeouts are long, because a busy machine may be slow and Pebble
+// does not repeat a question.
 func startDNS() (srv *dns.Server, addr string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -40,7 +40,7 @@ func startDNS() (srv *dns.Server, addr string, err error) {
 	}
 }
 
-// pointHere answers a question for A with 127.0.0.1 and others with nothing.
+// pointHere answers a question for A with 127.0.0.1 and others with no record.
 func pointHere(w dns.ResponseWriter, r *dns.Msg) {
 	m := new(dns.Msg).SetReply(r)
 	for _, q := range r.Question {
@@ -53,7 +53,7 @@ func pointHere(w dns.ResponseWriter, r *dns.Msg) {
 	_ = w.WriteMsg(m) // Pebble has hung up otherwise
 }
 
-// waitForDNS returns when the DNS server at addr answers on UDP and TCP.
+// waitForDNS waits until the DNS server at addr answers on UDP and TCP.
 func waitForDNS(ctx context.Context, dial func(ctx context.Context, network, addr string) (net.Conn, error), addr string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -75,7 +75,7 @@ func waitForDNS(ctx context.Context, dial func(ctx context.Context, network, add
 	return nil
 }
 
-// poll calls f until it succeeds or ctx ends; then it returns f's last error.
+// poll calls f until it succeeds or ctx ends. If ctx ends, it returns f's last error.
 func poll(ctx context.Context, f func() error) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()

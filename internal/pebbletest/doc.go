@@ -2,17 +2,18 @@
 // project, together with a DNS server that answers every name with 127.0.0.1.
 //
 // There are two variants. [Start] runs Pebble inside the test's process, which
-// is fast, allows fault injection and cannot deadlock under load (stock Pebble
-// can from about eight requests in flight). [StartProcess] runs the stock
-// binary that "make pebble" builds, for tests that need the real program. Both
-// issue certificates that nobody trusts; neither may be reachable from outside
-// of this host, so both listen on the loopback interface only, or, the second
-// one, in a [Network] of the test's own.
+// is fast, allows fault injection and cannot deadlock under load. (Stock Pebble
+// can, from about eight requests in flight.) [StartProcess] runs the stock
+// binary that "make pebble" builds, for tests that need the real program.
+//
+// Both issue certificates that no client trusts. Neither may be reachable from
+// outside of this host. So both listen on the loopback interface only, except that
+// [StartProcess] can use the test's own [Network].
 //
 //	ca := pebbletest.Start(t, pebbletest.Options{})
 //	ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)) // HTTP-01 answers
 //	…
 //	client := &acme.Client{DirectoryURL: ca.DirectoryURL, HTTPClient: ca.HTTPClient()}
 //
-// [New] and [Run] are the same without a test, for programs.
+// [New] and [Run] do the same without a test, for programs.
 package pebbletest

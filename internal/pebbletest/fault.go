@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Fault stands between a client and Pebble, and answers for it while something
-// is wrong. The zero value passes all requests on. It may be used concurrently.
+// Fault is a handler between a client and Pebble that injects faults. The zero value
+// passes all requests to Pebble. It may be used concurrently.
 //
 //	var ca pebbletest.Fault
 //	pebbletest.Start(t, pebbletest.Options{Wrap: ca.Wrap})
@@ -20,7 +20,7 @@ type Fault struct{ answer atomic.Pointer[Answer] }
 // Answer answers a request instead of Pebble, which is next.
 type Answer func(w http.ResponseWriter, r *http.Request, next http.Handler)
 
-// Wrap is for Options.Wrap.
+// Wrap returns a handler that injects faults, for Options.Wrap.
 func (f *Fault) Wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { f.serve(w, r, next) })
 }
@@ -33,13 +33,13 @@ func (f *Fault) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	next.ServeHTTP(w, r)
 }
 
-// Set makes a function answer all requests.
+// Set makes answer handle all requests.
 func (f *Fault) Set(answer func(w http.ResponseWriter, r *http.Request, next http.Handler)) {
 	a := Answer(answer)
 	f.answer.Store(&a)
 }
 
-// PassAll passes all requests on again.
+// PassAll passes all requests to Pebble again.
 func (f *Fault) PassAll() { f.answer.Store(nil) }
 
 // Fail answers requests of these kinds with a status, or all requests if no kind
@@ -54,9 +54,9 @@ func (f *Fault) Fail(status int, kinds ...string) {
 	})
 }
 
-// Hold keeps requests of one kind waiting until release is called, which may
-// happen twice. They meet then what was set meanwhile. arrived is closed when the
-// first one is there.
+// Hold blocks requests of one kind until release is called, which may be called
+// twice. Then they get the answer that was set meanwhile. arrived is closed when the
+// first one arrives.
 func (f *Fault) Hold(t testing.TB, kind string) (arrived <-chan struct{}, release func()) {
 	came, gate := make(chan struct{}), make(chan struct{})
 	var first, opened atomic.Bool

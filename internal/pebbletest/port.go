@@ -8,21 +8,21 @@ import (
 	"sync"
 )
 
-// Ports are picked below the range from which kernels take the source ports of
-// outgoing connections (32768 and up on Linux, 49152 and up elsewhere), so that
-// a connection of another test cannot take one between pick and use.
+// Ports are below the range of source ports of outgoing connections (32768 and up
+// on Linux, 49152 and up elsewhere). So a connection of another test cannot use a
+// port before the caller listens on it.
 const (
 	firstPort    = 20000
 	lastPort     = 31999
 	portAttempts = 100
 )
 
-// given are the ports that this process has had: none comes twice, or two that
-// look at the same moment could get the same one.
-var given sync.Map // ports are the process's
+// given holds the ports that FreePort has returned. It returns no port twice, because
+// two concurrent callers could get the same one.
+var given sync.Map // package state, because ports belong to the process
 
-// FreePort returns a port on which nothing listens, neither on TCP nor on UDP.
-// It is not reserved: listen on it soon.
+// FreePort returns a port that is free for TCP and UDP. It is not reserved, so listen
+// on it soon.
 func FreePort() (int, error) {
 	for range portAttempts {
 		port := firstPort + rand.IntN(lastPort-firstPort+1)

@@ -25,7 +25,7 @@ func TestIsFree(t *testing.T) {
 	}
 	defer tcp.Close()
 	if port := tcp.Addr().(*net.TCPAddr).Port; isFree(port) {
-		t.Errorf("port %d is called free, but somebody listens on TCP", port)
+		t.Errorf("port %d is called free, but it is in use on TCP", port)
 	}
 	udp, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
@@ -33,7 +33,7 @@ func TestIsFree(t *testing.T) {
 	}
 	defer udp.Close()
 	if port := udp.LocalAddr().(*net.UDPAddr).Port; isFree(port) {
-		t.Errorf("port %d is called free, but somebody listens on UDP", port)
+		t.Errorf("port %d is called free, but it is in use on UDP", port)
 	}
 	ports, err := freePorts(20)
 	if err != nil {

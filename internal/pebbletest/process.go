@@ -17,22 +17,23 @@ import (
 	"time"
 )
 
-// ErrNotBuilt says that the Pebble programs are missing.
+// ErrNotBuilt reports that the Pebble programs are missing.
 var ErrNotBuilt = errors.New(".pebble/bin/pebble is not built; run make pebble / make test")
 
-// ProcessOptions are the settings of a [Process]. The zero value is a fast CA
-// that accepts every account and makes no trouble.
+// ProcessOptions holds the settings of a [Process]. The zero value is a fast CA
+// that accepts every account and injects no faults.
 type ProcessOptions struct {
-	// BinDir holds the programs pebble and pebble-challtestsrv. Empty finds
-	// .pebble/bin of the repository from the working directory.
+	// BinDir holds the programs pebble and pebble-challtestsrv. If empty, it is
+	// .pebble/bin of the repository that contains the working directory.
 	BinDir string
-	// Net is where the programs run. Nil is this host's loopback interface.
+	// Net is the network of the programs. If nil, it is this host's loopback
+	// interface.
 	Net *Network
-	// Port is the port of the ACME server. 0 picks a free one. Set it to that of
+	// Port is the port of the ACME server. If 0, it is a free one. Set it to that of
 	// a stopped Process to start a CA that has forgotten its accounts.
 	Port int
-	// HTTPPort is the port at which HTTP-01 answers are looked for, whatever the
-	// name. 0 picks a free one.
+	// HTTPPort is the port from which the CA fetches HTTP-01 answers, for every name.
+	// If 0, it is a free one.
 	HTTPPort int
 	// RetryAfterAuthz and RetryAfterOrder are as in [Options].
 	RetryAfterAuthz, RetryAfterOrder int
@@ -40,57 +41,56 @@ type ProcessOptions struct {
 	EAB map[string]string
 	// Profiles are as in [Options].
 	Profiles map[string]time.Duration
-	// Env are variables (name=value) for Pebble, in addition to the ones that
-	// make it fast and reliable and in place of those of the same name.
+	// Env holds variables (name=value) for Pebble. They are added to the ones that
+	// make it fast and reliable, and override those of the same name.
 	Env []string
-	// Log receives what Pebble and its DNS server print. Nil keeps the end of
-	// it for [Process.Log]. Both programs write to it, at the same time.
+	// Log receives the output of Pebble and its DNS server. Both programs write to
+	// it concurrently. If nil, [Process.Log] returns the end of the output.
 	Log io.Writer
 }
 
-// Network is a place for the programs that is not this host's loopback
-// interface, such as a network namespace. It must be one that nobody else can
-// reach.
+// Network is another network for the programs than this host's loopback interface,
+// such as a network namespace. Other hosts must not be able to reach it.
 type Network struct {
-	// Host is the IPv4 address at which the programs listen.
+	// Host is the IPv4 address on which the programs listen.
 	Host string
-	// Target is the IPv4 address of every name, where HTTP-01 answers are looked
-	// for.
+	// Target is the IPv4 address of every name, from which the CA fetches HTTP-01
+	// answers.
 	Target string
-	// Command is what runs a program there, such as ip netns exec NAME; the
-	// program and its arguments are appended. It must become that program, so
-	// that ending the one ends the other.
+	// Command runs a program there, such as ip netns exec NAME. The program and its
+	// arguments are appended. Command must replace itself with that program, so
+	// that killing it ends the program.
 	Command []string
 	// Dial connects to the programs.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
-// loopback is where the programs run if nothing else is said.
+// loopback returns the default network.
 func loopback() *Network {
 	return &Network{Host: "127.0.0.1", Target: "127.0.0.1", Dial: (&net.Dialer{}).DialContext}
 }
 
 func (n *Network) addr(port int) string { return net.JoinHostPort(n.Host, strconv.Itoa(port)) }
 
-// Process is a stock Pebble with its DNS server, as programs of their own.
+// Process is a stock Pebble with its DNS server, each in its own process.
 type Process struct {
 	// DirectoryURL is the URL of the ACME directory.
 	DirectoryURL string
 	// ManagementURL is the URL of Pebble's management interface, without a
-	// slash at its end.
+	// trailing slash.
 	ManagementURL string
 	// DNSManagementURL is the URL of the management interface of the DNS
-	// server (pebble-challtestsrv), without a slash at its end.
+	// server (pebble-challtestsrv), without a trailing slash.
 	DNSManagementURL string
-	// DNSAddr is where that server answers the CA's questions.
+	// DNSAddr is the address of that server for DNS questions.
 	DNSAddr string
-	// RootsPEM are the roots of the certificates that the CA issues.
+	// RootsPEM holds the roots of the certificates that the CA issues.
 	RootsPEM []byte
 	// ServerCAPEM is the root of the ACME server's own certificate.
 	ServerCAPEM []byte
 	// ServerCAFile is a file with ServerCAPEM, for LEGO_CA_CERTIFICATES.
 	ServerCAFile string
-	// HTTPPort is the port at which HTTP-01 answers are looked for.
+	// HTTPPort is the port from which the CA fetches HTTP-01 answers.
 	HTTPPort int
 
 	client *http.Client
@@ -104,12 +104,12 @@ type command struct {
 	name string
 	cmd  *exec.Cmd
 	done chan struct{} // closed when the program has ended
-	err  error         // how it ended; set before done is closed
+	err  error         // result of Wait; set before done is closed
 }
 
 // Run starts Pebble and returns when it answers. The programs run until stop is
-// called or ctx ends; stop returns when they have ended, and must be called in
-// both cases. The error is [ErrNotBuilt] if the programs are missing.
+// called or ctx ends. stop must be called in both cases, and returns when they have
+// ended. The error is [ErrNotBuilt] if the programs are missing.
 func Run(ctx context.Context, o ProcessOptions) (p *Process, stop func(), err error) {
 	if o.Net == nil {
 		o.Net = loopback()
@@ -142,14 +142,13 @@ func Run(ctx context.Context, o ProcessOptions) (p *Process, stop func(), err er
 // the same one.
 func (p *Process) HTTPClient() *http.Client { return p.client }
 
-// Log returns the end of what the programs printed, if ProcessOptions.Log did
-// not take it.
+// Log returns the end of the programs' output, if ProcessOptions.Log was nil.
 func (p *Process) Log() string { return p.log.String() }
 
 func (p *Process) start(ctx context.Context, o ProcessOptions) error {
 	var err error
 	if p.dir, err = os.MkdirTemp("", "pebbletest-"); err != nil {
-		return fmt.Errorf("make a directory for Pebble: %w", err)
+		return fmt.Errorf("create a directory for Pebble: %w", err)
 	}
 	ports, err := freePorts(6)
 	if err != nil {
@@ -185,7 +184,7 @@ func (p *Process) start(ctx context.Context, o ProcessOptions) error {
 	return p.waitUntilReady(ctx, o.Net, o.Net.addr(dns))
 }
 
-// configFile is Pebble's configuration, as far as it is set here.
+// configFile holds the part of Pebble's configuration that is set here.
 type configFile struct {
 	ListenAddress                  string             `json:"listenAddress"`
 	ManagementListenAddress        string             `json:"managementListenAddress"`
@@ -205,8 +204,8 @@ type retryAfter struct {
 	Order int `json:"order"`
 }
 
-// configure writes Pebble's configuration and the files that it names, and
-// returns its path.
+// configure writes Pebble's configuration and the files named in it. It returns the
+// configuration's path.
 func (p *Process) configure(o ProcessOptions, management, tlsPort int) (string, error) {
 	cert, err := newServerCert(o.Net.Host)
 	if err != nil {
@@ -268,7 +267,7 @@ func (p *Process) spawn(ctx context.Context, o ProcessOptions, name string, args
 	return nil
 }
 
-// waitUntilReady returns when both programs answer, or when one has ended.
+// waitUntilReady waits until both programs answer or one has ended.
 func (p *Process) waitUntilReady(ctx context.Context, where *Network, dnsAddr string) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
@@ -318,10 +317,10 @@ func (p *Process) get(ctx context.Context, url string) ([]byte, error) {
 	return body, nil
 }
 
-// stop ends the programs and removes their files. It may be called again.
+// stop ends the programs and removes their files. It may be called twice.
 func (p *Process) stop() {
 	for _, c := range p.cmds {
-		_ = c.cmd.Process.Kill() // it may have ended by itself
+		_ = c.cmd.Process.Kill() // it may have ended already
 		<-c.done
 	}
 	if p.client != nil {
@@ -332,8 +331,8 @@ func (p *Process) stop() {
 	}
 }
 
-// binDir finds the programs from the working directory, which is somewhere in
-// the repository.
+// binDir returns the directory of the programs in the repository that contains the
+// working directory.
 func binDir() (string, error) {
 	wd, err := os.Getwd()
 	if err != nil {

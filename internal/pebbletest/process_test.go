@@ -14,7 +14,7 @@ import (
 	"golang.org/x/crypto/acme"
 )
 
-// A certificate can be had from the stock program.
+// The stock program issues a certificate.
 func TestStartProcess(t *testing.T) {
 	t.Parallel()
 	p := StartProcess(t, ProcessOptions{})
@@ -33,8 +33,7 @@ func TestStartProcess(t *testing.T) {
 	}
 }
 
-// After stop nothing is left: no program, no file. A new Pebble on the same
-// port knows none of the accounts.
+// stop leaves no program and no file. A new Pebble on the same port knows no account.
 func TestRunStop(t *testing.T) {
 	t.Parallel()
 	StartProcess(t, ProcessOptions{}) // skips if Pebble is not built
@@ -79,7 +78,7 @@ func TestStartProcessEnv(t *testing.T) {
 	}
 }
 
-// The DNS server can be told to fail.
+// The DNS server fails on request.
 func TestStartProcessDNSManagement(t *testing.T) {
 	t.Parallel()
 	p := StartProcess(t, ProcessOptions{})
@@ -97,7 +96,7 @@ func TestStartProcessDNSManagement(t *testing.T) {
 	}
 }
 
-// A Pebble that cannot start says why at once.
+// If Pebble cannot start, Run reports the reason at once.
 func TestRunBadConfiguration(t *testing.T) {
 	t.Parallel()
 	StartProcess(t, ProcessOptions{}) // skips if Pebble is not built
@@ -114,8 +113,8 @@ func TestRunNotBuilt(t *testing.T) {
 	}
 }
 
-// A42: without Pebble a test is skipped and says so; where Pebble is required
-// it fails.
+// A42: without Pebble a test is skipped with a message, or fails if Pebble is
+// required.
 func TestStartProcessNotBuilt(t *testing.T) {
 	t.Parallel()
 	if dir := os.Getenv("PEBBLETEST_EMPTY_DIR"); dir != "" {

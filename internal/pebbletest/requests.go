@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Kinds of requests to an ACME server, in the words of RFC 8555 and RFC 9773.
+// Kinds of requests to an ACME server, named as in RFC 8555 and RFC 9773.
 const (
 	Directory     = "directory"
 	NewNonce      = "newNonce"
@@ -44,8 +44,7 @@ var kinds = map[string]string{
 	"draft-ietf-acme-ari-03": RenewalInfo,
 }
 
-// Kind says what r asks of Pebble, for counting and for faults that concern
-// one kind of request only.
+// Kind returns the kind of r, for counters and for faults that affect one kind only.
 func Kind(r *http.Request) string {
 	first, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	if kind, ok := kinds[first]; ok {
@@ -60,14 +59,14 @@ type Counter struct {
 	counts map[string]int
 }
 
-// Count returns how many requests of a kind there were.
+// Count returns the number of requests of a kind.
 func (c *Counter) Count(kind string) int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.counts[kind]
 }
 
-// Total returns how many requests there were.
+// Total returns the number of all requests.
 func (c *Counter) Total() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -78,7 +77,7 @@ func (c *Counter) Total() int {
 	return total
 }
 
-// Counts returns the number of requests of each kind that was asked for.
+// Counts returns the number of requests by kind.
 func (c *Counter) Counts() map[string]int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,7 +91,7 @@ func (c *Counter) Reset() {
 	clear(c.counts)
 }
 
-// wrap returns h with every request counted before it is served.
+// wrap returns a handler that counts every request before h serves it.
 func (c *Counter) wrap(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		kind := Kind(r)

@@ -15,8 +15,8 @@ import (
 )
 
 // serverCert is the certificate of the ACME server itself, for 127.0.0.1, ::1,
-// localhost and more addresses, with the CA that signed it. It is made anew for each server:
-// the certificate that ships with Pebble has an end date, and its CA's private
+// localhost and more addresses, with the CA that signed it. Each server gets a new
+// one, because the certificate that ships with Pebble expires and its CA's private
 // key is public.
 type serverCert struct {
 	caPEM   []byte
@@ -76,7 +76,7 @@ func newServerCert(addresses ...string) (*serverCert, error) {
 	}, nil
 }
 
-// tlsConfig returns what a server presents.
+// tlsConfig returns the configuration of a server with the certificate.
 func (c *serverCert) tlsConfig() (*tls.Config, error) {
 	pair, err := tls.X509KeyPair(c.certPEM, c.keyPEM)
 	if err != nil {

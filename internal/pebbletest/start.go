@@ -7,11 +7,12 @@ import (
 	"testing"
 )
 
-// requireVariable is set to 1 where no test may be skipped for want of Pebble.
+// requireVariable is set to 1 if a missing Pebble must fail a test instead of
+// skipping it.
 const requireVariable = "ACMEPROXY_REQUIRE_PEBBLE"
 
-// Start starts a CA for the time of a test or benchmark. If the test fails,
-// the end of Pebble's log is shown.
+// Start starts a CA until the test or benchmark ends. If the test fails, it shows the
+// end of Pebble's log.
 func Start(t testing.TB, o Options) *CA {
 	t.Helper()
 	ca, err := New(o)
@@ -25,13 +26,12 @@ func Start(t testing.TB, o Options) *CA {
 	return ca
 }
 
-// StartProcess starts a Process for the time of a test or benchmark. If the
-// test fails, the end of its log is shown. Where Pebble is not built the test
-// is skipped, unless ACMEPROXY_REQUIRE_PEBBLE=1 is set: then it fails.
+// StartProcess starts a Process until the test or benchmark ends. If the test fails,
+// it shows the end of the log. If Pebble is not built, it skips the test, or fails it
+// with ACMEPROXY_REQUIRE_PEBBLE=1.
 func StartProcess(t testing.TB, o ProcessOptions) *Process {
 	t.Helper()
-	// Not t.Context(): it ends before the cleanup of tests, which may still
-	// need the CA.
+	// t.Context() ends before the cleanup of tests, which may still need the CA.
 	p, stop, err := Run(context.Background(), o)
 	if errors.Is(err, ErrNotBuilt) && os.Getenv(requireVariable) != "1" {
 		t.Skipf("SKIP: %v", ErrNotBuilt)

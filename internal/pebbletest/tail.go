@@ -2,10 +2,10 @@ package pebbletest
 
 import "sync"
 
-// tailSize is how much of a log is kept.
+// tailSize is the number of bytes of a log that String returns at most.
 const tailSize = 64 << 10
 
-// tail is an io.Writer that keeps the last tailSize bytes. It may be used
+// tail is an io.Writer that stores the last tailSize bytes. It may be used
 // concurrently.
 type tail struct {
 	mu  sync.Mutex // guards buf

@@ -6,12 +6,12 @@ import (
 	"testing"
 )
 
-// toolsVariable is set to 1 where every program that tests use is installed.
+// toolsVariable is set to 1 if every program that tests use must be installed.
 const toolsVariable = "ACMEPROXY_REQUIRE_TOOLS"
 
-// Tool finds a program that a test uses, such as age or openssl. Where it is
-// missing the test is skipped, unless ACMEPROXY_REQUIRE_TOOLS=1 is set, as in
-// CI: then it fails.
+// Tool returns the path of a program that a test uses, such as age or openssl. If it
+// is missing, Tool skips the test, or fails it with ACMEPROXY_REQUIRE_TOOLS=1, as in
+// CI.
 func Tool(t testing.TB, name string) (path string) {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -26,5 +26,5 @@ func Tool(t testing.TB, name string) (path string) {
 	return ""
 }
 
-// ToolsRequired tells whether a missing program fails a test.
+// ToolsRequired reports whether a missing program fails a test.
 func ToolsRequired() bool { return os.Getenv(toolsVariable) == "1" }
