@@ -1,5 +1,5 @@
-// Package watch lets a test look on while goroutines and processes work. It
-// must never be needed for what a test does itself.
+// Package watch lets a test wait for goroutines and processes. It must never be
+// needed for what a test does itself.
 //
 //	var log watch.Log
 //	cmd.Stderr = &log
@@ -16,12 +16,12 @@ import (
 	"time"
 )
 
-// longest is the time after which a test that waits must have failed. It is long,
-// because many tests may share a slow machine.
+// longest is the timeout for a test that waits. It is long, because many tests may
+// share a slow machine.
 const longest = 5 * time.Minute
 
-// Deadline returns the time at which t should give up: a few minutes from now,
-// and early enough for t to say why.
+// Deadline returns the time at which t should give up. It is a few minutes from now,
+// and early enough for t to report the reason.
 func Deadline(t testing.TB) time.Time {
 	deadline := time.Now().Add(longest)
 	if t, ok := t.(*testing.T); ok {
@@ -32,7 +32,7 @@ func Deadline(t testing.TB) time.Time {
 	return deadline
 }
 
-// Until waits for a condition, until [Deadline] at most.
+// Until waits until ok returns true, and fails t at [Deadline].
 func Until(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	begin := time.Now()
@@ -47,7 +47,7 @@ func Until(t testing.TB, what string, ok func() bool) {
 	}
 }
 
-// Await waits until c is closed or has a value, until [Deadline] at most.
+// Await waits until c is closed or has a value, and fails t at [Deadline].
 func Await(t testing.TB, what string, c <-chan struct{}) {
 	t.Helper()
 	begin := time.Now()
@@ -78,7 +78,8 @@ func (l *Log) String() string {
 	return l.buf.String()
 }
 
-// Run starts run. stop ends its context and returns when it has ended.
+// Run starts run in a goroutine. stop cancels its context and waits until it has
+// returned.
 func Run(t testing.TB, run func(ctx context.Context)) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
