@@ -1,4 +1,4 @@
-// Package smalldisk gives a test a file system that is soon full.
+// Package smalldisk mounts a small file system for a test, which can fill it.
 package smalldisk
 
 import (
@@ -15,8 +15,8 @@ import (
 // Disk is a mounted tmpfs.
 type Disk struct{ Dir string }
 
-// Mount mounts a new file system of that many bytes until the test ends. Where
-// this user may not mount, the test is skipped.
+// Mount mounts a new file system of that many bytes until the test ends. If this
+// user may not mount, it skips the test.
 func Mount(t testing.TB, bytes int) Disk {
 	t.Helper()
 	d := Disk{t.TempDir()}
@@ -33,7 +33,7 @@ func Mount(t testing.TB, bytes int) Disk {
 
 const filler = "filler"
 
-// Fill leaves no more than free bytes.
+// Fill fills the disk except for free bytes.
 func (d Disk) Fill(t testing.TB, free int) {
 	t.Helper()
 	path := filepath.Join(d.Dir, filler)
@@ -54,7 +54,7 @@ func (d Disk) Fill(t testing.TB, free int) {
 	}
 }
 
-// Clear makes room again.
+// Clear undoes Fill.
 func (d Disk) Clear(t testing.TB) {
 	t.Helper()
 	if err := os.Remove(filepath.Join(d.Dir, filler)); err != nil {
@@ -62,7 +62,7 @@ func (d Disk) Clear(t testing.TB) {
 	}
 }
 
-// zeros is a reader without an end.
+// zeros is a reader of endless zeros.
 type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) {
