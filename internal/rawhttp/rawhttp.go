@@ -1,4 +1,4 @@
-// Package rawhttp sends HTTP/1.1 requests as they stand, for tests of what no
+// Package rawhttp sends HTTP/1.1 requests unchanged, for tests with requests that no
 // client library would send.
 //
 //	resp, body := rawhttp.Ask(t, addr, "GET //x/.. HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -13,7 +13,7 @@ import (
 	"testing"
 )
 
-// Ask sends text over a connection of its own and reads one answer.
+// Ask sends text over a new connection and reads one answer.
 func Ask(t testing.TB, addr, text string) (*http.Response, string) {
 	t.Helper()
 	conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", addr)
