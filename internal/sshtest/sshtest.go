@@ -11,8 +11,8 @@ import (
 	"golang.org/x/crypto/ssh"
 )
 
-// RSALine returns an ssh-rsa line of a key with that many bits, at once however
-// many they are: it has no private half.
+// RSALine returns an ssh-rsa line for a random public key with that many bits. It is
+// fast even for long keys, because it generates no private key.
 func RSALine(t testing.TB, bits int) string {
 	t.Helper()
 	n := make([]byte, bits/8)
