@@ -1,6 +1,6 @@
-// Package floodtest attacks a whole acmeproxy serve as strangers would, and
-// prints what that costs: memory, and the time that visitors of port 80 wait,
-// beside a bare net/http server in the same minute.
+// Package floodtest attacks a complete acmeproxy serve as strangers would. It prints
+// the memory and the time that visitors of port 80 wait, compared with a bare
+// net/http server at the same time.
 package floodtest
 
 import (
@@ -23,8 +23,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 )
 
-// programs are built as they are shipped, without the race detector, whose
-// memory is not ours.
+// programs holds the paths of programs that are built as for a release, without the
+// race detector, which needs more memory.
 type programs struct{ acmeproxy, flood string }
 
 func build(t *testing.T) programs {
@@ -38,7 +38,7 @@ func build(t *testing.T) programs {
 	return programs{dir + "/acmeproxy", dir + "/flood"}
 }
 
-// process is one that runs until its input ends or it is stopped.
+// process is a process that runs until its input ends or it is stopped.
 type process struct {
 	*exec.Cmd
 	in  io.Closer
@@ -62,7 +62,7 @@ func start(t *testing.T, command ...string) *process {
 	return p
 }
 
-// line is the next one that the process prints.
+// line returns the next line of the process's output.
 func (p *process) line(t *testing.T) string {
 	t.Helper()
 	line, err := p.out.ReadString('\n')
@@ -85,7 +85,7 @@ func (p *process) stop(t *testing.T) {
 	}
 }
 
-// proxy is an acmeproxy serve.
+// proxy is a process of acmeproxy serve.
 type proxy struct {
 	*process
 	http, https, dir string
@@ -114,7 +114,7 @@ func serve(t *testing.T, program string) *proxy {
 	return p
 }
 
-// memory is what a process holds now and has held at most, in MiB.
+// memory returns the current and the peak memory of a process, in MiB.
 func (p *process) memory(t *testing.T) (now, most float64) {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.Process.Pid))
@@ -133,13 +133,13 @@ func (p *process) memory(t *testing.T) (now, most float64) {
 	return now, most
 }
 
-// visit is what flood visit measures of one server.
+// visit holds the measurements of flood visit for one server.
 type visit struct {
 	Answers, Failures int
 	Median, P99       time.Duration
 }
 
-// visits asks port 80 and a bare server in turn.
+// visits sends requests to port 80 and a bare server in turn.
 func visits(t *testing.T, program string, addrs ...string) []visit {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), program, append([]string{"visit", "1500ms"}, addrs...)...).Output()
@@ -153,16 +153,16 @@ func visits(t *testing.T, program string, addrs ...string) []visit {
 	return v
 }
 
-// fullVariable makes TestFlood longer: with all attacks, each from one and from
-// eight addresses, and with fifteen rounds of visits during each.
+// fullVariable makes TestFlood run all attacks, with fifteen rounds of visits during
+// each.
 const fullVariable = "ACMEPROXY_FLOOD"
 
-// attacks are the kinds of attack and what the process may hold meanwhile.
+// attacks holds the attacks and the memory that the process may use meanwhile.
 var attacks = []struct {
 	kind             string
 	conns, addresses int
 	most             float64 // MiB
-	always           bool    // not only in the longer form
+	always           bool    // also without fullVariable
 }{
 	{"documents", 512, 1, 128, true},
 	{"certificates", 512, 1, 128, true},
@@ -175,8 +175,8 @@ var attacks = []struct {
 	{"hellos", 4096, 8, 400, false},
 }
 
-// Strangers cannot fill the memory or starve port 80, whatever they send to the
-// API's port (A3, X41). Not parallel, because it measures processes.
+// Strangers cannot fill the memory or starve port 80 with requests to the API's port
+// (A3, X41). The test is not parallel, because it measures processes.
 func TestFlood(t *testing.T) {
 	rounds, full := 3, os.Getenv(fullVariable) != ""
 	if full {
@@ -205,12 +205,11 @@ func TestFlood(t *testing.T) {
 			if most > attack.most {
 				t.Errorf("%.0f MiB, more than %.0f", most, attack.most)
 			}
-			// Other tests share the host and disturb single rounds, most often ours: the
-			// bare server has nothing else to do. So the least ratio is compared. A
-			// round in which only the bare server was disturbed passes wrongly; the
-			// median, which is logged, is the figure to trust on a quiet host.
-			// From eight addresses a busy host with two cores misses the goal now and
-			// then, so there the limit is twice as high, except in the longer form.
+			// Other tests share the host and disturb single rounds. They disturb the proxy
+			// more often than the idle bare server, so the least ratio is compared. A round
+			// in which only the bare server was disturbed passes wrongly. On a quiet host,
+			// the logged median is more reliable. With eight addresses a busy host with two
+			// cores sometimes misses the goal, so the limit is doubled without fullVariable.
 			limit := 3.0
 			if attack.addresses > 1 && !full {
 				limit *= 2
@@ -222,8 +221,8 @@ func TestFlood(t *testing.T) {
 	}
 }
 
-// compare returns the ratios of port 80's p99 to a bare server's, the least in
-// front. It measures up to twice as many rounds if none is good enough.
+// compare returns the ratios of port 80's p99 to a bare server's, in ascending order.
+// It measures up to twice as many rounds if no ratio is good enough.
 func compare(t *testing.T, program, http, bare string, rounds int) (ratios []float64) {
 	t.Helper()
 	for len(ratios) < rounds || len(ratios) < 2*rounds && slices.Min(ratios) > 3 {

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/net/http2/hpack"
 )
 
-// kinds of attack. Each returns when the connection is of no more use; opened
-// must be called once all has been sent that the first round sends.
+// kinds holds the attacks by name. Each returns when it can no longer use the
+// connection. It must call opened once its first round is sent.
 var kinds = map[string]func(c net.Conn, opened func()) error{
 	"documents": func(c net.Conn, opened func()) error { return streams(c, opened, "GET", "/openapi.json", "") },
 	"health":    func(c net.Conn, opened func()) error { return streams(c, opened, "GET", "/health", "") },
@@ -35,9 +35,9 @@ var kinds = map[string]func(c net.Conn, opened func()) error{
 	"bare":         func(c net.Conn, opened func()) error { opened(); return gone(c) },
 }
 
-// attack holds so many connections, from so many addresses of loopback, and
-// opens those again that the server closes. It prints a line once each has been
-// opened, or after ten seconds, and ends with its input.
+// attack holds conns connections from several loopback addresses, and reopens those
+// that the server closes. It prints a line once all have been opened, or after ten
+// seconds. It ends when its input ends.
 func attack(kind, addr string, conns, addresses int) error {
 	do := kinds[kind]
 	if do == nil {
@@ -67,7 +67,7 @@ func attack(kind, addr string, conns, addresses int) error {
 	go func() { first.Wait(); close(all) }()
 	select {
 	case <-all:
-	case <-time.After(10 * time.Second): // the server keeps some from coming so far
+	case <-time.After(10 * time.Second): // the server may prevent some from opening
 	}
 	fmt.Println("all opened")
 	_, err := io.Copy(io.Discard, os.Stdin)
@@ -86,14 +86,14 @@ func (c counted) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// gone waits for the other side to hang up.
+// gone waits until the server closes the connection.
 func gone(c net.Conn) error {
 	_, err := io.Copy(io.Discard, c)
 	return err
 }
 
-// streams opens as many requests as the server lets it, with no window for
-// their answers, and another one for each that ends.
+// streams opens as many requests as the server allows, with no window for their
+// answers, and another one for each that ends.
 func streams(raw net.Conn, opened func(), method, path, header string) error {
 	c := tls.Client(raw, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})
 	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
@@ -148,10 +148,10 @@ func streams(raw net.Conn, opened func(), method, path, header string) error {
 	}
 }
 
-// errFull ends a handshake that has sent what it should.
+// errFull ends a handshake that has sent enough.
 var errFull = errors.New("enough sent")
 
-// stalled lets so many bytes through, and no more.
+// stalled is a connection that sends the next left bytes and then fails.
 type stalled struct {
 	net.Conn
 	left int
@@ -165,7 +165,7 @@ func (s *stalled) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// certificates sends client certificates of 250 KB of junk, all but the end.
+// certificates sends a client certificate of 260 KB of junk, except its end.
 func certificates(raw net.Conn, opened func()) error {
 	chain := *leaf()
 	chain.Certificate = append([][]byte(nil), chain.Certificate[0], junk())
@@ -179,7 +179,7 @@ func certificates(raw net.Conn, opened func()) error {
 
 var junk = sync.OnceValue(func() []byte { return bytes.Repeat([]byte{0x30}, 260_000) })
 
-// leaf is a client certificate of our own.
+// leaf returns a self-signed client certificate.
 var leaf = sync.OnceValue(func() *tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -193,7 +193,7 @@ var leaf = sync.OnceValue(func() *tls.Certificate {
 	return &tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 })
 
-// hellos sends a client's hello of 60 KB, all but the end.
+// hellos sends a client's hello of 60 KB, except its end.
 func hellos(c net.Conn, opened func()) error {
 	const size = 60_000
 	message := append([]byte{1, 0, size >> 8, size & 255}, make([]byte, size-100)...)

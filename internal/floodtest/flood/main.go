@@ -1,5 +1,5 @@
-// Command flood is the other side of the tests of internal/floodtest: an
-// attacker, a bare web server to compare with, and a visitor of port 80.
+// Command flood has the other processes of internal/floodtest: an attacker, a bare
+// web server for comparison, and a visitor of port 80.
 package main
 
 import (
@@ -37,28 +37,28 @@ func run(args []string) error {
 	return fmt.Errorf("usage: flood bare | visit DURATION ADDR… | attack KIND ADDR CONNECTIONS ADDRESSES")
 }
 
-// bare serves 404 with net/http and prints its address.
+// bare prints its address and serves 404 with net/http until its input ends.
 func bare() error {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
 	fmt.Println(l.Addr())
-	go func() { // it ends with its input
+	go func() {
 		io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}()
 	return http.Serve(l, http.NotFoundHandler())
 }
 
-// Visit is what one server's visitors measured.
+// Visit holds the measurements of one server's visitors.
 type Visit struct {
 	Answers, Failures int
 	Median, P99       time.Duration
 }
 
-// visit asks all servers in turn, each request over a connection of its own as
-// a CA does, and prints a JSON array of Visit.
+// visit sends requests to all servers in turn, each over a new connection as a CA
+// does. It prints a JSON array of Visit.
 func visit(period string, addrs []string) error {
 	d, err := time.ParseDuration(period)
 	if err != nil {
