@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// The parts that this test program plays besides itself, each in a process of
-// its own.
+// Other programs that this test program can run as, each in its own process.
 const (
 	roleVariable = "ACMEPROXY_BENCH_ROLE"
 	roleBare     = "bare"

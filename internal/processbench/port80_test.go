@@ -22,14 +22,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// The peers' answer: as long as a probe's, which is what ours is.
+// The peers' answer. It is as long as a probe's, which is our answer.
 const (
 	peerToken = "acmeproxy-probe-AAAAAAAAAAAAAAAAAAAAAAAAAA"
 	peerBody  = "acmeproxy-probe-BBBBBBBBBBBBBBBBBBBBBBBBBB"
 )
 
-// bare is the least that net/http can do: one path looked up in a map. It
-// listens on $ACMEPROXY_BENCH_ADDR, without timeouts.
+// bare serves a minimal net/http server that looks up one path in a map. It listens
+// on $ACMEPROXY_BENCH_ADDR, without timeouts.
 func bare() error {
 	answers := map[string]string{responder.Prefix + peerToken: peerBody}
 	var mu sync.RWMutex
@@ -46,7 +46,7 @@ func bare() error {
 	}))
 }
 
-// task is what the load is told, and turn what it has to say of it.
+// task is the input of load, and turn its output.
 type (
 	task struct {
 		Addr, Token, Body string
@@ -59,9 +59,9 @@ type (
 	}
 )
 
-// load asks for one token over many connections that are kept, for a while. It
-// reads no more of an answer than it must, so that it needs less of its core
-// than any server of the other.
+// load requests one token over many persistent connections, for a limited time. It
+// parses as little of an answer as possible, so that it uses less of its core than
+// the server uses of the other one.
 func load() error {
 	var t task
 	if err := json.NewDecoder(os.Stdin).Decode(&t); err != nil {
@@ -94,8 +94,8 @@ func load() error {
 	return json.NewEncoder(os.Stdout).Encode(out)
 }
 
-// ask repeats one request. All answers are as long as the first, which is read
-// with care.
+// ask repeats one request. It parses the first answer completely. All others must
+// have the same length.
 func ask(c net.Conn, t task, until time.Time) (n int, err error) {
 	request := []byte("GET " + responder.Prefix + t.Token + " HTTP/1.1\r\nHost: " + host + "\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
 	var wire bytes.Buffer
@@ -126,7 +126,7 @@ func ask(c net.Conn, t task, until time.Time) (n int, err error) {
 	return n, nil
 }
 
-// peer is a server that is measured, with the figures of its turns.
+// peer is a measured server with the results of its turns.
 type peer struct {
 	process *process
 	task    task
@@ -173,8 +173,8 @@ func startBare(b *testing.B, core string) *peer {
 	return ready(b, &peer{process: p, task: task{Addr: addr, Token: peerToken, Body: peerBody}})
 }
 
-// startNginx is nginx in front of a backend, with kept connections to it and
-// nothing logged: the best that it can do.
+// startNginx starts nginx in front of a backend in its fastest configuration, with
+// persistent connections and without a log.
 func startNginx(b *testing.B, backend string) *peer {
 	b.Helper()
 	path, dir, addr := pebbletest.Tool(b, "nginx"), b.TempDir(), freeAddr(b)
@@ -217,9 +217,9 @@ func ready(b *testing.B, p *peer) *peer {
 	}
 }
 
-// BenchmarkPort80 has one server after the other answer over 32 kept
-// connections for a second. Answers a second depend on who else uses the core;
-// what an answer costs of it does less.
+// BenchmarkPort80 measures one server after the other over 32 persistent connections
+// for a second each. The rate depends on other users of the core. The core time of
+// an answer depends less on them.
 //
 // Budgets: ours/nginx ≥ 1, ours/bare ≥ 0.9.
 func BenchmarkPort80(b *testing.B) {
@@ -228,7 +228,7 @@ func BenchmarkPort80(b *testing.B) {
 	bare := startBare(b, coreServer)
 	nginx := startNginx(b, startBare(b, coreOthers).task.Addr)
 	for b.Loop() {
-		probe := proxy.answer(b) // lives for a minute only
+		probe := proxy.answer(b) // expires after a minute
 		ours.task.Token, ours.task.Body = probe.Token, probe.Body
 		ours.turn(b)
 		bare.turn(b)

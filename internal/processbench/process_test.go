@@ -16,8 +16,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 )
 
-// The cores that processes are pinned to: one for the server that is measured,
-// the other for all that surrounds it.
+// The cores that processes are pinned to: one for the measured server, the other
+// for all other processes.
 const (
 	coreServer = "0"
 	coreOthers = "1"
@@ -48,7 +48,7 @@ func pinned(b *testing.B, core string, env []string, command ...string) *exec.Cm
 	return cmd
 }
 
-// stop asks the process to end and waits for it. It may have been stopped.
+// stop asks the process to end and waits for it. It may be called twice.
 func (p *process) stop(b *testing.B) {
 	b.Helper()
 	if p.cmd.ProcessState != nil {
@@ -66,8 +66,8 @@ func (p *process) stop(b *testing.B) {
 	}
 }
 
-// cpu is the time that the process has spent on a core, its own and the
-// kernel's for it, in steps of a hundredth of a second.
+// cpu returns the user and system time of the process, in steps of a hundredth of a
+// second.
 func (p *process) cpu(b *testing.B) time.Duration {
 	b.Helper()
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
@@ -87,7 +87,7 @@ func (p *process) cpu(b *testing.B) time.Duration {
 	return time.Duration(ticks) * time.Second / 100
 }
 
-// resident is the memory that the process holds, in MiB.
+// resident returns the resident memory of the process, in MiB.
 func (p *process) resident(b *testing.B) float64 {
 	b.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
@@ -104,7 +104,7 @@ func (p *process) resident(b *testing.B) float64 {
 	return 0
 }
 
-// program is what make build built.
+// program returns the path of the program that make build built.
 func program(b *testing.B) string {
 	b.Helper()
 	path, err := filepath.Abs("../../bin/acmeproxy")
@@ -117,7 +117,7 @@ func program(b *testing.B) string {
 	return path
 }
 
-// freeAddr is an address on this host on which nothing listens.
+// freeAddr returns a free address on this host.
 func freeAddr(b *testing.B) string {
 	b.Helper()
 	port, err := pebbletest.FreePort()

@@ -15,10 +15,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// host is the name that the answers are for.
+// host is the name of the answers.
 const host = "www.example.com"
 
-// serving is an acmeproxy serve with an admin socket.
+// serving is a process of acmeproxy serve with an admin socket.
 type serving struct {
 	*process
 	addr  string // of port 80
@@ -33,7 +33,7 @@ func serve(b *testing.B, dir string) *serving {
 	return s
 }
 
-// answer publishes a token, as soon as the proxy listens.
+// answer publishes a token when the proxy listens.
 func (s *serving) answer(b *testing.B) admin.Probe {
 	b.Helper()
 	deadline := time.Now().Add(30 * time.Second)
@@ -48,7 +48,7 @@ func (s *serving) answer(b *testing.B) admin.Probe {
 	}
 }
 
-// fetch is one answer of port 80.
+// fetch returns one answer of port 80.
 func fetch(ctx context.Context, addr, token string) (body string, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+responder.Prefix+token, http.NoBody)
 	if err != nil {
@@ -67,8 +67,8 @@ func fetch(ctx context.Context, addr, token string) (body string, err error) {
 	return string(data), err
 }
 
-// BenchmarkServe starts the program until its first answer on port 80, with a
-// new data directory, which it has to set up, and with one that is there.
+// BenchmarkServe measures the time from the start of the program to its first answer
+// on port 80, with a new and with an existing data directory.
 //
 // Budgets: start < 300 ms, idle memory < 40 MiB, program < 40 MB.
 func BenchmarkServe(b *testing.B) {
