@@ -31,7 +31,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// obtain gets one certificate for a fresh name.
+// obtain obtains one certificate.
 type obtain func(ctx context.Context, names cert.Names) error
 
 var serial atomic.Int64
@@ -48,7 +48,7 @@ func freshNames(n int) cert.Names {
 	return names
 }
 
-// benchAccounts keeps an account in memory.
+// benchAccounts stores an account in memory.
 type benchAccounts struct {
 	mu  sync.Mutex
 	key crypto.Signer
@@ -72,9 +72,9 @@ func (a *benchAccounts) SetURL(_ context.Context, _, url, _ string) error {
 	return nil
 }
 
-// straight is our flow straight to a CA, and lego's own to the same CA with the
-// same answers on port 80.
-func straight(b *testing.B) (ours, legos obtain) {
+// directFlows returns our flow without a proxy and lego's flow. Both use the same CA
+// and the same responder on port 80.
+func directFlows(b *testing.B) (ours, legos obtain) {
 	b.Helper()
 	ca := pebbletest.Start(b, pebbletest.Options{})
 	r := responder.New()
@@ -99,7 +99,7 @@ func straight(b *testing.B) (ours, legos obtain) {
 	return ours, legoFlow(b, ca, r)
 }
 
-// legoUser is lego's idea of an account.
+// legoUser implements lego's interface of an account.
 type legoUser struct {
 	key crypto.PrivateKey
 	reg *registration.Resource
@@ -154,9 +154,9 @@ func legoFlow(b *testing.B, ca *pebbletest.CA, r *responder.Responder) obtain {
 	}
 }
 
-// throughGateway is the same work through a proxy: key and CSR made by the
-// client, TLS, authentication, policy, the stream. The clients take turns, since
-// one may not have that many.
+// throughGateway returns the same flow through a proxy: a key and a CSR of the
+// client, TLS, authentication, policy, the stream. The clients take turns, because
+// one client may not have so many certificates.
 func throughGateway(b *testing.B) obtain {
 	b.Helper()
 	p := proxytest.Start(b, proxytest.Options{Change: func(c *proxy.Config) { c.DefaultDailyQuota = "1000000" }})
@@ -192,12 +192,12 @@ func median(d []time.Duration) time.Duration {
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-// compare takes turns between our flow straight to the CA and through the
-// gateway, so that a noisy machine slows both. lego's flow takes seconds, so it
-// has a few turns only. The figures are medians.
+// compare alternates between our flow without a proxy and through the gateway, so
+// that a noisy machine slows both. lego's flow takes seconds, so it has only a few
+// turns. The results are medians.
 func compare(b *testing.B, names, legoTurns int) {
 	b.Helper()
-	ours, legos := straight(b)
+	ours, legos := directFlows(b)
 	gateway := throughGateway(b)
 	for range 40 { // accounts, nonces, connections, the CA's pace
 		timed(b, ours, freshNames(names))
@@ -228,7 +228,7 @@ func BenchmarkTenNames(b *testing.B) { compare(b, 10, 1) }
 //
 // Budget: gateway/ours ≥ 0.8.
 func BenchmarkThroughput(b *testing.B) {
-	ours, _ := straight(b)
+	ours, _ := directFlows(b)
 	gateway := throughGateway(b)
 	const turn = 96
 	rate := func(do obtain) float64 {

@@ -1,5 +1,5 @@
-// Package loadtest tests a proxy with many clients at once, with hostile clients,
-// and with a CA that fails at random. It has the benchmarks of that, too.
+// Package loadtest tests and benchmarks a proxy with many concurrent clients, with
+// hostile clients, and with a CA that fails at random.
 //
-// Its tests run one after another, since several of them measure.
+// Its tests run one after another, because several of them measure.
 package loadtest

@@ -24,9 +24,9 @@ import (
 )
 
 // 500 remotes behind one address connect at the same moment, as after a restart
-// of the proxy, and wait with long polls. Some may have to connect again, if the
-// host is busy; then the default limits serve all of them at the same time, each
-// over the connection that it has (X41).
+// of the proxy, and wait with long polls. On a busy host, some may have to connect
+// again. Then the default limits serve all of them at the same time, each over its
+// own connection (X41).
 func TestManyRemotesBehindOneAddress(t *testing.T) {
 	for _, store := range []string{"SQLite", "PostgreSQL"} {
 		t.Run(store, func(t *testing.T) {
@@ -140,8 +140,8 @@ func (s slowLink) Write(b []byte) (int, error) {
 }
 
 // A client that sends 2 KB a second enrolls with a chain of three certificates,
-// over HTTP/1.1 and HTTP/2. It is known by the first of them, whose connection
-// it keeps, and by no other (A2, A3).
+// over HTTP/1.1 and HTTP/2. Only the first certificate identifies it, and it uses
+// one connection (A2, A3).
 func TestSlowLinkAndChain(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	for _, proto := range []string{"h2", "http/1.1"} {
@@ -180,7 +180,7 @@ func TestSlowLinkAndChain(t *testing.T) {
 	}
 }
 
-// clientChain returns a certificate of a new key and two more behind it.
+// clientChain returns a certificate with a new key, followed by two more.
 func clientChain(t *testing.T) tls.Certificate {
 	t.Helper()
 	var chain tls.Certificate

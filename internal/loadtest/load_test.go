@@ -20,12 +20,12 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// 200 requests at once, of 20 clients, at a proxy that has not even an account
-// yet: each gets its certificate, and nothing of them stays (A43, A14).
+// 20 clients send 200 concurrent requests to a proxy that has no account yet. Each
+// gets its certificate, and no resources stay in use (A43, A14).
 func TestManyAtOnce(t *testing.T) {
 	const hosts, each = 20, 10
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
-		c.Limits = proxy.Limits{APIHeader: time.Hour} // however slow this machine is
+		c.Limits = proxy.Limits{APIHeader: time.Hour} // for slow machines
 	}})
 	remotes := make([]*remote.Client, hosts)
 	for i := range hosts {
@@ -66,15 +66,15 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("%d issuances counted in the log", n)
 	}
 
-	// Connections to the CA and from the clients may be kept for the next time:
-	// some goroutines for each, none for a request.
+	// Connections to the CA and from the clients may stay open. Each has some
+	// goroutines, but a request has none.
 	const kept = 4 * (hosts + 8)
 	var after int
 	watch.Until(t, "the requests' goroutines are gone", func() bool {
 		_, after = proxytest.Footprint()
 		return after <= goroutines+kept
 	})
-	// Pebble, in the same process, keeps every order and certificate: some
+	// Pebble runs in the same process and stores every order and certificate, about
 	// 15 KiB each.
 	now, _ := proxytest.Footprint()
 	t.Logf("heap %d KiB before and %d KiB after, goroutines %d and %d", heap>>10, now>>10, goroutines, after)
@@ -83,7 +83,7 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
-// One client's long polls are bounded, and take nothing from another's (X5).
+// One client's long polls are limited, and do not affect another's (X5).
 func TestLongPollsOfOneClient(t *testing.T) {
 	const most = 128
 	p := proxytest.Start(t, proxytest.Options{})
@@ -110,7 +110,7 @@ func TestLongPollsOfOneClient(t *testing.T) {
 			}
 		})
 	}
-	for deadline := watch.Deadline(t); ; { // until all are under way
+	for deadline := watch.Deadline(t); ; { // until all are in progress
 		r, err := poll("10ms")
 		if err != nil {
 			t.Fatal(err)

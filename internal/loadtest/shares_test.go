@@ -23,23 +23,24 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// town is a proxy with 31 hostile clients and one that only wants its
-// certificate, at a CA that needs some time for each order.
-type town struct {
+// scenario is a proxy with 31 hostile clients and one regular one, and a CA that needs
+// some time for each order.
+type scenario struct {
 	*proxytest.Proxy
 	hostile []*proxytest.Caller
 	remote  *remote.Client    // the 32nd, in gateway mode
 	caller  *proxytest.Caller // the 32nd, in agent mode
 	issued  int
 
-	attack context.Context // when it ends, so does what the hostile clients do
+	attack context.Context // ends the requests of the hostile clients
 	end    context.CancelFunc
 }
 
 const hostileClients = 31
 
-// burst is how many requests each hostile client has under way: in each case more
-// than there are places. The race detector makes a thousand connections slow.
+// burst returns the number of concurrent requests of each hostile client, which is
+// more than its places. It is lower with the race detector, which makes a thousand
+// connections slow.
 func burst() int {
 	if proxytest.RaceDetector {
 		return 6
@@ -47,11 +48,11 @@ func burst() int {
 	return 32
 }
 
-// newTown starts it. The CA needs usual for an order, and hostile for one of the
-// hostile clients.
-func newTown(t testing.TB, usual, hostile time.Duration) *town {
+// newScenario starts a scenario. The CA needs the time hostile for an order of a hostile
+// client, and usual for others.
+func newScenario(t testing.TB, usual, hostile time.Duration) *scenario {
 	t.Helper()
-	w := &town{}
+	w := &scenario{}
 	w.attack, w.end = context.WithCancel(context.Background())
 	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: slowFinalize(w.attack, usual, hostile)}})
 	w.Proxy = p
@@ -75,7 +76,7 @@ func newTown(t testing.TB, usual, hostile time.Duration) *town {
 	return w
 }
 
-// slowFinalize has the CA take its time before it answers a CSR.
+// slowFinalize makes the CA wait before it answers a CSR.
 func slowFinalize(attack context.Context, usual, hostile time.Duration) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -101,7 +102,7 @@ func slowFinalize(attack context.Context, usual, hostile time.Duration) func(htt
 	}
 }
 
-// finalizedName is a name of the CSR in a finalize request.
+// finalizedName returns a name of the CSR in a finalize request.
 func finalizedName(jws []byte) string {
 	var outer struct{ Payload string }
 	var inner struct{ CSR string }
@@ -123,53 +124,53 @@ func finalizedName(jws []byte) string {
 	return csr.DNSNames[0]
 }
 
-// patience is how long the 32nd client waits.
-const patience = 20 * time.Second
+// timeout32nd is the timeout of the 32nd client.
+const timeout32nd = 20 * time.Second
 
-// gateway obtains one certificate for the 32nd and returns how long it took.
-func (w *town) gateway(t testing.TB) time.Duration {
+// gateway obtains one certificate for the 32nd client and returns the time it took.
+func (w *scenario) gateway(t testing.TB) time.Duration {
 	t.Helper()
 	w.issued++
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), timeout32nd)
 	defer cancel()
 	want := proxytest.Names(t, fmt.Sprintf("g%d.good.example.com", w.issued))
 	begin := time.Now()
 	if _, err := w.remote.Issue(ctx, cert.Request{Names: want, KeyType: cert.EC256}, nil); err != nil {
 		t.Logf("the 32nd client got no certificate in gateway mode: %v", err)
-		return patience
+		return timeout32nd
 	}
 	return time.Since(begin)
 }
 
 // agent does the same in agent mode.
-func (w *town) agent(t testing.TB) time.Duration {
+func (w *scenario) agent(t testing.TB) time.Duration {
 	t.Helper()
 	w.issued++
 	begin := time.Now()
 	m := w.caller.Register(t, fmt.Sprintf("a%d.good.example.com", w.issued))
-	r := w.caller.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+patience.String(), nil)
+	r := w.caller.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait="+timeout32nd.String(), nil)
 	if r.Status != http.StatusOK {
 		t.Logf("the 32nd client got no certificate in agent mode: %d %.200s", r.Status, r.Body)
-		return patience
+		return timeout32nd
 	}
 	return time.Since(begin)
 }
 
-// attack is what the hostile clients do until town.attack ends. begin returns
-// when they do it.
+// attack is an attack of the hostile clients that lasts until scenario.attack ends.
+// begin returns when it has started.
 type attack struct {
 	name  string
-	begin func(t testing.TB, w *town)
+	begin func(t testing.TB, w *scenario)
 }
 
-// attacks returns what hostile clients do, with so many names each in agent mode:
-// 12 are more than all places for work hold, and 64 take a minute to register.
+// attacks returns the attacks. In agent mode, each client registers agentNames names.
+// 12 are more than all places for work, and 64 take a minute to register.
 func attacks(agentNames int) []attack {
 	return []attack{
-		{fmt.Sprintf("%d slow gateway requests each", burst()), func(t testing.TB, w *town) {
+		{fmt.Sprintf("%d slow gateway requests each", burst()), func(t testing.TB, w *scenario) {
 			w.floodGateway(t, "g", "")
 		}},
-		{fmt.Sprintf("%d slow agent names each", agentNames), func(t testing.TB, w *town) {
+		{fmt.Sprintf("%d slow agent names each", agentNames), func(t testing.TB, w *scenario) {
 			w.each(func(i int, c *proxytest.Caller) {
 				for n := range agentNames {
 					if r, err := c.Try(t, http.MethodPost, api.PathCertificates, api.CertificateRequest{
@@ -180,13 +181,13 @@ func attacks(agentNames int) []attack {
 				}
 			})
 		}},
-		{fmt.Sprintf("%d rsa8192 keys each", burst()), func(t testing.TB, w *town) {
+		{fmt.Sprintf("%d rsa8192 keys each", burst()), func(t testing.TB, w *scenario) {
 			w.floodGateway(t, "k", "rsa8192")
 		}},
-		{fmt.Sprintf("%d slow uploads each", burst()), func(t testing.TB, w *town) {
+		{fmt.Sprintf("%d slow uploads each", burst()), func(t testing.TB, w *scenario) {
 			w.each(func(_ int, c *proxytest.Caller) {
 				for range burst() {
-					body, end := io.Pipe() // of which nothing ever comes
+					body, end := io.Pipe() // never gets data
 					context.AfterFunc(w.attack, func() { end.Close() })
 					send(w.attack, t, c, body, nil)
 				}
@@ -195,7 +196,7 @@ func attacks(agentNames int) []attack {
 	}
 }
 
-func (w *town) each(do func(i int, c *proxytest.Caller)) {
+func (w *scenario) each(do func(i int, c *proxytest.Caller)) {
 	var all sync.WaitGroup
 	for i, c := range w.hostile {
 		all.Go(func() { do(i, c) })
@@ -203,9 +204,9 @@ func (w *town) each(do func(i int, c *proxytest.Caller)) {
 	all.Wait()
 }
 
-// floodGateway has each hostile client send gateway requests, and returns when
-// all of them are sent.
-func (w *town) floodGateway(t testing.TB, label, keyType string) {
+// floodGateway makes each hostile client send gateway requests, and returns when all
+// are sent.
+func (w *scenario) floodGateway(t testing.TB, label, keyType string) {
 	w.each(func(i int, c *proxytest.Caller) {
 		var begun sync.WaitGroup
 		for n := range burst() {
@@ -221,8 +222,8 @@ func (w *town) floodGateway(t testing.TB, label, keyType string) {
 	})
 }
 
-// send sends a request of which only the answer's header is read, and calls sent
-// once it is on its way. It does not wait.
+// send sends a request in the background and reads only the answer's header. It calls
+// sent when the request is written.
 func send(ctx context.Context, t testing.TB, c *proxytest.Caller, body io.Reader, sent func()) {
 	if sent != nil {
 		sent = sync.OnceFunc(sent)
@@ -247,15 +248,15 @@ func send(ctx context.Context, t testing.TB, c *proxytest.Caller, body io.Reader
 	}()
 }
 
-// measure returns the median of n in both modes.
-func (w *town) measure(t testing.TB, n int) map[clients.Mode]time.Duration {
+// measure returns the median of n issuances in each mode.
+func (w *scenario) measure(t testing.TB, n int) map[clients.Mode]time.Duration {
 	t.Helper()
 	took := map[clients.Mode]time.Duration{}
 	for mode, issue := range map[clients.Mode]func(testing.TB) time.Duration{clients.ModeGateway: w.gateway, clients.ModeAgent: w.agent} {
 		var all []time.Duration
 		for range n {
 			all = append(all, issue(t))
-			if all[len(all)-1] >= patience {
+			if all[len(all)-1] >= timeout32nd {
 				break
 			}
 		}
@@ -264,9 +265,9 @@ func (w *town) measure(t testing.TB, n int) map[clients.Mode]time.Duration {
 	return took
 }
 
-// With 31 hostile clients active, whose orders take a hundred times as long, the
-// 32nd has its certificate within three times of what it needs alone (X42).
-// BenchmarkShares has the figures.
+// With 31 hostile clients, whose orders take a hundred times as long, the 32nd gets
+// its certificate within three times the time that it needs alone (X42).
+// BenchmarkShares reports the figures.
 func TestNoClientStarvesAnother(t *testing.T) {
 	for _, a := range attacks(12) {
 		t.Run(a.name, func(t *testing.T) {
@@ -277,11 +278,11 @@ func TestNoClientStarvesAnother(t *testing.T) {
 
 func wantShares(t testing.TB, a attack, usual, hostile time.Duration, n int) (alone, with map[clients.Mode]time.Duration) {
 	t.Helper()
-	w := newTown(t, usual, hostile)
-	w.measure(t, 2) // the account is there, and the CA's pace is known
+	w := newScenario(t, usual, hostile)
+	w.measure(t, 2) // creates the account and learns the CA's pace
 	alone = w.measure(t, n)
 	a.begin(t, w)
-	// A busy machine spoils a round. Three in a row are no accident.
+	// A busy machine may disturb one round, but not three in a row.
 	for round := 1; ; round++ {
 		with = w.measure(t, n)
 		worst := 0.0
@@ -302,8 +303,8 @@ func wantShares(t testing.TB, a attack, usual, hostile time.Duration, n int) (al
 	return alone, with
 }
 
-// BenchmarkShares prints the figures at a CA that needs two seconds for
-// each order.
+// BenchmarkShares reports the figures with a CA that needs two seconds for each
+// order.
 func BenchmarkShares(b *testing.B) {
 	for _, a := range attacks(64) {
 		b.Run(strings.ReplaceAll(a.name, " ", "-"), func(b *testing.B) {

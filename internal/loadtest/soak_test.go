@@ -26,8 +26,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// unreliable makes one request in twenty to a CA fail. The fate of the n-th
-// request of a kind depends on the seed alone, whatever comes in between.
+// unreliable makes one request in twenty to a CA fail. The fate of the n-th request
+// of a kind depends only on the seed.
 type unreliable struct {
 	seed uint64
 
@@ -70,7 +70,7 @@ func (u *unreliable) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// fate is the number of a fault, from 1 to 7; otherwise all is well.
+// fate returns the number of a fault, from 1 to 7. Higher numbers mean no fault.
 func (u *unreliable) fate(kind string) uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -91,7 +91,8 @@ func (u *unreliable) fate(kind string) uint64 {
 	return fate
 }
 
-// pass lets Pebble answer, and cuts the connection after it has if cut is set.
+// pass lets Pebble answer. If cut is set, it closes the connection instead of sending
+// the answer.
 func (u *unreliable) pass(w http.ResponseWriter, r *http.Request, next http.Handler, kind string, cut bool) {
 	answer := httptest.NewRecorder()
 	next.ServeHTTP(answer, r)
@@ -113,8 +114,8 @@ func (u *unreliable) pass(w http.ResponseWriter, r *http.Request, next http.Hand
 	w.Write(answer.Body.Bytes())
 }
 
-// soakSize is how many certificates each mode gets: ACMEPROXY_SOAK in a longer
-// run, which ACMEPROXY_SOAK_SEED makes another one.
+// soakSize returns the number of certificates for each mode and the seed.
+// ACMEPROXY_SOAK and ACMEPROXY_SOAK_SEED override them.
 func soakSize(t *testing.T) (certificates int, seed uint64) {
 	t.Helper()
 	certificates, seed = 100, 1
@@ -166,7 +167,7 @@ func TestSoakOfAnUnreliableCA(t *testing.T) {
 			perCertificate := float64(ca.created) / float64(certificates)
 			t.Logf("%s: %d certificates installed, %d orders (%.3f each, %d whose answer was lost), %d of %d requests failed, %d failed attempts, %v",
 				mode, certificates, ca.created, perCertificate, ca.lost, ca.failed, p.CA.Requests().Total(), tries, time.Since(began).Round(time.Second))
-			// A lost answer to newOrder is the one fault that costs an order.
+			// A lost answer to newOrder is the only fault that costs an order.
 			if ca.created-ca.lost > certificates {
 				t.Errorf("%d orders for %d certificates, of which %d were lost", ca.created, certificates, ca.lost)
 			}
@@ -177,8 +178,8 @@ func TestSoakOfAnUnreliableCA(t *testing.T) {
 	}
 }
 
-// soakRemote installs all through a real remote and returns how many attempts
-// failed.
+// soakRemote installs all certificates through a real remote and returns the number
+// of failed attempts.
 func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode clients.Mode, list []string) (failures int) {
 	t.Helper()
 	host := p.Enroll(t, "web1", proxytest.Grant(mode, "*.soak.example.com"))
@@ -187,7 +188,7 @@ func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode cli
 		t.Fatal(err)
 	}
 	out := t.TempDir()
-	// The clock moves only while no attempt is in flight: that would lose its lease.
+	// The clock moves only while no attempt is in flight, which would lose its lease.
 	var inFlight sync.RWMutex
 	get := func(w remote.Wanted) error {
 		inFlight.RLock()
@@ -205,7 +206,7 @@ func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode cli
 			t.Logf("an attempt failed: %v", last)
 			inFlight.Lock()
 			failures++
-			clk.Advance(time.Hour) // the proxy's pause is over
+			clk.Advance(time.Hour) // ends the proxy's pause
 			inFlight.Unlock()
 			p.Renewals.Wake()
 		}
@@ -222,8 +223,7 @@ func soakRemote(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, mode cli
 	return failures
 }
 
-// soakClient waits until all files are there and returns how many attempts
-// failed.
+// soakClient waits until all files exist and returns the number of failed attempts.
 func soakClient(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, list []string) int {
 	t.Helper()
 	missing := func() (names []string) {
@@ -241,7 +241,7 @@ func soakClient(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, list []s
 			t.Fatalf("%d attempts failed", before)
 		}
 		if before > 0 {
-			clk.Advance(time.Hour) // the pauses are over
+			clk.Advance(time.Hour) // ends the pauses
 		}
 		p.Tick(t)
 		watch.Until(t, "each missing certificate was tried once more", func() bool {
@@ -254,8 +254,8 @@ func soakClient(t *testing.T, p *proxytest.Proxy, clk *proxytest.Clock, list []s
 
 // firstOfEach makes the first request to each URL of a kind fail.
 type firstOfEach struct {
-	kind    string
-	trouble func(http.ResponseWriter, *http.Request, http.Handler)
+	kind  string
+	fault func(http.ResponseWriter, *http.Request, http.Handler)
 
 	mu   sync.Mutex
 	seen map[string]bool // guarded by mu
@@ -273,17 +273,17 @@ func (f *firstOfEach) wrap(next http.Handler) http.Handler {
 		}
 		f.mu.Unlock()
 		if first {
-			f.trouble(w, r, next)
+			f.fault(w, r, next)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// A CA that fails once in each order, always at the same place, costs no order
-// and no attempt, in the mode that has no journal as well.
+// A CA that fails once in each order, always for the same request, costs no order
+// and no attempt, even in the mode without a journal.
 func TestOneFaultInEachOrder(t *testing.T) {
-	unwell := func(status int) func(http.ResponseWriter, *http.Request, http.Handler) {
+	failWith := func(status int) func(http.ResponseWriter, *http.Request, http.Handler) {
 		return func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { http.Error(w, "out of order", status) }
 	}
 	lost := func(_ http.ResponseWriter, r *http.Request, next http.Handler) {
@@ -291,11 +291,11 @@ func TestOneFaultInEachOrder(t *testing.T) {
 		panic(http.ErrAbortHandler)
 	}
 	for name, ca := range map[string]*firstOfEach{
-		"503 on one poll":       {kind: pebbletest.Order, trouble: unwell(http.StatusServiceUnavailable)},
-		"503 on the download":   {kind: pebbletest.Certificate, trouble: unwell(http.StatusServiceUnavailable)},
-		"404 on the download":   {kind: pebbletest.Certificate, trouble: unwell(http.StatusNotFound)},
-		"challenge answer lost": {kind: pebbletest.Challenge, trouble: lost},
-		"finalize answer lost":  {kind: pebbletest.Finalize, trouble: lost},
+		"503 on one poll":       {kind: pebbletest.Order, fault: failWith(http.StatusServiceUnavailable)},
+		"503 on the download":   {kind: pebbletest.Certificate, fault: failWith(http.StatusServiceUnavailable)},
+		"404 on the download":   {kind: pebbletest.Certificate, fault: failWith(http.StatusNotFound)},
+		"challenge answer lost": {kind: pebbletest.Challenge, fault: lost},
+		"finalize answer lost":  {kind: pebbletest.Finalize, fault: lost},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
