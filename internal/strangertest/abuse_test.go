@@ -26,10 +26,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// hold makes this process one that holds connections: so many that say nothing,
-// from many addresses of loopback or from one. It says when all have been
-// opened, and ends with its input. Those that the proxy drops are opened anew by
-// nobody.
+// hold makes this process hold n silent connections from several loopback addresses.
+// It prints a line when all have been opened, and ends when its input ends. It does
+// not reopen connections that the proxy closes.
 func hold(addr string, n, addresses int) error {
 	var dialing errgroup.Group
 	dialing.SetLimit(8)
@@ -50,7 +49,7 @@ func hold(addr string, n, addresses int) error {
 	return err
 }
 
-// holdVariable has the arguments of hold, for a process that is to be one.
+// holdVariable holds the arguments of hold, for a process that must call it.
 const holdVariable = "ACMEPROXY_TEST_HOLD"
 
 func TestMain(m *testing.M) {
@@ -70,8 +69,8 @@ func TestMain(m *testing.M) {
 	}
 }
 
-// idle has other processes, which may have files of their own, hold n
-// connections until the test ends.
+// idle makes other processes hold n connections until the test ends. Each process has
+// its own limit of open files.
 func idle(t *testing.T, addr string, n, addresses int) {
 	t.Helper()
 	var files unix.Rlimit
@@ -98,8 +97,8 @@ func idle(t *testing.T, addr string, n, addresses int) {
 	}
 }
 
-// Strangers hold 10,000 connections to each port, of one address and of many:
-// the CA validates and a client is served all the same (A23).
+// Strangers hold 10,000 connections to each port, from one address and from many.
+// The CA still validates, and a client is served (A23).
 func TestIdleConnections(t *testing.T) {
 	const n = 10_000
 	p := proxytest.Start(t, proxytest.Options{})
@@ -116,8 +115,9 @@ func TestIdleConnections(t *testing.T) {
 	}
 }
 
-// Whatever two servers may read differently has one answer at most, so nobody
-// smuggles a second request past a server in front (RFC 9112, section 11.2).
+// A request that two servers may parse differently gets one answer at most. So no
+// client can smuggle a second request past a server in front (RFC 9112, section
+// 11.2).
 func TestSmuggling(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	const second = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -153,7 +153,7 @@ func TestSmuggling(t *testing.T) {
 		}
 		for name, shape := range shapes {
 			t.Run(fmt.Sprintf("%s, TLS %v", name, secure), func(t *testing.T) {
-				t.Parallel() // some wait until the proxy hangs up
+				t.Parallel() // some wait until the proxy closes the connection
 				answer := p.Raw(t, secure, "POST "+path+" HTTP/1.1\r\nHost: x\r\n"+shape)
 				if n := strings.Count(answer, "HTTP/1.1 "); n > 1 {
 					t.Errorf("%d answers: %q", n, answer)
@@ -166,8 +166,8 @@ func TestSmuggling(t *testing.T) {
 	}
 }
 
-// Who is slow with headers or with a body is cut off, and holds up nobody. (The
-// API's deadline for a body has its tests in pkg/frontend/rest: it is long.)
+// Clients that send headers or a body slowly are disconnected, and delay no other
+// client. (The API's deadline for a body is long, so pkg/frontend/rest tests it.)
 func TestSlowloris(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
 		c.Limits = proxy.Limits{Port80Header: 2 * time.Second, APIHeader: 3 * time.Second}
@@ -200,7 +200,7 @@ func TestSlowloris(t *testing.T) {
 	slow.Wait()
 }
 
-// Who asks and never reads the answers is cut off, too.
+// A client that never reads answers is disconnected.
 func TestNeverReads(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.Limits.Port80Header = time.Second }})
 	conn, err := net.Dial("tcp", p.HTTPAddr())
@@ -220,7 +220,7 @@ func TestNeverReads(t *testing.T) {
 	}
 }
 
-// Headers without end are cut off where the limit is.
+// Headers beyond the limit are refused.
 func TestHugeHeaders(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	for _, secure := range []bool{false, true} {
@@ -236,9 +236,9 @@ func TestHugeHeaders(t *testing.T) {
 	}
 }
 
-// 200,000 requests of strangers leave nothing on port 80.
+// 200,000 requests of strangers to port 80 leave no memory in use.
 func TestFloodOfPort80(t *testing.T) {
-	const senders, batch = 4, 50 // a batch is on its way at a time
+	const senders, batch = 4, 50 // each sender has one batch in flight
 	p := proxytest.Start(t, proxytest.Options{})
 	flood := func(requests int) {
 		var sending sync.WaitGroup
@@ -284,7 +284,7 @@ func TestFloodOfPort80(t *testing.T) {
 		requests /= 5
 		t.Logf("%d requests only, as the race detector is on", requests)
 	}
-	flood(4000) // pools and stacks are warm now
+	flood(4000) // warms up pools and stacks
 	before := heap()
 	flood(requests)
 	if grown := heap() - before; grown > 2<<20 {

@@ -16,8 +16,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// slowEnrolments opens connections and sends three enrolments over each, none
-// with its body. It returns when two of each three were refused.
+// slowEnrolments opens connections and sends three enrolments without a body over
+// each. It returns when two of each three were refused.
 func slowEnrolments(ctx context.Context, t *testing.T, url, ip string, conns int) (last *http.Transport, results chan *http.Response) {
 	t.Helper()
 	const each = 3
@@ -33,7 +33,7 @@ func slowEnrolments(ctx context.Context, t *testing.T, url, ip string, conns int
 			t.Cleanup(func() { w.Close() })
 			go func() {
 				resp, _ := proxytest.Exchange(ctx, transport, http.MethodPost, url+api.PathEnroll, "", body)
-				results <- resp // nil: the test hung up
+				results <- resp // nil if the test closed the connection
 			}()
 		}
 	}
@@ -55,10 +55,10 @@ func readAgain(t *testing.T, transport *http.Transport, url string) {
 	})
 }
 
-// A connection has one enrolment of a stranger in progress and no more: the next
-// ones are refused before their bodies are read. Other connections from that
-// address, other addresses and clients are served meanwhile. The place is free
-// again as soon as the stranger hangs up (X41).
+// A connection has at most one enrolment of a stranger in progress. Further ones are
+// refused before their bodies are read. Other connections from that address, other
+// addresses and clients are served meanwhile. The place is free again as soon as the
+// stranger closes the connection (X41).
 func TestStrangersInProgress(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.Limits.StrangerBody = time.Hour }})
 	token := p.Bearer(t, "web1", proxytest.Grant(clients.ModeGateway, "*.example.com"))
@@ -90,8 +90,8 @@ func TestStrangersInProgress(t *testing.T) {
 	readAgain(t, last, p.URL)
 }
 
-// An enrolment whose body does not come ends by its time, and the place is free
-// again (X41).
+// An enrolment without a body ends at its deadline, and its place is free again
+// (X41).
 func TestStrangersTime(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
 		c.Limits.StrangerBody, c.Limits.StrangerAnswer = time.Second, time.Hour

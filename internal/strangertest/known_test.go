@@ -15,9 +15,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// The number of connections of authenticated clients is reported, by which serve
-// sets its memory limit, and strangers do not count (X41). One client that opens
-// connection after connection displaces no other client behind its address (X42).
+// The number of connections of authenticated clients is reported, so that serve can
+// set its memory limit. Strangers are not counted (X41). A client that opens many
+// connections displaces no other client behind its address (X42).
 func TestKnownConnections(t *testing.T) {
 	var known atomic.Int64
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {

@@ -23,11 +23,11 @@ import (
 type visited struct {
 	http.ServeMux
 	slow  atomic.Int64 // requests in progress
-	total atomic.Int64 // requests so far that were not quick
+	total atomic.Int64 // slow requests so far
 }
 
 const (
-	slowBody = 60 << 10 // what a patient visitor sends and reads
+	slowBody = 60 << 10 // bytes that a slow visitor sends or reads
 	hugeBody = 8 << 20
 )
 
@@ -54,8 +54,8 @@ func (v *visited) send(w http.ResponseWriter, n int) {
 	w.Write(make([]byte, n))
 }
 
-// narrow dials from an address of loopback with a receive window of a few KiB.
-func narrow(ip, addr string) (net.Conn, error) {
+// dialNarrow dials from a loopback address with a receive window of a few KiB.
+func dialNarrow(ip, addr string) (net.Conn, error) {
 	from := net.Dialer{
 		LocalAddr: &net.TCPAddr{IP: net.ParseIP(ip)},
 		Control: func(_, _ string, c syscall.RawConn) error {
@@ -69,16 +69,16 @@ func narrow(ip, addr string) (net.Conn, error) {
 	return from.Dial("tcp4", addr)
 }
 
-// patient is a visitor who sends a body, and reads an answer, in two parts.
-type patient struct {
+// slowVisitor is a visitor that sends a body, and reads an answer, in two parts.
+type slowVisitor struct {
 	conn net.Conn
 	body int // bytes to send
 }
 
-// newPatient sends a request and half of its body.
-func newPatient(t *testing.T, ip, addr, request string, body int) *patient {
+// newSlowVisitor sends a request and half of its body.
+func newSlowVisitor(t *testing.T, ip, addr, request string, body int) *slowVisitor {
 	t.Helper()
-	c, err := narrow(ip, addr)
+	c, err := dialNarrow(ip, addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,11 +86,11 @@ func newPatient(t *testing.T, ip, addr, request string, body int) *patient {
 	if _, err := io.WriteString(c, request+strings.Repeat("x", body/2)); err != nil {
 		t.Fatal(err)
 	}
-	return &patient{c, body - body/2}
+	return &slowVisitor{c, body - body/2}
 }
 
 // finish sends the rest and returns the answer.
-func (p *patient) finish() (string, error) {
+func (p *slowVisitor) finish() (string, error) {
 	if _, err := io.WriteString(p.conn, strings.Repeat("x", p.body)); err != nil {
 		return "", err
 	}
@@ -117,7 +117,7 @@ func startBackend(t *testing.T, limits proxy.Limits) (*proxytest.Proxy, *visited
 func visitSlowly(t *testing.T, addr, request string, n int) {
 	t.Helper()
 	for i := range n {
-		c, err := narrow(fmt.Sprintf("127.0.0.%d", 41+i%3), addr)
+		c, err := dialNarrow(fmt.Sprintf("127.0.0.%d", 41+i%3), addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,20 +128,20 @@ func visitSlowly(t *testing.T, addr, request string, n int) {
 	}
 }
 
-// Slow uploads and slow downloads from three addresses leave room for other
-// visitors, quick and slow ones (X41).
+// Slow uploads and slow downloads from three addresses do not prevent other visitors,
+// fast or slow (X41).
 func TestSlowVisitors(t *testing.T) {
 	for name, request := range slowRequests {
 		t.Run(name, func(t *testing.T) {
-			// Time does not matter here, and 128 of these may be passed on at once.
+			// The timeouts do not matter here. 128 of these may be forwarded concurrently.
 			p, web := startBackend(t, proxy.Limits{Connections: 512, Port80Header: time.Hour, FallbackGrace: time.Hour, FallbackLongest: time.Hour})
 			const each = 31
 			visitSlowly(t, p.HTTPAddr(), request, 3*each)
 			watch.Until(t, "most slow requests are in progress", func() bool { return web.slow.Load() > 2*each })
-			upload := newPatient(t, "127.0.0.44", p.HTTPAddr(), fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", slowBody), slowBody)
-			download := newPatient(t, "127.0.0.44", p.HTTPAddr(), "GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 0)
+			upload := newSlowVisitor(t, "127.0.0.44", p.HTTPAddr(), fmt.Sprintf("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n", slowBody), slowBody)
+			download := newSlowVisitor(t, "127.0.0.44", p.HTTPAddr(), "GET /slow HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 0)
 			for i := range 50 {
-				c, err := narrow(fmt.Sprintf("127.0.0.%d", 50+i), p.HTTPAddr())
+				c, err := dialNarrow(fmt.Sprintf("127.0.0.%d", 50+i), p.HTTPAddr())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -169,7 +169,7 @@ func TestSlowVisitors(t *testing.T) {
 func TestVisitorsWithoutProgress(t *testing.T) {
 	for name, request := range slowRequests {
 		t.Run(name, func(t *testing.T) {
-			// Writes have the time of the port, which follows that of a header.
+			// The timeout for writes follows Port80Header.
 			p, web := startBackend(t, proxy.Limits{Port80Header: 2 * time.Second, FallbackGrace: time.Second, FallbackLongest: time.Hour})
 			const n = 20
 			visitSlowly(t, p.HTTPAddr(), request, n)

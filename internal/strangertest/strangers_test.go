@@ -22,7 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// askAgain sends one authenticated request over a connection that is kept.
+// askAgain sends one authenticated request over a persistent connection.
 func askAgain(t *testing.T, conn net.Conn, in *bufio.Reader, token string) error {
 	if err := conn.SetDeadline(watch.Deadline(t)); err != nil {
 		return err
@@ -44,9 +44,9 @@ func askAgain(t *testing.T, conn net.Conn, in *bufio.Reader, token string) error
 	return nil
 }
 
-// More bare connections from nine addresses than a port may have displace no idle
-// connection of an authenticated client, and no kept connection of a visitor of
-// port 80 (A7, X41).
+// Strangers at nine addresses open more silent connections than a port's limit. They
+// displace no idle connection of an authenticated client or a visitor of port 80
+// (A7, X41).
 func TestEviction(t *testing.T) {
 	const most, bare = 1024, 1024 + 82
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
@@ -86,7 +86,7 @@ func TestEviction(t *testing.T) {
 	visit()
 }
 
-// A client's handshake may be 16 KiB and hold a chain of eight certificates (A3).
+// A client's handshake may have 16 KiB and a chain of eight certificates (A3).
 func TestHandshakeLimits(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	key, err := cert.GenerateKey(cert.EC256)
@@ -121,7 +121,7 @@ func TestHandshakeLimits(t *testing.T) {
 			t.Errorf("%s: %q, %v", name, answer, err)
 		}
 	}
-	// So has any other message: a hello of 60 KB.
+	// The limit applies to other messages, such as a hello of 60 KB.
 	conn, err := net.Dial("tcp", p.HTTPSAddr())
 	if err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestHandshakeLimits(t *testing.T) {
 	}
 }
 
-// No stranger learns which build serves (A12).
+// Strangers do not see the version of the proxy (A12).
 func TestBuildIsNotShown(t *testing.T) {
 	const build = "9.8.7-needle"
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.Version = build }})
