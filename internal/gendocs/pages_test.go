@@ -107,8 +107,12 @@ func TestLinks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	records, err := filepath.Glob(top + "/docs/adr/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	index := read(t, "docs/README.md")
-	for _, page := range append(pages, root...) {
+	for _, page := range slices.Concat(pages, root, records) {
 		name, err := filepath.Rel(top, page)
 		if err != nil {
 			t.Fatal(err)
