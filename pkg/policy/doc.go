@@ -1,9 +1,10 @@
-// Package policy decides what a client may ask for. It is pure: no clock, no
-// store, no network, so the same question always has the same answer.
+// Package policy decides whether a client may make a request. It is pure: it uses
+// no clock, no store and no network, so equal requests get equal answers.
 //
-// It must never join two grants to allow one request, take a wildcard for
-// anything but a wildcard, or guess when a grant cannot be read: what is not
-// plainly granted is refused, with the reason and the remedy.
+// It must never combine two grants to allow one request, let any pattern but a
+// wildcard pattern match a wildcard, or guess the meaning of an invalid grant. It
+// denies every request that no grant allows explicitly, with the reason and the
+// remedy.
 //
 //	_, err := policy.Decide(id, policy.Request{Mode: clients.ModeAgent, Names: names, KeyType: cert.EC256})
 //	var denied *policy.Denied

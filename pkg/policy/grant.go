@@ -8,8 +8,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// ValidateGrant checks a grant before it is stored. The error holds every
-// fault, each with its field and what to write instead.
+// ValidateGrant checks a grant before it is stored. The error reports every fault
+// with its field and the remedy.
 func ValidateGrant(g clients.Grant) error {
 	var faults []error
 	fault := func(field string, err error) {
@@ -43,20 +43,20 @@ func ValidateGrant(g clients.Grant) error {
 		fault("key_types", checkKeyType(s))
 	}
 	if g.DailyQuota < 0 {
-		fault("daily_quota", fmt.Errorf("%d is negative; write 0 for the proxy's default, or how many requests a day", g.DailyQuota))
+		fault("daily_quota", fmt.Errorf("%d is negative; write 0 for the proxy's default, or the number of requests per day", g.DailyQuota))
 	}
 	return errors.Join(faults...)
 }
 
-// checkKeyType is stricter than cert.ParseKeyType: a grant compares key types
-// as they are spelled, so only the canonical spelling is any good.
+// checkKeyType is stricter than cert.ParseKeyType. It accepts only the canonical
+// spelling, because key types of grants are compared as strings.
 func checkKeyType(s string) error {
 	k, err := cert.ParseKeyType(s)
 	if err != nil {
 		return err
 	}
 	if s != string(k) {
-		return fmt.Errorf("key type %q is not spelled as this program does; write %s", s, k)
+		return fmt.Errorf("key type %q is not in canonical form; write %s", s, k)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func canonicalGrant(t *testing.T, g clients.Grant) clients.Grant {
 	return g
 }
 
-// plainly decides as one does with a pencil, for a grant that is valid.
+// plainly decides for a valid grant with a simple second implementation.
 func plainly(g clients.Grant, from netip.Addr, r Request) bool {
 	names, err := cert.ParseNames(r.Names...)
 	if err != nil || !slices.Contains(g.Modes, r.Mode) {

@@ -22,13 +22,13 @@ const (
 	minBits6 = 7
 )
 
-// depth is how far below its base a pattern reaches.
+// depth is the number of labels below its base that a pattern matches.
 type depth int
 
 const (
 	exact    depth = iota // the base itself
 	oneLabel              // "*.": one label below the base
-	anyDepth              // "**.": one label or more below the base
+	anyDepth              // "**.": one or more labels below the base
 )
 
 // Pattern is a set of identifiers that a grant names. The zero value matches
@@ -49,14 +49,14 @@ type Pattern struct {
 //	192.0.2.0/24         the IP addresses in it
 //	192.0.2.1            that IP address
 //
-// Only a "wildcard:" pattern ever matches a wildcard. Names become canonical
-// as in package cert. The error names the fault and what to write instead.
+// Only a "wildcard:" pattern matches a wildcard. Names are converted to the
+// canonical form of package cert. The error names the fault and the remedy.
 func ParsePattern(s string) (Pattern, error) {
 	if s == "" {
 		return Pattern{}, errors.New("empty pattern; write a name such as web1.example.com, or *.example.com")
 	}
 	if strings.ContainsFunc(s, unicode.IsSpace) {
-		return Pattern{}, fmt.Errorf("%q contains white space; write each pattern by itself", s)
+		return Pattern{}, fmt.Errorf("%q contains white space; write each pattern separately", s)
 	}
 	if dns, ok := cutPrefixFold(s, wildcardPrefix); ok {
 		p, err := parseDNS(dns, true)
@@ -78,7 +78,7 @@ func ParsePattern(s string) (Pattern, error) {
 	return Pattern{network: prefix}, nil
 }
 
-// parseDNS reads a DNS pattern, what follows "wildcard:" included.
+// parseDNS reads a DNS pattern, or the part of a pattern after "wildcard:".
 func parseDNS(s string, wildcard bool) (Pattern, error) {
 	p := Pattern{wildcard: wildcard}
 	base := s
@@ -88,10 +88,10 @@ func parseDNS(s string, wildcard bool) (Pattern, error) {
 		p.depth, base = oneLabel, rest
 	}
 	if strings.Contains(base, "*") {
-		return Pattern{}, fmt.Errorf("%q has a * where none can be; write *.example.com, **.example.com or a full name", s)
+		return Pattern{}, fmt.Errorf("%q has a * in a place where it is not allowed; write *.example.com, **.example.com or a full name", s)
 	}
 	reaches := p.depth != exact || p.wildcard
-	// What cannot be printed is no domain; ParseName says so, and quotes it.
+	// ParseName reports a domain that cannot be printed, and quotes it.
 	if tld := strings.TrimSuffix(base, "."); reaches && tld != "" && !strings.ContainsAny(tld, ".:") && printable(tld) {
 		return Pattern{}, fmt.Errorf("%q covers a whole top-level domain; write a domain of your own, such as *.example.%s", s, tld)
 	}
@@ -113,9 +113,9 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// publicBelow tells whether the public registers names right below a domain,
-// or one label deeper. A suffix of the list's private section may well be the
-// organisation's own, so it does not count.
+// publicBelow reports whether the public can register names one or two labels below
+// a domain. Suffixes from the list's private section do not count, because they may
+// belong to the organisation itself.
 func publicBelow(domain string) bool {
 	for _, d := range []string{domain, "any-label." + domain} {
 		if suffix, icann := publicsuffix.PublicSuffix(d); icann && suffix == d {
@@ -125,12 +125,12 @@ func publicBelow(domain string) bool {
 	return false
 }
 
-// parsePrefix reads an address or a network; ok tells whether s is meant as
-// one. IPv4-mapped IPv6 addresses become IPv4.
+// parsePrefix reads an address or a network. It returns ok false if s is neither.
+// IPv4-mapped IPv6 addresses become IPv4.
 func parsePrefix(s string) (prefix netip.Prefix, ok bool, err error) {
 	if addr, err := netip.ParseAddr(s); err == nil {
 		if addr.Zone() != "" {
-			return netip.Prefix{}, false, fmt.Errorf("%q has a zone; write the address without %% and what follows", s)
+			return netip.Prefix{}, false, fmt.Errorf("%q has a zone; write the address without the part from the %% on", s)
 		}
 		addr = addr.Unmap()
 		return netip.PrefixFrom(addr, addr.BitLen()), true, nil
@@ -165,14 +165,14 @@ func narrowEnough(p netip.Prefix) error {
 	return nil
 }
 
-// Matches tells whether the pattern covers an identifier. What is no valid
-// identifier matches nothing.
+// Matches reports whether the pattern covers an identifier. It returns false for an
+// invalid one.
 func (p Pattern) Matches(name string) bool {
 	canonical, err := cert.ParseName(name)
 	return err == nil && p.matches(canonical)
 }
 
-// matches is Matches for a canonical identifier.
+// matches reports whether the pattern covers a canonical identifier.
 func (p Pattern) matches(name string) bool {
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return p.network.IsValid() && p.network.Contains(addr)
@@ -191,7 +191,7 @@ func (p Pattern) matches(name string) bool {
 	return ok && below != "" && (p.depth == anyDepth || !strings.Contains(below, "."))
 }
 
-// String is the canonical spelling; ParsePattern reads it back.
+// String returns the canonical form. ParsePattern accepts it.
 func (p Pattern) String() string {
 	if p.network.IsValid() {
 		if p.network.IsSingleIP() {
@@ -206,7 +206,7 @@ func (p Pattern) String() string {
 	return s
 }
 
-// cutPrefixFold is strings.CutPrefix without regard to case.
+// cutPrefixFold removes a prefix as strings.CutPrefix does, but ignores case.
 func cutPrefixFold(s, prefix string) (string, bool) {
 	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
 		return s, false

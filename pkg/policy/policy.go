@@ -10,63 +10,64 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// Request is what a client asks for.
+// Request describes a certificate that a client requests.
 type Request struct {
 	Mode clients.Mode
-	// Names are all identifiers of the certificate; of a CSR, all that it holds.
+	// Names holds all identifiers of the certificate or of the CSR.
 	Names cert.Names
-	// KeyType is the type of the certificate's key; of a CSR, its key's. A
-	// grant that lists key types never covers the empty one.
+	// KeyType is the type of the key of the certificate or of the CSR. A grant that
+	// lists key types never covers the empty type.
 	KeyType cert.KeyType
-	// Purpose says which parts of a grant count.
+	// Purpose selects the parts of a grant that count.
 	Purpose Purpose
 }
 
-// Purpose is what a request is for.
+// Purpose is the purpose of a request.
 type Purpose int
 
 // The purposes of a request.
 const (
-	// Issuance asks for a certificate: all of a grant counts.
+	// Issuance requests a certificate. All parts of a grant count.
 	Issuance Purpose = iota
-	// Renewal is the proxy's own: the client does not call, so its network does
-	// not count.
+	// Renewal is started by the proxy. Networks do not count, because the client does
+	// not connect.
 	Renewal
-	// Revocation is of a certificate whose key the client has proven to hold: modes
+	// Revocation revokes a certificate whose key the client has proven to hold. Modes
 	// and key types do not count.
 	Revocation
 )
 
-// Decision is what a client may have.
+// Decision holds the limits of an allowed request.
 type Decision struct {
-	// Quota is how many requests a day the client has through the grants that cover
-	// the request: the highest of their quotas, 0 if one of them has none.
+	// Quota is the number of requests per day that the client has through the grants
+	// that cover the request. It is the highest of their quotas, or 0 if one of them
+	// has no quota.
 	Quota int
 }
 
-// Denied is a refusal. It may be shown to the client, and says nothing of
-// other clients.
+// Denied reports that a request is denied. It may be shown to the client, and
+// contains nothing about other clients.
 type Denied struct {
-	// Field of the request that is at fault: "names", "mode", "key_type",
-	// "source" (the client's address) or "client".
+	// Field is the field at fault: "names", "mode", "key_type", "source" (the
+	// client's address) or "client".
 	Field string
-	// Reason says what is wrong and what to do.
+	// Reason describes the fault and the remedy.
 	Reason string
-	// Ungranted are the names that no grant of the client covers, in any mode.
-	// Reason mentions no other names.
+	// Ungranted holds the names that no grant of the client covers, in any mode.
+	// Reason contains no other names.
 	Ungranted cert.Names
 }
 
 // Error returns the field and the reason.
 func (d *Denied) Error() string { return d.Field + ": " + d.Reason }
 
-// ForClient returns the whole text, which the client may read.
+// ForClient returns the text of Error, all of which the client may read.
 func (d *Denied) ForClient() string { return d.Error() }
 
-// Decide decides whether the client may have what it asks for. One of its grants
-// must cover all of it: every name, the mode, the key type and the address that
-// the client calls from, as far as they count for the purpose. The error is a
-// *Denied that explains the grant that came nearest.
+// Decide decides whether the client may make the request. One of its grants must
+// cover every name, the mode, the key type and the client's address, as far as they
+// count for the purpose. The error is a *Denied that explains the grant that covers
+// most of the request.
 func Decide(id clients.Identity, r Request) (Decision, error) {
 	names, err := cert.ParseNames(r.Names...)
 	if err != nil {
@@ -99,7 +100,7 @@ func Decide(id clients.Identity, r Request) (Decision, error) {
 	return Decision{Quota: quota(covering)}, nil
 }
 
-// quota returns the highest of the quotas, 0 if one of the grants has none.
+// quota returns the highest quota of the grants, or 0 if one of them has no quota.
 func quota(grants []clients.Grant) int {
 	highest := 0
 	for _, g := range grants {
@@ -111,9 +112,8 @@ func quota(grants []clients.Grant) int {
 	return highest
 }
 
-// AllowFrom decides whether the client may change anything of its own from the
-// address it calls from: it may if one of its grants is for that network. The
-// error is a *Denied.
+// AllowFrom decides whether the client may change its own data from its address.
+// One of its grants must include that network. The error is a *Denied.
 func AllowFrom(id clients.Identity) error {
 	here := func(g clients.Grant) bool { return len(g.Networks) == 0 || within(g.Networks, id.Addr) }
 	if len(id.Client.Grants) == 0 || slices.ContainsFunc(id.Client.Grants, here) {
@@ -122,16 +122,16 @@ func AllowFrom(id clients.Identity) error {
 	return &Denied{Field: "source", Reason: fmt.Sprintf("client %q may not do this from %s; call from one of the networks of its grants, or ask the proxy's administrator", id.Client.Name, id.Addr)}
 }
 
-// Holds reports whether a client keeps a name that it has a certificate for in
-// agent mode, when another client asks for it: it does while it is not disabled
-// and a grant covers the name in that mode.
+// Holds reports whether a client with an agent-mode certificate retains a name when
+// another client requests it. It does while it is not disabled and a grant covers
+// the name in that mode.
 func Holds(c clients.Client, name string) bool {
 	return !c.Disabled && slices.ContainsFunc(c.Grants, func(g clients.Grant) bool {
 		return slices.ContainsFunc(g.Modes, clients.Mode.OwnsNames) && len(uncovered(g.Names, cert.Names{name})) == 0
 	})
 }
 
-// miss is how far a request is from a grant.
+// miss lists the parts of a request that a grant does not cover.
 type miss struct {
 	names                 cert.Names // those that the grant does not cover
 	mode, keyType, source bool
@@ -153,8 +153,8 @@ func (m miss) isNone() bool {
 	return len(m.names) == 0 && !m.mode && !m.keyType && !m.source
 }
 
-// isNearer prefers the grant that lacks fewer names, then the one with fewer
-// other faults.
+// isNearer reports whether m lacks fewer names than o, or as many names and fewer
+// other parts.
 func (m miss) isNearer(o miss) bool {
 	if len(m.names) != len(o.names) {
 		return len(m.names) < len(o.names)
@@ -172,7 +172,7 @@ func (m miss) others() int {
 	return n
 }
 
-// denied puts the first fault of the nearest grant into words.
+// denied describes the first fault of the nearest grant.
 func (m miss) denied(id clients.Identity, r Request, names, ungranted cert.Names) *Denied {
 	d := &Denied{Ungranted: ungranted}
 	client := id.Client.Name
@@ -200,7 +200,7 @@ func (m miss) denied(id clients.Identity, r Request, names, ungranted cert.Names
 	return d
 }
 
-// notGranted names a few of the names: an answer is no place for a hundred.
+// notGranted returns a reason that lists only the first names, to limit its length.
 func notGranted(client string, names cert.Names) string {
 	const most = 3
 	shown, verb, them := strings.Join(names[:min(most, len(names))], ", "), "are", "them"
@@ -217,8 +217,8 @@ func notGranted(client string, names cert.Names) string {
 	return reason
 }
 
-// uncovered returns the names that no pattern matches. Patterns that cannot be
-// read match nothing.
+// uncovered returns the names that no pattern matches. Invalid patterns match
+// nothing.
 func uncovered(patterns []string, names cert.Names) cert.Names {
 	parsed := make([]Pattern, 0, len(patterns))
 	for _, s := range patterns {
@@ -235,8 +235,8 @@ func uncovered(patterns []string, names cert.Names) cert.Names {
 	return missing
 }
 
-// within tells whether one of the networks holds the address. A network that
-// cannot be read holds none.
+// within reports whether one of the networks contains the address. Invalid networks
+// contain none.
 func within(networks []string, addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return slices.ContainsFunc(networks, func(s string) bool {
@@ -245,7 +245,7 @@ func within(networks []string, addr netip.Addr) bool {
 	})
 }
 
-// intersect keeps the names of a that are also in b; both are sorted.
+// intersect returns the names of a that are also in b. Both must be sorted.
 func intersect(a, b cert.Names) cert.Names {
 	var both cert.Names
 	for _, name := range a {

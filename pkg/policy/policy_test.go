@@ -27,13 +27,13 @@ func allow(id clients.Identity, r Request) error {
 	return err
 }
 
-// allowRenewal is allow for the proxy's own renewal.
+// allowRenewal returns why a renewal by the proxy is denied, or nil.
 func allowRenewal(id clients.Identity, r Request) error {
 	r.Purpose = Renewal
 	return allow(id, r)
 }
 
-// quotaFor returns the quota of a request, 0 if it is denied.
+// quotaFor returns the quota of a request, or 0 if it is denied.
 func quotaFor(id clients.Identity, r Request) int {
 	d, _ := Decide(id, r) // a request that is denied has no quota
 	return d.Quota
@@ -188,7 +188,7 @@ func TestAllowNothingGranted(t *testing.T) {
 	wantDenied(t, allow(off, request("a.example")), "client", "disabled")
 }
 
-// What cannot be read grants nothing, and does not open the field it stands in.
+// An invalid value grants nothing and does not remove the limit of its field.
 func TestAllowDamagedGrant(t *testing.T) {
 	wantDenied(t, allow(identity("", grant("", "*", "**", "*.com", "0.0.0.0/0", "[", " a.example")), request("a.example")), "names")
 	g := grant("a.example")
@@ -199,7 +199,7 @@ func TestAllowDamagedGrant(t *testing.T) {
 	wantDenied(t, allow(identity("", g), request("a.example")), "key_type")
 }
 
-// The refusal speaks of the grant that came nearest.
+// The refusal explains the grant that covers most of the request.
 func TestAllowNearest(t *testing.T) {
 	far := grant("other.example")
 	names := grant("a.example", "b.example")
@@ -250,7 +250,7 @@ func TestValidateGrant(t *testing.T) {
 		`names: "*.com" covers a whole top-level domain`, `names: "x\ny" contains white space`,
 		`modes: unknown mode "client"; write one or more of agent, gateway`,
 		`networks: "any" is not a network; write`, `networks: "10.1.0.0/8" has bits beyond its length; write 10.0.0.0/8`, `networks: "" is not a network`,
-		`key_types: key type "EC256" is not spelled as this program does; write ec256`, `key_types: key type ""`, `key_types: unknown key type "ed25519"; write one of`,
+		`key_types: key type "EC256" is not in canonical form; write ec256`, `key_types: key type ""`, `key_types: unknown key type "ed25519"; write one of`,
 		"daily_quota: -1 is negative",
 	} {
 		if !strings.Contains(err.Error(), want) {

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// A22: a renewal needs no address, and everything else as before.
+// A22: a renewal needs no address. All other conditions apply.
 func TestAllowRenewal(t *testing.T) {
 	g := grant("a.example")
 	g.Networks, g.KeyTypes = []string{"192.0.2.0/24"}, []string{"ec256"}
