@@ -19,7 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// The actions that this package records by itself.
+// The actions of entries that this package creates.
 const (
 	ActionAuthenticate = "authenticate"
 	ActionRequest      = "request" // of a certificate
@@ -27,12 +27,12 @@ const (
 )
 
 const (
-	maxDetail = 1 << 10 // bytes of an entry's detail that are kept
-	// What is kept of a refusal, which costs the client nothing.
-	refusedDetail = 512 // bytes of its detail
+	maxDetail = 1 << 10 // bytes of an entry's detail
+	// Refusals have smaller limits, because they cost the client nothing.
+	refusedDetail = 512 // bytes of the detail
 	refusedNamed  = 10  // names
-	refusedName   = 128 // bytes of each
-	// writeTimeout bounds the write of an entry whose request is gone already.
+	refusedName   = 128 // bytes of each name
+	// writeTimeout limits the write of an entry, also after its request has ended.
 	writeTimeout = 10 * time.Second
 )
 
@@ -44,16 +44,17 @@ type Store interface {
 	ReturnQuota(ctx context.Context, clientID string, day time.Time) error
 }
 
-// Config is what New needs.
+// Config holds the dependencies and limits of a Log.
 type Config struct {
-	// Store keeps the entries and the daily counters. It must be set.
+	// Store stores the entries and the daily counters. It must be set.
 	Store Store
-	// Logger is told of entries that could not be kept. It must be set.
+	// Logger reports entries that could not be stored. It must be set.
 	Logger *slog.Logger
-	// DefaultQuota is how many requests a day a client may ask for through
-	// grants without a quota; 0: any number.
+	// DefaultQuota is the number of requests per day that a client may make through
+	// grants without a quota. If 0, there is no limit.
 	DefaultQuota int
-	// Now tells the time; nil means time.Now. It must be safe for concurrent use.
+	// Now returns the time. If nil, it is time.Now. It must be safe for concurrent
+	// use.
 	Now func() time.Time
 }
 
@@ -63,12 +64,12 @@ type Log struct {
 	logger *slog.Logger
 	now    func() time.Time
 	flood  flood
-	quota  int // by default
+	quota  int // Config.DefaultQuota
 
 	allowed *limiters
 }
 
-// New makes a Log.
+// New creates a Log.
 func New(c Config) *Log {
 	now := c.Now
 	if now == nil {
@@ -80,11 +81,11 @@ func New(c Config) *Log {
 	}
 }
 
-// QuotaExceeded is a refusal until a time.
+// QuotaExceeded reports that the client's daily quota is used up.
 type QuotaExceeded struct {
-	// Quota is how many requests a day the client has.
+	// Quota is the number of requests per day.
 	Quota int
-	// RetryAt is when the next day begins, in UTC.
+	// RetryAt is the beginning of the next day, in UTC.
 	RetryAt time.Time
 }
 
@@ -94,12 +95,11 @@ func (q *QuotaExceeded) Error() string {
 		q.Quota, q.RetryAt.Format(time.RFC3339))
 }
 
-// TooSoon is a refusal until a time of what is allowed in itself. Nothing is
-// recorded of it.
+// TooSoon reports that an allowed request must be retried later. It is not recorded.
 type TooSoon struct {
-	// Reason says of what there was too much.
+	// Reason names the limit that was exceeded.
 	Reason string
-	// RetryAt is when to ask again.
+	// RetryAt is the earliest time of a retry.
 	RetryAt time.Time
 }
 
@@ -107,38 +107,38 @@ func (t *TooSoon) Error() string {
 	return t.Reason + "; try again after " + t.RetryAt.UTC().Format(time.RFC3339)
 }
 
-// allowance bounds what one client is allowed at a time, and with it what is
-// recorded of that: no entry that says "allowed" is ever dropped.
+// The limits of allowed requests of one client. They also limit the entries about
+// them, because no entry with the outcome "allowed" is ever dropped.
 const (
 	allowedEvery = time.Second
 	allowedBurst = 1000
 )
 
-// Ask is a question about what a client wants to do.
+// Ask describes an action that a client wants to take.
 type Ask struct {
 	By     clients.Identity
 	Action string // of the entry
-	// Request is what the client wants. If it has neither mode nor names, the decision
-	// is about the network alone from which the client calls.
+	// Request is the client's request. If it has neither mode nor names, only the
+	// client's network is checked.
 	Request policy.Request
-	// Own is about a certificate that the proxy keeps for the client: it needs no
-	// grant.
+	// Own marks an action on a certificate that the proxy manages for the client. It
+	// needs no grant.
 	Own bool
-	// Costs reports that the CA has work from it. It counts against the client's
-	// quota and pace, and is recorded also if it is allowed.
+	// Costs marks an action that causes work at the CA. It counts against the client's
+	// quota and rate limit, and is also recorded if it is allowed.
 	Costs bool
 }
 
-// isOfNetwork reports whether the question is about the network alone. A request
-// with a mode and without names is not: it is denied.
+// isOfNetwork reports whether only the network is checked. A request with a mode and
+// without names is denied instead.
 func (a Ask) isOfNetwork() bool { return a.Request.Mode == "" && len(a.Request.Names) == 0 }
 
-// Authorize decides whether the client may do what it asks for, counts it, and
-// records the decision. The caller must not act when it returns an error: a
-// *policy.Denied, a *QuotaExceeded, a *TooSoon if the client was allowed very many
-// requests in a short time, or a fault of the store.
+// Authorize decides whether the client may take the action, counts it, and records
+// the decision. The caller must not act if it returns an error: a *policy.Denied, a
+// *QuotaExceeded, a *TooSoon if the client exceeded its rate limit, or a fault of
+// the store.
 //
-// Of what the gateway passes on, only refusals are recorded.
+// For gateway requests, only refusals are recorded.
 func (l *Log) Authorize(ctx context.Context, a Ask) error {
 	err := l.decide(ctx, a)
 	var denied *policy.Denied
@@ -184,8 +184,8 @@ func (l *Log) decide(ctx context.Context, a Ask) error {
 	return l.takeQuota(ctx, a, d)
 }
 
-// refuse records a refusal. The gateway passes on today what it refused yesterday,
-// so of its requests only names that no grant covers are recorded.
+// refuse records a refusal. A gateway request that is refused today may be allowed
+// tomorrow, so only its names that no grant covers are recorded.
 func (l *Log) refuse(ctx context.Context, a Ask, ungranted cert.Names, reason error) {
 	e := trail.By(a.By, a.Action)
 	e.Mode, e.Names, e.Outcome, e.Detail = a.Request.Mode, a.Request.Names, trail.Refused, reason.Error()
@@ -195,8 +195,8 @@ func (l *Log) refuse(ctx context.Context, a Ask, ungranted cert.Names, reason er
 	l.Record(ctx, e)
 }
 
-// Pace returns a *TooSoon if the client was allowed very many requests of any kind
-// in a short time. It bounds what is recorded of what a client does.
+// Pace returns a *TooSoon if the client exceeded its rate limit for allowed requests
+// of all kinds. The limit bounds the number of entries about one client.
 func (l *Log) Pace(id clients.Identity) error {
 	if now := l.now(); !l.allowed.allow(id.Client.ID, now) {
 		return &TooSoon{Reason: "too many requests of this client in a short time", RetryAt: now.Add(allowedEvery)}
@@ -204,7 +204,7 @@ func (l *Log) Pace(id clients.Identity) error {
 	return nil
 }
 
-// takeQuota counts the request.
+// takeQuota counts the request against the client's quota.
 func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 	quota := l.quotaOf(a, d)
 	if quota == 0 {
@@ -221,9 +221,9 @@ func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 	return nil
 }
 
-// quotaOf returns the quota of a request, 0 for none. Revocations never count
-// against the default: a client that has lost many keys at once must be able to
-// say so.
+// quotaOf returns the quota of a request, or 0 if there is no limit. Revocations
+// never count against the default, because a client that lost many keys at once must
+// be able to revoke all of them.
 func (l *Log) quotaOf(a Ask, d policy.Decision) int {
 	if d.Quota == 0 && a.Request.Purpose != policy.Revocation && !a.isOfNetwork() {
 		return l.quota
@@ -231,19 +231,19 @@ func (l *Log) quotaOf(a Ask, d policy.Decision) int {
 	return d.Quota
 }
 
-// ReturnQuota takes an authorized request off the client's quota. The CA has no
-// order of it, so it must not keep the client from asking again.
+// ReturnQuota returns an authorized request to the client's quota. It is for a
+// request that led to no order at the CA, so that the client can retry.
 func (l *Log) ReturnQuota(ctx context.Context, a Ask) error {
 	d, err := policy.Decide(a.By, a.Request)
 	if err != nil || l.quotaOf(a, d) == 0 {
-		return nil // it is not the client's any more, or was never counted
+		return nil // it is no longer granted, or was never counted
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	return l.store.ReturnQuota(ctx, a.By.Client.ID, l.now().UTC())
 }
 
-// RefuseCaller records that a caller was not let in.
+// RefuseCaller records that authentication of a caller failed.
 func (l *Log) RefuseCaller(ctx context.Context, e *auth.Error) {
 	l.Record(ctx, trail.Entry{
 		ClientID: e.ClientID, ClientName: e.ClientName, Addr: trail.Address(e.Addr),
@@ -251,14 +251,15 @@ func (l *Log) RefuseCaller(ctx context.Context, e *auth.Error) {
 	})
 }
 
-// Refuse records that a stranger was refused. The reason must not hold a token.
+// Refuse records that an unknown caller was refused. The reason must not contain a
+// token.
 func (l *Log) Refuse(ctx context.Context, addr netip.Addr, action, reason string) {
 	l.Record(ctx, trail.Entry{Addr: trail.Address(addr), Action: action, Outcome: trail.Refused, Detail: reason})
 }
 
-// Record adds an entry about something that has been decided already; what
-// cannot be kept is logged. Refusals are bounded for each client, and for all
-// strangers together: what is beyond is counted, and logged once in a while.
+// Record adds an entry about a decision or an event. A failure to store it is
+// logged. Refusals are rate limited for each client, and for all unknown callers
+// together. The number of dropped entries is logged now and then.
 func (l *Log) Record(ctx context.Context, e trail.Entry) {
 	if e.Outcome == trail.Refused {
 		keep, dropped := l.flood.admit(e.ClientID, l.now())
@@ -274,8 +275,8 @@ func (l *Log) Record(ctx context.Context, e trail.Entry) {
 	}
 }
 
-// write keeps an entry also when the request that it is about is gone:
-// nobody avoids the trail by hanging up.
+// write stores an entry even if the context of its request has ended. So a client
+// cannot avoid the audit trail by closing the connection.
 func (l *Log) write(ctx context.Context, e trail.Entry) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
@@ -285,8 +286,8 @@ func (l *Log) write(ctx context.Context, e trail.Entry) error {
 	return l.store.AppendAudit(ctx, Trim(e))
 }
 
-// Trim cuts an entry to what is kept of one. It is for entries that the store
-// writes together with what they are about.
+// Trim shortens an entry to the limits of the audit trail. It is for entries that
+// the store writes in the transaction of the change itself.
 func Trim(e trail.Entry) trail.Entry {
 	e.Names = e.Names[:min(len(e.Names), cert.MaxNames)]
 	e.Detail = cut(e.Detail, maxDetail)
@@ -305,7 +306,7 @@ func Trim(e trail.Entry) trail.Entry {
 	return e
 }
 
-// cut shows where it left something out.
+// cut shortens s to most bytes and marks the omission with an ellipsis.
 func cut(s string, most int) string {
 	if len(s) <= most {
 		return s

@@ -24,7 +24,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// rig is an audit log over a real store, with a clock that tests move.
+// rig holds an audit log on a real store, with a clock that tests advance.
 type rig struct {
 	*Log
 	st  *store.Store
@@ -113,8 +113,8 @@ func TestAuthorizeAgent(t *testing.T) {
 	}
 }
 
-// X5: nobody is allowed very much in a short time, and what is not allowed does
-// not take anything from others; the policy's word comes first.
+// X5: the rate of allowed requests is limited for each client, and denied requests
+// do not count. The policy decides first.
 func TestAuthorizeTooSoon(t *testing.T) {
 	r := newRig(t)
 	id, other := r.client(t, "web1", grant(0, "*.a.example")), r.client(t, "web2", grant(0, "*.b.example"))
@@ -151,7 +151,7 @@ func TestAuthorizeGateway(t *testing.T) {
 	two := grant(3, "secret-two.example")
 	two.KeyTypes = []string{"rsa2048"}
 	id := r.client(t, "web1", one, two)
-	// The grants themselves hold the names: what is searched for is a name below a pattern.
+	// The grants contain their patterns, so the search is for a name below a pattern.
 	wide := r.client(t, "web2", grant(2, "*.hidden.example"), grant(2, "*.concealed.example"))
 	for range 2 {
 		if err := r.Authorize(t.Context(), Ask{By: wide, Action: ActionRequest, Request: gateway("needle.hidden.example"), Costs: true}); err != nil {
@@ -296,7 +296,7 @@ func TestQuotaConcurrent(t *testing.T) {
 	}
 }
 
-// X14: what could not be recorded or counted is not allowed.
+// X14: a request that could not be recorded or counted is not allowed.
 func TestAuthorizeStoreFault(t *testing.T) {
 	r := newRig(t)
 	id := r.client(t, "web1", grant(5, "a.example"), grant(0, "b.example"))
@@ -337,7 +337,7 @@ func TestRefuse(t *testing.T) {
 	}
 }
 
-// X14: hanging up does not keep a refusal out of the trail.
+// X14: a closed connection does not keep a refusal out of the audit trail.
 func TestRecordAfterHangUp(t *testing.T) {
 	r := newRig(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -348,7 +348,7 @@ func TestRecordAfterHangUp(t *testing.T) {
 	}
 }
 
-// X14: a flood of refusals is bounded, counted, and hides nobody else's.
+// X14: a flood of refusals is limited, counted, and does not hide those of others.
 func TestRefusalFlood(t *testing.T) {
 	r := newRig(t)
 	stranger := netip.MustParseAddr("198.51.100.1")
@@ -399,8 +399,8 @@ func TestRefusalFlood(t *testing.T) {
 	}
 }
 
-// A request without names is denied, whatever the client is granted (A22). Only a
-// question without a mode, too, is about the client's network.
+// A request without names is denied with any grant (A22). Only a question that also
+// has no mode checks the client's network alone.
 func TestAuthorizeNoNames(t *testing.T) {
 	r := newRig(t)
 	id := clients.Identity{Client: clients.Client{ID: "c", Name: "web1", Grants: []clients.Grant{

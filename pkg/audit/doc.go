@@ -1,14 +1,14 @@
-// Package audit writes down who asked for what, from where, and what came of
-// it. Authorising and recording are one call, so that neither is forgotten.
+// Package audit records each request with its client, address and outcome. One call
+// authorises and records, so that neither step is forgotten.
 //
-// It must never let a request pass that it could not record, let a flood of
-// refusals fill the disk, or write down a gateway request that was allowed: of
-// those only the client's daily quota counts, if it has one. Of a gateway
-// request that was refused it keeps the names that no grant covers, and no
-// other.
+// It must never allow a request that it could not record, or let a flood of refusals
+// fill the disk. It must never record an allowed gateway request; it only counts it
+// against the client's daily quota. For a refused gateway request, it records only
+// the names that no grant covers.
 //
 //	log := audit.New(audit.Config{Store: st, Logger: logger})
-//	if err := log.Authorize(ctx, id, request); err != nil {
+//	ask := audit.Ask{By: id, Action: audit.ActionRequest, Request: request, Costs: true}
+//	if err := log.Authorize(ctx, ask); err != nil {
 //		return err // *policy.Denied, *audit.QuotaExceeded, or a fault of the store
 //	}
 package audit

@@ -10,7 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
 
-// authorize shows what a mode does before it acts.
+// authorize shows how a mode authorizes a request before it acts.
 func authorize(ctx context.Context, log *audit.Log, id clients.Identity, names []string) error {
 	return log.Authorize(ctx, audit.Ask{
 		By: id, Action: audit.ActionRequest, Costs: true,

@@ -13,18 +13,19 @@ const (
 	reportEvery       = time.Minute
 )
 
-// flood bounds how many refusals are recorded. The zero value is ready.
+// flood limits the number of recorded refusals. The zero value is ready to use.
 type flood struct {
 	mu sync.Mutex // guards all fields
-	// by client id, "" for all strangers together: nobody's noise hides what
-	// another one does, and there are never more limiters than clients.
+	// limiters is keyed by client ID, "" for all unknown callers together. So a flood
+	// from one client does not hide the refusals of another, and there are at most as
+	// many limiters as clients, and one more.
 	limiters map[string]*rate.Limiter
-	dropped  int       // since reported
-	reported time.Time // when dropped was told last
+	dropped  int       // entries since reported
+	reported time.Time // time of the last report
 }
 
-// admit tells whether to record a refusal of the client, and, at most once in
-// reportEvery, how many were dropped since it told last.
+// admit reports whether to record a refusal of the client. At most once in
+// reportEvery, it also returns how many were dropped since its last report.
 func (f *flood) admit(clientID string, now time.Time) (keep bool, dropped int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -46,13 +47,13 @@ func (f *flood) admit(clientID string, now time.Time) (keep bool, dropped int) {
 	return keep, dropped
 }
 
-// limiters hold one limiter for each client that asked.
+// limiters holds one rate limiter for each client.
 type limiters struct {
 	every rate.Limit
 	burst int
 
 	mu       sync.Mutex               // guards byClient
-	byClient map[string]*rate.Limiter // by client id
+	byClient map[string]*rate.Limiter // by client ID
 }
 
 func (l *limiters) allow(clientID string, now time.Time) bool {

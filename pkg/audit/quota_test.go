@@ -16,8 +16,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// In a new database a client without a quota of its own has one (X20), which
-// the proxy's renewals do not count against.
+// In a new database, a client without its own quota gets the default (X20).
+// Renewals by the proxy do not count against it.
 func TestDefaultQuota(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -43,8 +43,8 @@ func TestDefaultQuota(t *testing.T) {
 	}
 }
 
-// X20: a request that came to no order does not count, or a CA that is down would
-// use up what a client may have in a day.
+// X20: a request without an order does not count. Otherwise, an unavailable CA would
+// use up the client's daily quota.
 func TestQuotaOfAnUnreachableCA(t *testing.T) {
 	t.Parallel()
 	var ca pebbletest.Fault
@@ -72,8 +72,8 @@ func TestQuotaOfAnUnreachableCA(t *testing.T) {
 	}
 }
 
-// A client gets so many certificates a day, is told when to come back, and what
-// costs no order costs no quota (X20).
+// A client gets its number of certificates per day, then the time of a retry. A
+// request without an order does not use the quota (X20).
 func TestQuota(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock

@@ -9,8 +9,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// A refusal costs the client nothing, so little of it is kept, however many and
-// long the names are; of what was allowed all names are (X14).
+// A refusal costs the client nothing, so its entry is small, however many and long
+// the names are. The entry of an allowed request has all names (X14).
 func TestRefusalIsSmall(t *testing.T) {
 	var names []string
 	for i := range cert.MaxNames {

@@ -7,8 +7,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// Settled records the outcome of an attempt to obtain a managed certificate, which
-// the proxy made on its own.
+// Settled records the outcome of an attempt of the proxy to obtain a managed
+// certificate.
 func (l *Log) Settled(ctx context.Context, o managed.Outcome) {
 	e := trail.Entry{
 		ClientID: o.ClientID, ClientName: o.ClientName, Action: "certificate", Mode: o.Mode, Names: o.Names,

@@ -7,8 +7,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// Superseded is the entry about a certificate that lost a name to another
-// client. It belongs to the client that lost it; the administrator reads it.
+// Superseded returns the entry about a certificate that lost a name to another
+// client. The entry belongs to the client that lost it, and only the administrator
+// reads it.
 func Superseded(s managed.Superseded) trail.Entry {
 	to := "the proxy itself"
 	if s.To.ID != "" {
