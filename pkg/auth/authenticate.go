@@ -13,11 +13,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// Reason says, for the audit trail only, why a caller was refused.
+// Reason is the reason of a refusal, for the audit trail only.
 type Reason string
 
-// The reasons for a refusal. The store forgets expired credentials as it does
-// unknown ones, so these two are one reason.
+// The reasons of a refusal. Unknown and expired credentials share one, because the
+// store does not return expired credentials.
 const (
 	ReasonNone      Reason = "no credential presented"
 	ReasonMalformed Reason = "malformed Authorization header or token"
@@ -25,13 +25,13 @@ const (
 	ReasonDisabled  Reason = "client is disabled"
 )
 
-// Error is a refusal. Its text is for the caller and is the same whatever the
-// reason, so that it cannot be used to probe for clients.
+// Error reports that a caller was refused. Its text is for the caller and is the
+// same for every reason, so that it cannot be used to probe for clients.
 type Error struct {
 	Reason Reason
-	// Addr is where the caller came from, as in Identity.
+	// Addr is the caller's address, as in Identity.
 	Addr netip.Addr
-	// ClientID and ClientName are set when the credential is a disabled client's.
+	// ClientID and ClientName are set if the client is disabled.
 	ClientID, ClientName string
 }
 
@@ -44,27 +44,26 @@ type Store interface {
 	ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error)
 }
 
-// Config is what New needs.
+// Config holds the dependencies of an Authenticator.
 type Config struct {
-	// Store must be set.
-	Store Store
+	Store Store // must be set
 }
 
-// Authenticator tells who sent a request. It may be used concurrently.
+// Authenticator authenticates requests. It may be used concurrently.
 type Authenticator struct {
 	store Store
 }
 
-// New makes an Authenticator.
+// New creates an Authenticator.
 func New(c Config) *Authenticator {
 	return &Authenticator{store: c.Store}
 }
 
-// Authenticate tells who sent r. The key of the TLS handshake comes first: the
-// handshake proved its possession, so the certificate around it is not checked
-// (the listener asks with tls.RequestClientCert). A bearer token counts only
-// if that key is not a client's. The error is an *Error if the caller is
-// refused; any other means that the answer is not known.
+// Authenticate returns the identity of the client that sent r. It tries the key of
+// the TLS handshake first. The handshake proved possession of the key, so its
+// certificate is not checked (the listener uses tls.RequestClientCert). A bearer token
+// counts only if no client has that key. The error is an *Error if the caller is
+// refused. Any other error means that the caller could not be checked.
 func (a *Authenticator) Authenticate(r *http.Request) (clients.Identity, error) {
 	addr := RemoteAddr(r)
 	reason := ReasonNone
@@ -94,14 +93,14 @@ func (a *Authenticator) Authenticate(r *http.Request) (clients.Identity, error) 
 	return id, err
 }
 
-// lookup finds the client that has the credential, or managed.ErrNotFound.
+// lookup returns the client that has the credential, or managed.ErrNotFound.
 func (a *Authenticator) lookup(ctx context.Context, addr netip.Addr, kind clients.CredentialKind, verifier []byte) (clients.Identity, error) {
 	client, credential, err := a.store.ClientByCredential(ctx, kind, verifier)
 	if err != nil {
 		return clients.Identity{}, fmt.Errorf("look up the caller's credential: %w", err)
 	}
-	// The index finds the row; this comparison, in constant time, is the one
-	// that lets the caller in.
+	// The index finds the row. Only this comparison, in constant time, admits the
+	// caller.
 	if credential.Kind != kind || subtle.ConstantTimeCompare(credential.Verifier, verifier) != 1 {
 		return clients.Identity{}, managed.ErrNotFound
 	}
@@ -111,14 +110,14 @@ func (a *Authenticator) lookup(ctx context.Context, addr netip.Addr, kind client
 	return clients.Identity{Client: client, Via: kind, CredentialID: credential.ID, Since: credential.CreatedAt, Addr: addr}, nil
 }
 
-// bearer reads the token of the one Authorization header; "" if there is none.
+// bearer returns the token of the Authorization header, or "" without a header.
 func bearer(h http.Header) (string, error) {
 	values := h.Values("Authorization")
 	switch len(values) {
 	case 0:
 		return "", nil
 	case 1:
-	default: // which of them a proxy in between has checked is anyone's guess
+	default: // a proxy in between may have checked any of them
 		return "", errors.New("more than one Authorization header")
 	}
 	scheme, token, ok := strings.Cut(values[0], " ")
@@ -129,8 +128,8 @@ func bearer(h http.Header) (string, error) {
 	return token, nil
 }
 
-// RemoteAddr is the address of the other end of r's connection. Headers such
-// as X-Forwarded-For are not looked at: anyone can write them.
+// RemoteAddr returns the remote address of r's connection. It ignores headers such as
+// X-Forwarded-For, because any client can set them.
 func RemoteAddr(r *http.Request) netip.Addr {
 	ap, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {

@@ -23,7 +23,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// clock is a time that tests move.
+// clock is a time that tests advance.
 type clock struct{ ms atomic.Int64 }
 
 func newClock() *clock {
@@ -54,7 +54,7 @@ func createClient(t testing.TB, st *store.Store, name string, credentials ...cli
 	return c
 }
 
-// selfSigned wraps key in a certificate; serial tells two of one key apart.
+// selfSigned wraps key in a certificate. The serial distinguishes two of one key.
 func selfSigned(t testing.TB, key *ecdsa.PrivateKey, serial int64) tls.Certificate {
 	t.Helper()
 	// Long expired: only the key counts.
@@ -87,13 +87,13 @@ func keyCredential(c tls.Certificate) clients.Credential {
 	return clients.Credential{Kind: clients.TLSKey, Verifier: pin[:]}
 }
 
-// answer is what the server made of a request.
+// answer holds the server's result for a request.
 type answer struct {
 	id  clients.Identity
 	err error
 }
 
-// server authenticates over real TLS; call returns what it made of a request.
+// server authenticates over real TLS. call returns its result for a request.
 type server struct {
 	*httptest.Server
 	got chan answer
@@ -158,7 +158,7 @@ func wantRefused(t *testing.T, id clients.Identity, err error, reason Reason) *E
 
 var loopback = netip.MustParseAddr("127.0.0.1")
 
-// A21: the key of the handshake is the credential, whatever certificate is around it.
+// A21: the key of the handshake is the credential, in any certificate.
 func TestAuthenticateTLSKey(t *testing.T) {
 	st := openStore(t, nil)
 	key := newKey(t)
@@ -193,7 +193,7 @@ func TestAuthenticateBearer(t *testing.T) {
 	}{
 		{nil, "Bearer " + token},
 		{nil, "bearer  " + token + " "},
-		{&stranger, "BEARER " + token}, // a key that nobody knows is no obstacle
+		{&stranger, "BEARER " + token}, // an unknown key does not matter
 	} {
 		id, err := s.call(t, tc.cert, tc.authorization)
 		if err != nil || id.Client.ID != want.ID || id.Via != clients.Bearer || id.Addr != loopback {
@@ -247,7 +247,8 @@ func TestAuthenticateRefuses(t *testing.T) {
 	}
 }
 
-// A disabled client is refused with the words for an unknown one; the trail learns who it was.
+// A disabled client is refused with the same text as an unknown one. The audit trail
+// records its name.
 func TestAuthenticateDisabled(t *testing.T) {
 	st := openStore(t, nil)
 	cert := selfSigned(t, newKey(t), 1)

@@ -19,23 +19,23 @@ const (
 	pinLen        = 32
 	secretLen     = 16
 	maxURLLen     = 300 // a host name has at most 253 bytes
-	// enough for the longest token, so that nothing longer is decoded
+	// maxEnrollLen is enough for the longest token. Longer input is not decoded.
 	maxEnrollLen = len(enrollPrefix) + (1+pinLen+secretLen+maxURLLen+checksumLen)*4/3 + 4
 )
 
-// EnrollToken is what a host needs to become a client: where the proxy is, how
-// to know that it is the right one, and a secret that works once.
+// EnrollToken holds what a host needs to enrol: the proxy's URL, the pin of its key,
+// and a secret that can be used once.
 type EnrollToken struct {
-	// URL is "https://host:port" and no more; the port may be left out for 443.
+	// URL is "https://host:port", without a path. The port 443 may be omitted.
 	URL string
-	// ProxyPin is SPKIPin of the proxy's certificate.
+	// ProxyPin is the SPKIPin of the proxy's certificate.
 	ProxyPin [pinLen]byte
-	// Secret is known to the token alone; the store keeps its Verifier.
+	// Secret is only in the token. The store has its Verifier.
 	Secret [secretLen]byte
 }
 
-// NewEnrollToken makes a token with a fresh secret. The error names what is
-// wrong with the URL.
+// NewEnrollToken creates a token with a new secret. The error names the fault of the
+// URL.
 func NewEnrollToken(proxyURL string, pin [pinLen]byte) (EnrollToken, error) {
 	if err := checkURL(proxyURL); err != nil {
 		return EnrollToken{}, err
@@ -45,9 +45,9 @@ func NewEnrollToken(proxyURL string, pin [pinLen]byte) (EnrollToken, error) {
 	return t, nil
 }
 
-// String is the token itself, one word to copy: "apx1-" and, in base64url, the
-// version, pin, secret, URL and a checksum of 4 bytes. It is a secret: for the
-// administrator's terminal only.
+// String returns the token as one word: "apx1-" and, in base64url, the version, pin,
+// secret, URL and a checksum of 4 bytes. It is secret, for the administrator's
+// terminal only.
 func (t EnrollToken) String() string {
 	raw := []byte{enrollVersion}
 	raw = append(raw, t.ProxyPin[:]...)
@@ -56,25 +56,25 @@ func (t EnrollToken) String() string {
 	return enrollPrefix + encoding.EncodeToString(append(raw, checksum(enrollPrefix, raw)...))
 }
 
-// LogValue keeps the secret out of a log that is handed the token.
+// LogValue returns a text without the secret, for a log that receives the token.
 func (t EnrollToken) LogValue() slog.Value {
 	return slog.StringValue("enrolment token for " + t.URL)
 }
 
-// Verifier is what the store knows of the token.
+// Verifier returns the hash by which the store recognizes the token.
 func (t EnrollToken) Verifier() []byte {
 	sum := sha256.Sum256(t.Secret[:])
 	return sum[:]
 }
 
-// ParseEnrollToken reads a token as it was copied, blanks around it included.
-// Its errors never quote the token.
+// ParseEnrollToken reads a token and ignores white space around it. Its errors never
+// quote the token.
 func ParseEnrollToken(s string) (EnrollToken, error) {
 	s = strings.TrimSpace(s)
 	if !strings.HasPrefix(s, enrollPrefix) {
-		return EnrollToken{}, fmt.Errorf("an enrolment token begins with %s: copy the whole line that the proxy printed", enrollPrefix)
+		return EnrollToken{}, fmt.Errorf("an enrolment token begins with %s; copy the whole line that the proxy printed", enrollPrefix)
 	}
-	damaged := errors.New("token is damaged or cut off: copy the whole line again")
+	damaged := errors.New("token is damaged or cut off; copy the whole line again")
 	if len(s) > maxEnrollLen {
 		return EnrollToken{}, damaged
 	}
@@ -83,7 +83,7 @@ func ParseEnrollToken(s string) (EnrollToken, error) {
 		return EnrollToken{}, damaged
 	}
 	if raw[0] != enrollVersion {
-		return EnrollToken{}, fmt.Errorf("token has version %d, this program reads version %d: update acmeproxy on this host", raw[0], enrollVersion)
+		return EnrollToken{}, fmt.Errorf("token has version %d, this program reads version %d; update acmeproxy on this host", raw[0], enrollVersion)
 	}
 	raw = raw[1:]
 	if len(raw) < pinLen+secretLen {
@@ -93,19 +93,19 @@ func ParseEnrollToken(s string) (EnrollToken, error) {
 	copy(t.ProxyPin[:], raw)
 	copy(t.Secret[:], raw[pinLen:])
 	if err := checkURL(t.URL); err != nil {
-		return EnrollToken{}, fmt.Errorf("token holds no usable address of a proxy: %w", err)
+		return EnrollToken{}, fmt.Errorf("token contains no valid URL of a proxy: %w", err)
 	}
 	return t, nil
 }
 
-// checkURL accepts exactly "https://host[:port]", in lower case: a remote
-// dials it as it stands, so nothing may hide in it.
+// checkURL accepts exactly "https://host[:port]", in lower case. A remote dials it
+// without changes, so it must contain nothing else.
 func checkURL(s string) error {
 	bad := func(why string) error {
-		return fmt.Errorf("url %q %s: write it like https://acmeproxy.example.com:443", s, why)
+		return fmt.Errorf("%q %s; write it like https://acmeproxy.example.com:443", s, why)
 	}
 	if len(s) > maxURLLen {
-		return fmt.Errorf("url of %d bytes is too long: write it like https://acmeproxy.example.com:443", len(s))
+		return fmt.Errorf("%d bytes are too long; write it like https://acmeproxy.example.com:443", len(s))
 	}
 	host, ok := strings.CutPrefix(s, "https://")
 	if !ok {
@@ -133,10 +133,10 @@ func checkURL(s string) error {
 	return nil
 }
 
-// SPKIPin is the SHA-256 of a certificate's public key (its
-// SubjectPublicKeyInfo): it stays the same when the certificate is renewed
-// with the same key. It is both the proxy's pin in an EnrollToken and the
-// verifier of a client's "tls-key" credential.
+// SPKIPin returns the SHA-256 of a certificate's public key (its
+// SubjectPublicKeyInfo). It does not change if the certificate is renewed with the
+// same key. It is both the proxy's pin in an EnrollToken and the verifier of a
+// client's "tls-key" credential.
 func SPKIPin(c *x509.Certificate) [pinLen]byte {
 	return sha256.Sum256(c.RawSubjectPublicKeyInfo)
 }

@@ -14,11 +14,10 @@ import (
 	"fmt"
 )
 
-// rolloverContext keeps the signature of a rollover from being one of anything
-// else.
+// rolloverContext separates signatures of rollovers from all other signatures.
 const rolloverContext = "acmeproxy client key rollover v1\x00"
 
-// Sizes of what a rollover brings, in bytes; an RSA key has at most 8192 bits.
+// Limits of a rollover's data, in bytes. An RSA key has at most 8192 bits.
 const (
 	maxSPKI  = 2 << 10
 	maxProof = 1 << 10
@@ -26,16 +25,16 @@ const (
 	minRSABits, maxRSABits = 2048, 8192
 )
 
-// rolloverMessage is what the new key signs: both pins, so that a proof is good
-// for one change only. (RFC 8555, section 7.3.5, has the same two in its inner
-// JWS.)
+// rolloverMessage returns the message that the new key signs. It contains both pins,
+// so that a proof is valid for one change only. (The inner JWS of RFC 8555, section
+// 7.3.5, also identifies both keys.)
 func rolloverMessage(oldPin, newPin [pinLen]byte) []byte {
 	m := append([]byte(rolloverContext), oldPin[:]...)
 	return append(m, newPin[:]...)
 }
 
-// ProveKey makes what CheckKeyProof wants: the new key's SubjectPublicKeyInfo,
-// and its signature that it is to take the place of the key with oldPin.
+// ProveKey returns the arguments of CheckKeyProof: the new key's SubjectPublicKeyInfo,
+// and its signature that it replaces the key with oldPin.
 func ProveKey(key crypto.Signer, oldPin [pinLen]byte) (spki, proof []byte, err error) {
 	if spki, err = x509.MarshalPKIXPublicKey(key.Public()); err != nil {
 		return nil, nil, fmt.Errorf("the new key: %w", err)
@@ -59,9 +58,9 @@ func ProveKey(key crypto.Signer, oldPin [pinLen]byte) (spki, proof []byte, err e
 
 var errKeyProof = errors.New("not a signature of the new key for this change of keys")
 
-// CheckKeyProof tells whether the holder of the key in spki wants it in the
-// place of the key with oldPin, and returns the new key's pin. The key is Ed25519,
-// ECDSA on P-256 or P-384, or RSA of 2048 to 8192 bits; the proof Ed25519, ECDSA
+// CheckKeyProof verifies that the holder of the key in spki wants it to replace the
+// key with oldPin, and returns the new key's pin. The key is Ed25519, ECDSA on P-256
+// or P-384, or RSA of 2048 to 8192 bits. The proof is an Ed25519 signature, ECDSA
 // with SHA-256 (ASN.1), or PSS with SHA-256 and a salt of 32 bytes.
 func CheckKeyProof(spki, proof []byte, oldPin [pinLen]byte) (newPin [pinLen]byte, err error) {
 	public, err := parseSPKI(spki)
@@ -89,12 +88,12 @@ func CheckKeyProof(spki, proof []byte, oldPin [pinLen]byte) (newPin [pinLen]byte
 	return newPin, nil
 }
 
-// parseSPKI reads a key that a client may have, in the one encoding that a TLS
-// handshake shows: of another, nobody could ever prove that he has it.
+// parseSPKI parses a key that a client may have. It accepts only the encoding that a
+// TLS handshake uses, because no client could prove a key in another encoding.
 func parseSPKI(spki []byte) (crypto.PublicKey, error) {
 	const remedy = "write an Ed25519, ECDSA (P-256, P-384) or RSA (2048 to 8192 bits) key as DER of its SubjectPublicKeyInfo"
 	if len(spki) > maxSPKI {
-		return nil, fmt.Errorf("%d bytes are no public key; %s", len(spki), remedy)
+		return nil, fmt.Errorf("%d bytes are too long for a public key; %s", len(spki), remedy)
 	}
 	public, err := x509.ParsePKIXPublicKey(spki)
 	if err != nil {

@@ -38,7 +38,7 @@ func rolloverKeys(t testing.TB) map[string]crypto.Signer {
 	return keys
 }
 
-// A proof is good for one key in the place of one other, and for nothing else.
+// A proof is valid only for replacing one key with one other.
 func TestKeyProof(t *testing.T) {
 	t.Parallel()
 	oldPin, otherPin := sha256.Sum256([]byte("old")), sha256.Sum256([]byte("other"))
@@ -81,7 +81,7 @@ func TestKeyProof(t *testing.T) {
 	}
 }
 
-// What the documentation says is what is checked: others write clients, too.
+// The documented signatures are accepted, because third parties write clients.
 func TestKeyProofAsDocumented(t *testing.T) {
 	t.Parallel()
 	oldPin := sha256.Sum256([]byte("old"))

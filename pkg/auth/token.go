@@ -15,14 +15,15 @@ const (
 	checksumLen  = 4
 )
 
-// base64url without padding; Strict, so that one token has one spelling.
+// encoding is base64url without padding. It is strict, so that each token has only one
+// encoded form.
 var encoding = base64.RawURLEncoding.Strict()
 
-var errBearer = errors.New("bearer token is damaged or cut off: copy the whole token again")
+var errBearer = errors.New("bearer token is damaged or cut off; copy the whole token again")
 
-// NewBearer makes a bearer token: "apt1-" and, in base64url, 32 random bytes
-// and a checksum of 4, which lets a typo be told from a revoked token. Only
-// the verifier is to be stored; the token is shown once.
+// NewBearer creates a bearer token: "apt1-" and, in base64url, 32 random bytes and a
+// checksum of 4, which distinguishes a typo from a revoked token. Store only the
+// verifier. The token is shown once.
 func NewBearer() (token string, verifier []byte) {
 	secret := make([]byte, bearerBytes)
 	rand.Read(secret) // never fails since Go 1.24
@@ -31,8 +32,8 @@ func NewBearer() (token string, verifier []byte) {
 	return token, sum[:]
 }
 
-// BearerVerifier is what the store knows of a bearer token. A token whose
-// form or checksum is wrong is refused without a look at the store.
+// BearerVerifier returns the hash by which the store recognizes a bearer token. The
+// error reports a wrong form or checksum, so that the store need not be queried.
 func BearerVerifier(token string) ([]byte, error) {
 	raw, err := decode(bearerPrefix, token)
 	if err != nil || len(raw) != bearerBytes {
@@ -42,11 +43,11 @@ func BearerVerifier(token string) ([]byte, error) {
 	return sum[:], nil
 }
 
-// decode undoes the common outer form of tokens: prefix, base64url, checksum.
-// The bytes returned are those before the checksum.
+// decode removes the prefix, decodes the base64url and verifies the checksum of a
+// token. It returns the bytes before the checksum.
 func decode(prefix, token string) ([]byte, error) {
 	text, ok := strings.CutPrefix(token, prefix)
-	// The decoder would skip line breaks, which gives one token two spellings.
+	// The decoder skips line breaks, which would give one token several forms.
 	if !ok || strings.ContainsAny(text, "\r\n") {
 		return nil, errors.New("damaged token")
 	}
@@ -61,8 +62,8 @@ func decode(prefix, token string) ([]byte, error) {
 	return payload, nil
 }
 
-// checksum guards against slips of the hand, not against attackers. The prefix
-// is part of it, so that one kind of token cannot be renamed to another.
+// checksum returns a checksum against typing errors, not against attackers. It
+// includes the prefix, so that a token of one kind is invalid as another kind.
 func checksum(prefix string, payload []byte) []byte {
 	sum := sha256.Sum256(append([]byte(prefix), payload...))
 	return sum[:checksumLen]

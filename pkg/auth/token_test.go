@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// A21: a token is told from every slip of the hand before the store is asked.
+// A21: typing errors in a token are detected before the store is queried.
 func TestBearer(t *testing.T) {
 	token, verifier := NewBearer()
 	if sum := sha256.Sum256([]byte(token)); !bytes.Equal(verifier, sum[:]) {
@@ -78,7 +78,7 @@ func TestEnrollToken(t *testing.T) {
 
 func TestEnrollTokenDamaged(t *testing.T) {
 	token := newEnroll(t, "https://acmeproxy.example.com:443").String()
-	const want = "token is damaged or cut off: copy the whole line again"
+	const want = "token is damaged or cut off; copy the whole line again"
 	for i := len(enrollPrefix); i < len(token); i++ {
 		for _, damaged := range []string{
 			token[:i], token[:i] + token[i+1:], token[:i] + "\n" + token[i:], token[:i] + " " + token[i:],
@@ -108,7 +108,7 @@ func TestEnrollTokenDamaged(t *testing.T) {
 	}
 }
 
-// forge makes a token with a right checksum and any version and URL.
+// forge creates a token with a correct checksum and any version and URL.
 func forge(version byte, url string) string {
 	raw := append([]byte{version}, make([]byte, pinLen+secretLen)...)
 	raw = append(raw, url...)
@@ -131,7 +131,7 @@ func TestNewEnrollTokenURL(t *testing.T) {
 	}
 }
 
-// A log that is handed a token shows where it leads, not its secret.
+// A log that receives a token shows its URL, not its secret.
 func TestEnrollTokenLog(t *testing.T) {
 	token := newEnroll(t, "https://acmeproxy.example.com:443")
 	for _, h := range []func(*bytes.Buffer) slog.Handler{
@@ -163,7 +163,7 @@ func FuzzParseEnrollToken(f *testing.F) {
 	})
 }
 
-// FuzzEnrollTokenURL goes past the checksum, which plain fuzzing cannot forge.
+// FuzzEnrollTokenURL adds a correct checksum, which plain fuzzing cannot find.
 func FuzzEnrollTokenURL(f *testing.F) {
 	f.Add(byte(1), "https://acmeproxy.example.com:443")
 	f.Add(byte(1), "https://[::1]:1")
