@@ -36,12 +36,12 @@ type Issued struct {
 	Kind   clients.CredentialKind // clients.Enrolment or clients.Bearer
 	// Secret is the only copy of the token. It must not be logged.
 	Secret    string
-	ExpiresAt time.Time // zero: never
+	ExpiresAt time.Time // if zero, the secret does not expire
 }
 
-// Add adds a client with a first secret. Of c only the name, the recipients and the
-// grants count. An *InvalidError holds all faults; *ExistsError if the name is
-// taken.
+// Add adds a client with a first secret. It uses only the name, the recipients and
+// the grants of c. The error is an *InvalidError with all faults, or an *ExistsError
+// if the name is taken.
 func (r *Registrar) Add(ctx context.Context, c clients.Client, s SecretSpec) (Issued, error) {
 	faults := []error{CheckName(c.Name), seal.CheckNew(c.Recipients, nil)}
 	faults = append(faults, checkGrants(c.Grants)...)
@@ -64,15 +64,15 @@ func (r *Registrar) Add(ctx context.Context, c clients.Client, s SecretSpec) (Is
 // TokenRequest asks for one more secret of a client.
 type TokenRequest struct {
 	SecretSpec
-	// Replace removes all credentials and recipients that the client has. It has
-	// Recipients then.
+	// Replace removes all credentials and recipients of the client. The client gets
+	// Recipients instead.
 	Replace    bool
 	Recipients []string
 }
 
-// Token issues one more secret for the client of this name, or one instead of all
-// that it has. An *InvalidError holds all faults; managed.ErrNotFound for an unknown
-// client.
+// Token issues another secret for the client of this name, or one that replaces all
+// its credentials. The error is an *InvalidError with all faults, or
+// managed.ErrNotFound for an unknown client.
 func (r *Registrar) Token(ctx context.Context, name string, req TokenRequest) (Issued, error) {
 	c, err := r.cfg.Store.ClientByName(ctx, name)
 	if err != nil {
@@ -102,7 +102,7 @@ func (r *Registrar) Token(ctx context.Context, name string, req TokenRequest) (I
 	return issued, nil
 }
 
-// newSecret generates a secret, and the credential that the store gets.
+// newSecret generates a secret, and the credential to store for it.
 func (r *Registrar) newSecret(s SecretSpec) (Issued, clients.Credential, error) {
 	if s.Bearer {
 		token, verifier := auth.NewBearer()

@@ -13,8 +13,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// Apply makes the clients match a, all or nothing. Recipients are added to those
-// that a client has. An *InvalidError holds all faults.
+// Apply changes the clients to match a, in one transaction. Recipients are added to
+// those that a client has. An *InvalidError holds all faults.
 func (r *Registrar) Apply(ctx context.Context, a clients.Apply) (clients.Applied, error) {
 	var faults []error
 	for _, c := range a.Clients {
@@ -32,13 +32,13 @@ func (r *Registrar) Apply(ctx context.Context, a clients.Apply) (clients.Applied
 	}
 	done, err := r.cfg.Store.ApplyClients(ctx, a, appliedEntry)
 	if errors.Is(err, managed.ErrTooMany) {
-		err = invalid(fmt.Errorf("%w; a client has at most %d, those that its hosts enrolled included", err, seal.MaxRecipients))
+		err = invalid(fmt.Errorf("%w; a client has at most %d, including those that its hosts enrolled", err, seal.MaxRecipients))
 	}
 	return done, err
 }
 
-// largeRecipients returns the recipients that the client has, if c names one with a
-// large RSA key. Only a recipient that the client has may be that large.
+// largeRecipients returns the client's current recipients if c contains a large RSA
+// key. Such a key is valid only if the client has it already.
 func (r *Registrar) largeRecipients(ctx context.Context, c clients.Client) ([]string, error) {
 	if !slices.ContainsFunc(c.Recipients, func(r string) bool { return seal.RSABits(r) > seal.MaxRSABits }) {
 		return nil, nil

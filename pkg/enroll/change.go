@@ -10,7 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// ChangedFields returns which fields of a client a change alters: disabled, grants,
+// ChangedFields returns the fields of a client that a change alters: disabled, grants,
 // recipients.
 func ChangedFields(c clients.Change) []string {
 	var fields []string

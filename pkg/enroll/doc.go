@@ -1,11 +1,11 @@
-// Package enroll holds the use cases about clients: add one, issue a token,
+// Package enroll implements the use cases about clients: add one, issue a token,
 // replace its credentials, apply a set of clients, enrol a host with a token,
 // replace a host's key, lock a client out.
 //
 // A frontend decodes a request, calls one method of [Registrar] and encodes the
 // result. The registrar checks, stores and writes the audit trail. It knows no
-// wire format and no command line, it never computes anything costly for a caller
-// that is still unknown, and it never stores a secret, only its verifier.
+// wire format and no command line. It never does costly work for an unknown caller,
+// and it never stores a secret, only its verifier.
 //
 // Errors are *[InvalidError], *[ExistsError], *[KeyError], the Err… values of this
 // package, *[cert.FieldError], *[policy.Denied], *[audit.TooSoon], *[auth.Error],

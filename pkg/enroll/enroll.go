@@ -25,7 +25,7 @@ type Store interface {
 	// ReplaceCredentials removes all other credentials and recipients of the client.
 	ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error)
 	// EnrollingClient returns the client that Enroll would register the key for.
-	// The secret is not spent.
+	// It does not spend the secret.
 	EnrollingClient(ctx context.Context, tokenVerifier, keyVerifier []byte) (clients.Client, error)
 	// Enroll spends the secret. With managed.ErrDisabled it returns the client, too.
 	Enroll(ctx context.Context, tokenVerifier []byte, key clients.Credential, recipients []string) (clients.Client, error)
@@ -38,19 +38,19 @@ type Config struct {
 	Store Store      // must be set
 	Audit *audit.Log // must be set
 	// URL is the address of the API in enrolment tokens. If empty, each request for
-	// a token must name one.
+	// a token must contain one.
 	URL string
 	// Pin is the hash of the key that enrolment tokens pin.
 	Pin [32]byte
 	// Revoke revokes the current certificate of a client and deletes it from the
-	// store. If it cannot be revoked, it stays. Only RevokeAll needs it.
+	// store. If the revocation fails, it is not deleted. Only RevokeAll needs Revoke.
 	Revoke func(ctx context.Context, c clients.Client, m managed.Certificate, reason cert.Reason) error
 	// Now returns the time. If nil, it is time.Now. It must be safe for concurrent
 	// use.
 	Now func() time.Time
 }
 
-// Registrar carries out the use cases. It may be used concurrently.
+// Registrar implements the use cases. It may be used concurrently.
 type Registrar struct{ cfg Config }
 
 // New creates a Registrar.

@@ -26,7 +26,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// rig is a registrar over a real store, with a clock that tests move.
+// rig holds a registrar on a real store, with a clock that tests advance.
 type rig struct {
 	*enroll.Registrar
 	st     *store.Store
@@ -56,7 +56,7 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
-// entries returns the audit trail in short, oldest first.
+// entries returns a summary of the audit trail, oldest first.
 func (r *rig) entries(t *testing.T) []string {
 	t.Helper()
 	all, err := r.st.Audit(t.Context(), trail.Query{Limit: 100})
@@ -137,7 +137,7 @@ func wantFaults(t *testing.T, err error, want ...string) {
 	}
 }
 
-// A client gets one token, which names the proxy and expires.
+// A client gets one token, which contains the proxy's URL and expires.
 func TestAdd(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -248,8 +248,8 @@ func (c *counting) Enroll(ctx context.Context, token []byte, key clients.Credent
 	return c.Store.Enroll(ctx, token, key, recipients)
 }
 
-// The token is looked up before the recipients are read, and nobody in another
-// network learns anything about them. A refusal does not spend the token.
+// The token is looked up before the recipients are read, and a host in another
+// network learns nothing about them. A refusal does not spend the token.
 func TestEnrolmentChecksInOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -285,7 +285,7 @@ func TestEnrolmentChecksInOrder(t *testing.T) {
 	}
 }
 
-// A token enrols one key; its lost answer may be asked for again. Refusals are
+// A token enrols one key. The same key may retry after a lost answer. Refusals are
 // audited.
 func TestEnrolmentRefusals(t *testing.T) {
 	t.Parallel()
@@ -362,7 +362,7 @@ func (r *rig) enroll(t *testing.T, name string, recipients ...string) host {
 	return host{pin, r.identity(t, pin)}
 }
 
-// identity is what package auth returns for a key.
+// identity returns the identity that package auth would return for a key.
 func (r *rig) identity(t *testing.T, pin [32]byte) clients.Identity {
 	t.Helper()
 	c, credential, err := r.st.ClientByCredential(t.Context(), clients.TLSKey, pin[:])
@@ -395,7 +395,7 @@ func rekeyRequest(t *testing.T, old [32]byte) (req enroll.RekeyRequest, pin [32]
 	return enroll.RekeyRequest{Old: old, PublicKey: spki, Proof: proof}, pin
 }
 
-// A rekey swaps the key and the recipients, and keeps the credential's age.
+// A rekey replaces the key and the recipients, and preserves the credential's age.
 func TestRekey(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -422,7 +422,7 @@ func TestRekey(t *testing.T) {
 	}
 }
 
-// Each fault of a rekey has its type, and the key stays in force.
+// Each fault of a rekey has its type, and the old key remains valid.
 func TestRekeyRefusals(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -487,7 +487,8 @@ func TestRekeyRefusals(t *testing.T) {
 	}
 }
 
-// What is applied is audited in words, and counted; applying it again is no change.
+// Applied changes are counted, and described in the audit trail. Applying the same set
+// again changes nothing.
 func TestApply(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -524,7 +525,7 @@ func TestApply(t *testing.T) {
 			"b.example.com,c.example.com (agent; from 10.0.0.0/8; key types ec256; 5 a day); recipients: added "+own)
 }
 
-// A set that would give a client too many recipients is a fault of the set.
+// A set that gives a client too many recipients is invalid.
 func TestApplyTooManyRecipients(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -603,7 +604,7 @@ func TestRevokeAll(t *testing.T) {
 	}
 }
 
-// A removed client is gone, and a disabled one can come back.
+// A removed client is unknown, and a disabled one can be enabled again.
 func TestLockOut(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

@@ -7,26 +7,26 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// The errors that need a remedy in the words of the frontend.
+// The errors to which the frontend adds a remedy.
 var (
-	// ErrNoURL means that neither the request nor the configuration says how a host
-	// reaches the API.
+	// ErrNoURL means that neither the request nor the configuration has a URL of the
+	// API.
 	ErrNoURL = errors.New("url: the address of the API is unknown; give it with the request")
-	// ErrRecipientsKept means that a request for one more token named recipients.
+	// ErrRecipientsKept means that a request for another token contains recipients.
 	ErrRecipientsKept = errors.New("recipients: only a replacement of all credentials sets them; a host adds its own when it enrols")
 	// ErrToken means that an enrolment token is unknown, expired or used.
 	ErrToken = errors.New("token: unknown, expired or used")
-	// ErrOtherClient means that a host enrols with the TLS key of another client.
+	// ErrOtherClient means that a host tried to enrol with the TLS key of another client.
 	ErrOtherClient = errors.New("this TLS key is enrolled for another client already")
 	// ErrKeyTaken means that the new TLS key of a rekey is registered already.
 	ErrKeyTaken = errors.New("this TLS key is registered already")
-	// ErrNotTLSKey means that a caller without a TLS key wants to replace it.
+	// ErrNotTLSKey means that a caller without a TLS key tried to replace its key.
 	ErrNotTLSKey = errors.New("only a TLS key can be replaced by its owner")
 )
 
-// InvalidError is a request with faults. Nothing was changed.
+// InvalidError reports the faults of a request. Nothing was changed.
 type InvalidError struct {
-	// Faults holds every fault, each with its field and what to write instead.
+	// Faults holds every fault, each with its field and the remedy.
 	Faults []error
 }
 
@@ -35,7 +35,7 @@ func (e *InvalidError) Error() string { return errors.Join(e.Faults...).Error() 
 // Unwrap returns the faults.
 func (e *InvalidError) Unwrap() []error { return e.Faults }
 
-// invalid returns an InvalidError for those of faults that are not nil, or nil.
+// invalid returns an *InvalidError with the faults that are not nil, or nil.
 func invalid(faults ...error) error {
 	var kept []error
 	for _, err := range faults {
@@ -49,7 +49,7 @@ func invalid(faults ...error) error {
 	return &InvalidError{kept}
 }
 
-// ExistsError means that a client of this name exists. It is a
+// ExistsError reports that a client of this name exists. It wraps
 // managed.ErrConflict.
 type ExistsError struct{ Name string }
 
@@ -58,7 +58,7 @@ func (e *ExistsError) Error() string { return fmt.Sprintf("client %q exists alre
 // Unwrap returns managed.ErrConflict.
 func (e *ExistsError) Unwrap() error { return managed.ErrConflict }
 
-// KeyError is a fault of a new TLS key or of its proof.
+// KeyError reports a fault of a new TLS key or of its proof.
 type KeyError struct{ Err error }
 
 func (e *KeyError) Error() string { return e.Err.Error() }

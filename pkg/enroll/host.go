@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// The audit trail's actions of hosts.
+// The actions of hosts in the audit trail.
 const (
 	ActionEnroll = "enroll"
 	ActionRekey  = "client key"
@@ -34,12 +34,12 @@ type EnrollRequest struct {
 // Enroll spends an enrolment token on the TLS key of a host, and adds its
 // recipients to those of the client.
 //
-// A stranger can send the request. Therefore the token is looked up before anything
+// An unknown caller can send the request. So the token is looked up before anything
 // is computed with the recipients, and the host's network is checked before any
-// fault of them is told.
+// fault of them is reported.
 //
-// Errors: ErrToken, *policy.Denied, *cert.FieldError for recipients, ErrOtherClient,
-// managed.ErrDisabled. After an error the token is not spent.
+// The errors are ErrToken, *policy.Denied, *cert.FieldError for recipients,
+// ErrOtherClient and managed.ErrDisabled. An error leaves the token unspent.
 func (r *Registrar) Enroll(ctx context.Context, req EnrollRequest) (clients.Client, error) {
 	verifier := sha256.Sum256(req.Secret)
 	c, err := r.cfg.Store.EnrollingClient(ctx, verifier[:], req.Key[:])
@@ -96,12 +96,12 @@ type RekeyRequest struct {
 	Recipients, Retire []string
 }
 
-// Rekey replaces the caller's TLS key, which is refused from then on. The new key
-// proves itself by its signature.
+// Rekey replaces the caller's TLS key. The old key is refused from then on. A
+// signature by the new key proves its possession.
 //
-// Errors: ErrNotTLSKey, *policy.Denied, *KeyError, *cert.FieldError for recipients
-// and retire, *audit.TooSoon, ErrKeyTaken, *auth.Error if the old key was replaced
-// or removed meanwhile.
+// The errors are ErrNotTLSKey, *policy.Denied, *KeyError, *cert.FieldError for
+// recipients and retire, *audit.TooSoon, ErrKeyTaken, and *auth.Error if the old key
+// was replaced or removed meanwhile.
 func (r *Registrar) Rekey(ctx context.Context, id clients.Identity, req RekeyRequest) (clients.Client, error) {
 	if id.Via != clients.TLSKey {
 		return clients.Client{}, ErrNotTLSKey
@@ -141,7 +141,7 @@ func (r *Registrar) rekeyError(ctx context.Context, id clients.Identity, err err
 	case errors.Is(err, managed.ErrTooMany):
 		return errTooManyRecipients()
 	case errors.Is(err, managed.ErrRecipients):
-		return &cert.FieldError{Field: "retire", Err: errors.New("names what is not among the client's recipients, or all of them")}
+		return &cert.FieldError{Field: "retire", Err: errors.New("contains a key that is not a recipient of the client, or contains all of its recipients")}
 	}
 	return err
 }

@@ -11,8 +11,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// SetDisabled disables or enables the client of this name, and returns it.
-// managed.ErrNotFound for an unknown client.
+// SetDisabled disables or enables the client of this name, and returns it. The error
+// for an unknown client is managed.ErrNotFound.
 func (r *Registrar) SetDisabled(ctx context.Context, name string, disabled bool) (clients.Client, error) {
 	c, err := r.cfg.Store.ClientByName(ctx, name)
 	if err != nil {
@@ -31,7 +31,8 @@ func (r *Registrar) SetDisabled(ctx context.Context, name string, disabled bool)
 }
 
 // Remove removes the client of this name with its credentials, managed certificates
-// and bundles, and returns what it was. managed.ErrNotFound for an unknown client.
+// and bundles, and returns the removed client. The error for an unknown client is
+// managed.ErrNotFound.
 func (r *Registrar) Remove(ctx context.Context, name string) (clients.Client, error) {
 	c, err := r.cfg.Store.ClientByName(ctx, name)
 	if err != nil {
@@ -44,7 +45,7 @@ func (r *Registrar) Remove(ctx context.Context, name string) (clients.Client, er
 	return c, nil
 }
 
-// The bounds of one call of RevokeAll. Its caller waits 30 s at most, and one
+// The limits of one call of RevokeAll. Its caller waits at most 30 s, and one
 // certificate may take most of that.
 const (
 	revokedAtOnce = 20
@@ -57,11 +58,10 @@ type Revoked struct {
 	Err error // why it is not revoked
 }
 
-// RevokeAll disables the client of this name, so that nothing new is obtained for it,
-// and then revokes a page of the certificates that the proxy keeps for it. After is
-// empty for the first page, and next for the one after it. An empty next means that
-// there are no more, or that the CA failed, which each further certificate would
-// meet as well.
+// RevokeAll disables the client of this name, so that it gets no new certificates.
+// Then it revokes a page of its managed certificates. Pass an empty after for the
+// first page, and then the returned next. An empty next means that no certificates
+// are left or that the CA failed, because it would fail for the others as well.
 func (r *Registrar) RevokeAll(ctx context.Context, name string, reason cert.Reason, after string) (page []Revoked, next string, err error) {
 	if after == "" {
 		if _, err := r.SetDisabled(ctx, name, true); err != nil {
