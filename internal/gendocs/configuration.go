@@ -17,18 +17,18 @@ const intro = `# Configuration
 
 <!-- Written by make docs from the code. Do not edit. -->
 
-A flag beats the environment, which beats the file, which beats the default.
+A flag overrides the environment, which overrides the file, which overrides the default.
 
-- The environment: ` + "`ACMEPROXY_`" + ` and the flag's name in capitals, with ` + "`_`" + ` for ` + "`-`" + `. An empty variable is none. The entries of a list are separated by white space.
+- The environment: ` + "`ACMEPROXY_`" + ` and the flag's name in capitals, with ` + "`_`" + ` for ` + "`-`" + `. An empty variable is ignored. White space separates the entries of a list.
 - The file is YAML. Its keys are the flags' names, without dashes in front. A list is a YAML list or one string. An unknown key is an error.
-- ` + "`acmeproxy serve`" + ` reads ` + "`/etc/acmeproxy/acmeproxy.yaml`" + `, and ` + "`acmeproxy remote run`" + ` reads ` + "`/etc/acmeproxy/remote.yaml`" + `, if it is there. ` + "`--config`" + ` or ` + "`ACMEPROXY_CONFIG`" + ` names another, which must be there.
-- The commands for administrators (` + "`status`, `clients`, `certs`, `audit`, `check`" + `) take only ` + "`data-dir`" + `, and ` + "`store`" + ` also ` + "`store`" + `, from the environment and the file of ` + "`serve`" + `.
-- The other commands of ` + "`remote`" + ` take only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
-- The default folders below are root's. For everybody else they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
+- ` + "`acmeproxy serve`" + ` reads ` + "`/etc/acmeproxy/acmeproxy.yaml`" + `, and ` + "`acmeproxy remote run`" + ` reads ` + "`/etc/acmeproxy/remote.yaml`" + `, if it exists. ` + "`--config`" + ` or ` + "`ACMEPROXY_CONFIG`" + ` names another file, which must exist.
+- The commands for administrators (` + "`status`, `clients`, `certs`, `audit`, `check`" + `) read only ` + "`data-dir`" + `, and ` + "`store`" + ` also ` + "`store`" + `, from the environment and the file of ` + "`serve`" + `.
+- The other commands of ` + "`remote`" + ` read only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
+- The default folders below are root's. For other users they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
 
-Besides these, ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of further roots to trust for the CA's own API, separated by colons. A DNS provider has variables of its own; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote: to the proxy, serve: to the CA) names the HTTP proxy on the way out; a value that cannot be understood is an error.
+There are more variables. ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of additional roots to trust for the CA's own API, separated by colons. A DNS provider has its own variables; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote: to the proxy, serve: to the CA) names the HTTP proxy for outgoing connections. An invalid value is an error.
 
-The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `; its other keys mean what the flags of ` + "`remote get`" + ` mean. They are %s. A relative ` + "`out`" + ` begins at the file's folder.
+The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `; its other keys have the meaning of the flags of ` + "`remote get`" + `. They are %s. A relative ` + "`out`" + ` starts at the file's folder.
 `
 
 // sources say where a command's flags may come from, besides its command line.
