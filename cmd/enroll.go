@@ -60,6 +60,7 @@ this host can see it.`,
 			opts.Busy = func(again time.Duration) {
 				printable.Fprintf(c.ErrOrStderr(), "the proxy is busy, retrying in %v\n", again)
 			}
+			opts.Environment = environment()
 			s, err := remote.Enroll(c.Context(), flags.stateDir, userAgent(), token, opts)
 			if err != nil {
 				return err

@@ -68,7 +68,20 @@ func (f *remoteFlags) open(c *cobra.Command) (*remote.State, error) {
 	if err := f.load(c); err != nil {
 		return nil, err
 	}
-	return remote.Open(f.stateDir, userAgent())
+	return openState(f.stateDir)
+}
+
+// openState reads the state directory, for a remote with this process's environment.
+func openState(dir string) (*remote.State, error) {
+	s, err := remote.Open(dir, userAgent())
+	if err == nil {
+		s.Environment = environment()
+	}
+	return s, err
+}
+
+func environment() remote.Environment {
+	return remote.Environment{Getenv: os.Getenv, Environ: os.Environ()}
 }
 
 func newGet() *cobra.Command {

@@ -66,7 +66,7 @@ func run(c *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
-	s, err := remote.Open(f.stateDir, userAgent())
+	s, err := openState(f.stateDir)
 	if err != nil {
 		return err
 	}

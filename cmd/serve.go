@@ -96,7 +96,7 @@ func serve(c *cobra.Command, file string) error {
 		logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 	}
 	tuneCollector()
-	p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Getenv: os.Getenv, Known: allowMemory})
+	p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Getenv: os.Getenv, Environ: os.Environ(), Known: allowMemory})
 	if err != nil && c.Context().Err() != nil { // interrupted while waiting for the database
 		logger.Info("stopped")
 		return nil //nolint:nilerr // stopping is not a failure

@@ -22,9 +22,9 @@ type hookSolver struct {
 }
 
 // FromHook returns a solver for HTTP-01 whose answers a shell command publishes and
-// removes (package hook says what it is told).
-func FromHook(command string, log *slog.Logger) Solver {
-	return &hookSolver{hook: hook.Hook{Command: command, Timeout: hookTimeout}, log: log}
+// removes (package hook says what it is told). The command inherits environ.
+func FromHook(command string, environ []string, log *slog.Logger) Solver {
+	return &hookSolver{hook: hook.Hook{Command: command, Environ: environ, Timeout: hookTimeout}, log: log}
 }
 
 // Present implements Solver.

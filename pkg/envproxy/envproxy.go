@@ -1,5 +1,5 @@
-// Package envproxy reads the HTTP proxy of the environment and refuses a setting
-// that cannot be understood. net/http ignores such a setting and connects directly.
+// Package envproxy finds the HTTP proxy in environment variables and refuses an invalid
+// setting. net/http ignores such a setting and connects directly.
 //
 // All that acmeproxy itself asks for is https://, so HTTPS_PROXY decides. HTTP_PROXY
 // matters to DNS providers only. An entry of NO_PROXY that cannot be understood
@@ -11,10 +11,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/http/httpproxy"
 )
 
 // The variables, which may also be in lower case.
@@ -23,24 +24,33 @@ const (
 	HTTP  = "HTTP_PROXY"
 )
 
-// FromEnvironment is http.ProxyFromEnvironment, except that an HTTPS_PROXY that
-// cannot be understood is an error.
-func FromEnvironment(r *http.Request) (*url.URL, error) {
-	if err := Check(HTTPS); err != nil {
-		return nil, err
+// Func returns a function for http.Transport that works like
+// http.ProxyFromEnvironment with these variables, except that it returns an error if
+// HTTPS_PROXY is invalid.
+func Func(getenv func(string) string) func(*http.Request) (*url.URL, error) {
+	value := func(name string) string {
+		_, value := lookup(getenv, name)
+		return value
 	}
-	return http.ProxyFromEnvironment(r)
+	invalid := Check(getenv, HTTPS)
+	proxy := (&httpproxy.Config{HTTPProxy: value(HTTP), HTTPSProxy: value(HTTPS), NoProxy: value("NO_PROXY")}).ProxyFunc()
+	return func(r *http.Request) (*url.URL, error) {
+		if invalid != nil {
+			return nil, invalid
+		}
+		return proxy(r.URL)
+	}
 }
 
 // ErrNotProxy is the fault of a variable.
 var ErrNotProxy = errors.New("not the URL of a proxy")
 
 // Check returns the faults of these variables. It never shows a value, which may
-// hold a password.
-func Check(names ...string) error {
+// hold a password. If getenv is nil, there are no variables.
+func Check(getenv func(string) string, names ...string) error {
 	var errs []error
 	for _, name := range names {
-		if used, value := lookup(name); value != "" && !isProxy(value) {
+		if used, value := lookup(getenv, name); value != "" && !isProxy(value) {
 			errs = append(errs, fmt.Errorf("%s: %w; write it like http://proxy.example.com:3128, or unset it", used, ErrNotProxy))
 		}
 	}
@@ -48,12 +58,15 @@ func Check(names ...string) error {
 }
 
 // lookup returns the variable that counts, upper case first, and its value.
-func lookup(name string) (used, value string) {
-	if value = os.Getenv(name); value != "" {
+func lookup(getenv func(string) string, name string) (used, value string) {
+	if getenv == nil {
+		return name, ""
+	}
+	if value = getenv(name); value != "" {
 		return name, value
 	}
 	lower := strings.ToLower(name)
-	return lower, os.Getenv(lower)
+	return lower, getenv(lower)
 }
 
 // isProxy accepts a URL, or host:port alone as net/http does.

@@ -3,6 +3,7 @@ package envproxy_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
@@ -43,7 +44,7 @@ func TestCheck(t *testing.T) {
 				t.Setenv(strings.ToLower(name), "")
 			}
 			t.Setenv(tc.name, tc.value)
-			err := envproxy.Check(envproxy.HTTPS, envproxy.HTTP)
+			err := envproxy.Check(os.Getenv, envproxy.HTTPS, envproxy.HTTP)
 			if (err == nil) != tc.good {
 				t.Fatalf("error %v, want good %v", err, tc.good)
 			}
@@ -56,7 +57,7 @@ func TestCheck(t *testing.T) {
 			if strings.EqualFold(tc.name, envproxy.HTTP) {
 				return // it is not for https://
 			}
-			if _, err := envproxy.FromEnvironment(httptest.NewRequest(http.MethodGet, "https://ca.example/", nil)); err == nil {
+			if _, err := envproxy.Func(os.Getenv)(httptest.NewRequest(http.MethodGet, "https://ca.example/", nil)); err == nil {
 				t.Error("a request would go out all the same")
 			}
 		})

@@ -1,7 +1,6 @@
 package hook
 
 import (
-	"os"
 	"slices"
 	"strings"
 
@@ -23,9 +22,9 @@ func withheld() []string {
 	return prefixes
 }
 
-// environ returns the process's environment, followed by set. It omits the withheld
+// environ returns the inherited variables, followed by set. It omits the withheld
 // variables and those that another tool's hook may have set.
-func environ(set []variable) []string {
+func environ(inherited []string, set []variable) []string {
 	replaced := make(map[string]bool, len(set))
 	for _, v := range set {
 		replaced[v.name] = true
@@ -35,7 +34,7 @@ func environ(set []variable) []string {
 		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
 	}
 	var env []string
-	for _, kv := range os.Environ() {
+	for _, kv := range inherited {
 		name, _, _ := strings.Cut(kv, "=")
 		if !replaced[name] && !isWithheld(name) {
 			env = append(env, kv)

@@ -16,7 +16,7 @@
 // caller tracks whether a hook is due and when it is retried. A certificate is
 // stored whether or not its hook succeeds.
 //
-//	h := hook.Hook{Command: "systemctl reload nginx", Timeout: time.Minute}
+//	h := hook.Hook{Command: "systemctl reload nginx", Environ: os.Environ(), Timeout: time.Minute}
 //	err := h.Run(ctx, hook.Event{Names: names, Dir: dir, KeyPath: keyPath})
 //	var failed *hook.Error
 //	if errors.As(err, &failed) {
@@ -48,6 +48,7 @@ const (
 // the commands then run concurrently.
 type Hook struct {
 	Command string        // run by /bin/sh -c; if empty, Run does nothing
+	Environ []string      // variables to inherit, as NAME=value
 	Timeout time.Duration // if zero, DefaultTimeout
 
 	grace time.Duration // if zero, defaultGrace
@@ -115,7 +116,7 @@ func (h Hook) run(ctx context.Context, set []variable) error {
 
 func (h Hook) command(ctx context.Context, set []variable, output *tail) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", h.Command)
-	cmd.Env = environ(set)
+	cmd.Env = environ(h.Environ, set)
 	cmd.Stdout, cmd.Stderr = output, output // the same writer: one pipe, in order
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }

@@ -51,7 +51,7 @@ func seen(t *testing.T, e Event) map[string]string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "env")
 	t.Setenv("SEEN", file)
-	if err := (Hook{Command: `env >"$SEEN"`}).Run(t.Context(), e); err != nil {
+	if err := (Hook{Environ: os.Environ(), Command: `env >"$SEEN"`}).Run(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 	data, err := os.ReadFile(file)
@@ -134,7 +134,7 @@ func TestWithheldVariables(t *testing.T) {
 	}
 	file := filepath.Join(t.TempDir(), "env")
 	t.Setenv("SEEN", file)
-	h := Hook{Command: `env >"$SEEN"`}
+	h := Hook{Environ: os.Environ(), Command: `env >"$SEEN"`}
 	for name, run := range map[string]func() error{
 		"deploy":    func() error { return h.Run(t.Context(), lineage(t)) },
 		"challenge": func() error { return h.RunChallenge(t.Context(), Challenge{Name: "a.example"}) },
@@ -166,7 +166,7 @@ func TestHookGetsNoProviderVariables(t *testing.T) {
 			t.Setenv(name, "s3cret of "+p.Name)
 		}
 	}
-	if err := (Hook{Command: "! env | grep s3cret"}).Run(t.Context(), Event{}); err != nil {
+	if err := (Hook{Environ: os.Environ(), Command: "! env | grep s3cret"}).Run(t.Context(), Event{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -195,7 +195,7 @@ func TestStockScripts(t *testing.T) {
 			}
 			dir := t.TempDir()
 			t.Setenv(test.target, dir)
-			if err := (Hook{Command: "sh '" + script + "'"}).Run(t.Context(), lineage(t)); err != nil {
+			if err := (Hook{Environ: os.Environ(), Command: "sh '" + script + "'"}).Run(t.Context(), lineage(t)); err != nil {
 				t.Fatal(err)
 			}
 			got := map[string]string{}
@@ -241,7 +241,7 @@ func TestFailure(t *testing.T) {
 		{"terminal codes", `printf '\033[2Jred\r\n\tok\377'; exit 1`, 1, "[2Jred\n\tok", "hook: exited with code 1: [2Jred\n\tok"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			failed := run(t, t.Context(), Hook{Command: test.command})
+			failed := run(t, t.Context(), Hook{Environ: os.Environ(), Command: test.command})
 			if failed.ExitCode != test.code || failed.Output != test.output || failed.Error() != test.text {
 				t.Errorf("got code %d, output %q, error %q", failed.ExitCode, failed.Output, failed)
 			}
@@ -251,7 +251,7 @@ func TestFailure(t *testing.T) {
 
 // The command line may hold secrets; it is not repeated.
 func TestErrorHidesCommand(t *testing.T) {
-	failed := run(t, t.Context(), Hook{Command: ": curl -H 'X-Token: s3cr3t'; exit 1"})
+	failed := run(t, t.Context(), Hook{Environ: os.Environ(), Command: ": curl -H 'X-Token: s3cr3t'; exit 1"})
 	if strings.Contains(failed.Error(), "s3cr3t") {
 		t.Errorf("the error shows the command: %v", failed)
 	}
@@ -265,14 +265,14 @@ func TestNoCommand(t *testing.T) {
 
 // A hook has no input: reading it ends at once.
 func TestStdin(t *testing.T) {
-	if err := (Hook{Command: `test -z "$(cat)"`, Timeout: deadline}).Run(t.Context(), Event{}); err != nil {
+	if err := (Hook{Environ: os.Environ(), Command: `test -z "$(cat)"`, Timeout: deadline}).Run(t.Context(), Event{}); err != nil {
 		t.Error(err)
 	}
 }
 
 // The last 4 KiB are kept, however much is written.
 func TestOutputCap(t *testing.T) {
-	failed := run(t, t.Context(), Hook{Command: `i=0; while [ $i -lt 5000 ]; do echo "line $i"; i=$((i+1)); done; exit 1`})
+	failed := run(t, t.Context(), Hook{Environ: os.Environ(), Command: `i=0; while [ $i -lt 5000 ]; do echo "line $i"; i=$((i+1)); done; exit 1`})
 	// A line break at either end is trimmed.
 	if n := len(failed.Output); n > tailSize || n < tailSize-2 {
 		t.Errorf("%d bytes kept, want %d", n, tailSize)
@@ -303,7 +303,7 @@ func TestCancelledBefore(t *testing.T) {
 	cancel()
 	file := filepath.Join(t.TempDir(), "ran")
 	t.Setenv("RAN", file)
-	failed := run(t, ctx, Hook{Command: `touch "$RAN"`})
+	failed := run(t, ctx, Hook{Environ: os.Environ(), Command: `touch "$RAN"`})
 	if !errors.Is(failed, context.Canceled) || failed.ExitCode != -1 {
 		t.Errorf("got %v, code %d", failed, failed.ExitCode)
 	}
@@ -382,7 +382,7 @@ func TestCancelKillsGroup(t *testing.T) {
 				<-f.ready
 				cancel()
 			}()
-			failed := run(t, ctx, Hook{Command: command, Timeout: deadline, grace: 50 * time.Millisecond})
+			failed := run(t, ctx, Hook{Environ: os.Environ(), Command: command, Timeout: deadline, grace: 50 * time.Millisecond})
 			if !errors.Is(failed, context.Canceled) || errors.Is(failed, context.DeadlineExceeded) {
 				t.Errorf("got %v", failed)
 			}
@@ -397,7 +397,7 @@ func TestTimeoutKillsGroup(t *testing.T) {
 			// A busy machine may not start the command in time: allow it more.
 			for timeout := 100 * time.Millisecond; timeout < deadline; timeout *= 2 {
 				f := newFIFO(t)
-				failed := run(t, t.Context(), Hook{Command: command, Timeout: timeout, grace: 50 * time.Millisecond})
+				failed := run(t, t.Context(), Hook{Environ: os.Environ(), Command: command, Timeout: timeout, grace: 50 * time.Millisecond})
 				if !errors.Is(failed, context.DeadlineExceeded) || !strings.HasPrefix(failed.Error(), "hook: stopped after "+timeout.String()) {
 					t.Errorf("got %v", failed)
 				}
@@ -421,7 +421,7 @@ func TestStopIsPolite(t *testing.T) {
 		<-f.ready
 		cancel()
 	}()
-	failed := run(t, ctx, Hook{Command: `trap 'echo cleaned up; exit 0' TERM; (exec 9>"$FIFO"; echo ready >&9; exec sleep 1000) & wait`, grace: deadline})
+	failed := run(t, ctx, Hook{Environ: os.Environ(), Command: `trap 'echo cleaned up; exit 0' TERM; (exec 9>"$FIFO"; echo ready >&9; exec sleep 1000) & wait`, grace: deadline})
 	if !errors.Is(failed, context.Canceled) || failed.Output != "cleaned up" {
 		t.Errorf("got %v", failed)
 	}
@@ -437,7 +437,7 @@ func TestDaemon(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("STOP", stop)
-	h := Hook{Command: `(exec 9>"$FIFO"; echo ready >&9; read -r line <"$STOP") &`, grace: 50 * time.Millisecond}
+	h := Hook{Environ: os.Environ(), Command: `(exec 9>"$FIFO"; echo ready >&9; read -r line <"$STOP") &`, grace: 50 * time.Millisecond}
 	if err := h.Run(t.Context(), Event{}); err != nil {
 		t.Fatal(err)
 	}

@@ -239,17 +239,17 @@ func TestHTTPHook(t *testing.T) {
 	t.Setenv("ACMEPROXY_EAB_HMAC_KEY_FILE", "/etc/secret")
 	t.Setenv("HOOK_ROOT", root)
 	web := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		http.ServeFile(w, r, filepath.Join(root, r.Host+" "+filepath.Base(r.URL.Path)))
+		host, _, _ := net.SplitHostPort(r.Host)
+		http.ServeFile(w, r, filepath.Join(root, host+" "+filepath.Base(r.URL.Path)))
 	})
 	e := startBehind(t, pebbletest.Options{}, web, func(cfg *testConfig) {
 		cfg.HTTPHook = `cd "$HOOK_ROOT" && test -z "$ACMEPROXY_EAB_HMAC_KEY_FILE" || exit 9
-file="$CERTBOT_DOMAIN:$PORT $CERTBOT_TOKEN"
+file="$CERTBOT_DOMAIN $CERTBOT_TOKEN"
 case $ACMEPROXY_EVENT in
 challenge-present) printf %s "$CERTBOT_VALIDATION" > "$file" ;;
 challenge-remove) rm "$file" ;;
 esac`
 	})
-	t.Setenv("PORT", fmt.Sprint(e.ca.HTTPPort))
 	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "web.example.com", "www.example.com")), nil); err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"sync"
 	"time"
 
@@ -17,7 +18,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
-	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
 // CAConfig describes a CA, the account there, and the challenges to use.
@@ -42,8 +42,10 @@ type CAConfig struct {
 	AcceptTOS bool   // the administrator has read and accepted the CA's terms
 	EAB       *EAB   // nil if the CA does not ask for one
 
+	// Proxy selects the HTTP proxy for a request to the CA; if nil, none is used.
+	Proxy     func(*http.Request) (*url.URL, error)
 	RootCAs   *x509.CertPool    // roots for the CA's API; nil for the system's
-	Transport http.RoundTripper // replaces Transport(RootCAs), for tests that count requests
+	Transport http.RoundTripper // replaces the one with Proxy and RootCAs, for tests that count requests
 	UserAgent string            // such as "acmeproxy/1.0"
 	Timeout   time.Duration     // for one issuance without queueing; 5 minutes if 0
 	Logger    *slog.Logger      // logs nothing if nil; never gets a name
@@ -93,7 +95,7 @@ func NewCA(cfg CAConfig) (*CA, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Transport == nil {
-		cfg.Transport = Transport(cfg.RootCAs)
+		cfg.Transport = transport(cfg)
 	}
 	methods, err := newMethods(cfg)
 	if err != nil {
@@ -117,12 +119,12 @@ func NewCA(cfg CAConfig) (*CA, error) {
 // connection.
 const pingAfter = 10 * time.Second
 
-// Transport returns the transport for a CA's API. It uses HTTP/2 and proxies from the
-// environment, and has idle connections for all issuances in flight.
-func Transport(roots *x509.CertPool) *http.Transport {
+// transport returns the transport for a CA's API. It uses HTTP/2 and has idle
+// connections for all issuances in flight.
+func transport(cfg CAConfig) *http.Transport {
 	return &http.Transport{
-		Proxy:                 envproxy.FromEnvironment,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		Proxy:                 cfg.Proxy,
+		TLSClientConfig:       &tls.Config{RootCAs: cfg.RootCAs, MinVersion: tls.VersionTLS12},
 		ForceAttemptHTTP2:     true,
 		HTTP2:                 &http.HTTP2Config{SendPingTimeout: pingAfter, PingTimeout: pingAfter},
 		MaxIdleConnsPerHost:   64,

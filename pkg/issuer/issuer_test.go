@@ -93,7 +93,7 @@ func newInstance(cfg testConfig) (*instance, error) {
 	memory := challenge.Memory{HTTP01: cfg.Responder, TLSALPN: cfg.TLSALPN}
 	switch {
 	case cfg.HTTPHook != "":
-		solvers[acme.HTTP01] = challenge.FromHook(cfg.HTTPHook, slog.New(slog.DiscardHandler))
+		solvers[acme.HTTP01] = challenge.FromHook(cfg.HTTPHook, os.Environ(), slog.New(slog.DiscardHandler))
 	case cfg.Webroot != "":
 		s, err := challenge.FromWebroot(cfg.Webroot)
 		if err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
@@ -39,6 +40,7 @@ func (g *generation) newPool() (*issuer.Pool, error) {
 		Email:          g.settings.Email,
 		AcceptTOS:      g.settings.AcceptTOS,
 		EAB:            eab,
+		Proxy:          envproxy.Func(p.cfg.Getenv),
 		RootCAs:        roots,
 		UserAgent:      "acmeproxy/" + p.cfg.Version,
 		Logger:         p.log,
@@ -73,7 +75,7 @@ func (g *generation) newClient() (*client.Client, error) {
 		Store: p.store, Audit: p.audit, Identity: p.identity,
 		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.pool.CheckNames,
 		Dir: g.settings.CertificatesDir(), Files: g.settings.Files,
-		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Timeout: hookTimeout},
+		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Environ: p.cfg.Environ, Timeout: hookTimeout},
 		Email: g.settings.Email, Owner: p.name, Installed: p.installed,
 		Wake:   func() { p.Deployments.Wake() },
 		Logger: p.log, Now: p.cfg.Now,

@@ -23,7 +23,7 @@ func TestMalformedProxySetting(t *testing.T) {
 			t.Setenv(name, "http://user:needle@proxy.example.com:port")
 			_, apiErr := enrolled.API()
 			dir := t.TempDir()
-			_, enrollErr := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{})
+			_, enrollErr := remote.Enroll(t.Context(), dir, "test", token, remote.EnrollOptions{Environment: remote.Environment{Getenv: os.Getenv}})
 			cfg := proxy.Config{Serve: config.DefaultServe(), Getenv: os.Getenv}
 			cfg.DataDir = dir
 			_, serveErr := proxy.New(t.Context(), cfg)

@@ -35,7 +35,10 @@ type Config struct {
 	// Getenv returns variables of the process's environment, for DNS providers, HTTP
 	// proxies and LEGO_CA_CERTIFICATES. If nil, it has none.
 	Getenv func(string) string
-	Now    func() time.Time // time for certificates and leases, not for timeouts; if nil, time.Now
+	// Environ holds the variables that hooks inherit, as NAME=value. If nil, a hook
+	// has only those that describe its event.
+	Environ []string
+	Now     func() time.Time // time for certificates and leases, not for timeouts; if nil, time.Now
 	// Known, if not nil, is called when the API's number of connections of
 	// authenticated clients has changed, at most once a second.
 	Known  func(connections int)
@@ -79,7 +82,7 @@ type Proxy struct {
 // New opens the store, the ports and the first generation. On an error nothing stays
 // open.
 func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
-	if err := errors.Join(cfg.Validate(), envproxy.Check(envproxy.HTTPS)); err != nil {
+	if err := errors.Join(cfg.Validate(), envproxy.Check(cfg.Getenv, envproxy.HTTPS)); err != nil {
 		return nil, err
 	}
 	if cfg.Logger == nil {

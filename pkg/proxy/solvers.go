@@ -39,7 +39,7 @@ func (g *generation) openSolvers() error {
 }
 
 func (g *generation) openHook() (challenge.Solver, error) {
-	return challenge.FromHook(g.settings.HTTP01Hook, g.process.log), nil
+	return challenge.FromHook(g.settings.HTTP01Hook, g.process.cfg.Environ, g.process.log), nil
 }
 
 func (g *generation) openWebroot() (challenge.Solver, error) {

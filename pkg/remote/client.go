@@ -56,15 +56,10 @@ const (
 	maxID          = 64       // bytes
 )
 
-// NewClient returns a client of the proxy at url whose key has that pin, with
-// the client's TLS key. Proxies of the environment (HTTPS_PROXY) are used.
-func NewClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent string) *Client {
-	return newClient(proxyURL, pin, key, userAgent, Timing{})
-}
-
-func newClient(proxyURL string, pin [32]byte, key tls.Certificate, userAgent string, timing Timing) *Client {
-	c := &Client{url: proxyURL, timing: timing.withDefaults()}
-	c.connect = func(key tls.Certificate) *http.Client { return connect(pin, key, userAgent, c.timing.Ping) }
+// newClient returns a client of the proxy whose key has that pin, with this TLS key.
+func (s *State) newClient(pin [32]byte, key tls.Certificate) *Client {
+	c := &Client{url: s.enrolment.URL, timing: s.Timing.withDefaults()}
+	c.connect = func(key tls.Certificate) *http.Client { return s.connect(pin, key, c.timing.Ping) }
 	c.session = c.newSession(key)
 	return c
 }

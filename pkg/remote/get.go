@@ -205,7 +205,7 @@ func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 		FullchainPath: filepath.Join(k.Out, certfile.Fullchain),
 		KeyPath:       filepath.Join(k.Out, certfile.Key),
 	}
-	if err := (hook.Hook{Command: k.Hook, Timeout: g.timing.Hook}).Run(ctx, event); err != nil {
+	if err := (hook.Hook{Command: k.Hook, Environ: g.state.Environ, Timeout: g.timing.Hook}).Run(ctx, event); err != nil {
 		return fmt.Errorf("the certificate is in place, but its hook failed, and is due until it succeeds: %w", err)
 	}
 	k.HookDue = false

@@ -221,7 +221,7 @@ func (p *pulling) askAnother(ctx context.Context) (step, error) {
 
 // checkRecipient returns an error if this host could not open another bundle either.
 func (p *pulling) checkRecipient(ctx context.Context) error {
-	now, err := Open(p.state.Dir, p.state.UserAgent)
+	now, err := p.state.reopen()
 	if err != nil {
 		return err
 	}

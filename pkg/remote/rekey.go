@@ -43,7 +43,7 @@ func (s *State) Rekey(ctx context.Context, identity string) (*Rekeyed, error) {
 	}
 	defer unlock()
 	removeLeftovers(s.Dir, stateFile)
-	if s, err = Open(s.Dir, s.UserAgent); err != nil { // another may have come first
+	if s, err = s.reopen(); err != nil { // another may have come first
 		return nil, err
 	}
 	if who, done, err := s.finish(ctx); err != nil || done {
@@ -88,7 +88,7 @@ func (s *State) rekeyed(who api.Client, finished bool, err error) (*Rekeyed, err
 	if err != nil {
 		return nil, err
 	}
-	now, err := Open(s.Dir, s.UserAgent)
+	now, err := s.reopen()
 	if err != nil {
 		return nil, err
 	}

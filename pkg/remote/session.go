@@ -24,16 +24,16 @@ func (c *Client) newSession(key tls.Certificate) session {
 	return session{http: c.connect(key), pin: auth.SPKIPin(key.Leaf)}
 }
 
-func connect(pin [32]byte, key tls.Certificate, userAgent string, ping time.Duration) *http.Client {
+func (s *State) connect(pin [32]byte, key tls.Certificate, ping time.Duration) *http.Client {
 	transport := &http.Transport{
-		Proxy: envproxy.FromEnvironment,
+		Proxy: envproxy.Func(s.Getenv),
 		TLSClientConfig: &tls.Config{
 			MinVersion:   tls.VersionTLS13,
 			Certificates: []tls.Certificate{key},
 			NextProtos:   []string{"h2", "http/1.1", api.ALPN},
 			// The pin is a stronger statement than any CA's; see VerifyConnection.
 			InsecureSkipVerify: true, //nolint:gosec // see the line above
-			VerifyConnection:   func(s tls.ConnectionState) error { return verifyPin(s, pin) },
+			VerifyConnection:   func(c tls.ConnectionState) error { return verifyPin(c, pin) },
 		},
 		ForceAttemptHTTP2:   true,
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: ping, PingTimeout: ping},
@@ -41,7 +41,7 @@ func connect(pin [32]byte, key tls.Certificate, userAgent string, ping time.Dura
 		IdleConnTimeout:     2 * time.Minute,
 	}
 	return &http.Client{
-		Transport: &agentTransport{transport, userAgent},
+		Transport: &agentTransport{transport, s.UserAgent},
 		// A redirect would carry a request elsewhere; the API has none.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}

@@ -44,7 +44,14 @@ type State struct {
 	Dir       string
 	UserAgent string
 	Timing    Timing
+	Environment
 	enrolment enrolment
+}
+
+// Environment holds the variables that a remote may use.
+type Environment struct {
+	Getenv  func(string) string // for HTTPS_PROXY and its like; if nil, connections are direct
+	Environ []string            // inherited by hooks, as NAME=value
 }
 
 // enrolment is what remote.json holds. It has no secret.
@@ -68,6 +75,15 @@ func Open(dir, userAgent string) (*State, error) {
 		return nil, err
 	}
 	return &State{Dir: dir, UserAgent: userAgent, enrolment: e}, nil
+}
+
+// reopen reads the state directory again, which another process may have changed.
+func (s *State) reopen() (*State, error) {
+	now, err := Open(s.Dir, s.UserAgent)
+	if err == nil {
+		now.Timing, now.Environment = s.Timing, s.Environment
+	}
+	return now, err
 }
 
 func readEnrolment(path string) (e enrolment, err error) {
@@ -103,6 +119,7 @@ type EnrollOptions struct {
 	// now, before it is asked again.
 	Busy   func(again time.Duration)
 	Timing Timing // of the State that Enroll returns, too
+	Environment
 }
 
 // whileBusy repeats ask for that long while the proxy has no place for it and says
@@ -131,7 +148,7 @@ func whileBusy(ctx context.Context, most time.Duration, notify func(time.Duratio
 // to come back. Nothing is written over: a directory that is enrolled already
 // is an error, unless the token is for the same proxy and client.
 func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, opts EnrollOptions) (*State, error) {
-	if err := envproxy.Check(envproxy.HTTPS); err != nil {
+	if err := envproxy.Check(opts.Getenv, envproxy.HTTPS); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -155,7 +172,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 			return nil, fmt.Errorf("state-dir: %w", err)
 		}
 	}
-	s := &State{Dir: dir, UserAgent: userAgent, Timing: opts.Timing, enrolment: enrolment{
+	s := &State{Dir: dir, UserAgent: userAgent, Timing: opts.Timing, Environment: opts.Environment, enrolment: enrolment{
 		URL: token.URL, Pin: hex.EncodeToString(token.ProxyPin[:]), Identity: opts.Identity, EnrolledAt: time.Now().UTC().Truncate(time.Second),
 	}}
 	if opts.Identity != "" {
@@ -234,7 +251,7 @@ func (s *State) API() (*Client, error) {
 
 // client returns one that calls with the TLS key of that file only.
 func (s *State) client(keyFile string) (*Client, error) {
-	if err := envproxy.Check(envproxy.HTTPS); err != nil {
+	if err := envproxy.Check(s.Getenv, envproxy.HTTPS); err != nil {
 		return nil, err
 	}
 	var pin [32]byte
@@ -247,7 +264,7 @@ func (s *State) client(keyFile string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newClient(s.enrolment.URL, pin, *key, s.UserAgent, s.Timing), nil
+	return s.newClient(pin, *key), nil
 }
 
 // tlsKey loads a key that proves who we are, and makes it the first time.

@@ -125,4 +125,4 @@ func (s setup) checkHTTPReq() error {
 }
 
 // checkHTTPProxy keeps lego's clients from connecting directly, past a proxy.
-func (s setup) checkHTTPProxy() error { return envproxy.Check(envproxy.HTTPS, envproxy.HTTP) }
+func (s setup) checkHTTPProxy() error { return envproxy.Check(s.getenv, envproxy.HTTPS, envproxy.HTTP) }

@@ -39,10 +39,15 @@ func (p *Proxy) NewToken(t testing.TB, name string, req admin.NewToken) auth.Enr
 	return token
 }
 
+// environment is that of the test.
+func environment() remote.Environment {
+	return remote.Environment{Getenv: os.Getenv, Environ: os.Environ()}
+}
+
 // EnrollHost tries to enrol a new host.
 func EnrollHost(t testing.TB, token auth.EnrollToken) (*remote.State, error) {
 	t.Helper()
-	return remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{})
+	return remote.Enroll(t.Context(), t.TempDir(), "test", token, remote.EnrollOptions{Environment: environment()})
 }
 
 // Refusals returns the refused entries of the audit trail, the oldest first.

@@ -58,7 +58,7 @@ func Start(t testing.TB, o Options) *Proxy {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.ServerCAPEM)
 	p := &Proxy{CA: ca, DataDir: shortDir(t), log: &watch.Log{}}
-	p.cfg = proxy.Config{Serve: config.DefaultServe(), Version: "test", RootCAs: roots, Getenv: os.Getenv}
+	p.cfg = proxy.Config{Serve: config.DefaultServe(), Version: "test", RootCAs: roots, Getenv: os.Getenv, Environ: os.Environ()}
 	p.cfg.HTTPAddr = fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort)
 	p.cfg.HTTPSAddr = "127.0.0.1:0"
 	p.cfg.DataDir = p.DataDir
@@ -172,7 +172,7 @@ func (p *Proxy) AddClient(t testing.TB, name string, grants ...clients.Grant) au
 // Enroll creates a client and a remote that is enrolled as it.
 func (p *Proxy) Enroll(t testing.TB, name string, grants ...clients.Grant) *remote.State {
 	t.Helper()
-	state, err := remote.Enroll(t.Context(), t.TempDir(), "test", p.AddClient(t, name, grants...), remote.EnrollOptions{})
+	state, err := remote.Enroll(t.Context(), t.TempDir(), "test", p.AddClient(t, name, grants...), remote.EnrollOptions{Environment: environment()})
 	if err != nil {
 		t.Fatal(err)
 	}
