@@ -116,8 +116,8 @@ func printInstances(c *cobra.Command, all *admin.Instances) {
 		}
 		printf(c, "\n")
 	}
-	if all.Trouble != "" {
-		printf(c, "problem   %s\n", all.Trouble)
+	if all.Problem != "" {
+		printf(c, "problem   %s\n", all.Problem)
 	}
 }
 

@@ -26,14 +26,14 @@ func newPeers(t testing.TB) *Peers {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p.running, p.hearing.since = true, time.Now()
+	p.running, p.reception.since = true, time.Now()
 	t.Cleanup(func() {
 		p.mu.Lock()
 		for key := range p.foreign {
-			p.drop(key)
+			p.dropForeign(key)
 		}
 		p.mu.Unlock()
-		p.keeping.Wait()
+		p.serving.Wait()
 	})
 	return p
 }
@@ -54,7 +54,7 @@ func said(t testing.TB, p *Peers, from string, at time.Time, its ...item) {
 		if len(text) > MaxText {
 			t.Fatalf("a text of %d bytes", len(text))
 		}
-		p.heard(text)
+		p.receive(text)
 	}
 }
 
@@ -88,7 +88,7 @@ func TestBounds(t *testing.T) {
 		t.Errorf("%d others, %d answers", len(p.others), len(p.foreign))
 	}
 	for range maxWaiting + 10 {
-		p.TellDue()
+		p.NotifyDue()
 	}
 	if n := len(p.out.items); n > maxWaiting {
 		t.Errorf("%d items wait", n)
@@ -105,8 +105,8 @@ func TestOldMessage(t *testing.T) {
 	if len(p.others)+len(p.foreign)+served(p) != 0 {
 		t.Error("it was heard")
 	}
-	if s := p.Status(); !strings.Contains(s.Trouble, "the clock of other ") {
-		t.Errorf("trouble: %q", s.Trouble)
+	if s := p.Status(); !strings.Contains(s.Problem, "the clock of other ") {
+		t.Errorf("trouble: %q", s.Problem)
 	}
 	said(t, p, "other", time.Now().Add(-maxSkew/2), item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
 	if served(p) != 1 {
@@ -157,8 +157,8 @@ func FuzzHeard(f *testing.F) {
 	f.Add("AAAA")
 	f.Fuzz(func(t *testing.T, text string) {
 		p := newPeers(t)
-		p.begin(*answer("b.example", "t"), func() {})
-		p.heard(text)
+		p.addShared(*answer("b.example", "t"), func() {})
+		p.receive(text)
 		if served(p) != 0 || len(p.others) != 0 {
 			t.Fatal("a stranger was heard")
 		}
@@ -167,7 +167,7 @@ func FuzzHeard(f *testing.F) {
 			return
 		}
 		p.mu.Lock()
-		p.hear(time.Now(), m.From, items)
+		p.handle(time.Now(), m.From, items)
 		p.mu.Unlock()
 		for _, it := range items {
 			raw, err := json.Marshal(it)

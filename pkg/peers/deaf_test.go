@@ -89,18 +89,18 @@ func testDeaf(t *testing.T, server *pgtest.Server) {
 	one := start(t, direct, id, quick)
 	one.knows(t, 1) // it is heard, and does not hear
 	watch.Until(t, "it notices", func() bool { return strings.Contains(deaf.log.String(), "hears neither itself nor others") })
-	if s := deaf.Status(); !strings.Contains(s.Trouble, "PgBouncer") || deaf.Hears() {
-		t.Errorf("trouble: %q, hears: %v", s.Trouble, deaf.Hears())
+	if s := deaf.Status(); !strings.Contains(s.Problem, "PgBouncer") || deaf.IsReceiving() {
+		t.Errorf("trouble: %q, hears: %v", s.Problem, deaf.IsReceiving())
 	}
-	if s := one.Status(); s.Trouble != "" {
-		t.Errorf("the other one's trouble: %q", s.Trouble)
+	if s := one.Status(); s.Problem != "" {
+		t.Errorf("the other one's trouble: %q", s.Problem)
 	}
-	if took, _ := deaf.share(t, http01("theirs")); took >= 2*peers.Patience {
+	if took, _ := deaf.share(t, http01("theirs")); took >= 2*peers.ShareTimeout {
 		t.Errorf("the deaf one waits %v", took)
 	}
 	watch.Until(t, "the other one answers", func() bool { return one.answers("theirs") })
 	one.share(t, http01("first"))
-	if took, _ := one.share(t, http01("second")); took >= peers.Patience {
+	if took, _ := one.share(t, http01("second")); took >= peers.ShareTimeout {
 		t.Errorf("the deaf one is waited for again: %v", took)
 	}
 }

@@ -13,7 +13,7 @@ type foreignKey struct{ from, id string }
 
 // take gives another instance's answer, and says so. Told again, it says so
 // again: the first time may not have been heard.
-func (p *Peers) take(from string, it item) {
+func (p *Peers) addForeign(from string, it item) {
 	key := foreignKey{from, it.ID}
 	if _, there := p.foreign[key]; !there {
 		if !p.running || len(p.foreign) >= maxForeign {
@@ -28,10 +28,10 @@ func (p *Peers) take(from string, it item) {
 		if answer != nil {
 			gone := make(chan struct{})
 			p.foreign[key] = gone
-			p.keeping.Go(func() { p.keep(key, answer, gone) })
+			p.serving.Go(func() { p.serveForeign(key, answer, gone) })
 		}
 	}
-	p.say(item{Do: ack, ID: it.ID, To: from})
+	p.enqueue(item{Do: ack, ID: it.ID, To: from})
 }
 
 // publish returns nil for answers that no CA can ask this instance for.
@@ -46,7 +46,7 @@ func (p *Peers) publish(a Answer) (challenge.Answer, error) {
 }
 
 // drop ends an answer of another instance.
-func (p *Peers) drop(key foreignKey) {
+func (p *Peers) dropForeign(key foreignKey) {
 	if gone, there := p.foreign[key]; there {
 		delete(p.foreign, key)
 		close(gone)
@@ -55,7 +55,7 @@ func (p *Peers) drop(key foreignKey) {
 
 // keep is such an answer's life: its instance is told of the first fetch, and if
 // that instance dies the answer ends by itself.
-func (p *Peers) keep(key foreignKey, answer challenge.Answer, gone <-chan struct{}) {
+func (p *Peers) serveForeign(key foreignKey, answer challenge.Answer, gone <-chan struct{}) {
 	defer answer.Remove()
 	life := time.NewTimer(p.cfg.Life)
 	defer life.Stop()
@@ -65,11 +65,11 @@ func (p *Peers) keep(key foreignKey, answer challenge.Answer, gone <-chan struct
 		case <-first:
 			first = nil
 			p.mu.Lock()
-			p.say(item{Do: fetched, ID: key.id, To: key.from})
+			p.enqueue(item{Do: fetched, ID: key.id, To: key.from})
 			p.mu.Unlock()
 		case <-life.C:
 			p.mu.Lock()
-			p.drop(key)
+			p.dropForeign(key)
 			p.mu.Unlock()
 			return
 		case <-gone:

@@ -61,7 +61,7 @@ func (in *instances) startTwo(t testing.TB) {
 	for _, p := range []*proxytest.Proxy{in.one, in.two} {
 		watch.Until(t, "they know each other", func() bool {
 			s, err := p.Admin.Status(t.Context())
-			return err == nil && len(s.Instances.Others) == 1 && s.Instances.Trouble == ""
+			return err == nil && len(s.Instances.Others) == 1 && s.Instances.Problem == ""
 		})
 	}
 }

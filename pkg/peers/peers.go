@@ -52,9 +52,9 @@ type Config struct {
 
 const (
 	// Patience is how long Share waits for the others at most.
-	Patience = 2 * time.Second
+	ShareTimeout = 2 * time.Second
 	// settling is how long after our own hello the others have to answer it.
-	settling = 200 * time.Millisecond
+	helloTimeout = 200 * time.Millisecond
 	// maxSkew is how old a message may be, or how far ahead its sender's clock.
 	maxSkew = time.Minute
 	// maxOthers and maxForeign bound what the others can make us remember.
@@ -65,20 +65,20 @@ const (
 // Peers is this instance's ear and voice. It is safe for concurrent use. A nil
 // *Peers is an instance that has a database to itself: it shares nothing.
 type Peers struct {
-	cfg     Config
-	box     *seal.Box
-	out     outbox
-	ready   chan struct{} // closed when the others have had the time to answer our hello
-	settled sync.Once     // closes ready
-	keeping sync.WaitGroup
+	cfg       Config
+	box       *seal.Box
+	out       outbox
+	ready     chan struct{} // closed when the others have had the time to answer our hello
+	readyOnce sync.Once     // closes ready
+	serving   sync.WaitGroup
 
-	mu       sync.Mutex // guards what follows
-	running  bool
-	others   map[string]*other
-	own      map[string]*shared
-	foreign  map[foreignKey]chan struct{} // closed when the answer goes
-	hearing  hearing
-	complain map[string]time.Time // when each kind of trouble was logged last
+	mu         sync.Mutex // guards what follows
+	running    bool
+	others     map[string]*other
+	own        map[string]*shared
+	foreign    map[foreignKey]chan struct{} // closed when the answer goes
+	reception  reception
+	lastWarned map[string]time.Time // when each kind of trouble was logged last
 }
 
 // other is another instance.
@@ -117,7 +117,7 @@ func New(cfg Config) (*Peers, error) {
 	return &Peers{
 		cfg: cfg, box: box, out: outbox{more: make(chan struct{}, 1)}, ready: make(chan struct{}),
 		others: map[string]*other{}, own: map[string]*shared{}, foreign: map[foreignKey]chan struct{}{},
-		complain: map[string]time.Time{},
+		lastWarned: map[string]time.Time{},
 	}, nil
 }
 
@@ -128,7 +128,7 @@ func (p *Peers) Share(ctx context.Context, a Answer, fetched func()) (withdraw f
 	if p == nil {
 		return func() {}
 	}
-	timeout := time.NewTimer(Patience)
+	timeout := time.NewTimer(ShareTimeout)
 	defer timeout.Stop()
 	if p.isRunning() {
 		select {
@@ -141,7 +141,7 @@ func (p *Peers) Share(ctx context.Context, a Answer, fetched func()) (withdraw f
 		p.warn("unusual", "an answer to a challenge is not shared with the other instances", "error", err)
 		return func() {}
 	}
-	id, s := p.begin(a, fetched)
+	id, s := p.addShared(a, fetched)
 	select {
 	case <-s.done:
 	case <-timeout.C:
@@ -158,7 +158,7 @@ func (p *Peers) isRunning() bool {
 }
 
 // begin tells the others, and waits for nobody.
-func (p *Peers) begin(a Answer, fetched func()) (string, *shared) {
+func (p *Peers) addShared(a Answer, fetched func()) (string, *shared) {
 	id := rand.Text()
 	s := &shared{item: item{Do: put, ID: id, Answer: &a}, fetched: fetched, waiting: map[string]bool{}, done: make(chan struct{})}
 	p.mu.Lock()
@@ -169,15 +169,15 @@ func (p *Peers) begin(a Answer, fetched func()) (string, *shared) {
 				s.waiting[name] = true
 			}
 		}
-		p.say(s.item)
+		p.enqueue(s.item)
 	}
 	p.own[id] = s
-	s.settle()
+	s.closeIfDone()
 	return id, s
 }
 
 // settle ends the waiting if there is nobody left to wait for.
-func (s *shared) settle() {
+func (s *shared) closeIfDone() {
 	if len(s.waiting) == 0 && !s.closed {
 		s.closed = true
 		close(s.done)
@@ -193,15 +193,15 @@ func (p *Peers) giveUp(s *shared) {
 			o.silent = true
 			p.cfg.Logger.Warn("another instance does not acknowledge answers to challenges; going on without it", "instance", name)
 		}
-		p.waitNoMore(name)
+		p.stopWaitingFor(name)
 	}
 }
 
 // waitNoMore releases all who wait for one instance.
-func (p *Peers) waitNoMore(name string) {
+func (p *Peers) stopWaitingFor(name string) {
 	for _, s := range p.own {
 		delete(s.waiting, name)
-		s.settle()
+		s.closeIfDone()
 	}
 }
 
@@ -211,30 +211,30 @@ func (p *Peers) withdraw(id string) {
 	if s := p.own[id]; s != nil {
 		delete(p.own, id)
 		if p.running {
-			p.say(item{Do: remove, ID: id})
+			p.enqueue(item{Do: remove, ID: id})
 		}
 	}
 }
 
 // TellDue wakes the others: something became due.
-func (p *Peers) TellDue() { p.tell(item{Do: due}) }
+func (p *Peers) NotifyDue() { p.notify(item{Do: due}) }
 
 // TellNews wakes who waits at the others for news of a certificate.
-func (p *Peers) TellNews(id string) { p.tell(item{Do: news, ID: id}) }
+func (p *Peers) NotifyNews(id string) { p.notify(item{Do: news, ID: id}) }
 
-func (p *Peers) tell(it item) {
+func (p *Peers) notify(it item) {
 	if p == nil {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running && len(p.others) > 0 {
-		p.say(it)
+		p.enqueue(it)
 	}
 }
 
 // say puts items into the outbox.
-func (p *Peers) say(its ...item) {
+func (p *Peers) enqueue(its ...item) {
 	if !p.out.add(its...) {
 		p.warnLocked("full", "too much to tell the other instances; some of it is dropped")
 	}
@@ -243,7 +243,7 @@ func (p *Peers) say(its ...item) {
 // Status is what an administrator wants to know.
 type Status struct {
 	Others  []Other // by name
-	Trouble string  // why the others may not be heard; empty when all is well
+	Problem string  // why the others may not be heard; empty when all is well
 }
 
 // Other is another instance that was heard.
@@ -257,7 +257,7 @@ type Other struct {
 func (p *Peers) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := Status{Trouble: p.trouble(time.Now())}
+	s := Status{Problem: p.problem(time.Now())}
 	for name, o := range p.others {
 		s.Others = append(s.Others, Other{Name: name, HeardAt: o.heardAt, Silent: o.silent})
 	}
@@ -266,10 +266,10 @@ func (p *Peers) Status() Status {
 }
 
 // Hears tells whether news of the others arrives.
-func (p *Peers) Hears() bool {
+func (p *Peers) IsReceiving() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.running && p.hearing.down == nil && time.Since(p.hearing.own) < p.deafAfter()
+	return p.running && p.reception.down == nil && time.Since(p.reception.own) < p.deafAfter()
 }
 
 // warnEvery is how often the same trouble is logged.
@@ -282,9 +282,9 @@ func (p *Peers) warn(kind, text string, args ...any) {
 }
 
 func (p *Peers) warnLocked(kind, text string, args ...any) {
-	if last, ok := p.complain[kind]; ok && time.Since(last) < warnEvery {
+	if last, ok := p.lastWarned[kind]; ok && time.Since(last) < warnEvery {
 		return
 	}
-	p.complain[kind] = time.Now()
+	p.lastWarned[kind] = time.Now()
 	p.cfg.Logger.Warn(text, args...) //nolint:sloglint // a constant of its callers
 }

@@ -45,7 +45,7 @@ type instance struct {
 func start(t testing.TB, url string, id *age.X25519Identity, change ...func(*peers.Config)) *instance {
 	t.Helper()
 	i := begin(t, url, id, change...)
-	watch.Until(t, "it hears itself", i.Hears)
+	watch.Until(t, "it hears itself", i.IsReceiving)
 	return i
 }
 
@@ -171,8 +171,8 @@ func testShare(t *testing.T, server *pgtest.Server) {
 		return two.http.Len()+three.http.Len()+two.tls.Len()+three.tls.Len() == 0
 	})
 
-	one.TellDue()
-	one.TellNews("certificate")
+	one.NotifyDue()
+	one.NotifyNews("certificate")
 	if got := <-two.news + <-three.news; got != "certificatecertificate" || two.due.Load() == 0 || three.due.Load() == 0 || one.due.Load() > 0 {
 		t.Errorf("news of %s; due: %d, %d, %d", got, one.due.Load(), two.due.Load(), three.due.Load())
 	}
@@ -190,11 +190,11 @@ func testShare(t *testing.T, server *pgtest.Server) {
 func testShareAlone(t *testing.T, server *pgtest.Server) {
 	var none *peers.Peers
 	none.Share(t.Context(), http01("token"), nil)()
-	none.TellDue()
-	none.TellNews("x")
+	none.NotifyDue()
+	none.NotifyNews("x")
 	url, id := server.Database(t), identity(t)
 	one := start(t, url, id)
-	if took, _ := one.share(t, http01("token")); took >= peers.Patience {
+	if took, _ := one.share(t, http01("token")); took >= peers.ShareTimeout {
 		t.Errorf("alone it took %v", took)
 	}
 	strange := http01("token")
@@ -234,19 +234,19 @@ func TestReconnect(t *testing.T) {
 		server.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()")
 		_, withdraw := one.share(t, http01(token)) // perhaps before they are back
 		watch.Until(t, "the other one answers", func() bool { return two.answers(token) })
-		watch.Until(t, "both hear", func() bool { return one.Hears() && two.Hears() })
+		watch.Until(t, "both hear", func() bool { return one.IsReceiving() && two.IsReceiving() })
 		withdraw()
 		watch.Until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
 	}
 	server.Stop()
-	watch.Until(t, "the trouble is seen", func() bool { return strings.Contains(one.Status().Trouble, "other instances are not heard: listen: ") })
+	watch.Until(t, "the trouble is seen", func() bool { return strings.Contains(one.Status().Problem, "other instances are not heard: listen: ") })
 	_, withdraw := one.share(t, http01("away"))
 	defer withdraw()
 	if err := server.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	watch.Until(t, "the other one answers", func() bool { return two.answers("away") })
-	watch.Until(t, "the trouble is over", func() bool { return one.Status().Trouble == "" })
+	watch.Until(t, "the trouble is over", func() bool { return one.Status().Problem == "" })
 }
 
 // The other instance is a process that is killed, while it works on an order of
@@ -260,7 +260,7 @@ func testKilled(t *testing.T, server *pgtest.Server) {
 	one.missedNobody(t)
 	watch.Until(t, "its answer is here", func() bool { return one.answers("theirs") })
 	kill()
-	for i, limit := range []time.Duration{2 * peers.Patience, peers.Patience} {
+	for i, limit := range []time.Duration{2 * peers.ShareTimeout, peers.ShareTimeout} {
 		if took, _ := one.share(t, http01("next")); took >= limit {
 			t.Errorf("share %d after the kill took %v", i, took)
 		}

@@ -7,7 +7,7 @@ import (
 )
 
 // sendPatience is how long one message may take.
-const sendPatience = 5 * time.Second
+const sendTimeout = 5 * time.Second
 
 // Run listens and speaks until ctx ends; then it says good-bye and takes the
 // others' answers away. It is called once.
@@ -17,21 +17,21 @@ func (p *Peers) Run(ctx context.Context) {
 		return
 	}
 	p.mu.Lock()
-	p.running, p.hearing.since = true, time.Now()
+	p.running, p.reception.since = true, time.Now()
 	p.mu.Unlock()
-	late := time.AfterFunc(Patience, p.settle)
+	late := time.AfterFunc(ShareTimeout, p.markReady)
 	defer late.Stop()
 	var parts sync.WaitGroup
 	parts.Go(func() {
-		p.cfg.Bus.Listen(ctx, p.connected, p.heard, p.down)
+		p.cfg.Bus.Listen(ctx, p.connected, p.receive, p.disconnected)
 	})
 	parts.Go(func() { p.send(ctx) })
-	parts.Go(func() { p.beat(ctx) })
+	parts.Go(func() { p.sendHeartbeats(ctx) })
 	parts.Wait()
-	p.end(context.WithoutCancel(ctx))
+	p.shutDown(context.WithoutCancel(ctx))
 }
 
-func (p *Peers) settle() { p.settled.Do(func() { close(p.ready) }) }
+func (p *Peers) markReady() { p.readyOnce.Do(func() { close(p.ready) }) }
 
 // send empties the outbox, one message after another.
 func (p *Peers) send(ctx context.Context) {
@@ -51,7 +51,7 @@ func (p *Peers) flush(ctx context.Context) {
 	for items := p.out.take(); len(items) > 0 && ctx.Err() == nil; items = p.out.take() {
 		text, err := sealMessage(p.box, message{From: p.cfg.Self, At: time.Now().UnixMilli(), Items: items})
 		if err == nil {
-			sending, cancel := context.WithTimeout(ctx, sendPatience)
+			sending, cancel := context.WithTimeout(ctx, sendTimeout)
 			err = p.cfg.Bus.Notify(sending, text)
 			cancel()
 		}
@@ -62,16 +62,16 @@ func (p *Peers) flush(ctx context.Context) {
 }
 
 // beat says that we are here, and notices who is not.
-func (p *Peers) beat(ctx context.Context) {
+func (p *Peers) sendHeartbeats(ctx context.Context) {
 	t := time.NewTicker(p.cfg.Heartbeat)
 	defer t.Stop()
 	for {
 		select {
 		case <-t.C:
 			p.mu.Lock()
-			p.say(item{Do: here})
+			p.enqueue(item{Do: here})
 			p.forgetLost(time.Now())
-			p.noticeDeafness(time.Now())
+			p.logDeafness(time.Now())
 			p.mu.Unlock()
 		case <-ctx.Done():
 			return
@@ -96,23 +96,23 @@ func (p *Peers) forgetLost(now time.Time) {
 // at work on an order still.
 func (p *Peers) forget(name string) {
 	delete(p.others, name)
-	p.waitNoMore(name)
+	p.stopWaitingFor(name)
 }
 
 // end is Run's end.
-func (p *Peers) end(ctx context.Context) {
+func (p *Peers) shutDown(ctx context.Context) {
 	p.mu.Lock()
 	p.running = false
 	for key := range p.foreign {
-		p.drop(key)
+		p.dropForeign(key)
 	}
 	for name := range p.others {
 		p.forget(name)
 	}
-	p.say(item{Do: bye})
+	p.enqueue(item{Do: bye})
 	p.mu.Unlock()
-	p.keeping.Wait()
-	ctx, cancel := context.WithTimeout(ctx, Patience)
+	p.serving.Wait()
+	ctx, cancel := context.WithTimeout(ctx, ShareTimeout)
 	defer cancel()
 	p.flush(ctx)
 }

@@ -78,28 +78,28 @@ func sealMessage(box *seal.Box, m message) (string, error) {
 }
 
 // errStrange is of a text that no instance of this version and identity made.
-var errStrange = errors.New("not a message of an instance with this identity and version")
+var errUnknownMessage = errors.New("not a message of an instance with this identity and version")
 
 // openMessage is the way back. Nothing of a text is trusted before it is opened;
 // then it is checked as strictly as if it were not.
 func openMessage(box *seal.Box, text string) (m message, items []item, err error) {
 	if len(text) > MaxText {
-		return m, nil, errStrange
+		return m, nil, errUnknownMessage
 	}
 	sealed, err := base64.RawStdEncoding.Strict().DecodeString(text)
 	if err != nil {
-		return m, nil, errStrange
+		return m, nil, errUnknownMessage
 	}
 	plain, err := box.Open(sealed)
 	if err != nil {
-		return m, nil, errStrange
+		return m, nil, errUnknownMessage
 	}
 	return parseMessage(plain)
 }
 
 func parseMessage(plain []byte) (m message, items []item, err error) {
 	if len(plain) > maxMessage {
-		return m, nil, errStrange
+		return m, nil, errUnknownMessage
 	}
 	if err := parseStrictly(plain, &m); err != nil {
 		return m, nil, err

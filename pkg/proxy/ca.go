@@ -88,8 +88,8 @@ func (g *generation) newAgent() *agent.Agent {
 	return agent.New(agent.Config{
 		Store: p.store, Audit: p.audit, Check: g.pool.Check, CA: g.pool, Logger: p.log, Now: p.cfg.Now,
 		Limit: g.settings.MaxClientCertificates,
-		Wake:  func() { p.Renewals.Wake(); p.peers.TellDue() },
-		Tell:  p.peers.TellNews,
+		Wake:  func() { p.Renewals.Wake(); p.peers.NotifyDue() },
+		Tell:  p.peers.NotifyNews,
 		Every: p.pollInterval,
 	})
 }

@@ -44,7 +44,7 @@ func (p *Proxy) pollInterval() time.Duration {
 	switch {
 	case p.peers == nil:
 		return 0
-	case p.peers.Hears():
+	case p.peers.IsReceiving():
 		return 15 * time.Second
 	}
 	return time.Second
@@ -76,7 +76,7 @@ func (p *Proxy) publishProbe(ctx context.Context, name, token, body string) (rem
 // instances returns the instances for the status.
 func (p *Proxy) instances() *admin.Instances {
 	heard := p.peers.Status()
-	all := &admin.Instances{Self: p.name, Others: []admin.Instance{}, Trouble: heard.Trouble}
+	all := &admin.Instances{Self: p.name, Others: []admin.Instance{}, Problem: heard.Problem}
 	for _, o := range heard.Others {
 		all.Others = append(all.Others, admin.Instance{Name: o.Name, HeardAt: o.HeardAt.UTC(), Silent: o.Silent})
 	}

@@ -71,7 +71,7 @@ func (g *generation) issued(ctx context.Context, ca string) {
 	if n > 0 {
 		p.log.Info("the CA works again, so delayed certificates are tried now", "certificates", n)
 		p.Renewals.Wake()
-		p.peers.TellDue()
+		p.peers.NotifyDue()
 	}
 }
 

@@ -111,7 +111,7 @@ type Status struct {
 type Instances struct {
 	Self    string     `json:"self"`
 	Others  []Instance `json:"others"`
-	Trouble string     `json:"trouble,omitempty"` // why others may not be heard
+	Problem string     `json:"trouble,omitempty"` // why others may not be heard
 }
 
 // Instance is another one that was heard a short while ago.

@@ -6,7 +6,7 @@ import (
 )
 
 // hearing is how well we hear. The proof is our own voice.
-type hearing struct {
+type reception struct {
 	since    time.Time // when we began, on this connection
 	own      time.Time // when we heard ourselves last
 	down     error     // why there is no connection; nil: there is one
@@ -18,16 +18,16 @@ type hearing struct {
 // remedy is for a connection on which LISTEN is taken and nothing ever comes.
 const remedy = "connect to the PostgreSQL server itself: a pooler such as PgBouncer in between takes LISTEN and does not deliver"
 
-func (p *Peers) deaf(now time.Time) bool {
-	h := p.hearing
+func (p *Peers) isDeaf(now time.Time) bool {
+	h := p.reception
 	return h.down == nil && now.Sub(h.own) >= p.deafAfter() && now.Sub(h.since) >= p.deafAfter()
 }
 
-func (p *Peers) trouble(now time.Time) string {
-	switch h := p.hearing; {
+func (p *Peers) problem(now time.Time) string {
+	switch h := p.reception; {
 	case h.down != nil:
 		return "other instances are not heard: " + h.down.Error()
-	case p.deaf(now):
+	case p.isDeaf(now):
 		return "other instances are not heard, nor is this one by itself: " + remedy
 	case !h.skewed.IsZero() && now.Sub(h.skewed) < p.forgetAfter():
 		return "the clock of " + h.skewedBy + " is not in step with this one, so it is not heard: run NTP on both hosts"
@@ -39,47 +39,47 @@ func (p *Peers) trouble(now time.Time) string {
 func (p *Peers) connected() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hearing.down != nil {
+	if p.reception.down != nil {
 		p.cfg.Logger.Info("other instances can be heard again")
 	}
-	p.hearing.down, p.hearing.since = nil, time.Now()
+	p.reception.down, p.reception.since = nil, time.Now()
 	for _, o := range p.others {
 		o.silent = false // it may have been us who did not hear
 	}
-	p.say(item{Do: hello})
-	p.sayOwn()
+	p.enqueue(item{Do: hello})
+	p.enqueueOwn()
 }
 
 // sayOwn tells all our answers, to whom they may be new.
-func (p *Peers) sayOwn() {
+func (p *Peers) enqueueOwn() {
 	for _, s := range p.own {
-		p.say(s.item)
+		p.enqueue(s.item)
 	}
 }
 
-func (p *Peers) down(err error) {
+func (p *Peers) disconnected(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.hearing.down == nil {
+	if p.reception.down == nil {
 		p.cfg.Logger.Warn("other instances cannot be heard; trying again", "error", err)
 	}
-	p.hearing.down = err
+	p.reception.down = err
 }
 
 // noticeDeafness logs it when it begins and when it ends.
-func (p *Peers) noticeDeafness(now time.Time) {
-	deaf := p.deaf(now)
+func (p *Peers) logDeafness(now time.Time) {
+	deaf := p.isDeaf(now)
 	switch {
-	case deaf && !p.hearing.deaf:
+	case deaf && !p.reception.deaf:
 		p.cfg.Logger.Warn("this instance hears neither itself nor others by way of the database", "remedy", remedy)
-	case !deaf && p.hearing.deaf:
+	case !deaf && p.reception.deaf:
 		p.cfg.Logger.Info("this instance hears itself again")
 	}
-	p.hearing.deaf = deaf
+	p.reception.deaf = deaf
 }
 
 // heard takes one text of the channel. Nothing here waits for the network.
-func (p *Peers) heard(text string) {
+func (p *Peers) receive(text string) {
 	m, items, err := openMessage(p.box, text)
 	now := time.Now()
 	p.mu.Lock()
@@ -88,43 +88,43 @@ func (p *Peers) heard(text string) {
 	case err != nil:
 		p.warnLocked("strange", "a message in the database's channel is not from an instance with this identity and version", "error", err)
 	case m.From == p.cfg.Self:
-		if p.hearing.own.IsZero() {
-			time.AfterFunc(settling, p.settle)
+		if p.reception.own.IsZero() {
+			time.AfterFunc(helloTimeout, p.markReady)
 		}
-		p.hearing.own = now
+		p.reception.own = now
 	case m.age(now).Abs() > maxSkew:
-		p.hearing.skewed, p.hearing.skewedBy = now, m.From
+		p.reception.skewed, p.reception.skewedBy = now, m.From
 		p.warnLocked("skew", "another instance's clock is not in step with this one, so it is not heard; run NTP on both hosts", "instance", m.From, "behind", m.age(now).Round(time.Second).String())
 	default:
-		p.hear(now, m.From, items)
+		p.handle(now, m.From, items)
 	}
 }
 
-func (p *Peers) hear(now time.Time, from string, items []item) {
-	if !p.meet(now, from, slices.ContainsFunc(items, func(it item) bool { return it.Do == hello })) {
+func (p *Peers) handle(now time.Time, from string, items []item) {
+	if !p.noteSender(now, from, slices.ContainsFunc(items, func(it item) bool { return it.Do == hello })) {
 		return
 	}
 	for _, it := range items {
 		switch it.Do {
 		case put:
-			p.take(from, it)
+			p.addForeign(from, it)
 		case remove:
-			p.drop(foreignKey{from, it.ID})
+			p.dropForeign(foreignKey{from, it.ID})
 		case ack, fetched:
-			p.acknowledged(from, it)
+			p.handleAck(from, it)
 		case due:
 			p.cfg.Due()
 		case news:
 			p.cfg.News(it.ID)
 		case bye:
-			p.leave(from)
+			p.removeInstance(from)
 		}
 	}
 }
 
 // meet notes that an instance is there. Whoever is new or says hello may not
 // know us, nor what we answer; and who waits for all waits for it as well.
-func (p *Peers) meet(now time.Time, from string, greets bool) bool {
+func (p *Peers) noteSender(now time.Time, from string, greets bool) bool {
 	o := p.others[from]
 	if o == nil {
 		if len(p.others) >= maxOthers {
@@ -145,13 +145,13 @@ func (p *Peers) meet(now time.Time, from string, greets bool) bool {
 			s.waiting[from] = true
 		}
 	}
-	p.say(item{Do: here})
-	p.sayOwn()
+	p.enqueue(item{Do: here})
+	p.enqueueOwn()
 	return true
 }
 
 // acknowledged is for an answer of ours; who acknowledges is not silent.
-func (p *Peers) acknowledged(from string, it item) {
+func (p *Peers) handleAck(from string, it item) {
 	if it.To != p.cfg.Self {
 		return
 	}
@@ -163,19 +163,19 @@ func (p *Peers) acknowledged(from string, it item) {
 		return
 	}
 	delete(s.waiting, from)
-	s.settle()
+	s.closeIfDone()
 	if it.Do == fetched && s.fetched != nil {
 		s.fetched()
 	}
 }
 
 // leave is good-bye: nothing of it is under way any more.
-func (p *Peers) leave(from string) {
+func (p *Peers) removeInstance(from string) {
 	p.cfg.Logger.Info("another instance has stopped", "instance", from)
 	p.forget(from)
 	for key := range p.foreign {
 		if key.from == from {
-			p.drop(key)
+			p.dropForeign(key)
 		}
 	}
 }
