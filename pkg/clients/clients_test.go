@@ -23,7 +23,7 @@ func TestGrantableModes(t *testing.T) {
 	}
 }
 
-// The gateway stores no names, whatever else it may be asked for.
+// The gateway stores no names.
 func TestGatewayKeepsNothing(t *testing.T) {
 	if p := clients.ModeGateway.Properties(); p.KeepsNames || p.OwnsNames || p.Unattended {
 		t.Errorf("%+v", p)

@@ -20,26 +20,26 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Claim is a managed certificate that is ours to work on for now.
+// Claim holds a managed certificate that this instance has leased.
 type Claim struct {
 	managed.Certificate
 	cfg   Config
 	owner string // of the lease
 }
 
-// Delivery says what becomes of an issued bundle.
+// Delivery describes how an issued bundle is stored.
 type Delivery struct {
-	// ClientName is the owner's, for whoever follows outcomes; empty: the proxy.
+	// ClientName is the owner's name, for outcomes. It is empty for the proxy.
 	ClientName string
-	// Recipients can open the bundle. If nil, those that the client has when it is
-	// stored.
+	// Recipients can open the bundle. If nil, the bundle is sealed to the recipients
+	// that the client has when it is stored.
 	Recipients []age.Recipient
 	// Deploy makes a deployment due when the bundle is stored.
 	Deploy bool
 }
 
-// Obtain takes the row from wherever it stands to a stored bundle: a crash at
-// any point loses nothing, since the next Obtain finds the journal.
+// Obtain obtains and stores a bundle for the row. It continues the order of the
+// journal. So a crash at any point loses nothing.
 func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 	j, err := c.journal(ctx)
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 		CSR:     j.csr,
 		Profile: c.Profile,
 		Client:  c.ClientID,
-		CA:      j.order.CA, // of the order that continues; a new one goes to the default CA
+		CA:      j.order.CA, // of the order to continue; a new one goes to the default CA
 		Order:   j.order,
 		OnOrder: func(ctx context.Context, order cert.Order) error {
 			return c.save(ctx, j, order)
@@ -74,7 +74,8 @@ func (c *Claim) stage(e acme.Event) {
 	}
 }
 
-// entry is one order's journal: what is needed to finish it after a crash.
+// entry is the journal entry of one order. It holds what is needed to finish the
+// order after a crash.
 type entry struct {
 	order cert.Order // empty before the order exists
 	csr   []byte
@@ -89,7 +90,7 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 		return c.begin(ctx)
 	case err != nil:
 		return entry{}, err
-	case !c.serves(row):
+	case !c.matches(row):
 		return c.begin(ctx)
 	case c.isHopeless(row):
 		c.cfg.Logger.Warn("an order is given up, since no attempt could finish it", "names", c.Names, "begun", row.CreatedAt)
@@ -101,14 +102,14 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 	}
 	pem, err := seal.Open(row.SealedKey, c.cfg.Identity)
 	if err != nil {
-		return c.begin(ctx) // the identity file was replaced; the CA does not mind a new order
+		return c.begin(ctx) // the identity file was replaced, so begin a new order
 	}
 	j.key, err = cert.ParseKey(pem)
 	return j, err
 }
 
-// serves tells whether a journalled order is still what the row asks for.
-func (c *Claim) serves(row managed.Order) bool {
+// matches reports whether a journaled order still matches the row.
+func (c *Claim) matches(row managed.Order) bool {
 	if !c.cfg.Issuer.HasCA(row.CA) {
 		return false
 	}
@@ -120,18 +121,18 @@ func (c *Claim) serves(row managed.Order) bool {
 }
 
 const (
-	orderLife  = 24 * time.Hour // an older order is given up once it was resumed in vain
-	leastOrder = time.Hour      // the same for the order that uses up the time for another
-	lastChance = 12 * time.Hour // before the certificate ends; less for short lives
+	orderLife  = 24 * time.Hour // an older order is given up if it was resumed without success
+	leastOrder = time.Hour      // the same limit when the certificate is about to expire
+	lastChance = 12 * time.Hour // before the certificate expires; less for short lifetimes
 )
 
-// isHopeless reports whether an order was tried for so long that the CA will
-// never finish it, for instance because it has lost a part of it. A new one may
-// do. A day lets a CA be down for hours without costing another order, and bounds
-// the orders for a name. The end of the certificate allows one more.
+// isHopeless reports whether the CA has failed to finish an order for so long that
+// only a new one may succeed. The CA may have lost a part of the order, for instance.
+// A limit of a day lets a CA be down for hours without a second order, and bounds
+// the orders for a name. One more is allowed shortly before the certificate expires.
 func (c *Claim) isHopeless(row managed.Order) bool {
 	if c.Failures < 2 {
-		return false // the order was not resumed yet; the proxy may have been off
+		return false // the order was not resumed yet; the proxy may have been stopped
 	}
 	now := c.cfg.Now()
 	age := now.Sub(row.CreatedAt).Abs() // the clock may have been wrong
@@ -152,8 +153,8 @@ func (c *Claim) begin(ctx context.Context) (entry, error) {
 	return entry{csr: csr, key: key}, err
 }
 
-// save writes the journal. The key is sealed to the proxy's own identity, and
-// the row goes as soon as the bundle is stored.
+// save writes the journal. The key is sealed to the proxy's own identity. The entry
+// is deleted in the transaction that stores the bundle.
 func (c *Claim) save(ctx context.Context, j entry, order cert.Order) error {
 	row := managed.Order{ManagedID: c.ID, CA: order.CA, URL: order.URL, CSR: j.csr}
 	if j.key != nil {
@@ -168,7 +169,8 @@ func (c *Claim) save(ctx context.Context, j entry, order cert.Order) error {
 	return work.Persist(ctx, func(ctx context.Context) error { return c.cfg.Store.SaveOrder(ctx, c.owner, row) })
 }
 
-// settle drops the journal of an order that can never be finished.
+// settle deletes the journal entry of an order that can never be finished. It
+// returns cause.
 func (c *Claim) settle(ctx context.Context, cause error) error {
 	var e *acme.Error
 	if errors.As(cause, &e) && e.Kind == acme.Permanent {
@@ -179,8 +181,8 @@ func (c *Claim) settle(ctx context.Context, cause error) error {
 	return cause
 }
 
-// complete seals the bundle and swaps it for the old one in one transaction.
-// The certificate exists now: being asked to stop must not lose it.
+// complete seals the bundle and replaces the old one in one transaction. It ignores
+// the end of ctx, so that a shutdown does not lose the certificate.
 func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
@@ -197,7 +199,7 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 			return c.cfg.Store.CompleteManaged(ctx, c.owner, row, c.dueAt(b), d.Deploy)
 		})
 		if errors.Is(err, managed.ErrStale) {
-			continue // somebody enrolled meanwhile, or was thrown out
+			continue // the client's recipients changed meanwhile
 		}
 		if err != nil {
 			return fmt.Errorf("store the certificate: %w", err)
@@ -208,7 +210,7 @@ func (c *Claim) complete(ctx context.Context, b *cert.Bundle, d Delivery) error 
 	return nil
 }
 
-// seal makes what is to be stored.
+// seal returns the row to store, with the sealed bundle.
 func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delivery) (row managed.Bundle, err error) {
 	recipients := d.Recipients
 	if recipients == nil {
@@ -223,13 +225,13 @@ func (c *Claim) seal(ctx context.Context, b *cert.Bundle, plain []byte, d Delive
 	row.NotBefore, row.NotAfter = b.Leaf.NotBefore, b.Leaf.NotAfter
 	row.CA, row.CertificateURL = b.CA, b.URL
 	if row.ARIID, err = acme.CertID(b.Leaf); err != nil {
-		row.ARIID = "" // such a certificate has none
+		row.ARIID = "" // this certificate has no ARI id
 	}
 	return row, nil
 }
 
-// clientRecipients are those of the client as it is now. Nothing is ever sealed
-// to those that it had when the work on the certificate began.
+// clientRecipients returns the client's present recipients, parsed and as text. They
+// may have changed since the work on the certificate began.
 func (c *Claim) clientRecipients(ctx context.Context) ([]age.Recipient, []string, error) {
 	client, err := c.cfg.Store.ClientByID(ctx, c.ClientID)
 	if err != nil {
@@ -247,15 +249,15 @@ func (c *Claim) clientRecipients(ctx context.Context) ([]age.Recipient, []string
 	return recipients, client.Recipients, err
 }
 
-// NoRecipients says that nobody could open what is obtained for a client.
+// NoRecipients returns the error that a client has no recipients to seal a bundle to.
 func NoRecipients(client string) error {
-	return fmt.Errorf("client %q has no recipients, so nothing can be sealed to it: enrol its host with the token of acmeproxy clients token %s", client, client)
+	return fmt.Errorf("client %q has no recipients, so nothing can be sealed to it; enrol its host with the token of acmeproxy clients token %s", client, client)
 }
 
-// dueAt spreads renewals over some days, so that certificates that were
-// ordered together are not renewed together. A certificate that looks old
-// already, because our clock is wrong or the CA's is, must not be ordered in a
-// circle: each serves for a tenth of its lifetime at least.
+// dueAt returns the time of the next renewal. It spreads renewals, so that
+// certificates that were ordered together are not renewed together. A new
+// certificate may look old because a clock is wrong. To prevent a loop of orders,
+// each one is used for at least a tenth of its lifetime.
 func (c *Claim) dueAt(b *cert.Bundle) time.Time {
 	life := b.Leaf.NotAfter.Sub(b.Leaf.NotBefore)
 	due := b.RenewAt().Add(-rand.N(1 + life/20))
@@ -265,7 +267,7 @@ func (c *Claim) dueAt(b *cert.Bundle) time.Time {
 	return due
 }
 
-// ETag names a ciphertext: the first 16 bytes of its SHA-256, in hexadecimal.
+// ETag returns the first 16 bytes of a ciphertext's SHA-256, in hexadecimal.
 func ETag(ciphertext []byte) string {
 	sum := sha256.Sum256(ciphertext)
 	return hex.EncodeToString(sum[:16])

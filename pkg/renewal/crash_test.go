@@ -34,13 +34,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// world is what outlives a process: the CA, port 80's address, the disk, the
+// world holds what outlives a process: the CA, port 80's address, the disk, the
 // identity file and time.
 type world struct {
 	ca       *pebbletest.CA
 	dir      string
 	identity *age.X25519Identity // the proxy's
-	client   *age.X25519Identity // whom certificates are sealed to
+	client   *age.X25519Identity // certificates are sealed to it
 	ahead    atomic.Int64        // of the real time
 	port80   atomic.Pointer[responder.Responder]
 }
@@ -102,8 +102,8 @@ func (m mode) Settled(context.Context, managed.Outcome) {
 	}
 }
 
-// start begins a process. Its predecessor's store stays open: dying, it had no
-// time to close it.
+// start begins a process. Its predecessor's store stays open, because a killed
+// process does not close it.
 func (w *world) start(t *testing.T, change func(*renewal.Config)) *process {
 	t.Helper()
 	s, err := store.Open(t.Context(), store.Config{Path: filepath.Join(w.dir, "acmeproxy.db"), Now: w.now})
@@ -164,7 +164,7 @@ func (p *process) row(t *testing.T, id string) managed.Certificate {
 	return row
 }
 
-// journal is the entry for a row; nil if there is none.
+// journal returns the entry for a row, or nil.
 func (p *process) journal(t *testing.T, id string) *managed.Order {
 	t.Helper()
 	order, err := p.store.OrderFor(t.Context(), id)
@@ -177,7 +177,7 @@ func (p *process) journal(t *testing.T, id string) *managed.Order {
 	return &order
 }
 
-// bundle opens what is stored, as the client does.
+// bundle opens the stored bundle, as the client does.
 func (w *world) bundle(t *testing.T, p *process, id string) *cert.Bundle {
 	t.Helper()
 	sealed, err := p.store.BundleFor(t.Context(), id)
@@ -281,13 +281,13 @@ func TestObtainWithCSR(t *testing.T) {
 	}
 }
 
-// death ends a goroutine where a process would be killed: nothing that follows
-// is done, neither here nor in who called.
+// death ends a goroutine where a process would be killed: neither Issue nor its
+// caller continues.
 type death struct {
 	renewal.Issuer
 	onOrder bool       // once the journal is written
 	stage   acme.Stage // or here
-	done    bool       // or when the certificate is here
+	done    bool       // or when the certificate was received
 	died    atomic.Bool
 }
 
@@ -316,19 +316,19 @@ func (d *death) Issue(ctx context.Context, req cert.Request, _ func(acme.Event))
 	return b, err
 }
 
-// Whatever the step after which a process dies: the next one finishes the same
-// order with the same key, once the lease is over (X7).
+// After a process dies at any step, the next one finishes the same order with the
+// same key, once the lease is over (X7).
 func TestDeath(t *testing.T) {
 	for _, c := range []struct {
 		name      string
 		at        *death
-		journal   bool // it is there after the death
+		journal   bool // the entry exists after the death
 		maxOrders int
 	}{
 		{"before the order", &death{stage: acme.Ordering}, false, 1},
 		{"order saved", &death{onOrder: true}, true, 1},
-		// The CA looks at port 80 while nobody is there: then the order is
-		// spent, and only another one helps.
+		// The CA connects to port 80 while no process listens: then the order is
+		// invalid, and only another one helps.
 		{"challenges begun", &death{stage: acme.Validating}, true, 2},
 		{"validated", &death{stage: acme.Finalizing}, true, 1},
 		{"finalize sent", &death{stage: acme.Issuing}, true, 1},
@@ -485,7 +485,7 @@ func (f *fault) wrap(next http.Handler) http.Handler {
 	})
 }
 
-// A CA that is unwell costs time, not another order (X7).
+// A CA that fails costs time, not another order (X7).
 func TestTemporaryFailureKeepsTheJournal(t *testing.T) {
 	f := &fault{kind: pebbletest.Finalize, status: http.StatusServiceUnavailable}
 	f.on.Store(true)
@@ -509,8 +509,8 @@ func TestTemporaryFailureKeepsTheJournal(t *testing.T) {
 	}
 }
 
-// An order that can never be finished is forgotten; the failure is kept with
-// the row, with the name it is about.
+// An order that can never be finished is deleted. The failure stays in the row, with
+// the name that it is about.
 func TestPermanentFailureDropsTheJournal(t *testing.T) {
 	w := newWorld(t, pebbletest.Options{})
 	p := w.start(t, nil)

@@ -28,7 +28,7 @@ func lost(kind string, status int) func(http.Handler) http.Handler {
 }
 
 // An order that the CA can never finish, because it has lost a part of it, is
-// given up after a day; until then no other one is begun (X7).
+// given up after a day. Until then no other order begins (X7).
 func TestHopelessOrder(t *testing.T) {
 	for name, wrap := range map[string]func(http.Handler) http.Handler{
 		"certificate lost":   lost(pebbletest.Certificate, http.StatusNotFound),
@@ -76,7 +76,8 @@ func TestHopelessOrdersADay(t *testing.T) {
 	}
 }
 
-// A proxy that was off for days finishes its order: nothing has tried to (X7).
+// A proxy that was stopped for days finishes its order, since it has not tried yet
+// (X7).
 func TestOldOrderIsResumed(t *testing.T) {
 	w := newWorld(t, pebbletest.Options{})
 	killer := &death{onOrder: true}

@@ -20,8 +20,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// A proxy that dies at any step goes on with the order that it had begun: no
-// second one, nothing lost (X7, A36).
+// A proxy that dies at any step continues the order that it had begun, without a
+// second order or a loss (X7, A36).
 func TestCrashLosesNoOrder(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{pebbletest.Authorization, pebbletest.Challenge, pebbletest.Finalize, pebbletest.Certificate} {
@@ -36,7 +36,7 @@ func TestCrashLosesNoOrder(t *testing.T) {
 			watch.Await(t, "the CA is asked", arrived)
 			left := proxytest.Walk(t, p.DataDir)
 
-			// The dying proxy's request reaches nobody, and it writes no more.
+			// The dying proxy's request reaches no server, and it writes no more.
 			ca.Fail(http.StatusServiceUnavailable)
 			release()
 			p.Stop(t)
@@ -61,12 +61,12 @@ func TestCrashLosesNoOrder(t *testing.T) {
 	}
 }
 
-// relay is the CA's way to port 80, which can be closed for a while.
+// relay forwards the CA's requests to port 80. It can be closed for a while.
 type relay struct {
 	target atomic.Pointer[string] // where the proxy's port 80 is
 	gate   chan struct{}          // closed: open
-	asked  chan struct{}          // closed when somebody waits at the gate
-	token  string                 // what was asked for first, once asked is closed
+	asked  chan struct{}          // closed when a request waits at the gate
+	token  string                 // of the first request, once asked is closed
 	once   sync.Once
 }
 
@@ -105,12 +105,12 @@ func newRelay(t testing.TB, port int) *relay {
 
 func (r *relay) to(addr string) { r.target.Store(&addr) }
 
-// A proxy that dies after it told the CA to validate, and before that came, is
-// there again with the answer when the CA does (X7).
+// A proxy that dies between its request to validate and the CA's validation has
+// restarted with the answer when the CA comes (X7).
 func TestCrashWhileTheCAValidates(t *testing.T) {
 	t.Parallel()
-	var trouble pebbletest.Fault
-	ca := pebbletest.Start(t, pebbletest.Options{Wrap: trouble.Wrap})
+	var caFault pebbletest.Fault
+	ca := pebbletest.Start(t, pebbletest.Options{Wrap: caFault.Wrap})
 	port80 := newRelay(t, ca.HTTPPort)
 	p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(c *proxy.Config) {
 		c.Version, c.HTTPAddr = "dead", "127.0.0.1:0"
@@ -122,9 +122,9 @@ func TestCrashWhileTheCAValidates(t *testing.T) {
 	watch.Await(t, "the CA asks for the answer", port80.asked)
 	watch.Until(t, "the CA has answered the proxy", func() bool { return strings.Contains(ca.Log(), "POST /chalZ/") })
 
-	// What is left of the first one goes on here; itself, it reaches nobody.
+	// The rest of the first one continues here, but reaches no server.
 	left := proxytest.Walk(t, p.DataDir)
-	trouble.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+	caFault.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 		if strings.Contains(r.UserAgent(), "acmeproxy/dead") {
 			http.Error(w, "dead", http.StatusServiceUnavailable)
 			return

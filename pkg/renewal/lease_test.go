@@ -21,7 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// slow is an Issuer that never comes to an end by itself.
+// slow is an Issuer that ends only with its context.
 type slow struct{ ended chan time.Time }
 
 func (s slow) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
@@ -77,8 +77,8 @@ func claim(t *testing.T, s *store.Store) []managed.Certificate {
 	return rows
 }
 
-// A row stays ours as long as we work on it, and comes free at once, without a
-// failure, when we are asked to stop.
+// A row stays leased while work on it continues. A shutdown releases it at once,
+// without a failure.
 func TestLeaseIsKept(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *store.Store, m managed.Certificate, ca slow, stop func()) {
 		for range 10 {
@@ -99,7 +99,7 @@ func TestLeaseIsKept(t *testing.T) {
 	})
 }
 
-// Losing the lease ends the work soon, and leaves the row to its new owner.
+// Losing the lease ends the work soon and does not change the row.
 func TestLostLeaseEndsWork(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *store.Store, m managed.Certificate, ca slow, stop func()) {
 		time.Sleep(time.Minute + time.Second)

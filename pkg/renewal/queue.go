@@ -20,21 +20,20 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Mode answers for one kind of managed certificate. It is safe for concurrent use.
+// Mode handles one kind of managed certificate. It is safe for concurrent use.
 type Mode interface {
-	// Delivery decides whether the certificate may be obtained still, and says what
-	// becomes of the bundle. An error is recorded with the row, which is tried again
-	// later.
+	// Delivery decides whether the certificate may still be obtained, and returns how
+	// to store the bundle. An error is recorded with the row, which is retried later.
 	Delivery(ctx context.Context, m managed.Certificate) (Delivery, error)
-	// Settled is told the outcome of each attempt, once it is stored. It must not
+	// Settled receives the outcome of each attempt, once it is stored. It must not
 	// block.
 	Settled(ctx context.Context, o managed.Outcome)
 }
 
-// Issuer is the part of issuer.Pool that is needed here.
+// Issuer is the part of issuer.Pool that this package needs.
 type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
-	// GenerateKey waits for the client's turn first.
+	// GenerateKey generates a key when it is the client's turn.
 	GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error)
 	// HasCA reports whether orders of that CA, a directory URL, can be continued.
 	HasCA(ca string) bool
@@ -57,30 +56,30 @@ type Store interface {
 	ClientByID(ctx context.Context, id string) (clients.Client, error)
 }
 
-// Config is shared by all claims of one instance.
+// Config holds the dependencies that all claims of one instance share.
 type Config struct {
 	Store        Store
 	Issuer       Issuer
 	DirectoryURL string                // of the default CA, whose success ends the delay of a failed row
 	Identity     *age.X25519Identity   // the proxy's own; journalled keys are sealed to it
 	Modes        map[clients.Mode]Mode // by managed.Certificate.Mode
-	Owner        string                // this instance, unique among all that share the store
-	// Stage, if set, is told the progress of each attempt.
+	Owner        string                // name of this instance, unique among all that share the store
+	// Stage, if set, receives the progress of each attempt.
 	Stage func(m managed.Certificate, e acme.Event)
-	// Settled, if set, is told each outcome before the mode is. It must not block.
+	// Settled, if set, receives each outcome before the mode does. It must not block.
 	Settled func(ctx context.Context, o managed.Outcome)
 	Logger  *slog.Logger
 	Now     func() time.Time
 }
 
-// AskPause bounds what anyone can order for one set of names by asking: two
-// orders an hour, and none within a quarter of an hour after an attempt that
-// failed. It belongs to the client and the names, in all modes that keep names.
+// AskPause limits how often a client can request one set of names: two orders an
+// hour, and no order within a quarter of an hour after a failed attempt. It counts by
+// client and names, in all modes that store names.
 var AskPause = managed.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute}
 
-// Workers is the number of jobs for which a Loop over a Queue needs room. The
-// clients compete for a part of it, of which one can have half; the rest is for
-// clients that nothing is done for (X42).
+// Workers is the number of workers that a Loop over a Queue needs. The clients
+// compete for a part of them, of which one client can have half. The rest is reserved
+// for clients that have no work in progress (X42).
 const (
 	Workers = sharedWorkers + reservedWorkers
 
@@ -118,9 +117,9 @@ func (q *Queue) Claim(ctx context.Context, limit int) ([]work.Job, error) {
 		return nil, err
 	}
 	places := q.shares.Take(due, limit)
-	// Each claim has a name of its own. A row that comes free under our feet (it
-	// is wanted differently now, or this process slept through its lease) may be
-	// claimed by this very instance again; what was begun before must lose it.
+	// Each claim has a separate owner. This instance may claim a row again while it
+	// still works on it: the row's specification changed, or this process slept
+	// through its lease. The earlier work must then lose the row.
 	owner := q.cfg.Owner + "/" + rand.Text()[:8]
 	rows, err := q.cfg.Store.Claim(ctx, owner, work.Lease, slices.Collect(maps.Keys(places)))
 	jobs := make([]work.Job, len(rows))
@@ -138,7 +137,7 @@ func (q *Queue) Claim(ctx context.Context, limit int) ([]work.Job, error) {
 	return jobs, err
 }
 
-// work carries one row through its mode, with the lease kept alive.
+// work makes one attempt for a row while it renews the lease.
 func (q *Queue) work(ctx context.Context, owner string, row managed.Certificate) {
 	st := q.cfg.Store
 	hold := work.Hold{
@@ -184,7 +183,7 @@ func (a *attempt) obtain(ctx context.Context) (*cert.Bundle, error) {
 	return claim.Obtain(ctx, a.delivery)
 }
 
-// settle reports the outcome to the mode and to all who follow outcomes.
+// settle reports the outcome to Config.Settled and to the mode.
 func (a *attempt) settle(ctx context.Context) {
 	ctx = context.WithoutCancel(ctx)
 	o := managed.Outcome{Certificate: a.row, ClientName: a.delivery.ClientName, Err: a.err}

@@ -33,8 +33,8 @@ type gate chan *underWay
 
 type underWay struct {
 	keyType cert.KeyType
-	finish  chan error      // what the CA says
-	ended   <-chan struct{} // closed when what came of it is recorded
+	finish  chan error      // the CA's answer
+	ended   <-chan struct{} // closed when the outcome is recorded
 }
 
 func (g gate) Issue(ctx context.Context, req cert.Request, _ func(acme.Event)) (*cert.Bundle, error) {
@@ -124,7 +124,7 @@ func (r *rig) want(t *testing.T, keyType cert.KeyType) managed.Certificate {
 	return m
 }
 
-// keyType is that of the bundle that is stored.
+// keyType returns the key type of the stored bundle.
 func (r *rig) keyType(t *testing.T, m managed.Certificate) cert.KeyType {
 	t.Helper()
 	sealed, err := r.st.BundleFor(t.Context(), m.ID)
@@ -159,8 +159,8 @@ func (r *rig) twice(t *testing.T) (m managed.Certificate, before, after *underWa
 	return m, before, after
 }
 
-// What is wanted changes while an issuance is under way, and the same instance
-// begins anew: the old issuance, ending first or last, must not count.
+// A row's specification changes during an issuance, and the same instance begins
+// again. The old issuance must not count, whether it ends first or last.
 func TestChangedWhileUnderWay(t *testing.T) {
 	for name, beforeFirst := range map[string]bool{"the old one ends first": true, "the new one ends first": false} {
 		t.Run(name, func(t *testing.T) {

@@ -55,8 +55,8 @@ func TestWrongClockParksNothing(t *testing.T) {
 	}
 }
 
-// What was obtained under a clock that was years ahead keeps no client from
-// asking for another one when the clock is right (X45).
+// A certificate that was obtained under a clock years ahead does not prevent a client
+// from requesting another one when the clock is right (X45).
 func TestWrongClockRefusesNoRenewal(t *testing.T) {
 	t.Parallel()
 	const years = 12 * 365 * 24 * time.Hour
