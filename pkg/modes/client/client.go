@@ -1,10 +1,11 @@
-// Package client is acme-client mode: the proxy obtains and renews for its own
-// host, keeps PEM files under certbot's names for local services, and runs the
-// certificate-obtained hook. The API's own certificate is one of these.
+// Package client implements acme-client mode: the proxy obtains and renews
+// certificates for its own host, writes PEM files under certbot's names for local
+// services, and runs the certificate-obtained hook. One of these certificates is the
+// API's own.
 //
-// A certificate counts as deployed only when its files are in place and the
-// hook has succeeded; until then both are tried again. A sealed copy is kept in
-// the store, so that lost files come back without an order.
+// A certificate counts as deployed only when its files are in place and the hook has
+// succeeded. Until then both are retried. The store has a sealed copy, so that lost
+// files are restored without an order.
 package client
 
 import (
@@ -48,34 +49,34 @@ type Store interface {
 	FailHook(ctx context.Context, managedID, owner, etag string, f managed.Failure) error
 }
 
-// Config is what the mode needs.
+// Config holds the settings and dependencies of the mode.
 type Config struct {
 	Store    Store
 	Audit    *audit.Log
 	Identity *age.X25519Identity // the proxy's own
-	Sets     []cert.Names        // the certificates to keep
+	Sets     []cert.Names        // of the certificates to manage
 	KeyType  cert.KeyType
 	Profile  string // of the CA; empty: its default
 	Dir      string // the files go to <Dir>/<first name>/
 	Files    certfile.Layout
 	Hook     hook.Hook
 	Email    string // of the CA account, for lego's hooks
-	// CheckNames tells what can never be issued, as a *cert.FieldError.
+	// CheckNames returns a *cert.FieldError for names that can never be issued.
 	CheckNames func(cert.Names) error
-	Owner      string // this instance
-	// Installed, if set, is called with each bundle whose files are in place:
-	// at start and after each renewal.
+	Owner      string // name of this instance
+	// Installed, if set, is called with each bundle whose files are in place, at
+	// start and after each renewal.
 	Installed func(*cert.Bundle)
-	Wake      func() // a deployment became due
+	Wake      func() // called when a deployment became due
 	Logger    *slog.Logger
 	Now       func() time.Time
 }
 
-// Client is the mode. It is safe for concurrent use.
+// Client implements the mode. It is safe for concurrent use.
 type Client struct{ cfg Config }
 
-// New checks that every set can be issued and written, and has a folder of its
-// own.
+// New returns the mode. It checks that every set can be issued and written, and has a
+// separate folder.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.Files.Ready(); err != nil {
 		return nil, err
@@ -94,19 +95,19 @@ func New(cfg Config) (*Client, error) {
 	return &Client{cfg}, nil
 }
 
-// FolderName is the folder of a set, below the certs folder: its first name.
+// FolderName returns the folder of a set below the certs folder, after its first name.
 func FolderName(set cert.Names) string {
 	return strings.NewReplacer("*", "_wildcard", ":", "-").Replace(set[0])
 }
 
 func (c *Client) dir(set cert.Names) string { return filepath.Join(c.cfg.Dir, FolderName(set)) }
 
-// Start makes the store's rows match the configuration and sees what is on the
-// disk. A set that is no longer configured keeps its files and is not renewed.
+// Start makes the store's rows match the configuration and inspects the files. A set
+// that is no longer configured keeps its files and is not renewed.
 func (c *Client) Start(ctx context.Context) error {
-	wanted := map[string]bool{}
+	configured := map[string]bool{}
 	for _, set := range c.cfg.Sets {
-		wanted[set.Key()] = true
+		configured[set.Key()] = true
 		if risk := certfile.Risk(c.dir(set)); risk != "" {
 			c.cfg.Logger.Warn("another user could replace the certificate", "names", set.String(), "risk", risk)
 		}
@@ -121,7 +122,7 @@ func (c *Client) Start(ctx context.Context) error {
 		}
 		for _, row := range rows {
 			after = row.ID
-			if wanted[cert.Names(row.Names).Key()] || row.DueAt.IsZero() {
+			if configured[cert.Names(row.Names).Key()] || row.DueAt.IsZero() {
 				continue
 			}
 			if err := c.cfg.Store.SetDue(ctx, row.ID, time.Time{}); err != nil {
@@ -142,7 +143,7 @@ func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 	if err != nil {
 		return err
 	}
-	if row.DueAt.IsZero() { // it was taken out of the configuration once
+	if row.DueAt.IsZero() { // it was removed from the configuration earlier
 		due := c.cfg.Now()
 		if row.Serial != "" {
 			due = cert.RenewAt(row.NotBefore, row.NotAfter)
@@ -157,8 +158,8 @@ func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 	return c.inspect(ctx, row)
 }
 
-// Delivery implements renewal.Mode: the bundle is sealed to the proxy itself and
-// deployed, provided that its files can be written.
+// Delivery implements renewal.Mode. The bundle is sealed to the proxy itself and
+// deployed. It returns an error if the files cannot be written.
 func (c *Client) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
 	if err := c.cfg.Files.Probe(ctx, c.dir(m.Names)); err != nil {
 		return renewal.Delivery{}, fmt.Errorf("the certificate could not be stored, so none is ordered: %w", err)
@@ -166,14 +167,14 @@ func (c *Client) Delivery(ctx context.Context, m managed.Certificate) (renewal.D
 	return renewal.Delivery{Recipients: []age.Recipient{c.cfg.Identity.Recipient()}, Deploy: true}, nil
 }
 
-// Settled implements renewal.Mode: a deployment is due.
+// Settled implements renewal.Mode. It wakes the deployments.
 func (c *Client) Settled(_ context.Context, o managed.Outcome) {
 	if o.Err == nil {
 		c.cfg.Wake()
 	}
 }
 
-// Status lists the certificates of this mode, with what is wrong with them.
+// Status returns the certificates of this mode and their pending deployments.
 func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	var all []Status
 	for _, set := range c.cfg.Sets {
@@ -200,14 +201,14 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	return all, nil
 }
 
-// Status is one certificate and its deployment.
+// Status describes a certificate and its deployment.
 type Status struct {
 	managed.Certificate
-	Deployment *Deployment // of the files and the hook; nil when both are done
+	Deployment *Deployment // of the files and the hook; nil when both have succeeded
 }
 
-// Deployment is one that has not succeeded yet.
+// Deployment describes a deployment that has not succeeded yet.
 type Deployment struct {
 	managed.Deployment
-	RunBy string // the instance that runs it; empty if it waits
+	RunBy string // name of the instance that runs it; empty if it waits
 }

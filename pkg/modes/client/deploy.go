@@ -17,7 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
-// Deployments is the work.Source of bundles whose files or hook are due.
+// Deployments implements work.Source for bundles whose files or hook are due.
 type Deployments struct{ *Client }
 
 // Next implements work.Source.
@@ -50,8 +50,8 @@ func (c *Client) work(ctx context.Context, owner string, pending managed.Deploym
 	hold.Run(ctx, func(ctx context.Context) error { return c.deploy(ctx, pending) })
 }
 
-// deploy brings the stored bundle to disk and tells the hook. It may run twice
-// for one bundle after a crash, never less than once.
+// deploy writes the stored bundle to disk and runs the hook. After a crash it may run
+// twice for one bundle, but it runs at least once.
 func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 	row, err := c.cfg.Store.ManagedByID(ctx, pending.ManagedID)
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 			return err
 		}
 	}
-	c.announce(bundle)
+	c.notifyInstalled(bundle)
 	if c.cfg.Hook.Command == "" {
 		return nil
 	}
@@ -81,7 +81,7 @@ func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 	})
 }
 
-// stored opens the sealed copy. An error that wraps errUseless is for good.
+// stored opens the sealed copy. An error that wraps errUseless is permanent.
 func (c *Client) stored(ctx context.Context, row managed.Certificate) (*cert.Bundle, error) {
 	sealed, err := c.cfg.Store.BundleFor(ctx, row.ID)
 	if errors.Is(err, managed.ErrNotFound) {
@@ -103,22 +103,22 @@ func (c *Client) stored(ctx context.Context, row managed.Certificate) (*cert.Bun
 
 var errUseless = errors.New("the stored certificate cannot be opened")
 
-// inspect compares the files with the store at start. Lost or foreign files
-// make a deployment due; good ones are announced and nothing runs.
+// inspect compares the files with the store at start. Missing or other files make a
+// deployment due. Correct ones are reported to Config.Installed, and no hook runs.
 func (c *Client) inspect(ctx context.Context, row managed.Certificate) error {
 	bundle, err := c.stored(ctx, row)
 	if err != nil && !errors.Is(err, errUseless) {
 		return err
 	}
 	if err != nil {
-		// The identity file was replaced: the copy is of no use, a new
-		// certificate is.
+		// The identity file was replaced, so the copy cannot be opened. A new
+		// certificate replaces it.
 		c.cfg.Logger.Error("ordering a new certificate", "names", row.Names, "error", err)
 		return c.cfg.Store.SetDue(ctx, row.ID, c.cfg.Now())
 	}
 	dir := c.dir(row.Names)
-	if installed(dir, bundle) {
-		c.announce(bundle) // the PEM files are there, whatever is with the others
+	if isInstalled(dir, bundle) {
+		c.notifyInstalled(bundle) // the PEM files suffice
 	}
 	if c.cfg.Files.Holds(dir, bundle) {
 		return nil
@@ -126,14 +126,14 @@ func (c *Client) inspect(ctx context.Context, row managed.Certificate) error {
 	return c.cfg.Store.RequireHook(ctx, row.ID, row.ETag)
 }
 
-func (c *Client) announce(b *cert.Bundle) {
+func (c *Client) notifyInstalled(b *cert.Bundle) {
 	if c.cfg.Installed != nil {
 		c.cfg.Installed(b)
 	}
 }
 
-// installed tells whether the PEM files in dir are the bundle's.
-func installed(dir string, b *cert.Bundle) bool {
+// isInstalled reports whether the PEM files in dir are the bundle's.
+func isInstalled(dir string, b *cert.Bundle) bool {
 	have, err := certfile.Read(dir)
-	return err == nil && have.Leaf.Equal(b.Leaf) // whatever is wrong with them, they are written anew
+	return err == nil && have.Leaf.Equal(b.Leaf) // files that cannot be read are written again
 }

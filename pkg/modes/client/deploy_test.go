@@ -26,13 +26,13 @@ import (
 
 const childVariable = "ACMEPROXY_TEST_CHILD"
 
-// childConfig is all that a proxy in a process of its own needs.
+// childConfig holds the settings of a proxy in a separate process.
 type childConfig struct {
 	config.Serve
 	Roots []byte // PEM
 }
 
-// TestChild is no test: it is the process that TestKilledDeployment kills.
+// TestChild runs the process that TestKilledDeployment kills. It tests nothing itself.
 func TestChild(t *testing.T) {
 	text := os.Getenv(childVariable)
 	if text == "" {
@@ -56,7 +56,7 @@ type waitingHook struct{ dir string }
 
 func newWaitingHook(t testing.TB) *waitingHook {
 	h := &waitingHook{t.TempDir()}
-	t.Cleanup(h.let) // what a killed proxy left behind ends as well
+	t.Cleanup(h.let) // ends the hooks of a killed proxy, too
 	return h
 }
 
@@ -149,8 +149,8 @@ func hostAndPid(t *testing.T) string {
 	return host + "/" + strconv.Itoa(os.Getpid()) + "/"
 }
 
-// A database that is away while a hook is recorded costs neither a second run
-// nor the deployment of the next certificate.
+// A database that is unreachable when a hook is recorded causes no second run, and
+// the next certificate is deployed.
 func TestDatabaseAwayWhileDeploying(t *testing.T) {
 	t.Parallel()
 	server, hook := pgtest.Start(t), newWaitingHook(t)

@@ -21,8 +21,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// A configured domain is obtained at start, renewed in time, and the hook is
-// told each time in three dialects (A5, A6, A7, X11).
+// A configured domain is obtained at start and renewed in time. The hook runs each
+// time, with variables in three dialects (A5, A6, A7, X11).
 func TestClientObtainsAndRenews(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -109,7 +109,7 @@ func TestClientHookFails(t *testing.T) {
 	p.Tick(t)
 	hook.Deployed(t, 1) // not at once again
 
-	p.Restart(t) // the failure is remembered
+	p.Restart(t) // the failure is stored
 	if got := p.Own(t, "own.example.com"); got.HookError == "" {
 		t.Error("the restart forgot the failed hook")
 	}
@@ -170,8 +170,8 @@ func TestClientRestarts(t *testing.T) {
 	}
 }
 
-// A domain that is no longer configured keeps its files and is not renewed;
-// configured again, it goes on where it was.
+// A domain that is no longer configured keeps its files and is not renewed. When it
+// is configured again, its renewals continue.
 func TestClientDomainComesAndGoes(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -222,7 +222,7 @@ func handshake(t testing.TB, p *proxytest.Proxy, name string) (*x509.Certificate
 	return conn.ConnectionState().PeerCertificates[0], nil
 }
 
-// pinned is the certificate that a remote gets.
+// pinned returns the certificate that a remote gets.
 func pinned(t testing.TB, p *proxytest.Proxy) *x509.Certificate {
 	t.Helper()
 	conn, err := tls.Dial("tcp", p.HTTPSAddr(), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2", api.ALPN}})
