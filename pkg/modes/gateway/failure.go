@@ -11,8 +11,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// logFailure tells the administrator the cause, which the client may not read,
-// but not whose failure it is: who asked, and for what, is metadata too.
+// logFailure logs the cause, which the client may not read. It does not log the
+// client or the names, which are private as well.
 func (g *Gateway) logFailure(ctx context.Context, names cert.Names, err error) {
 	log := g.cfg.Logger
 	if errors.Is(context.Cause(ctx), ErrStopping) {
@@ -26,7 +26,7 @@ func (g *Gateway) logFailure(ctx context.Context, names cert.Names, err error) {
 	g.logCause("gateway issuance failed", names, err)
 }
 
-// logCause leaves out a text that the client has in full.
+// logCause logs a failure. It omits a text that the client received in full.
 func (g *Gateway) logCause(message string, names cert.Names, err error) {
 	var args []any
 	public := false
@@ -41,11 +41,11 @@ func (g *Gateway) logCause(message string, names cert.Names, err error) {
 	g.cfg.Logger.Warn(message, args...) //nolint:sloglint // one of two constants
 }
 
-// secret matches tokens, key authorizations and the values of TXT records, which
-// a DNS provider may repeat.
+// secret matches tokens, key authorizations and the values of TXT records, which the
+// error of a DNS provider may contain.
 var secret = regexp.MustCompile(`[A-Za-z0-9_-]{32,}`)
 
-// anonymous returns text without the names that were asked for.
+// anonymous returns text without the requested names and without secrets.
 func anonymous(text string, names cert.Names) string {
 	text = secret.ReplaceAllString(text, "…")
 	longest := slices.Clone(names)

@@ -1,8 +1,8 @@
-// Package gateway is acme-gateway mode: a client asks, the proxy obtains, the
-// answer streams through, and nothing of it is kept: no table, no file, no
-// name, token, serial or key in a log. What stays is a count.
+// Package gateway implements acme-gateway mode: the proxy obtains the certificate
+// that a client requests, streams the answer to it and stores nothing. No table, file
+// or log contains a name, token, serial number or key. Only a count remains.
 //
-// Renewal is the client's: nothing here ever starts by itself.
+// The client decides when to renew. This package never starts an issuance on its own.
 package gateway
 
 import (
@@ -20,43 +20,42 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// Issuer is the part of issuer.Pool that is needed here.
+// Issuer is the part of issuer.Pool that this package needs.
 type Issuer interface {
 	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
-	// Check tells what of a request can never be issued, as a *cert.FieldError.
+	// Check returns a *cert.FieldError for a request that can never be issued.
 	Check(ctx context.Context, req cert.Request) error
 	// Revoke treats a certificate that is revoked already as a success. An empty ca
 	// is the default one.
 	Revoke(ctx context.Context, ca string, leafDER []byte, reason cert.Reason) error
 }
 
-// Config is what the mode needs.
+// Config holds the dependencies of the mode.
 type Config struct {
 	Issuer Issuer
 	Audit  *audit.Log
 	Logger *slog.Logger
 }
 
-// Gateway is the mode. It is safe for concurrent use.
+// Gateway implements the mode. It is safe for concurrent use.
 type Gateway struct{ cfg Config }
 
 // New returns the mode.
 func New(cfg Config) *Gateway { return &Gateway{cfg} }
 
-// Issuance is an allowed request that has not begun yet. Calling it obtains the
-// certificate and forgets it. A bundle with a key must be sealed to the
-// recipients, which are those that the client has by then. When ctx ends, because
-// the client is gone, so does the issuance. The error is an *acme.Error whose text
-// is for the client only, or, if the client may not have the certificate any more,
-// one of again or Begin.
+// Issuance obtains the certificate of an allowed request and stores nothing. The
+// caller must seal a bundle with a key to the returned recipients, which the client
+// has when the issuance ends. The issuance ends when ctx does, because the client
+// disconnected. The error is an *acme.Error whose text only the client may read. If
+// the client may not have the certificate any more, it is an error of again or Begin.
 type Issuance = func(ctx context.Context, emit func(acme.Event), again Again) (*cert.Bundle, []age.Recipient, error)
 
-// Again returns who the caller is now. The error is an *auth.Error if its
-// credential is not good any more.
+// Again returns the caller's present identity. The error is an *auth.Error if its
+// credential is no longer valid.
 type Again = func(ctx context.Context) (clients.Identity, error)
 
-// Begin decides whether the client may have what it asks for; no order exists
-// before the Issuance is called. Errors: *cert.FieldError, *policy.Denied,
+// Begin decides whether the client may have the certificate. No order exists before
+// the Issuance is called. Errors: *cert.FieldError, *policy.Denied,
 // *audit.QuotaExceeded.
 func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Request) (Issuance, error) {
 	if err := g.cfg.Issuer.Check(ctx, req); err != nil {
@@ -82,7 +81,7 @@ func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Reque
 			g.returnQuota(ctx, ask, err)
 			return nil, nil, err
 		}
-		to, err := g.stillAllowed(ctx, again, ask, bundle)
+		to, err := g.authorizeAgain(ctx, again, ask, bundle)
 		if err != nil {
 			g.cfg.Logger.Warn("gateway issuance withheld: its client may not have it any more")
 			return nil, nil, err
@@ -92,8 +91,8 @@ func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Reque
 	}, nil
 }
 
-// returnQuota lets a request that came to no order count for nothing: while a CA is
-// down, a host's attempts would use up all that its client may have in a day.
+// returnQuota returns the quota of a request that led to no order. Otherwise a host's
+// attempts would use up its client's daily quota while a CA is down.
 func (g *Gateway) returnQuota(ctx context.Context, ask audit.Ask, cause error) {
 	var e *acme.Error
 	if errors.As(cause, &e) && !e.Ordered {
@@ -103,10 +102,10 @@ func (g *Gateway) returnQuota(ctx context.Context, ask audit.Ask, cause error) {
 	}
 }
 
-// stillAllowed decides again, since an issuance takes minutes in which a client
-// is locked out or a grant is removed. It returns the recipients of today if the
-// bundle has a key.
-func (g *Gateway) stillAllowed(ctx context.Context, again Again, ask audit.Ask, b *cert.Bundle) ([]age.Recipient, error) {
+// authorizeAgain repeats the decision, since a client may be locked out or lose a
+// grant during an issuance. It returns the client's present recipients if the bundle
+// has a key.
+func (g *Gateway) authorizeAgain(ctx context.Context, again Again, ask audit.Ask, b *cert.Bundle) ([]age.Recipient, error) {
 	id, err := again(ctx)
 	if err != nil {
 		return nil, err
@@ -120,11 +119,11 @@ func (g *Gateway) stillAllowed(ctx context.Context, again Again, ask audit.Ask, 
 
 func recipients(id clients.Identity) ([]age.Recipient, error) {
 	if len(id.Client.Recipients) == 0 {
-		return nil, &cert.FieldError{Field: "csr", Err: errors.New("missing; this client has no age recipients to which a key could be sealed, so it must make the key itself")}
+		return nil, &cert.FieldError{Field: "csr", Err: errors.New("missing; this client has no age recipients to which a key could be sealed, so it must generate the key itself")}
 	}
 	return seal.ParseRecipients(id.Client.Recipients)
 }
 
-// ErrStopping is the cause of a context that ended because the proxy stops and
-// its grace is over.
+// ErrStopping is the cause of a context that ended because the proxy stops and its
+// grace period is over.
 var ErrStopping = errors.New("the proxy stops")

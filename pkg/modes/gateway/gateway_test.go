@@ -21,10 +21,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// Nothing of a gateway issuance is kept, with a CSR or without: no name, token,
-// key authorization, URL, serial or key, in no file, table, WAL or log, debug
-// level included, while the proxy runs and after (A14). The same search finds
-// what an agent's issuance leaves.
+// A gateway issuance, with a CSR or without, leaves no name, token, key
+// authorization, URL, serial or key. The test searches files, tables, WAL and the
+// debug log, while the proxy runs and after (A14). The same search finds the traces of
+// an agent's issuance.
 func TestGatewayKeepsNothing(t *testing.T) {
 	t.Parallel()
 	seen := proxytest.NewWitness()
@@ -78,8 +78,7 @@ func TestGatewayKeepsNothing(t *testing.T) {
 	}
 }
 
-// What the gateway passed on is never renewed by the proxy, however far the
-// clock goes (A15).
+// The proxy never renews a certificate of the gateway, even after years (A15).
 func TestGatewayRenewsNothing(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -104,8 +103,8 @@ func TestGatewayRenewsNothing(t *testing.T) {
 	}
 }
 
-// When the client hangs up, wherever the order is, the tokens go, no
-// certificate is fetched and nothing is kept (A16, A3).
+// When the client disconnects at any step of the order, the tokens are removed, no
+// certificate is fetched and nothing is stored (A16, A3).
 func TestGatewayAbandoned(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{pebbletest.Challenge, pebbletest.Finalize} {
@@ -159,7 +158,7 @@ func TestGatewayAbandoned(t *testing.T) {
 	}
 }
 
-// The stream tells each step once and in order, the certificate last (A14).
+// The stream reports each step once and in order, the certificate last (A14).
 func TestGatewayEvents(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -201,8 +200,8 @@ func TestGatewayEvents(t *testing.T) {
 	}
 }
 
-// What the CA says about a failed order reaches the client that asked, as the
-// last event, and nobody else (A14, X5).
+// The CA's text about a failed order reaches only the client that asked, as the last
+// event (A14, X5).
 func TestGatewayProblem(t *testing.T) {
 	t.Parallel()
 	var ca pebbletest.Fault
@@ -233,8 +232,8 @@ func TestGatewayProblem(t *testing.T) {
 	}
 }
 
-// What cannot be granted in full is refused before there is an order, whatever
-// way the names come in (A22, M19).
+// A request that is not granted in full is refused before an order exists, with names
+// from a CSR or from the request (A22, M19).
 func TestGatewayRefusesCSR(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -249,9 +248,9 @@ func TestGatewayRefusesCSR(t *testing.T) {
 	}{
 		"a further name in the CSR":    {api.CertificateRequest{CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com", "b.example.com"))}, http.StatusForbidden},
 		"an address in the CSR":        {api.CertificateRequest{CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com", "192.0.2.1"))}, http.StatusForbidden},
-		"names besides the CSR":        {api.CertificateRequest{Names: []string{"b.example.com"}, CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com"))}, http.StatusUnprocessableEntity},
+		"names in addition to the CSR": {api.CertificateRequest{Names: []string{"b.example.com"}, CSR: proxytest.CSR(t, key, proxytest.Names(t, "a.example.com"))}, http.StatusUnprocessableEntity},
 		"garbage":                      {api.CertificateRequest{CSR: "garbage"}, http.StatusUnprocessableEntity},
-		"no CSR and nobody to seal to": {api.CertificateRequest{Names: []string{"a.example.com"}}, http.StatusUnprocessableEntity},
+		"no CSR and no recipients":     {api.CertificateRequest{Names: []string{"a.example.com"}}, http.StatusUnprocessableEntity},
 	} {
 		req.body.Mode = clients.ModeGateway
 		r := c.Do(t, http.MethodPost, api.PathCertificates, req.body)

@@ -12,14 +12,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// notProven is one text for whatever is wrong, so that nobody learns which
-// certificates there are.
-const notProven = "missing, or no signature by this certificate's key that it is to be revoked for this reason; only who holds the key may revoke a certificate that the proxy does not keep for this client"
+// notProven is the text for all faults of a proof, so that it does not reveal which
+// certificates exist.
+const notProven = "missing, or no signature by this certificate's key that it is to be revoked for this reason; only the holder of the key may revoke a certificate that the proxy does not manage for this client"
 
-// Revoke revokes a certificate of which the proxy knows nothing: the caller
-// must have proven to hold its key, and be granted its names. Nothing of it is
-// kept. Errors: *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
-// *acme.Error.
+// Revoke revokes a certificate that the proxy does not manage. The caller must have
+// proven that it holds the key, and must be granted the names. Nothing is stored.
+// Errors: *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, *acme.Error.
 func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation) error {
 	ask := policy.Request{Mode: clients.ModeGateway, Names: rev.Names, Purpose: policy.Revocation}
 	if !rev.Proven() {
@@ -31,7 +30,7 @@ func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revo
 	if rev.Expired(time.Now()) {
 		return nil
 	}
-	// Whoever hangs up now must not leave the caller in doubt when it asks again.
+	// A client that disconnects now must get a definite answer when it asks again.
 	if err := g.cfg.Issuer.Revoke(context.WithoutCancel(ctx), "", rev.Leaf.Raw, rev.Reason); err != nil {
 		g.logCause("gateway revocation failed", rev.Names, err)
 		return err
@@ -40,8 +39,8 @@ func (g *Gateway) Revoke(ctx context.Context, id clients.Identity, rev cert.Revo
 	return nil
 }
 
-// refuse records, as every refusal does, the names that are not granted, and
-// no others.
+// refuse records a refusal and returns it. As in every refusal, the entry has only
+// the names that are not granted.
 func (g *Gateway) refuse(ctx context.Context, id clients.Identity, ask policy.Request) error {
 	refusal := &policy.Denied{Field: "proof", Reason: notProven}
 	entry := trail.By(id, audit.ActionRevoke)
