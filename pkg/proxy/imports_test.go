@@ -196,6 +196,40 @@ func TestRemoteDependsOnNoAdapter(t *testing.T) {
 	}
 }
 
+// environmentReaders lists the packages that may read the environment. The PostgreSQL
+// driver reads the PG variables itself, and our defaults depend on them.
+var environmentReaders = []string{"pkg/store/sqldb"}
+
+// Only cmd reads the environment and passes it down. Libraries of DNS providers and
+// of PostgreSQL read it too.
+func TestOnlyCmdReadsEnvironment(t *testing.T) {
+	t.Parallel()
+	read := regexp.MustCompile(`\bos\.(Getenv|LookupEnv|Environ|ExpandEnv)\b`)
+	comment := regexp.MustCompile(`(?m)//.*$`)
+	for _, p := range goList(t, "./pkg/...") {
+		rel := ours(p.ImportPath)
+		if strings.HasSuffix(rel, "test") || slices.Contains(environmentReaders, rel) {
+			continue
+		}
+		files, err := filepath.Glob("../../" + rel + "/*.go")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if found := read.Find(comment.ReplaceAll(text, nil)); found != nil {
+				t.Errorf("%s uses %s; take the value from cmd", strings.TrimPrefix(file, "../../"), found)
+			}
+		}
+	}
+}
+
 // The released program contains no test code, and one package imports each library
 // for a CA or a database.
 func TestShippedCode(t *testing.T) {

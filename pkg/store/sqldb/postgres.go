@@ -105,6 +105,7 @@ func openPool(cfg *pgx.ConnConfig) *sql.DB {
 // PGPASSFILE and the like), with limits of ours. The driver's own parse error
 // repeats the URL, which is left out.
 func postgresConfig(raw string, u dsn.URL) (*pgx.ConnConfig, error) {
+	// pgx reads the PG variables of the process itself, so the defaults must, too.
 	cfg, err := pgx.ParseConfig(withDefaults(raw, u, os.Getenv))
 	if err != nil {
 		_, reason, _ := strings.Cut(err.Error(), "`: ") // after the URL
