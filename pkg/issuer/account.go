@@ -99,7 +99,7 @@ var ErrEAB = errors.New("eab-hmac-key-file")
 func (e *EAB) canonical() (*EAB, error) {
 	kid := trimText(e.Kid)
 	if kid == "" {
-		return nil, errors.New("eab-kid: it is empty; set it to the key identifier from the CA")
+		return nil, errors.New("eab-kid: empty; set it to the key identifier from the CA")
 	}
 	text := strings.Join(strings.Fields(trimText(e.HMACKey)), "")
 	text = strings.NewReplacer("+", "-", "/", "_").Replace(strings.TrimRight(text, "="))
@@ -211,7 +211,8 @@ func (ca *CA) register(ctx context.Context, key crypto.Signer) (string, error) {
 		return "", permanent(op, "the CA's terms of service are not accepted; read %s, then set --accept-tos", meta.TermsOfService)
 	}
 	if meta.ExternalAccountRequired && ca.cfg.EAB == nil {
-		return "", permanent(op, "the CA asks for an external account binding; set --eab-kid and --eab-hmac-key-file with what it gave you")
+		return "", permanent(op, "the CA requires an external account binding; "+
+			"set --eab-kid and --eab-hmac-key-file to the CA's values")
 	}
 	wanted := legoacme.Account{TermsOfServiceAgreed: ca.cfg.AcceptTOS, Contact: []string{}}
 	if ca.cfg.Email != "" {

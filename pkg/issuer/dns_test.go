@@ -87,7 +87,7 @@ func issueWildcardAndBase(t testing.TB, e *env) {
 	}
 }
 
-// script is a program for the exec provider that keeps records in files.
+// script creates a program for the exec provider that stores records in files.
 func script(t testing.TB, body string) (program, dir string) {
 	t.Helper()
 	dir = t.TempDir()

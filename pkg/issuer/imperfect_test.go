@@ -288,7 +288,7 @@ func TestAnswerStaysWhileTheCAValidates(t *testing.T) {
 		is := e.another(t, func(cfg *testConfig) { cfg.UserAgent = "again" })
 		var orderURL string
 		req := journalled(t, "again.stays.example.com", &orderURL)
-		// The first two ends come after the challenge, the others before.
+		// The first two kinds end after the challenge, the others before.
 		for _, kind := range []string{pebbletest.Challenge, pebbletest.Challenge, pebbletest.Authorization, pebbletest.Order} {
 			ts.set("again", times(1, kind, later))
 			if _, err := is.Issue(t.Context(), req, nil); err == nil {

@@ -387,7 +387,7 @@ func TestOnOrderComesFirst(t *testing.T) {
 		t.Errorf("error %v, want the journal's", err)
 	}
 	if n := e.ca.Requests().Count(pebbletest.Authorization); n != 0 {
-		t.Errorf("the issuance went on without a journal: %d authorizations read", n)
+		t.Errorf("the issuance continued without a journal: %d authorizations read", n)
 	}
 }
 
@@ -448,7 +448,7 @@ func TestLostAccount(t *testing.T) {
 	}
 }
 
-// Cancelling ends an issuance at once, with nothing left to answer (A16, A36).
+// Cancelling ends an issuance at once and removes its answers (A16, A36).
 func TestCancel(t *testing.T) {
 	e := start(t, pebbletest.Options{}, nil)
 	ctx, cancel := context.WithCancel(t.Context())

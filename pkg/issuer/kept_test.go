@@ -84,7 +84,7 @@ esac`, folder)
 }
 
 // X18: an instance that continues another one's order publishes the same TXT
-// value, so that the CA may look at any time, and removes it.
+// value, so that the CA may query it at any time, and removes it.
 func TestAnotherInstanceGivesSameDNSAnswer(t *testing.T) {
 	for _, provider := range []string{"rfc2136", "exec"} {
 		t.Run(provider, func(t *testing.T) {

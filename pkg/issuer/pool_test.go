@@ -48,8 +48,8 @@ func newCSR(t *testing.T, key crypto.Signer, n cert.Names) []byte {
 	return csr
 }
 
-// Two identical requests of a client in flight at once get one order and the same
-// bundle. Another client, another key or a journal has an order of its own.
+// Two identical concurrent requests of a client get one order and the same bundle. A
+// request with another client, another key or a journal gets its own order.
 func TestSingleFlight(t *testing.T) {
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
@@ -142,10 +142,10 @@ func TestSingleFlightOutlivesOneCaller(t *testing.T) {
 			free()
 			results := []result{<-first, <-second}
 			if err := results[leaves].err; !errors.Is(err, context.Canceled) {
-				t.Errorf("the one that left got %v", err)
+				t.Errorf("the caller that left got %v", err)
 			}
 			if err := results[1-leaves].err; err != nil {
-				t.Errorf("the other one got %v", err)
+				t.Errorf("the other caller got %v", err)
 			}
 			if n := e.ca.Requests().Count(pebbletest.NewOrder); n != 1 {
 				t.Errorf("%d orders", n)

@@ -20,7 +20,7 @@ import (
 
 // M45, M46, M47: signed updates over TCP for the zone that the start of
 // authority names, base and wildcard at the same time, all removed afterwards;
-// what others have at the name stays.
+// other records at the name stay.
 func TestRFC2136(t *testing.T) {
 	unsetProviders(t)
 	e, server := startDNS(t, "rfc2136", dnstest.Options{Key: tsigKey, Secret: tsigSecret}, nil)
