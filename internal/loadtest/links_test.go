@@ -34,7 +34,7 @@ func TestManyRemotesBehindOneAddress(t *testing.T) {
 			if store == "PostgreSQL" {
 				url = pgtest.Start(t).Database(t)
 			}
-			// The machine may need long for so many handshakes.
+			// A slow machine needs a long time for the handshakes.
 			p := proxytest.Start(t, proxytest.Options{Store: url, Change: func(c *proxy.Config) { c.Limits.APIHeader = time.Hour }})
 			pollFromOneAddress(t, p)
 		})

@@ -1,5 +1,5 @@
-// Package watch lets a test wait for goroutines and processes. It must never be
-// needed for what a test does itself.
+// Package watch lets a test wait for goroutines and processes. A test must not use it
+// for its own synchronous calls.
 //
 //	var log watch.Log
 //	cmd.Stderr = &log

@@ -23,7 +23,7 @@ const (
 	headerTimeout = 30 * time.Second // until the backend's answer begins
 )
 
-// BackendConfig holds what Backend needs.
+// BackendConfig configures Backend.
 type BackendConfig struct {
 	Target *url.URL // an http:// URL without a path
 	// InFlight is the maximum number of concurrent exchanges; see [connlimit.Places].
