@@ -204,7 +204,7 @@ func TestRenewAt(t *testing.T) {
 	}
 }
 
-// A self-signed certificate is good for whoever pins its key.
+// A self-signed certificate works for callers that pin its key.
 func TestSelfSigned(t *testing.T) {
 	key := generate(t, cert.EC256)
 	c, err := cert.SelfSigned(key, "acmeproxy")

@@ -167,12 +167,12 @@ func TestRemoteLayoutFaults(t *testing.T) {
 `)
 	_, err := loadRemote(file)
 	for _, want := range []string{
-		`:3: certificates[0].format: "jks" is none; write pem, haproxy or pkcs12`,
+		`:3: certificates[0].format: "jks" is unknown; use pem, haproxy or pkcs12`,
 		`:2: certificates[0].pkcs12-password-file: is missing`,
-		`:4: certificates[0].owner: "a:b:c" is none`,
+		`:4: certificates[0].owner: "a:b:c" is invalid`,
 		`:5: certificates[0].key-mode: this is a number; write text, in quotes`,
 		`:7: certificates[1].format: has no value`,
-		`:8: certificates[1].key-mode: "0644" is none for a key`,
+		`:8: certificates[1].key-mode: "0644" is not allowed for a key`,
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in:\n%v", want, err)

@@ -45,8 +45,8 @@ func TestIdentityFile(t *testing.T) { // A38
 	}
 }
 
-// Whoever comes at the same time gets the same identity: one that was replaced
-// could not open what was sealed to it.
+// Simultaneous callers get the same identity. One that was replaced could not open
+// data that was sealed to it.
 func TestIdentityFileRace(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "identity")
 	var ids sync.Map

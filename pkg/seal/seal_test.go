@@ -99,8 +99,8 @@ func open(t testing.TB, ciphertext []byte, p keyPair) ([]byte, error) {
 	return seal.Open(ciphertext, ids...)
 }
 
-// Each recipient opens with its own identity, whatever its kind, and nobody
-// else can (A10, X8, X9).
+// Each recipient, of any kind, opens with its own identity, and no other identity can
+// (A10, X8, X9).
 func TestRoundTrip(t *testing.T) {
 	pairs := map[string]keyPair{"X25519": x25519(t), "ssh-ed25519": sshEd25519(t), "ssh-rsa": sshRSA(t)}
 	var all []keyPair
@@ -201,7 +201,7 @@ func TestSizeLimits(t *testing.T) {
 		t.Errorf("one byte more: %v", err)
 	}
 	if got, err := seal.Seal(secret); err == nil {
-		t.Errorf("sealed to nobody: %q", got)
+		t.Errorf("sealed without a recipient: %q", got)
 	}
 	if ciphertext, err := seal.Seal(nil, recipients...); err != nil {
 		t.Error(err)

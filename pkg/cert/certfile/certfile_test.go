@@ -290,13 +290,13 @@ func TestKilledWriter(t *testing.T) { // X10, too: of all formats
 			t.Fatal(err)
 		}
 		if err := child.Wait(); err == nil {
-			t.Fatal("the child ended by itself")
+			t.Fatal("the child ended early")
 		}
 		whole, err := certfile.Read(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		// A crash between the swap and the first links is mended by the next Write.
+		// The next Write repairs the result of a crash between the swap and the first links.
 		if _, err := os.Lstat(filepath.Join(dir, certfile.PKCS12)); err == nil && !all.Holds(dir, whole) {
 			t.Error("the formats are not of one set")
 		}
@@ -343,8 +343,8 @@ func TestPrune(t *testing.T) {
 	}
 }
 
-// Files of the four names, such as certbot's, and links that somebody planted
-// are replaced and not written through.
+// Write replaces files with the four names, such as certbot's, and planted links. It
+// does not write through them.
 func TestNothingIsWrittenThroughALink(t *testing.T) {
 	dir, outside := t.TempDir(), t.TempDir()
 	victim := filepath.Join(outside, "victim")
@@ -448,8 +448,8 @@ func TestWriteNeedsAKey(t *testing.T) {
 	}
 }
 
-// A set of which something is missing, damaged or another's is no set: the
-// caller writes it anew.
+// Read refuses a set with a missing, damaged or foreign file. The caller then writes
+// it again.
 func TestReadRefuses(t *testing.T) {
 	other := bundle(t, 2)
 	otherKey, err := other.KeyPEM()

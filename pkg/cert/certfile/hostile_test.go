@@ -198,7 +198,7 @@ func TestPruneLeavesOthers(t *testing.T) {
 	}
 }
 
-// A pipe in place of a file or of the lock is an error, not a wait without end.
+// A pipe instead of a file or of the lock is an error, not an endless wait.
 func TestPipes(t *testing.T) {
 	dir, b := t.TempDir(), bundle(t, 1)
 	write(t, dir, b)
@@ -292,8 +292,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// A folder in place of one of the files is an error that changes nothing.
-func TestFolderInPlaceOfAFile(t *testing.T) {
+// A folder with the name of one of the files is an error that changes nothing.
+func TestFolderInsteadOfAFile(t *testing.T) {
 	for _, name := range []string{"cert.pem", "privkey.pem", "haproxy.pem"} {
 		folder := t.TempDir()
 		dir, all := filepath.Join(folder, "set"), certfile.Layout{Formats: []string{"haproxy"}}

@@ -40,7 +40,7 @@ func (l Layout) Validate() error {
 	var faults []error
 	for _, f := range l.formats() {
 		if !slices.Contains([]string{FormatPEM, FormatHAProxy, FormatPKCS12}, f) {
-			faults = append(faults, fmt.Errorf("format: %q is none; write pem, haproxy or pkcs12, joined by commas", f))
+			faults = append(faults, fmt.Errorf("format: %q is unknown; use pem, haproxy or pkcs12, joined by commas", f))
 		}
 	}
 	if l.has(FormatPKCS12) && l.PKCS12PasswordFile == "" {
@@ -50,7 +50,7 @@ func (l Layout) Validate() error {
 		faults = append(faults, fmt.Errorf("key-mode: %w", err))
 	}
 	if name, group, _ := strings.Cut(l.Owner, ":"); l.Owner != "" && name == "" && group == "" || strings.Contains(group, ":") {
-		faults = append(faults, fmt.Errorf("owner: %q is none; write user, user:group or :group", l.Owner))
+		faults = append(faults, fmt.Errorf("owner: %q is invalid; use user, user:group or :group", l.Owner))
 	}
 	return errors.Join(faults...)
 }
@@ -108,7 +108,7 @@ func (l Layout) keyMode() (fs.FileMode, error) {
 	}
 	mode, err := strconv.ParseUint(l.KeyMode, 8, 32)
 	if err != nil || mode&^0o660 != 0 || mode&0o400 == 0 {
-		return 0, fmt.Errorf("%q is none for a key; write 0600, or 0640 for the owner's group to read it", l.KeyMode)
+		return 0, fmt.Errorf("%q is not allowed for a key; use 0600, or 0640 for the owner's group to read it", l.KeyMode)
 	}
 	return fs.FileMode(mode), nil
 }
