@@ -3,13 +3,13 @@
 //
 // A Solver answers challenges of one type: HTTP-01 from memory, by files below a
 // webroot or through a command, TLS-ALPN-01 from memory. DNS-01 is in dns01. One
-// process opens each solver once, however many CAs it has, and closes it at its
-// end. Types says which types of challenge can prove control over a name.
+// process opens each solver once, for all its CAs, and closes it when it ends. Types
+// returns which types of challenge can prove control over a name.
 //
 //	solver := challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: r})
 //	answer, err := solver.Present(ctx, challenge.Challenge{Name: name, Token: token, KeyAuthorization: text})
 //	defer answer.Remove()
 //
-// It never talks to a CA, never writes a name or a token to a log, and publishes
-// nothing but what a CA gave.
+// The package never connects to a CA and never logs a name or a token. It publishes
+// only what a CA gave.
 package challenge

@@ -10,10 +10,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
 )
 
-// hookTimeout bounds one run of the administrator's command.
+// hookTimeout limits one run of the administrator's command.
 const hookTimeout = time.Minute
 
-// hookSolver answers HTTP-01 through a command that brings answers to the program
+// hookSolver answers HTTP-01 through a command, which copies answers to the program
 // that serves port 80 of the names.
 type hookSolver struct {
 	hook   hook.Hook
@@ -22,7 +22,7 @@ type hookSolver struct {
 }
 
 // FromHook returns a solver for HTTP-01 whose answers a shell command publishes and
-// removes (package hook says what it is told). The command inherits environ.
+// removes. The command inherits environ and gets the variables of hook.Challenge.
 func FromHook(command string, environ []string, log *slog.Logger) Solver {
 	return &hookSolver{hook: hook.Hook{Command: command, Environ: environ, Timeout: hookTimeout}, log: log}
 }
@@ -50,7 +50,7 @@ func (*hookSolver) Exclusive(Challenge) (string, time.Duration) { return "", 0 }
 // Close implements Solver.
 func (*hookSolver) Close() error { return nil }
 
-// run leaves the command's output out of the error, which a client may see.
+// run runs the command. A client may see its error, so that has no output.
 func (s *hookSolver) run(ctx context.Context, c Challenge, remove bool) error {
 	err := s.hook.RunChallenge(ctx, hook.Challenge{Remove: remove, Name: c.Name, Token: c.Token, KeyAuthorization: c.KeyAuthorization})
 	var failed *hook.Error
@@ -66,10 +66,10 @@ type hookAnswer struct {
 	challenge Challenge
 }
 
-// Fetched is not known: another web server answers.
+// Fetched returns nil: another web server answers.
 func (*hookAnswer) Fetched() <-chan struct{} { return nil }
 
-// Remove removes the answer. No name is logged: it may be a gateway's.
+// Remove removes the answer. It logs no name, which may be a gateway's.
 func (a *hookAnswer) Remove() {
 	if !a.solver.needed.Drop(a.challenge) {
 		return

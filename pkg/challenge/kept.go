@@ -7,7 +7,7 @@ import (
 )
 
 const (
-	keptFor  = 48 * time.Hour // no instance resumes an order after half of that
+	keptFor  = 48 * time.Hour // no instance resumes an order after half of this time
 	mostKept = 4096           // orders
 )
 
@@ -20,9 +20,9 @@ type OrderAnswer struct {
 	Turn          string // the solver's exclusive key; empty if it has none
 }
 
-// Kept stores the answers of orders that will be continued, in memory. The CA may
-// still be validating: a 404 from here would make the order invalid and count as a
-// failed validation. The zero value is empty and ready to use, concurrently.
+// Kept stores in memory the answers of orders that will be continued. The CA may
+// still be validating. A 404 would make the order invalid and count as a failed
+// validation. The zero value is empty and ready to use, concurrently.
 type Kept struct {
 	mu     sync.Mutex
 	orders map[string]keptOrder // by URL; guarded by mu
@@ -75,7 +75,7 @@ func (k *Kept) Take(order string) []OrderAnswer {
 	return o.answers
 }
 
-// TakeTurn returns the answers with an exclusive key, which the caller removes: they
+// TakeTurn returns the answers with an exclusive key, which the caller removes. They
 // would hide another answer with the same key.
 func (k *Kept) TakeTurn(key string) (answers []OrderAnswer) {
 	k.mu.Lock()
@@ -96,8 +96,8 @@ func (k *Kept) TakeTurn(key string) (answers []OrderAnswer) {
 }
 
 // Close removes all answers. If other instances may work on the same orders, it
-// leaves those that are not in memory: another instance has put the same file or
-// record in place, and removes it when it has finished the order.
+// leaves answers that are not in memory. Another instance has published the same file
+// or record, and removes it when it has finished the order.
 func (k *Kept) Close(shared bool) {
 	k.mu.Lock()
 	var all []OrderAnswer

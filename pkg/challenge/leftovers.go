@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	leftoverAge  = keptFor // no instance needs an older answer
-	leftoverLook = 24 * time.Hour
-	mostLeftover = 4096 // entries of the folder that are looked at in one go
-	maxAnswer    = 512  // bytes of a key authorization
+	leftoverAge      = keptFor // no instance needs an older answer
+	leftoverInterval = 24 * time.Hour
+	mostLeftover     = 4096 // entries of the folder that are checked at a time
+	maxAnswer        = 512  // bytes of a key authorization
 )
 
 // unfinishedName matches what newFile returns.
 var unfinishedName = regexp.MustCompile(`^\.acmeproxy-[A-Z2-7]{26}$`)
 
-// removeLeftovers removes what killed processes left in the folder of the tokens, at
-// the first answer and once a day. A file is ours if its text is the key
-// authorization of its name with our account's key, which no other program has, or if
-// it was never finished. It reports no error: such files do no harm.
+// removeLeftovers removes files that killed processes left in the folder of the
+// tokens, at the first answer and then once a day. A file is ours if it was never
+// finished, or if it holds the key authorization of its name with our account's key,
+// which no other program has. It reports no error, because such files do no harm.
 func (w *webroot) removeLeftovers(dir *os.Root, c Challenge) {
 	_, thumbprint, _ := strings.Cut(c.KeyAuthorization, ".")
 	if thumbprint == "" || !w.isLeftoverTime() {
@@ -44,19 +44,19 @@ func (w *webroot) removeLeftovers(dir *os.Root, c Challenge) {
 	}
 }
 
-// isLeftoverTime reports whether it is time to look, and notes that somebody does.
+// isLeftoverTime reports whether a search is due, and records that it has begun.
 func (w *webroot) isLeftoverTime() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if !w.looked.IsZero() && time.Since(w.looked) < leftoverLook {
+	if !w.searched.IsZero() && time.Since(w.searched) < leftoverInterval {
 		return false
 	}
-	w.looked = time.Now()
+	w.searched = time.Now()
 	return true
 }
 
 // isLeftover reports whether a file is an old one of ours. The folder may belong to
-// another user: a pipe there must not make us wait, nor a link lead elsewhere.
+// another user, so a pipe must not block us, and links are not followed.
 func isLeftover(dir *os.Root, name, thumbprint string) bool {
 	unfinished := unfinishedName.MatchString(name)
 	if !unfinished && !IsToken(name) {

@@ -11,7 +11,7 @@ import (
 )
 
 // What a killed process left in a webroot is removed when it is old, and nothing that
-// could be another program's or that somebody still needs.
+// could be another program's or that an order still needs.
 func TestLeftoverTokens(t *testing.T) {
 	root := t.TempDir()
 	w, err := newWebroot(root)
@@ -94,7 +94,7 @@ func TestLeftoverTokens(t *testing.T) {
 	if got := left(); !slices.Contains(got, "old-token") {
 		t.Error("it looks at each answer")
 	}
-	w.looked = w.looked.Add(-leftoverLook)
+	w.searched = w.searched.Add(-leftoverInterval)
 	present("third")
 	if got := left(); !slices.Equal(got, wantLeft) {
 		t.Errorf("a day later: left %q, want %q", got, wantLeft)
@@ -122,7 +122,7 @@ func TestNeededTokenIsNoLeftover(t *testing.T) {
 	if err := os.Chtimes(path, old, old); err != nil {
 		t.Fatal(err)
 	}
-	w.looked = time.Time{}
+	w.searched = time.Time{}
 	present("another").Remove()
 	if _, err := os.Stat(path); err != nil {
 		t.Error(err)

@@ -25,7 +25,7 @@ type Published interface {
 	SetFetched()
 }
 
-// ErrNotServed says that no port of this process serves answers of a type.
+// ErrNotServed reports that no port of this process serves answers of a type.
 var ErrNotServed = errors.New("this process does not serve answers of this type")
 
 // Memory publishes answers on the ports of this process.
@@ -50,7 +50,7 @@ func (m Memory) Publish(_ context.Context, challengeType string, c Challenge) (P
 }
 
 // FromMemory returns a solver for one type of challenge, HTTP-01 or TLS-ALPN-01,
-// that publishes its answers by p.
+// that publishes its answers with p.
 func FromMemory(challengeType string, p Publisher) Solver { return memory{challengeType, p} }
 
 type memory struct {
@@ -66,8 +66,8 @@ func (s memory) Present(ctx context.Context, c Challenge) (Answer, error) {
 	return a, nil
 }
 
-// Exclusive returns a key for TLS-ALPN-01: the CA asks by name alone, so there can
-// be one answer for a name at a time.
+// Exclusive returns a key for TLS-ALPN-01. The CA sends only the name, so a name can
+// have only one answer at a time.
 func (s memory) Exclusive(c Challenge) (string, time.Duration) {
 	if s.challengeType == acme.TLSALPN01 {
 		return acme.TLSALPN01 + " " + c.Name, 0

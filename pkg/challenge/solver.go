@@ -22,11 +22,11 @@ type Solver interface {
 	// Present publishes the answer. When it returns, the CA can see it. After an
 	// error nothing stays published. Two orders may present the same challenge.
 	Present(ctx context.Context, c Challenge) (Answer, error)
-	// Exclusive returns a key for answers that would hide each other: of the
-	// challenges with the same key, the caller presents one at a time and pauses
-	// after each. Challenges with an empty key never hide each other.
+	// Exclusive returns a key for answers that would hide each other. The caller
+	// presents one challenge with the same key at a time and pauses after each.
+	// Challenges with an empty key never hide each other.
 	Exclusive(c Challenge) (key string, pause time.Duration)
-	// Close waits a while for calls in flight. The caller has removed all answers.
+	// Close waits for calls in flight, with a timeout. The caller has removed all answers.
 	Close() error
 }
 
@@ -46,10 +46,10 @@ func IsToken(s string) bool {
 	return s != "" && len(s) <= 255 && strings.Trim(s, base64url) == ""
 }
 
-// removing bounds how many answers of one order are removed at a time.
+// removing limits how many answers of one order are removed at a time.
 const removing = 16
 
-// RemoveAll removes answers, several at a time, and waits for the end.
+// RemoveAll removes answers, several at a time, and waits until all are removed.
 func RemoveAll(all []OrderAnswer) {
 	var busy errgroup.Group
 	busy.SetLimit(removing)
@@ -77,8 +77,8 @@ const (
 )
 
 // Types returns the types of challenge that can prove control over a name, best
-// first, if the administrator prefers one type. There is no DNS-01 for addresses
-// (RFC 8738, section 7) and nothing but DNS-01 for wildcards.
+// first, if the administrator prefers one type. Addresses have no DNS-01 (RFC 8738,
+// section 7), and wildcards have only DNS-01.
 func Types(preferred string, isAddress, isWildcard bool) []string {
 	table := map[string][3][]string{
 		acme.HTTP01:    {host: {acme.HTTP01}, address: {acme.HTTP01}, wildcard: {acme.DNS01}},

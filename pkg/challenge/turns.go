@@ -6,8 +6,7 @@ import (
 	"time"
 )
 
-// Turns serializes the challenges of exclusive solvers, and pauses between one and
-// the next. The zero value is ready to use, concurrently.
+// Turns serializes the challenges of exclusive solvers, and pauses between them. The zero value is ready to use, concurrently.
 type Turns struct {
 	mu sync.Mutex
 	by map[string]*turn // by exclusive key; guarded by mu
@@ -58,7 +57,7 @@ func (t *Turns) Take(ctx context.Context, key string) (release func(pause time.D
 	}
 }
 
-// enter finds the turn of a key, and forgets the turns that nothing needs.
+// enter returns the turn of a key, and deletes the turns that nothing needs.
 func (t *Turns) enter(key string) *turn {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -85,7 +84,7 @@ func (t *Turns) leave(own *turn) {
 	own.users--
 }
 
-// Holders counts the orders that need one answer: two orders may share an
+// Holders counts the orders that need one answer. Two orders may share an
 // authorization, and one must not remove the answer that the other needs. The zero
 // value is ready to use, concurrently.
 type Holders struct {

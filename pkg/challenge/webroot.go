@@ -15,18 +15,19 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// webroot answers HTTP-01 by files that another program, a web server, serves. Its
-// folder often belongs to another user, and deployments replace it: it is opened
-// again for each answer, and recreated if it is missing. A link below it could lead
-// anywhere: it is refused, unless only a trusted user can have made it.
+// webroot answers HTTP-01 by files that a web server serves. Its folder often belongs
+// to another user, and deployments replace it. So it is opened again for each answer,
+// and recreated if it is missing. A link below it could lead anywhere, so it is refused
+// unless only a trusted user can have created it.
 type webroot struct {
 	root   string
 	needed Holders
 	mu     sync.Mutex
-	looked time.Time // for leftovers; guarded by mu
+	// searched is the time of the last search for leftovers; guarded by mu.
+	searched time.Time
 }
 
-// challengeFolder is where the tokens go (RFC 8555, section 8.3).
+// challengeFolder is the path of the tokens (RFC 8555, section 8.3).
 var challengeFolder = []string{".well-known", "acme-challenge"}
 
 // FromWebroot returns a solver for HTTP-01 that writes its answers to files below
@@ -62,7 +63,7 @@ func newWebroot(root string) (*webroot, error) {
 	return w, dir.Remove(probe)
 }
 
-// open opens the folder of the tokens, and creates what is missing of it.
+// open opens the folder of the tokens. If create is set, it creates missing folders.
 func (w *webroot) open(create bool) (*os.Root, error) {
 	if create {
 		if err := w.recreate(); err != nil {
@@ -90,8 +91,8 @@ func (w *webroot) open(create bool) (*os.Root, error) {
 	return dir, nil
 }
 
-// recreate creates the webroot if a deployment removed it. The web server must be
-// able to enter what is created, whatever the umask is.
+// recreate creates the webroot if a deployment removed it. It ignores the umask,
+// because the web server must be able to enter the folders.
 func (w *webroot) recreate() error {
 	var missing []string
 	for path := filepath.Clean(w.root); ; path = filepath.Dir(path) {
@@ -115,8 +116,8 @@ func (w *webroot) recreate() error {
 	return nil
 }
 
-// enter opens a folder directly below dir, by a link of a trusted user too: some
-// administrators have one folder for the tokens of all sites.
+// enter opens a folder directly below dir. It follows a link of a trusted user,
+// because some administrators have one folder for the tokens of all sites.
 func enter(dir *os.Root, name string) (*os.Root, error) {
 	link, err := dir.Lstat(name)
 	if err != nil || link.Mode()&fs.ModeSymlink == 0 {
@@ -159,7 +160,7 @@ func (w *webroot) Present(_ context.Context, c Challenge) (Answer, error) {
 	return a, nil
 }
 
-// publish puts the file of a token in place, whole or not at all.
+// publish writes the file of a token atomically.
 func (w *webroot) publish(c Challenge) error {
 	dir, err := w.open(true)
 	if err != nil {
@@ -189,10 +190,10 @@ type tokenFile struct {
 	challenge Challenge
 }
 
-// Fetched is not known: the web server does not tell.
+// Fetched returns nil: only the web server knows.
 func (*tokenFile) Fetched() <-chan struct{} { return nil }
 
-// Remove may find that somebody else was faster; a file that stays does no harm.
+// Remove ignores errors: the file may be gone, and one that stays does no harm.
 func (f *tokenFile) Remove() {
 	if !f.webroot.needed.Drop(f.challenge) {
 		return

@@ -145,7 +145,7 @@ func TestWebrootWithTrustedLink(t *testing.T) {
 }
 
 // In a webroot only links are refused, at start and for each answer. Nothing
-// is written or removed behind one, and a link in place of a token is replaced.
+// is written or removed behind one, and a link with the name of a token is replaced.
 func TestWebrootWithLinks(t *testing.T) {
 	for _, part := range []string{".well-known", ".well-known/acme-challenge"} {
 		root, outside := t.TempDir(), t.TempDir()

@@ -19,38 +19,38 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
-// Config says how DNS-01 challenges are answered.
+// Config configures the solver.
 type Config struct {
 	Provider string // a name of dnsprovider.All
-	// Getenv returns variables of the environment, which set the provider up. lego's
-	// providers read the process's environment themselves. If nil, there are none.
+	// Getenv returns the environment variables that configure the provider. If nil,
+	// they are empty. lego's providers read the process's environment themselves.
 	Getenv func(string) string
-	// Resolvers, as host:port, find zones and follow CNAMEs. If nil, the system's do.
-	// lego has one list of them for the whole process, which New sets.
+	// Resolvers, as host:port, find zones and follow CNAMEs. If nil, the system's
+	// resolvers are used. New sets lego's list, which is one for the whole process.
 	Resolvers []string
-	// Propagation says which servers must have a record before the CA looks:
+	// Propagation selects the servers that must have a record before the CA checks it:
 	// Nameservers, which is the default, Resolvers or None.
 	Propagation string
-	Port        string       // of the zones' name servers; empty: 53
+	Port        string       // of the zones' name servers; if empty, 53
 	Logger      *slog.Logger // if nil, nothing is logged
 }
 
-// lateness bounds the wait for a call of a provider, which may not be cancellable,
-// when its record is no longer needed or must be removed.
+// lateness limits the wait for a provider's call, which may not be cancellable, when
+// its record is no longer needed or must be removed.
 const lateness = 15 * time.Second
 
 // solver implements challenge.Solver through a provider.
 type solver struct {
 	publisher
-	serial    *sync.Mutex // held by each call; nil: they run at once
+	serial    *sync.Mutex // held by each call; if nil, calls run concurrently
 	check     *propagation
 	log       *slog.Logger
 	needed    challenge.Holders // of the same record
 	providing sync.WaitGroup    // calls in flight
 }
 
-// New sets the provider up; it asks it nothing. An error says what the provider
-// needs.
+// New returns a solver with the provider of cfg. It does not contact the provider. An
+// error names the variables that the provider needs.
 func New(cfg Config) (challenge.Solver, error) {
 	if cfg.Getenv == nil {
 		cfg.Getenv = func(string) string { return "" }
@@ -79,16 +79,16 @@ func New(cfg Config) (challenge.Solver, error) {
 	return s, nil
 }
 
-// muteLego discards what lego's package logger gets: it writes names to stderr.
+// muteLego discards the log of lego, which writes names to stderr.
 var muteLego = sync.OnceFunc(func() {
 	legolog.Logger = stdlog.New(io.Discard, "", 0)
 })
 
-// txtName is where a CA looks for a record.
+// txtName returns the name of a challenge's TXT record.
 func txtName(c challenge.Challenge) string { return "_acme-challenge." + c.Name + "." }
 
-// Exclusive returns a key for an administrator's program, which may replace the
-// values at a name: then a wildcard and its base need one turn each.
+// Exclusive returns a key for an administrator's program. It may replace the values at
+// a name, so a wildcard and its base need separate turns.
 func (s *solver) Exclusive(c challenge.Challenge) (string, time.Duration) {
 	if !s.alone {
 		return "", 0
@@ -96,7 +96,7 @@ func (s *solver) Exclusive(c challenge.Challenge) (string, time.Duration) {
 	return acme.DNS01 + " " + c.Name, s.pause
 }
 
-// Present publishes the TXT record and waits until it can be seen.
+// Present publishes the TXT record and waits until the servers have it.
 func (s *solver) Present(ctx context.Context, c challenge.Challenge) (challenge.Answer, error) {
 	a := &txtRecord{s, c}
 	s.needed.Hold(c)
@@ -137,10 +137,10 @@ func (s *solver) published(ctx context.Context, a *txtRecord, done <-chan outcom
 	return ctx.Err()
 }
 
-// outcome is how a provider's call ended.
+// outcome is the result of a provider's call.
 type outcome struct{ err error }
 
-// call runs one call of the provider's, which may not be cancellable.
+// call runs one call of the provider, which may not be cancellable.
 func (s *solver) call(f func() error) <-chan outcome {
 	done := make(chan outcome, 1)
 	s.providing.Go(func() {
@@ -153,8 +153,8 @@ func (s *solver) call(f func() error) <-chan outcome {
 	return done
 }
 
-// providerError types an error of a provider: permanent if the administrator must do
-// something first.
+// providerError returns an error of a provider as an *acme.Error. It is permanent if
+// the administrator must do something first.
 func providerError(err error) error {
 	detail := acme.Shorten(err.Error())
 	e := &acme.Error{Kind: acme.Temporary, Op: "publish the TXT record for", Detail: detail, Err: err}
@@ -189,10 +189,10 @@ type txtRecord struct {
 	challenge challenge.Challenge
 }
 
-// Fetched is not known: the CA asks another name server.
+// Fetched returns nil: the CA asks another server.
 func (*txtRecord) Fetched() <-chan struct{} { return nil }
 
-// Remove removes the record. No name is logged: it may be a gateway's.
+// Remove removes the record. It logs no name, which may be a gateway's.
 func (a *txtRecord) Remove() {
 	if !a.solver.needed.Drop(a.challenge) {
 		return

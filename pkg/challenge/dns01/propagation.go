@@ -18,33 +18,33 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// The servers that must have a TXT record before the CA looks.
+// The servers that must have a TXT record before the CA checks it.
 const (
 	Nameservers = "nameservers" // every name server of the zone
-	Resolvers   = "resolvers"   // the resolvers, where no other DNS can be reached
-	None        = "none"        // none: the CA is told at once
+	Resolvers   = "resolvers"   // the resolvers, for networks that reach no other DNS server
+	None        = "none"        // none: the CA may check at once
 )
 
 const (
-	firstLook = 50 * time.Millisecond
-	maxCNAMEs = 10
+	firstPause = 50 * time.Millisecond
+	maxCNAMEs  = 10
 
-	maxServers     = 16 // of one zone
+	maxServers     = 16 // in one zone
 	maxServerAddrs = 4  // of one server
 )
 
-// propagation tells when a TXT record can be seen. In place of lego's check,
-// which cannot be cancelled.
+// propagation waits for a TXT record. It replaces lego's check, which cannot be
+// cancelled.
 type propagation struct {
-	whom      string
+	mode      string   // Nameservers, Resolvers or None
 	resolvers []string // host:port
 	port      string   // of the zones' name servers
 }
 
 func newPropagation(cfg Config) (*propagation, error) {
-	p := &propagation{whom: cfg.Propagation, resolvers: cfg.Resolvers, port: cfg.Port}
-	if p.whom == "" {
-		p.whom = Nameservers
+	p := &propagation{mode: cfg.Propagation, resolvers: cfg.Resolvers, port: cfg.Port}
+	if p.mode == "" {
+		p.mode = Nameservers
 	}
 	if p.port == "" {
 		p.port = "53"
@@ -53,40 +53,40 @@ func newPropagation(cfg Config) (*propagation, error) {
 		return p, nil
 	}
 	var err error
-	if p.resolvers, err = dnsquery.SystemResolvers(); err != nil && p.whom != None {
-		return nil, fmt.Errorf("dns-resolver: %w; name one, such as 192.0.2.53", err)
+	if p.resolvers, err = dnsquery.SystemResolvers(); err != nil && p.mode != None {
+		return nil, fmt.Errorf("dns-resolver: %w; set one, such as 192.0.2.53", err)
 	}
 	return p, nil
 }
 
-// dnsValue is what a challenge's TXT record holds (RFC 8555, section 8.4).
+// dnsValue returns the value of a challenge's TXT record (RFC 8555, section 8.4).
 func dnsValue(c challenge.Challenge) string {
 	digest := sha256.Sum256([]byte(c.KeyAuthorization))
 	return base64.RawURLEncoding.EncodeToString(digest[:])
 }
 
-// wait looks until the value is there, at most for timeout; the first looks
-// come soon, later ones after interval.
+// wait checks until the servers have the value or the timeout expires. Pauses between
+// checks double from firstPause to interval.
 func (p *propagation) wait(ctx context.Context, name, value string, timeout, interval time.Duration) error {
-	if p.whom == None {
+	if p.mode == None {
 		return nil
 	}
-	looking, cancel := context.WithTimeout(ctx, timeout)
+	waiting, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	var last error
-	for pause := firstLook; ; pause = min(pause*2, max(interval, firstLook)) {
-		err := p.look(looking, name, value)
+	for pause := firstPause; ; pause = min(pause*2, max(interval, firstPause)) {
+		err := p.check(waiting, name, value)
 		if err == nil {
 			return nil
 		}
-		if looking.Err() == nil || last == nil {
+		if waiting.Err() == nil || last == nil {
 			last = err
 		}
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
 			continue
-		case <-looking.Done():
+		case <-waiting.Done():
 			t.Stop()
 		}
 		if ctx.Err() != nil {
@@ -94,25 +94,25 @@ func (p *propagation) wait(ctx context.Context, name, value string, timeout, int
 		}
 		return &acme.Error{
 			Kind: acme.Temporary, Op: "wait for the TXT record of",
-			Detail: fmt.Sprintf("after %v %v; see to your DNS provider, give it more time (*_PROPAGATION_TIMEOUT), or choose whom to ask with --dns-propagation", timeout, last),
+			Detail: fmt.Sprintf("after %v %v; check your DNS provider, set a longer *_PROPAGATION_TIMEOUT, or choose other servers with --dns-propagation", timeout, last),
 			Err:    last,
 		}
 	}
 }
 
-// look reports whether the value is there now. Each server that answers must
-// have it, and one at least; one of several that is down or lame does not count.
-func (p *propagation) look(ctx context.Context, name, value string) error {
-	if p.whom == Resolvers {
-		return everyone(p.resolvers, func(resolver string) error { return hasTXT(ctx, resolver, name, value, true) })
+// check returns an error unless the servers have the value now. At least one server
+// must have it, and so must every other one that answers.
+func (p *propagation) check(ctx context.Context, name, value string) error {
+	if p.mode == Resolvers {
+		return askAll(p.resolvers, func(resolver string) error { return hasTXT(ctx, resolver, name, value, true) })
 	}
 	followed, aliases := p.follow(ctx, name)
-	if aliases != nil { // it need not have an alias
+	if aliases != nil { // the name may have no alias
 		followed = name
 	}
 	servers, err := p.nameservers(ctx, followed)
 	if err == nil {
-		err = everyone(servers, func(server string) error { return p.atServer(ctx, server, followed, value) })
+		err = askAll(servers, func(server string) error { return p.atServer(ctx, server, followed, value) })
 	}
 	if err != nil && aliases != nil {
 		return aliases
@@ -120,9 +120,8 @@ func (p *propagation) look(ctx context.Context, name, value string) error {
 	return err
 }
 
-// everyone asks all servers. A server that is out of order counts only if all
-// are.
-func everyone(servers []string, ask func(server string) error) error {
+// askAll asks all servers. It ignores the fault of a server unless all have one.
+func askAll(servers []string, ask func(server string) error) error {
 	var broken error
 	found := false
 	for _, server := range servers {
@@ -144,7 +143,8 @@ func everyone(servers []string, ask func(server string) error) error {
 	return broken
 }
 
-// follow goes along CNAMEs, by which others' challenges are delegated.
+// follow returns the name at the end of the CNAMEs, which delegate a challenge to
+// another zone.
 func (p *propagation) follow(ctx context.Context, name string) (string, error) {
 	for range maxCNAMEs {
 		answer, err := p.resolve(ctx, name, dns.TypeCNAME)
@@ -159,9 +159,8 @@ func (p *propagation) follow(ctx context.Context, name string) (string, error) {
 	return "", dnsquery.ErrAliases
 }
 
-// nameservers returns those of the zone that holds the name: the first label
-// from the left that has a start of authority. A question that fails below the
-// zone's own name does not count.
+// nameservers returns the name servers of the zone that holds the name, which is the
+// longest suffix with a start of authority. It ignores failures below that suffix.
 func (p *propagation) nameservers(ctx context.Context, name string) ([]string, error) {
 	var failed error
 	for _, i := range dns.Split(name) {
@@ -182,8 +181,7 @@ func (p *propagation) nameservers(ctx context.Context, name string) ([]string, e
 	return nil, failed
 }
 
-// zoneServers returns the name servers of a zone; none if there is no zone of
-// that name.
+// zoneServers returns the name servers of a zone, and none if no zone has that name.
 func (p *propagation) zoneServers(ctx context.Context, zone string) ([]string, error) {
 	answer, err := p.resolve(ctx, zone, dns.TypeSOA)
 	if err != nil {
@@ -215,7 +213,7 @@ func (p *propagation) atServer(ctx context.Context, server, name, value string) 
 	failed := fmt.Errorf("the name server %s %w: it has no address", server, dnsquery.ErrNoAnswer)
 	for _, kind := range []uint16{dns.TypeA, dns.TypeAAAA} {
 		answer, err := p.resolve(ctx, server, kind)
-		if err != nil { // the other kind may do
+		if err != nil { // the other type may be enough
 			failed = fmt.Errorf("the name server %s %w: %v", server, dnsquery.ErrNoAnswer, err) //nolint:errorlint // for people
 			continue
 		}

@@ -102,8 +102,8 @@ func TestPropagationToleratesOddServers(t *testing.T) {
 		if test.second {
 			z.listen(t, "127.0.0.2:"+port)
 		}
-		p := &propagation{whom: Nameservers, resolvers: []string{"127.0.0.1:" + port}, port: port}
-		err := p.look(t.Context(), "_acme-challenge.zone.example.", "wanted")
+		p := &propagation{mode: Nameservers, resolvers: []string{"127.0.0.1:" + port}, port: port}
+		err := p.check(t.Context(), "_acme-challenge.zone.example.", "wanted")
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %q", name, err, test.want)
 		}
@@ -111,7 +111,7 @@ func TestPropagationToleratesOddServers(t *testing.T) {
 	// One resolver of two that is down does not count either.
 	z := &oddZone{value: "wanted"}
 	up := net.JoinHostPort("127.0.0.1", z.listen(t, "127.0.0.1:0"))
-	p := &propagation{whom: Resolvers, resolvers: []string{"127.0.0.1:1", up}}
+	p := &propagation{mode: Resolvers, resolvers: []string{"127.0.0.1:1", up}}
 	if err := p.wait(t.Context(), "_acme-challenge.zone.example.", "wanted", time.Minute, time.Second); err != nil {
 		t.Error(err)
 	}

@@ -24,13 +24,13 @@ import (
 type publisher struct {
 	publish, withdraw func(ctx context.Context, c challenge.Challenge) error
 
-	timeout  time.Duration // of the propagation
-	interval time.Duration // between two looks, at most
-	alone    bool          // one value at a name at a time
-	pause    time.Duration // after each, so that caches of the old value run out
+	timeout  time.Duration // for the propagation
+	interval time.Duration // the longest pause between two checks
+	alone    bool          // true if a name can have only one value at a time
+	pause    time.Duration // after each value, so that caches of it expire
 }
 
-// setup is what providers are made from.
+// setup holds what providers need.
 type setup struct {
 	check  *propagation
 	getenv func(string) string
@@ -80,7 +80,7 @@ func openProvider(name string, s setup) (publisher, opener, error) {
 }
 
 // fromLego wraps one of lego's providers, whose calls cannot be cancelled. check
-// finds faults that the provider itself would find too late, or never.
+// finds faults that the provider itself finds too late, or never.
 func fromLego(p legochallenge.Provider, err error, check func() error) (publisher, error) {
 	if err == nil {
 		err = check()
@@ -124,5 +124,6 @@ func (s setup) checkHTTPReq() error {
 	return s.checkHTTPProxy()
 }
 
-// checkHTTPProxy keeps lego's clients from connecting directly, past a proxy.
+// checkHTTPProxy checks the proxy's variables. With an invalid one, lego's clients
+// would connect directly.
 func (s setup) checkHTTPProxy() error { return envproxy.Check(s.getenv, envproxy.HTTPS, envproxy.HTTP) }

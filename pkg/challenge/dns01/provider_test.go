@@ -20,16 +20,16 @@ func TestProvidersOfTheList(t *testing.T) {
 	}
 }
 
-// M46: without anybody to ask for CNAMEs, the name itself is taken only where
-// nobody is to look afterwards; they can be switched off as lego has it.
+// M46: without a resolver for CNAMEs, the name itself is used only if propagation is
+// not checked. lego's variable disables CNAMEs.
 func TestPlaceWithoutResolvers(t *testing.T) {
-	for _, test := range []struct{ whom, off, want string }{
+	for _, test := range []struct{ mode, off, want string }{
 		{None, "", "_acme-challenge.a.example."},
 		{Nameservers, "", ""},
 		{Nameservers, "true", "_acme-challenge.a.example."},
 	} {
 		off := func(name string) string { return map[string]string{"LEGO_DISABLE_CNAME_SUPPORT": test.off}[name] }
-		r := &rfc2136{setup: setup{&propagation{whom: test.whom}, off}}
+		r := &rfc2136{setup: setup{&propagation{mode: test.mode}, off}}
 		got, err := r.place(t.Context(), challenge.Challenge{Name: "a.example"})
 		if got != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("%+v: got %q, %v", test, got, err)
@@ -37,7 +37,7 @@ func TestPlaceWithoutResolvers(t *testing.T) {
 	}
 }
 
-// Whoever starts the proxy is told what a provider needs.
+// The error names the variables that a provider needs.
 func TestProviderSetUp(t *testing.T) {
 	noFile := filepath.Join(t.TempDir(), "none")
 	for _, test := range []struct {

@@ -12,9 +12,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsupdate"
 )
 
-// rfc2136 publishes by dynamic updates of the administrator's name server. Each
-// value is added and deleted alone, so that a wildcard and its base are proven at
-// the same time.
+// rfc2136 publishes by dynamic updates of the administrator's name server. It adds and
+// deletes single values, so a wildcard and its base can be validated at the same time.
 type rfc2136 struct {
 	setup
 	client *dnsupdate.Client
@@ -56,7 +55,8 @@ func (r *rfc2136) publish(ctx context.Context, c challenge.Challenge) error {
 	return r.client.Add(ctx, name, dnsValue(c))
 }
 
-// withdraw goes where publish went, wherever CNAMEs may lead by now.
+// withdraw deletes the value from the name that publish used. CNAMEs may have changed
+// since.
 func (r *rfc2136) withdraw(ctx context.Context, c challenge.Challenge) error {
 	r.mu.Lock()
 	name, ok := r.at[c]
@@ -68,15 +68,16 @@ func (r *rfc2136) withdraw(ctx context.Context, c challenge.Challenge) error {
 	return r.client.Delete(ctx, name, dnsValue(c))
 }
 
-// place follows CNAMEs, unless they are switched off as in lego. If no server is
-// asked for the record afterwards, a name whose CNAMEs cannot be read serves, too.
+// place returns the name for the record: it follows CNAMEs, unless lego's variable
+// disables that. If propagation is not checked, the name itself is used when its CNAMEs
+// cannot be read.
 func (r *rfc2136) place(ctx context.Context, c challenge.Challenge) (string, error) {
 	name := txtName(c)
 	if off, err := strconv.ParseBool(r.getenv("LEGO_DISABLE_CNAME_SUPPORT")); err == nil && off {
 		return name, nil
 	}
 	followed, err := r.check.follow(ctx, name)
-	if err != nil && r.check.whom == None && ctx.Err() == nil {
+	if err != nil && r.check.mode == None && ctx.Err() == nil {
 		return name, nil
 	}
 	return followed, err
