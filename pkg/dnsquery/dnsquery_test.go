@@ -16,7 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// serve starts a DNS server on loopback, for UDP and, if so wished, TCP.
+// serve starts a DNS server on loopback, for UDP and, if tcp is set, TCP.
 func serve(t *testing.T, tcp bool, handle func(network string, q *dns.Msg) *dns.Msg) (addr string) {
 	t.Helper()
 	stream, err := net.Listen("tcp", "127.0.0.1:0")
@@ -173,7 +173,7 @@ func TestRecords(t *testing.T) {
 	}
 }
 
-// An answer to another question is none.
+// An answer to another question is an error.
 func TestMismatch(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*dns.Msg){

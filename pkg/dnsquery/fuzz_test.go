@@ -7,8 +7,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Whatever a server sends, only records that answer the question come out of it, in
-// bounded number.
+// Any answer yields only records that answer the question, in bounded number.
 func FuzzAnswer(f *testing.F) {
 	pack := func(rcode int, records ...string) {
 		m := new(dns.Msg).SetQuestion("a.example.", dns.TypeTXT)

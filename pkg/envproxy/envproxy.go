@@ -1,9 +1,9 @@
 // Package envproxy finds the HTTP proxy in environment variables and refuses an invalid
 // setting. net/http ignores such a setting and connects directly.
 //
-// All that acmeproxy itself asks for is https://, so HTTPS_PROXY decides. HTTP_PROXY
-// matters to DNS providers only. An entry of NO_PROXY that cannot be understood
-// sends more through the proxy, never less.
+// acmeproxy itself requests only https:// URLs, so HTTPS_PROXY decides. HTTP_PROXY
+// matters to DNS providers only. An invalid entry of NO_PROXY is ignored, which sends
+// more through the proxy, never less.
 package envproxy
 
 import (
@@ -42,7 +42,7 @@ func Func(getenv func(string) string) func(*http.Request) (*url.URL, error) {
 	}
 }
 
-// ErrNotProxy is the fault of a variable.
+// ErrNotProxy reports a variable that is not the URL of a proxy.
 var ErrNotProxy = errors.New("not the URL of a proxy")
 
 // Check returns the faults of these variables. It never shows a value, which may
@@ -51,7 +51,7 @@ func Check(getenv func(string) string, names ...string) error {
 	var errs []error
 	for _, name := range names {
 		if used, value := lookup(getenv, name); value != "" && !isProxy(value) {
-			errs = append(errs, fmt.Errorf("%s: %w; write it like http://proxy.example.com:3128, or unset it", used, ErrNotProxy))
+			errs = append(errs, fmt.Errorf("%s: %w; use a URL such as http://proxy.example.com:3128, or unset it", used, ErrNotProxy))
 		}
 	}
 	return errors.Join(errs...)
@@ -69,7 +69,7 @@ func lookup(getenv func(string) string, name string) (used, value string) {
 	return lower, getenv(lower)
 }
 
-// isProxy accepts a URL, or host:port alone as net/http does.
+// isProxy reports whether a value is a URL or, as net/http accepts it, host:port alone.
 func isProxy(value string) bool {
 	if !strings.Contains(value, "://") {
 		value = "http://" + value

@@ -10,8 +10,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
-// A proxy that cannot be understood is an error that names the variable and no
-// secret; net/http would connect directly.
+// An invalid proxy is an error that names the variable and no secret. net/http would
+// connect directly.
 func TestCheck(t *testing.T) {
 	for _, tc := range []struct {
 		name, value string

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/net/http/httpproxy"
 )
 
-// What is taken for a proxy is one for net/http as well, which else would connect
-// directly.
+// A value that isProxy accepts is a proxy for net/http too. Otherwise, net/http would
+// connect directly.
 func FuzzIsProxy(f *testing.F) {
 	for _, s := range []string{
 		"http://proxy.example.com:3128", "http://user:needle@proxy.example.com/", "proxy.example.com:3128", "proxy", "192.0.2.1:3128",
