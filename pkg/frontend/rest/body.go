@@ -20,7 +20,7 @@ import (
 // server's limits of size and time count: the handlers take the latter off,
 // and a body that is still on its way would keep net/http from noticing that
 // the client is gone.
-func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
+func (f *frontend) readBody(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Content-Encoding") != "" {
 		f.writeProblem(w, huma.NewError(http.StatusUnsupportedMediaType, "body: it is compressed, or otherwise encoded; send it as it is"))
 		return false
@@ -28,7 +28,7 @@ func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
 	body, err := io.ReadAll(r.Body)
 	var large *http.MaxBytesError
 	switch {
-	case err == nil && repeats(body):
+	case err == nil && hasRepeatedMember(body):
 		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: a field is there twice, in one case or another; write it once"))
 	case err == nil:
 		r.Body = io.NopCloser(bytes.NewReader(body))
@@ -45,9 +45,9 @@ func (f *frontend) whole(w http.ResponseWriter, r *http.Request) bool {
 
 // wholeOfClient is whole for a known client. It reads few bodies of one client at
 // a time: those that come slowly would fill the memory. Others wait.
-func (f *frontend) wholeOfClient(w http.ResponseWriter, r *http.Request, clientID string) bool {
+func (f *frontend) readClientBody(w http.ResponseWriter, r *http.Request, clientID string) bool {
 	if r.ContentLength == 0 {
-		return f.whole(w, r)
+		return f.readBody(w, r)
 	}
 	end, err := f.bodies.begin(clientID)
 	if err != nil {
@@ -59,18 +59,18 @@ func (f *frontend) wholeOfClient(w http.ResponseWriter, r *http.Request, clientI
 	defer cancel()
 	release, err := f.reading.Acquire(ctx, clientID, nil)
 	if err != nil {
-		f.writeProblem(w, later(http.StatusServiceUnavailable, "too many requests with a body are under way; try again soon"))
+		f.writeProblem(w, retryLater(http.StatusServiceUnavailable, "too many requests with a body are under way; try again soon"))
 		return false
 	}
 	defer release()
-	return f.whole(w, r)
+	return f.readBody(w, r)
 }
 
 // textOnly refuses a request whose path or query is no text.
 func (f *frontend) textOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, field, detail := api.CheckText(r); status != 0 {
-			f.stranger(w, r, strangersOfConn, func() { f.writeProblem(w, fieldProblem(status, field, detail)) })
+			f.answerStranger(w, r, strangersOfConn, func() { f.writeProblem(w, fieldProblem(status, field, detail)) })
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -80,7 +80,7 @@ func (f *frontend) textOnly(next http.Handler) http.Handler {
 // repeats tells whether an object in a JSON text has a member twice, in any
 // case, as the decoder reads them. Of such two it takes one, whoever looked at
 // the text before us perhaps the other. What is not JSON is for the decoder.
-func repeats(text []byte) bool {
+func hasRepeatedMember(text []byte) bool {
 	in := json.NewDecoder(bytes.NewReader(text))
 	var open []map[string]bool // members of the objects that are open; nil: an array
 	name := false              // the next string is a member's name

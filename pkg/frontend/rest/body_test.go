@@ -24,7 +24,7 @@ func TestRepeats(t *testing.T) {
 		`{"a" 1,"a":1}`:                   false,
 		``:                                false,
 	} {
-		if got := repeats([]byte(text)); got != want {
+		if got := hasRepeatedMember([]byte(text)); got != want {
 			t.Errorf("%s: %v", text, got)
 		}
 	}
@@ -36,7 +36,7 @@ func FuzzRepeats(f *testing.F) {
 	f.Add([]byte(`{"a":{"b":[1,"x",null,{"c":true}]},"A":1}`))
 	f.Add([]byte(`]}`))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		first := repeats(text)
+		first := hasRepeatedMember(text)
 		var v any
 		if json.Unmarshal(text, &v) != nil {
 			return

@@ -111,7 +111,7 @@ func (f *frontend) bundle(ctx context.Context, in *bundleInput) (*huma.StreamRes
 	return &huma.StreamResponse{Body: func(hc huma.Context) {
 		defer end()
 		r, w := humago.Unwrap(hc)
-		unhurried(w, wait)
+		extendDeadlines(w, wait)
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(f.Stopping, cancel)()
@@ -152,8 +152,8 @@ func parseWait(s string) (time.Duration, error) {
 func (f *frontend) certificate(m managed.Certificate) api.Certificate {
 	c := api.Certificate{
 		ID: m.ID, Mode: m.Mode, Names: m.Names, Status: f.status(m), Serial: m.Serial,
-		NotBefore: known(m.NotBefore), NotAfter: known(m.NotAfter), NextAttempt: known(m.DueAt),
-		Failures: m.Failures, LastError: lastError(m), LastErrorAt: known(m.LastErrorAt),
+		NotBefore: timeOrNil(m.NotBefore), NotAfter: timeOrNil(m.NotAfter), NextAttempt: timeOrNil(m.DueAt),
+		Failures: m.Failures, LastError: lastError(m), LastErrorAt: timeOrNil(m.LastErrorAt),
 	}
 	if !m.DueAt.IsZero() {
 		left := seconds(m.DueAt.Sub(f.Now()))
@@ -187,7 +187,7 @@ func (f *frontend) status(m managed.Certificate) string {
 }
 
 // known leaves out times that are not.
-func known(t time.Time) *time.Time {
+func timeOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil
 	}

@@ -25,7 +25,7 @@ func TestBodiesOfClients(t *testing.T) {
 		}
 		read := func(client string, body io.Reader) (bool, *httptest.ResponseRecorder) {
 			w := httptest.NewRecorder()
-			ok := f.wholeOfClient(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", body), client)
+			ok := f.readClientBody(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/", body), client)
 			return ok, w
 		}
 		ends := make(chan bool)

@@ -13,52 +13,52 @@ import (
 
 // Bounds of what a problem repeats, in bytes.
 const (
-	mostText  = 1 << 10 // of one message
-	mostWord  = 64      // of a message's words and quoted texts, which may be the caller's own
-	mostPlace = 64      // of a location, whose last part may be
+	maxText     = 1 << 10 // of one message
+	maxWord     = 64      // of a message's words and quoted texts, which may be the caller's own
+	maxLocation = 64      // of a location, whose last part may be
 )
 
 // mostFaults of a request are told; a body has room for ten thousands.
-const mostFaults = 16
+const maxFaults = 16
 
 // fewFaults bounds what huma repeats of a rejected request.
-func fewFaults(_ huma.Context, _ string, v any) (any, error) {
+func limitFaults(_ huma.Context, _ string, v any) (any, error) {
 	if m, ok := v.(*huma.ErrorModel); ok {
-		bound(m)
+		limitProblem(m)
 	}
 	return v, nil
 }
 
 // bound is the one place through which every problem goes before it is sent.
-func bound(m *huma.ErrorModel) {
-	m.Detail = brief(m.Detail)
-	m.Errors = m.Errors[:min(len(m.Errors), mostFaults)]
+func limitProblem(m *huma.ErrorModel) {
+	m.Detail = shorten(m.Detail)
+	m.Errors = m.Errors[:min(len(m.Errors), maxFaults)]
 	for _, e := range m.Errors {
 		e.Value = nil
-		e.Location = cut(e.Location, mostPlace)
+		e.Location = cut(e.Location, maxLocation)
 		if strings.HasPrefix(e.Message, unknownType) { // and the header that was sent
 			e.Message = unknownType + "; send application/json"
 		}
-		e.Message = brief(e.Message)
+		e.Message = shorten(e.Message)
 	}
 }
 
 var unknownType = huma.ErrUnknownContentType.Error()
 
 // brief shortens the long words and quoted texts of a message, then the message.
-func brief(text string) string {
-	if len(text) <= mostWord {
+func shorten(text string) string {
+	if len(text) <= maxWord {
 		return text
 	}
-	text = text[:min(len(text), 8*mostText)] // the rest cannot matter
+	text = text[:min(len(text), 8*maxText)] // the rest cannot matter
 	var out strings.Builder
-	for len(text) > 0 && out.Len() <= mostText {
+	for len(text) > 0 && out.Len() <= maxText {
 		n := wordLen(text)
 		word := text[:n]
-		if len(word) <= mostWord {
+		if len(word) <= maxWord {
 			out.WriteString(word)
 		} else {
-			out.WriteString(cut(word, mostWord))
+			out.WriteString(cut(word, maxWord))
 			out.WriteString("…")
 			if word[0] == '"' {
 				out.WriteString(`"`)
@@ -66,8 +66,8 @@ func brief(text string) string {
 		}
 		text = text[n:]
 	}
-	if out.Len() > mostText {
-		return cut(out.String(), mostText) + "…"
+	if out.Len() > maxText {
+		return cut(out.String(), maxText) + "…"
 	}
 	return out.String()
 }

@@ -47,13 +47,13 @@ func (f *frontend) requestGateway(ctx context.Context, req cert.Request) (*huma.
 func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
-	unhurried(w, 0)
+	extendDeadlines(w, 0)
 	w.Header().Set("Content-Type", api.TypeEvents)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Accel-Buffering", "no") // nginx in between must not collect the lines
 	w.WriteHeader(http.StatusOK)
 	s := &eventStream{encoder: json.NewEncoder(w), control: http.NewResponseController(w), failed: cancel}
-	defer s.heartbeats(ctx)()
+	defer s.startHeartbeats(ctx)()
 	bundle, recipients, err := issue(ctx, func(e acme.Event) {
 		s.send(api.Event{Event: api.EventStage, Stage: string(e.Stage), Identifier: e.Identifier})
 	}, func(context.Context) (clients.Identity, error) { return f.authenticateAgain(r) })
@@ -120,7 +120,7 @@ func (s *eventStream) send(e api.Event) {
 
 // heartbeats begins them and returns what ends them and waits for that: the
 // ResponseWriter must not be used any more once its handler has returned.
-func (s *eventStream) heartbeats(ctx context.Context) (stop func()) {
+func (s *eventStream) startHeartbeats(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -141,7 +141,7 @@ func (s *eventStream) heartbeats(ctx context.Context) (stop func()) {
 
 // unhurried takes the server's read deadline off, which would cancel the
 // request, and moves the write deadline.
-func unhurried(w http.ResponseWriter, wait time.Duration) {
+func extendDeadlines(w http.ResponseWriter, wait time.Duration) {
 	c := http.NewResponseController(w)
 	c.SetReadDeadline(time.Time{})
 	c.SetWriteDeadline(time.Now().Add(wait + writeTimeout))

@@ -50,11 +50,11 @@ func (n *inFlight) begin(clientID string) (end func(), err error) {
 	case ok:
 		return end, nil
 	case n.places.Held(clientID) >= n.perClient:
-		return nil, later(http.StatusTooManyRequests, fmt.Sprintf("this client has %d %s under way, which is all it may have; try again when one has ended", n.perClient, n.what))
+		return nil, retryLater(http.StatusTooManyRequests, fmt.Sprintf("this client has %d %s under way, which is all it may have; try again when one has ended", n.perClient, n.what))
 	}
-	return nil, later(http.StatusServiceUnavailable, fmt.Sprintf("too many %s are under way; try again soon", n.what))
+	return nil, retryLater(http.StatusServiceUnavailable, fmt.Sprintf("too many %s are under way; try again soon", n.what))
 }
 
-func later(status int, message string) error {
+func retryLater(status int, message string) error {
 	return huma.ErrorWithHeaders(huma.NewError(status, message), http.Header{"Retry-After": {strconv.Itoa(busySeconds)}})
 }

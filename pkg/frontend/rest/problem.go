@@ -150,7 +150,7 @@ func (f *frontend) writeProblem(w http.ResponseWriter, err error) {
 	if !errors.As(err, &model) {
 		model = &huma.ErrorModel{Status: http.StatusInternalServerError, Title: "Internal Server Error"}
 	}
-	bound(model)
+	limitProblem(model)
 	writeJSON(w, model.Status, api.TypeProblem, model)
 }
 

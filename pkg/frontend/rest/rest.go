@@ -89,7 +89,7 @@ type frontend struct {
 	bodies             *inFlight    // requests with a body that has not come
 	reading            *fair.Places // those whose body is being read
 	lookups, strangers *connlimit.Places
-	ill                atomic.Bool // the last answer of /health was a failure
+	unhealthy          atomic.Bool // the last answer of /health was a failure
 }
 
 // New returns the API's handler.
@@ -128,7 +128,7 @@ func humaConfig() huma.Config {
 	cfg.CreateHooks = nil
 	cfg.Formats = formats()
 	cfg.Info.Description = "TLS certificates from a public CA for hosts the Internet cannot reach."
-	cfg.Transformers = append(cfg.Transformers, fewFaults)
+	cfg.Transformers = append(cfg.Transformers, limitFaults)
 	cfg.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"clientKey": {Type: "mutualTLS", Description: "the TLS key that was enrolled"},
 		"bearer":    {Type: "http", Scheme: "bearer", Description: "a token of acmeproxy clients add --bearer"},

@@ -78,7 +78,7 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 	case err == nil:
 		out.Body.ID = m.ID
 		if !in.Body.Forget && m.Serial == rev.Serial() { // else another one is there already
-			out.Body.NextAttempt = known(m.DueAt)
+			out.Body.NextAttempt = timeOrNil(m.DueAt)
 			out.Body.RetryAfter = seconds(m.DueAt.Sub(f.Now()))
 		}
 	}

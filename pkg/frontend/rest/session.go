@@ -49,18 +49,18 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 		ctx := context.WithValue(r.Context(), requestKey{}, r)
 		switch {
 		case r.URL.Path == api.PathEnroll:
-			f.stranger(w, r, 1, func() {
+			f.answerStranger(w, r, 1, func() {
 				r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
-				if f.whole(w, r) {
-					f.inPlace(w, r, func(w http.ResponseWriter) { next.ServeHTTP(w, r.WithContext(ctx)) })
+				if f.readBody(w, r) {
+					f.answerInPlace(w, r, func(w http.ResponseWriter) { next.ServeHTTP(w, r.WithContext(ctx)) })
 				}
 			})
 			return
 		case isPublic(r.URL.Path):
-			f.stranger(w, r, strangersOfConn, func() { next.ServeHTTP(w, r.WithContext(ctx)) })
+			f.answerStranger(w, r, strangersOfConn, func() { next.ServeHTTP(w, r.WithContext(ctx)) })
 			return
 		case !strings.HasPrefix(r.URL.Path, "/v1/"):
-			f.stranger(w, r, strangersOfConn, func() { http.NotFound(w, r) })
+			f.answerStranger(w, r, strangersOfConn, func() { http.NotFound(w, r) })
 			return
 		}
 		id, err := f.lookUp(r)
@@ -70,10 +70,10 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 		}
 		ctx = context.WithValue(ctx, identityKey{}, id)
 		begin := time.Now()
-		if !f.wholeOfClient(w, r, id.Client.ID) {
+		if !f.readClientBody(w, r, id.Client.ID) {
 			return
 		}
-		if time.Since(begin) > briefly {
+		if time.Since(begin) > maxUncheckedWait {
 			id, err := f.authenticateAgain(r.WithContext(ctx))
 			if err != nil {
 				f.unauthorized(w, r, err)
@@ -87,7 +87,7 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 
 // briefly is how long a request may wait without the question who sent it being
 // asked again.
-const briefly = time.Second
+const maxUncheckedWait = time.Second
 
 // authenticateAgain returns who the caller is now: after a long wait the client
 // may be disabled, and its credential or grants may be gone. The error is that
@@ -125,10 +125,10 @@ func (f *frontend) lookUp(r *http.Request) (clients.Identity, error) {
 // stranger answers a request of an unknown caller, which has seconds for its
 // body and its answer. Meanwhile it occupies nothing but its connection, which
 // may have so many of them in progress.
-func (f *frontend) stranger(w http.ResponseWriter, r *http.Request, most int32, answer func()) {
+func (f *frontend) answerStranger(w http.ResponseWriter, r *http.Request, most int32, answer func()) {
 	end, ok := connlimit.FromContext(r.Context()).Begin(most)
 	if !ok {
-		busy(w, r)
+		refuseBusy(w, r)
 		return
 	}
 	defer end()
@@ -145,10 +145,10 @@ func (f *frontend) stranger(w http.ResponseWriter, r *http.Request, most int32, 
 // inPlace computes an answer in a place among those of all strangers. The place
 // is free again when the answer begins, because the stranger can refuse to read
 // it.
-func (f *frontend) inPlace(w http.ResponseWriter, r *http.Request, answer func(http.ResponseWriter)) {
+func (f *frontend) answerInPlace(w http.ResponseWriter, r *http.Request, answer func(http.ResponseWriter)) {
 	release, ok := f.strangers.Take(auth.RemoteAddr(r))
 	if !ok {
-		busy(w, r)
+		refuseBusy(w, r)
 		return
 	}
 	release = sync.OnceFunc(release)
@@ -177,7 +177,7 @@ func (p *placeWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
 // busy refuses a stranger's request without a body, which the stranger could
 // refuse to read.
-func busy(w http.ResponseWriter, r *http.Request) {
+func refuseBusy(w http.ResponseWriter, r *http.Request) {
 	connlimit.FromContext(r.Context()).Deny()
 	w.Header().Set("Retry-After", strconv.Itoa(busySeconds))
 	w.Header().Set("Content-Length", "0")
@@ -187,14 +187,14 @@ func busy(w http.ResponseWriter, r *http.Request) {
 
 // unauthorized answers a request whose caller is not known.
 func (f *frontend) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
-	f.stranger(w, r, strangersOfConn, func() {
-		f.inPlace(w, r, func(w http.ResponseWriter) { f.refuseCaller(w, r, err) })
+	f.answerStranger(w, r, strangersOfConn, func() {
+		f.answerInPlace(w, r, func(w http.ResponseWriter) { f.refuseCaller(w, r, err) })
 	})
 }
 
 func (f *frontend) refuseCaller(w http.ResponseWriter, r *http.Request, err error) {
 	if errors.Is(err, errBusy) {
-		f.writeProblem(w, later(http.StatusServiceUnavailable, "too many requests of unknown callers are in progress; try again soon"))
+		f.writeProblem(w, retryLater(http.StatusServiceUnavailable, "too many requests of unknown callers are in progress; try again soon"))
 		return
 	}
 	var refused *auth.Error
@@ -210,7 +210,7 @@ func (f *frontend) refuseCaller(w http.ResponseWriter, r *http.Request, err erro
 func (f *frontend) serveHealth(w http.ResponseWriter, r *http.Request) {
 	h, status := api.Health{Status: "pass"}, http.StatusOK
 	err := f.Health(r.Context())
-	if f.ill.Swap(err != nil) != (err != nil) { // once for each change: anyone may ask
+	if f.unhealthy.Swap(err != nil) != (err != nil) { // once for each change: anyone may ask
 		f.Logger.Warn("health", "pass", err == nil, "error", err)
 	}
 	if err != nil {
@@ -227,7 +227,7 @@ func (f *frontend) logged(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		s := &statusWriter{ResponseWriter: w, status: http.StatusOK}
-		f.guarded(next, s, r)
+		f.serveRecovered(next, s, r)
 		level := slog.LevelDebug
 		if s.status >= 500 && warnings.Allow() {
 			level = slog.LevelWarn
@@ -243,7 +243,7 @@ const (
 )
 
 // guarded answers 500 to what panics, and leaves the cause in the log.
-func (f *frontend) guarded(next http.Handler, w *statusWriter, r *http.Request) {
+func (f *frontend) serveRecovered(next http.Handler, w *statusWriter, r *http.Request) {
 	defer func() {
 		v := recover()
 		if v == nil {
