@@ -38,7 +38,7 @@ func newPeers(t testing.TB) *Peers {
 	return p
 }
 
-// said is what p hears from an instance.
+// said makes p receive a message from an instance.
 func said(t testing.TB, p *Peers, from string, at time.Time, its ...item) {
 	t.Helper()
 	var box outbox
@@ -62,8 +62,8 @@ func answer(name, token string) *Answer {
 	return &Answer{Type: acme.HTTP01, Name: name, Token: token, KeyAuthorization: token + ".x"}
 }
 
-// However much one with the identity says, what it can make us remember is
-// bounded, and every message fits.
+// Messages from a holder of the identity use limited memory, and every message fits
+// into a text.
 func TestBounds(t *testing.T) {
 	t.Parallel()
 	p := newPeers(t)
@@ -95,7 +95,7 @@ func TestBounds(t *testing.T) {
 	}
 }
 
-// A message of another time counts for nothing, and it is said why.
+// A message from a wrong clock has no effect, and the status names the cause.
 func TestOldMessage(t *testing.T) {
 	t.Parallel()
 	p := newPeers(t)
@@ -106,13 +106,13 @@ func TestOldMessage(t *testing.T) {
 		t.Error("it was heard")
 	}
 	if s := p.Status(); !strings.Contains(s.Problem, "the clock of other ") {
-		t.Errorf("trouble: %q", s.Problem)
+		t.Errorf("problem: %q", s.Problem)
 	}
 	said(t, p, "other", time.Now().Add(-maxSkew/2), item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
 	if served(p) != 1 {
 		t.Error("half a minute is too much")
 	}
-	// Told again it is the same answer, and is acknowledged again.
+	// A repeated answer is not published again.
 	said(t, p, "other", time.Now(), item{Do: put, ID: "1", Answer: answer("a.example.com", "token")})
 	if served(p) != 1 || len(p.foreign) != 1 {
 		t.Error("it is there twice")
@@ -127,7 +127,7 @@ func TestParseMessage(t *testing.T) {
 		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"tls-alpn-01","name":"2001:db8::1","key_authorization":"t.x"}}]}`:       "",
 		`{"from":"","at":1,"items":[]}`:                                       "from",
 		`{"from":"` + strings.Repeat("a", maxName+1) + `","at":1,"items":[]}`: "from",
-		`{"from":"a","at":1,"items":[]} {}`:                                   "more after",
+		`{"from":"a","at":1,"items":[]} {}`:                                   "after the message",
 		`{"from":"a","at":1,"more":1}`:                                        "unknown field",
 		`{"from":"a","at":1,"items":[{"do":"run"}]}`:                          "unknown",
 		`{"from":"a","at":1,"items":[{"do":"ack"}]}`:                          "id",
@@ -148,8 +148,8 @@ func TestParseMessage(t *testing.T) {
 	}
 }
 
-// Whatever is written into the channel, sealed or not, nothing breaks and no
-// more than a plain answer for a plain name is published.
+// Arbitrary texts in the channel, sealed or not, cause no panic and publish only plain
+// answers for plain names.
 func FuzzHeard(f *testing.F) {
 	f.Add(`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"t.x"}}]}`)
 	f.Add(`{"from":"a","items":[{"do":"bye"},{"do":"ack","id":"1","to":"self"},{"do":"fetched","id":"1","to":"self"}]}`)
@@ -160,7 +160,7 @@ func FuzzHeard(f *testing.F) {
 		p.addShared(*answer("b.example", "t"), func() {})
 		p.receive(text)
 		if served(p) != 0 || len(p.others) != 0 {
-			t.Fatal("a stranger was heard")
+			t.Fatal("a text of a stranger was accepted")
 		}
 		m, items, err := parseMessage([]byte(text))
 		if err != nil {

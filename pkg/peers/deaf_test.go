@@ -15,8 +15,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 )
 
-// pooler stands before a server as PgBouncer in transaction mode does, as far as
-// this is about: LISTEN succeeds, and no notification ever comes.
+// pooler forwards connections to a server as PgBouncer does in transaction mode. LISTEN
+// succeeds, and no notification ever arrives.
 func pooler(t testing.TB, server string) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -52,8 +52,8 @@ func pooler(t testing.TB, server string) (addr string) {
 	return l.Addr().String()
 }
 
-// withoutNotifications copies the server's messages: a letter, a length that
-// counts itself, and the rest.
+// withoutNotifications copies the server's messages except notifications. A message has
+// a letter, a length that includes itself, and the content.
 func withoutNotifications(to io.Writer, from io.Reader) {
 	for {
 		head := make([]byte, 5)
@@ -73,8 +73,8 @@ func withoutNotifications(to io.Writer, from io.Reader) {
 	}
 }
 
-// An instance behind a pooler that delivers nothing says so, and delays the
-// others once at most (X18).
+// An instance behind a pooler that delivers nothing reports the problem, and delays
+// the others at most once (X18).
 func testDeaf(t *testing.T, server *pgtest.Server) {
 	id := identity(t)
 	direct := server.Database(t)
@@ -87,13 +87,13 @@ func testDeaf(t *testing.T, server *pgtest.Server) {
 	quick := func(c *peers.Config) { c.Heartbeat = 200 * time.Millisecond }
 	deaf := begin(t, behind.String(), id, quick)
 	one := start(t, direct, id, quick)
-	one.knows(t, 1) // it is heard, and does not hear
+	one.knows(t, 1) // the others receive its messages, and it receives none
 	watch.Until(t, "it notices", func() bool { return strings.Contains(deaf.log.String(), "hears neither itself nor others") })
 	if s := deaf.Status(); !strings.Contains(s.Problem, "PgBouncer") || deaf.IsReceiving() {
-		t.Errorf("trouble: %q, hears: %v", s.Problem, deaf.IsReceiving())
+		t.Errorf("problem: %q, receiving: %v", s.Problem, deaf.IsReceiving())
 	}
 	if s := one.Status(); s.Problem != "" {
-		t.Errorf("the other one's trouble: %q", s.Problem)
+		t.Errorf("the other one's problem: %q", s.Problem)
 	}
 	if took, _ := deaf.share(t, http01("theirs")); took >= 2*peers.ShareTimeout {
 		t.Errorf("the deaf one waits %v", took)

@@ -8,11 +8,12 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
-// foreignKey is an answer of another instance.
+// foreignKey identifies an answer of another instance.
 type foreignKey struct{ from, id string }
 
-// take gives another instance's answer, and says so. Told again, it says so
-// again: the first time may not have been heard.
+// addForeign serves another instance's answer and acknowledges it. It acknowledges a
+// repeated message again, because the first acknowledgement may have been lost. The
+// caller must hold p.mu.
 func (p *Peers) addForeign(from string, it item) {
 	key := foreignKey{from, it.ID}
 	if _, there := p.foreign[key]; !there {
@@ -34,7 +35,7 @@ func (p *Peers) addForeign(from string, it item) {
 	p.enqueue(item{Do: ack, ID: it.ID, To: from})
 }
 
-// publish returns nil for answers that no CA can ask this instance for.
+// publish serves an answer. It returns nil for types that this instance does not serve.
 func (p *Peers) publish(a Answer) (challenge.Answer, error) {
 	answer, err := p.cfg.Local.Publish(context.Background(), a.Type, challenge.Challenge{
 		Name: a.Name, Token: a.Token, KeyAuthorization: a.KeyAuthorization,
@@ -45,7 +46,7 @@ func (p *Peers) publish(a Answer) (challenge.Answer, error) {
 	return answer, err
 }
 
-// drop ends an answer of another instance.
+// dropForeign removes an answer of another instance. The caller must hold p.mu.
 func (p *Peers) dropForeign(key foreignKey) {
 	if gone, there := p.foreign[key]; there {
 		delete(p.foreign, key)
@@ -53,8 +54,8 @@ func (p *Peers) dropForeign(key foreignKey) {
 	}
 }
 
-// keep is such an answer's life: its instance is told of the first fetch, and if
-// that instance dies the answer ends by itself.
+// serveForeign notifies the other instance of the first fetch of its answer. It removes
+// the answer when gone is closed, or after Config.Life if that instance has died.
 func (p *Peers) serveForeign(key foreignKey, answer challenge.Answer, gone <-chan struct{}) {
 	defer answer.Remove()
 	life := time.NewTimer(p.cfg.Life)

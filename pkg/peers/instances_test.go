@@ -22,7 +22,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// instances are on one database, behind one name that leads the CA to the second.
+// instances holds two instances on one database. The CA connects only to the second.
 type instances struct {
 	ca       *pebbletest.CA
 	url      string
@@ -30,7 +30,7 @@ type instances struct {
 	change   func(*proxy.Config)
 }
 
-// startOne starts the instance that no CA ever comes to.
+// startOne starts the instance to which the CA does not connect.
 func startOne(t testing.TB, url string, o pebbletest.Options, changes ...func(*proxy.Config)) *instances {
 	t.Helper()
 	in := &instances{ca: pebbletest.Start(t, o), url: url, change: func(c *proxy.Config) {
@@ -47,8 +47,8 @@ func startOne(t testing.TB, url string, o pebbletest.Options, changes ...func(*p
 	return in
 }
 
-// startTwo starts the one where the CA looks, and waits until they know each
-// other.
+// startTwo starts the instance to which the CA connects, and waits until both know
+// each other.
 func (in *instances) startTwo(t testing.TB) {
 	t.Helper()
 	in.two = proxytest.Start(t, proxytest.Options{CA: in.ca, Store: in.url, Change: func(c *proxy.Config) {
@@ -73,8 +73,8 @@ func startTwo(t testing.TB, url string, o pebbletest.Options, changes ...func(*p
 	return in
 }
 
-// Each due row is worked on once, by either, both being woken; the CA comes to
-// the second only; and what one was asked for the other one serves (D13, X7, X18).
+// Both instances wake, and one of them processes each due row once. The CA connects
+// only to the second, and each serves the other's requests (D13, X7, X18).
 func TestTwoInstances(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Start(t).Database(t)
@@ -86,7 +86,7 @@ func TestTwoInstances(t *testing.T) {
 	}
 	defer s.Close()
 
-	const certificates = 40 // more than one instance works on at once for one client
+	const certificates = 40 // more than one instance processes at once for one client
 	id, recipient := proxytest.NewIdentity(t)
 	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	_, release := ca.Hold(t, pebbletest.NewOrder)
@@ -101,7 +101,7 @@ func TestTwoInstances(t *testing.T) {
 	began := time.Now()
 	watch.Until(t, "both instances work", func() bool { return len(workers(t, s, client.ID)) == 2 })
 	if took := time.Since(began); took > 20*time.Second {
-		t.Errorf("the second looked by itself, after %v", took)
+		t.Errorf("the second was not woken; it polled after %v", took)
 	}
 	release()
 	c.URL = in.two.URL
@@ -113,7 +113,7 @@ func TestTwoInstances(t *testing.T) {
 	}
 	in.answerNothing(t)
 
-	// A row that anybody inserted is enough (D14).
+	// A row from any source is processed (D14).
 	row, _, err := s.EnsureManaged(t.Context(), managed.Certificate{
 		ClientID: client.ID, Mode: clients.ModeAgent, Names: []string{"row.example.com"}, KeyType: "ec256",
 	})
@@ -123,8 +123,8 @@ func TestTwoInstances(t *testing.T) {
 	in.one.Renewals.Wake()
 	proxytest.OpenBundle(t, c.Bundle(t, row.ID, "").Body, proxytest.Names(t, "row.example.com"), id)
 
-	// A token of the one enrols with the other, which has the same pinned key;
-	// one instance alone carries on.
+	// A token of one instance is valid at the other, which has the same pinned key. One
+	// instance alone continues to work.
 	token := in.one.AddClient(t, "web1", proxytest.Grant(clients.ModeAgent, "*.web1.example.com"))
 	in.one.Stop(t)
 	token.URL = in.two.URL
@@ -145,9 +145,9 @@ func (in *instances) answerNothing(t testing.TB) {
 	}
 }
 
-// In gateway mode, too, the CA may come to the instance that was not asked; and
-// the database's server learns neither name nor token nor key authorization: they
-// are in no table and in no statement that it logs (X18, A14).
+// In gateway mode, the CA may also connect to the other instance. The database server
+// sees neither names nor tokens nor key authorizations. They are in no table and in no
+// logged statement (X18, A14).
 func TestTwoInstancesGateway(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -187,7 +187,7 @@ func TestTwoInstancesGateway(t *testing.T) {
 	}
 }
 
-// TLS-ALPN-01 is shared as HTTP-01 is (X18, X4).
+// Answers to TLS-ALPN-01 are shared, too (X18, X4).
 func TestTwoInstancesTLSALPN(t *testing.T) {
 	t.Parallel()
 	in := startTwo(t, pgtest.Start(t).Database(t), pebbletest.Options{}, func(c *proxy.Config) {
@@ -205,9 +205,8 @@ func TestTwoInstancesTLSALPN(t *testing.T) {
 	in.answerNothing(t)
 }
 
-// An instance that starts while another one's order is under way answers for it,
-// and a long poll there wakes at once when the other one has the certificate
-// (X18, D13).
+// An instance that starts during another one's order serves its answers. A long poll
+// at the new instance wakes at once when the other has the certificate (X18, D13).
 func TestInstanceInTheMiddle(t *testing.T) {
 	t.Parallel()
 	var ca pebbletest.Fault
@@ -216,7 +215,7 @@ func TestInstanceInTheMiddle(t *testing.T) {
 	c := in.one.NewCaller(t, "script", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
 	arrived, release := ca.Hold(t, pebbletest.Challenge)
 	m := c.Register(t, "a.example.com")
-	watch.Await(t, "the CA is about to look", arrived)
+	watch.Await(t, "the CA is about to validate", arrived)
 	in.startTwo(t)
 	watch.Until(t, "the second answers", func() bool { return in.two.Answers() == 1 })
 	c.URL = in.two.URL
@@ -232,7 +231,7 @@ func TestInstanceInTheMiddle(t *testing.T) {
 	}()
 	finishing, finish := ca.Hold(t, pebbletest.Finalize)
 	release()
-	watch.Await(t, "the CA has looked", finishing)
+	watch.Await(t, "the CA has validated", finishing)
 	released := time.Now()
 	finish()
 	p := <-polls
@@ -241,7 +240,7 @@ func TestInstanceInTheMiddle(t *testing.T) {
 	}
 	proxytest.OpenBundle(t, p.Body, proxytest.Names(t, "a.example.com"), id)
 	if took := p.at.Sub(released); took > 10*time.Second {
-		t.Errorf("the poll looked by itself, after %v", took)
+		t.Errorf("the poll was not woken; it ended after %v", took)
 	}
 	in.answerNothing(t)
 	if n := in.ca.Requests().Count(pebbletest.NewOrder); n != 1 {
@@ -249,7 +248,7 @@ func TestInstanceInTheMiddle(t *testing.T) {
 	}
 }
 
-// A token of acmeproxy check, too, is known to whichever instance a name leads to.
+// All instances answer the token of acmeproxy check.
 func TestTwoInstancesProbe(t *testing.T) {
 	t.Parallel()
 	in := startTwo(t, pgtest.Start(t).Database(t), pebbletest.Options{})
@@ -266,7 +265,7 @@ func TestTwoInstancesProbe(t *testing.T) {
 	in.answerNothing(t)
 }
 
-// workers are the instances that hold a lease on a client's rows.
+// workers returns the instances that hold a lease on a client's rows.
 func workers(t *testing.T, s *store.Store, clientID string) map[string]bool {
 	t.Helper()
 	rows, err := s.ListManaged(t.Context(), clientID, clients.ModeAgent, "", 0)
@@ -276,7 +275,7 @@ func workers(t *testing.T, s *store.Store, clientID string) map[string]bool {
 	found := map[string]bool{}
 	for _, row := range rows {
 		if row.LeaseOwner != "" {
-			found[path.Dir(row.LeaseOwner)] = true // each claim adds a part
+			found[path.Dir(row.LeaseOwner)] = true // each claim appends a part
 		}
 	}
 	return found

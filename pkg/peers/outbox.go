@@ -5,20 +5,20 @@ import (
 	"sync"
 )
 
-// maxWaiting is how many items may wait to be sent. While the database is away
-// they do not wait, they are dropped; this is for a slow one.
+// maxWaiting is the maximum number of items in the outbox. It is for a slow database.
+// If the database is unavailable, items are dropped at once.
 const maxWaiting = 16384
 
-// outbox holds what is to be sent, in its order. While one message is on its
-// way, what comes meanwhile gathers for the next.
+// outbox holds the items to send, in order. Items that are added while a message is
+// sent are collected for the next message.
 type outbox struct {
-	more chan struct{} // holds one when there may be something
+	more chan struct{} // wake-up of the sender; capacity 1
 
 	mu    sync.Mutex
 	items []json.RawMessage // guarded by mu
 }
 
-// add reports whether there was room.
+// add adds items and reports whether there was room for them.
 func (o *outbox) add(its ...item) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -36,7 +36,7 @@ func (o *outbox) add(its ...item) bool {
 	return true
 }
 
-// take returns as many as fit into a message.
+// take removes and returns as many items as fit into one message.
 func (o *outbox) take() []json.RawMessage {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -47,7 +47,7 @@ func (o *outbox) take() []json.RawMessage {
 	}
 	taken := o.items[:n:n]
 	if o.items = o.items[n:]; len(o.items) == 0 {
-		o.items = nil // and the memory of a rush with it
+		o.items = nil // frees the memory after a burst
 	}
 	return taken
 }

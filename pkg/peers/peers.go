@@ -23,80 +23,80 @@ type Bus interface {
 	// included. Receivers get the texts of one sender in order.
 	Notify(ctx context.Context, text string) error
 	// Listen receives texts until ctx ends. It calls one function at a time:
-	// connected when everything sent from then on is heard, and down when nothing
-	// is heard until connected is called again. Texts may come from anybody.
+	// connected when all texts sent from then on will arrive, and down when none will
+	// arrive until the next call of connected. Any user of the database can send texts.
 	Listen(ctx context.Context, connected func(), heard func(text string), down func(error))
 }
 
-// MaxText is the length of the longest text that a Bus must pass. PostgreSQL's
-// NOTIFY takes less than 8000 bytes.
+// MaxText is the maximum length of a text that a Bus must accept. PostgreSQL's NOTIFY
+// accepts less than 8000 bytes.
 const MaxText = 7999
 
-// Config says who we are and what the others may cause here.
+// Config holds the identity of this instance and its reactions to the others.
 type Config struct {
 	Bus      Bus                 // PostgreSQL
-	Identity *age.X25519Identity // the one that all instances share
+	Identity *age.X25519Identity // shared by all instances
 	Self     string              // unique among all instances that ever share the database
-	Local    challenge.Publisher // serves the others' answers, of the types that this instance has a port for
-	Due      func()              // something became due; it must not block
-	News     func(id string)     // there is news of a certificate; it must not block
-	Logger   *slog.Logger        // nil: none. No name that a certificate is for is ever logged here.
+	Local    challenge.Publisher // serves the others' answers of the types that this instance has a port for
+	Due      func()              // called when a certificate became due; must not block
+	News     func(id string)     // called when a certificate changed; must not block
+	Logger   *slog.Logger        // if nil, nothing is logged. Names of certificates are never logged.
 
-	// Life is how long another instance's answer is given if that instance does
-	// not take it away: longer than any issuance. 0: 10 minutes.
+	// Life is how long another instance's answer is served if that instance does not
+	// remove it. It must be longer than any issuance. If 0, it is 10 minutes.
 	Life time.Duration
-	// Heartbeat is how often an instance says that it is here. Who is not heard
-	// for three of them is forgotten. 0: 10 seconds.
+	// Heartbeat is the interval of heartbeats. An instance is forgotten when three of
+	// its heartbeats are missing. If 0, it is 10 seconds.
 	Heartbeat time.Duration
 }
 
 const (
-	// Patience is how long Share waits for the others at most.
+	// ShareTimeout is how long Share waits for the others.
 	ShareTimeout = 2 * time.Second
-	// settling is how long after our own hello the others have to answer it.
+	// helloTimeout is how long the others may take to answer this instance's hello.
 	helloTimeout = 200 * time.Millisecond
-	// maxSkew is how old a message may be, or how far ahead its sender's clock.
+	// maxSkew is the maximum age of a message, and the maximum lead of its sender's clock.
 	maxSkew = time.Minute
-	// maxOthers and maxForeign bound what the others can make us remember.
+	// maxOthers and maxForeign limit the memory that the others can use here.
 	maxOthers  = 64
 	maxForeign = 4096
 )
 
-// Peers is this instance's ear and voice. It is safe for concurrent use. A nil
-// *Peers is an instance that has a database to itself: it shares nothing.
+// Peers exchanges messages with the other instances. It is safe for concurrent use. A
+// nil *Peers is for an instance that uses its database alone. It shares nothing.
 type Peers struct {
 	cfg       Config
 	box       *seal.Box
 	out       outbox
-	ready     chan struct{} // closed when the others have had the time to answer our hello
+	ready     chan struct{} // closed when the others have had time to answer the first hello
 	readyOnce sync.Once     // closes ready
 	serving   sync.WaitGroup
 
-	mu         sync.Mutex // guards what follows
+	mu         sync.Mutex // guards the fields below
 	running    bool
 	others     map[string]*other
 	own        map[string]*shared
-	foreign    map[foreignKey]chan struct{} // closed when the answer goes
+	foreign    map[foreignKey]chan struct{} // closed when the answer is removed
 	reception  reception
-	lastWarned map[string]time.Time // when each kind of trouble was logged last
+	lastWarned map[string]time.Time // by kind of warning
 }
 
 // other is another instance.
 type other struct {
 	heardAt time.Time
-	silent  bool // it did not acknowledge in time: nobody waits for it
+	silent  bool // it did not acknowledge in time, so Share does not wait for it
 }
 
-// shared is an answer of ours that the others give as well.
+// shared is an own answer that the others serve, too.
 type shared struct {
 	item    item
 	fetched func()
 	waiting map[string]bool // instances that have not acknowledged it
-	done    chan struct{}   // closed when none is left, or nobody waits any more
-	closed  bool            // done is
+	done    chan struct{}   // closed when waiting is empty
+	closed  bool            // whether done is closed
 }
 
-// New checks the configuration; nothing is heard or said before Run.
+// New creates a Peers. It neither sends nor receives messages before Run.
 func New(cfg Config) (*Peers, error) {
 	if cfg.Self == "" || len(strconv.QuoteToASCII(cfg.Self)) > maxName {
 		return nil, errors.New("peers: Self must be a short line of ASCII")
@@ -121,9 +121,10 @@ func New(cfg Config) (*Peers, error) {
 	}, nil
 }
 
-// Share has the others give an answer that this instance gives already. It
-// returns when all that listen do, or after Patience. fetched is called when a
-// CA fetched it from one of them. withdraw ends it; it may be called twice.
+// Share makes the others serve an answer that this instance serves already. It returns
+// when all of them have acknowledged it, or after ShareTimeout. It calls fetched when a
+// CA has fetched the answer from one of them. withdraw removes the answer from the
+// others and may be called twice.
 func (p *Peers) Share(ctx context.Context, a Answer, fetched func()) (withdraw func()) {
 	if p == nil {
 		return func() {}
@@ -157,7 +158,7 @@ func (p *Peers) isRunning() bool {
 	return p.running
 }
 
-// begin tells the others, and waits for nobody.
+// addShared sends an answer to the others, without waiting for acknowledgements.
 func (p *Peers) addShared(a Answer, fetched func()) (string, *shared) {
 	id := rand.Text()
 	s := &shared{item: item{Do: put, ID: id, Answer: &a}, fetched: fetched, waiting: map[string]bool{}, done: make(chan struct{})}
@@ -176,7 +177,7 @@ func (p *Peers) addShared(a Answer, fetched func()) (string, *shared) {
 	return id, s
 }
 
-// settle ends the waiting if there is nobody left to wait for.
+// closeIfDone closes done when all instances have acknowledged the answer.
 func (s *shared) closeIfDone() {
 	if len(s.waiting) == 0 && !s.closed {
 		s.closed = true
@@ -184,7 +185,8 @@ func (s *shared) closeIfDone() {
 	}
 }
 
-// giveUp waits no more for those that have not acknowledged, here or elsewhere.
+// giveUp marks the instances that have not acknowledged s as silent. No other answer
+// waits for them either.
 func (p *Peers) giveUp(s *shared) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -197,7 +199,7 @@ func (p *Peers) giveUp(s *shared) {
 	}
 }
 
-// waitNoMore releases all who wait for one instance.
+// stopWaitingFor removes an instance from the waiting lists of all own answers.
 func (p *Peers) stopWaitingFor(name string) {
 	for _, s := range p.own {
 		delete(s.waiting, name)
@@ -216,12 +218,13 @@ func (p *Peers) withdraw(id string) {
 	}
 }
 
-// TellDue wakes the others: something became due.
+// NotifyDue notifies the others that a certificate became due.
 func (p *Peers) NotifyDue() { p.notify(item{Do: due}) }
 
-// TellNews wakes who waits at the others for news of a certificate.
+// NotifyNews notifies the others that a certificate changed, which wakes its waiters.
 func (p *Peers) NotifyNews(id string) { p.notify(item{Do: news, ID: id}) }
 
+// notify sends an item if there is another instance.
 func (p *Peers) notify(it item) {
 	if p == nil {
 		return
@@ -233,27 +236,27 @@ func (p *Peers) notify(it item) {
 	}
 }
 
-// say puts items into the outbox.
+// enqueue adds items to the outbox. The caller must hold p.mu.
 func (p *Peers) enqueue(its ...item) {
 	if !p.out.add(its...) {
 		p.warnLocked("full", "too much to tell the other instances; some of it is dropped")
 	}
 }
 
-// Status is what an administrator wants to know.
+// Status describes the connection to the other instances, for the administrator.
 type Status struct {
 	Others  []Other // by name
-	Problem string  // why the others may not be heard; empty when all is well
+	Problem string  // why messages of others may not arrive; empty without a problem
 }
 
-// Other is another instance that was heard.
+// Other describes another instance.
 type Other struct {
 	Name    string
-	HeardAt time.Time
-	Silent  bool // it did not acknowledge in time
+	HeardAt time.Time // of its last message
+	Silent  bool      // it did not acknowledge in time
 }
 
-// Status tells who is heard.
+// Status returns the current state.
 func (p *Peers) Status() Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -265,14 +268,14 @@ func (p *Peers) Status() Status {
 	return s
 }
 
-// Hears tells whether news of the others arrives.
+// IsReceiving reports whether messages of the others arrive.
 func (p *Peers) IsReceiving() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.running && p.reception.down == nil && time.Since(p.reception.own) < p.deafAfter()
 }
 
-// warnEvery is how often the same trouble is logged.
+// warnEvery is the minimum interval between two warnings of one kind.
 const warnEvery = 10 * time.Minute
 
 func (p *Peers) warn(kind, text string, args ...any) {
@@ -286,5 +289,5 @@ func (p *Peers) warnLocked(kind, text string, args ...any) {
 		return
 	}
 	p.lastWarned[kind] = time.Now()
-	p.cfg.Logger.Warn(text, args...) //nolint:sloglint // a constant of its callers
+	p.cfg.Logger.Warn(text, args...) //nolint:sloglint // all callers pass a constant
 }

@@ -29,7 +29,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// instance is what is left of a proxy when it only answers.
+// instance is the part of a proxy that serves answers to challenges.
 type instance struct {
 	*peers.Peers
 	name string
@@ -38,14 +38,14 @@ type instance struct {
 	log  *watch.Log
 	due  atomic.Int32
 	news chan string
-	stop func() // in good order; it may be called twice
+	stop func() // stops Run and waits for it; may be called twice
 }
 
-// start returns when the instance hears.
+// start starts an instance and waits until it receives its own messages.
 func start(t testing.TB, url string, id *age.X25519Identity, change ...func(*peers.Config)) *instance {
 	t.Helper()
 	i := begin(t, url, id, change...)
-	watch.Until(t, "it hears itself", i.IsReceiving)
+	watch.Until(t, "it receives its own messages", i.IsReceiving)
 	return i
 }
 
@@ -97,17 +97,17 @@ func identity(t testing.TB) *age.X25519Identity {
 	return id
 }
 
-// knows waits until i hears of so many others.
+// knows waits until i knows n other instances.
 func (i *instance) knows(t testing.TB, n int) {
 	t.Helper()
 	watch.Until(t, "the others are heard", func() bool { return len(i.Status().Others) == n })
 }
 
-// missedNobody is for when all acknowledge in time.
+// missedNobody fails the test if an instance did not acknowledge in time.
 func (i *instance) missedNobody(t testing.TB) {
 	t.Helper()
 	if strings.Contains(i.log.String(), "does not acknowledge") {
-		t.Error("it waited in vain")
+		t.Error("another instance did not acknowledge in time")
 	}
 }
 
@@ -117,7 +117,7 @@ func http01(token string) peers.Answer {
 	return peers.Answer{Type: acme.HTTP01, Name: host, Token: token, KeyAuthorization: token + ".thumbprint"}
 }
 
-// answers asks as a CA does.
+// answers reports whether the instance serves the answer for token to a CA.
 func (i *instance) answers(token string) bool {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodGet, "http://"+host+responder.Prefix+token, nil)
@@ -125,7 +125,7 @@ func (i *instance) answers(token string) bool {
 	return w.Code == http.StatusOK && w.Body.String() == token+".thumbprint"
 }
 
-// share returns how long it took.
+// share calls Share and returns how long it took.
 func (i *instance) share(t testing.TB, a peers.Answer) (took time.Duration, withdraw func()) {
 	t.Helper()
 	began := time.Now()
@@ -133,7 +133,7 @@ func (i *instance) share(t testing.TB, a peers.Answer) (took time.Duration, with
 	return time.Since(began), withdraw
 }
 
-// These share a server, and have a database each.
+// The subtests share a server and have a database each.
 func TestPeers(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -148,8 +148,8 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// When Share returns, the others answer; they tell of the CA's fetch, and forget
-// with the one that it is for (X18). News wakes the others.
+// When Share returns, the others serve the answer. They report the CA's fetch, and
+// remove the answer when it is withdrawn (X18). News wakes the others.
 func testShare(t *testing.T, server *pgtest.Server) {
 	url, id := server.Database(t), identity(t)
 	one, two, three := start(t, url, id), start(t, url, id), start(t, url, id)
@@ -177,16 +177,16 @@ func testShare(t *testing.T, server *pgtest.Server) {
 		t.Errorf("news of %s; due: %d, %d, %d", got, one.due.Load(), two.due.Load(), three.due.Load())
 	}
 
-	// Good-bye takes what is left along, and nobody waits for who said it.
+	// A bye removes the remaining answers of its sender, and Share does not wait for it.
 	three.Share(t.Context(), http01("left"), nil)
 	three.stop()
 	one.knows(t, 1)
-	watch.Until(t, "the answers of who went are gone", func() bool { return one.http.Len()+two.http.Len() == 0 })
+	watch.Until(t, "the answers of the stopped instance are gone", func() bool { return one.http.Len()+two.http.Len() == 0 })
 	one.Share(t.Context(), http01("later"), nil)
 	one.missedNobody(t)
 }
 
-// What cannot be shared is not, and costs no wait; nobody there is no wait.
+// Share returns at once for an invalid answer, and without other instances.
 func testShareAlone(t *testing.T, server *pgtest.Server) {
 	var none *peers.Peers
 	none.Share(t.Context(), http01("token"), nil)()
@@ -205,7 +205,7 @@ func testShareAlone(t *testing.T, server *pgtest.Server) {
 	}
 }
 
-// Who comes in the middle knows what the others answer (X18).
+// An instance that starts later serves the current answers of the others (X18).
 func testShareWithNewcomer(t *testing.T, server *pgtest.Server) {
 	url, id := server.Database(t), identity(t)
 	one := start(t, url, id)
@@ -222,8 +222,7 @@ func testShareWithNewcomer(t *testing.T, server *pgtest.Server) {
 	watch.Until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
 }
 
-// A connection that breaks is made again; what was said meanwhile is said again
-// (X18).
+// A broken connection is reopened, and messages of the meantime are sent again (X18).
 func TestReconnect(t *testing.T) {
 	t.Parallel()
 	server := pgtest.Start(t)
@@ -234,23 +233,23 @@ func TestReconnect(t *testing.T) {
 		server.Exec(t, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'LISTEN%' AND pid <> pg_backend_pid()")
 		_, withdraw := one.share(t, http01(token)) // perhaps before they are back
 		watch.Until(t, "the other one answers", func() bool { return two.answers(token) })
-		watch.Until(t, "both hear", func() bool { return one.IsReceiving() && two.IsReceiving() })
+		watch.Until(t, "both receive messages", func() bool { return one.IsReceiving() && two.IsReceiving() })
 		withdraw()
 		watch.Until(t, "it is withdrawn", func() bool { return two.http.Len() == 0 })
 	}
 	server.Stop()
-	watch.Until(t, "the trouble is seen", func() bool { return strings.Contains(one.Status().Problem, "other instances are not heard: listen: ") })
+	watch.Until(t, "the problem is reported", func() bool { return strings.Contains(one.Status().Problem, "other instances are not heard: listen: ") })
 	_, withdraw := one.share(t, http01("away"))
 	defer withdraw()
 	if err := server.Resume(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	watch.Until(t, "the other one answers", func() bool { return two.answers("away") })
-	watch.Until(t, "the trouble is over", func() bool { return one.Status().Problem == "" })
+	watch.Until(t, "the problem is gone", func() bool { return one.Status().Problem == "" })
 }
 
-// The other instance is a process that is killed, while it works on an order of
-// its own: it is waited for once, and its answers end by themselves (X18).
+// The other instance is a process that is killed while it has an order. Share waits
+// for it once, and its answers expire (X18).
 func testKilled(t *testing.T, server *pgtest.Server) {
 	url, id := server.Database(t), identity(t)
 	one := start(t, url, id, func(c *peers.Config) { c.Life = time.Second })
@@ -271,7 +270,7 @@ func testKilled(t *testing.T, server *pgtest.Server) {
 	watch.Until(t, "its answer is gone", func() bool { return one.http.Len() == 0 })
 }
 
-// Who is not heard is forgotten.
+// An instance without heartbeats is forgotten.
 func testForgotten(t *testing.T, server *pgtest.Server) {
 	url, id := server.Database(t), identity(t)
 	one := start(t, url, id, func(c *peers.Config) { c.Heartbeat = 100 * time.Millisecond })
@@ -283,7 +282,8 @@ func testForgotten(t *testing.T, server *pgtest.Server) {
 	one.missedNobody(t)
 }
 
-// process is an instance that can be killed: this test's program again.
+// process starts an instance as a process that can be killed. It runs this test's
+// program.
 func process(t testing.TB, url string, id *age.X25519Identity) (kill func()) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestProcess$")
@@ -311,7 +311,7 @@ func TestProcess(t *testing.T) {
 	t.Parallel()
 	url := os.Getenv("PEERS_TEST_URL")
 	if url == "" {
-		return // it is no test by itself
+		return // not started by process
 	}
 	id, err := age.ParseX25519Identity(os.Getenv("PEERS_TEST_IDENTITY"))
 	if err != nil {
@@ -323,8 +323,8 @@ func TestProcess(t *testing.T) {
 	select {} // until it is killed
 }
 
-// What others write into the channel is of no effect, and a copy of what an
-// instance wrote adds nothing. The server sees neither names nor tokens.
+// Texts of others in the channel have no effect, and neither have copies of an
+// instance's messages. The server sees neither names nor tokens.
 func testStrangers(t *testing.T, server *pgtest.Server) {
 	url, id := server.Database(t), identity(t)
 	conn, err := pgx.Connect(t.Context(), url)

@@ -6,9 +6,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 )
 
-// Publisher returns a publisher whose answers local serves and, at the other
-// instances, their own ports. Publish returns when all instances that listen serve
-// the answer, or after Patience. For a nil *Peers it returns local itself.
+// Publisher returns a publisher whose answers are served by local and by all other
+// instances. Publish returns when all of them have acknowledged the answer, or after
+// ShareTimeout. For a nil *Peers, Publisher returns local itself.
 func (p *Peers) Publisher(local challenge.Publisher) challenge.Publisher {
 	if p == nil {
 		return local

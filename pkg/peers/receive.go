@@ -5,37 +5,41 @@ import (
 	"time"
 )
 
-// hearing is how well we hear. The proof is our own voice.
+// reception holds the state of the listening connection. The instance's own messages
+// prove that it works.
 type reception struct {
-	since    time.Time // when we began, on this connection
-	own      time.Time // when we heard ourselves last
-	down     error     // why there is no connection; nil: there is one
-	skewed   time.Time // when a message came from another time
-	deaf     bool      // and it was logged
-	skewedBy string    // who sent it
+	since    time.Time // start of the current connection
+	own      time.Time // time of the last message from this instance itself
+	down     error     // why there is no connection; if nil, there is one
+	skewed   time.Time // time of the last message with a wrong clock
+	deaf     bool      // nothing is received, and this was logged
+	skewedBy string    // sender of the message with a wrong clock
 }
 
-// remedy is for a connection on which LISTEN is taken and nothing ever comes.
+// remedy is for a connection that accepts LISTEN and never delivers a notification.
 const remedy = "connect to the PostgreSQL server itself: a pooler such as PgBouncer in between takes LISTEN and does not deliver"
 
+// isDeaf reports whether there is a connection that delivers nothing.
 func (p *Peers) isDeaf(now time.Time) bool {
 	h := p.reception
 	return h.down == nil && now.Sub(h.own) >= p.deafAfter() && now.Sub(h.since) >= p.deafAfter()
 }
 
+// problem describes why messages of others may not arrive, or returns "".
 func (p *Peers) problem(now time.Time) string {
 	switch h := p.reception; {
 	case h.down != nil:
 		return "other instances are not heard: " + h.down.Error()
 	case p.isDeaf(now):
-		return "other instances are not heard, nor is this one by itself: " + remedy
+		return "other instances are not heard, and this instance does not receive its own messages: " + remedy
 	case !h.skewed.IsZero() && now.Sub(h.skewed) < p.forgetAfter():
 		return "the clock of " + h.skewedBy + " is not in step with this one, so it is not heard: run NTP on both hosts"
 	}
 	return ""
 }
 
-// connected greets the others. What we said before may not have been heard.
+// connected sends a greeting and all own answers again, because the others may have
+// missed earlier messages.
 func (p *Peers) connected() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -44,19 +48,20 @@ func (p *Peers) connected() {
 	}
 	p.reception.down, p.reception.since = nil, time.Now()
 	for _, o := range p.others {
-		o.silent = false // it may have been us who did not hear
+		o.silent = false // this instance may have missed the acknowledgement
 	}
 	p.enqueue(item{Do: hello})
 	p.enqueueOwn()
 }
 
-// sayOwn tells all our answers, to whom they may be new.
+// enqueueOwn sends all own answers, for instances that may not know them.
 func (p *Peers) enqueueOwn() {
 	for _, s := range p.own {
 		p.enqueue(s.item)
 	}
 }
 
+// disconnected records why the connection was lost.
 func (p *Peers) disconnected(err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,7 +71,8 @@ func (p *Peers) disconnected(err error) {
 	p.reception.down = err
 }
 
-// noticeDeafness logs it when it begins and when it ends.
+// logDeafness logs when this instance stops receiving its own messages, and when it
+// receives them again.
 func (p *Peers) logDeafness(now time.Time) {
 	deaf := p.isDeaf(now)
 	switch {
@@ -78,7 +84,7 @@ func (p *Peers) logDeafness(now time.Time) {
 	p.reception.deaf = deaf
 }
 
-// heard takes one text of the channel. Nothing here waits for the network.
+// receive handles one text from the channel. It never waits for the network.
 func (p *Peers) receive(text string) {
 	m, items, err := openMessage(p.box, text)
 	now := time.Now()
@@ -100,6 +106,7 @@ func (p *Peers) receive(text string) {
 	}
 }
 
+// handle handles the items of another instance's message.
 func (p *Peers) handle(now time.Time, from string, items []item) {
 	if !p.noteSender(now, from, slices.ContainsFunc(items, func(it item) bool { return it.Do == hello })) {
 		return
@@ -122,8 +129,9 @@ func (p *Peers) handle(now time.Time, from string, items []item) {
 	}
 }
 
-// meet notes that an instance is there. Whoever is new or says hello may not
-// know us, nor what we answer; and who waits for all waits for it as well.
+// noteSender records the sender of a message, and reports whether there was room for
+// it. A new instance, or one that sends hello, may know neither this instance nor its
+// answers, so it gets all of them. Pending calls of Share then wait for it, too.
 func (p *Peers) noteSender(now time.Time, from string, greets bool) bool {
 	o := p.others[from]
 	if o == nil {
@@ -150,12 +158,12 @@ func (p *Peers) noteSender(now time.Time, from string, greets bool) bool {
 	return true
 }
 
-// acknowledged is for an answer of ours; who acknowledges is not silent.
+// handleAck handles the acknowledgement or the fetch of an own answer.
 func (p *Peers) handleAck(from string, it item) {
 	if it.To != p.cfg.Self {
 		return
 	}
-	if o := p.others[from]; o != nil { // else it said good-bye before
+	if o := p.others[from]; o != nil { // nil after a bye
 		o.silent = false
 	}
 	s := p.own[it.ID]
@@ -169,7 +177,7 @@ func (p *Peers) handleAck(from string, it item) {
 	}
 }
 
-// leave is good-bye: nothing of it is under way any more.
+// removeInstance handles the bye of an instance, which needs its answers no longer.
 func (p *Peers) removeInstance(from string) {
 	p.cfg.Logger.Info("another instance has stopped", "instance", from)
 	p.forget(from)

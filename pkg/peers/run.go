@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// sendPatience is how long one message may take.
+// sendTimeout is the timeout for sending one message.
 const sendTimeout = 5 * time.Second
 
-// Run listens and speaks until ctx ends; then it says good-bye and takes the
-// others' answers away. It is called once.
+// Run sends and receives messages until ctx ends. Then it sends a bye and removes the
+// answers of the others. It must be called only once.
 func (p *Peers) Run(ctx context.Context) {
 	if p == nil {
 		<-ctx.Done()
@@ -31,9 +31,10 @@ func (p *Peers) Run(ctx context.Context) {
 	p.shutDown(context.WithoutCancel(ctx))
 }
 
+// markReady lets calls of Share continue.
 func (p *Peers) markReady() { p.readyOnce.Do(func() { close(p.ready) }) }
 
-// send empties the outbox, one message after another.
+// send sends the items in the outbox, one message after another.
 func (p *Peers) send(ctx context.Context) {
 	for {
 		select {
@@ -45,8 +46,9 @@ func (p *Peers) send(ctx context.Context) {
 	}
 }
 
-// flush drops what cannot be sent. It is told again: an instance that comes back
-// says hello, and one that missed something is waited for in vain, once.
+// flush sends all items in the outbox, and drops those that cannot be sent. Own answers
+// are sent again after a hello or a reconnection. If an instance missed an answer,
+// Share waits for it once, until the timeout.
 func (p *Peers) flush(ctx context.Context) {
 	for items := p.out.take(); len(items) > 0 && ctx.Err() == nil; items = p.out.take() {
 		text, err := sealMessage(p.box, message{From: p.cfg.Self, At: time.Now().UnixMilli(), Items: items})
@@ -61,7 +63,7 @@ func (p *Peers) flush(ctx context.Context) {
 	}
 }
 
-// beat says that we are here, and notices who is not.
+// sendHeartbeats sends heartbeats, and forgets instances whose heartbeats are missing.
 func (p *Peers) sendHeartbeats(ctx context.Context) {
 	t := time.NewTicker(p.cfg.Heartbeat)
 	defer t.Stop()
@@ -79,7 +81,7 @@ func (p *Peers) sendHeartbeats(ctx context.Context) {
 	}
 }
 
-// Late by half a heartbeat is not lost.
+// A message may be late by half a heartbeat.
 func (p *Peers) forgetAfter() time.Duration { return 3*p.cfg.Heartbeat + p.cfg.Heartbeat/2 }
 func (p *Peers) deafAfter() time.Duration   { return p.cfg.Heartbeat + p.cfg.Heartbeat/2 }
 
@@ -92,14 +94,14 @@ func (p *Peers) forgetLost(now time.Time) {
 	}
 }
 
-// forget waits for an instance no more. Its answers end by themselves: it may be
-// at work on an order still.
+// forget removes an instance and stops waiting for it. Its answers are served until
+// they expire, because it may still be processing an order.
 func (p *Peers) forget(name string) {
 	delete(p.others, name)
 	p.stopWaitingFor(name)
 }
 
-// end is Run's end.
+// shutDown removes the others' answers and sends a bye.
 func (p *Peers) shutDown(ctx context.Context) {
 	p.mu.Lock()
 	p.running = false

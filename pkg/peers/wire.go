@@ -14,7 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// Answer is what a CA is to be told, by whichever instance it asks.
+// Answer is an answer to a challenge that all instances serve.
 type Answer struct {
 	Type             string `json:"type"`
 	Name             string `json:"name"`            // DNS name or IP address
@@ -22,28 +22,28 @@ type Answer struct {
 	KeyAuthorization string `json:"key_authorization"`
 }
 
-// What an item can say.
+// The values of item.Do.
 const (
-	hello   = "hello"   // the sender hears from now on: tell it what there is
-	here    = "here"    // the sender is still here
-	bye     = "bye"     // the sender and its answers go
-	put     = "put"     // give this answer, too
-	remove  = "remove"  // give the answer with this ID no more
-	ack     = "ack"     // the sender gives your answer with this ID
-	fetched = "fetched" // a CA fetched your answer with this ID at the sender's
-	due     = "due"     // something became due
-	news    = "news"    // of the certificate with this ID
+	hello   = "hello"   // the sender listens from now on and needs all answers
+	here    = "here"    // heartbeat of the sender
+	bye     = "bye"     // the sender stops; remove its answers
+	put     = "put"     // serve this answer
+	remove  = "remove"  // stop serving the answer with this ID
+	ack     = "ack"     // the sender serves the receiver's answer with this ID
+	fetched = "fetched" // a CA fetched the receiver's answer with this ID from the sender
+	due     = "due"     // a certificate became due
+	news    = "news"    // the certificate with this ID changed
 )
 
-// item is one thing that an instance tells the others.
+// item is one part of a message.
 type item struct {
 	Do     string  `json:"do"`
 	ID     string  `json:"id,omitempty"`
-	To     string  `json:"to,omitempty"` // whom it is for; empty: everybody
+	To     string  `json:"to,omitempty"` // receiver; if empty, all instances
 	Answer *Answer `json:"answer,omitempty"`
 }
 
-// message is what is sent at once.
+// message is the plaintext of one text on the Bus.
 type message struct {
 	From  string            `json:"from"`
 	At    int64             `json:"at"` // milliseconds since 1970, UTC
@@ -51,37 +51,39 @@ type message struct {
 }
 
 const (
-	// purpose holds the version: instances that differ in it do not hear each other.
+	// purpose includes the version. Instances with different versions cannot read each
+	// other's messages.
 	purpose = "acmeproxy peers 1"
-	// padding hides how long a name is, and mostly what kind of message it is.
+	// padding hides the length of names, and mostly the kind of a message.
 	padding = 512
-	// maxMessage is a multiple of padding, and sealed and encoded within MaxText.
+	// maxMessage is a multiple of padding. Sealed and encoded, it fits into MaxText.
 	maxMessage = 11 * padding
-	maxItems   = maxMessage - 384 // for the bytes of all items; the rest of a message is around them
+	maxItems   = maxMessage - 384 // for the bytes of all items; the rest is for the other fields
 	maxName    = 128              // of an instance
 	maxID      = 64
 	maxText    = 1024 // of a token or a key authorization
 )
 
-// sealMessage turns a message into a text for Bus.Notify.
+// sealMessage encodes and seals a message as a text for Bus.Notify.
 func sealMessage(box *seal.Box, m message) (string, error) {
 	plain, err := json.Marshal(m)
 	if err != nil {
 		return "", err
 	}
 	if len(plain) > maxMessage {
-		return "", fmt.Errorf("a message of %d bytes", len(plain))
+		return "", fmt.Errorf("the message of %d bytes is too long", len(plain))
 	}
 	padded := bytes.Repeat([]byte{' '}, (len(plain)+padding-1)/padding*padding)
 	copy(padded, plain)
 	return base64.RawStdEncoding.EncodeToString(box.Seal(padded)), nil
 }
 
-// errStrange is of a text that no instance of this version and identity made.
+// errUnknownMessage reports a text that is not from an instance of this version and
+// identity.
 var errUnknownMessage = errors.New("not a message of an instance with this identity and version")
 
-// openMessage is the way back. Nothing of a text is trusted before it is opened;
-// then it is checked as strictly as if it were not.
+// openMessage reverses sealMessage. It checks the content strictly, although only a
+// holder of the identity can seal it.
 func openMessage(box *seal.Box, text string) (m message, items []item, err error) {
 	if len(text) > MaxText {
 		return m, nil, errUnknownMessage
@@ -126,7 +128,7 @@ func parseStrictly(data []byte, v any) error {
 		return err
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("there is more after the message")
+		return errors.New("unexpected data after the message")
 	}
 	return nil
 }
@@ -138,7 +140,7 @@ func (it item) check() error {
 		return errors.New("id, to: too long")
 	}
 	if (it.Answer != nil) != (it.Do == put) {
-		return errors.New("answer: of put, and nothing else")
+		return errors.New("answer: required for put, and invalid otherwise")
 	}
 	switch it.Do {
 	case hello, here, bye, due:
@@ -155,8 +157,9 @@ func (it item) check() error {
 	return fmt.Errorf("do: %.20q is unknown", it.Do)
 }
 
-// check is for both ends: whoever holds the identity can publish no more than a
-// canonical name, a token and what a CA expects there.
+// check returns an error for an answer that must not be shared. Sender and receiver
+// call it. So a holder of the identity can publish only a canonical name, a token and
+// its key authorization.
 func (a Answer) check() error {
 	switch {
 	case a.Type == acme.HTTP01 && a.Token != "":
@@ -165,7 +168,7 @@ func (a Answer) check() error {
 		return errors.New("answer: not of a type that can be shared")
 	}
 	if name, err := cert.ParseName(a.Name); err != nil || name != a.Name || cert.IsWildcard(name) {
-		return errors.New("answer: not for a name as certificates have them")
+		return errors.New("answer: the name is not a canonical identifier")
 	}
 	if !plainText(a.Token) || a.KeyAuthorization == "" || !plainText(a.KeyAuthorization) {
 		return errors.New("answer: not a token and its key authorization")
@@ -173,10 +176,11 @@ func (a Answer) check() error {
 	return nil
 }
 
-// usesToken reports whether a CA asks for an answer by its token, as for HTTP-01.
+// usesToken reports whether a CA requests an answer by its token, as for HTTP-01.
 func usesToken(challengeType string) bool { return challengeType == acme.HTTP01 }
 
-// plainText is base64url and full stops (RFC 8555, section 8.1), not too long.
+// plainText reports whether s has only base64url characters and full stops (RFC 8555,
+// section 8.1), and at most maxText bytes.
 func plainText(s string) bool {
 	for _, c := range []byte(s) {
 		switch {
