@@ -140,7 +140,7 @@ func (s *stage) until(what string, ok func() bool) error {
 		select {
 		case <-ctx.Done():
 			log, _ := os.ReadFile(s.path("serve.log"))
-			return fmt.Errorf("waited in vain until %s; the proxy's log:\n%s", what, log)
+			return fmt.Errorf("timeout: waited until %s; the proxy's log:\n%s", what, log)
 		case <-t.C:
 		}
 	}

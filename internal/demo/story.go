@@ -156,7 +156,7 @@ func (s *story) gateway() error {
 }
 
 func (s *story) refusals() error {
-	s.chapter("Nobody gets more than was granted")
+	s.chapter("Requests without a grant are refused")
 	_, err := s.run(web2, "remote", "get", "web1.example.test", "--state-dir", s.path(web2))
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 {

@@ -28,8 +28,8 @@ type Named struct {
 // NamedZone is a zone that it is the primary of.
 type NamedZone struct {
 	Name    string // without a full stop at the end
-	Policy  string // rules of update-policy; empty: no updates
-	Records string // besides the start of authority and the name server ns1
+	Policy  string // rules of update-policy; if empty, updates are refused
+	Records string // in addition to the start of authority and the name server ns1
 }
 
 // StartNamed starts BIND's name server for the time of a test, with keys as
@@ -45,8 +45,8 @@ func StartNamed(t testing.TB, keys string, zones ...NamedZone) *Named {
 		t.Fatal(err)
 	}
 	write(t, program, string(data), 0o700)
-	// It goes on without a port that another test took meanwhile.
-	for patience := 2 * time.Second; patience <= time.Minute; patience *= 2 {
+	// named starts even if another test has taken the port, so retry with another.
+	for timeout := 2 * time.Second; timeout <= time.Minute; timeout *= 2 {
 		port, err := pebbletest.FreePort()
 		if err != nil {
 			t.Fatal(err)
@@ -54,7 +54,7 @@ func StartNamed(t testing.TB, keys string, zones ...NamedZone) *Named {
 		n := &Named{Port: strconv.Itoa(port), Log: filepath.Join(dir, "log")}
 		n.Addr = net.JoinHostPort("127.0.0.1", n.Port)
 		n.configure(t, dir, keys, zones)
-		if n.run(t, program, dir, zones[0].Name+".", patience) {
+		if n.run(t, program, dir, zones[0].Name+".", timeout) {
 			return n
 		}
 	}
@@ -93,8 +93,9 @@ func write(t testing.TB, path, text string, mode os.FileMode) {
 	}
 }
 
-// run starts it and waits until it answers for a zone; else it is stopped.
-func (n *Named) run(t testing.TB, program, dir, zone string, patience time.Duration) bool {
+// run starts named and waits until it answers for a zone. After the timeout it stops
+// named.
+func (n *Named) run(t testing.TB, program, dir, zone string, timeout time.Duration) bool {
 	t.Helper()
 	log, err := os.Create(n.Log)
 	if err != nil {
@@ -124,7 +125,7 @@ func (n *Named) run(t testing.TB, program, dir, zone string, patience time.Durat
 	})
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	timeout := time.After(patience)
+	expired := time.After(timeout)
 	client := &dns.Client{Net: "tcp"}
 	for {
 		answer, _, err := client.Exchange(new(dns.Msg).SetQuestion(zone, dns.TypeSOA), n.Addr)
@@ -135,7 +136,7 @@ func (n *Named) run(t testing.TB, program, dir, zone string, patience time.Durat
 		case <-tick.C:
 			continue
 		case <-ended:
-		case <-timeout:
+		case <-expired:
 		}
 		stop()
 		return false

@@ -26,8 +26,8 @@ import (
 // Options are the server's settings.
 type Options struct {
 	Zones []string // with a full stop at the end
-	// Delegated are zones below one of these that others have: whoever asks gets
-	// a reference.
+	// Delegated lists zones below one of these that other servers have. Queries for
+	// them get a reference.
 	Delegated []string
 	CNAMEs    map[string]string // likewise
 	// Dir has a file for each name, called like it, with a TXT value a line;

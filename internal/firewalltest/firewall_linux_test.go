@@ -15,9 +15,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 )
 
-// The whole story: the three modes across a firewall that lets the private host
-// reach port 443 of the proxy and nothing else, and nobody reach the private
-// host (A1, A17, A18, A20).
+// The three modes work across a firewall that lets the private host reach only port
+// 443 of the proxy, and no host reach the private host (A1, A17, A18, A20).
 func TestThreeModes(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pebbletest.ProcessOptions{})
@@ -64,8 +63,7 @@ func TestThreeModes(t *testing.T) {
 	}
 }
 
-// drops shows that each closed way is closed by the firewall: somebody listens
-// at its end, the connection fails, and the firewall has counted the packets.
+// drops shows that the firewall blocks each closed path: a server listens at its end, the connection fails, and the firewall has counted the packets.
 func (w *world) drops() {
 	w.t.Helper()
 	private := w.lan.listen(lanAddr + ":443")
@@ -181,14 +179,14 @@ func (w *world) tunnel(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	go func() {
-		_, _ = io.Copy(far, buffered) // whoever hangs up first ends both
+		_, _ = io.Copy(far, buffered) // the first side to close ends both
 		far.Close()
 	}()
 	_, _ = io.Copy(near, far)
 }
 
-// The CA's side is cut off while it validates, for a moment: nobody notices,
-// and the order is the first one (X7).
+// A short break of the CA's link while it validates has no effect: the first order
+// succeeds (X7).
 func TestUplinkFlaps(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, pebbletest.ProcessOptions{})
@@ -202,7 +200,7 @@ func TestUplinkFlaps(t *testing.T) {
 	if reaches(w.internet, dmzWAN, "80") {
 		t.Error("the CA reaches the proxy over a link that is cut")
 	}
-	w.mend("wan")
+	w.restore("wan")
 	if out, err := get.wait(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -230,7 +228,7 @@ func TestUplinkLost(t *testing.T) {
 	if installed(w.path("first")) {
 		t.Fatal("the certificate came over a link that is cut")
 	}
-	w.mend("wan")
+	w.restore("wan")
 	watch.Until(t, "the proxy has the certificate", func() bool {
 		out, err := w.start(w.lan, "remote", "get", "web1.example.com", "--out", "ssl").wait()
 		if err != nil && !strings.Contains(out, "the proxy tries again at") {
@@ -263,8 +261,8 @@ func TestPrivateLinkLost(t *testing.T) {
 	}
 }
 
-// interrupted has acmeproxy get a certificate, cuts the private link while the
-// CA validates, and mends it when the CA has issued.
+// interrupted makes acmeproxy get a certificate, cuts the private link while the CA
+// validates, and restores it when the CA has issued.
 func (w *world) interrupted(mode string, args ...string) {
 	w.t.Helper()
 	issued, held := w.issued(), w.dmz.counter("held")
@@ -280,7 +278,7 @@ func (w *world) interrupted(mode string, args ...string) {
 	if installed(w.path(mode)) {
 		w.t.Error("the certificate came over a link that is cut")
 	}
-	w.mend("lan")
+	w.restore("lan")
 	watch.Until(w.t, "the certificate is there", func() bool { return installed(w.path(mode)) })
 	w.verify(w.path(mode), mode+".web1.example.com")
 }

@@ -106,8 +106,8 @@ func (h *host) counter(name string) int {
 func (h *host) do(f func() error) error {
 	done := make(chan error)
 	go func() {
-		// Never unlocked: the thread ends with the goroutine, and nobody else
-		// finds himself in the namespace.
+		// Never unlocked: the thread ends with the goroutine, so no other goroutine
+		// runs in the namespace.
 		runtime.LockOSThread()
 		ns, err := os.Open("/var/run/netns/" + h.name)
 		if err == nil {

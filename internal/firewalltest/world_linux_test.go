@@ -159,17 +159,17 @@ func (w *world) cable(a *host, aName, aAddr string, b *host, bName, bAddr string
 	b.ip("neigh", "replace", aAddr, "lladdr", hardware, "dev", bName, "nud", "permanent")
 }
 
-// cut and mend take one of the DMZ host's links, wan or lan, down and up.
+// cut and restore take one of the DMZ host's links, wan or lan, down and up.
 func (w *world) cut(link string) { w.dmz.ip("link", "set", link, "down") }
 
-func (w *world) mend(link string) { w.dmz.ip("link", "set", link, "up") }
+func (w *world) restore(link string) { w.dmz.ip("link", "set", link, "up") }
 
 // hold drops what the CA sends to port 80 until release.
 func (w *world) hold() { w.dmz.nft("add rule inet firewall gate counter name held drop") }
 
 func (w *world) release() { w.dmz.nft("flush chain inet firewall gate") }
 
-// reaches tells whether a TCP connection can be had.
+// reaches reports whether a TCP connection is possible.
 func reaches(h *host, host, port string) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -227,7 +227,7 @@ func (w *world) start(h *host, args ...string) *process {
 
 // stop ends it as systemd would, and then for good.
 func (p *process) stop() {
-	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // it may have exited already
 	select {
 	case <-p.done:
 	case <-time.After(30 * time.Second):
@@ -317,7 +317,7 @@ func (w *world) verify(dir string, names ...string) {
 	}
 }
 
-// installed tells whether a PEM set is there.
+// installed reports whether the folder has a PEM set.
 func installed(dir string) bool {
 	_, err := certfile.Read(dir)
 	return err == nil

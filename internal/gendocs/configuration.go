@@ -31,10 +31,10 @@ There are more variables. ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM fil
 The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `; its other keys have the meaning of the flags of ` + "`remote get`" + `. They are %s. A relative ` + "`out`" + ` starts at the file's folder.
 `
 
-// sources say where a command's flags may come from, besides its command line.
+// sources describes where a command reads flags from, in addition to its command line.
 type sources struct {
 	env, file bool
-	only      []string // the flags that they are about; empty: all
+	only      []string // the flags concerned; if empty, all
 }
 
 func sourcesOf(c *cobra.Command) sources {

@@ -48,7 +48,7 @@ func run(args []string) error {
 	case "completions":
 		return completions(path)
 	default:
-		return fmt.Errorf("%q is none of config, man and completions", what)
+		return fmt.Errorf("%q is unknown; use config, man or completions", what)
 	}
 }
 

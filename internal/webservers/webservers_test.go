@@ -122,7 +122,7 @@ func (s server) start(t *testing.T, port, backend int) {
 	done := make(chan struct{})
 	go func() { defer close(done); _ = cmd.Wait() }()
 	stop := sync.OnceFunc(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have ended by itself
+		_ = cmd.Process.Signal(syscall.SIGTERM) // it may have exited already
 		select {
 		case <-done:
 		case <-time.After(10 * time.Second):
