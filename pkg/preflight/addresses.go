@@ -12,20 +12,20 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// addresses looks the name up, IPv4 and IPv6.
+// addresses looks up the IPv4 and IPv6 addresses of the name.
 func (c *Checker) addresses(ctx context.Context, name string) ([]netip.Addr, Check) {
 	v4, err4 := c.lookup(ctx, name, dns.TypeA)
 	v6, err6 := c.lookup(ctx, name, dns.TypeAAAA)
 	addrs := slices.Concat(v4, v6)
 	for _, err := range []error{err4, err6} {
-		if unlessNoName(err) == nil {
+		if ignoreNoSuchName(err) == nil {
 			continue
 		}
 		check := verdictOnLookup(err)
 		if len(addrs) == 0 {
 			return addrs, check
 		}
-		// CAs go on with the addresses that they got.
+		// CAs continue with the addresses that they got.
 		found := verdictOnAddresses(addrs)
 		check.Verdict, check.Detail = Warning, found.Detail+"; half of the lookup fails: "+check.Detail
 		if found.Remedy != "" {
@@ -48,8 +48,8 @@ func (c *Checker) addresses(ctx context.Context, name string) ([]netip.Addr, Che
 	}
 }
 
-// unlessNoName keeps errors that leave open whether there are addresses.
-func unlessNoName(err error) error {
+// ignoreNoSuchName returns err, or nil if it reports that the name does not exist.
+func ignoreNoSuchName(err error) error {
 	if errors.Is(err, errNoSuchName) {
 		return nil
 	}
@@ -75,22 +75,22 @@ func (c *Checker) lookup(ctx context.Context, name string, qtype uint16) ([]neti
 	return slices.Compact(addrs), err
 }
 
-// verdictOnLookup is about a question that got no usable answer.
+// verdictOnLookup returns the verdict on a question without a usable answer.
 func verdictOnLookup(err error) Check {
 	check := Check{Check: DNS, Verdict: Fails, Detail: err.Error()}
 	var refused *dnsquery.RcodeError
 	switch {
 	case !errors.As(err, &refused):
-		check.Remedy = "check this host's network, or name another resolver with --resolver"
+		check.Remedy = "check this host's network, or use another resolver with --resolver"
 	case refused.Rcode == dns.RcodeServerFailure:
-		check.Remedy = "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong: fix them, a CA sees the same"
+		check.Remedy = "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong; fix them, because a CA sees the same"
 	default:
-		check.Remedy = "name a resolver that answers this host with --resolver"
+		check.Remedy = "use a resolver that answers this host with --resolver"
 	}
 	return check
 }
 
-// verdictOnAddresses names those that no public CA can reach.
+// verdictOnAddresses returns a warning if no public CA can reach an address.
 func verdictOnAddresses(addrs []netip.Addr) Check {
 	check := Check{Check: DNS, Verdict: OK}
 	var all, kinds []string
@@ -108,13 +108,13 @@ func verdictOnAddresses(addrs []netip.Addr) Check {
 	}
 	if len(kinds) > 0 {
 		check.Verdict = Warning
-		check.Remedy = "a public CA cannot reach it: let public DNS have this host's public address; if it does, and DNS answers differently inside, ask a public resolver with --resolver 9.9.9.9:53"
+		check.Remedy = "a public CA cannot reach it; set this host's public address in public DNS, or if only internal DNS has this address, use a public resolver with --resolver 9.9.9.9:53"
 	}
 	return check
 }
 
-// ranges are addresses that are not on the public Internet, besides those that
-// netip knows by itself (RFC 6890 and its registries).
+// ranges lists addresses outside the public Internet that netip does not know (RFC 6890
+// and its registries).
 var ranges = map[netip.Prefix]string{
 	netip.MustParsePrefix("100.64.0.0/10"):   "carrier-grade NAT",
 	netip.MustParsePrefix("192.0.2.0/24"):    "for documentation only",
@@ -127,7 +127,8 @@ var ranges = map[netip.Prefix]string{
 	netip.MustParsePrefix("0.0.0.0/8"):       "this network",
 }
 
-// special says why an address is not on the public Internet; empty if it is.
+// special returns why an address is not on the public Internet, or an empty string if
+// it is.
 func special(addr netip.Addr) string {
 	addr = addr.Unmap()
 	switch {

@@ -31,22 +31,22 @@ func verdictOnCAALookup(err error) Check {
 	var refused *dnsquery.RcodeError
 	if errors.As(err, &refused) && refused.Rcode == dns.RcodeServerFailure {
 		return Check{
-			Check: CAA, Verdict: Fails, Detail: "the question for CAA records is not answered: " + err.Error(),
-			Remedy: "mend the zone's DNS servers or its DNSSEC: a CA must not issue when it cannot ask for CAA records",
+			Check: CAA, Verdict: Fails, Detail: "the lookup of CAA records fails: " + err.Error(),
+			Remedy: "fix the zone's DNS servers or its DNSSEC; a CA must not issue when it cannot look up CAA records",
 		}
 	}
-	return Check{Check: CAA, Verdict: NotChecked, Detail: err.Error(), Remedy: "name another resolver with --resolver"}
+	return Check{Check: CAA, Verdict: NotChecked, Detail: err.Error(), Remedy: "use another resolver with --resolver"}
 }
 
 // caaSet is a relevant resource record set.
 type caaSet []*dns.CAA
 
-// relevant climbs from the name to the first ancestor that has CAA records
+// relevant returns the CAA records of the name or of its nearest ancestor that has some
 // (RFC 8659, section 3). The resolver follows aliases.
 func (c *Checker) relevant(ctx context.Context, name string) (at string, set caaSet, err error) {
 	for at := name; at != ""; {
 		records, err := c.ask(ctx, at, dns.TypeCAA)
-		if unlessNoName(err) != nil {
+		if ignoreNoSuchName(err) != nil {
 			return at, nil, err
 		}
 		for _, rr := range records {
@@ -62,40 +62,40 @@ func (c *Checker) relevant(ctx context.Context, name string) (at string, set caa
 	return "", nil, nil
 }
 
-// verdict holds the set against the CA.
+// verdict reports whether the set lets the CA issue.
 func (set caaSet) verdict(at string, wildcard bool, method string, authority func() (Authority, error)) Check {
 	for _, r := range set {
 		if r.Flag&0x80 != 0 && !slices.Contains([]string{"issue", "issuewild", "iodef"}, strings.ToLower(r.Tag)) {
 			return Check{
-				Verdict: Fails, Detail: fmt.Sprintf("the CAA record %s of %s is critical, and CAs may not know what it means", quote(r.Tag), at),
-				Remedy: "clear its critical flag, or remove it",
+				Verdict: Fails, Detail: fmt.Sprintf("the CAA record %s of %s is critical, and CAs may not know it", quote(r.Tag), at),
+				Remedy: "clear its critical flag, or remove the record",
 			}
 		}
 	}
 	tag, values := set.properties(wildcard)
 	if len(values) == 0 {
-		return Check{Verdict: OK, Detail: "the CAA records of " + at + " restrict nobody"}
+		return Check{Verdict: OK, Detail: "the CAA records of " + at + " restrict no CA"}
 	}
 	ca, err := authority()
 	if err != nil {
 		return Check{
 			Verdict: NotChecked, Detail: "the CA's directory cannot be read: " + err.Error(),
-			Remedy: "see that this host reaches the CA, then check again",
+			Remedy: "connect this host to the CA, then check again",
 		}
 	}
 	if len(ca.Identities) == 0 {
 		return Check{
-			Verdict: NotChecked, Detail: fmt.Sprintf("%s has CAA records, and the CA does not say by which name it is allowed: %s", at, quoted(values)),
+			Verdict: NotChecked, Detail: fmt.Sprintf("%s has CAA records, and the CA does not state the name that allows it: %s", at, quoted(values)),
 			Remedy: "compare them with the CA's documentation",
 		}
 	}
 	return judge(at, tag, values, ca, method)
 }
 
-// properties are those that decide: issuewild before issue for a wildcard
+// properties returns the values that decide. For a wildcard, issuewild overrides issue
 // (RFC 8659, section 4.3).
 func (set caaSet) properties(wildcard bool) (tag string, values []string) {
-	of := func(tag string) (values []string) {
+	valuesOf := func(tag string) (values []string) {
 		for _, r := range set {
 			if strings.EqualFold(r.Tag, tag) {
 				values = append(values, r.Value)
@@ -104,15 +104,15 @@ func (set caaSet) properties(wildcard bool) (tag string, values []string) {
 		return values
 	}
 	if wildcard {
-		if values := of("issuewild"); len(values) > 0 {
+		if values := valuesOf("issuewild"); len(values) > 0 {
 			return "issuewild", values
 		}
 	}
-	return "issue", of("issue")
+	return "issue", valuesOf("issue")
 }
 
-// judge finds a record that lets the CA issue, or says why the nearest one
-// does not.
+// judge returns the verdict on a record that lets the CA issue, or else on the one that
+// comes nearest.
 func judge(at, tag string, values []string, ca Authority, method string) Check {
 	record := fmt.Sprintf(`%s CAA 0 %s "%s"`, at, tag, ca.Identities[0])
 	nearest := Check{
@@ -128,14 +128,14 @@ func judge(at, tag string, values []string, ca Authority, method string) Check {
 		if check.Verdict == OK {
 			return check
 		}
-		if nearest.Verdict == Fails { // a warning says more than that
+		if nearest.Verdict == Fails { // any other verdict says more
 			nearest = check
 		}
 	}
 	return nearest
 }
 
-// verdictOnParameters is about a record with the right CA in it (RFC 8657).
+// verdictOnParameters returns the verdict on a record of the right CA (RFC 8657).
 func verdictOnParameters(at, value string, params []parameter, ca Authority, method string) Check {
 	where := fmt.Sprintf("the CAA record of %s, %s,", at, quote(value))
 	methods, many := single(params, "validationmethods")
@@ -148,13 +148,13 @@ func verdictOnParameters(at, value string, params []parameter, ca Authority, met
 	account, many := single(params, "accounturi")
 	switch {
 	case many:
-		return Check{Verdict: Fails, Detail: where + " names more than one account, which allows none", Remedy: "write one record for each account"}
+		return Check{Verdict: Fails, Detail: where + " names more than one account, which allows none", Remedy: "use one record for each account"}
 	case account == nil, *account == ca.AccountURL:
 		return Check{Verdict: OK, Detail: where + " lets this CA issue"}
 	case ca.AccountURL == "":
 		return Check{
 			Verdict: Warning, Detail: where + " is for one account, and this proxy has none yet",
-			Remedy: "it registers with its first order; then acmeproxy check shows its URL, for a further record",
+			Remedy: "order a certificate, which registers the account; then run acmeproxy check again for its URL, and add a record with it",
 		}
 	}
 	return Check{
@@ -165,7 +165,8 @@ func verdictOnParameters(at, value string, params []parameter, ca Authority, met
 
 type parameter struct{ tag, value string }
 
-// single is the one value of a parameter; nil if there is none.
+// single returns the value of a parameter, or nil unless it occurs exactly once. many
+// reports whether it occurs more than once.
 func single(params []parameter, tag string) (value *string, many bool) {
 	for _, p := range params {
 		if strings.EqualFold(p.tag, tag) {
@@ -184,9 +185,8 @@ const (
 	alnumHy = alnum + "-"
 )
 
-// parseIssue reads the value of an issue or issuewild property (RFC 8659,
-// section 4.2). One that is not well formed allows nobody, like one without a
-// domain.
+// parseIssue parses the value of an issue or issuewild property (RFC 8659, section
+// 4.2). A malformed value allows no CA, like one without a domain.
 func parseIssue(value string) (domain string, params []parameter, ok bool) {
 	domain, rest, more := strings.Cut(value, ";")
 	domain = strings.Trim(domain, blank)
@@ -207,7 +207,7 @@ func parseIssue(value string) (domain string, params []parameter, ok bool) {
 	return domain, params, true
 }
 
-// notInValue holds what a parameter's value may not have.
+// notInValue reports whether a parameter's value may not contain r.
 func notInValue(r rune) bool { return r < 0x21 || r > 0x7e || r == ';' }
 
 func quoted(values []string) string {

@@ -27,9 +27,9 @@ func TestCAA(t *testing.T) {
 		"top level":             {"web1.a.test", []string{`test. CAA 0 issue ";"`}, preflight.Fails, []string{"the CAA records of test "}},
 		"no parent of an alias": {"web1.a.test", []string{`web1.a.test. CNAME x.b.test.`, `x.b.test. A 127.0.0.1`, `b.test. CAA 0 issue "other.test"`}, preflight.OK, []string{"any CA"}},
 		"target of an alias":    {"web1.a.test", []string{`web1.a.test. CNAME x.b.test.`, `x.b.test. CAA 0 issue "other.test"`}, preflight.Fails, nil},
-		"nobody":                {"web1.a.test", []string{`a.test. CAA 0 issue ";"`}, preflight.Fails, nil},
+		"no CA":                 {"web1.a.test", []string{`a.test. CAA 0 issue ";"`}, preflight.Fails, nil},
 		"one of several":        {"web1.a.test", []string{`a.test. CAA 0 issue ";"`, `a.test. CAA 0 issue "other.test"`, `a.test. CAA 0 issue "ca.test"`}, preflight.OK, nil},
-		"no issue property":     {"web1.a.test", []string{`a.test. CAA 0 iodef "mailto:x@a.test"`}, preflight.OK, []string{"restrict nobody"}},
+		"no issue property":     {"web1.a.test", []string{`a.test. CAA 0 iodef "mailto:x@a.test"`}, preflight.OK, []string{"restrict no CA"}},
 		"critical, unknown":     {"web1.a.test", []string{`a.test. CAA 0 issue "ca.test"`, `a.test. CAA 128 future "x"`}, preflight.Fails, []string{"future", "critical"}},
 		"critical, known":       {"web1.a.test", []string{`a.test. CAA 128 issue "ca.test"`}, preflight.OK, nil},
 		"malformed":             {"web1.a.test", []string{`a.test. CAA 0 issue "ca.test; %%"`}, preflight.Fails, nil},
@@ -39,7 +39,7 @@ func TestCAA(t *testing.T) {
 		"another account":       {"web1.a.test", []string{`a.test. CAA 0 issue "ca.test; accounturi=https://ca.test/acct/2"`}, preflight.Fails, []string{"accounturi=https://ca.test/acct/1"}},
 		"two accounts in one":   {"web1.a.test", []string{`a.test. CAA 0 issue "ca.test; accounturi=https://ca.test/acct/1; accounturi=https://ca.test/acct/2"`}, preflight.Fails, []string{"one record for each"}},
 		"account of two":        {"web1.a.test", []string{`a.test. CAA 0 issue "ca.test; accounturi=https://ca.test/acct/2"`, `a.test. CAA 0 issue "ca.test; accounturi=https://ca.test/acct/1"`}, preflight.OK, nil},
-		"issuewild is not ours": {"web1.a.test", []string{`a.test. CAA 0 issuewild ";"`}, preflight.OK, []string{"restrict nobody"}},
+		"issuewild is not ours": {"web1.a.test", []string{`a.test. CAA 0 issuewild ";"`}, preflight.OK, []string{"restrict no CA"}},
 		"wildcard":              {"*.a.test", []string{`a.test. CAA 0 issue "other.test"`, `a.test. CAA 0 issuewild "ca.test"`}, preflight.OK, nil},
 		"wildcard by issue":     {"*.a.test", []string{`a.test. CAA 0 issue "ca.test"`}, preflight.OK, nil},
 		"no wildcard":           {"*.a.test", []string{`a.test. CAA 0 issue "ca.test"`, `a.test. CAA 0 issuewild ";"`}, preflight.Fails, []string{`CAA 0 issuewild "ca.test"`}},
@@ -76,14 +76,14 @@ func TestCAAUnknown(t *testing.T) {
 	w.authority.AccountURL = ""
 	wants(t, "not registered", caa("web1.a.test"), preflight.Warning, "none yet")
 	w.authority.Identities = nil
-	wants(t, "no identities", caa("web1.a.test"), preflight.NotChecked, "does not say")
+	wants(t, "no identities", caa("web1.a.test"), preflight.NotChecked, "does not state")
 	w.cfg.CA = func(context.Context) (preflight.Authority, error) {
 		return preflight.Authority{}, errors.New("the CA is down")
 	}
 	wants(t, "no directory", caa("web1.a.test"), preflight.NotChecked, "the CA is down")
 }
 
-// Whatever stands in DNS is read without a fault.
+// No CAA record breaks the parser.
 func FuzzParseIssue(f *testing.F) {
 	for _, s := range []string{"", ";", "ca.test", " ca.test ; a = b;c=d ", "ca.test;;", "ca.test; a", "\x00;\xff=", "ca.test; accounturi=https://ca.test/a?b=c"} {
 		f.Add(s)

@@ -10,7 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
 )
 
-// What DNS says is told plainly (X13).
+// Each answer of DNS has its verdict (X13).
 func TestDNS(t *testing.T) {
 	t.Parallel()
 	records := []string{
@@ -46,7 +46,7 @@ func TestDNS(t *testing.T) {
 		wants(t, name, only(t, r, preflight.DNS), want.verdict, want.texts...)
 		if name == "many.example.test" {
 			if len(r.Checks) != 1+8+1+1 {
-				t.Errorf("%d checks, want 8 addresses and a word on the others: %+v", len(r.Checks), r.Checks)
+				t.Errorf("%d checks, want 8 addresses and a note on the others: %+v", len(r.Checks), r.Checks)
 			}
 		}
 	}
@@ -68,11 +68,10 @@ func TestIPv6IsExcused(t *testing.T) {
 	}
 }
 
-// A resolver that does not answer is passed over, and named if there is none
-// besides (X13).
+// A resolver that does not answer is skipped, and named if no other one answers (X13).
 func TestResolvers(t *testing.T) {
 	t.Parallel()
-	silent, err := net.ListenPacket("udp", "127.0.0.1:0") // a socket that nobody reads
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0") // a socket that no program reads
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,7 +26,7 @@ const (
 	maxHeaders   = 32 << 10
 )
 
-// fetch gets the probe as a CA would get a challenge, but at this address.
+// fetch requests the probe at one address as a CA would request a challenge.
 func (c *Checker) fetch(ctx context.Context, name string, addr netip.Addr, p Probe) Check {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
@@ -46,7 +46,7 @@ func (c *Checker) url(name, token string) *url.URL {
 	return u
 }
 
-// visit follows redirects as long as they stay at the name.
+// visit requests a URL and follows redirects that keep the name.
 func (c *Checker) visit(ctx context.Context, u *url.URL, addr netip.Addr, p Probe) Check {
 	transport := c.transport(addr)
 	seen := []string{u.String()}
@@ -64,7 +64,7 @@ func (c *Checker) visit(ctx context.Context, u *url.URL, addr netip.Addr, p Prob
 		}
 		next, err := u.Parse(location)
 		if err != nil {
-			return fails("redirects to "+quote(location)+", which is no URL", "correct that redirect, or forward "+responder.Prefix+" to the proxy")
+			return fails("redirects to "+quote(location)+", which is not a URL", "correct that redirect, or forward "+responder.Prefix+" to the proxy")
 		}
 		next.Fragment = ""
 		if check, stop := c.verdictOnRedirect(u, next, seen); stop {
@@ -75,9 +75,10 @@ func (c *Checker) visit(ctx context.Context, u *url.URL, addr netip.Addr, p Prob
 	}
 }
 
-// verdictOnRedirect lets those pass that stay at the name and end.
+// verdictOnRedirect returns a verdict, and stop, for a redirect that a CA would not
+// follow or that leaves the name.
 func (c *Checker) verdictOnRedirect(from, to *url.URL, seen []string) (check Check, stop bool) {
-	const remedy = "let the web server answer " + responder.Prefix + " before it redirects: forward that path to the proxy (docs/web-servers.md)"
+	const remedy = "forward " + responder.Prefix + " to the proxy before any redirect (docs/web-servers.md)"
 	target := quote(to.Scheme + "://" + to.Host + to.Path)
 	switch {
 	case to.Scheme != "http" && to.Scheme != "https":
@@ -85,7 +86,7 @@ func (c *Checker) verdictOnRedirect(from, to *url.URL, seen []string) (check Che
 	case !strings.EqualFold(strings.TrimSuffix(to.Hostname(), "."), from.Hostname()):
 		return fails("redirects to another host, "+target+", where the proxy does not answer for this name; not followed", remedy), true
 	case !c.mayVisit(to):
-		return fails("redirects to "+target+"; CAs go to the ports 80 and 443 only", remedy), true
+		return fails("redirects to "+target+"; CAs follow redirects to the ports 80 and 443 only", remedy), true
 	case slices.Contains(seen, to.String()):
 		return fails("redirects in a circle: "+target+" again", remedy), true
 	case len(seen) > maxRedirects:
@@ -94,7 +95,7 @@ func (c *Checker) verdictOnRedirect(from, to *url.URL, seen []string) (check Che
 	return Check{}, false
 }
 
-// mayVisit holds the ports to which a CA follows a redirect.
+// mayVisit reports whether a CA would follow a redirect to the port of u.
 func (c *Checker) mayVisit(u *url.URL) bool {
 	switch u.Port() {
 	case "":
@@ -107,9 +108,9 @@ func (c *Checker) mayVisit(u *url.URL) bool {
 	return false
 }
 
-// transport connects to one address, whatever the URL's host, and by no HTTP
-// proxy of the environment: the CA has none there either. It is no http.Client:
-// redirects are visit's to judge, malformed ones included.
+// transport returns connections to one address, for any host in the URL, without an
+// HTTP proxy, because the CA uses none of ours. It is not a http.Client, because visit
+// judges redirects, including malformed ones.
 func (c *Checker) transport(addr netip.Addr) *http.Transport {
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, hostport string) (net.Conn, error) {
@@ -120,8 +121,8 @@ func (c *Checker) transport(addr netip.Addr) *http.Transport {
 			var d net.Dialer
 			return d.DialContext(ctx, network, net.JoinHostPort(addr.String(), port))
 		},
-		// CAs do not look at the certificate of a redirect's target: there may
-		// be none yet. The probe proves who answers.
+		// CAs do not verify the certificate of a redirect's target, which may not
+		// exist yet. The probe proves who answers.
 		TLSClientConfig:        &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // as above
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
@@ -129,7 +130,7 @@ func (c *Checker) transport(addr netip.Addr) *http.Transport {
 	}
 }
 
-// answer is what came from a URL, the body bounded.
+// answer is the response from a URL, with at most maxBody of its body.
 type answer struct {
 	url    *url.URL
 	status int
@@ -157,7 +158,7 @@ func get(ctx context.Context, transport *http.Transport, u *url.URL, userAgent s
 
 func fails(detail, remedy string) Check { return Check{Verdict: Fails, Detail: detail, Remedy: remedy} }
 
-// verdictOnAnswer looks at the end of the way.
+// verdictOnAnswer returns the verdict on the answer after all redirects.
 func verdictOnAnswer(a answer, p Probe, seen []string) Check {
 	via := ""
 	if len(seen) > 1 {
@@ -173,14 +174,14 @@ func verdictOnAnswer(a answer, p Probe, seen []string) Check {
 	if s := title(a.body); s != "" {
 		via = ", a page with the title " + quote(s) + via
 	}
-	remedy := "forward " + responder.Prefix + " to the proxy (docs/web-servers.md), or let DNS lead to the proxy's host"
+	remedy := "forward " + responder.Prefix + " to the proxy (docs/web-servers.md), or set the address of the proxy's host in DNS"
 	if mayBeFiltered(a.status) {
 		return fails("another server answers: "+said+via, remedy+"; if it is a web application firewall, exempt "+responder.Prefix+
-			" from its rules, challenges and country blocks: CAs come from anywhere and run no JavaScript")
+			" from its rules, challenges and country blocks, because CAs connect from anywhere and run no JavaScript")
 	}
 	if a.status == http.StatusNotFound {
-		return fails("something answers, but it does not know the proxy's token: "+said+via,
-			remedy+"; what forwards must leave Host as it is")
+		return fails("a server answers that does not know the proxy's token: "+said+via,
+			remedy+"; the server that forwards must not change Host")
 	}
 	if a.status == http.StatusOK {
 		return fails("another server answers: 200, but not with the proxy's token"+via, remedy)
@@ -189,7 +190,7 @@ func verdictOnAnswer(a answer, p Probe, seen []string) Check {
 }
 
 // mayBeFiltered reports whether a web application firewall may have refused the
-// request: they answer with one of these.
+// request.
 func mayBeFiltered(status int) bool {
 	switch status {
 	case http.StatusAccepted, http.StatusUnauthorized, http.StatusForbidden, http.StatusMethodNotAllowed,
@@ -199,7 +200,7 @@ func mayBeFiltered(status int) bool {
 	return false
 }
 
-// title returns what a page calls itself, or "".
+// title returns the title of a page, or an empty string.
 func title(page string) string {
 	_, rest, _ := strings.Cut(page, "<title>")
 	text, _, found := strings.Cut(rest, "</title>")
@@ -209,7 +210,7 @@ func title(page string) string {
 	return strings.TrimSpace(text)
 }
 
-// verdictOnError looks at a way that ended before an answer.
+// verdictOnError returns the verdict on a request without an answer.
 func verdictOnError(err error, addr netip.Addr, seen []string) Check {
 	at := ""
 	if len(seen) > 1 {
@@ -218,30 +219,30 @@ func verdictOnError(err error, addr netip.Addr, seen []string) Check {
 	var timeout net.Error
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED):
-		return fails("connection refused"+at, "have the proxy or the web server in front of it listen at that address, and let no firewall reject it; if the address is another host's, correct DNS")
+		return fails("connection refused"+at, "make the proxy or the web server in front of it listen at that address, and allow it in the firewall; if the address is another host's, correct DNS")
 	case errors.Is(err, unix.ENETUNREACH) && !addr.Unmap().Is4():
 		return Check{
-			Verdict: Warning, Detail: "this host has no IPv6 to look with, and CAs prefer IPv6",
+			Verdict: Warning, Detail: "this host has no IPv6 to check it with, and CAs prefer IPv6",
 			Remedy: "remove the AAAA record, or give this host that address",
 		}
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EADDRNOTAVAIL):
-		return fails("there is no way to that address"+at, "correct the address in DNS, or this host's routes")
+		return fails("that address has no route"+at, "correct the address in DNS, or this host's routes")
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fails("no answer in time"+at, "open port 80 in the firewall; if a router translates that address, it may only refuse this host: look from outside")
+		return fails("no answer in time"+at, "open port 80 in the firewall; if a router translates that address, it may refuse this host only; check from outside")
 	case isNotHTTP(err):
-		return fails("what answers does not speak HTTP"+at, "have port 80 lead to the proxy, or to a web server that forwards "+responder.Prefix+" to it")
+		return fails("the answer is not HTTP"+at, "forward port 80 to the proxy, or to a web server that forwards "+responder.Prefix+" to it")
 	}
-	return fails("the connection ended without an answer"+at, "see whether a firewall or a load balancer ends it, and let it pass "+responder.Prefix)
+	return fails("the connection ended without an answer"+at, "check whether a firewall or a load balancer ends it, and allow "+responder.Prefix)
 }
 
-// isNotHTTP tells bytes that are no HTTP answer. net/http has no type for
-// that, only a text.
+// isNotHTTP reports whether an answer was not HTTP. net/http has only a message for
+// that, no type.
 func isNotHTTP(err error) bool {
 	var record tls.RecordHeaderError
 	return errors.As(err, &record) || strings.Contains(err.Error(), "malformed ") || strings.Contains(err.Error(), "server gave HTTP response to HTTPS client")
 }
 
-// quote makes a stranger's text harmless for a terminal, and short.
+// quote shortens foreign text and escapes it for a terminal.
 func quote(s string) string {
 	const longest = 100
 	if len(s) > longest {

@@ -16,8 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
 )
 
-// Whatever answers at port 80 in the proxy's place is told from the proxy
-// (X13).
+// Any other answer at port 80 is distinguished from the proxy (X13).
 func TestPort80(t *testing.T) {
 	t.Parallel()
 	page := func(status int, body string, header ...string) http.HandlerFunc {
@@ -67,10 +66,10 @@ func TestPort80(t *testing.T) {
 		"long way":          {redirect("http://HOSTPATHx"), preflight.Fails, []string{"more than 5 times"}},
 		"other port":        {redirect("http://web1.example.test:8080PATH"), preflight.Fails, []string{"80 and 443 only"}},
 		"other scheme":      {redirect("ftp://web1.example.test/"), preflight.Fails, []string{"neither http nor https"}},
-		"no URL":            {redirect("http://[::1"), preflight.Fails, []string{"no URL"}},
+		"no URL":            {redirect("http://[::1"), preflight.Fails, []string{"not a URL"}},
 		"look-alike":        {redirect("http://w\u0435b1.example.test/"), preflight.Fails, []string{`w\u0435b1`}},
 		"hangs up":          {hangUp, preflight.Fails, []string{"ended without an answer"}},
-		"not HTTP":          {raw("SSH-2.0-OpenSSH\r\n"), preflight.Fails, []string{"does not speak HTTP"}},
+		"not HTTP":          {raw("SSH-2.0-OpenSSH\r\n"), preflight.Fails, []string{"is not HTTP"}},
 		"endless":           {page(200, strings.Repeat("body", 1<<18)), preflight.Fails, []string{"another server"}},
 		"huge header":       {page(200, "body", "X-Huge", strings.Repeat("x", 1<<16)), preflight.Fails, nil},
 	} {
@@ -112,7 +111,7 @@ func TestPort80OfTheProxy(t *testing.T) {
 	}))
 	wants(t, "redirect", only(t, w.run(t, "web1.example.test").Names[0], preflight.HTTP), preflight.OK, "the proxy answers, redirected to", "https://web1.example.test")
 	https.Close()
-	wants(t, "redirect to nobody", only(t, w.run(t, "web1.example.test").Names[0], preflight.HTTP), preflight.Fails, "refused after a redirect", "https://web1.example.test")
+	wants(t, "redirect to a closed port", only(t, w.run(t, "web1.example.test").Names[0], preflight.HTTP), preflight.Fails, "refused after a redirect", "https://web1.example.test")
 }
 
 // Each address is checked for itself: of two, one may lead elsewhere (X13).
@@ -132,7 +131,7 @@ func TestEachAddress(t *testing.T) {
 	report := w.run(t, "web1.example.test")
 	r := report.Names[0]
 	wants(t, "the proxy's", only(t, r, preflight.HTTP, "127.0.0.1"), preflight.OK)
-	wants(t, "nobody's", only(t, r, preflight.HTTP, "127.0.0.2"), preflight.Fails, "connection refused", "correct DNS")
+	wants(t, "closed", only(t, r, preflight.HTTP, "127.0.0.2"), preflight.Fails, "connection refused", "correct DNS")
 	wants(t, "another's", only(t, r, preflight.HTTP, "::1"), preflight.Fails, "does not know the proxy's token")
 	if r.Verdict != preflight.Fails || fmt.Sprint(report.Failing()) != "[web1.example.test]" {
 		t.Errorf("verdict %q, failing %q", r.Verdict, report.Failing())
@@ -143,7 +142,7 @@ func TestEachAddress(t *testing.T) {
 func TestPort80Silent(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, startZone(t, nil, "web1.example.test. A 127.0.0.1"))
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // no program accepts
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,5 +203,5 @@ func TestOtherChallenges(t *testing.T) {
 	w.cfg.DNS01 = false
 	wants(t, "wildcard", only(t, w.run(t, "*.example.test").Names[0], preflight.HTTP), preflight.Fails, "--dns-provider")
 	w.cfg.Elsewhere = ""
-	wants(t, "address", only(t, w.run(t, "127.0.0.1").Names[0], preflight.HTTP), preflight.Fails, "404") // by http-01 whatever is preferred
+	wants(t, "address", only(t, w.run(t, "127.0.0.1").Names[0], preflight.HTTP), preflight.Fails, "404") // always by http-01
 }

@@ -1,15 +1,13 @@
-// Package preflight tells whether a CA would be able to validate a name by
-// HTTP-01, before an attempt at the CA is spent on it: what DNS says, whether
-// each of the addresses leads to the proxy on this host, whether CAA records
-// let the CA issue.
+// Package preflight checks whether a CA could validate a name by HTTP-01, before an
+// attempt at the CA is used. It checks the addresses in DNS, whether each address leads
+// to the proxy on this host, and whether CAA records let the CA issue.
 //
 //	checker, err := preflight.New(preflight.Config{Publish: …, CA: …})
 //	report := checker.Run(ctx, names)
 //
-// It looks from this host, with this host's view of DNS and of the network;
-// the CA looks from the Internet. It must never talk to the CA about a name,
-// never follow a redirect to another host, and never pass on what a stranger's
-// server says without quoting and shortening it.
+// It sees DNS and the network from this host, the CA from the Internet. It must never
+// send a name to the CA, never follow a redirect to another host, and never return text
+// of an unknown server without quoting and shortening it.
 package preflight
 
 import (
@@ -29,7 +27,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// Verdict is what came of one check.
+// Verdict is the result of one check.
 type Verdict string
 
 // The verdicts, from good to bad.
@@ -45,17 +43,17 @@ func (v Verdict) worse(o Verdict) bool {
 	return order[v] > order[o]
 }
 
-// What is checked.
+// The checks.
 const (
-	DNS  = "dns"  // which addresses the name has
+	DNS  = "dns"  // the addresses of the name
 	HTTP = "http" // whether one address, at port 80, leads to this proxy
 	CAA  = "caa"  // whether the CA may issue
 )
 
-// Check is one verdict. Detail and Remedy are a line each.
+// Check holds one verdict. Detail and Remedy are a line each.
 type Check struct {
 	Check   string     `json:"check"`
-	Address netip.Addr `json:"address,omitzero"` // of HTTP
+	Address netip.Addr `json:"address,omitzero"` // the address of an HTTP check
 	Verdict Verdict    `json:"verdict"`
 	Detail  string     `json:"detail"`
 	Remedy  string     `json:"remedy,omitempty"`
@@ -63,7 +61,7 @@ type Check struct {
 	unreached bool // no connection was made
 }
 
-// Result is what was found out about one name.
+// Result holds the checks of one name.
 type Result struct {
 	Name    string  `json:"name"`
 	Verdict Verdict `json:"verdict"` // the worst of all checks
@@ -79,16 +77,16 @@ func (r *Result) add(checks ...Check) {
 	}
 }
 
-// Viewpoint is the limit of all that this package can say.
-const Viewpoint = "seen from this host, not from the Internet: a firewall or a router in front of it may still let nobody in, and DNS may answer others differently"
+// Viewpoint states the limit of all verdicts.
+const Viewpoint = "seen from this host, not from the Internet: a firewall or a router in front of it may still reject a CA, and DNS may give it other answers"
 
-// Report is what was found out about all names, in their order.
+// Report holds the results of all names, in their order.
 type Report struct {
 	Viewpoint string   `json:"viewpoint"`
 	Names     []Result `json:"names"`
 }
 
-// Failing are the names for which something fails.
+// Failing returns the names that have a failing check.
 func (r Report) Failing() []string {
 	var names []string
 	for _, n := range r.Names {
@@ -105,51 +103,51 @@ type Probe struct {
 	Remove      func()
 }
 
-// Authority is what CAA records are held against.
+// Authority holds what CAA records may name.
 type Authority struct {
 	Identities []string // the CA's issuer domain names (RFC 8555, section 7.1.1)
-	AccountURL string   // empty: not registered yet
+	AccountURL string   // empty before the registration
 }
 
-// Config is what a Checker needs.
+// Config configures a Checker.
 type Config struct {
 	// Publish makes the proxy answer a probe for one host. It is called
 	// concurrently.
 	Publish func(ctx context.Context, host string) (Probe, error)
-	// CA says what CAA records are held against. It is called once for a Run,
-	// and only if there are such records.
+	// CA returns what CAA records may name. A Run calls it at most once, if a name has
+	// such records.
 	CA func(ctx context.Context) (Authority, error)
-	// Challenge is the type by which the proxy has names validated that are no
-	// wildcards; empty: http-01. Port 80 is looked at for that one only.
+	// Challenge is the type of challenge for names that are not wildcards; if empty,
+	// http-01. Only http-01 needs a check of port 80.
 	Challenge string
-	// Elsewhere says why the probe is not at port 80, such as "a webroot
-	// answers": it is then not looked at. Empty: the proxy answers.
+	// Elsewhere is the reason why the probe is not at port 80, such as "a webroot
+	// answers". Port 80 is then not checked. If empty, the proxy answers.
 	Elsewhere string
-	// DNS01 says that the proxy can answer DNS-01, which wildcards need.
+	// DNS01 is set if the proxy can answer DNS-01, which wildcards need.
 	DNS01 bool
-	// Resolvers are asked in turn until one answers, each as HOST:PORT. None:
-	// those of /etc/resolv.conf.
+	// Resolvers, as host:port, are asked in turn until one answers. If empty, those of
+	// /etc/resolv.conf are.
 	Resolvers []string
-	HTTPPort  int           // where CAs look; 0: 80. Others are for tests.
-	HTTPSPort int           // where a redirect may lead besides; 0: 443. Likewise.
+	HTTPPort  int           // of the fetch; if 0, 80; set by tests only
+	HTTPSPort int           // to which a redirect may lead too; if 0, 443; set by tests only
 	UserAgent string        // of the fetch
-	Timeout   time.Duration // of one question to DNS, and of one fetch with its redirects; 0: 10 s
+	Timeout   time.Duration // for one DNS question, and for one fetch with its redirects; if 0, 10 s
 }
 
 // Bounds of a Run.
 const (
-	atOnce       = 8                // names
-	maxAddresses = 8                // of one name
-	nameTimeout  = 50 * time.Second // of all checks of one name
+	atOnce       = 8                // names checked at a time
+	maxAddresses = 8                // checked for one name
+	nameTimeout  = 50 * time.Second // for all checks of one name
 )
 
 // Checker checks names. It is safe for concurrent use.
 type Checker struct{ cfg Config }
 
-// New finds the resolvers; it asks them nothing.
+// New returns a Checker. It finds the resolvers and asks them nothing.
 func New(cfg Config) (*Checker, error) {
 	if cfg.Publish == nil || cfg.CA == nil {
-		return nil, errors.New("preflight: Publish and CA are needed")
+		return nil, errors.New("preflight: Publish and CA are missing; set both")
 	}
 	if cfg.Challenge == "" {
 		cfg.Challenge = acme.HTTP01
@@ -172,8 +170,8 @@ func New(cfg Config) (*Checker, error) {
 	return &Checker{cfg}, nil
 }
 
-// Run checks canonical names (pkg/cert). It ends early with ctx; the report
-// then says nothing about names, but about their checks' end.
+// Run checks canonical names (package cert). If ctx ends first, the report holds the
+// errors of interrupted checks.
 func (c *Checker) Run(ctx context.Context, names []string) Report {
 	report := Report{Viewpoint: Viewpoint, Names: make([]Result, len(names))}
 	authority := sync.OnceValues(func() (Authority, error) { return c.cfg.CA(ctx) })
@@ -187,7 +185,7 @@ func (c *Checker) Run(ctx context.Context, names []string) Report {
 			return nil
 		})
 	}
-	_ = group.Wait() // nobody returns an error
+	_ = group.Wait() // no goroutine returns an error
 	return report
 }
 
@@ -209,7 +207,7 @@ func (c *Checker) name(ctx context.Context, name string, authority func() (Autho
 	return r
 }
 
-// reach checks whether the name leads here, as far as that matters.
+// reach checks whether the name leads to this proxy, if its challenge needs that.
 func (c *Checker) reach(ctx context.Context, name string) []Check {
 	if c.method(name) == acme.DNS01 {
 		if !c.cfg.DNS01 {
@@ -218,7 +216,7 @@ func (c *Checker) reach(ctx context.Context, name string) []Check {
 				Remedy: "set --dns-provider of serve, or list the hosts instead of the wildcard",
 			}}
 		}
-		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by dns-01, for which nobody connects to port 80"}}
+		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by dns-01, which does not use port 80"}}
 	}
 	addrs, dns := c.addresses(ctx, name)
 	return append([]Check{dns}, c.http(ctx, name, addrs)...)
@@ -233,17 +231,17 @@ func (c *Checker) method(name string) string {
 func (c *Checker) http(ctx context.Context, name string, addrs []netip.Addr) []Check {
 	switch {
 	case c.method(name) != acme.HTTP01:
-		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by " + c.method(name) + ", for which nobody connects to port 80"}}
+		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by " + c.method(name) + ", which does not use port 80"}}
 	case c.cfg.Elsewhere != "":
-		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "the proxy's token is not to be had at port 80: " + c.cfg.Elsewhere}}
+		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "the proxy's token is not at port 80: " + c.cfg.Elsewhere}}
 	case len(addrs) == 0:
-		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "there is no address to connect to"}}
+		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "the name has no address to connect to"}}
 	}
 	probe, err := c.cfg.Publish(ctx, name)
 	if err != nil {
 		return []Check{{
 			Check: HTTP, Verdict: Fails, Detail: "the proxy did not take the probe: " + err.Error(),
-			Remedy: "try again; acmeproxy status shows whether the proxy is well",
+			Remedy: "try again, and run acmeproxy status to see whether the proxy works",
 		}}
 	}
 	defer probe.Remove()
@@ -264,8 +262,8 @@ func (c *Checker) http(ctx context.Context, name string, addrs []netip.Addr) []C
 	return checks
 }
 
-// excuseIPv6 makes a warning of an IPv6 address that cannot be connected to
-// while an IPv4 address leads here: CAs try IPv4 then.
+// excuseIPv6 turns the failure of an IPv6 address that refuses connections into a
+// warning if an IPv4 address leads here, because CAs then try IPv4.
 func excuseIPv6(checks []Check) {
 	leadsHere := func(c Check) bool { return c.Address.Unmap().Is4() && c.Verdict == OK }
 	if !slices.ContainsFunc(checks, leadsHere) {

@@ -10,11 +10,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
-// errNoSuchName is NXDOMAIN.
+// errNoSuchName reports NXDOMAIN.
 var errNoSuchName = errors.New("no such name")
 
 // ask asks the resolvers, never /etc/hosts, which no CA reads. The records include
-// the aliases on the way.
+// the aliases that lead to the answer.
 func (c *Checker) ask(ctx context.Context, name string, qtype uint16) ([]dns.RR, error) {
 	timeout := c.cfg.Timeout / 2 // Ask may need two exchanges: TCP after UDP
 	answer, err := dnsquery.AskFirst(ctx, c.cfg.Resolvers, dnsquery.Question{Name: dns.Fqdn(name), Type: qtype, Recursive: true, Timeout: timeout})

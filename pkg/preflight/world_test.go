@@ -109,7 +109,7 @@ func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 		}
 		m.Truncate(size)
 	}
-	_ = w.WriteMsg(m) // whoever asked may be gone
+	_ = w.WriteMsg(m) // the client may be gone
 }
 
 // world is what a Checker looks at.
