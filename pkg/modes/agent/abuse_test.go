@@ -17,8 +17,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// However a client asks again for the same names, the CA sees two orders an hour
-// (X5, X42).
+// A client that requests the same names again in any form causes at most two orders an
+// hour (X5, X42).
 func TestOrdersForOneName(t *testing.T) {
 	t.Parallel()
 	const rounds = 30
@@ -90,14 +90,14 @@ func TestPauseAfterFailure(t *testing.T) {
 	ca.PassAll()
 	clk.Advance(2 * time.Hour)
 	p.Tick(t)
-	watch.Until(t, "the certificate after the pause", func() bool { // the proxy's own loop may have it
+	watch.Until(t, "the certificate after the pause", func() bool { // the proxy's own loop may have claimed it
 		m = c.Certificate(t, m.ID)
 		return m.Status == api.StatusValid && m.Failures == 0
 	})
 }
 
-// A client has a limit of managed certificates; those that it has are renewed
-// whatever the limit is (X42).
+// A client has a limit of managed certificates. Its existing ones are renewed at any
+// limit (X42).
 func TestCertificatesOfOneClient(t *testing.T) {
 	t.Parallel()
 	p, c := proxytest.StartAgent(t, nil)
@@ -125,8 +125,7 @@ func TestCertificatesOfOneClient(t *testing.T) {
 	c.Register(t, "more.example.com")
 }
 
-// A name passes on when its client may not have it any more, and to nobody else
-// (A24).
+// A name passes to another client only when its owner may not have it any more (A24).
 func TestNamesPassOn(t *testing.T) {
 	t.Parallel()
 	for how, lose := range map[string]func(t *testing.T, p *proxytest.Proxy, id string) error{
@@ -173,7 +172,7 @@ func TestNamesPassOn(t *testing.T) {
 			got := heir.Registered(t, ask)
 			heir.Bundle(t, got.ID, "")
 			if how == "forgotten" || how == "removed" {
-				return // nothing of the old row is there
+				return // the old row is gone
 			}
 			list, err := p.Admin.Certificates(t.Context(), "old")
 			if err != nil || len(list) != 1 || list[0].SupersededAt.IsZero() || !list[0].NextAttempt.IsZero() || list[0].Client != "old" {

@@ -1,11 +1,12 @@
-// Package agent is certificate-agent mode: the proxy obtains and renews for a
-// client, seals key and chain to the client's age recipients, and stores only
-// that ciphertext. The client pulls whenever it can; it may be away for months.
+// Package agent implements certificate-agent mode: the proxy obtains and renews
+// certificates for a client, seals key and chain to the client's age recipients, and
+// stores only that ciphertext. The client fetches it at any time; it may be away for
+// months.
 //
-// A plaintext key exists in memory only, and no proxy identity can open a
-// stored bundle. (While an order is under way its key is journalled, sealed to
-// the proxy's identity, so that a crash costs no certificate; the journal row
-// goes in the transaction that stores the bundle.)
+// A plaintext key exists only in memory, and no proxy identity can open a stored
+// bundle. During an order its key is in the journal, sealed to the proxy's identity,
+// so that a crash costs no certificate. The transaction that stores the bundle
+// deletes the journal entry.
 package agent
 
 import (
@@ -41,29 +42,30 @@ type Store interface {
 	ClientByID(ctx context.Context, id string) (clients.Client, error)
 }
 
-// Config is what the mode needs.
+// Config holds the settings and dependencies of the mode.
 type Config struct {
 	Store Store
 	Audit *audit.Log
-	// Check tells what of a request can never be issued, as a *cert.FieldError.
+	// Check returns a *cert.FieldError for a request that can never be issued.
 	Check func(ctx context.Context, req cert.Request) error
-	CA    CA     // which revokes
-	Wake  func() // something became due now
-	// Tell, if set, passes news of a certificate on to other instances, which
-	// call News. Every is how often to look for theirs all the same; nil, or 0:
-	// there are none.
-	Tell  func(certID string)
+	CA    CA     // revokes certificates
+	Wake  func() // called when a certificate became due
+	// Tell, if set, notifies other instances of a change of a certificate. They call
+	// News.
+	Tell func(certID string)
+	// Every returns the interval of looking for changes by other instances, in case a
+	// notification is lost. If nil, or if it returns 0, there are no other instances.
 	Every func() time.Duration
-	// Limit is how many managed certificates one client may have; 0: any number.
+	// Limit is the number of managed certificates that a client may have; 0: any number.
 	Limit  int
 	Logger *slog.Logger
 	Now    func() time.Time
 }
 
-// Agent is the mode. It is safe for concurrent use.
+// Agent implements the mode. It is safe for concurrent use.
 type Agent struct {
-	cfg  Config
-	news bell
+	cfg     Config
+	waiters waiters
 }
 
 // New returns the mode.
@@ -77,22 +79,24 @@ func New(cfg Config) *Agent {
 	return &Agent{cfg: cfg}
 }
 
-// News wakes who waits here for a certificate that another instance obtained, or
-// failed to.
-func (a *Agent) News(certID string) { a.news.ring(certID) }
+// News wakes the callers of this instance that wait for a certificate, after an
+// attempt by another instance.
+func (a *Agent) News(certID string) { a.waiters.wake(certID) }
 
-// Forgotten wakes who waits for a certificate, here and at other instances: the
+// Forgotten wakes the callers of all instances that wait for a certificate, after the
 // administrator deleted its row.
-func (a *Agent) Forgotten(certID string) { a.ring(certID) }
+func (a *Agent) Forgotten(certID string) { a.wakeAll(certID) }
 
-func (a *Agent) ring(certID string) {
-	a.news.ring(certID)
+// wakeAll wakes the callers of all instances that wait for a certificate.
+func (a *Agent) wakeAll(certID string) {
+	a.waiters.wake(certID)
 	a.cfg.Tell(certID)
 }
 
-// Register asks for a managed certificate. Asking again for the same names is
-// no error and costs nothing; another key type, profile or CSR makes it due now.
-// Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, managed.ErrOwned.
+// Register registers a managed certificate. Registering the same names again is
+// allowed and costs nothing. Another key type, profile or CSR makes the certificate
+// due now. Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded,
+// managed.ErrOwned.
 func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Request) (m managed.Certificate, created bool, err error) {
 	if len(id.Client.Recipients) == 0 {
 		return m, false, &cert.FieldError{Field: "recipients", Err: errors.New("this client has none, so nothing could be sealed to it; ask the proxy's administrator for an enrolment token (acmeproxy clients token), or to name one with --recipient")}
@@ -128,14 +132,16 @@ func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Requ
 	return m, created, nil
 }
 
-// refuseMore records that the client has as many certificates as it may have.
+// refuseMore records and returns a refusal: the client has reached its limit of
+// certificates.
 func (a *Agent) refuseMore(ctx context.Context, id clients.Identity, names cert.Names) error {
 	denied := &policy.Denied{Field: "certificates", Reason: fmt.Sprintf("client %q has as many managed certificates as it may have, %d; delete some that it does not need, or ask the proxy's administrator to raise max-client-certificates", id.Client.Name, a.cfg.Limit)}
 	a.record(ctx, id, names, trail.Refused, denied.Error())
 	return denied
 }
 
-// authorize takes from the quota only what will cost an order.
+// authorize decides about a request. It takes quota only if the request costs an
+// order.
 func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.Request, req cert.Request) error {
 	have, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, clients.ModeAgent, req.Names)
 	same := have.KeyType == string(req.KeyType) && string(have.CSR) == string(req.CSR) && have.Profile == req.Profile
@@ -145,7 +151,7 @@ func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.R
 	if err != nil && !errors.Is(err, managed.ErrNotFound) {
 		return err
 	}
-	if err != nil && a.cfg.Limit > 0 { // before it costs any of the quota; Register decides
+	if err != nil && a.cfg.Limit > 0 { // an early check that takes no quota; Register decides
 		room, err := a.cfg.Store.HasRoom(ctx, id.Client.ID, a.cfg.Limit)
 		if err != nil {
 			return err
@@ -158,7 +164,7 @@ func (a *Agent) authorize(ctx context.Context, id clients.Identity, ask policy.R
 }
 
 // Get returns one of the client's own certificates. Errors: managed.ErrNotFound,
-// *policy.Denied when it is another client's.
+// *policy.Denied for another client's.
 func (a *Agent) Get(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error) {
 	m, err := a.cfg.Store.ManagedByID(ctx, certID)
 	if err != nil {
@@ -176,18 +182,18 @@ func (a *Agent) List(ctx context.Context, id clients.Identity, after string, lim
 	return a.cfg.Store.ListManaged(ctx, id.Client.ID, clients.ModeAgent, after, limit)
 }
 
-// Bundle returns the ciphertext. If it is still the one that the client has
-// (etag), or there is none yet, Bundle waits up to wait for news: for another
-// one, or an attempt that failed. managed.ErrNotFound from it means: none yet.
+// Bundle returns the ciphertext. If the client has it already (etag), or none exists
+// yet, Bundle waits for a new one or a failed attempt, but no longer than wait. It
+// returns managed.ErrNotFound if no ciphertext exists.
 func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (managed.Bundle, error) {
 	timeout := time.NewTimer(wait)
 	defer timeout.Stop()
-	for rang := false; ; {
-		rung, leave := a.news.listen(certID) // before reading, or news could be missed
+	for woken := false; ; {
+		wake, leave := a.waiters.join(certID) // before reading, so that no change is missed
 		b, err := a.bundle(ctx, id, certID)
 		none := errors.Is(err, managed.ErrNotFound) && !errors.Is(err, errGone)
 		old := err == nil && b.ETag == etag
-		if wait <= 0 || rang || (!none && !old) {
+		if wait <= 0 || woken || (!none && !old) {
 			leave()
 			return b, err
 		}
@@ -196,22 +202,22 @@ func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag st
 			look = time.After(every)
 		}
 		select {
-		case <-rung:
-			rang = true
+		case <-wake:
+			woken = true
 			leave()
 		case <-look:
 			leave()
 		case <-timeout.C:
 			leave()
 			return b, err
-		case <-ctx.Done(): // the caller is gone, or the proxy stops
+		case <-ctx.Done(): // the client disconnected, or the proxy stops
 			leave()
 			return b, err
 		}
 	}
 }
 
-// errGone is managed.ErrNotFound of the certificate, not of its bundle.
+// errGone wraps managed.ErrNotFound if the certificate, not its bundle, is missing.
 var errGone = fmt.Errorf("no such certificate: %w", managed.ErrNotFound)
 
 func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) (managed.Bundle, error) {
@@ -220,8 +226,8 @@ func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) 
 		err = errGone
 	}
 	if err == nil && (!m.RevokedAt.IsZero() || !m.SupersededAt.IsZero()) {
-		// A revoked certificate is not handed out, and a new one is on its way. Of a
-		// superseded one, a name is another client's now.
+		// The certificate was revoked and will be replaced, or one of its names now
+		// belongs to another client.
 		err = managed.ErrNotFound
 	}
 	if err != nil {
@@ -230,10 +236,9 @@ func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) 
 	return a.cfg.Store.BundleFor(ctx, certID)
 }
 
-// RenewNow makes one of the client's own certificates due, whatever its age. If
-// it is due already, or work on it is under way, nothing changes. Errors:
-// *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
-// managed.ErrNotFound.
+// RenewNow makes one of the client's own certificates due at any age. Nothing changes
+// if it is due already, or if work on it is in progress. Errors: *cert.FieldError,
+// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, managed.ErrNotFound.
 func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error) {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
@@ -250,7 +255,7 @@ func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string
 	if now.Before(m.LeaseUntil) || !m.DueAt.IsZero() && !now.Before(m.DueAt) {
 		return m, a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: ask})
 	}
-	asked, err := a.notTooSoon(ctx, id, m, now)
+	asked, err := a.checkPause(ctx, id, m, now)
 	if err != nil {
 		return m, err
 	}
@@ -258,7 +263,7 @@ func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string
 		return m, err
 	}
 	err = a.cfg.Store.AskAgain(ctx, m.ID, asked, renewal.AskPause)
-	if errors.Is(err, managed.ErrStale) { // another request of the client came between
+	if errors.Is(err, managed.ErrStale) { // another request of the client was faster
 		return m, tooSoon(a.cfg.Now().Add(renewal.AskPause.Every))
 	}
 	if err != nil {
@@ -272,11 +277,11 @@ func tooSoon(retryAt time.Time) error {
 	return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: retryAt}
 }
 
-// notTooSoon refuses what would let one client use up the CA's limits for all,
-// and returns when the client asked last. Nothing is recorded of a refusal: it is
-// not the client's right that is in question. A host that has enrolled since the
-// last attempt need not wait, once: what was sealed before is of no use to it.
-func (a *Agent) notTooSoon(ctx context.Context, id clients.Identity, m managed.Certificate, now time.Time) (asked time.Time, err error) {
+// checkPause returns the time of the client's last request. It returns an error if a
+// further order now could let one client use up the CA's limits. It does not record
+// that refusal, because the client may have the certificate. A host that enrolled
+// after the last attempt need not wait, once, because it cannot open the old bundle.
+func (a *Agent) checkPause(ctx context.Context, id clients.Identity, m managed.Certificate, now time.Time) (asked time.Time, err error) {
 	asked, err = a.cfg.Store.AskedAt(ctx, id.Client.ID, m.Names)
 	if err != nil {
 		return asked, err
@@ -291,26 +296,27 @@ func (a *Agent) notTooSoon(ctx context.Context, id clients.Identity, m managed.C
 	return asked, nil
 }
 
-// nextAttempt is the earliest time at which a client's wish may cost an order,
-// counted from the last attempt, or from the last wish: a row that was deleted
-// and made again has no attempt yet.
+// nextAttempt returns the earliest time at which a client's request may cost an order.
+// It counts from the last attempt or the last request, whichever is later: a row that
+// was deleted and registered again has no attempt yet.
 func (a *Agent) nextAttempt(ctx context.Context, m managed.Certificate, asked time.Time) (last, next time.Time, err error) {
 	pause := renewal.AskPause
-	asked = past(asked, a.cfg.Now())
+	asked = ignoreFuture(asked, a.cfg.Now())
 	if m.Failures > 0 {
-		last = later(past(m.LastErrorAt, a.cfg.Now()), asked)
+		last = later(ignoreFuture(m.LastErrorAt, a.cfg.Now()), asked)
 		return last, last.Add(pause.AfterFailure), nil
 	}
 	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
 	if err != nil && !errors.Is(err, managed.ErrNotFound) {
 		return last, next, err
 	}
-	last = later(past(b.CreatedAt, a.cfg.Now()), asked)
+	last = later(ignoreFuture(b.CreatedAt, a.cfg.Now()), asked)
 	return last, last.Add(pause.Every), nil
 }
 
-// past is at, or zero if that is to come: then a wrong clock wrote it.
-func past(at, now time.Time) time.Time {
+// ignoreFuture returns at, or the zero time if at is in the future, because a wrong
+// clock wrote it.
+func ignoreFuture(at, now time.Time) time.Time {
 	if at.After(now.Add(time.Minute)) {
 		return time.Time{}
 	}
@@ -324,7 +330,7 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Delete stops managing one of the client's own certificates and forgets its bundle.
+// Delete deletes one of the client's own certificates and its bundle.
 func (a *Agent) Delete(ctx context.Context, id clients.Identity, certID string) error {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
@@ -334,12 +340,13 @@ func (a *Agent) Delete(ctx context.Context, id clients.Identity, certID string) 
 		return err
 	}
 	a.record(ctx, id, m.Names, trail.Done, "no longer managed")
-	a.ring(m.ID)
+	a.wakeAll(m.ID)
 	return nil
 }
 
-// Delivery implements renewal.Mode: the client must still be allowed to have the
-// certificate. All recipients that it has when the bundle is stored can open it.
+// Delivery implements renewal.Mode. It returns an error if the client may not have
+// the certificate any more. The bundle is sealed to all recipients that the client
+// has when it is stored.
 func (a *Agent) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
 	client, err := a.cfg.Store.ClientByID(ctx, m.ClientID)
 	if err != nil {
@@ -353,15 +360,15 @@ func (a *Agent) Delivery(ctx context.Context, m managed.Certificate) (renewal.De
 	if _, err := policy.Decide(clients.Identity{Client: client}, ask); err != nil {
 		return d, err
 	}
-	if len(client.Recipients) == 0 { // or the order would be for nothing
+	if len(client.Recipients) == 0 { // the bundle could not be sealed
 		return d, renewal.NoRecipients(client.Name)
 	}
 	return d, nil
 }
 
-// Settled implements renewal.Mode: it wakes whoever waits for the certificate, here
-// and at other instances.
-func (a *Agent) Settled(_ context.Context, o managed.Outcome) { a.ring(o.ID) }
+// Settled implements renewal.Mode. It wakes the callers of all instances that wait for
+// the certificate.
+func (a *Agent) Settled(_ context.Context, o managed.Outcome) { a.wakeAll(o.ID) }
 
 func (a *Agent) record(ctx context.Context, id clients.Identity, names []string, outcome, detail string) {
 	e := trail.By(id, actionCertificate)
@@ -369,5 +376,5 @@ func (a *Agent) record(ctx context.Context, id clients.Identity, names []string,
 	a.cfg.Audit.Record(ctx, e)
 }
 
-// actionCertificate is the action of entries about what becomes of a certificate.
+// actionCertificate is the action of entries about changes to a certificate.
 const actionCertificate = "certificate"

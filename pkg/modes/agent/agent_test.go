@@ -21,9 +21,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// The proxy renews while the client is away; the old bundle is served until the
-// new one is there; the client that comes back, or waits, gets the new one, and
-// 304 for what it has (A6, A10, A12, A13).
+// The proxy renews while the client is away, and serves the old bundle until then. A
+// client that returns or waits gets the new one, and 304 for a bundle that it has
+// (A6, A10, A12, A13).
 func TestAgentRenews(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -76,8 +76,8 @@ func TestAgentRenews(t *testing.T) {
 	}
 }
 
-// A renewal that fails leaves the old bundle and tells why, at once to who waits;
-// it is tried again (A6, A13).
+// A renewal that fails leaves the old bundle, reports the reason at once to waiting
+// clients and is retried (A6, A13).
 func TestAgentRenewalFails(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -126,8 +126,8 @@ func TestAgentRenewalFails(t *testing.T) {
 	}
 }
 
-// To register again costs nothing (A25); another key type is another order; a
-// name has one owner (A24).
+// Registering again costs nothing (A25). Another key type is another order. A name has
+// one owner (A24).
 func TestAgentRegistersAgain(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -182,7 +182,7 @@ func TestAgentRegistersAgain(t *testing.T) {
 	}
 }
 
-// Nobody reads, renews or deletes another's certificate, and each attempt is
+// No client can read, renew or delete another's certificate, and each attempt is
 // audited (A26, X14).
 func TestAgentOwnersOnly(t *testing.T) {
 	t.Parallel()
@@ -227,8 +227,8 @@ func TestAgentOwnersOnly(t *testing.T) {
 	}
 }
 
-// The owner may renew, but not so often that it uses up the CA's limits, and
-// stop it all (X5).
+// The owner may renew, but not so often that it uses up the CA's limits, and may
+// delete the certificate (X5).
 func TestAgentRenewAndDelete(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -269,8 +269,8 @@ func TestAgentRenewAndDelete(t *testing.T) {
 	}
 }
 
-// A client that makes its own key registers a CSR and gets certificates for it,
-// renewals included; the bundle has no key (A10, D12).
+// A client that generates the key registers a CSR and gets certificates for it,
+// renewals included. The bundle has no key (A10, D12).
 func TestAgentCSR(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -303,9 +303,8 @@ func TestAgentCSR(t *testing.T) {
 	}
 }
 
-// No file and no log line ever holds an agent's key: not while an order is
-// under way, not when the proxy dies then, not after (A11). What the dead one
-// began is finished by the next without another order (X7, A36).
+// No file and no log line ever contains an agent's key: during an order, when the
+// proxy dies then, or later (A11). The next process finishes the same order (X7, A36).
 func TestAgentKeyIsNeverPlain(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -351,8 +350,8 @@ func TestAgentKeyIsNeverPlain(t *testing.T) {
 	}
 }
 
-// A proxy whose clock runs hours ahead of the host's is waited for all the same:
-// how long it takes is told in seconds (A17).
+// A host waits correctly for a proxy whose clock is hours ahead, because the answer
+// has the wait in seconds (A17).
 func TestGetUnderAnotherClock(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -362,7 +361,7 @@ func TestGetUnderAnotherClock(t *testing.T) {
 	clk.Advance(3 * time.Hour)
 	_, release := ca.Hold(t, pebbletest.NewOrder)
 	g, err := host.Getter(func(e acme.Event) {
-		if e.Stage == remote.Waiting { // the host has asked how far it is
+		if e.Stage == remote.Waiting { // the host has asked for the state
 			release()
 		}
 	})

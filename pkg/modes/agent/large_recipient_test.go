@@ -46,7 +46,7 @@ func TestLargeStoredRecipient(t *testing.T) {
 	if w := shown.Warnings; len(w) != 1 || !strings.Contains(w[0], "recipient 2: its RSA key of 8192 bits") {
 		t.Errorf("warnings %q", w)
 	}
-	// What configuration management applies every day still applies.
+	// The file that configuration management applies every day still works.
 	apply := func(name, recipient string) (admin.ApplyAnswer, error) {
 		return p.Admin.Apply(t.Context(), admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: name, Recipients: []string{recipient}, Grants: []clients.Grant{grant}}}})
 	}

@@ -22,8 +22,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// A client that is known by its SSH host key alone opens its bundle with that,
-// and a remote enrols with it (X8).
+// A client whose only key is its SSH host key opens its bundle with that, and a remote
+// enrols with it (X8).
 func TestAgentSSHRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -61,12 +61,12 @@ func TestAgentSSHRecipient(t *testing.T) {
 		t.Errorf("installed %v, %v", b, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "identity.age")); err == nil {
-		t.Error("an age identity was made besides")
+		t.Error("an age identity was generated, too")
 	}
 }
 
-// Ten load balancers share a name and open one bundle, each with its own
-// identity; nobody else does, the proxy included (X9, A10).
+// Ten load balancers share a name and open one bundle, each with its own identity.
+// No other identity opens it, the proxy's included (X9, A10).
 func TestAgentSeveralRecipients(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -124,7 +124,7 @@ func TestAgentStockAge(t *testing.T) {
 	}
 }
 
-// A client that nothing could be sealed to is told before there is an order.
+// A client without recipients gets an error before an order exists.
 func TestAgentWithoutRecipient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})

@@ -28,14 +28,13 @@ type CA interface {
 	Certificate(ctx context.Context, ca, certURL string) (*x509.Certificate, error)
 }
 
-// revokeTimeout is for all that one revocation asks of the CA.
+// revokeTimeout bounds all requests to the CA for one revocation.
 const revokeTimeout = 25 * time.Second
 
-// Revoke revokes the certificate that the caller holds, if it is the current
-// one of those that the proxy keeps for it: no proof is needed then. Another one
-// is obtained in its place, when DueAt of what it returns says, or with forget
-// it is no longer managed, and what is returned is how it was. To repeat it does
-// no harm. Errors: managed.ErrNotFound when it is not such a certificate,
+// Revoke revokes the current certificate of one of the caller's rows. No proof of
+// the key is needed. Another certificate is obtained at DueAt of the returned row.
+// With forget, the row is deleted, and its former state is returned. Revoke may be
+// repeated. Errors: managed.ErrNotFound if no row has that certificate,
 // *audit.QuotaExceeded, *audit.TooSoon, *acme.Error.
 func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (managed.Certificate, error) {
 	m, err := a.cfg.Store.ManagedByNames(ctx, id.Client.ID, clients.ModeAgent, rev.Names)
@@ -45,10 +44,10 @@ func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revoca
 	if m.Serial != rev.Serial() || !m.NotAfter.Equal(rev.Leaf.NotAfter) {
 		return m, managed.ErrNotFound
 	}
-	// From here on nobody's hanging up may leave it half done.
+	// From here on, a client that disconnects does not interrupt the revocation.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
-	if a.toRevoke(m) {
+	if a.isRevocable(m) {
 		if err := a.authorizeRevocation(ctx, id, m); err != nil {
 			return m, err
 		}
@@ -62,8 +61,8 @@ func (a *Agent) Revoke(ctx context.Context, id clients.Identity, rev cert.Revoca
 	return a.replace(ctx, m, rev)
 }
 
-// toRevoke tells whether a row has a certificate that is good today.
-func (a *Agent) toRevoke(m managed.Certificate) bool {
+// isRevocable reports whether a row has a valid certificate that is not revoked.
+func (a *Agent) isRevocable(m managed.Certificate) bool {
 	return m.Serial != "" && m.RevokedAt.IsZero() && a.cfg.Now().Before(m.NotAfter)
 }
 
@@ -74,26 +73,26 @@ func (a *Agent) authorizeRevocation(ctx context.Context, id clients.Identity, m 
 	})
 }
 
-// replace makes a row due whose certificate was revoked.
+// replace makes a row due after its certificate was revoked.
 func (a *Agent) replace(ctx context.Context, m managed.Certificate, rev cert.Revocation) (managed.Certificate, error) {
 	at, err := a.replaceAt(ctx, m)
 	if err != nil {
 		return m, err
 	}
 	err = a.cfg.Store.RevokeManaged(ctx, m.ID, m.Serial, at, deadCSR(m, rev))
-	if err != nil && !errors.Is(err, managed.ErrLost) { // lost: there is another one already
+	if err != nil && !errors.Is(err, managed.ErrLost) { // lost: the row has a newer certificate
 		return m, err
 	}
 	a.cfg.Wake()
 	now, err := a.cfg.Store.ManagedByID(ctx, m.ID)
 	if errors.Is(err, managed.ErrNotFound) {
-		return m, nil // somebody deleted it meanwhile
+		return m, nil // it was deleted meanwhile
 	}
 	return now, err
 }
 
-// replaceAt is when to obtain another certificate: as soon as the client could
-// have asked for a renewal, or revoking would be a way to use up the CA's limits.
+// replaceAt returns when to obtain another certificate, which is when the client may
+// request a renewal. An earlier time would let revocations use up the CA's limits.
 func (a *Agent) replaceAt(ctx context.Context, m managed.Certificate) (time.Time, error) {
 	asked, err := a.cfg.Store.AskedAt(ctx, m.ClientID, m.Names)
 	if err != nil {
@@ -106,8 +105,8 @@ func (a *Agent) replaceAt(ctx context.Context, m managed.Certificate) (time.Time
 	return at, err
 }
 
-// deadCSR is the row's CSR if no certificate may be for its key any more: that
-// is the client's, and compromised, so another CSR must come first.
+// deadCSR returns the row's CSR if its key is compromised. The client must then send
+// another CSR before the next certificate.
 func deadCSR(m managed.Certificate, rev cert.Revocation) []byte {
 	if len(m.CSR) == 0 || rev.Reason != cert.KeyCompromise {
 		return nil
@@ -119,11 +118,11 @@ func deadCSR(m managed.Certificate, rev cert.Revocation) []byte {
 	return m.CSR
 }
 
-// awaitsCSR tells whether it has not come yet.
+// awaitsCSR reports whether the client must send another CSR first.
 func awaitsCSR(m managed.Certificate) bool { return !m.RevokedAt.IsZero() && m.DueAt.IsZero() }
 
-// RevokeAndDelete revokes the current certificate of one of the client's own,
-// then stops managing it. If it cannot be revoked nothing is deleted. Errors:
+// RevokeAndDelete revokes the current certificate of one of the client's own rows,
+// then deletes the row. It deletes nothing if the revocation fails. Errors:
 // *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, managed.ErrNotFound,
 // *acme.Error.
 func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error {
@@ -131,7 +130,7 @@ func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID
 	if err != nil {
 		return err
 	}
-	if a.toRevoke(m) {
+	if a.isRevocable(m) {
 		if err := a.authorizeRevocation(ctx, id, m); err != nil {
 			return err
 		}
@@ -139,7 +138,8 @@ func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID
 	return a.revokeAndDelete(ctx, trail.By(id, audit.ActionRevoke), m, reason)
 }
 
-// RevokeFor is RevokeAndDelete for the administrator. m is a row of the client's.
+// RevokeFor revokes and deletes as RevokeAndDelete does, for the administrator. m is
+// a row of the client.
 func (a *Agent) RevokeFor(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason) error {
 	who := trail.Entry{ClientID: client.ID, ClientName: client.Name, Addr: trail.Admin}
 	return a.revokeAndDelete(ctx, who, m, reason)
@@ -155,10 +155,10 @@ func (a *Agent) revokeAndDelete(ctx context.Context, who trail.Entry, m managed.
 	return a.deleteRevoked(ctx, who, m, serial, reason)
 }
 
-// revokeCurrent revokes the row's current certificate, if there is one that is
-// good, and returns its serial number.
+// revokeCurrent revokes the row's current certificate, if it is valid, and returns
+// its serial number.
 func (a *Agent) revokeCurrent(ctx context.Context, who trail.Entry, m managed.Certificate, reason cert.Reason) (serial string, err error) {
-	if !a.toRevoke(m) {
+	if !a.isRevocable(m) {
 		return m.Serial, nil
 	}
 	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
@@ -185,8 +185,8 @@ func (a *Agent) revokeCurrent(ctx context.Context, who trail.Entry, m managed.Ce
 	return b.Serial, a.revoke(ctx, who, m, b.CA, leaf, reason)
 }
 
-// deleteRevoked deletes a row whose certificate with that serial number is
-// revoked. If a renewal brought another one meanwhile, that is revoked, too.
+// deleteRevoked deletes a row after its certificate with that serial number was
+// revoked. If the row was renewed meanwhile, the new certificate is revoked, too.
 func (a *Agent) deleteRevoked(ctx context.Context, who trail.Entry, m managed.Certificate, serial string, reason cert.Reason) error {
 	for {
 		err := a.cfg.Store.DeleteRevoked(ctx, m.ID, serial)
@@ -194,10 +194,10 @@ func (a *Agent) deleteRevoked(ctx context.Context, who trail.Entry, m managed.Ce
 		case err == nil:
 			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = actionCertificate, clients.ModeAgent, m.Names, trail.Done, "no longer managed"
 			a.cfg.Audit.Record(ctx, who)
-			a.ring(m.ID)
+			a.wakeAll(m.ID)
 			return nil
 		case errors.Is(err, managed.ErrNotFound):
-			return nil // somebody else deleted it
+			return nil // it was deleted meanwhile
 		case !errors.Is(err, managed.ErrLost):
 			return err
 		}
