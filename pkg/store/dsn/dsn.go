@@ -1,7 +1,6 @@
-// Package dsn reads the URL of a PostgreSQL database strictly enough to know
-// where its secrets are, so that it can be shown without them. It must never put
-// a password into an error or a display form, however badly the URL is written;
-// what the parts mean is the driver's business.
+// Package dsn parses the URL of a PostgreSQL database strictly enough to find its
+// secrets, so that it can be shown without them. It must never put a password into an
+// error or a displayed text, even for a malformed URL. The driver interprets the parts.
 //
 //	u, err := dsn.Parse("postgres://acmeproxy:secret@db.example.com/acmeproxy")
 //	fmt.Println(u) // postgres://acmeproxy@db.example.com/acmeproxy
@@ -20,19 +19,19 @@ import (
 type URL struct {
 	Scheme   string // postgres or postgresql
 	User     string // empty: the driver's default
-	Secret   bool   // a password is in it
+	Secret   bool   // whether it contains a password
 	Hosts    []Host // in the order in which they are tried; empty: the driver's default
 	Database string // empty: the driver's default
 	Params   url.Values
 }
 
-// Host is where a server listens.
+// Host is the address of a server.
 type Host struct {
 	Name string // DNS name, IP address, or the folder of a unix socket
 	Port string // empty: the driver's default
 }
 
-// Example is what a URL looks like, for messages.
+// Example is an example of a URL, for messages.
 const Example = "postgres://acmeproxy@db.example.com/acmeproxy"
 
 // Is reports whether s has the scheme of a PostgreSQL URL.
@@ -40,7 +39,7 @@ func Is(s string) bool {
 	return strings.HasPrefix(s, "postgres://") || strings.HasPrefix(s, "postgresql://")
 }
 
-// Parse reads a URL. Its errors repeat nothing of s.
+// Parse parses a URL. Its errors contain no part of s.
 func Parse(s string) (URL, error) {
 	if !Is(s) {
 		return URL{}, errors.New("not the URL of a PostgreSQL database; write it like " + Example)
@@ -54,7 +53,7 @@ func Parse(s string) (URL, error) {
 	if !ok {
 		userinfo, hosts = "", authority
 	}
-	// Anything that could belong to another part is refused, and with it every
+	// A character that could belong to another part is an error. This includes every
 	// password whose special characters are not escaped.
 	if strings.ContainsAny(hosts+path+query, "@#") || strings.ContainsAny(path, "/:") || strings.Contains(userinfo, "#") {
 		return URL{}, errMisplaced
@@ -165,8 +164,8 @@ func text(s string) (string, error) {
 	return out, err
 }
 
-// Local reports whether every host is this one, so that no network is crossed.
-// No host at all is not: the driver may find one in its environment.
+// Local reports whether every host is this one, so that no connection uses a network.
+// It returns false without a host, because the environment may name one.
 func (u URL) Local() bool {
 	for _, h := range u.Hosts {
 		if !h.local() {
@@ -181,7 +180,7 @@ func (h Host) local() bool {
 	return strings.HasPrefix(h.Name, "/") || h.Name == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
-// String is the URL without its password and without its parameters.
+// String returns the URL without its password and its parameters.
 func (u URL) String() string {
 	user, socket := "", ""
 	if u.User != "" {
@@ -198,7 +197,7 @@ func (u URL) String() string {
 	return u.Scheme + "://" + user + strings.Join(hosts, ",") + "/" + url.PathEscape(u.Database) + socket
 }
 
-// String is the host as it stands in a URL.
+// String returns the host in the form of a URL.
 func (h Host) String() string {
 	name := h.Name
 	if strings.Contains(name, ":") {
@@ -215,9 +214,8 @@ var (
 	inParams   = regexp.MustCompile(`(?i)(password=)[^&\s"'` + "`" + `]*`)
 )
 
-// Mask hides what may be a secret of such a URL anywhere in a text, the user's
-// name included. It is for text that is repeated as it came, such as an argument
-// in a wrong place.
+// Mask removes possible secrets of such URLs from a text, the user's name included. Use
+// it for text that is repeated unchanged, such as a misplaced argument.
 func Mask(text string) string {
 	return inParams.ReplaceAllString(inUserinfo.ReplaceAllString(text, "${1}…@"), "${1}…")
 }

@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keptCopies is the number of copies that stay beside a SQLite file.
+// keptCopies is the number of copies of a SQLite file that are retained.
 const keptCopies = 2
 
-// partial ends the name of a copy that is not complete.
+// partial is the suffix of a copy that is not complete.
 const partial = ".part"
 
 // backUp copies the SQLite file at path aside, before the schema of that version
@@ -74,8 +74,8 @@ func withRemedy(err error) error {
 	return fmt.Errorf("%w: check the free space there, that user id %d may write the directory, and that no directory has that name", err, os.Geteuid())
 }
 
-// removeCopies removes all copies of the file at path but newest and the last
-// ones before it, and what a killed process left of a copy.
+// removeCopies removes old copies of the file at path, and incomplete ones of killed
+// processes. The newest copy and the last ones before it stay.
 func removeCopies(path, newest string) error {
 	dir := filepath.Dir(path)
 	entries, err := os.ReadDir(dir)
@@ -133,7 +133,7 @@ func lockUpgrade(ctx context.Context, path string) (release func(), err error) {
 		if err == nil && isFile(lock, name) {
 			return func() {
 				_ = os.Remove(name)                          // one that stays does no harm
-				_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // a child that is being forked has the file, too
+				_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // a child process may have inherited the file
 				lock.Close()
 			}, nil
 		}
@@ -149,8 +149,8 @@ func lockUpgrade(ctx context.Context, path string) (release func(), err error) {
 	}
 }
 
-// giveToOwner gives the lock that root has opened to the owner of the database. One
-// that a killed process leaves must not keep the owner out.
+// giveToOwner makes the owner of the database the owner of a lock file that root
+// created. Otherwise the file of a killed process would exclude the owner.
 func giveToOwner(lock *os.File, path string) {
 	if os.Geteuid() != 0 {
 		return
@@ -167,7 +167,7 @@ func giveToOwner(lock *os.File, path string) {
 	}
 }
 
-// isFile reports whether the name still belongs to f: its last holder may have
+// isFile reports whether name still refers to f. The last holder of the lock may have
 // removed it.
 func isFile(f *os.File, name string) bool {
 	mine, err1 := f.Stat()

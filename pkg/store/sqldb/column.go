@@ -9,10 +9,10 @@ import (
 	"time"
 )
 
-// defaultLimit is the length of a page when the caller names none.
+// defaultLimit is the length of a page if the caller sets no limit.
 const defaultLimit = 100
 
-// PageSize returns the length of a page: limit, or 100 if the caller names none.
+// PageSize returns the length of a page, which is limit, or 100 if limit is not set.
 func PageSize(limit int) int {
 	if limit <= 0 {
 		return defaultLimit
@@ -63,8 +63,8 @@ func Blob(b []byte) []byte {
 	return b
 }
 
-// Lines returns the column's form of a list. An entry that the form cannot hold is
-// an error that names the field.
+// Lines returns the column's form of a list. It returns an error that names the field
+// if an entry cannot be stored.
 func Lines[S ~string](field string, list []S) (string, error) {
 	texts := make([]string, 0, len(list))
 	for _, entry := range list {
@@ -101,13 +101,14 @@ func (l lineScanner[S]) Scan(v any) error {
 	return nil
 }
 
-// CleanText makes any string fit a text column: PostgreSQL takes neither NUL
-// nor invalid UTF-8.
+// CleanText replaces NUL and invalid UTF-8, which PostgreSQL does not accept in a text
+// column.
 func CleanText(s string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// CleanLines is [Lines] for text that a stranger sent: it is made to fit.
+// CleanLines returns the column's form of untrusted text, as [Lines] does, but replaces
+// what cannot be stored.
 func CleanLines(in []string) string {
 	out := make([]string, 0, len(in))
 	for _, e := range in {

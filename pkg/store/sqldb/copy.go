@@ -12,23 +12,22 @@ import (
 	"time"
 )
 
-// Copied is what Copy did with one table.
+// Copied describes a copied table.
 type Copied struct {
 	Table string `json:"table"`
 	Rows  int64  `json:"rows"`
 }
 
-// Copy brings every row of one database into another, which must be empty, in
-// one transaction: the target has all of it or none. Before it ends, all rows
-// are read back and compared. No instance may run on either; Copy sees those
-// that are connected to PostgreSQL, those on a SQLite file are the caller's to
-// keep away.
+// Copy copies every row of one database to another, which must be empty, in one
+// transaction: the target gets all rows or none. Before the commit, all rows are read
+// back and compared. No instance may run on either database. Copy detects instances
+// that are connected to PostgreSQL. The caller must exclude those on a SQLite file.
 func Copy(ctx context.Context, from, to *DB) ([]Copied, error) {
 	if !slices.Equal(from.tables(), to.tables()) {
 		return nil, fmt.Errorf("copy %s to %s: they have different tables; open both with the same parts", from, to)
 	}
 	for _, db := range []*DB{from, to} {
-		if err := db.alone(ctx); err != nil {
+		if err := db.checkAlone(ctx); err != nil {
 			return nil, err
 		}
 	}
@@ -64,9 +63,9 @@ func Copy(ctx context.Context, from, to *DB) ([]Copied, error) {
 	return done, nil
 }
 
-// alone refuses a database that another instance is connected to. One that has
-// just been stopped is given a moment: the server notices a little later.
-func (db *DB) alone(ctx context.Context) error {
+// checkAlone returns an error if another instance is connected to the database. It
+// retries for a moment, because the server notices late that an instance has stopped.
+func (db *DB) checkAlone(ctx context.Context) error {
 	if db.dialect.others == "" {
 		return nil
 	}
@@ -90,7 +89,7 @@ func (db *DB) alone(ctx context.Context) error {
 	}
 }
 
-// beginEmpty keeps everyone else out and makes sure that nothing is there.
+// beginEmpty locks all tables and checks that they are empty.
 func (db *DB) beginEmpty(ctx context.Context, tx *sql.Tx) error {
 	tables := db.tables()
 	if db.dialect.exclusive != nil {
@@ -100,7 +99,7 @@ func (db *DB) beginEmpty(ctx context.Context, tx *sql.Tx) error {
 			}
 		}
 	}
-	// What a new database says of itself gives way to what the old one says.
+	// The rows of the source replace those that the migrations have created.
 	for _, p := range db.parts {
 		for _, table := range p.Seeded {
 			if _, err := tx.ExecContext(ctx, `DELETE FROM `+table); err != nil { //nolint:gosec // a name of ours
@@ -120,13 +119,14 @@ func (db *DB) beginEmpty(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-// content tells what rows a table has, in whatever order they are read.
+// content summarizes the rows of a table, independent of their order.
 type content struct {
 	rows int64
 	sum  uint64 // of the rows' hashes
 }
 
-// copyTable writes rows in batches: a statement for each would take its time.
+// copyTable copies the rows of a table in batches, which is faster than one statement
+// for each row.
 func copyTable(ctx context.Context, from *DB, source, target *sql.Tx, table string) (content, error) {
 	const batch = 100
 	var columns []string
@@ -152,7 +152,7 @@ func copyTable(ctx context.Context, from *DB, source, target *sql.Tx, table stri
 	return all, flush()
 }
 
-// insertSQL takes n rows at once.
+// insertSQL returns the statement that inserts n rows.
 func insertSQL(table string, columns []string, n int) string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "INSERT INTO %s (%s) VALUES ", table, strings.Join(columns, ", "))
@@ -170,8 +170,8 @@ func insertSQL(table string, columns []string, n int) string {
 	return out.String() + ")"
 }
 
-// readTable gives every row to use, which may keep the values, and returns what
-// there was.
+// readTable calls use with every row of a table and returns their summary. use may
+// retain the values.
 func readTable(ctx context.Context, tx *sql.Tx, table string, use func(columns []string, row []any) error) (all content, err error) {
 	rows, err := tx.QueryContext(ctx, `SELECT * FROM `+table) //nolint:gosec // a name of ours
 	if err != nil {
@@ -206,8 +206,8 @@ func readTable(ctx context.Context, tx *sql.Tx, table string, use func(columns [
 	return all, rows.Err()
 }
 
-// plain is v as PostgreSQL's driver has it. SQLite's returns an integer for a
-// boolean, and for an empty blob nil, which is not NULL.
+// plain returns v as PostgreSQL's driver returns it. SQLite's driver returns an integer
+// for a boolean, and nil for an empty blob, which is not NULL.
 func plain(v any, columnType string) any {
 	switch v := v.(type) {
 	case int64:
@@ -222,7 +222,7 @@ func plain(v any, columnType string) any {
 	return v
 }
 
-// add takes a row into account.
+// add adds a row to the summary.
 func (c *content) add(row []any) {
 	h := sha256.New()
 	for _, v := range row {
@@ -232,8 +232,8 @@ func (c *content) add(row []any) {
 	c.sum += binary.BigEndian.Uint64(h.Sum(nil))
 }
 
-// hashValue writes a value so that no two rows look alike. What both drivers
-// return is bool, int64, string, []byte and nil.
+// hashValue writes a value in a form that differs for different rows. Both drivers
+// return bool, int64, string, []byte and nil.
 func hashValue(h hash.Hash, v any) {
 	text := fmt.Sprint(v)
 	switch v := v.(type) {

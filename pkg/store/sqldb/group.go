@@ -39,16 +39,16 @@ type member struct {
 	done     chan struct{} // closed when err and panicked are final
 }
 
-// Grouped is [DB.Tx] for small writes that come from many callers at once: on SQLite,
-// those that wait share one transaction, hence one write to the disk. A nil error
-// means, as with Tx, that what run wrote is on the disk. Functions run one at a
-// time, in the order of the calls.
+// Grouped runs a function in a transaction, as [DB.Tx] does, for small writes of many
+// callers at once. On SQLite, waiting functions share one transaction, and so one write
+// to the disk. As with Tx, a nil error means that the writes of run are on the disk.
+// Functions run one at a time, in the order of the calls.
 //
-// An error of run undoes its own writes and leaves those of the others. run must
-// return the first error of a statement, and must use the context that it is given:
-// that is ctx, but does not end in the middle, since SQLite would then undo the
-// writes of the others as well. If ctx ends before run has begun, run is not called
-// and ctx's error is returned; after that, Grouped waits for the outcome.
+// An error of run undoes only its own writes. run must return the first error of a
+// statement, and must use its context. That is ctx, but it does not end during run,
+// since SQLite would then undo the writes of the others as well. If ctx ends before run
+// has begun, Grouped returns ctx's error without a call of run. After that, it waits
+// for the outcome.
 func (db *DB) Grouped(ctx context.Context, run func(ctx context.Context, tx *sql.Tx) error) error {
 	if db.group == nil {
 		return db.Tx(ctx, func(tx *sql.Tx) error { return run(ctx, tx) })
@@ -105,7 +105,7 @@ func (db *DB) join(m *member) {
 
 // serveGroup runs transactions until no function waits.
 func (db *DB) serveGroup() {
-	for db.group.isWanted() {
+	for db.group.hasWaiting() {
 		db.runGroup()
 	}
 }
@@ -193,7 +193,7 @@ func (m *member) runIn(tx *sql.Tx) (lost error) {
 	return nil
 }
 
-// call calls m's function. A panic is for its caller, not for the others.
+// call calls m's function. It stores a panic for the function's own caller.
 func (m *member) call(tx *sql.Tx) {
 	defer func() {
 		if m.panicked = recover(); m.panicked != nil {
@@ -239,8 +239,8 @@ func (g *group) leave(m *member) bool {
 	return i >= 0
 }
 
-// isWanted reports whether a function waits. If none does, serveGroup must end.
-func (g *group) isWanted() bool {
+// hasWaiting reports whether a function waits. If not, serveGroup must end.
+func (g *group) hasWaiting() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.running = len(g.waiting) > 0

@@ -10,7 +10,7 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// Migration is what became of the schema. Its versions are those of the first part.
+// Migration describes a change of the schema. Its versions are those of the first part.
 type Migration struct {
 	From    int64    `json:"from"` // version; 0: there was none
 	To      int64    `json:"to"`
@@ -25,7 +25,7 @@ type migrator struct {
 	have, know int64
 }
 
-// newMigrator reads the version that the part has.
+// newMigrator returns a migrator after it has read the part's version.
 func newMigrator(ctx context.Context, d goose.Dialect, db *sql.DB, p Part, opts ...goose.ProviderOption) (*migrator, error) {
 	steps := make([]*goose.Migration, 0, len(p.Steps))
 	for _, s := range p.Steps {
@@ -51,7 +51,7 @@ func (m *migrator) read(ctx context.Context) (err error) {
 	return nil
 }
 
-// up applies what is pending and returns the names.
+// up applies the pending migrations and returns their names.
 func (m *migrator) up(ctx context.Context) (names []string, err error) {
 	results, err := m.provider.Up(ctx)
 	if err != nil {
@@ -73,8 +73,8 @@ func (m *migrator) nameOf(s *goose.Source) string {
 }
 
 // migrate brings all parts to the newest versions that this program knows. If the
-// first one has an older version, or a further one that is not new, backUp is
-// called before that, with the first one's version. nil: nothing is.
+// first part has an older version, or another part that is not new does, it calls
+// backUp first, with the first part's version. backUp may be nil.
 func migrate(ctx context.Context, d goose.Dialect, db *sql.DB, parts []Part, backUp func(version int64) (string, error), opts ...goose.ProviderOption) (done Migration, err error) {
 	var all []*migrator
 	pending := false

@@ -9,24 +9,24 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// MaxNotice is how many bytes of text Notify takes (PostgreSQL's manual, NOTIFY:
-// shorter than 8000 bytes).
+// MaxNotice is the maximum length of Notify's text in bytes (PostgreSQL's manual,
+// NOTIFY: shorter than 8000 bytes).
 const MaxNotice = 7999
 
-// channel is what the instances on one database listen to. A channel belongs to
-// its database, so those on others do not mix.
+// channel is the name of the channel of all instances on one database. Each database
+// has separate channels.
 const channel = "acmeproxy"
 
 const (
-	listenPing     = 30 * time.Second // how often a silent connection is tried
-	listenPatience = 10 * time.Second // what one step on it may take
-	firstPause     = 100 * time.Millisecond
-	longestPause   = 10 * time.Second
+	listenPing    = 30 * time.Second // interval of pings on an idle connection
+	listenTimeout = 10 * time.Second // timeout for one step on it
+	firstPause    = 100 * time.Millisecond
+	longestPause  = 10 * time.Second
 )
 
-// Notify sends a text to all who Listen on this database, the sender included.
-// Those who listen get the texts of one sender in their order. On SQLite, which
-// one instance has to itself, it does nothing.
+// Notify sends a text to all instances that Listen on this database, the sender
+// included. They receive the texts of one sender in order. On SQLite, which only one
+// instance uses, it does nothing.
 func (db *DB) Notify(ctx context.Context, text string) error {
 	if db.listener == nil {
 		return nil
@@ -34,18 +34,18 @@ func (db *DB) Notify(ctx context.Context, text string) error {
 	if len(text) > MaxNotice || text == "" {
 		return fmt.Errorf("notify: a text of %d bytes; there may be 1 to %d", len(text), MaxNotice)
 	}
-	// Nothing of it must outlive a crash: no disk and no standby is waited for.
+	// The text need not survive a crash, so the commit waits for no disk or standby.
 	_, err := db.write.ExecContext(ctx, "SELECT pg_notify($1, $2), set_config('synchronous_commit', 'off', true)", channel, text)
 	return db.Fail(err, "notify")
 }
 
-// Listen receives what Notify sends until ctx ends, on a connection of its own.
-// When the connection breaks it connects again: at once, then after growing
-// pauses. What was sent in between is lost. On SQLite it only waits.
+// Listen receives texts of Notify until ctx ends, on a separate connection. When the
+// connection breaks, it connects again, at once and then after growing pauses. Texts
+// that are sent in between are lost. On SQLite it only waits for ctx.
 //
-// The functions are called one at a time. connected means that everything sent
-// from then on is heard, and down that nothing is heard until connected is called
-// again. Anybody who may use the database can send any text.
+// It calls the functions one at a time. After connected, it receives all texts. After
+// down, it receives none until it calls connected again. Every user of the database
+// can send any text.
 func (db *DB) Listen(ctx context.Context, connected func(), heard func(text string), down func(error)) {
 	if db.listener == nil {
 		<-ctx.Done()
@@ -57,7 +57,7 @@ func (db *DB) Listen(ctx context.Context, connected func(), heard func(text stri
 			return
 		}
 		down(db.Fail(err, "listen"))
-		select { // so that instances do not come back all at once
+		select { // so that not all instances connect at once
 		case <-time.After(pause/2 + rand.N(pause/2)):
 		case <-ctx.Done():
 		}
@@ -74,7 +74,7 @@ func (db *DB) listen(ctx context.Context, connected func(), heard func(string)) 
 	defer func() {
 		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		_ = conn.Close(closing) // whatever comes of it, the connection is over
+		_ = conn.Close(closing) // an error does not matter, since the connection is not used again
 	}()
 	if err := listenStep(ctx, conn, "LISTEN "+channel); err != nil {
 		return err
@@ -99,7 +99,7 @@ func (db *DB) listen(ctx context.Context, connected func(), heard func(string)) 
 }
 
 func listenStep(ctx context.Context, conn *pgx.Conn, statement string) error {
-	ctx, cancel := context.WithTimeout(ctx, listenPatience)
+	ctx, cancel := context.WithTimeout(ctx, listenTimeout)
 	defer cancel()
 	_, err := conn.Exec(ctx, statement)
 	return err

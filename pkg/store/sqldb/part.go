@@ -10,29 +10,28 @@ import (
 	"slices"
 )
 
-// Part is an owner of tables, such as the proxy's store or the storage of an ACME
-// server. Its schema has versions of its own, 1, 2, 3 and so on.
+// Part owns tables, such as the proxy's store or the storage of an ACME server. Its
+// schema has separate versions: 1, 2, 3 and so on.
 type Part struct {
 	// Name is lower-case letters, unique in a database.
 	Name string
-	// VersionTable holds the versions that were applied; empty: the name and "_version".
+	// VersionTable is the table of applied versions. If empty, it is Name + "_version".
 	VersionTable string
-	// Migrations has one file for each version, such as 0001_init.sql, in the form
-	// of goose: the statements of the next version after a line "-- +goose Up".
+	// Migrations has one file for each version, such as 0001_init.sql, in goose's
+	// format: the statements follow a line "-- +goose Up".
 	Migrations fs.FS
 	// Steps are the migrations that SQL alone cannot express.
 	Steps []Step
-	// Tables are all that the part owns; what is referred to comes first.
+	// Tables names all tables that the part owns, referenced tables first.
 	Tables []string
-	// Seeded are those of the tables that the migrations fill. What a new database
-	// has in them gives way to what is copied.
+	// Seeded names the tables that the migrations fill. Copy replaces their rows.
 	Seeded []string
 }
 
 // Step is a migration in Go.
 type Step struct {
 	Version int64
-	Name    string // without the extension .sql, in the form of the files' names
+	Name    string // as a file's name, without the extension .sql
 	Run     func(ctx context.Context, tx *sql.Tx) error
 }
 
@@ -45,10 +44,10 @@ func (p Part) versionTable() string {
 
 var partName = regexp.MustCompile(`^[a-z]+$`)
 
-// checkParts reports every fault of the parts: they are written into statements.
+// checkParts reports every fault of the parts, whose names become parts of statements.
 func checkParts(parts []Part) error {
 	if len(parts) == 0 {
-		return errors.New("parts: there are none; give at least one")
+		return errors.New("parts: missing; give at least one")
 	}
 	var faults []error
 	names, tables := map[string]bool{}, map[string]bool{}
@@ -72,7 +71,7 @@ func checkParts(parts []Part) error {
 	return errors.Join(faults...)
 }
 
-// tables returns the tables of all parts; what is referred to comes first.
+// tables returns the tables of all parts, referenced tables first.
 func (db *DB) tables() (all []string) {
 	for _, p := range db.parts {
 		all = append(all, p.Tables...)

@@ -135,7 +135,7 @@ func TestCopyOfParts(t *testing.T) {
 func TestPartFaults(t *testing.T) {
 	one := Part{Name: "one", Tables: []string{"a"}}
 	for want, parts := range map[string][]Part{
-		"there are none":                                 nil,
+		"parts: missing":                                 nil,
 		`part "one": the name is taken`:                  {one, {Name: "one"}},
 		`part "Two": the name is taken or is not`:        {one, {Name: "Two"}},
 		"table a belongs to another part":                {one, {Name: "two", Tables: []string{"a"}}},

@@ -26,15 +26,15 @@ import (
 const (
 	// oldestPostgres is the first version with AS MATERIALIZED.
 	oldestPostgres = 12
-	// postgresConns is how many connections one instance opens at most; a server
-	// takes 100 by default. Whoever finds none free waits.
+	// postgresConns is the maximum number of connections of one instance. A server
+	// accepts 100 by default. Callers wait for a free one.
 	postgresConns = 10
-	// untilNextTry is the pause of Open while the server is not there.
+	// untilNextTry is Open's pause between attempts while the server is unreachable.
 	untilNextTry = time.Second
 )
 
-// sessionDefaults bound what a statement may take, so that nothing hangs on a
-// server in trouble. The URL may set others.
+// sessionDefaults limit the time of statements, so that no caller waits forever for a
+// failing server. The URL may set other values.
 var sessionDefaults = map[string]string{
 	"statement_timeout":                   "30s",
 	"lock_timeout":                        "10s",
@@ -85,9 +85,9 @@ func openPostgres(ctx context.Context, c Config) (_ *DB, m Migration, err error)
 
 func openPool(cfg *pgx.ConnConfig) *sql.DB {
 	db := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
-		err := suits(conn.PgConn().ParameterStatus("server_version"), conn.PgConn().ParameterStatus("server_encoding"))
+		err := checkServer(conn.PgConn().ParameterStatus("server_version"), conn.PgConn().ParameterStatus("server_encoding"))
 		if err != nil {
-			_ = conn.Close(ctx) // nobody else does
+			_ = conn.Close(ctx) // the pool does not close it
 		}
 		return err
 	}), stdlib.OptionShouldPing(func(context.Context, stdlib.ShouldPingParams) bool {
@@ -95,15 +95,15 @@ func openPool(cfg *pgx.ConnConfig) *sql.DB {
 	}))
 	db.SetMaxOpenConns(postgresConns)
 	db.SetMaxIdleConns(postgresConns)
-	// A firewall between forgets connections, a new primary wants new ones.
+	// A firewall may drop idle connections, and a new primary needs new ones.
 	db.SetConnMaxIdleTime(2 * time.Minute)
 	db.SetConnMaxLifetime(30 * time.Minute)
 	return db
 }
 
-// postgresConfig is what the driver makes of the URL and its environment (PGUSER,
-// PGPASSFILE and the like), with limits of ours. The driver's own parse error
-// repeats the URL, which is left out.
+// postgresConfig returns the driver's configuration from the URL and the environment
+// (PGUSER, PGPASSFILE and so on), with our limits. It removes the URL from the driver's
+// error.
 func postgresConfig(raw string, u dsn.URL) (*pgx.ConnConfig, error) {
 	// pgx reads the PG variables of the process itself, so the defaults must, too.
 	cfg, err := pgx.ParseConfig(withDefaults(raw, u, os.Getenv))
@@ -116,7 +116,7 @@ func postgresConfig(raw string, u dsn.URL) (*pgx.ConnConfig, error) {
 			cfg.RuntimeParams[name] = value
 		}
 	}
-	// The claims are made for this level, whatever the database's default is.
+	// The claims are written for this level, so the database's default must not count.
 	cfg.RuntimeParams["default_transaction_isolation"] = "read committed"
 	cfg.RuntimeParams["application_name"] = applicationName()
 	if cfg.ValidateConnect == nil { // of several servers, take the one that can write
@@ -130,8 +130,8 @@ func postgresConfig(raw string, u dsn.URL) (*pgx.ConnConfig, error) {
 	return cfg, nil
 }
 
-// withDefaults adds to the URL what it does not say. To a server on another
-// host, the connection is encrypted and its certificate checked.
+// withDefaults adds our defaults to the URL. A connection to another host is encrypted,
+// and the server's certificate is verified.
 func withDefaults(raw string, u dsn.URL, getenv func(string) string) string {
 	add := func(param, variable, value string) {
 		if u.Params.Has(param) || getenv(variable) != "" || u.Params.Has("service") || getenv("PGSERVICE") != "" {
@@ -151,8 +151,8 @@ func withDefaults(raw string, u dsn.URL, getenv func(string) string) string {
 	return raw
 }
 
-// boundSilence ends a connection whose peer has acknowledged nothing for half a
-// minute; the kernel's own patience is a quarter of an hour.
+// boundSilence closes a connection whose peer has acknowledged nothing for half a
+// minute. The kernel's default is a quarter of an hour.
 func boundSilence(network, _ string, conn syscall.RawConn) error {
 	if !strings.HasPrefix(network, "tcp") {
 		return nil
@@ -164,8 +164,8 @@ func boundSilence(network, _ string, conn syscall.RawConn) error {
 	return errors.Join(err, failed)
 }
 
-// applicationName tells the server's administrator who is connected. Each
-// process has its own.
+// applicationName returns the name of this process for the server's list of sessions.
+// Each process has a different one.
 func applicationName() string {
 	host, err := os.Hostname()
 	if err != nil {
@@ -174,11 +174,11 @@ func applicationName() string {
 	return fmt.Sprintf("acmeproxy %.40s/%d", host, os.Getpid())
 }
 
-// suits refuses a server that cannot do what the queries need.
-func suits(version, encoding string) error {
+// checkServer returns an error for a server that the queries cannot run on.
+func checkServer(version, encoding string) error {
 	number, _, _ := strings.Cut(version, ".")
 	number, _, _ = strings.Cut(number, " ")
-	// What is no number, such as 18beta1, is new.
+	// A version that is not a number, such as 18beta1, is new.
 	if major, err := strconv.Atoi(number); err == nil && major < oldestPostgres {
 		return fmt.Errorf("the server is PostgreSQL %s: use version %d or newer", version, oldestPostgres)
 	}
@@ -188,7 +188,7 @@ func suits(version, encoding string) error {
 	return nil
 }
 
-// reach connects, and waits for a server that is not there yet.
+// reach connects, and waits for a server that is unreachable.
 func (db *DB) reach(ctx context.Context, c Config) error {
 	deadline := time.Now().Add(c.Wait)
 	for {
@@ -207,8 +207,8 @@ func (db *DB) reach(ctx context.Context, c Config) error {
 	}
 }
 
-// migratePostgres lets one instance at a time change the schema, for as long as
-// that takes. The lock belongs to a session, hence to one connection.
+// migratePostgres migrates the schema, one instance at a time and without a timeout.
+// The lock belongs to a session, so it needs one connection.
 func migratePostgres(ctx context.Context, cfg *pgx.ConnConfig, parts []Part) (Migration, error) {
 	cfg = cfg.Copy()
 	cfg.RuntimeParams["statement_timeout"] = "0"

@@ -49,7 +49,7 @@ func classifyPostgres(u dsn.URL, err error) error {
 	return err
 }
 
-// unreachable is ErrUnreachable with a text for people.
+// unreachable wraps ErrUnreachable with a text for the administrator.
 type unreachable struct {
 	text  string
 	cause error
@@ -63,7 +63,7 @@ func classifyCode(u dsn.URL, whole error, e *pgconn.PgError) error {
 	case "23505": // unique_violation
 		return managed.ErrConflict
 	case "23503": // foreign_key_violation
-		return managed.ErrNotFound // the row that is referred to
+		return managed.ErrNotFound // the referenced row
 	case "22021": // character_not_in_repertoire
 		return managed.ErrNotText
 	case "28P01", "28000": // invalid_password, invalid_authorization_specification
@@ -90,8 +90,8 @@ func classifyCode(u dsn.URL, whole error, e *pgconn.PgError) error {
 	return whole
 }
 
-// identifier quotes a name of SQL, for a statement that is shown. The URL need
-// not have it.
+// identifier quotes an SQL name for a statement in a message. An empty name becomes
+// acmeproxy.
 func identifier(name string) string {
 	if name == "" {
 		name = "acmeproxy"
@@ -99,7 +99,7 @@ func identifier(name string) string {
 	return `"` + strings.ReplaceAll(name, `"`, `""`) + `"`
 }
 
-// oneLine joins the causes of all hosts and tries, each once.
+// oneLine joins the causes of all hosts and attempts, each once.
 func oneLine(err error) string {
 	var causes []string
 	for line := range strings.Lines(err.Error()) {

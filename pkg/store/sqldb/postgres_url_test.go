@@ -75,11 +75,11 @@ func TestSuits(t *testing.T) {
 	for version, ok := range map[string]bool{
 		"9.6.24": false, "11.22 (Debian 11.22-1)": false, "12.0": true, "15.18 (Debian 15.18-0+deb12u1)": true, "19beta1": true,
 	} {
-		if err := suits(version, "UTF8"); (err == nil) != ok {
+		if err := checkServer(version, "UTF8"); (err == nil) != ok {
 			t.Errorf("%s: %v", version, err)
 		}
 	}
-	if err := suits("15.1", "SQL_ASCII"); err == nil {
+	if err := checkServer("15.1", "SQL_ASCII"); err == nil {
 		t.Error("a database without an encoding will do")
 	}
 }

@@ -19,9 +19,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// openSQLite opens the file at path with one writing connection, because
-// SQLite has one writer anyway and a queue in Go is fairer than its busy
-// handler, and a pool of readers that cannot write.
+// openSQLite opens the file at path with one writing connection and a pool of
+// read-only ones. SQLite has one writer anyway, and a queue in Go is fairer than its
+// busy handler.
 func openSQLite(ctx context.Context, c Config) (_ *DB, m Migration, err error) {
 	path := c.Path
 	abs, err := filepath.Abs(path)
@@ -58,8 +58,8 @@ func openSQLite(ctx context.Context, c Config) (_ *DB, m Migration, err error) {
 	return db, m, nil
 }
 
-// migrateSQLite lets one process at a time change the schema, which copies the
-// file aside first.
+// migrateSQLite migrates the schema, one process at a time, after it has copied the
+// file.
 func migrateSQLite(ctx context.Context, db *sql.DB, path string, parts []Part) (Migration, error) {
 	release, err := lockUpgrade(ctx, path)
 	if err != nil {
@@ -69,17 +69,17 @@ func migrateSQLite(ctx context.Context, db *sql.DB, path string, parts []Part) (
 	return migrate(ctx, goose.DialectSQLite3, db, parts, func(version int64) (string, error) { return backUp(ctx, db, path, version) })
 }
 
-// sqliteDSN returns the address of the file at abs. synchronous=FULL: an order
-// that was journalled must survive a power failure. secure_delete: what a
-// client removed must not be readable in free pages.
+// sqliteDSN returns the address of the file at abs. With synchronous=FULL, the journal
+// of an order survives a power failure. With secure_delete, deleted data cannot be
+// read in free pages.
 func sqliteDSN(abs, more string) string {
 	return "file:" + (&url.URL{Path: abs}).EscapedPath() +
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_pragma=temp_store(MEMORY)" + more
 }
 
-// createPrivate makes sure that the file exists, that we may write it and that
-// no one else may read it. SQLite gives the files beside it the same mode.
+// createPrivate creates the file if it is missing, and makes it writable and readable
+// only by its owner. SQLite gives its journal files the same mode.
 func createPrivate(path string) error {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

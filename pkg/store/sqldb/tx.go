@@ -15,8 +15,8 @@ type Querier interface {
 // Scanner is a *sql.Row or *sql.Rows.
 type Scanner interface{ Scan(dest ...any) error }
 
-// Tx runs fn in one transaction, which is committed if fn returns nil. fn must use
-// no other method of db: on SQLite there is one writer.
+// Tx runs fn in one transaction, which is committed if fn returns nil. fn must not call
+// other methods of db, because SQLite has one writer.
 func (db *DB) Tx(ctx context.Context, fn func(*sql.Tx) error) error {
 	tx, err := db.write.BeginTx(ctx, nil)
 	if err != nil {
@@ -30,13 +30,13 @@ func (db *DB) Tx(ctx context.Context, fn func(*sql.Tx) error) error {
 }
 
 // Exec runs one statement outside a transaction and returns the number of rows
-// that it touched.
+// that it affected.
 func (db *DB) Exec(ctx context.Context, query string, args ...any) (int64, error) {
 	return Affected(db.write.ExecContext(ctx, query, args...))
 }
 
-// LockTable keeps others from changing the rows of a table until the transaction
-// ends. Reading continues, and so do rows that refer to it.
+// LockTable prevents other transactions from changing the rows of a table until the
+// transaction ends. They can still read it and write rows that reference it.
 func (db *DB) LockTable(ctx context.Context, tx *sql.Tx, table string) error {
 	if db.dialect.lockTable == "" {
 		return nil
@@ -45,7 +45,7 @@ func (db *DB) LockTable(ctx context.Context, tx *sql.Tx, table string) error {
 	return err
 }
 
-// Affected returns the number of rows that a statement touched.
+// Affected returns the number of rows that a statement affected.
 func Affected(r sql.Result, err error) (int64, error) {
 	if err != nil {
 		return 0, err
@@ -53,7 +53,7 @@ func Affected(r sql.Result, err error) (int64, error) {
 	return r.RowsAffected()
 }
 
-// Require turns "no row was touched" into missing.
+// Require returns missing if no row was affected.
 func Require(n int64, err, missing error) error {
 	if err == nil && n == 0 {
 		return missing
