@@ -35,7 +35,7 @@ func TestRefusalsAreAudited(t *testing.T) {
 	if r := agent("near.example.com")(c); r.Status != http.StatusAccepted {
 		t.Errorf("from the granted network: %d %s", r.Status, r.Body)
 	}
-	nobody := p.WithToken(t, "")
+	anonymous := p.WithToken(t, "")
 	for _, refusal := range []struct {
 		what   string
 		from   *proxytest.Caller
@@ -44,7 +44,7 @@ func TestRefusalsAreAudited(t *testing.T) {
 		client string
 		detail string
 	}{
-		{"no credential", nobody, agent("near.example.com"), http.StatusUnauthorized, "", "no credential"},
+		{"no credential", anonymous, agent("near.example.com"), http.StatusUnauthorized, "", "no credential"},
 		{"an unknown token", p.WithToken(t, stranger), agent("near.example.com"), http.StatusUnauthorized, "", "unknown"},
 		{"a malformed token", p.WithToken(t, "apt1-nonsense"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},
 		{"a token and a half", p.WithToken(t, c.Token+"x"), agent("near.example.com"), http.StatusUnauthorized, "", "malformed"},

@@ -89,7 +89,7 @@ func (r *Registrar) Token(ctx context.Context, name string, req TokenRequest) (I
 	credential.ClientID = c.ID
 	detail := string(credential.Kind)
 	if req.Replace {
-		detail += ", in place of all credentials and recipients"
+		detail += ", replacing all credentials and recipients"
 		c, err = r.cfg.Store.ReplaceCredentials(ctx, credential, req.Recipients)
 	} else {
 		_, err = r.cfg.Store.AddCredential(ctx, credential)

@@ -228,7 +228,7 @@ func TestToken(t *testing.T) {
 		"web1|admin|client add|done|",
 		"web1|admin|client token|done|enroll",
 		"web1|10.0.0.7|enroll|done|",
-		"web1|admin|client token|done|bearer, in place of all credentials and recipients",
+		"web1|admin|client token|done|bearer, replacing all credentials and recipients",
 		"|10.0.0.7|enroll|refused|unknown, expired or used token")
 }
 

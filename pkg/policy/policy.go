@@ -86,7 +86,7 @@ func Decide(id clients.Identity, r Request) (Decision, error) {
 	)
 	for i, g := range id.Client.Grants {
 		m := check(g, id, r, names)
-		if m.isNone() {
+		if m.isEmpty() {
 			covering = append(covering, g)
 		}
 		if i == 0 || m.isNearer(nearest) {
@@ -149,7 +149,7 @@ func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) mi
 	return m
 }
 
-func (m miss) isNone() bool {
+func (m miss) isEmpty() bool {
 	return len(m.names) == 0 && !m.mode && !m.keyType && !m.source
 }
 

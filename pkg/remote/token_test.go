@@ -162,7 +162,7 @@ func TestTokenReplaces(t *testing.T) {
 	}
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
 	if err != nil || !slices.ContainsFunc(page.Entries, func(e admin.AuditEntry) bool {
-		return e.Action == "client token" && strings.Contains(e.Detail, "in place of all")
+		return e.Action == "client token" && strings.Contains(e.Detail, "replacing all")
 	}) {
 		t.Errorf("audit: %+v, %v", page.Entries, err)
 	}
