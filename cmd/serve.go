@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
@@ -74,7 +75,7 @@ A second signal ends it at once.`
 func providerVariables() string {
 	var lines strings.Builder
 	for _, p := range dnsprovider.All() {
-		fmt.Fprintf(&lines, "  %-9s %s…\n", p.Name, p.Prefixes[0])
+		printable.Fprintf(&lines, "  %-9s %s…\n", p.Name, p.Prefixes[0])
 	}
 	return lines.String()
 }
