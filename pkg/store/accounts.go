@@ -22,9 +22,8 @@ func (s *accountStore) AccountByDirectory(ctx context.Context, directoryURL stri
 	return a, s.Fail(err, "account for %s", directoryURL)
 }
 
-// CreateAccount stores a unless there is an account for its directory already,
-// and returns the row that is stored: the first writer wins, so that instances
-// that start together end up with one key.
+// CreateAccount stores a unless its directory has an account already, and returns the
+// stored row. The first writer wins, so that instances that start together use one key.
 func (s *accountStore) CreateAccount(ctx context.Context, a acme.Account) (acme.Account, error) {
 	var stored acme.Account
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
@@ -40,7 +39,7 @@ func (s *accountStore) CreateAccount(ctx context.Context, a acme.Account) (acme.
 	return stored, s.Fail(err, "create account for %s", a.DirectoryURL)
 }
 
-// SetAccountURL records what the CA answered to the registration.
+// SetAccountURL records the CA's answer to the registration.
 func (s *accountStore) SetAccountURL(ctx context.Context, directoryURL, url, email string) error {
 	n, err := s.Exec(ctx, `UPDATE accounts SET url = $2, email = $3 WHERE directory_url = $1`, directoryURL, url, email)
 	return s.Fail(sqldb.Require(n, err, managed.ErrNotFound), "set account URL for %s", directoryURL)

@@ -13,16 +13,16 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// ApplyClients makes the store's clients match a.Clients, all or nothing. What
-// is to be done is found out in the transaction that does it, and nobody else
-// changes a client meanwhile.
+// ApplyClients makes the store's clients match a.Clients, all or nothing. One
+// transaction compares and changes them, and no other transaction changes a client
+// meanwhile.
 //
-// A client that is not there is made, without a credential. Of one that is
-// there, Disabled and Grants become what a says, and a's recipients are added to
-// those it has, which its hosts may have enrolled. To apply the same again
-// changes nothing. audit creates the entry that is stored with each change; if
-// nil, nothing is recorded. It must be pure. [managed.ErrTooMany] if a client would have more recipients than
-// anything can be sealed to.
+// A missing client is created without a credential. In an existing client, a replaces
+// Disabled and Grants, and adds recipients to the present ones, which hosts may have
+// enrolled. Applying the same again changes nothing. audit creates the entry that is
+// stored with each change. If nil, nothing is recorded. It must be pure.
+// ApplyClients returns [managed.ErrTooMany] if a client would have more recipients
+// than a bundle can be sealed to.
 func (s *clientStore) ApplyClients(ctx context.Context, a clients.Apply, audit func(clients.Change) trail.Entry) (clients.Applied, error) {
 	var done clients.Applied
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
@@ -49,7 +49,7 @@ func (s *clientStore) ApplyClients(ctx context.Context, a clients.Apply, audit f
 
 var allClientsSQL = fmt.Sprintf(clientsSQL, `TRUE`)
 
-// planApply compares the stored clients with the wanted ones, and reports every
+// planApply compares the stored clients with the desired ones, and returns every
 // fault.
 func planApply(a clients.Apply, have []clients.Client) (clients.Applied, error) {
 	before := make(map[string]clients.Client, len(have))
@@ -89,8 +89,8 @@ func planApply(a clients.Apply, have []clients.Client) (clients.Applied, error) 
 	return plan, errors.Join(faults...)
 }
 
-// planOne plans for one client; before is the zero Client if there is none. A
-// change without an action is none.
+// planOne returns the change to one client, or a Change without an Action. before is
+// the zero Client if the client does not exist.
 func planOne(before, want clients.Client) (clients.Change, error) {
 	want.ID, want.CreatedAt = before.ID, before.CreatedAt
 	recipients, err := withRecipients(before.Recipients, want.Recipients)
@@ -122,8 +122,8 @@ func countCertificates(ctx context.Context, tx *sql.Tx, changes []clients.Change
 
 const countManagedSQL = `SELECT COUNT(*) FROM managed WHERE client_id = $1`
 
-// carryOut makes the changes, and gives those that are added their ids. The
-// entries of the audit trail come last: their counter is everybody's.
+// carryOut makes the changes and sets the ids of added clients. It appends the audit
+// entries last, because all transactions share their counter.
 func (s *clientStore) carryOut(ctx context.Context, tx *sql.Tx, audit func(clients.Change) trail.Entry, changes []clients.Change) error {
 	var removed []string
 	for i := range changes {

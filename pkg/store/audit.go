@@ -11,16 +11,17 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// AppendAudit adds entries. Refusals of strangers, what each client did, what
-// each was refused, and what the administrator and the proxy itself did are kept
-// apart: of each, the newest up to a bound.
+// AppendAudit adds entries. It stores separate shares: refusals of unknown callers, the
+// actions of each client, the refusals of each client, and the actions of the
+// administrator and the proxy itself. Each share retains the newest entries up to a
+// limit.
 func (s *auditStore) AppendAudit(ctx context.Context, entries ...trail.Entry) error {
 	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.append(ctx, tx, entries...) })
 	return s.Fail(err, "append to audit trail")
 }
 
-// append adds entries in their order, each to its share, of which the oldest
-// make room. It locks the trail, so it comes last in a transaction.
+// append adds entries in order, each to its share, and removes a share's oldest ones.
+// It locks the trail, so it must be last in a transaction.
 func (s *auditStore) append(ctx context.Context, tx *sql.Tx, entries ...trail.Entry) error {
 	if len(entries) == 0 {
 		return nil
@@ -49,8 +50,8 @@ func (s *auditStore) append(ctx context.Context, tx *sql.Tx, entries ...trail.En
 	return places.prune(ctx, tx, len(entries))
 }
 
-// Audit returns entries, newest first. The id of the last one is the Before of
-// the next page; an empty page is the end.
+// Audit returns entries, newest first. The id of the last one is the Before of the
+// next page. An empty page is the end.
 func (s *auditStore) Audit(ctx context.Context, q trail.Query) ([]trail.Entry, error) {
 	query, args := auditSQL(q)
 	rows, err := s.Reader().QueryContext(ctx, query, args...)
@@ -58,7 +59,7 @@ func (s *auditStore) Audit(ctx context.Context, q trail.Query) ([]trail.Entry, e
 	return found, s.Fail(err, "read audit trail")
 }
 
-// auditSQL names only the conditions that are asked for, so that each
+// auditSQL returns a query with only the conditions that q sets, so that each
 // combination has an index.
 func auditSQL(q trail.Query) (string, []any) {
 	before := q.Before

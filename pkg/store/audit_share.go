@@ -10,16 +10,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// Trail holds how many entries the audit trail keeps, by share. A share's oldest
-// entries make room for its own new ones, and never for those of another. So no
-// stranger can flush what is recorded of clients, and no client what is recorded
-// of others.
+// Trail sets how many entries the audit trail retains, by share. New entries displace
+// only the oldest ones of their own share. So unknown callers cannot displace the
+// entries of clients, and no client can displace those of others.
 type Trail struct {
 	Own       int64 // of the administrator and of the proxy itself; 0: 200,000
-	Strangers int64 // refusals of strangers, all together; 0: 10,000
-	Client    int64 // what one client did; 0: 5,000
-	Refused   int64 // what one client was refused; 0: 1,000
-	Removed   int64 // of all clients that are removed, together; 0: 20,000
+	Strangers int64 // refusals of all unknown callers together; 0: 10,000
+	Client    int64 // actions of one client; 0: 5,000
+	Refused   int64 // refusals of one client; 0: 1,000
+	Removed   int64 // of all removed clients together; 0: 20,000
 }
 
 func (t Trail) orDefaults() Trail {
@@ -35,7 +34,7 @@ const (
 	shareRemoved   = "removed"
 )
 
-// share returns the name of an entry's share, and how many entries it holds.
+// share returns the name of an entry's share, and how many entries it retains.
 func (t Trail) share(e trail.Entry) (name string, keep int64) {
 	refused := e.Outcome == trail.Refused
 	switch {
@@ -52,21 +51,21 @@ func (t Trail) share(e trail.Entry) (name string, keep int64) {
 func clientShare(clientID string) string  { return "client/" + clientID }
 func refusedShare(clientID string) string { return "refused/" + clientID }
 
-// counterAudit numbers all entries. Its row lock comes before those of the
-// shares' counters, so that no two transactions wait for each other.
+// counterAudit numbers all entries. Its row is locked before those of the shares'
+// counters, so that no two transactions deadlock.
 const counterAudit = "audit"
 
 func counterShare(share string) string { return counterAudit + "/" + share }
 
-// count takes n numbers in one go and returns the last of them: a counter's row
-// must not be written very often in one transaction.
+// count takes n numbers at once and returns the last of them. One transaction must not
+// write a counter's row very often.
 func count(ctx context.Context, tx *sql.Tx, counter string, n int64) (last int64, err error) {
 	err = tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value`, counter, n).Scan(&last)
 	return last, err
 }
 
-// places are the numbers that new entries take in their shares.
+// places holds the numbers of new entries in their shares.
 type places struct {
 	next map[string]int64 // the number of the share's next entry
 	keep map[string]int64
@@ -90,8 +89,8 @@ func (t Trail) takePlaces(ctx context.Context, tx *sql.Tx, entries []trail.Entry
 	return p, nil
 }
 
-// prunedAtOnce bounds what one entry removes beyond those that it displaces: a
-// share that is far too large, because its bound was lowered, shrinks by steps.
+// prunedAtOnce is how many entries one new entry removes in addition to the one that it
+// displaces. So a share shrinks in steps after its limit was lowered.
 const prunedAtOnce = 20
 
 const pruneAuditSQL = `DELETE FROM audit WHERE id IN
@@ -111,9 +110,9 @@ func (p places) prune(ctx context.Context, tx *sql.Tx, n int) error {
 	return nil
 }
 
-// retire gives the entries of removed clients to the share of them all, so
-// that the trail does not grow with every client that there ever was. It locks
-// the trail, so it comes last in a transaction.
+// retire moves the entries of removed clients to a common share, so that the trail does
+// not grow with each removed client. It locks the trail, so it must be last in a
+// transaction.
 func (t Trail) retire(ctx context.Context, tx *sql.Tx, clientIDs ...string) error {
 	if len(clientIDs) == 0 {
 		return nil

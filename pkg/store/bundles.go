@@ -11,12 +11,12 @@ import (
 
 const bundleSQL = `SELECT managed_id, etag, ciphertext, serial, not_before, not_after, ca, certificate_url, ari_id, created_at FROM bundles WHERE managed_id = $1`
 
-// CompleteManaged stores what the owner obtained, in one transaction: the
-// bundle replaces the old one, what the CA suggested for that is forgotten, the row is due again at dueAt (zero: never) with
-// its failures forgotten, its lease is freed, its order leaves the journal, and
-// with hook a deployment is pending. [managed.ErrLost], and nothing changes, if the row
-// is not the owner's any more; [managed.ErrStale], likewise, if the client's recipients
-// are no longer those of SealedTo.
+// CompleteManaged stores a new bundle in one transaction. The bundle replaces the old
+// one and its renewal information. The row is due again at dueAt (zero: never). Its
+// failures, lease and order are cleared. With hook, a deployment is pending.
+// CompleteManaged changes nothing and returns [managed.ErrLost] if the owner lost the
+// row, or [managed.ErrStale] if the client's recipients are no longer those of
+// SealedTo.
 func (s *certificateStore) CompleteManaged(ctx context.Context, owner string, b managed.Bundle, dueAt time.Time, hook bool) error {
 	if owner == "" {
 		return sqldb.ErrNoOwner
@@ -69,8 +69,8 @@ func isComplete(ctx context.Context, tx *sql.Tx, b managed.Bundle) error {
 	return nil
 }
 
-// sealedToOthers tells whether the client's recipients have changed. If not, its
-// row is held until the transaction ends, so that they cannot meanwhile.
+// sealedToOthers reports whether the client's recipients have changed. If not, it locks
+// the client's row until the transaction ends, so that they cannot change meanwhile.
 func sealedToOthers(ctx context.Context, tx *sql.Tx, b managed.Bundle) (bool, error) {
 	if b.SealedTo == nil {
 		return false, nil
@@ -85,7 +85,7 @@ func sealedToOthers(ctx context.Context, tx *sql.Tx, b managed.Bundle) (bool, er
 }
 
 // BundleFor returns the current bundle of a managed certificate, or
-// [managed.ErrNotFound] while there is none.
+// [managed.ErrNotFound] before the first one.
 func (s *certificateStore) BundleFor(ctx context.Context, managedID string) (managed.Bundle, error) {
 	var b managed.Bundle
 	err := s.Reader().QueryRowContext(ctx, bundleSQL, managedID).Scan(&b.ManagedID, &b.ETag, &b.Ciphertext, &b.Serial,

@@ -11,8 +11,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// clientsSQL reads clients with their grants in one statement, so that the two
-// belong together. %s selects the clients.
+// clientsSQL reads clients with their grants in one statement, so that both are
+// consistent. %s selects the clients.
 const clientsSQL = `SELECT c.id, c.name, c.disabled, c.recipients, c.created_at, COALESCE(g.position, -1),
 	COALESCE(g.patterns, ''), COALESCE(g.modes, ''), COALESCE(g.networks, ''), COALESCE(g.key_types, ''), COALESCE(g.daily_quota, 0)
 	FROM (SELECT id, name, disabled, recipients, created_at FROM clients WHERE %s) AS c
@@ -62,8 +62,8 @@ func queryClient(ctx context.Context, q sqldb.Querier, query, key string) (clien
 }
 
 // CreateClient stores a client with its grants and credentials, all or nothing,
-// and returns it with its id. [managed.ErrConflict] when the name or a credential is
-// taken.
+// and returns it with its id. The error is [managed.ErrConflict] if the name or a
+// credential exists already.
 func (s *clientStore) CreateClient(ctx context.Context, c clients.Client, credentials ...clients.Credential) (clients.Client, error) {
 	if c.Name == "" {
 		return clients.Client{}, errors.New("create client: name is empty: give it a name")
@@ -150,9 +150,9 @@ func (s *clientStore) SetClientDisabled(ctx context.Context, id string, disabled
 	return s.Fail(sqldb.Require(n, err, managed.ErrNotFound), "disable or enable client %s", id)
 }
 
-// RemoveClient removes a client and all that is its own: credentials, grants,
-// quotas, managed certificates with bundles, orders and hooks, and the names it
-// owns. The audit trail stays. Work in flight for it ends with [managed.ErrLost].
+// RemoveClient removes a client and all that it owns: credentials, grants, quotas,
+// managed certificates with bundles, orders and hooks, and names. The audit trail
+// stays. Work in flight for it ends with [managed.ErrLost].
 func (s *clientStore) RemoveClient(ctx context.Context, id string) error {
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		if err := removeClient(ctx, tx, id); err != nil {
@@ -164,7 +164,7 @@ func (s *clientStore) RemoveClient(ctx context.Context, id string) error {
 }
 
 func removeClient(ctx context.Context, tx *sql.Tx, id string) error {
-	// First the client: its row lock keeps EnsureManaged from adding to it.
+	// The lock of the client's row prevents EnsureManaged from adding certificates.
 	n, err := sqldb.Affected(tx.ExecContext(ctx, `DELETE FROM clients WHERE id = $1`, id))
 	if err := sqldb.Require(n, err, managed.ErrNotFound); err != nil {
 		return err
@@ -179,8 +179,8 @@ func removeClient(ctx context.Context, tx *sql.Tx, id string) error {
 	return err
 }
 
-// lockClient holds the client's row until the transaction ends, so that it
-// cannot be removed meanwhile. The proxy itself, "", is always there.
+// lockClient locks the client's row until the transaction ends, so that it cannot be
+// removed meanwhile. It does nothing for the proxy itself, "".
 func lockClient(ctx context.Context, tx *sql.Tx, id string) error {
 	if id == "" {
 		return nil

@@ -28,9 +28,9 @@ func insertCredential(ctx context.Context, tx *sql.Tx, now time.Time, c clients.
 		sqldb.NewID(), c.ClientID, string(c.Kind), c.Verifier, sqldb.Millis(now), sqldb.Millis(c.ExpiresAt)))
 }
 
-// AddCredential gives a client one more credential. [managed.ErrNotFound] for an
-// unknown client, [managed.ErrConflict] when the credential is registered already.
-// The client's enrolment secrets that have expired are cleared away.
+// AddCredential adds a credential to a client, and removes the client's expired
+// enrolment secrets. It returns [managed.ErrNotFound] for an unknown client, and
+// [managed.ErrConflict] if the credential is registered already.
 func (s *credentialStore) AddCredential(ctx context.Context, c clients.Credential) (clients.Credential, error) {
 	var added clients.Credential
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
@@ -55,8 +55,8 @@ func (s *credentialStore) AddCredential(ctx context.Context, c clients.Credentia
 	return added, nil
 }
 
-// Credentials returns the credentials of a client, ordered by id; expired ones
-// included, enrolment secrets that were used excluded.
+// Credentials returns the credentials of a client, ordered by id. It includes expired
+// ones and excludes used enrolment secrets.
 func (s *credentialStore) Credentials(ctx context.Context, clientID string) ([]clients.Credential, error) {
 	rows, err := s.Reader().QueryContext(ctx, credentialsSQL, clientID)
 	found, err := sqldb.Collect(rows, err, scanCredential)
@@ -70,9 +70,9 @@ const (
 		WHERE kind = $1 AND verifier = $2 AND used_by IS NULL AND (expires_at = 0 OR expires_at > $3)`
 )
 
-// ClientByCredential returns the client that an unexpired credential proves,
-// or [managed.ErrNotFound]. A disabled client is returned too: the caller refuses it
-// and says so in the audit trail.
+// ClientByCredential returns the client of an unexpired credential, or
+// [managed.ErrNotFound]. It also returns a disabled client, so that the caller can
+// refuse it and record that in the audit trail.
 func (s *credentialStore) ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error) {
 	cred, err := scanCredential(s.Reader().QueryRowContext(ctx, credentialSQL, string(kind), sqldb.Blob(verifier), sqldb.Millis(s.Now())))
 	if err != nil {
@@ -85,17 +85,17 @@ func (s *credentialStore) ClientByCredential(ctx context.Context, kind clients.C
 	return c, cred, nil
 }
 
-// Enroll spends an enrolment secret on a client's TLS key, in one transaction:
-// the secret is used up, key is registered and recipients are added to those
-// the client has. It returns the client.
+// Enroll registers a client's TLS key with an enrolment secret, in one transaction: it
+// marks the secret as used, registers key and adds recipients to the client's. It
+// returns the client.
 //
-// A retry with the same key succeeds until the secret expires, because the
-// first answer may have been lost. [managed.ErrNotFound] if the secret is unknown,
-// expired or was spent on another key; [managed.ErrConflict] if key belongs to another
-// client already, and then the secret is not used up; [managed.ErrTooMany], likewise, if
-// the client would have more recipients than anything can be sealed to;
-// [managed.ErrDisabled], likewise, if the client is disabled, which is returned too so
-// that the refusal can be audited.
+// A retry with the same key succeeds until the secret expires, because the first answer
+// may have been lost. Enroll returns [managed.ErrNotFound] if the secret is unknown,
+// expired or used with another key. The other errors do not use up the secret:
+// [managed.ErrConflict] if key belongs to another client; [managed.ErrTooMany] if the
+// client would have more recipients than a bundle can be sealed to;
+// [managed.ErrDisabled] if the client is disabled. A disabled client is returned with
+// the error, so that the refusal can be audited.
 func (s *credentialStore) Enroll(ctx context.Context, tokenVerifier []byte, key clients.Credential, recipients []string) (clients.Client, error) {
 	key.Kind = clients.TLSKey
 	if err := key.Validate(); err != nil {
@@ -112,7 +112,7 @@ func (s *credentialStore) Enroll(ctx context.Context, tokenVerifier []byte, key 
 		}
 		c, err = addRecipients(ctx, tx, clientID, recipients)
 		if err == nil && c.Disabled {
-			return managed.ErrDisabled // and nothing of it is kept
+			return managed.ErrDisabled // the transaction is rolled back
 		}
 		return err
 	})
@@ -139,13 +139,13 @@ func (s *credentialStore) EnrollingClient(ctx context.Context, tokenVerifier, ke
 	return c, s.Fail(err, "client by %s", clients.Enrolment)
 }
 
-// spend marks the secret as used by the key and returns whose it is.
+// spend marks the secret as used by the key and returns its client's id.
 func (s *credentialStore) spend(ctx context.Context, tx *sql.Tx, token, key []byte) (clientID string, err error) {
 	if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE kind = $1 AND verifier = $2`,
 		string(clients.Enrolment), sqldb.Blob(token)).Scan(&clientID); err != nil {
 		return "", err
 	}
-	// The client before its credential, the order in which a removal locks them.
+	// Lock the client before its credential, in the order of a removal.
 	if err := lockClient(ctx, tx, clientID); err != nil {
 		return "", err
 	}
@@ -155,8 +155,8 @@ func (s *credentialStore) spend(ctx context.Context, tx *sql.Tx, token, key []by
 	return clientID, sqldb.Require(n, err, managed.ErrNotFound)
 }
 
-// bindKey registers key for the client; its own key registered before stays,
-// with the new expiry.
+// bindKey registers key for the client. If the client has the key already, it only
+// sets the new expiry.
 func (s *credentialStore) bindKey(ctx context.Context, tx *sql.Tx, clientID string, key clients.Credential) error {
 	n, err := sqldb.Affected(tx.ExecContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at)
 		VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (kind, verifier) DO UPDATE SET expires_at = excluded.expires_at

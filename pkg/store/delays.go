@@ -9,8 +9,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// plainEnd separates both texts of a failure in their column. Rows of older
-// programs have the administrator's alone.
+// plainEnd separates both texts of a failure in their column. Rows of older programs
+// have only the administrator's text.
 const plainEnd = "\x1f"
 
 // failureText joins both texts of a failure.
@@ -22,7 +22,7 @@ func failureText(f managed.Failure) string {
 	return clean(f.Plain) + plainEnd + clean(f.Reason)
 }
 
-// counted returns what a failure adds to the failures of a row.
+// counted returns how much a failure adds to the count of a row's failures.
 func counted(f managed.Failure) int {
 	if f.Local {
 		return 0
@@ -38,20 +38,20 @@ func splitFailure(s string) (plain, reason string) {
 	return "", s
 }
 
-// eased is the failed_with of a row whose delay was ended. If its next attempt
-// fails, that delay is not ended early: the cause may be the row's own.
+// eased is the failed_with of a row whose delay was ended. If its next attempt fails,
+// the next delay is not ended early, because the row itself may be the cause.
 const eased = "eased"
 
 const (
 	// batch bounds the rows that one statement of this file changes.
 	batch = 1000
-	// farLease is longer than any lease. An instance whose clock runs an hour
-	// ahead would take all leases of the others anyway.
+	// farLease is longer than any lease. An instance whose clock is an hour ahead
+	// would take all leases of the others anyway.
 	farLease = time.Hour
 
 	delayedSQL = `SELECT id FROM managed WHERE failed_with = $1 AND failed_with <> '' AND due_at > $2 ORDER BY due_at LIMIT $3`
-	// The failures stay: a row whose cause is its own must not be tried again each
-	// time that another one succeeds.
+	// The failures stay, so that a row that is itself the cause is not retried after
+	// each success of another row.
 	endDelaysSQL = `UPDATE managed SET due_at = $2, failed_with = '` + eased + `' WHERE id IN (` + delayedSQL + `)`
 
 	parkedSQL      = `SELECT id FROM managed WHERE due_at > not_after AND due_at > $1 ORDER BY due_at LIMIT $2`
@@ -60,9 +60,9 @@ const (
 	farHooksSQL    = `SELECT managed_id FROM hooks_pending WHERE lease_until > 0 AND lease_until > $1 ORDER BY lease_until LIMIT $2`
 )
 
-// EndDelays makes rows due now whose last attempt failed with this CA for a
-// temporary reason, a thousand at most, and returns their number. The CA works
-// again, so waiting has no purpose. Without such rows nothing is written.
+// EndDelays makes up to a thousand rows due now whose last attempt had a temporary
+// failure with this CA, and returns their number. Callers call it when the CA works
+// again. Without such rows it writes nothing.
 func (s *certificateStore) EndDelays(ctx context.Context, ca string) (int64, error) {
 	now := sqldb.Millis(s.Now())
 	found, err := s.Finds(ctx, delayedSQL, ca, now, 1)

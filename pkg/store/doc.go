@@ -1,22 +1,21 @@
-// Package store keeps everything of the proxy that must outlive the process:
-// upstream accounts, clients and what they may ask for, managed certificates
-// with the moment each is due, the journal of orders begun, pending hooks, the
-// audit trail and the quota counters.
+// Package store stores everything of the proxy that must outlive the process: CA
+// accounts, clients and their grants, managed certificates and their due times, the
+// journal of orders, pending hooks, the audit trail and the quota counters.
 //
-// The package must never see a secret in the clear: keys arrive sealed,
-// credentials as verifiers (SHA-256), bundles as ciphertext. It decides nothing
-// about who may do what, except that a name has one owner.
+// The package must never receive a plaintext secret: keys arrive sealed, credentials
+// as verifiers (SHA-256), bundles as ciphertext. It makes no decision about
+// permissions, except that a name has one owner.
 //
-// Every list is paged and ordered by an index. Work is claimed, not assigned: a
-// row says when it is due, [Store.ClaimDue] takes due rows with a lease, and
-// each later step of the holder is refused with [managed.ErrLost] once another took the
-// row. What several instances could do at once is decided inside the statement
-// or the transaction, never by a read followed by a write.
+// Every list is paged and ordered by an index. Instances claim work: a row stores when
+// it is due, and [Store.ClaimDue] leases due rows. Once another owner has claimed the
+// row, each later step of the former holder fails with [managed.ErrLost]. Conflicts
+// between instances are decided inside the statement or the transaction, never by a
+// read followed by a write.
 //
-// The methods belong to parts (accounts, secrets, clients, credentials,
-// certificates, deployments, audit trail, quotas), each with tables and SQL of its
-// own. Package sqldb is the engine under them. Another package brings its tables
-// into the same database as a part of [Config].
+// The methods belong to parts (accounts, secrets, clients, credentials, certificates,
+// deployments, audit trail, quotas), each with separate tables and SQL. Package sqldb
+// is the layer below them. Another package adds its tables to the same database as a
+// part of [Config].
 //
 //	s, err := store.Open(ctx, store.Config{Path: "/var/lib/acmeproxy/acmeproxy.db"})
 //	if err != nil {
@@ -27,5 +26,5 @@
 //		ClientID: client.ID, Mode: "certificate-agent", Names: []string{"web1.example.com"},
 //	})
 //
-// Package storetest holds the contract that each database must pass.
+// Package storetest tests the contract on each database.
 package store

@@ -13,15 +13,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// manyDue is the number of due rows from which on they are not all read.
+// manyDue is the number of due rows above which Due does not read all of them.
 const manyDue = 256
 
 const (
 	duePageSQL = `SELECT id, client_id FROM managed
 		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2`
 
-	// dueOfClientsSQL goes from client to client by the index, however many rows
-	// each of them has.
+	// dueOfClientsSQL steps from client to client in the index. Its cost does not
+	// depend on the number of rows of each client.
 	dueOfClientsSQL = `WITH RECURSIVE c(client_id) AS (
 		SELECT client_id FROM (SELECT client_id FROM managed ORDER BY client_id LIMIT 1) AS first
 		UNION ALL SELECT (SELECT m.client_id FROM managed AS m WHERE m.client_id > c.client_id ORDER BY m.client_id LIMIT 1)
@@ -37,12 +37,12 @@ const (
 		UPDATE managed SET lease_owner = $2, lease_until = $3 WHERE id IN (SELECT id FROM due) RETURNING ` + managedColumns
 )
 
-// maxDueClients bounds the clients that one call of Due sees.
+// maxDueClients limits the number of clients in one result of Due.
 const maxDueClients = 4096
 
-// Due returns rows that are due and that no one works on: first the earliest of
-// each client, then the second of each, and so on. Of very many rows it returns
-// the earliest ones, and the earliest of each client.
+// Due returns due rows without a lease: first the earliest row of each client, then the
+// second of each, and so on. If very many rows are due, it returns the earliest ones,
+// and the earliest of each client.
 func (s *certificateStore) Due(ctx context.Context) ([]managed.Due, error) {
 	page, err := s.dueRows(ctx, duePageSQL, manyDue)
 	if err == nil && len(page) == manyDue {
@@ -62,7 +62,7 @@ func (s *certificateStore) dueRows(ctx context.Context, query string, limit int)
 	return sqldb.Collect(rows, err, func(row sqldb.Scanner) (d managed.Due, err error) { return d, row.Scan(&d.ID, &d.ClientID) })
 }
 
-// inTurns sorts rows by their turns and drops repetitions.
+// inTurns sorts rows by their turns and removes duplicates.
 func inTurns(rows []managed.Due) []managed.Due {
 	seen, turns := map[string]bool{}, map[string]int{}
 	sorted := rows[:0]
@@ -78,9 +78,9 @@ func inTurns(rows []managed.Due) []managed.Due {
 	return sorted
 }
 
-// Claim leases those of the rows to owner that are due and that no one works on,
-// earliest first. No row is given to two owners as long as the lease is extended
-// before it ends. There must be at most 500 ids.
+// Claim leases the given rows to owner if they are due and have no lease, earliest
+// first. A row has one owner as long as the lease is extended before it ends. At most
+// 500 ids are allowed.
 func (s *certificateStore) Claim(ctx context.Context, owner string, lease time.Duration, ids []string) ([]managed.Certificate, error) {
 	if owner == "" {
 		return nil, sqldb.ErrNoOwner
@@ -111,8 +111,8 @@ func (s *certificateStore) Claim(ctx context.Context, owner string, lease time.D
 	return claimed, nil
 }
 
-// ClaimDue claims up to limit (0: 100) due rows, of all clients in turn. It is
-// for an owner without shares of its own for clients.
+// ClaimDue claims up to limit (0: 100) due rows, of all clients in turn. It is for an
+// owner that does not divide its workers among clients.
 func (s *certificateStore) ClaimDue(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Certificate, error) {
 	const attempts = 100 // others may claim the same rows
 	for range attempts {

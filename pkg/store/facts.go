@@ -6,9 +6,8 @@ import (
 	"errors"
 )
 
-// WantsDefaultQuota reports whether the database was created by a program that
-// gives each client a default quota. In an older database no client that works
-// today is stopped by one.
+// WantsDefaultQuota reports whether the program that created the database gives each
+// client a default quota. In an older database, no quota stops existing clients.
 func (s *quotaStore) WantsDefaultQuota(ctx context.Context) (bool, error) {
 	var n int64
 	err := s.Reader().QueryRowContext(ctx, `SELECT value FROM facts WHERE name = 'default_quota'`).Scan(&n)

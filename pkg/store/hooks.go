@@ -25,8 +25,8 @@ const (
 		UPDATE hooks_pending SET lease_owner = $3, lease_until = $4
 		WHERE managed_id IN (SELECT managed_id FROM due) RETURNING ` + hookColumns
 
-	// The lease stays, so that the hook for a newer bundle does not overtake the
-	// one that is running: whoever finishes that frees the row.
+	// The lease stays, so that the hook for a newer bundle does not start while
+	// another one is running. The end of that one releases the row.
 	requireHookSQL = `INSERT INTO hooks_pending (managed_id, etag, due_at, lease_owner, lease_until, leased_etag, failures, last_error)
 		VALUES ($1, $2, $3, '', 0, '', 0, '') ON CONFLICT (managed_id) DO UPDATE SET
 		etag = excluded.etag, due_at = excluded.due_at, failures = 0, last_error = ''`
@@ -38,9 +38,9 @@ const (
 	nextHookLeaseEndSQL = `SELECT lease_until FROM hooks_pending WHERE lease_until > 0 AND lease_until > $1 AND due_at > 0 ORDER BY lease_until LIMIT 1`
 )
 
-// ClaimHooks takes up to limit (0: 100) deployments that are due and that no
-// one runs, earliest first, and leases them to owner. A hook can run more than
-// once (its owner died after it succeeded), never zero times.
+// ClaimHooks leases up to limit (0: 100) due deployments without a lease to owner,
+// earliest first. A hook runs at least once. It can run again if its owner died after
+// it succeeded.
 func (s *deploymentStore) ClaimHooks(ctx context.Context, owner string, lease time.Duration, limit int) ([]managed.Deployment, error) {
 	if owner == "" {
 		return nil, sqldb.ErrNoOwner
@@ -61,29 +61,29 @@ func (s *deploymentStore) ClaimHooks(ctx context.Context, owner string, lease ti
 	return claimed, nil
 }
 
-// ExtendHook is [Store.ExtendLease] for a deployment.
+// ExtendHook extends the lease of a deployment, as [Store.ExtendLease] does.
 func (s *deploymentStore) ExtendHook(ctx context.Context, managedID, owner string, lease time.Duration) error {
 	err := s.ExecHeld(ctx, owner, `UPDATE hooks_pending SET lease_until = $3 WHERE managed_id = $1 AND lease_owner = $2`,
 		managedID, owner, sqldb.Millis(s.Now().Add(lease)))
 	return s.Fail(err, "extend lease of the hook of %s", managedID)
 }
 
-// ReleaseHook is [Store.ReleaseLease] for a deployment.
+// ReleaseHook releases a deployment, as [Store.ReleaseLease] does.
 func (s *deploymentStore) ReleaseHook(ctx context.Context, managedID, owner string) error {
 	return s.Fail(s.ExecHeld(ctx, owner, freeHookSQL, managedID, owner), "release hook of %s", managedID)
 }
 
-// CompleteHook records that the owner deployed the bundle etag. [managed.ErrLost] if
-// another bundle is pending by now, whose own deployment may begin at once, or if
-// the deployment is not the owner's any more.
+// CompleteHook records that the owner deployed the bundle etag. It returns
+// [managed.ErrLost] if the owner lost the deployment, or if another bundle is pending.
+// The deployment of that bundle may then begin at once.
 func (s *deploymentStore) CompleteHook(ctx context.Context, managedID, owner, etag string) error {
 	err := s.settleHook(ctx, managedID, owner, `DELETE FROM hooks_pending WHERE managed_id = $1 AND lease_owner = $2 AND etag = $3`,
 		managedID, owner, etag)
 	return s.Fail(err, "complete hook of %s", managedID)
 }
 
-// FailHook records that the owner's deployment of etag failed and makes it due
-// at f.RetryAt. [managed.ErrLost] as for [Store.CompleteHook].
+// FailHook records that the owner's deployment of etag failed and makes it due at
+// f.RetryAt. It returns [managed.ErrLost] as [Store.CompleteHook] does.
 func (s *deploymentStore) FailHook(ctx context.Context, managedID, owner, etag string, f managed.Failure) error {
 	err := s.settleHook(ctx, managedID, owner, `UPDATE hooks_pending SET failures = failures + CAST($6 AS BIGINT), last_error = $4,
 		due_at = $5, lease_owner = '', lease_until = 0 WHERE managed_id = $1 AND lease_owner = $2 AND etag = $3`,
@@ -91,8 +91,8 @@ func (s *deploymentStore) FailHook(ctx context.Context, managedID, owner, etag s
 	return s.Fail(err, "record failed hook of %s", managedID)
 }
 
-// settleHook runs query, which touches the row only if the owner holds it and
-// etag is still pending; if another bundle is, the owner's lease is freed.
+// settleHook runs query, which changes the row only if the owner holds it and etag is
+// still pending. If another bundle is pending, settleHook releases the owner's lease.
 func (s *deploymentStore) settleHook(ctx context.Context, managedID, owner, query string, args ...any) error {
 	if owner == "" {
 		return sqldb.ErrNoOwner
@@ -112,22 +112,22 @@ func (s *deploymentStore) settleHook(ctx context.Context, managedID, owner, quer
 	return err
 }
 
-// RequireHook marks the deployment of etag as pending, due now, instead of what
-// was pending for the managed certificate. [managed.ErrNotFound] if there is no such
-// managed certificate.
+// RequireHook makes the deployment of etag pending and due now. It replaces a pending
+// deployment of the managed certificate. It returns [managed.ErrNotFound] if the
+// managed certificate does not exist.
 func (s *deploymentStore) RequireHook(ctx context.Context, managedID, etag string) error {
 	_, err := s.Exec(ctx, requireHookSQL, managedID, etag, sqldb.Millis(s.Now()))
 	return s.Fail(err, "require hook of %s", managedID)
 }
 
-// PendingHookFor returns the deployment that is pending for a managed
-// certificate, or [managed.ErrNotFound].
+// PendingHookFor returns the pending deployment of a managed certificate, or
+// [managed.ErrNotFound].
 func (s *deploymentStore) PendingHookFor(ctx context.Context, managedID string) (managed.Deployment, error) {
 	h, err := scanHook(s.Reader().QueryRowContext(ctx, hookForSQL, managedID))
 	return h, s.Fail(err, "pending hook of %s", managedID)
 }
 
-// NextHook is [Store.NextDue] for hooks.
+// NextHook returns the next due time of a hook, as [Store.NextDue] does.
 func (s *deploymentStore) NextHook(ctx context.Context) (time.Time, error) {
 	t, err := s.Earliest(ctx, nextHookSQL, nextHookLeaseEndSQL)
 	return t, s.Fail(err, "next hook")

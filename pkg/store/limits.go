@@ -9,10 +9,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// TakeQuota counts one request of a client on the UTC day that holds day, and
-// reports whether it is within quota; a request beyond it is not counted. Quota 0
-// only counts. [managed.ErrNotFound] for an unknown client. A power failure may undo
-// the last counts.
+// TakeQuota counts one request of a client on the UTC day of day, and reports whether
+// it is within quota. It does not count a request beyond the quota. A quota of 0 only
+// counts. It returns [managed.ErrNotFound] for an unknown client. A power failure may
+// undo the last counts.
 func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error) {
 	const oneDay = 24 * time.Hour
 	today := day.UTC().Truncate(oneDay)
@@ -41,7 +41,7 @@ func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Ti
 	return taken && err == nil, s.Fail(err, "take quota of client %s", clientID)
 }
 
-// ReturnQuota takes one request off those that TakeQuota has counted on that day.
+// ReturnQuota subtracts one request from those that TakeQuota counted on that day.
 func (s *quotaStore) ReturnQuota(ctx context.Context, clientID string, day time.Time) error {
 	_, err := s.Exec(ctx, `UPDATE limits SET taken = taken - 1 WHERE client_id = $1 AND day = $2 AND taken > 0`,
 		clientID, sqldb.Millis(day.UTC().Truncate(24*time.Hour)))

@@ -35,7 +35,7 @@ const (
 
 	allManagedSQL = `SELECT ` + managedColumns + ` FROM managed WHERE id > $1 ORDER BY id LIMIT $2`
 
-	// A row that is there loses its lease: what is in flight is for the old
+	// An existing row loses its lease, because work in flight is for the old
 	// specification.
 	upsertManagedSQL = `INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr,
 		due_at, lease_owner, lease_until, failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at)
@@ -47,21 +47,21 @@ const (
 		RETURNING ` + managedColumns
 )
 
-// EnsureManaged makes sure that the proxy keeps a certificate for m's ClientID,
-// Mode and Names, with m's KeyType, Profile and CSR; the other fields are the
-// store's. The first time the row is created, due now. A repetition changes
-// nothing. If the specification differs from the stored one it replaces it: the
-// row is due now, an order in the journal is forgotten, and work in flight ends
-// with [managed.ErrLost]; the old bundle stays until the new one is there.
+// EnsureManaged makes the proxy manage a certificate for m's ClientID, Mode and Names,
+// with m's KeyType, Profile and CSR. It ignores the other fields. A new row is due now,
+// and a repetition changes nothing. A different specification replaces the stored one:
+// the row is due now, its order leaves the journal, and work in flight ends with
+// [managed.ErrLost]. The old bundle stays until the new one is stored.
 //
-// [managed.ErrOwned] when any of the names belongs to another client; then nothing
-// changes. [managed.ErrNotFound] when the client does not exist (any more).
+// EnsureManaged returns [managed.ErrOwned] if one of the names belongs to another
+// client. Then nothing changes. It returns [managed.ErrNotFound] if the client does not
+// exist.
 func (s *certificateStore) EnsureManaged(ctx context.Context, m managed.Certificate) (stored managed.Certificate, created bool, err error) {
 	return s.Register(ctx, managed.Registration{Certificate: m})
 }
 
-// takeNames makes the client the owner of each name, or fails with ErrOwned. It
-// holds the names until the transaction ends.
+// takeNames makes the client the owner of each name, or returns ErrOwned. It locks the
+// names until the transaction ends.
 func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string) error {
 	for _, name := range sorted(names) {
 		n, err := sqldb.Affected(tx.ExecContext(ctx, `INSERT INTO name_owners (name, client_id) VALUES ($1, $2)
@@ -81,8 +81,8 @@ func takeNames(ctx context.Context, tx *sql.Tx, clientID string, names []string)
 	return nil
 }
 
-// takeRowNames holds the names of a row that are its client's until the
-// transaction ends, and returns them. Some of a superseded row passed to others.
+// takeRowNames locks the names of a row that its client owns until the transaction
+// ends, and returns them. Some names of a superseded row belong to other clients.
 func takeRowNames(ctx context.Context, tx *sql.Tx, m managed.Certificate) ([]string, error) {
 	if m.SupersededAt.IsZero() {
 		return m.Names, takeNames(ctx, tx, m.ClientID, m.Names)
@@ -111,8 +111,8 @@ func linkNames(ctx context.Context, tx *sql.Tx, managedID string, names []string
 	return nil
 }
 
-// releaseNames gives up the names that no managed row uses any more. The
-// transaction must have taken them before it deleted its row.
+// releaseNames deletes the names that no managed row uses any more. The transaction
+// must have locked them before it deleted its row.
 func releaseNames(ctx context.Context, tx *sql.Tx, names []string) error {
 	for _, name := range sorted(names) {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM name_owners WHERE name = $1
@@ -153,15 +153,15 @@ func (s *certificateStore) AllManaged(ctx context.Context, afterID string, limit
 	return found, s.Fail(err, "list managed certificates")
 }
 
-// DeleteManaged removes a managed certificate with its bundle, order and hook,
-// and gives up the names that the client uses in no other. [managed.ErrNotFound] if
-// there is none. Work in flight for it ends with [managed.ErrLost].
+// DeleteManaged removes a managed certificate with its bundle, order and hook, and
+// releases names that the client uses in no other. It returns [managed.ErrNotFound] for
+// an unknown id. Work in flight for it ends with [managed.ErrLost].
 func (s *certificateStore) DeleteManaged(ctx context.Context, id string) error {
 	return s.deleteManaged(ctx, id, nil)
 }
 
-// deleteManaged wants the row's certificate to be the one with that serial
-// number, if one is given.
+// deleteManaged deletes a row. If a serial number is given, the row's certificate must
+// have it.
 func (s *certificateStore) deleteManaged(ctx context.Context, id string, serial *string) error {
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
@@ -171,7 +171,7 @@ func (s *certificateStore) deleteManaged(ctx context.Context, id string, serial 
 		if err := lockClient(ctx, tx, m.ClientID); err != nil {
 			return err
 		}
-		// It may have been superseded before the lock was ours.
+		// It may have been superseded before the lock was acquired.
 		if m, err = scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id)); err != nil {
 			return err
 		}

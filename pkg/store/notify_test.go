@@ -81,7 +81,7 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// A SQLite database has one instance: nobody is there to be told.
+// A SQLite database has one instance, so no other can be notified.
 func TestNotifySQLite(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "db"), nil)
 	t.Cleanup(func() {

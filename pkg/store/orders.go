@@ -8,17 +8,17 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// holdSQL locks the managed row until the transaction ends, if it is the owner's.
+// holdSQL locks the managed row until the transaction ends, if the owner holds it.
 const holdSQL = `UPDATE managed SET lease_owner = lease_owner WHERE id = $1 AND lease_owner = $2`
 
-// SaveOrder journals an order while owner holds the managed row, else
-// [managed.ErrLost]. It replaces an older order for the row.
+// SaveOrder writes an order to the journal and replaces an older one of the row. It
+// returns [managed.ErrLost] if owner does not hold the managed row.
 func (s *certificateStore) SaveOrder(ctx context.Context, owner string, o managed.Order) error {
 	if owner == "" {
 		return sqldb.ErrNoOwner
 	}
 	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		// The row stays locked until the order is in.
+		// The row stays locked until the order is stored.
 		n, err := sqldb.Affected(tx.ExecContext(ctx, holdSQL, o.ManagedID, owner))
 		if err := sqldb.Require(n, err, managed.ErrLost); err != nil {
 			return err
@@ -32,7 +32,8 @@ func (s *certificateStore) SaveOrder(ctx context.Context, owner string, o manage
 	return s.Fail(err, "save order for %s", o.ManagedID)
 }
 
-// OrderFor returns the order begun for a managed certificate, or [managed.ErrNotFound].
+// OrderFor returns the unfinished order of a managed certificate, or
+// [managed.ErrNotFound].
 func (s *certificateStore) OrderFor(ctx context.Context, managedID string) (managed.Order, error) {
 	var o managed.Order
 	err := s.Reader().QueryRowContext(ctx, `SELECT managed_id, directory_url, order_url, csr, sealed_key, created_at
@@ -44,9 +45,9 @@ func (s *certificateStore) OrderFor(ctx context.Context, managedID string) (mana
 	return o, s.Fail(err, "order for %s", managedID)
 }
 
-// DeleteOrder forgets the order begun for a managed certificate, if any, while
-// owner holds the managed row, else [managed.ErrLost]: the journal is whoever's who
-// works on the row.
+// DeleteOrder deletes the unfinished order of a managed certificate, if any. It returns
+// [managed.ErrLost] if owner does not hold the managed row, because the journal belongs
+// to the row's holder.
 func (s *certificateStore) DeleteOrder(ctx context.Context, owner, managedID string) error {
 	if owner == "" {
 		return sqldb.ErrNoOwner

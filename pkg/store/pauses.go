@@ -10,11 +10,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// pause is what is remembered of a client and a set of names.
+// pause is the stored state of a client's requests for a set of names.
 type pause struct {
 	askedAt     time.Time // when the last request was made
-	paidUntil   time.Time // each request that is granted moves it on by Every
-	failures    int       // those of a row that was deleted
+	paidUntil   time.Time // each granted request adds Every to it
+	failures    int       // of a row that was deleted
 	lastError   string
 	lastErrorAt time.Time
 	retryAt     time.Time
@@ -69,8 +69,8 @@ func (p *pause) ask(limit managed.Pause, now time.Time) (due time.Time) {
 	return due
 }
 
-// pauseLife is how long a pause is remembered at least, and pauseError how much
-// of an error's text.
+// pauseLife is how long a pause is stored at least, and pauseError how many bytes of an
+// error's text are stored.
 const (
 	pauseLife  = 2 * time.Hour
 	pauseError = 512
@@ -79,8 +79,8 @@ const (
 const purgePausesSQL = `DELETE FROM pauses WHERE (client_id, names_hash) IN
 	(SELECT client_id, names_hash FROM pauses WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)`
 
-// savePause stores p and removes a few that have expired: more than come in, so
-// that the table shrinks again, and never so many that a request waits for it.
+// savePause stores p and removes a few expired pauses: more than are added, so that the
+// table shrinks again, but so few that a request does not wait for it.
 func (s *certificateStore) savePause(ctx context.Context, tx *sql.Tx, clientID, hash string, p pause) error {
 	const purged = 10
 	now := s.Now()
@@ -106,7 +106,7 @@ func purgePauses(ctx context.Context, tx *sql.Tx, now time.Time, most int) error
 	return err
 }
 
-// keepFailures remembers the failures of a row that is being deleted.
+// keepFailures stores the failures of a row that is being deleted.
 func (s *certificateStore) keepFailures(ctx context.Context, tx *sql.Tx, m managed.Certificate) error {
 	if m.Failures == 0 {
 		return nil
@@ -120,17 +120,17 @@ func (s *certificateStore) keepFailures(ctx context.Context, tx *sql.Tx, m manag
 	return s.savePause(ctx, tx, m.ClientID, hash, p)
 }
 
-// AskedAt returns when a client asked for these names last; the zero time if that
-// is not remembered.
+// AskedAt returns the time of a client's last request for these names, or the zero time
+// if it is not stored.
 func (s *certificateStore) AskedAt(ctx context.Context, clientID string, names []string) (time.Time, error) {
 	p, err := readPause(ctx, s.Reader(), clientID, namesHash(names))
 	return p.askedAt, s.Fail(err, "read pause")
 }
 
-// AskAgain makes a row due now because its client asked, and counts that.
-// [managed.ErrStale], and nothing changes, if another request for these names was
-// made after askedAt, which [Store.AskedAt] returned. [managed.ErrNotFound] if the row
-// is gone, or superseded.
+// AskAgain makes a row due now at its client's request, and counts the request. It
+// returns [managed.ErrStale], and nothing changes, if another request for these names
+// was made after askedAt, which [Store.AskedAt] returned. It returns
+// [managed.ErrNotFound] if the row was deleted or superseded.
 func (s *certificateStore) AskAgain(ctx context.Context, id string, askedAt time.Time, limit managed.Pause) error {
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))

@@ -97,18 +97,18 @@ func TestPostgresOpenErrors(t *testing.T) {
 		"CREATE ROLE guest LOGIN PASSWORD 's3cret'")
 	openURL(t, newer, nil)
 	runSQL(t, newer, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (9000, TRUE)")
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody.Close()
+	closed.Close()
 	old := fakeServer(t, "9.6.24")
 	for name, tc := range map[string]struct{ url, want string }{
 		"no URL":               {"postgres://u:s3c@ret@db/x", "%40 for @"},
 		"a bad parameter":      {good + "?sslmode=s3cret", "sslmode is invalid"},
 		"a missing CA file":    {good + "?sslmode=verify-full&sslrootcert=/nowhere.pem&password=s3cret", "/nowhere.pem"},
 		"an unknown parameter": {good + "?ssl_mode=disable", "ssl_mode"},
-		"nobody there":         {"postgres://u:s3cret@" + nobody.Addr().String() + "/x", "check that PostgreSQL runs there"},
+		"no server":            {"postgres://u:s3cret@" + closed.Addr().String() + "/x", "check that PostgreSQL runs there"},
 		"no such host":         {"postgres://u:s3cret@host.invalid/x?connect_timeout=2", "check that PostgreSQL runs there"},
 		"wrong password":       {strings.Replace(good, server.Password, "s3cret", 1), "PGPASSFILE"},
 		"no database":          {server.URL("nothing"), `CREATE DATABASE "nothing" OWNER "postgres"`},
@@ -327,7 +327,7 @@ func TestCopy(t *testing.T) {
 	}
 	busy.Close(t.Context())
 
-	// And back, for whoever does not want a server any more.
+	// And back to SQLite.
 	if _, err := sqldb.Copy(t.Context(), pg.DB, back.DB); err != nil {
 		t.Fatal(err)
 	}

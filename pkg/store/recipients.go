@@ -12,10 +12,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// Recipients are stored in canonical form, each once: the same key with another
-// comment is the same recipient. It is made here, so that no caller can forget it.
+// Recipients are stored in canonical form, each once: the same key with another comment
+// is the same recipient. The store converts them, so that no caller can forget it.
 
-// withRecipients adds recipients to those that a client has.
+// withRecipients adds recipients to a client's present ones.
 func withRecipients(have, more []string) ([]string, error) {
 	all := seal.CanonicalList(slices.Concat(have, more))
 	if len(all) > seal.MaxRecipients {
@@ -32,7 +32,7 @@ func addRecipients(ctx context.Context, tx *sql.Tx, clientID string, recipients 
 	return setRecipients(ctx, tx, c, append(c.Recipients, recipients...))
 }
 
-// setRecipients keeps each recipient once, in this order.
+// setRecipients stores each recipient once, in this order.
 func setRecipients(ctx context.Context, tx *sql.Tx, c clients.Client, recipients []string) (clients.Client, error) {
 	var err error
 	if c.Recipients, err = withRecipients(nil, recipients); err != nil {
@@ -46,8 +46,8 @@ func setRecipients(ctx context.Context, tx *sql.Tx, c clients.Client, recipients
 	return c, err
 }
 
-// migrateRecipients brings the recipients of all clients into canonical form. Those
-// that differed in their comments only become one.
+// migrateRecipients converts the recipients of all clients to canonical form. Recipients
+// that differ only in their comments become one.
 func migrateRecipients(ctx context.Context, tx *sql.Tx) error {
 	// Locks all rows, so that no running instance of an older program changes one meanwhile.
 	if _, err := tx.ExecContext(ctx, `UPDATE clients SET recipients = recipients`); err != nil {

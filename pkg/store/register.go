@@ -12,21 +12,21 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// maxOwners bounds how many clients a request can take names from: all of them
-// are locked.
+// maxOwners limits the number of clients that a request can take names from, because
+// all of them are locked.
 const maxOwners = 16
 
-// Register makes sure that the proxy keeps a certificate, as EnsureManaged does,
-// under r's conditions. A name that its owner does not hold any more passes to
-// the client: the owner's rows with that name are superseded, which are never
-// due again and have no names, and the change is audited, all in one transaction.
+// Register makes the proxy manage a certificate, as EnsureManaged does, under r's
+// conditions. A name that its owner does not hold any more passes to the client. In the
+// same transaction, the owner's rows with that name are superseded and the change is
+// audited. A superseded row is never due again and has no names.
 //
-// [managed.ErrTooMany] if the row would be one more than r.Limit, and then nothing
+// Register returns [managed.ErrTooMany] if the row would exceed r.Limit. Then nothing
 // changes. The other errors are those of EnsureManaged.
 func (s *certificateStore) Register(ctx context.Context, r managed.Registration) (stored managed.Certificate, created bool, err error) {
 	names, err := sqldb.Lines("names", r.Names)
 	if err == nil && len(r.Names) == 0 {
-		err = errors.New("names: there are none: give at least one")
+		err = errors.New("names: missing; give at least one")
 	}
 	if err != nil {
 		return managed.Certificate{}, false, fmt.Errorf("manage certificate: %w", err)
@@ -39,7 +39,7 @@ func (s *certificateStore) Register(ctx context.Context, r managed.Registration)
 		if err == nil {
 			return w.stored, w.created, nil
 		}
-		// Who owns the names is known only now, and clients are locked in one order.
+		// The owners of the names are known only now, and clients are locked in one order.
 		if r.Holds == nil || !errors.As(err, &owned) || slices.Contains(owners, owned.owner) || len(owners) == maxOwners {
 			return managed.Certificate{}, false, s.Fail(err, "manage certificate for %s", r.Names[0])
 		}
@@ -47,12 +47,12 @@ func (s *certificateStore) Register(ctx context.Context, r managed.Registration)
 	}
 }
 
-// registering is one attempt of Register.
+// registering holds the state of one attempt of Register.
 type registering struct {
 	*certificateStore
 	managed.Registration
 	names, hash string
-	owners      []string // clients that have names which the caller asks for
+	owners      []string // clients that own requested names
 	stored      managed.Certificate
 	created     bool
 }
@@ -71,7 +71,7 @@ func (w *registering) run(ctx context.Context, tx *sql.Tx) error {
 	return w.audit.append(ctx, tx, entries...)
 }
 
-// lock holds the client and the owners of names that may pass to it.
+// lock locks the client and the owners of names that may pass to it.
 func (w *registering) lock(ctx context.Context, tx *sql.Tx) error {
 	for _, id := range sorted(append(slices.Clone(w.owners), w.ClientID)) {
 		err := lockClient(ctx, tx, id)
@@ -85,7 +85,7 @@ func (w *registering) lock(ctx context.Context, tx *sql.Tx) error {
 	return nil
 }
 
-// take makes the client the owner of all names, and returns what to record of
+// take makes the client the owner of all names, and returns the audit entries about
 // rows that lost one.
 func (w *registering) take(ctx context.Context, tx *sql.Tx) (entries []trail.Entry, err error) {
 	for {
@@ -106,7 +106,7 @@ func (w *registering) take(ctx context.Context, tx *sql.Tx) (entries []trail.Ent
 	}
 }
 
-// put creates the row, or brings its specification up to date.
+// put creates the row, or updates its specification.
 func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 	have, err := scanManaged(tx.QueryRowContext(ctx, managedByNamesSQL, w.ClientID, w.Mode, w.hash))
 	missing := errors.Is(err, sql.ErrNoRows)
@@ -145,8 +145,8 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
-// pause reads what is remembered of the names. The failures of a row that is
-// there are its own, and without a pause after failures they are forgotten.
+// pause reads the stored pause of the names. An existing row has its own failures.
+// Without a pause after failures, they are ignored.
 func (w *registering) pause(ctx context.Context, tx *sql.Tx, have managed.Certificate) (pause, error) {
 	p, err := readPause(ctx, tx, w.ClientID, w.hash)
 	if have.ID != "" {
@@ -158,7 +158,7 @@ func (w *registering) pause(ctx context.Context, tx *sql.Tx, have managed.Certif
 	return p, err
 }
 
-// roomSQL counts no further than it must.
+// roomSQL counts rows only up to the limit.
 const roomSQL = `SELECT COUNT(*) FROM (SELECT 1 FROM managed WHERE client_id = $1 ORDER BY id LIMIT $2) AS found`
 
 func (w *registering) room(ctx context.Context, tx *sql.Tx) error {

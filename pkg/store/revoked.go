@@ -9,12 +9,12 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// RevokeManaged records that the current certificate of a row, which must have
-// that serial number, is revoked. The row is due at dueAt, or as early as it
-// was. If its CSR is still dead, whose key is compromised, it is never due until
-// there is another one, also not when it is revoked again, and work in flight
-// ends with [managed.ErrLost]; nil: no CSR is. The next bundle ends it. [managed.ErrLost], and
-// nothing changes, if there is another certificate by now or the row is gone.
+// RevokeManaged records that the current certificate of a row, which must have that
+// serial number, is revoked, until the next bundle is stored. The row is due at dueAt,
+// or at its present due time if that is earlier. dead is a CSR with a compromised key,
+// or nil. If the row still has that CSR, it is never due until the CSR is replaced, and
+// work in flight ends with [managed.ErrLost]. RevokeManaged returns [managed.ErrLost],
+// and nothing changes, if the row has another certificate or was deleted.
 func (s *certificateStore) RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error {
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE managed SET revoked_at = $3, updated_at = $3,
@@ -33,9 +33,9 @@ func (s *certificateStore) RevokeManaged(ctx context.Context, id, serial string,
 	return s.Fail(err, "record that %s is revoked", id)
 }
 
-// DeleteRevoked is [Store.DeleteManaged] for a row whose certificate has been
-// revoked. [managed.ErrLost], and nothing changes, if its current certificate has
-// another serial number by now: that one is not revoked.
+// DeleteRevoked deletes a row whose certificate was revoked, as [Store.DeleteManaged]
+// does. It returns [managed.ErrLost], and nothing changes, if its current certificate
+// has another serial number and so is not revoked.
 func (s *certificateStore) DeleteRevoked(ctx context.Context, id, serial string) error {
 	return s.deleteManaged(ctx, id, &serial)
 }

@@ -13,14 +13,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// ReplaceCredentials takes from a client all that it has to prove itself with,
-// enrolment secrets included, used ones too, and all its recipients, and gives
-// it c and these recipients instead, in one transaction. Grants, managed
-// certificates and names stay. A certificate that is being obtained meanwhile is
-// not stored for the old recipients: see [Store.CompleteManaged]. It returns the
-// client. [managed.ErrNotFound] for an unknown client, [managed.ErrConflict] when c is
-// registered for another, [managed.ErrTooMany] for too many recipients; then nothing
-// changes.
+// ReplaceCredentials replaces all credentials of a client with c, and all its recipients
+// with these, in one transaction. It also removes enrolment secrets, used ones too.
+// Grants, managed certificates and names stay. A certificate that is being obtained
+// meanwhile is not stored for the old recipients (see [Store.CompleteManaged]). It
+// returns the client.
+//
+// With an error nothing changes. The error is [managed.ErrNotFound] for an unknown
+// client, [managed.ErrConflict] if c is registered for another, or [managed.ErrTooMany]
+// for too many recipients.
 func (s *credentialStore) ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error) {
 	var client clients.Client
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
@@ -49,14 +50,13 @@ func (s *credentialStore) ReplaceCredentials(ctx context.Context, c clients.Cred
 	return client, nil
 }
 
-// RollKey replaces the verifier of one TLS key and swaps recipients, in one
-// transaction. The credential stays as old as it was. An enrolment secret that
-// the old key was enrolled with goes: it would let that key in again. It returns
-// the client.
+// RollKey replaces the verifier of one TLS key and swaps recipients, in one transaction.
+// The credential retains its creation time. RollKey deletes the old key's enrolment
+// secret, which could enrol that key again. It returns the client.
 //
-// [managed.ErrNotFound] if there is no such credential with the old key (any more),
-// [managed.ErrConflict] if the new key is registered already, [managed.ErrTooMany] for too many
-// recipients, [managed.ErrRecipients]; then nothing changes.
+// With an error nothing changes. The error is [managed.ErrNotFound] if no such
+// credential has the old key, [managed.ErrConflict] if the new key is registered
+// already, [managed.ErrTooMany] for too many recipients, or [managed.ErrRecipients].
 func (s *credentialStore) RollKey(ctx context.Context, r clients.Rollover) (clients.Client, error) {
 	if len(r.New) == 0 {
 		return clients.Client{}, errors.New("roll key: the new verifier is empty: give the hash of the key")
@@ -67,7 +67,7 @@ func (s *credentialStore) RollKey(ctx context.Context, r clients.Rollover) (clie
 		if err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE id = $1`, r.CredentialID).Scan(&clientID); err != nil {
 			return err
 		}
-		// The client before its credential, the order in which a removal locks them.
+		// Lock the client before its credential, in the order of a removal.
 		if err := lockClient(ctx, tx, clientID); err != nil {
 			return err
 		}

@@ -18,7 +18,7 @@ func Part() sqldb.Part {
 		panic(err) // the folder is embedded above
 	}
 	return sqldb.Part{
-		Name: "core", VersionTable: "goose_db_version", // as it was when there was one part
+		Name: "core", VersionTable: "goose_db_version", // goose's default, from when the store was one part
 		Migrations: files,
 		Steps:      []sqldb.Step{{Version: 3, Name: "0003_recipients", Run: migrateRecipients}},
 		Tables: slices.Concat(accountTables, secretTables, clientTables, credentialTables, certificateTables,
@@ -27,7 +27,7 @@ func Part() sqldb.Part {
 	}
 }
 
-// The tables of each part of the store; what is referred to comes first.
+// The tables of each part of the store, referenced tables first.
 var (
 	accountTables     = []string{"accounts"}
 	secretTables      = []string{"secrets"}

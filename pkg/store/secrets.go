@@ -7,8 +7,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// CreateSecret stores a small sealed value unless there is one of that name
-// already, and returns what is stored: the first writer wins.
+// CreateSecret stores a small sealed value unless one of that name exists already, and
+// returns the stored value. The first writer wins.
 func (s *secretStore) CreateSecret(ctx context.Context, name string, sealed []byte) ([]byte, error) {
 	var stored []byte
 	err := s.Tx(ctx, func(tx *sql.Tx) error {

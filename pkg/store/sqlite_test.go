@@ -222,7 +222,7 @@ func TestUnwritable(t *testing.T) { // A37
 	cmd := exec.Command(exe, "-test.run=^TestUnwritable$", "-test.v")
 	if os.Geteuid() == 0 {
 		cmd = asNobody(t, dir, exe)
-		if err := os.Chown(filepath.Join(roDir, "own.db"), nobody, nobody); err != nil {
+		if err := os.Chown(filepath.Join(roDir, "own.db"), otherUser, otherUser); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -240,7 +240,7 @@ func TestUnwritable(t *testing.T) { // A37
 	t.Logf("%s", out)
 }
 
-const nobody = 65534
+const otherUser = 65534
 
 // asNobody runs a copy of exe, which is in a directory that only root may enter.
 func asNobody(t *testing.T, dir, exe string) *exec.Cmd {
@@ -260,6 +260,6 @@ func asNobody(t *testing.T, dir, exe string) *exec.Cmd {
 	}
 	cmd := exec.Command(exe, "-test.run=^TestUnwritable$", "-test.v")
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: otherUser, Gid: otherUser}}
 	return cmd
 }

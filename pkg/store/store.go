@@ -7,8 +7,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// Config says where the database is. Its fields are those of [sqldb.Config], but
-// for the last two.
+// Config describes the database. Its fields are those of [sqldb.Config], except for the
+// last two.
 type Config struct {
 	Path     string
 	URL      string
@@ -17,10 +17,10 @@ type Config struct {
 	Migrated func(sqldb.Migration)
 	Now      func() time.Time
 
-	// Trail bounds the audit trail.
+	// Trail limits the audit trail.
 	Trail Trail
-	// Parts are further owners of tables in the same database. Their packages take
-	// the DB of the Store.
+	// Parts own further tables in the same database. Their packages use the DB of the
+	// Store.
 	Parts []sqldb.Part
 }
 
@@ -32,7 +32,7 @@ func (c Config) engine() sqldb.Config {
 }
 
 // Store is an open database with the methods of all its parts. Each part owns some
-// tables; what concerns several of them is a method of Store itself.
+// tables. Methods that concern several parts belong to Store itself.
 type Store struct {
 	*sqldb.DB
 	*accountStore
@@ -57,7 +57,7 @@ type clientStore struct {
 	audit *auditStore
 }
 
-// credentialStore holds what clients prove themselves with.
+// credentialStore holds the credentials of clients.
 type credentialStore struct{ *sqldb.DB }
 
 // certificateStore holds managed certificates with their names, bundles, orders
@@ -94,7 +94,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}, nil
 }
 
-// Migrate brings the schema up to date, as Open does, and says what it did.
+// Migrate brings the schema up to date, as Open does, and returns the changes.
 func Migrate(ctx context.Context, c Config) (sqldb.Migration, error) {
 	return sqldb.Migrate(ctx, c.engine())
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// ownedError is [managed.ErrOwned] with the owner.
+// ownedError wraps [managed.ErrOwned] with the owner.
 type ownedError struct{ name, owner string }
 
 func (e *ownedError) Error() string { return fmt.Sprintf("name %s: %v", e.name, managed.ErrOwned) }
@@ -25,9 +25,9 @@ const (
 		AND id IN (SELECT managed_id FROM managed_names WHERE name = $1) LIMIT 1) AS found`
 )
 
-// supersede takes a name from a client that does not hold it any more, and
-// returns the rows that lost it; ErrOwned if the client still holds it. The
-// client must be locked.
+// supersede takes a name from a client that does not hold it any more, and returns the
+// rows that lost it. It returns ErrOwned if the client still holds the name. The client
+// must be locked.
 func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedError) (lost []managed.Superseded, err error) {
 	owner, held, err := w.holder(ctx, tx, owned)
 	if err == nil && held {
@@ -59,7 +59,7 @@ func (w *registering) supersede(ctx context.Context, tx *sql.Tx, owned *ownedErr
 	return lost, err
 }
 
-// holder returns the owner of a name, and whether it still holds it.
+// holder returns the owner of a name, and whether the owner still holds it.
 func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError) (owner clients.Client, held bool, err error) {
 	if owned.owner == "" {
 		var n int
@@ -73,8 +73,8 @@ func (w *registering) holder(ctx context.Context, tx *sql.Tx, owned *ownedError)
 	return owner, err == nil && w.Holds(owner, owned.name), err
 }
 
-// retire marks a row as superseded, ends the work on it, and releases those of its
-// names that its owner does not hold any more. The others stay the owner's.
+// retire marks a row as superseded, ends the work on it, and releases the names that its
+// owner does not hold any more. The owner retains the others.
 func (w *registering) retire(ctx context.Context, tx *sql.Tx, row managed.Certificate, owner clients.Client) error {
 	if _, err := tx.ExecContext(ctx, `DELETE FROM orders WHERE managed_id = $1`, row.ID); err != nil {
 		return err

@@ -8,10 +8,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-// FreeLeases gives back all rows and hooks that anybody holds, as due as they
-// were. It is for an instance that is alone with its database and has just
-// started: whoever held them is dead, and waiting for the leases to end would
-// only lose time.
+// FreeLeases ends all leases of rows and hooks and leaves them due. It is for the only
+// instance on a database when it starts. The former holders have ended then, and
+// waiting for the end of their leases would lose time.
 func (s *Store) FreeLeases(ctx context.Context) error {
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		_, err := tx.ExecContext(ctx, `UPDATE managed SET lease_owner = '', lease_until = 0 WHERE lease_until > 0`)
@@ -23,10 +22,10 @@ func (s *Store) FreeLeases(ctx context.Context) error {
 	return s.Fail(err, "free leases")
 }
 
-// Unpark corrects the times that an instance with a wrong clock wrote: rows and
-// deployments that are due later than [cert.IsParked] allows become due now, and
-// leases that end in more than an hour become free. Without such rows nothing is
-// written, and only they are read.
+// Unpark corrects times that an instance with a wrong clock wrote. Rows and deployments
+// that are due later than [cert.IsParked] allows become due now. Leases that end in
+// more than an hour are ended. It reads only such rows, and writes nothing without
+// them.
 func (s *Store) Unpark(ctx context.Context) (int64, error) {
 	now := s.Now()
 	due, lease := sqldb.Millis(now.Add(cert.LongestWait)), sqldb.Millis(now.Add(farLease))
@@ -60,7 +59,8 @@ func (s *Store) Unpark(ctx context.Context) (int64, error) {
 	return all, nil
 }
 
-// ProbeWrite reports whether the database can be written: it commits one small row.
+// ProbeWrite commits one small row, and returns an error if the database cannot be
+// written.
 func (s *Store) ProbeWrite(ctx context.Context) error {
 	_, err := s.Exec(ctx, `INSERT INTO counters (name, value) VALUES ('probe', $1)
 		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, sqldb.Millis(s.Now()))

@@ -307,12 +307,12 @@ func TestLockBelongsToTheOwner(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can give files to another user")
 	}
-	const nobody = 65534
+	const otherUser = 65534
 	path := filepath.Join(t.TempDir(), "acmeproxy.db")
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Chown(path, nobody, nobody); err != nil {
+	if err := os.Chown(path, otherUser, otherUser); err != nil {
 		t.Fatal(err)
 	}
 	release, err := lockUpgrade(t.Context(), path)
@@ -324,7 +324,7 @@ func TestLockBelongsToTheOwner(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != nobody || owner.Gid != nobody {
+	if owner := info.Sys().(*syscall.Stat_t); owner.Uid != otherUser || owner.Gid != otherUser {
 		t.Errorf("the lock belongs to %d:%d", owner.Uid, owner.Gid)
 	}
 }

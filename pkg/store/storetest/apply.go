@@ -17,7 +17,7 @@ var applyCases = []testCase{
 	{"a dry run plans the same and changes nothing", applyDryRun},
 	{"recipients that hosts enrolled stay", applyRecipients},
 	{"one that fails leaves all as they were", applyAllOrNothing},
-	{"each change is in the audit trail, or is none", applyAudits},
+	{"each change is in the audit trail, or is rolled back", applyAudits},
 	{"two that apply together give what one of them says", raceApply},
 	{"what is applied and what is enrolled meanwhile are both kept", raceApplyEnroll},
 }
@@ -75,7 +75,7 @@ func applyMatches(t *testing.T, f *fixture) {
 	equal(t, actions(again), nil)
 	equal(t, again.Unchanged, 3)
 
-	// Each field by itself is a difference, once.
+	// Each field alone is a difference, once.
 	for i, change := range []func(*clients.Client){
 		func(c *clients.Client) { c.Disabled = true },
 		func(c *clients.Client) { c.Recipients = []string{"age1x"} },

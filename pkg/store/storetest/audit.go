@@ -65,7 +65,7 @@ func auditPages(t *testing.T, f *fixture) {
 	equal(t, details(trail.Query{Client: "c1", Outcome: "refused"}), []string{"19", "17", "15", "13", "11"})
 	equal(t, details(trail.Query{Client: "c0"})[:3], []string{"18", "16", "14"})
 	equal(t, details(trail.Query{Outcome: "allowed"})[:3], []string{"9", "8", "7"})
-	equal(t, len(details(trail.Query{Client: "nobody"})), 0)
+	equal(t, len(details(trail.Query{Client: "unknown"})), 0)
 }
 
 func auditHostile(t *testing.T, f *fixture) {
@@ -103,8 +103,8 @@ func twenty(e trail.Entry) []trail.Entry {
 // Trail is a small one, for the stores that the contract is tested on.
 var Trail = store.Trail{Own: 2000, Strangers: 100, Client: 50, Refused: 10, Removed: 200}
 
-// No stranger and no client flushes what is kept of others, or of what it did
-// itself, and each share has a bound (X14, X42).
+// Neither unknown callers nor clients displace entries about others, or about their own
+// actions, and each share has a limit (X14, X42).
 func auditShares(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	hostile, other := f.client(t, "hostile"), f.client(t, "other")
@@ -148,8 +148,7 @@ func auditShares(t *testing.T, f *fixture) {
 	equal(t, n, want)
 }
 
-// The trail outlives a client, and does not grow with every client that there
-// ever was.
+// The trail outlives a client, and does not grow with each removed client.
 func auditRemoved(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	for i := range 6 {
@@ -200,6 +199,6 @@ func quotaDays(t *testing.T, f *fixture) { // X20
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), true)
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), false)
 	ok(t, f.ReturnQuota(ctx, a.ID, day.Add(96*time.Hour))) // nothing was taken on that day
-	_, err := f.TakeQuota(ctx, "nobody", day, 1)
+	_, err := f.TakeQuota(ctx, "unknown", day, 1)
 	wantErr(t, err, managed.ErrNotFound)
 }

@@ -106,7 +106,7 @@ func clientDisable(t *testing.T, f *fixture) {
 	equal(t, found.Disabled, true) // returned, for the caller to refuse and audit
 	ok(t, f.SetClientDisabled(ctx, c.ID, false))
 	equal(t, must(f.ClientByID(ctx, c.ID))(t).Disabled, false)
-	wantErr(t, f.SetClientDisabled(ctx, "nobody", true), managed.ErrNotFound)
+	wantErr(t, f.SetClientDisabled(ctx, "unknown", true), managed.ErrNotFound)
 }
 
 func clientRemove(t *testing.T, f *fixture) {

@@ -43,7 +43,7 @@ func claimAll(t *testing.T, stores []*store.Store, manage func(t *testing.T, nam
 	claims := map[string]int{} // guarded by mu
 	each(func(i int) {
 		s, owner := stores[i%len(stores)], fmt.Sprintf("w%d", i)
-		for range rows { // more is a row given twice
+		for range rows { // more would be a row claimed twice
 			got, err := s.ClaimDue(ctx, owner, time.Hour, 7)
 			if err != nil {
 				t.Error(err)

@@ -37,7 +37,7 @@ func credentialFinds(t *testing.T, f *fixture) { // A21
 	wantErr(t, err, managed.ErrNotFound)
 	_, _, err = f.ClientByCredential(ctx, clients.TLSKey, nil)
 	wantErr(t, err, managed.ErrNotFound)
-	for _, id := range []string{"", "nobody"} {
+	for _, id := range []string{"", "unknown"} {
 		_, err = f.AddCredential(ctx, clients.Credential{ClientID: id, Kind: clients.TLSKey, Verifier: hash("k2")})
 		wantErr(t, err, managed.ErrNotFound)
 	}

@@ -110,7 +110,7 @@ func unparked(t *testing.T, f *fixture) { // X45
 			}
 			equal(t, must(f.ManagedByID(ctx, id))(t).DueAt, want)
 		}
-		want := start.Add(wait) // no deployment waits that long, whatever the certificate
+		want := start.Add(wait) // no deployment waits that long
 		if cert.IsParked(want, time.Time{}, start) {
 			want = start
 		}

@@ -81,7 +81,7 @@ func dueTurns(t *testing.T, f *fixture) {
 	equal(t, turns[1], []string{busy})
 	equal(t, seen[first.ID] && seen[own.ID], true)
 
-	// What is worked on is not due, and no one else gets it.
+	// A leased row is not due, and no other owner gets it.
 	claimed := must(f.Claim(ctx, "w", time.Minute, []string{first.ID, own.ID, "none"}))(t)
 	equal(t, len(claimed), 2)
 	equal(t, len(must(f.Claim(ctx, "w2", time.Minute, []string{first.ID, own.ID}))(t)), 0)

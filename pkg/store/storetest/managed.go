@@ -50,7 +50,7 @@ func managedWhole(t *testing.T, f *fixture) {
 	}
 	_, err = f.ManagedByID(ctx, "none")
 	wantErr(t, err, managed.ErrNotFound)
-	_, _, err = f.EnsureManaged(ctx, managed.Certificate{ClientID: "nobody", Names: []string{"b.example"}})
+	_, _, err = f.EnsureManaged(ctx, managed.Certificate{ClientID: "unknown", Names: []string{"b.example"}})
 	wantErr(t, err, managed.ErrNotFound)
 	if _, _, err := f.EnsureManaged(ctx, managed.Certificate{}); err == nil {
 		t.Fatal("a certificate without names is managed")
@@ -169,7 +169,7 @@ func managedPages(t *testing.T, f *fixture) {
 	equal(t, pages(c.ID, ""), want)
 	equal(t, pages(c.ID, "certificate-agent"), agent)
 	equal(t, pages("", ""), []string{own.ID})
-	equal(t, len(pages("nobody", "")), 0)
+	equal(t, len(pages("unknown", "")), 0)
 }
 
 func managedLongNames(t *testing.T, f *fixture) {
@@ -225,7 +225,7 @@ func orderJournal(t *testing.T, f *fixture) { // X7
 	ok(t, f.SaveOrder(ctx, "w", o))
 	o.CreatedAt = f.clock.Now()
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
-	// A failure keeps the journal: the next attempt goes on with the order.
+	// A failure retains the journal, and the next attempt continues the order.
 	ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "timeout", RetryAt: f.clock.Now()}))
 	equal(t, must(f.OrderFor(ctx, m.ID))(t), o)
 	f.claimOne(t, "w")
@@ -247,7 +247,7 @@ func managedRevoked(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	m := f.manage(t, "a.example")
 	soon := f.clock.Now().Add(time.Hour)
-	wantErr(t, f.RevokeManaged(ctx, m.ID, "", soon, nil), managed.ErrLost) // there is none yet
+	wantErr(t, f.RevokeManaged(ctx, m.ID, "", soon, nil), managed.ErrLost) // it has no certificate yet
 	f.complete(t, m.ID, "e1", false)
 	before := must(f.ManagedByID(ctx, m.ID))(t)
 	wantErr(t, f.RevokeManaged(ctx, m.ID, "serial-other", soon, nil), managed.ErrLost)
@@ -267,8 +267,8 @@ func managedRevoked(t *testing.T, f *fixture) {
 	equal(t, must(f.ManagedByID(ctx, m.ID))(t).RevokedAt.IsZero(), true)
 }
 
-// A CSR whose key is compromised is not used again, whatever is under way or
-// comes after (X7).
+// A CSR whose key is compromised is not used again, neither by work in flight nor
+// later (X7).
 func managedRevokedCSR(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	spec := managed.Certificate{ClientID: f.client(t, "x").ID, Mode: "certificate-agent", Names: []string{"a.example"}, CSR: []byte("csr 1")}

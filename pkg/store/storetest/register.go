@@ -11,7 +11,7 @@ import (
 )
 
 var registerCases = []testCase{
-	{"a request is bounded by client and names, whatever else changes", registerPaused},
+	{"requests are limited by client and names only", registerPaused},
 	{"failures outlive their row", registerFailures},
 	{"asking again is counted", registerAskAgain},
 	{"a client has a limit", registerLimit},

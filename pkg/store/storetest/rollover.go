@@ -18,7 +18,7 @@ var rolloverCases = []testCase{
 	{"a rolled key cannot be enrolled again", rollKeyToken},
 	{"a rollover that cannot be changes nothing", rollKeyRefused},
 	{"of two rollovers one wins", rollKeyRace},
-	{"nobody gets in while all is replaced", raceReplace},
+	{"no other key is registered while all are replaced", raceReplace},
 }
 
 func replaceAll(t *testing.T, f *fixture) {
@@ -68,7 +68,7 @@ func replaceRefused(t *testing.T, f *fixture) {
 	}
 	_, err = f.ReplaceCredentials(ctx, cred, many)
 	wantErr(t, err, managed.ErrTooMany)
-	for _, id := range []string{"", "nobody"} {
+	for _, id := range []string{"", "unknown"} {
 		cred.ClientID = id
 		_, err = f.ReplaceCredentials(ctx, cred, nil)
 		wantErr(t, err, managed.ErrNotFound)
@@ -159,7 +159,7 @@ func rollKeyRefused(t *testing.T, f *fixture) {
 	}{
 		"a key of another client":  {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: other.Verifier}, managed.ErrConflict},
 		"not the old key":          {clients.Rollover{CredentialID: cred.ID, Old: other.Verifier, New: hash("new")}, managed.ErrNotFound},
-		"no such credential":       {clients.Rollover{CredentialID: "nobody", Old: cred.Verifier, New: hash("new")}, managed.ErrNotFound},
+		"no such credential":       {clients.Rollover{CredentialID: "unknown", Old: cred.Verifier, New: hash("new")}, managed.ErrNotFound},
 		"a bearer token":           {clients.Rollover{CredentialID: bearer.ID, Old: bearer.Verifier, New: hash("new")}, managed.ErrNotFound},
 		"too many recipients":      {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Add: many}, managed.ErrTooMany},
 		"a recipient of others":    {clients.Rollover{CredentialID: cred.ID, Old: cred.Verifier, New: hash("new"), Retire: []string{"age1web2"}}, managed.ErrRecipients},
@@ -202,8 +202,8 @@ func rollKeyRace(t *testing.T, f *fixture) {
 	equal(t, len(c.Recipients), 3)
 }
 
-// Whoever enrols, or rolls its key, while all that a client has is replaced
-// comes too late or is thrown out with the rest (A21).
+// A host that enrols or rolls its key while all credentials are replaced fails, or
+// loses its key with the rest (A21).
 func raceReplace(t *testing.T, f *fixture) {
 	ctx := t.Context()
 	c, cred := f.enrolled(t, "web1")

@@ -1,6 +1,6 @@
-// Package storetest is the contract of package store: [Run] and [Reopen] must
-// pass on every database. It must never reach behind the store's methods, so
-// that it says nothing about one database that is not promised for all.
+// Package storetest tests the contract of package store: [Run] and [Reopen] must pass on
+// every database. It must use only the store's methods, so that it tests only what holds
+// for all databases.
 //
 //	func TestContract(t *testing.T) {
 //		storetest.Run(t, func(t *testing.T, now func() time.Time) *store.Store {
@@ -33,7 +33,7 @@ type Clock struct {
 	t  time.Time // guarded by mu
 }
 
-// NewClock returns a clock that shows a whole millisecond, as the store keeps it.
+// NewClock returns a clock that shows a whole millisecond, the store's precision.
 func NewClock() *Clock {
 	return &Clock{t: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 }
@@ -58,8 +58,8 @@ type fixture struct {
 	clock *Clock
 }
 
-// Run checks every promise of a store. open must return an empty one that
-// tells the time by now, and close it when the test ends.
+// Run tests the whole contract. open must return an empty store with the clock now, and
+// close it when the test ends.
 func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Store) {
 	for _, group := range []struct {
 		name  string
