@@ -25,20 +25,20 @@ type Named struct {
 	Log  string // path
 }
 
-// NamedZone is a zone that it is the primary of.
+// NamedZone is a zone of Named, which is its primary.
 type NamedZone struct {
 	Name    string // without a full stop at the end
 	Policy  string // rules of update-policy; if empty, updates are refused
 	Records string // in addition to the start of authority and the name server ns1
 }
 
-// StartNamed starts BIND's name server for the time of a test, with keys as
-// tsig-keygen writes them. Where it is not installed the test is skipped.
+// StartNamed starts BIND's name server until the test ends, with keys as tsig-keygen
+// writes them. It skips the test if named is not installed.
 func StartNamed(t testing.TB, keys string, zones ...NamedZone) *Named {
 	t.Helper()
 	installed := pebbletest.Tool(t, "named")
 	dir := t.TempDir()
-	// A copy, since AppArmor keeps the installed one out of other folders.
+	// AppArmor restricts the installed program to its folders, so it runs a copy.
 	program := filepath.Join(dir, "named")
 	data, err := os.ReadFile(installed)
 	if err != nil {
@@ -113,7 +113,7 @@ func (n *Named) run(t testing.TB, program, dir, zone string, timeout time.Durati
 		log.Close()
 	}()
 	stop := func() {
-		_ = cmd.Process.Kill() // it may be gone
+		_ = cmd.Process.Kill() // it may have ended
 		<-ended
 	}
 	t.Cleanup(func() {
@@ -143,7 +143,7 @@ func (n *Named) run(t testing.TB, program, dir, zone string, timeout time.Durati
 	}
 }
 
-// TXT are the values at a name.
+// TXT returns the values of a name.
 func (n *Named) TXT(t testing.TB, name string) (values []string) {
 	t.Helper()
 	client := &dns.Client{Net: "tcp"}

@@ -1,13 +1,13 @@
-// Package dnstest runs a DNS server on loopback for tests of DNS-01: it is the
-// resolver and the name server of its zones in one, takes dynamic updates (RFC
-// 2136) that are signed with its TSIG key (RFC 8945), and serves what programs
-// write into files.
+// Package dnstest runs a DNS server on loopback for tests of DNS-01. It is both the
+// resolver and the name server of its zones. It accepts dynamic updates (RFC 2136) that
+// are signed with its TSIG key (RFC 8945), and serves values that programs write to
+// files.
 //
 //	server := dnstest.Start(t, dnstest.Options{Zones: []string{"example.com."}})
 //	t.Setenv("DNSUPDATE_NAMESERVER", server.Addr)
 //
-// It listens on the loopback interface only and forwards nothing: every name
-// that it does not know better has the address 127.0.0.1.
+// It listens on the loopback interface only and forwards nothing. Every name has the
+// address 127.0.0.1.
 package dnstest
 
 import (
@@ -23,28 +23,28 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Options are the server's settings.
+// Options configures the server.
 type Options struct {
 	Zones []string // with a full stop at the end
 	// Delegated lists zones below one of these that other servers have. Queries for
 	// them get a reference.
 	Delegated []string
-	CNAMEs    map[string]string // likewise
-	// Dir has a file for each name, called like it, with a TXT value a line;
-	// empty: only updates and Add bring records.
+	CNAMEs    map[string]string // target by name, both with a full stop at the end
+	// Dir holds a file for each name, of the same name, with one TXT value a line. If
+	// empty, only updates and Add create records.
 	Dir string
-	// Key and Secret (base64) of TSIG; without a key no update is taken.
+	// Key and Secret (base64) of TSIG; without a key, updates are refused.
 	Key, Secret string
-	// Refuse is the code that every update gets, if it is not 0.
+	// Refuse, if not 0, is the code of the answer to every update.
 	Refuse int
-	// Answer, if it is not nil, returns the code of the answer to a question. With
-	// any but 0 there is nothing else in the answer.
+	// Answer, if not nil, returns the code of the answer to a question. If it is not 0,
+	// the answer has no records.
 	Answer func(dns.Question) int
 	// Unsigned leaves the signature out of all answers.
 	Unsigned bool
 }
 
-// Update is an update as it came, taken or not.
+// Update is a received update, accepted or refused.
 type Update struct {
 	Network string // tcp or udp
 	Msg     *dns.Msg
@@ -58,14 +58,14 @@ type Server struct {
 	opts    Options
 	mu      sync.Mutex
 	txt     map[string][]string // guarded by mu
-	most    map[string]int      // values at a name at one time; guarded by mu
+	most    map[string]int      // largest number of values of a name at one time; guarded by mu
 	updates []string            // zones of accepted updates; guarded by mu
 	refused int                 // updates; guarded by mu
 	came    []Update            // guarded by mu
-	asked   chan struct{}       // gets one for each TXT question, if there is room
+	asked   chan struct{}       // receives a value for each TXT question, unless it is full
 }
 
-// Start runs a server for the time of a test.
+// Start runs a server until the test ends.
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
 	s := &Server{opts: opts, txt: map[string][]string{}, most: map[string]int{}, asked: make(chan struct{}, 1)}
@@ -96,7 +96,7 @@ func Start(t testing.TB, opts Options) *Server {
 	return s
 }
 
-// listen finds a port that is free for both.
+// listen listens on a port that is free for both TCP and UDP.
 func listen(t testing.TB) (net.Listener, net.PacketConn) {
 	t.Helper()
 	for range 100 {
@@ -129,7 +129,7 @@ func (s *Server) ServeDNS(w dns.ResponseWriter, r *dns.Msg) {
 			m.IsTsig().Error = dns.RcodeBadSig
 		}
 	}
-	_ = w.WriteMsg(m) // a client that is gone
+	_ = w.WriteMsg(m) // the client may be gone
 }
 
 func (s *Server) answer(m *dns.Msg, q dns.Question) {
@@ -169,7 +169,7 @@ func (s *Server) answer(m *dns.Msg, q dns.Question) {
 	}
 }
 
-// authority says who knows more, or that there is nothing.
+// authority adds a referral, or the start of authority of a negative answer.
 func (s *Server) authority(m *dns.Msg, name string, header func(uint16) dns.RR_Header) {
 	if zone := above(s.opts.Delegated, name); zone != "" {
 		m.Authoritative = false
@@ -185,7 +185,7 @@ func (s *Server) authority(m *dns.Msg, name string, header func(uint16) dns.RR_H
 	}
 }
 
-// above is the longest zone that has the name.
+// above returns the longest zone that has the name, or an empty string.
 func above(zones []string, name string) (longest string) {
 	for _, zone := range zones {
 		if dns.IsSubDomain(zone, name) && len(zone) > len(longest) {
@@ -199,7 +199,8 @@ func soa(h dns.RR_Header, zone string) *dns.SOA {
 	return &dns.SOA{Hdr: h, Ns: "ns1." + zone, Mbox: "ops." + zone, Serial: 1, Refresh: 1, Retry: 1, Expire: 1, Minttl: 1}
 }
 
-// update follows RFC 2136, section 3.4, as far as TXT records go.
+// update applies an update to TXT records (RFC 2136, section 3.4) and returns the code
+// of its answer.
 func (s *Server) update(w dns.ResponseWriter, r *dns.Msg) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -250,7 +251,7 @@ func (s *Server) Add(name, value string) {
 	s.add(strings.ToLower(name), value)
 }
 
-// Remove takes a TXT value from a name.
+// Remove removes a TXT value from a name.
 func (s *Server) Remove(name, value string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -258,7 +259,7 @@ func (s *Server) Remove(name, value string) {
 	s.txt[name] = slices.DeleteFunc(s.txt[name], func(v string) bool { return v == value })
 }
 
-// TXT are the values at a name.
+// TXT returns the values of a name.
 func (s *Server) TXT(name string) []string {
 	s.mu.Lock()
 	values := slices.Clone(s.txt[name])
@@ -272,26 +273,26 @@ func (s *Server) TXT(name string) []string {
 	return values
 }
 
-// Most is how many values there were at a name at one time, files not counted.
+// Most returns the largest number of values that a name had at one time, without files.
 func (s *Server) Most(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.most[name]
 }
 
-// Updates are the zones of the updates that were taken, and how many were not.
+// Updates returns the zones of accepted updates, and the number of refused ones.
 func (s *Server) Updates() (zones []string, refused int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.updates), s.refused
 }
 
-// Came are all updates, in order.
+// Came returns all updates, in order.
 func (s *Server) Came() []Update {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.came)
 }
 
-// Asked gets one when a TXT record was asked for.
+// Asked receives a value after a question for a TXT record.
 func (s *Server) Asked() <-chan struct{} { return s.asked }

@@ -6,7 +6,8 @@ import (
 	"time"
 )
 
-// Turns serializes the challenges of exclusive solvers, and pauses between them. The zero value is ready to use, concurrently.
+// Turns serializes the challenges of exclusive solvers, and pauses between them. The
+// zero value is ready to use, concurrently.
 type Turns struct {
 	mu sync.Mutex
 	by map[string]*turn // by exclusive key; guarded by mu

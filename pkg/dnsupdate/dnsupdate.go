@@ -1,8 +1,8 @@
-// Package dnsupdate adds one TXT value to a name, and deletes one, by dynamic
-// updates of a name server (RFC 2136) over TCP, signed by TSIG (RFC 8945).
+// Package dnsupdate adds single TXT values to a name, and deletes them, by dynamic
+// updates of a name server (RFC 2136) over TCP, signed with TSIG (RFC 8945).
 //
-// Other values of the same name are left alone. The package knows nothing of
-// what the values are for, and never tells the TSIG secret to anybody.
+// It never changes other values of the same name, and never puts the TSIG secret into
+// a message, an error or a log.
 //
 //	settings, err := dnsupdate.FromEnvironment(os.Getenv)
 //	client, err := dnsupdate.New(settings.Config)
@@ -25,22 +25,22 @@ import (
 )
 
 const (
-	// DefaultTTL is what FromEnvironment sets, in seconds.
+	// DefaultTTL is the TTL that FromEnvironment sets if none is given, in seconds.
 	DefaultTTL = 60
 
 	maxServers = 8
-	fudge      = 300 // seconds by which clocks may differ (RFC 8945, section 10)
+	fudge      = 300 // seconds that clocks may differ (RFC 8945, section 10)
 )
 
-// Config is what a Client needs. FromEnvironment checks what it returns.
+// Config configures a Client. New does not validate it as FromEnvironment does.
 type Config struct {
-	Servers []string // host:port, at least one; in this order
-	// Zones, lower-case and with a full stop at the end, are the only ones that
-	// are changed; nil: a server's own start of authority tells.
+	Servers []string // host:port, at least one, in the order of use
+	// Zones, in lower case and with a full stop at the end, are the only zones to
+	// change. If nil, the server's start of authority determines the zone.
 	Zones   []string
-	TTL     uint32        // of what is added, in seconds
+	TTL     uint32        // of added values, in seconds
 	Timeout time.Duration // for one exchange; if zero, dnsquery.DefaultTimeout
-	Key     Key           // zero: updates are not signed
+	Key     Key           // if zero, updates are not signed
 }
 
 // Client changes TXT records. It may be used concurrently.
@@ -49,7 +49,7 @@ type Client struct {
 	now func() time.Time
 }
 
-// New returns a Client. Nothing is asked yet.
+// New returns a Client. It contacts no server.
 func New(cfg Config) (*Client, error) {
 	if len(cfg.Servers) == 0 {
 		return nil, errors.New("no server to update")
@@ -60,8 +60,8 @@ func New(cfg Config) (*Client, error) {
 	return &Client{cfg: cfg, now: time.Now}, nil
 }
 
-// Add adds a value to a name at the first server that takes it. After an error
-// a server may have it nevertheless: Delete it then, too.
+// Add adds a value to a name at the first server that accepts it. After an error, a
+// server may still have the value, so the caller must Delete it.
 func (c *Client) Add(ctx context.Context, name, value string) error {
 	var failed []error
 	for _, server := range c.cfg.Servers {
@@ -81,9 +81,9 @@ func (c *Client) Add(ctx context.Context, name, value string) error {
 	return join(failed)
 }
 
-// Delete deletes a value from a name, at every server: Add may have reached
-// another one than would be reached now. One that takes it is enough, and it
-// does so if there is no such value.
+// Delete deletes a value from a name at every server, because Add may have used any of
+// them. It succeeds if one server accepts the update. Servers accept it without such a
+// value, too.
 func (c *Client) Delete(ctx context.Context, name, value string) error {
 	failed := make([]error, len(c.cfg.Servers))
 	var all sync.WaitGroup
@@ -113,7 +113,7 @@ func record(name, value string, ttl uint32) []dns.RR {
 	}}
 }
 
-// prepare begins an update of the zone that has the name.
+// prepare returns an empty update of the zone that has the name.
 func (c *Client) prepare(ctx context.Context, server, name string) (*dns.Msg, error) {
 	zone, err := c.zone(ctx, server, name)
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *Client) update(ctx context.Context, server string, m *dns.Msg) error {
 	return nil
 }
 
-// join makes one line of what several servers said.
+// join joins the errors of several servers in one line.
 func join(failed []error) error {
 	if len(failed) == 1 {
 		return failed[0]

@@ -101,7 +101,7 @@ func TestZone(t *testing.T) {
 		{name: "_acme-challenge.sub.zone.example.", want: "sub.zone.example."},
 		{name: "_acme-challenge.a.sub.zone.example.", want: "sub.zone.example."},
 		{name: "sub.zone.example.", want: "sub.zone.example."},
-		{name: "_acme-challenge.other.zone.example.", err: "a reference to the name servers of other.zone.example.; name one of these in DNSUPDATE_NAMESERVER"},
+		{name: "_acme-challenge.other.zone.example.", err: "a referral to the name servers of other.zone.example.; set one of these in DNSUPDATE_NAMESERVER"},
 		{name: "_acme-challenge.elsewhere.example.", err: "REFUSED"},
 		{name: "_acme-challenge.sub.zone.example.", want: "zone.example.", zones: []string{"example.", "zone.example."}},
 		{name: "_acme-challenge.elsewhere.test.", err: "DNSUPDATE_ZONES (example.)", zones: []string{"example."}},
@@ -155,7 +155,7 @@ func TestZoneAboveRefusal(t *testing.T) {
 		return dns.RcodeRefused
 	}}))
 	err := client(t, server.Addr).Add(t.Context(), name, "value")
-	if err == nil || !strings.Contains(err.Error(), "does not say which zone has "+name) || !strings.Contains(err.Error(), "NOTAUTH") {
+	if err == nil || !strings.Contains(err.Error(), "does not return the zone of "+name) || !strings.Contains(err.Error(), "NOTAUTH") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -208,7 +208,7 @@ func TestSeveralServers(t *testing.T) {
 		})
 	}
 	err := client(t, down(t), refuses.Addr).Add(t.Context(), name, "value")
-	if err == nil || !strings.Contains(err.Error(), "cannot be reached over TCP") || !strings.Contains(err.Error(), "; and "+refuses.Addr+" does not update the zone zone.example.: NOTAUTH: it is not the primary; name that in DNSUPDATE_NAMESERVER") {
+	if err == nil || !strings.Contains(err.Error(), "cannot be reached over TCP") || !strings.Contains(err.Error(), "; and "+refuses.Addr+" does not update the zone zone.example.: NOTAUTH: it is not the primary; set that in DNSUPDATE_NAMESERVER") {
 		t.Errorf("got %v, want what both said", err)
 	}
 }
@@ -232,11 +232,11 @@ func TestUnsignedAnswer(t *testing.T) {
 // Each refusal comes with its code and what to do.
 func TestRefusals(t *testing.T) {
 	for code, want := range map[int]string{
-		dns.RcodeRefused:        "REFUSED: it may not be changed by the key acmeproxy.; allow that",
+		dns.RcodeRefused:        "REFUSED: the key acmeproxy. may not change it; allow that",
 		dns.RcodeNotAuth:        "NOTAUTH: it is not the primary",
 		dns.RcodeNotZone:        "NOTZONE: the name is in another zone; correct DNSUPDATE_ZONES",
-		dns.RcodeNotImplemented: "NOTIMP: it knows no dynamic updates",
-		dns.RcodeServerFailure:  "SERVFAIL: its log says why",
+		dns.RcodeNotImplemented: "NOTIMP: it does not support dynamic updates",
+		dns.RcodeServerFailure:  "SERVFAIL: see its log",
 		dns.RcodeNXRrset:        "NXRRSET: ",
 		dns.RcodeFormatError:    "FORMERR: ",
 		dns.RcodeBadCookie:      "BADCOOKIE",
@@ -254,12 +254,12 @@ func TestRefusals(t *testing.T) {
 	server := dnstest.Start(t, signing(dnstest.Options{}))
 	c := client(t, server.Addr)
 	c.cfg.Key = Key{}
-	if err := c.Add(t.Context(), name, "value"); err == nil || !strings.Contains(err.Error(), "REFUSED: it wants no updates that are not signed; set DNSUPDATE_TSIG_FILE") {
+	if err := c.Add(t.Context(), name, "value"); err == nil || !strings.Contains(err.Error(), "REFUSED: it requires signed updates; set DNSUPDATE_TSIG_FILE") {
 		t.Errorf("got %v", err)
 	}
 }
 
-// Whoever waits no more is not made to.
+// The context ends an update.
 func TestCancel(t *testing.T) {
 	server := silent(t)
 	c := client(t, server, server)

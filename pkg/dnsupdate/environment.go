@@ -12,10 +12,10 @@ import (
 	"github.com/miekg/dns"
 )
 
-// The variables, under the names that lego gave them.
+// The variables, with lego's names.
 const (
 	prefix       = "DNSUPDATE_"
-	otherPrefix  = "RFC2136_" // lego's older one
+	otherPrefix  = "RFC2136_" // lego's older prefix
 	envServers   = prefix + "NAMESERVER"
 	envZones     = prefix + "ZONES"
 	envTTL       = prefix + "TTL"
@@ -29,20 +29,19 @@ const (
 	envInterval  = prefix + "POLLING_INTERVAL"
 )
 
-// maxFile bounds what is read of a file that a variable names.
+// maxFile is the largest size of a file that a variable names, in bytes.
 const maxFile = 64 << 10
 
-// Settings are what the environment says of updates, and of waiting for what
-// they brought, which is the caller's business.
+// Settings holds the configuration of a Client, and the times for which its caller waits
+// for the propagation of a value.
 type Settings struct {
 	Config
-	PropagationTimeout time.Duration // zero: not set
-	PollingInterval    time.Duration // zero: not set
+	PropagationTimeout time.Duration // zero if not set
+	PollingInterval    time.Duration // zero if not set
 }
 
-// FromEnvironment reads the variables, of which each may be the name of a file
-// instead, with _FILE at the end of its own. An error names the variable, and
-// never quotes a secret.
+// FromEnvironment reads the variables. For each, a variable with the suffix _FILE may
+// name a file with the value. An error names the variable, and never quotes a secret.
 func FromEnvironment(getenv func(string) string) (Settings, error) {
 	e := environment{getenv: getenv}
 	var s Settings
@@ -58,7 +57,7 @@ func FromEnvironment(getenv func(string) string) (Settings, error) {
 	}
 	for _, zone := range strings.FieldsFunc(e.get(envZones), isSeparator) {
 		if _, ok := dns.IsDomainName(zone); !ok {
-			e.fail(envZones, fmt.Errorf("%q is not a domain name; write such as example.com", zone))
+			e.fail(envZones, fmt.Errorf("%q is not a domain name; use one such as example.com", zone))
 		}
 		s.Zones = append(s.Zones, dns.CanonicalName(zone))
 	}
@@ -71,7 +70,7 @@ func FromEnvironment(getenv func(string) string) (Settings, error) {
 	return s, e.err
 }
 
-// environment reads variables and keeps the first fault.
+// environment reads variables and stores the first fault.
 type environment struct {
 	getenv func(string) string
 	err    error
@@ -83,8 +82,8 @@ func (e *environment) fail(name string, err error) {
 	}
 }
 
-// get is a variable's value, under either name, or what the file holds that
-// another one names. Empty is not set.
+// get returns a variable's value under either prefix, or the content of the file that
+// its _FILE variable names. An empty variable counts as not set.
 func (e *environment) get(name string) string {
 	for _, name := range []string{name, otherPrefix + strings.TrimPrefix(name, prefix)} {
 		if value := strings.TrimSpace(e.getenv(name)); value != "" {
@@ -110,12 +109,12 @@ func (e *environment) seconds(name string, unset int64) int64 {
 	}
 	n, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || n < 0 {
-		e.fail(name, fmt.Errorf("%q is not a number of seconds; write such as 60", text))
+		e.fail(name, fmt.Errorf("%q is not a number of seconds; use one such as 60", text))
 	}
 	return n
 }
 
-// key reads the TSIG key: from the file that tsig-keygen wrote, or in parts.
+// key reads the TSIG key from the file that tsig-keygen wrote, or from its parts.
 func (e *environment) key() Key {
 	k := Key{Name: e.get(envKey), Secret: e.get(envSecret), Algorithm: e.get(envAlgorithm)}
 	path := e.get(envKeyFile)
@@ -131,7 +130,7 @@ func (e *environment) key() Key {
 	case k.Name == "" && k.Secret == "":
 		return Key{}
 	case k.Name == "" || k.Secret == "":
-		e.fail(envKey, fmt.Errorf("half of a TSIG key: %s and %s go together", envKey, envSecret))
+		e.fail(envKey, fmt.Errorf("half of a TSIG key; set both %s and %s", envKey, envSecret))
 	}
 	k, name, err := k.canonical()
 	if path != "" {
@@ -151,7 +150,7 @@ func readFile(path string) (string, error) {
 	defer f.Close()
 	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
 	if err == nil && len(text) > maxFile {
-		err = errors.New("the file is too long; name another one")
+		err = errors.New("the file is too long; use another one")
 	}
 	return string(text), err
 }

@@ -73,7 +73,7 @@ func TestFromEnvironment(t *testing.T) {
 	}
 }
 
-// An error names the variable and what to write, and never the secret.
+// An error names the variable and a valid value, and never the secret.
 func TestFromBadEnvironment(t *testing.T) {
 	const bad = "not*base64*s3cret"
 	none := filepath.Join(t.TempDir(), "none")
@@ -87,13 +87,13 @@ func TestFromBadEnvironment(t *testing.T) {
 		{"DNSUPDATE_NAMESERVER", "ns1.example.com:dns", []string{"is not a DNS server"}},
 		{"DNSUPDATE_NAMESERVER", "[ns1.example.com]:53", []string{"is not a DNS server"}},
 		{"DNSUPDATE_NAMESERVER", ",", []string{"DNSUPDATE_NAMESERVER: no name server"}},
-		{"DNSUPDATE_NAMESERVER", strings.Repeat("192.0.2.1 ", 9), []string{"9 name servers are too many; write 8 at most"}},
-		{"DNSUPDATE_ZONES", "a..b", []string{"DNSUPDATE_ZONES: ", "write such as example.com"}},
-		{"DNSUPDATE_TTL", "1h", []string{"DNSUPDATE_TTL: ", "write such as 60"}},
+		{"DNSUPDATE_NAMESERVER", strings.Repeat("192.0.2.1 ", 9), []string{"9 name servers are too many; use 8 at most"}},
+		{"DNSUPDATE_ZONES", "a..b", []string{"DNSUPDATE_ZONES: ", "use one such as example.com"}},
+		{"DNSUPDATE_TTL", "1h", []string{"DNSUPDATE_TTL: ", "use one such as 60"}},
 		{"DNSUPDATE_TTL", "-1", []string{"DNSUPDATE_TTL: "}},
 		{"DNSUPDATE_TTL", "99999999999", []string{"DNSUPDATE_TTL: "}},
 		{"DNSUPDATE_TTL_FILE", none, []string{"DNSUPDATE_TTL_FILE: ", none}},
-		{"DNSUPDATE_TSIG_KEY", "", []string{"half of a TSIG key: DNSUPDATE_TSIG_KEY and DNSUPDATE_TSIG_SECRET go together"}},
+		{"DNSUPDATE_TSIG_KEY", "", []string{"half of a TSIG key; set both DNSUPDATE_TSIG_KEY and DNSUPDATE_TSIG_SECRET"}},
 		{"DNSUPDATE_TSIG_KEY", "a..b", []string{"DNSUPDATE_TSIG_KEY: ", "such as acmeproxy"}},
 		{"DNSUPDATE_TSIG_SECRET", "", []string{"half of a TSIG key"}},
 		{"DNSUPDATE_TSIG_SECRET", bad, []string{"DNSUPDATE_TSIG_SECRET: the secret is not base64; copy it as tsig-keygen wrote it"}},
@@ -102,7 +102,7 @@ func TestFromBadEnvironment(t *testing.T) {
 		{"DNSUPDATE_TSIG_ALGORITHM", "gss-tsig", []string{"DNSUPDATE_TSIG_ALGORITHM: ", "exec", "nsupdate -g"}},
 		{"DNSUPDATE_TSIG_FILE", none, []string{"DNSUPDATE_TSIG_FILE: ", none}},
 		{"DNSUPDATE_TSIG_FILE", file(t, strings.Repeat("#", maxFile+1)), []string{"DNSUPDATE_TSIG_FILE: the file is too long"}},
-		{"DNSUPDATE_TSIG_FILE", file(t, "Private-key-format: v1.3\nKey: "+bad), []string{"DNSUPDATE_TSIG_FILE: there is no TSIG key", "tsig-keygen"}},
+		{"DNSUPDATE_TSIG_FILE", file(t, "Private-key-format: v1.3\nKey: "+bad), []string{"DNSUPDATE_TSIG_FILE: the file has no TSIG key", "tsig-keygen"}},
 		{"DNSUPDATE_TSIG_FILE", file(t, "key a { secret "+bad+"; };"), []string{"DNSUPDATE_TSIG_FILE: the secret is not base64"}},
 	} {
 		env := map[string]string{"DNSUPDATE_NAMESERVER": "192.0.2.53", "DNSUPDATE_TSIG_KEY": "acmeproxy", "DNSUPDATE_TSIG_SECRET": secret}

@@ -35,18 +35,18 @@ func (c *Client) exchange(ctx context.Context, server string, m *dns.Msg) (*dns.
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.As(err, &op) && op.Op == "dial":
-		return nil, fmt.Errorf("%s cannot be reached over TCP, check %s and the firewall: %w", server, envServers, err)
+		return nil, fmt.Errorf("%s cannot be reached over TCP; check %s and the firewall: %w", server, envServers, err)
 	case errors.As(err, &slow) && slow.Timeout():
 		return nil, fmt.Errorf("%s does not answer within %v", server, c.cfg.Timeout)
 	case err != nil:
-		return nil, fmt.Errorf("%s: no good answer: %w", server, err)
+		return nil, fmt.Errorf("%s sent no valid answer: %w", server, err)
 	case c.cfg.Key.Name != "" && answer.IsTsig() == nil:
-		return nil, fmt.Errorf("%s does not sign its answer (%s), so it counts for nothing: does it know the key %s?", server, dnsquery.RcodeText(answer.Rcode), c.cfg.Key.Name)
+		return nil, fmt.Errorf("%s does not sign its answer (%s), so the answer is ignored; check that it knows the key %s", server, dnsquery.RcodeText(answer.Rcode), c.cfg.Key.Name)
 	}
 	return answer, nil
 }
 
-// keyRefusal says in words what the server has against a signature.
+// keyRefusal returns why the server rejects the signature, or nil.
 func (c *Client) keyRefusal(t *dns.TSIG) error {
 	if t == nil {
 		return nil
@@ -59,16 +59,17 @@ func (c *Client) keyRefusal(t *dns.TSIG) error {
 	case dns.RcodeBadSig:
 		return fmt.Errorf("BADSIG: it has another secret for the key %s; compare %s or %s with its configuration", c.cfg.Key.Name, envSecret, envKeyFile)
 	case dns.RcodeBadTime:
-		return fmt.Errorf("BADTIME: its clock says %s, the clock here %s; set the wrong one, they may differ by %d seconds", serverTime(t), c.now().UTC().Format(time.RFC3339), fudge)
+		return fmt.Errorf("BADTIME: its clock shows %s, the local one %s; correct the wrong one, they may differ by %d seconds", serverTime(t), c.now().UTC().Format(time.RFC3339), fudge)
 	}
 	return fmt.Errorf("%s: it refuses the signature", dnsquery.RcodeText(int(t.Error)))
 }
 
-// serverTime is what a server adds to BADTIME: 48 bits (RFC 8945, section 5.2.3).
+// serverTime returns the time that a server adds to BADTIME: 48 bits (RFC 8945, section
+// 5.2.3).
 func serverTime(t *dns.TSIG) string {
 	raw, err := hex.DecodeString(t.OtherData)
 	if err != nil || len(raw) != 6 {
-		return "something else"
+		return "an invalid time"
 	}
 	var seconds int64
 	for _, b := range raw {
@@ -77,26 +78,26 @@ func serverTime(t *dns.TSIG) string {
 	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
 }
 
-// refusal says in words what an answer's code means, and what to do.
+// refusal returns what an answer's code means, and its remedy.
 func (c *Client) refusal(rcode int) error {
 	code := dnsquery.RcodeText(rcode)
 	var remedy string
 	switch rcode {
 	case dns.RcodeRefused:
-		remedy = "it may not be changed by the key " + c.cfg.Key.Name + "; allow that there (in BIND by update-policy)"
+		remedy = "the key " + c.cfg.Key.Name + " may not change it; allow that there (in BIND with update-policy)"
 		if c.cfg.Key.Name == "" {
-			remedy = "it wants no updates that are not signed; set " + envKeyFile
+			remedy = "it requires signed updates; set " + envKeyFile
 		}
 	case dns.RcodeNotAuth:
-		remedy = "it is not the primary; name that in " + envServers
+		remedy = "it is not the primary; set that in " + envServers
 	case dns.RcodeNotZone:
-		remedy = "the name is in another zone; correct " + envZones + ", or leave it out"
+		remedy = "the name is in another zone; correct " + envZones + ", or unset it"
 	case dns.RcodeNotImplemented:
-		remedy = "it knows no dynamic updates; name one that does in " + envServers
+		remedy = "it does not support dynamic updates; set one that does in " + envServers
 	case dns.RcodeServerFailure:
-		remedy = "its log says why; it may not be able to write the zone's file or journal"
+		remedy = "see its log; it may be unable to write the zone's file or journal"
 	case dns.RcodeNXRrset, dns.RcodeYXRrset, dns.RcodeYXDomain, dns.RcodeNameError:
-		remedy = "it wants something of the zone's other records, which was not asked for; its log says more"
+		remedy = "it reports a prerequisite, which the update does not have; see its log"
 	case dns.RcodeFormatError:
 		remedy = "it does not understand dynamic updates"
 	default:

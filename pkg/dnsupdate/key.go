@@ -17,20 +17,20 @@ type Key struct {
 	Secret    string `json:"-"` // base64
 }
 
-// algorithms are what a key may be used with.
+// algorithms lists the algorithms of keys.
 var algorithms = []string{dns.HmacSHA256, dns.HmacSHA1, dns.HmacSHA224, dns.HmacSHA384, dns.HmacSHA512}
 
 // String keeps the secret out of logs.
 func (k Key) String() string { return k.Name + " (" + k.Algorithm + ")" }
 
-// GoString does as String.
+// GoString returns the same text as String.
 func (k Key) GoString() string { return k.String() }
 
-// canonical checks a key and spells it as it goes onto the wire; an error comes
-// with the variable that is to blame.
+// canonical validates a key and returns it as in messages. With an error, it returns the
+// variable that is wrong.
 func (k Key) canonical() (_ Key, variable string, _ error) {
 	if _, ok := dns.IsDomainName(k.Name); !ok {
-		return Key{}, envKey, errors.New("a key's name has to look like a domain name, such as acmeproxy")
+		return Key{}, envKey, errors.New("the key's name is not a domain name; use one such as acmeproxy")
 	}
 	k.Name = dns.CanonicalName(k.Name)
 	if k.Algorithm == "" {
@@ -38,10 +38,10 @@ func (k Key) canonical() (_ Key, variable string, _ error) {
 	}
 	k.Algorithm = dns.CanonicalName(k.Algorithm)
 	if k.Algorithm == "gss-tsig." {
-		return Key{}, envAlgorithm, errors.New("there is no GSS-TSIG; let the provider exec run nsupdate -g")
+		return Key{}, envAlgorithm, errors.New("GSS-TSIG is not supported; use the provider exec to run nsupdate -g")
 	}
 	if !slices.Contains(algorithms, k.Algorithm) {
-		return Key{}, envAlgorithm, fmt.Errorf("there is no %q; write one of %s", k.Algorithm, strings.Join(algorithms, ", "))
+		return Key{}, envAlgorithm, fmt.Errorf("unknown algorithm %q; use one of %s", k.Algorithm, strings.Join(algorithms, ", "))
 	}
 	if raw, err := base64.StdEncoding.DecodeString(k.Secret); err != nil || len(raw) == 0 {
 		return Key{}, envSecret, errors.New("the secret is not base64; copy it as tsig-keygen wrote it, without quotes")
@@ -49,8 +49,8 @@ func (k Key) canonical() (_ Key, variable string, _ error) {
 	return k, "", nil
 }
 
-// ParseKey reads the first key of a file as tsig-keygen writes it, and as BIND
-// includes it. An error does not quote the file.
+// ParseKey parses the first key of a file that tsig-keygen wrote and BIND includes. An
+// error does not quote the file.
 func ParseKey(text string) (Key, error) {
 	var k Key
 	next := tokens(text)
@@ -78,10 +78,11 @@ func ParseKey(text string) (Key, error) {
 	}
 }
 
-var errNoKey = errors.New("there is no TSIG key with a name and a secret in it; write it with tsig-keygen")
+var errNoKey = errors.New("the file has no TSIG key with a name and a secret; use tsig-keygen to write it")
 
-// tokens returns words, quoted texts without their quotes, and the signs { } ;
-// one after the other, and nothing at the end. Comments are left out.
+// tokens returns a function that returns the next token, or an empty string at the end.
+// A token is a word, a quoted text without its quotes, or one of { } ; characters. It
+// skips comments.
 func tokens(text string) func() string {
 	return func() string {
 		for {

@@ -74,17 +74,17 @@ func TestNamedRefuses(t *testing.T) {
 		dnstest.NamedZone{Name: "static.example"})
 	const wrong = "d3JvbmcgZG9nIHdyb25nIGRvZyB3cm9uZyBkb2cgd3I="
 	for want, change := range map[string]func(*Client) string{
-		"BADKEY: it does not know the key other. with hmac-sha256.; compare DNSUPDATE_TSIG_KEY":                func(c *Client) string { c.cfg.Key.Name = "other."; return name },
-		"BADSIG: it has another secret for the key acmeproxy.; compare DNSUPDATE_TSIG_SECRET":                  func(c *Client) string { c.cfg.Key.Secret = wrong; return name },
-		"BADKEY: it does not know the key acmeproxy. with hmac-sha512.; compare":                               func(c *Client) string { c.cfg.Key.Algorithm = dns.HmacSHA512; return name },
-		"REFUSED: it wants no updates that are not signed":                                                     func(c *Client) string { c.cfg.Key = Key{}; return name },
-		"REFUSED: it may not be changed by the key acmeproxy.; allow that there":                               func(*Client) string { return "_acme-challenge.other.zone.example." },
-		"does not update the zone static.example.: REFUSED":                                                    func(*Client) string { return "_acme-challenge.static.example." },
-		"only a reference to the name servers of sub.zone.example.; name one of these":                         func(*Client) string { return "_acme-challenge.sub.zone.example." },
-		"does not say which zone has _acme-challenge.elsewhere.example.: REFUSED":                              func(*Client) string { return "_acme-challenge.elsewhere.example." },
-		"does not update the zone example.: NOTAUTH: it is not the primary; name that in DNSUPDATE_NAMESERVER": func(c *Client) string { c.cfg.Zones = []string{"example."}; return name },
-		"set the wrong one, they may differ by 300 seconds":                                                    slow,
-		"BADTIME: its clock says 2": slow,
+		"BADKEY: it does not know the key other. with hmac-sha256.; compare DNSUPDATE_TSIG_KEY":               func(c *Client) string { c.cfg.Key.Name = "other."; return name },
+		"BADSIG: it has another secret for the key acmeproxy.; compare DNSUPDATE_TSIG_SECRET":                 func(c *Client) string { c.cfg.Key.Secret = wrong; return name },
+		"BADKEY: it does not know the key acmeproxy. with hmac-sha512.; compare":                              func(c *Client) string { c.cfg.Key.Algorithm = dns.HmacSHA512; return name },
+		"REFUSED: it requires signed updates":                                                                 func(c *Client) string { c.cfg.Key = Key{}; return name },
+		"REFUSED: the key acmeproxy. may not change it; allow that there":                                     func(*Client) string { return "_acme-challenge.other.zone.example." },
+		"does not update the zone static.example.: REFUSED":                                                   func(*Client) string { return "_acme-challenge.static.example." },
+		"only a referral to the name servers of sub.zone.example.; set one of these":                          func(*Client) string { return "_acme-challenge.sub.zone.example." },
+		"does not return the zone of _acme-challenge.elsewhere.example.: REFUSED":                             func(*Client) string { return "_acme-challenge.elsewhere.example." },
+		"does not update the zone example.: NOTAUTH: it is not the primary; set that in DNSUPDATE_NAMESERVER": func(c *Client) string { c.cfg.Zones = []string{"example."}; return name },
+		"correct the wrong one, they may differ by 300 seconds":                                               slow,
+		"BADTIME: its clock shows 2":                                                                          slow,
 	} {
 		c := client(t, server.Addr)
 		err := c.Add(t.Context(), change(c), "value")

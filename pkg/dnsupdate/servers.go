@@ -11,8 +11,8 @@ import (
 
 func isSeparator(r rune) bool { return r == ',' || unicode.IsSpace(r) }
 
-// ParseServers reads a list, separated by commas or white space, of host names
-// and addresses, each with a port or not, and returns them as host:port.
+// ParseServers parses a list of servers, separated by commas or white space, and returns
+// them as host:port.
 func ParseServers(text string) ([]string, error) {
 	var servers []string
 	for _, one := range strings.FieldsFunc(text, isSeparator) {
@@ -24,9 +24,9 @@ func ParseServers(text string) ([]string, error) {
 	}
 	switch {
 	case len(servers) == 0:
-		return nil, errors.New("no name server; write such as ns1.example.com or 192.0.2.53")
+		return nil, errors.New("no name server; use one such as ns1.example.com or 192.0.2.53")
 	case len(servers) > maxServers:
-		return nil, fmt.Errorf("%d name servers are too many; write %d at most", len(servers), maxServers)
+		return nil, fmt.Errorf("%d name servers are too many; use %d at most", len(servers), maxServers)
 	}
 	return servers, nil
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/miekg/dns"
 )
 
-// zone finds the zone that has a name, as this server sees it: it need not be
-// the public one, and may have views.
+// zone returns the zone that has a name, as this server sees it. The server may not be
+// public, and may have views.
 func (c *Client) zone(ctx context.Context, server, name string) (string, error) {
 	if len(c.cfg.Zones) > 0 {
 		return c.configuredZone(name)
@@ -17,14 +17,14 @@ func (c *Client) zone(ctx context.Context, server, name string) (string, error) 
 	var refused error
 	for _, i := range dns.Split(name) {
 		m := new(dns.Msg).SetQuestion(name[i:], dns.TypeSOA)
-		m.RecursionDesired = false // what it has itself counts
+		m.RecursionDesired = false // only its own zones count
 		answer, err := c.exchange(ctx, server, m)
 		if err != nil {
 			return "", err
 		}
 		if answer.Rcode != dns.RcodeSuccess && answer.Rcode != dns.RcodeNameError {
-			if refused == nil { // a name above may be answered
-				refused = fmt.Errorf("%s does not say which zone has %s: %w", server, name, c.refusal(answer.Rcode))
+			if refused == nil { // the server may answer for a parent name
+				refused = fmt.Errorf("%s does not return the zone of %s: %w", server, name, c.refusal(answer.Rcode))
 			}
 			continue
 		}
@@ -33,16 +33,16 @@ func (c *Client) zone(ctx context.Context, server, name string) (string, error) 
 		case zone != "":
 			return zone, nil
 		case others != "":
-			return "", fmt.Errorf("%s does not have %s, only a reference to the name servers of %s; name one of these in %s", server, name, others, envServers)
+			return "", fmt.Errorf("%s does not have %s, only a referral to the name servers of %s; set one of these in %s", server, name, others, envServers)
 		}
 	}
 	if refused != nil {
 		return "", refused
 	}
-	return "", fmt.Errorf("%s has no zone for %s; name its primary in %s, or the zone in %s", server, name, envServers, envZones)
+	return "", fmt.Errorf("%s has no zone for %s; set its primary in %s, or the zone in %s", server, name, envServers, envZones)
 }
 
-// configuredZone is the longest one.
+// configuredZone returns the longest configured zone that has the name.
 func (c *Client) configuredZone(name string) (string, error) {
 	longest := ""
 	for _, zone := range c.cfg.Zones {
@@ -51,15 +51,14 @@ func (c *Client) configuredZone(name string) (string, error) {
 		}
 	}
 	if longest == "" {
-		return "", fmt.Errorf("%s is in none of the zones of %s (%s); add its zone, or leave that variable out", name, envZones, strings.Join(c.cfg.Zones, ", "))
+		return "", fmt.Errorf("%s is in none of the zones of %s (%s); add its zone, or unset that variable", name, envZones, strings.Join(c.cfg.Zones, ", "))
 	}
 	return longest, nil
 }
 
-// authority reads where a zone that has the name begins: from the answer if the
-// question was for just that, else from what proves that there is nothing (RFC
-// 2308). In place of it there may be a reference to others, to whom a zone was
-// delegated.
+// authority returns the zone that has the name, from the answer's start of authority or
+// from the one that proves a negative answer (RFC 2308). If the answer is a referral
+// instead, it returns the delegated zone as others.
 func authority(answer *dns.Msg, name string) (zone, others string) {
 	for _, rr := range append(answer.Answer, answer.Ns...) {
 		owner := dns.CanonicalName(rr.Header().Name)
