@@ -88,7 +88,7 @@ func TestPackets(t *testing.T) {
 	}
 }
 
-// M46: the zone is where the start of authority is, whatever its depth.
+// M46: the zone is where the start of authority is, at any depth.
 func TestZone(t *testing.T) {
 	opts := signing(dnstest.Options{Zones: []string{"sub.zone.example."}, Delegated: []string{"other.zone.example."}})
 	server := dnstest.Start(t, opts)
@@ -171,7 +171,7 @@ func silent(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// down is an address where nobody listens.
+// down returns an address that no server listens on.
 func down(t testing.TB) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -221,7 +221,7 @@ func TestHostName(t *testing.T) {
 	}
 }
 
-// An answer that nobody signed counts for nothing.
+// An answer without a signature is ignored.
 func TestUnsignedAnswer(t *testing.T) {
 	server := dnstest.Start(t, signing(dnstest.Options{Unsigned: true}))
 	if err := client(t, server.Addr).Add(t.Context(), name, "value"); err == nil || !strings.Contains(err.Error(), "does not sign its answer") {

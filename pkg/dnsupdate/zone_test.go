@@ -6,7 +6,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Whatever a server sends, a zone is one that can have the name.
+// For any answer, a zone is one that can have the name.
 func FuzzAuthority(f *testing.F) {
 	for _, text := range []string{
 		"zone.example. 1 IN SOA ns1.zone.example. ops.zone.example. 1 1 1 1 1",
