@@ -35,7 +35,7 @@ func TestWhileBusy(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				begun, asked, told := time.Now(), 0, 0
 				var last error
-				err := whileBusy(t.Context(), time.Minute, func(time.Duration) { told++ }, func() error {
+				err := retryWhileBusy(t.Context(), time.Minute, func(time.Duration) { told++ }, func() error {
 					last = test.answers[min(asked, len(test.answers)-1)]
 					asked++
 					return last
@@ -47,7 +47,7 @@ func TestWhileBusy(t *testing.T) {
 		})
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	err := whileBusy(ctx, time.Minute, nil, func() error { cancel(); return busy })
+	err := retryWhileBusy(ctx, time.Minute, nil, func() error { cancel(); return busy })
 	if !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}

@@ -25,38 +25,38 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// ErrPin means that whoever answers at the proxy's address does not have the
-// key that was pinned at enrolment.
-var ErrPin = errors.New("the server has another key than the one pinned at enrolment: it is not the proxy, or somebody sits in between; if the proxy was set up anew, enrol again")
+// ErrPin means that the server at the proxy's address does not have the key that
+// was pinned at enrolment.
+var ErrPin = errors.New("the server has another key than the one pinned at enrolment: it is not the proxy, or another host intercepts the connection; if the proxy was installed again, enrol again")
 
-// Client speaks the native API. Refusals are *api.Problem, except those of
-// Issue. It is safe for concurrent use.
+// Client calls the native API. Refusals are *api.Problem, except those of Issue. It
+// is safe for concurrent use.
 type Client struct {
 	url    string
 	timing Timing
-	// connect makes connections with a TLS key.
+	// connect returns an HTTP client that uses a TLS key.
 	connect func(tls.Certificate) *http.Client
-	// otherKey, if not nil, is asked for another TLS key when the proxy does not
-	// know the one with this pin; nil from it: there is none.
+	// otherKey, if not nil, is called when the proxy does not know the TLS key with
+	// this pin. It returns another TLS key, or nil if it finds none.
 	otherKey func(ctx context.Context, pin [32]byte) (*tls.Certificate, error)
 	// answered, if not nil, is called for each answer of the proxy.
 	answered func()
 
 	mu      sync.Mutex
-	session session // guarded by mu; replaced when the key is
+	session session // guarded by mu; replaced together with the key
 }
 
 const (
-	maxEvents = 10_000 // of a stream
-	// maxEventValues is how many JSON values one event can hold.
-	maxEventValues = 4096
-	maxPages       = 1000     // of a list
+	maxEvents      = 10_000   // in a stream
+	maxEventValues = 4096     // JSON values in an event
+	maxPages       = 1000     // in a list
 	pageSize       = 100      // certificates
 	maxList        = 64 << 20 // bytes of all pages of a list
 	maxID          = 64       // bytes
 )
 
-// newClient returns a client of the proxy whose key has that pin, with this TLS key.
+// newClient returns a client of the proxy, whose key must have the pin. It
+// authenticates with the TLS key.
 func (s *State) newClient(pin [32]byte, key tls.Certificate) *Client {
 	c := &Client{url: s.enrolment.URL, timing: s.Timing.withDefaults()}
 	c.connect = func(key tls.Certificate) *http.Client { return s.connect(pin, key, c.timing.Ping) }
@@ -70,14 +70,13 @@ func (c *Client) Enroll(ctx context.Context, token auth.EnrollToken, recipients 
 	return who, c.call(ctx, http.MethodPost, api.PathEnroll, api.EnrollRequest{Secret: secret, Recipients: recipients}, &who)
 }
 
-// Self tells who this client is to the proxy and what it may ask for.
+// Self returns this client's name at the proxy, its recipients and its grants.
 func (c *Client) Self(ctx context.Context) (who api.Client, err error) {
 	return who, c.call(ctx, http.MethodGet, api.PathClient, nil, &who)
 }
 
-// ReplaceKey puts a new TLS key in the place of the one that this client calls
-// with, adds recipients and removes others. From its success on the proxy knows
-// the new key only.
+// ReplaceKey replaces the TLS key of this client at the proxy, adds recipients and
+// removes others. After it has succeeded, the proxy knows only the new key.
 func (c *Client) ReplaceKey(ctx context.Context, key crypto.Signer, add, retire []string) (who api.Client, err error) {
 	req := api.KeyRequest{Recipients: add, Retire: retire}
 	if req.PublicKey, req.Proof, err = auth.ProveKey(key, c.current().pin); err != nil {
@@ -86,7 +85,7 @@ func (c *Client) ReplaceKey(ctx context.Context, key crypto.Signer, add, retire 
 	return who, c.call(ctx, http.MethodPost, api.PathClientKey, req, &who)
 }
 
-// Register asks for a managed certificate (agent mode). It may be repeated.
+// Register requests a managed certificate (agent mode). It may be repeated.
 func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.KeyType, profile string) (m api.Certificate, err error) {
 	req := api.CertificateRequest{Mode: clients.ModeAgent, Names: names, KeyType: string(keyType), Profile: profile}
 	if err := c.call(ctx, http.MethodPost, api.PathCertificates, req, &m); err != nil {
@@ -98,27 +97,27 @@ func (c *Client) Register(ctx context.Context, names cert.Names, keyType cert.Ke
 	return m, nil
 }
 
-// Certificate reads one managed certificate.
+// Certificate returns one managed certificate.
 func (c *Client) Certificate(ctx context.Context, id string) (m api.Certificate, err error) {
 	return m, c.call(ctx, http.MethodGet, api.PathCertificates+"/"+url.PathEscape(id), nil, &m)
 }
 
-// Renew asks for a new key and certificate now, whatever the age of the present
-// ones. A *api.Problem with status 429 says when it may be asked again.
+// Renew requests a new key and certificate now, even if the present ones are not due
+// for renewal. An *api.Problem with status 429 contains the time of the next retry.
 func (c *Client) Renew(ctx context.Context, id string) (m api.Certificate, err error) {
 	return m, c.call(ctx, http.MethodPost, api.PathCertificates+"/"+url.PathEscape(id)+"/renew", nil, &m)
 }
 
-// Certificates lists all managed certificates of this client. What the pages
-// take in memory is bounded.
+// Certificates lists all managed certificates of this client. It bounds the memory
+// that the pages use.
 func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
 	all := []api.Certificate{}
 	after := ""
-	size, values := maxList, api.MaxListValues // that may still come
+	size, values := maxList, api.MaxListValues // left for the following pages
 	for range maxPages {
 		var page api.CertificateList
 		path := fmt.Sprintf("%s?limit=%d&after=%s", api.PathCertificates, pageSize, url.QueryEscape(after))
-		body, err := c.answer(ctx, http.MethodGet, path, nil)
+		body, err := c.readAnswer(ctx, http.MethodGet, path, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -128,7 +127,7 @@ func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
 		case err != nil:
 			return nil, fmt.Errorf("the proxy's answer cannot be read: %w", err)
 		case len(page.Certificates) > pageSize || size < 0 || len(page.Next) > maxID:
-			return nil, errors.New("the proxy's list is longer than a list can be")
+			return nil, errors.New("the proxy's list exceeds the limit")
 		}
 		clean(reflect.ValueOf(&page))
 		all = append(all, page.Certificates...)
@@ -140,19 +139,20 @@ func (c *Client) Certificates(ctx context.Context) ([]api.Certificate, error) {
 	return nil, fmt.Errorf("the proxy's list has no end; stopped after %d pages", maxPages)
 }
 
-// Revoke asks for the revocation of a certificate that this host holds. To
-// repeat it is no error.
+// Revoke requests the revocation of a certificate that this host holds. It may be
+// repeated.
 func (c *Client) Revoke(ctx context.Context, req api.RevokeRequest) (r api.Revocation, err error) {
 	return r, c.call(ctx, http.MethodPost, api.PathRevoke, req, &r)
 }
 
-// Delete stops the managing of a certificate.
+// Delete makes the proxy stop managing a certificate.
 func (c *Client) Delete(ctx context.Context, id string) error {
 	return c.call(ctx, http.MethodDelete, api.PathCertificates+"/"+url.PathEscape(id), nil, nil)
 }
 
-// Bundle pulls the ciphertext of a managed certificate. While it is the one
-// with that etag, or none is there yet, the proxy waits; then news is false.
+// Bundle returns the ciphertext of a managed certificate. If the proxy has no bundle,
+// or only the one with that etag, it waits for a new one for the given time. If none
+// comes, news is false.
 func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration) (ciphertext []byte, newETag string, news bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timing.Call+wait)
 	defer cancel()
@@ -169,13 +169,13 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 	}
 	resp, err := c.do(req)
 	if err != nil {
-		return nil, "", false, unreachable(err)
+		return nil, "", false, asUnreachable(err)
 	}
 	defer resp.Body.Close()
 	switch resp.StatusCode {
 	case http.StatusNotModified:
 		if etag == "" {
-			return nil, "", false, errors.New("the proxy says that nothing is newer, but there is nothing here yet")
+			return nil, "", false, errors.New("the proxy sent 304 (not modified), but this host has no bundle yet")
 		}
 		return nil, etag, false, nil
 	case http.StatusOK:
@@ -188,13 +188,12 @@ func (c *Client) Bundle(ctx context.Context, id, etag string, wait time.Duration
 	return nil, "", false, readProblem(resp)
 }
 
-// Issue obtains one certificate in gateway mode: the key is made here and never
-// leaves. Its errors are *acme.Error, like the Issuer's own, so that what
-// works against a CA works through a proxy. A CSR in req is sent as it is; the
-// bundle has no key then.
+// Issue obtains one certificate in gateway mode. It generates the key, which never
+// leaves this host. Its errors are *acme.Error, as the Issuer's, so callers treat a
+// proxy and a CA alike. If req has a CSR, Issue sends that, and the bundle has no key.
 func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error) {
 	const op = "ask the proxy"
-	ask, key, err := request(req)
+	ask, key, err := prepareCSR(req)
 	if err != nil {
 		return nil, &acme.Error{Kind: acme.Permanent, Op: op, Detail: err.Error(), Err: err}
 	}
@@ -205,13 +204,13 @@ func (c *Client) Issue(ctx context.Context, req cert.Request, emit func(acme.Eve
 	}
 	b, err := cert.NewBundle([]byte(last.Chain), key, ask.Public, ask.Names)
 	if err != nil {
-		return nil, &acme.Error{Kind: acme.Permanent, Op: op, Detail: "the proxy sent something else than was asked for: " + err.Error(), Err: err}
+		return nil, &acme.Error{Kind: acme.Permanent, Op: op, Detail: "the proxy sent a certificate that does not match the request: " + err.Error(), Err: err}
 	}
 	return b, nil
 }
 
-// request is the CSR that is given, or one of a new key.
-func request(req cert.Request) (ask *cert.CSR, key crypto.Signer, err error) {
+// prepareCSR returns the CSR of req, or a CSR for a new key.
+func prepareCSR(req cert.Request) (ask *cert.CSR, key crypto.Signer, err error) {
 	if req.CSR != nil {
 		ask, err = cert.ParseCSR(req.CSR)
 		return ask, nil, err
@@ -223,9 +222,9 @@ func request(req cert.Request) (ask *cert.CSR, key crypto.Signer, err error) {
 	return &cert.CSR{DER: der, Names: req.Names, Public: key.Public()}, key, err
 }
 
-// stream reads the events of a gateway request and returns the last one.
+// stream sends a gateway request, reads its events and returns the last one.
 func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit func(acme.Event)) (api.Event, error) {
-	ctx, end := context.WithTimeoutCause(ctx, c.timing.Stream, fmt.Errorf("the proxy was not done after %v", c.timing.Stream))
+	ctx, end := context.WithTimeoutCause(ctx, c.timing.Stream, fmt.Errorf("the proxy did not finish within %v", c.timing.Stream))
 	defer end()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -233,7 +232,7 @@ func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit f
 	defer quiet.Stop()
 	resp, err := c.send(ctx, http.MethodPost, api.PathCertificates, body)
 	if err != nil {
-		return api.Event{}, hungUp(ctx, err)
+		return api.Event{}, abortCause(ctx, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
@@ -242,14 +241,14 @@ func (c *Client) stream(ctx context.Context, body api.CertificateRequest, emit f
 	last, err := readEvents(resp.Body, func(e api.Event) {
 		quiet.Reset(c.timing.StreamSilence)
 		if emit != nil && e.Event == api.EventStage {
-			emit(acme.Event{Stage: acme.Stage(printable(e.Stage)), Identifier: printable(e.Identifier)})
+			emit(acme.Event{Stage: acme.Stage(toPrintable(e.Stage)), Identifier: toPrintable(e.Identifier)})
 		}
 	})
-	return last, hungUp(ctx, err)
+	return last, abortCause(ctx, err)
 }
 
-// readEvents shows each event of a stream but the last, which it returns. The
-// length of a line is bounded, and so is their number.
+// readEvents returns the last event of a stream and passes all others to show. It
+// bounds the length of a line and the number of events.
 func readEvents(r io.Reader, show func(api.Event)) (api.Event, error) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 4096), api.MaxEvent)
@@ -275,22 +274,22 @@ func readEvents(r io.Reader, show func(api.Event)) (api.Event, error) {
 	return api.Event{}, errors.New("the proxy ended its answer before the certificate came")
 }
 
-// hungUp names the reason when it was we who hung up.
-func hungUp(ctx context.Context, err error) error {
+// abortCause returns the cause of ctx if this side aborted the request, or else err.
+func abortCause(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, ctx.Err()) {
 		return cause
 	}
 	return err
 }
 
-// asIssuerError gives a refusal the kind that a CA's would have.
+// asIssuerError returns err as an *acme.Error, of the kind that a CA's refusal has.
 func asIssuerError(op string, err error) error {
 	e := &acme.Error{Kind: acme.Temporary, Op: op, Detail: err.Error(), Err: err}
 	var p *api.Problem
 	if !errors.As(err, &p) {
 		return e
 	}
-	e.Op, e.Told = "", true // the proxy's own words need no more
+	e.Op, e.Told = "", true // the proxy's text is complete
 	switch {
 	case p.Status == http.StatusTooManyRequests:
 		e.Kind = acme.RateLimited
@@ -303,17 +302,17 @@ func asIssuerError(op string, err error) error {
 	return e
 }
 
-// call is one JSON request and answer.
+// call sends a JSON request and decodes the answer.
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	body, err := c.answer(ctx, method, path, in)
+	body, err := c.readAnswer(ctx, method, path, in)
 	if err != nil || out == nil {
 		return err
 	}
 	return decode(body, out)
 }
 
-// answer sends a JSON request and returns the text of the answer.
-func (c *Client) answer(ctx context.Context, method, path string, in any) ([]byte, error) {
+// readAnswer sends a JSON request and returns the text of the answer.
+func (c *Client) readAnswer(ctx context.Context, method, path string, in any) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timing.Call)
 	defer cancel()
 	resp, err := c.send(ctx, method, path, in)
@@ -345,22 +344,21 @@ func (c *Client) send(ctx context.Context, method, path string, in any) (*http.R
 	}
 	resp, err := c.do(req)
 	if err != nil {
-		return nil, unreachable(err)
+		return nil, asUnreachable(err)
 	}
 	return resp, nil
 }
 
-// unreachable leaves out the method and the URL, which say nothing new.
-func unreachable(err error) error {
+// asUnreachable returns err as an *unreachableError, without the method and the URL.
+func asUnreachable(err error) error {
 	if errors.Is(err, ErrPin) {
 		return ErrPin
 	}
-	whole := err
+	sent := !errors.As(err, new(*unsentError))
 	var u *url.Error
 	if errors.As(err, &u) {
 		err = u.Err
 	}
-	var unsent *unsentError
-	sent := !errors.As(whole, &unsent)
+
 	return &unreachableError{err, sent}
 }

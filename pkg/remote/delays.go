@@ -15,21 +15,21 @@ import (
 // unreachableError means that the proxy did not answer.
 type unreachableError struct {
 	err  error
-	sent bool // a connection was there, so the request may have arrived
+	sent bool // there was a connection, so the request may have arrived
 }
 
 func (e *unreachableError) Error() string { return "cannot reach the proxy: " + e.err.Error() }
 
 func (e *unreachableError) Unwrap() error { return e.err }
 
-// cost reports whether the attempt may have cost the CA an order.
-func (k *Kept) cost(failure error) bool {
+// mayHaveCost reports whether the attempt may have cost the CA an order.
+func (k *Kept) mayHaveCost(failure error) bool {
 	var e *unreachableError
 	return !k.Mode.IsUnattended() && (!errors.As(failure, &e) || e.sent)
 }
 
-// unpark drops times that a wrong clock wrote. All of them are times of retries,
-// so the end of the certificate says nothing about them.
+// unpark removes retry times that a wrong clock wrote. The expiry of the certificate
+// does not matter for them.
 func (k *Kept) unpark(now time.Time) {
 	for _, at := range []*time.Time{&k.NextAttempt, &k.AskAgain} {
 		if cert.IsParked(*at, time.Time{}, now) {
@@ -38,20 +38,20 @@ func (k *Kept) unpark(now time.Time) {
 	}
 }
 
-// news is what ends a delay.
+// news is an event that ends a delay.
 type news int
 
 const (
 	answered news = iota // the proxy answered
-	obtained             // the gateway brought a certificate, so the CA works
+	obtained             // the gateway delivered a certificate, so the CA works
 	kinds
 )
 
-// delays are those that the next success ends: of certificates that could not
-// reach the proxy, and of those that failed with the CA for a temporary reason.
-// It may be used concurrently.
+// delays holds the delays that a success of another certificate ends. These are
+// delays of certificates that did not reach the proxy, and of those that failed at
+// the CA for a temporary reason. It is safe for concurrent use.
 type delays struct {
-	wake chan struct{} // has an entry when released may have something; nil if no one waits
+	wake chan struct{} // has an entry when a delay may have ended; nil if no goroutine waits
 
 	mu      sync.Mutex
 	counts  [kinds]int         // of news so far
@@ -65,8 +65,8 @@ type waiting struct {
 	count int // of that news when the wait began
 }
 
-// happened ends the delays that wait for n.
-func (d *delays) happened(n news) {
+// notify ends the delays that wait for n.
+func (d *delays) notify(n news) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.counts[n]++
@@ -81,7 +81,7 @@ func (d *delays) happened(n news) {
 	}
 }
 
-// wait has a certificate wait for n, unless it does so already.
+// wait makes a certificate wait for n, unless it waits already.
 func (d *delays) wait(path string, n news) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -97,8 +97,9 @@ func (d *delays) waitLocked(path string, n news) {
 	d.waiting[path] = waiting{n, d.counts[n]}
 }
 
-// missed is the delay after one more attempt that did not reach the proxy.
-func (d *delays) missed(path string, longest time.Duration) time.Duration {
+// recordMiss counts an attempt that did not reach the proxy, and returns the delay
+// until the next one.
+func (d *delays) recordMiss(path string, longest time.Duration) time.Duration {
 	const first, doublings = 2 * time.Second, 12
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -109,16 +110,16 @@ func (d *delays) missed(path string, longest time.Duration) time.Duration {
 	return delay - rand.N(delay/10+1)
 }
 
-// reached forgets the attempts that did not reach the proxy.
-func (d *delays) reached(path string) {
+// clear removes the delay of a certificate and its count of misses.
+func (d *delays) clear(path string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	delete(d.misses, path)
 	delete(d.waiting, path)
 }
 
-// released returns the certificates whose delay has ended.
-func (d *delays) released() (paths []string) {
+// takeEnded removes and returns the certificates whose delay has ended.
+func (d *delays) takeEnded() (paths []string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for path, w := range d.waiting {
@@ -131,8 +132,8 @@ func (d *delays) released() (paths []string) {
 	return paths
 }
 
-// takeEased reports, once, whether a certificate need not wait for its next
-// attempt because the CA works again.
+// takeEased reports whether the delay of a certificate ended early because the CA
+// works again. It reports this only once.
 func (d *delays) takeEased(path string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -141,25 +142,25 @@ func (d *delays) takeEased(path string) bool {
 	return eased
 }
 
-// isTemporary reports whether the proxy or the CA behind it may soon be well.
+// isTemporary reports whether the proxy or the CA behind it may recover soon.
 func isTemporary(failure error) bool {
 	var e *acme.Error
 	var p *api.Problem
 	return errors.As(failure, &e) && e.Kind == acme.Temporary || errors.As(failure, &p) && p.Status >= 500
 }
 
-// failed notes a failure and returns the delay. eased tells that an earlier
-// delay has just been ended: the next one then lasts, as the cause may be the
-// certificate's own.
-func (d *daemon) failed(k *Kept, failure error, eased bool) time.Time {
+// recordFailure stores a failure in k and returns the time of the next attempt. If
+// eased is set, the previous delay ended early. Then the next delay does not, because
+// the cause may be the certificate itself.
+func (d *daemon) recordFailure(k *Kept, failure error, eased bool) time.Time {
 	now, poll := time.Now(), d.poll()
 	k.LastError, k.Transient = failure.Error(), false
 	var e *unreachableError
-	if errors.As(failure, &e) && !k.cost(failure) {
+	if errors.As(failure, &e) && !k.mayHaveCost(failure) {
 		k.NextAttempt = time.Time{}
-		return now.Add(d.delays.missed(k.path, poll))
+		return now.Add(d.delays.recordMiss(k.path, poll))
 	}
-	d.delays.reached(k.path)
+	d.delays.clear(k.path)
 	if !work.IsLocal(failure) {
 		k.Failures++
 	}

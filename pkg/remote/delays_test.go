@@ -60,7 +60,7 @@ func TestProxyIsBack(t *testing.T) {
 	if d.getter, err = s.Getter(nil); err != nil {
 		t.Fatal(err)
 	}
-	d.getter.api.answered = func() { d.delays.happened(answered) }
+	d.getter.api.answered = func() { d.delays.notify(answered) }
 	names := []string{"early.example", "late-agent.example", "late-gateway.example"}
 	for i, name := range names {
 		w := Wanted{Names: cert.Names{name}, Mode: clients.ModeAgent, KeyType: cert.EC256, Out: filepath.Join(t.TempDir(), "out")}
@@ -71,7 +71,7 @@ func TestProxyIsBack(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 10 * min(i, 1) { // an hour of attempts
-			d.delays.missed(s.keptPath(w.Mode, w.Names), time.Hour)
+			d.delays.recordMiss(s.keptPath(w.Mode, w.Names), time.Hour)
 		}
 	}
 	ctx, stop := context.WithCancel(t.Context())
@@ -134,26 +134,26 @@ func TestCAIsBack(t *testing.T) {
 	told := &acme.Error{Kind: acme.Temporary, RetryAt: time.Now().Add(time.Hour)}
 	waits, asked, wrong, reset := kept("waits"), kept("asked"), kept("wrong"), kept("reset")
 	for range 10 {
-		d.failed(waits, temporary, false)
+		d.recordFailure(waits, temporary, false)
 	}
-	d.failed(asked, told, false)
-	d.failed(wrong, &acme.Error{Kind: acme.Permanent}, false)
-	d.failed(reset, asIssuerError("", &unreachableError{errors.New("reset"), true}), false) // an order may exist
+	d.recordFailure(asked, told, false)
+	d.recordFailure(wrong, &acme.Error{Kind: acme.Permanent}, false)
+	d.recordFailure(reset, asIssuerError("", &unreachableError{errors.New("reset"), true}), false) // an order may exist
 	if wait := time.Until(waits.NextAttempt); wait < 50*time.Minute || reset.Failures != 1 {
 		t.Errorf("wait %v; %+v", wait, reset)
 	}
-	if got := d.delays.released(); len(got) > 0 {
+	if got := d.delays.takeEnded(); len(got) > 0 {
 		t.Errorf("released %v before any success", got)
 	}
-	d.delays.happened(answered)
-	d.delays.happened(obtained)
-	got := d.delays.released()
+	d.delays.notify(answered)
+	d.delays.notify(obtained)
+	got := d.delays.takeEnded()
 	if len(got) != 2 || !d.delays.takeEased("waits") || d.delays.takeEased("asked") || d.delays.takeEased("wrong") || !d.delays.takeEased("reset") {
 		t.Errorf("released %v", got)
 	}
-	d.failed(waits, temporary, true) // the cause is its own
-	d.delays.happened(obtained)
-	if got := d.delays.released(); len(got) > 0 || waits.Transient {
+	d.recordFailure(waits, temporary, true) // the cause is its own
+	d.delays.notify(obtained)
+	if got := d.delays.takeEnded(); len(got) > 0 || waits.Transient {
 		t.Errorf("released %v again", got)
 	}
 }
@@ -162,12 +162,12 @@ func TestCAIsBack(t *testing.T) {
 func TestMissedDelays(t *testing.T) {
 	var d delays
 	for _, want := range []time.Duration{2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 20 * time.Second, 20 * time.Second} {
-		if got := d.missed("k", 20*time.Second); got > want || got < want-want/10 {
+		if got := d.recordMiss("k", 20*time.Second); got > want || got < want-want/10 {
 			t.Errorf("delay %v, want %v", got, want)
 		}
 	}
-	d.reached("k")
-	if got := d.missed("k", time.Hour); got > 2*time.Second {
+	d.clear("k")
+	if got := d.recordMiss("k", time.Hour); got > 2*time.Second {
 		t.Errorf("delay %v after a success", got)
 	}
 }

@@ -169,7 +169,7 @@ func TestDelayOfAFullDisk(t *testing.T) {
 }
 
 // An output that cannot be used is known before an order: a folder in place
-// of a file, a file in place of the folder, a link to nowhere. The daemon, too.
+// of a file, a file instead of the folder, a link to nowhere. The daemon, too.
 func TestUnusableOutputOrdersNothing(t *testing.T) {
 	f := newFillable(t)
 	for name, spoil := range map[string]func(out string) error{

@@ -147,7 +147,7 @@ func TestStateAdoptsNothingForeign(t *testing.T) {
 		},
 		certificatesName + "/evil.json": func(s *State) error { _, err := s.Kept(); return err },
 	} {
-		e.anew()
+		e.reset()
 		s := e.enrolled(t)
 		e.on("GET "+api.PathClient, unknown)
 		path := filepath.Join(s.Dir, name)
@@ -164,7 +164,7 @@ func TestStateAdoptsNothingForeign(t *testing.T) {
 	}
 }
 
-// A planted link in place of a lock creates no file elsewhere.
+// A planted link instead of a lock file creates no file elsewhere.
 func TestLockIsNoLink(t *testing.T) {
 	dir := t.TempDir()
 	target := filepath.Join(dir, "nologin")
@@ -180,8 +180,8 @@ func TestLockIsNoLink(t *testing.T) {
 	}
 }
 
-// The public half beside an identity must be its own, whatever the kind of
-// key; otherwise bundles would be sealed to somebody else.
+// The public half next to an identity must belong to it, for every kind of key.
+// Otherwise bundles would be sealed to another recipient.
 func TestIdentityWithAnothersPublicHalf(t *testing.T) {
 	ed := func() (any, error) { _, key, err := ed25519.GenerateKey(rand.Reader); return key, err }
 	rsaKey := func() (any, error) { return rsa.GenerateKey(rand.Reader, 2048) }

@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// Getter brings certificates from the proxy to the disk.
+// Getter gets certificates from the proxy and writes them to the disk.
 type Getter struct {
 	state *State
 	api   *Client
@@ -26,7 +26,7 @@ type Getter struct {
 	unstored unstored
 }
 
-// Getter returns one that reports progress to emit, which may be nil.
+// Getter returns a Getter that reports progress to emit, which may be nil.
 func (s *State) Getter(emit func(acme.Event)) (*Getter, error) {
 	client, err := s.API()
 	if err != nil {
@@ -38,26 +38,26 @@ func (s *State) Getter(emit func(acme.Event)) (*Getter, error) {
 	return &Getter{state: s, api: client, emit: emit, now: time.Now, timing: s.Timing.withDefaults()}, nil
 }
 
-// The stages of agent mode, as far as a remote can see them.
+// The stages of agent mode that a remote can observe.
 const (
-	Registered acme.Stage = "registered" // the proxy keeps it fresh from now on
+	Registered acme.Stage = "registered" // the proxy manages the certificate from now on
 	Waiting    acme.Stage = "waiting"    // for the proxy to obtain it
 	Locked     acme.Stage = "locked"     // sealed to others; the proxy is asked for a new one
 )
 
-// Get brings one certificate to the disk now, runs its hook if the files
-// changed, and remembers it, so that Run keeps it fresh. In gateway mode a new
-// certificate is obtained each time.
+// Get gets one certificate now, writes it to the disk and runs its hook if the files
+// changed. It also stores the request, so that Run renews the certificate. In gateway
+// mode it obtains a new certificate each time.
 func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) { return g.get(ctx, w, false) }
 
-// Renew is Get of a new key and certificate, whatever the age of the present ones.
+// Renew works like Get, but always gets a new key and certificate.
 func (g *Getter) Renew(ctx context.Context, w Wanted) (*Kept, error) { return g.get(ctx, w, true) }
 
 func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 	if err := w.Ready(); err != nil {
-		return nil, err // before the CA has work
+		return nil, err // before the CA gets an order
 	}
-	k, err := g.state.kept(w)
+	k, err := g.state.loadKept(w)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,7 @@ func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 		return nil, err
 	}
 	defer unlock()
-	if k, err = g.state.kept(w); err != nil { // another process may have had it
+	if k, err = g.state.loadKept(w); err != nil { // another process may have changed it
 		return nil, err
 	}
 	if k.Revoking != nil {
@@ -80,13 +80,13 @@ func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 	return k, err
 }
 
-// obtain gets a new certificate through the gateway. Nothing is ordered that cannot
-// be stored. If the disk fails all the same, the certificate stays in memory.
+// obtain gets a new certificate through the gateway. It orders none that cannot be
+// stored. If the disk fails nevertheless, the certificate stays in memory.
 func (g *Getter) obtain(ctx context.Context, k *Kept) error {
-	if b := g.unstored.take(k); b != nil && g.fresh(b, nil) == nil && g.now().Before(b.RenewAt()) {
+	if b := g.unstored.take(k); b != nil && g.checkFresh(b, nil) == nil && g.now().Before(b.RenewAt()) {
 		return g.installOrHold(ctx, k, b)
 	}
-	if err := k.storable(ctx); err != nil {
+	if err := k.checkStorable(ctx); err != nil {
 		return err
 	}
 	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType, Profile: k.Profile}, g.emit)
@@ -104,7 +104,7 @@ func (g *Getter) installOrHold(ctx context.Context, k *Kept, b *cert.Bundle) err
 	return err
 }
 
-// open decrypts a bundle and holds it against what was asked for.
+// open decrypts a bundle and checks it against the request.
 func (g *Getter) open(k *Kept, ciphertext []byte) (*cert.Bundle, error) {
 	ids, err := g.state.identities()
 	if err != nil {
@@ -119,7 +119,7 @@ func (g *Getter) open(k *Kept, ciphertext []byte) (*cert.Bundle, error) {
 		return nil, fmt.Errorf("the proxy's bundle is refused: %w", err)
 	}
 	if b.Key == nil {
-		return nil, errors.New("the proxy's bundle has no key: it was registered with a CSR, so only its maker can use it")
+		return nil, errors.New("the proxy's bundle has no key: it was registered with a CSR, so only the owner of that key can use it")
 	}
 	if _, err := cert.KeyTypeOf(b.Key.Public()); err != nil {
 		return nil, fmt.Errorf("the proxy's bundle is refused: its %w", err)
@@ -130,23 +130,23 @@ func (g *Getter) open(k *Kept, ciphertext []byte) (*cert.Bundle, error) {
 	return b, nil
 }
 
-// install puts a bundle in place, in an order in which a crash loses nothing:
-// the hook is due before the files change, and the ETag counts only after.
+// install writes a bundle to the disk, in an order in which a crash loses nothing:
+// it marks the hook as due before the files change, and stores the ETag afterwards.
 func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag string) error {
 	have, err := certfile.Read(k.Out)
-	if err != nil || !sameNames(have, k.Names) {
-		have = nil // nothing there that counts
+	if err != nil || !hasNames(have, k.Names) {
+		have = nil // no certificate to compare with
 	}
 	if b.Serial() == k.Revoked {
 		return errRevoked
 	}
 	if have != nil && have.Serial() == k.Revoked {
-		have = nil // whatever comes is better
+		have = nil // any other certificate is better
 	}
-	if err := g.fresh(b, have); err != nil {
+	if err := g.checkFresh(b, have); err != nil {
 		return err
 	}
-	if have == nil || !k.Holds(k.Out, b) { // else the hook has seen it, or is due already
+	if have == nil || !k.Holds(k.Out, b) { // else the hook ran for it, or is due already
 		k.HookDue = k.Hook != ""
 		if err := k.save(); err != nil {
 			return err
@@ -163,13 +163,13 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 	return g.runHook(ctx, k)
 }
 
-// tolerance is how far a clock may be off. A certificate from the future would
-// make all later ones look older than itself.
+// tolerance is the accepted clock error. A certificate from the future would make all
+// later ones look older than itself.
 const tolerance = 24 * time.Hour
 
-// fresh refuses a certificate that is of no use now, or older than the one in
-// use, which may be nil.
-func (g *Getter) fresh(b, have *cert.Bundle) error {
+// checkFresh returns an error for a certificate that is not usable now, or older than
+// have, the one in use. have may be nil.
+func (g *Getter) checkFresh(b, have *cert.Bundle) error {
 	switch now := g.now(); {
 	case b.NotAfter().Before(now):
 		return fmt.Errorf("the proxy sent a certificate that expired at %s; the files stay as they are", b.NotAfter().UTC().Format(time.RFC3339))
@@ -181,19 +181,19 @@ func (g *Getter) fresh(b, have *cert.Bundle) error {
 	return nil
 }
 
-func sameNames(b *cert.Bundle, names cert.Names) bool {
+func hasNames(b *cert.Bundle, names cert.Names) bool {
 	got, err := b.Names()
 	return err == nil && got.Equal(names)
 }
 
-// onDisk tells whether the files are still those that were installed, in the
+// isOnDisk reports whether the files are still those that were installed, in the
 // layout that is wanted now.
-func onDisk(k *Kept) bool {
+func isOnDisk(k *Kept) bool {
 	have, err := certfile.Read(k.Out)
 	return err == nil && have.Serial() == k.Serial && k.Holds(k.Out, have)
 }
 
-// runHook runs the hook if it is due. Failing, it stays due.
+// runHook runs the hook if it is due. If the hook fails, it stays due.
 func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 	if !k.HookDue || k.Hook == "" {
 		return nil

@@ -80,8 +80,8 @@ func (e *evil) on(pattern string, h http.HandlerFunc) {
 	e.mux.HandleFunc(pattern, h)
 }
 
-// anew forgets all answers.
-func (e *evil) anew() {
+// reset removes all answers.
+func (e *evil) reset() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.mux = http.NewServeMux()
@@ -203,7 +203,7 @@ func sealTo(t *testing.T, to age.Recipient, plain []byte) []byte {
 
 // serves makes e an agent-mode proxy with this ciphertext.
 func (e *evil) serves(etag string, ciphertext []byte) {
-	e.anew()
+	e.reset()
 	e.on("POST "+api.PathCertificates, jsonAnswer(202, api.Certificate{ID: "id"}))
 	e.on("GET "+api.PathCertificates+"/id/bundle", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("ETag", etag)
@@ -231,7 +231,7 @@ func installedIs(t *testing.T, s *State, b *cert.Bundle, seen ...string) {
 	}
 }
 
-// Whoever has not the pinned key gets no request, so no secret either.
+// A server without the pinned key gets no request, so it gets no secret.
 func TestWrongPin(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
@@ -283,7 +283,7 @@ func TestBadBundles(t *testing.T) {
 		"another key":           {sealed(t, s, mixed), `"e"`, "does not belong"},
 		"no key":                {sealed(t, s, keyless), `"e"`, "has no key"},
 		"a weak key":            {sealed(t, s, issue{key: weak}.bundle(t)), `"e"`, "1024 bits"},
-		"a chain that is none":  {sealed(t, s, unchained), `"e"`, "not signed by the next"},
+		"an unrelated chain":    {sealed(t, s, unchained), `"e"`, "not signed by the next"},
 		"expired":               {sealed(t, s, issue{notBefore: -48 * time.Hour, length: 24 * time.Hour}.bundle(t)), `"e"`, "expired at"},
 		"from the future":       {sealed(t, s, issue{notBefore: 48 * time.Hour}.bundle(t)), `"e"`, "not valid before"},
 		"sealed to others":      {sealTo(t, stranger.Recipient(), []byte("x")), `"e"`, "other recipients"},
@@ -308,7 +308,7 @@ func TestBadBundles(t *testing.T) {
 			})
 		}
 	}
-	t.Run("where there is none yet", func(t *testing.T) { try(t, nil) })
+	t.Run("nothing installed yet", func(t *testing.T) { try(t, nil) })
 	good := issue{notBefore: -time.Minute}.bundle(t)
 	e.serves(`"good"`, sealed(t, s, good))
 	if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err != nil {
@@ -334,14 +334,14 @@ func TestBadBundles(t *testing.T) {
 func TestNotModifiedAtOnce(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
-	e.anew()
+	e.reset()
 	e.on("POST "+api.PathCertificates, jsonAnswer(202, api.Certificate{ID: "id"}))
 	e.on("GET "+api.PathCertificates+"/id/bundle", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
 	if k, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err == nil {
 		t.Errorf("got %+v", k)
 	}
 	for _, id := range []string{"", strings.Repeat("a", 65), strings.Repeat("a", 1<<20)} {
-		e.anew()
+		e.reset()
 		e.on("POST "+api.PathCertificates, jsonAnswer(202, api.Certificate{ID: id}))
 		s := e.enrolled(t)
 		if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err == nil || !strings.Contains(err.Error(), "usable id") {
@@ -439,7 +439,7 @@ func TestBadStreams(t *testing.T) {
 		"bytes, but no events": {func(w http.ResponseWriter, r *http.Request) { trickle(w, r) }, 50 * time.Millisecond, "sent nothing for 50ms"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e.anew()
+			e.reset()
 			e.on("POST "+api.PathCertificates, row.answer)
 			client.timing = Timing{StreamSilence: row.silence}.withDefaults()
 			_, err := client.Issue(t.Context(), cert.Request{Names: cert.Names{"a.example"}, KeyType: cert.EC256}, nil)
@@ -480,7 +480,7 @@ func TestRedirects(t *testing.T) {
 	e, elsewhere := newEvil(t), newEvil(t)
 	s := e.enrolled(t)
 	for _, status := range []int{301, 302, 303, 307, 308} {
-		e.anew()
+		e.reset()
 		e.on("/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, status) })
 		for _, mode := range clients.GrantableModes() {
 			if _, err := getter(t, s).Get(t.Context(), want(t, s, mode)); err == nil || !strings.Contains(err.Error(), fmt.Sprint(status)) {
@@ -521,7 +521,7 @@ func TestTerminalEscapes(t *testing.T) {
 		}
 	}
 	for _, status := range []int{200, 400, 403, 404, 429, 500} {
-		e.anew()
+		e.reset()
 		e.on("/", jsonAnswer(status, problem))
 		var p *api.Problem
 		if _, err := client.Self(t.Context()); status != 200 && (!errors.As(err, &p) || p.Status != status || p.RetryAfter > 7*24*60*60) {
@@ -533,7 +533,7 @@ func TestTerminalEscapes(t *testing.T) {
 		_, err := client.Issue(t.Context(), cert.Request{Names: cert.Names{"a.example"}, KeyType: cert.EC256}, nil)
 		clean("issue", err.Error())
 	}
-	e.anew()
+	e.reset()
 	e.on("POST "+api.PathCertificates, func(w http.ResponseWriter, r *http.Request) {
 		jsonAnswer(200, api.Event{Event: api.EventStage, Stage: escape, Identifier: escape})(w, r)
 		json.NewEncoder(w).Encode(api.Event{Event: api.EventProblem, Problem: &problem})
@@ -546,7 +546,7 @@ func TestTerminalEscapes(t *testing.T) {
 	clean("issue", err.Error())
 	clean("type", failed.Type)
 
-	e.anew()
+	e.reset()
 	e.on("GET "+api.PathClient, jsonAnswer(200, api.Client{Name: escape, Recipients: []string{escape}, Grants: []clients.Grant{{Names: []string{escape}, Modes: []clients.Mode{escape}}}}))
 	e.on("GET "+api.PathCertificates, jsonAnswer(200, api.CertificateList{Certificates: []api.Certificate{c}}))
 	e.on("GET "+api.PathCertificates+"/{id}", jsonAnswer(200, c))
@@ -607,7 +607,7 @@ func TestSmallTextLargeInMemory(t *testing.T) {
 			return err
 		}},
 	} {
-		e.anew()
+		e.reset()
 		e.on("/", tc.answer)
 		page.Store(0)
 		var before, after runtime.MemStats
@@ -645,7 +645,7 @@ func TestUnboundedAnswers(t *testing.T) {
 		t.Errorf("%d pages were read", n)
 	}
 	for _, status := range []int{200, 500} {
-		e.anew()
+		e.reset()
 		e.on("/", func(w http.ResponseWriter, _ *http.Request) {
 			w.WriteHeader(status)
 			for {
@@ -665,7 +665,7 @@ func TestNoTightLoop(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
 	s.Timing = Timing{}
-	e.anew()
+	e.reset()
 	e.on("POST "+api.PathCertificates, jsonAnswer(202, api.Certificate{ID: "id"}))
 	e.on("GET "+api.PathCertificates+"/id", jsonAnswer(200, api.Certificate{ID: "id", Status: api.StatusPending}))
 	e.on("GET "+api.PathCertificates+"/id/bundle", jsonAnswer(404, api.Problem{Detail: "none yet"}))

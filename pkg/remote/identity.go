@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// identityFile is what new bundles are sealed to, its private half.
+// identityFile returns the path of the identity to which new bundles are sealed.
 func (s *State) identityFile() string {
 	if s.enrolment.Identity != "" {
 		return s.enrolment.Identity
@@ -23,9 +23,9 @@ func (s *State) identityFile() string {
 	return filepath.Join(s.Dir, identityName)
 }
 
-// identities are what opens our bundles: the one that they are sealed to now,
-// the one of a rekey that is not finished, and those of before. A rekey by
-// another process counts at once.
+// identities returns the identities that can open this host's bundles: the current
+// one, that of an unfinished rekey, and former ones. It includes those of a rekey by
+// another process.
 func (s *State) identities() ([]age.Identity, error) {
 	now := *s
 	if e, err := readEnrolment(filepath.Join(s.Dir, enrolmentName)); err == nil {
@@ -42,7 +42,8 @@ func (s *State) identities() ([]age.Identity, error) {
 		others = append(others, next.Identity)
 	}
 	for _, path := range others {
-		// What cannot be read opens nothing, and then the proxy is asked anew.
+		// An unreadable file is skipped. If no identity opens a bundle, the proxy is
+		// asked for another.
 		read := localfile.ReadAny
 		if filepath.Dir(path) == filepath.Clean(s.Dir) {
 			read = localfile.Read
@@ -55,8 +56,8 @@ func (s *State) identities() ([]age.Identity, error) {
 	return ids, nil
 }
 
-// loadIdentities reads an identity file. The one of our own is made the first
-// time.
+// loadIdentities reads an identity file. It creates one in the state directory if it
+// is missing there.
 func (s *State) loadIdentities(path string) ([]age.Identity, error) {
 	if filepath.Dir(path) == filepath.Clean(s.Dir) && strings.HasPrefix(filepath.Base(path), identityName) && path != s.enrolment.Identity {
 		id, err := seal.LoadOrCreateIdentity(path)
@@ -73,8 +74,8 @@ func (s *State) loadIdentities(path string) ([]age.Identity, error) {
 	return ids, nil
 }
 
-// recipientOf returns the public half of an identity file, in canonical form. A
-// .pub file beside it must say the same.
+// recipientOf returns the public half of an identity file, in canonical form. A .pub
+// file next to it must hold the same recipient.
 func (s *State) recipientOf(path string) (string, error) {
 	ids, err := s.loadIdentities(path)
 	if err != nil {
@@ -82,9 +83,9 @@ func (s *State) recipientOf(path string) (string, error) {
 	}
 	var own string
 	var line []byte
-	remedy := fmt.Sprintf("make the right one: ssh-keygen -y -f %s > %s.pub", path, path)
+	remedy := fmt.Sprintf("run ssh-keygen -y -f %s > %s.pub", path, path)
 	if id, ok := ids[0].(*age.X25519Identity); ok {
-		own, remedy = id.Recipient().String(), "remove it, an age identity needs none"
+		own, remedy = id.Recipient().String(), "remove it, because an age identity does not need it"
 		line, err = localfile.ReadAny(path + ".pub")
 		if errors.Is(err, fs.ErrNotExist) {
 			return own, nil
@@ -96,7 +97,7 @@ func (s *State) recipientOf(path string) (string, error) {
 		line, err = localfile.ReadAny(path + ".pub")
 	}
 	if err != nil {
-		return "", fmt.Errorf("identity: the public half of %s is needed beside it: %w; %s", path, err, remedy)
+		return "", fmt.Errorf("identity: the public half of %s must be next to it: %w; %s", path, err, remedy)
 	}
 	recipient, err := seal.Canonical(string(line))
 	if err != nil {
@@ -108,8 +109,8 @@ func (s *State) recipientOf(path string) (string, error) {
 	return recipient, nil
 }
 
-// presentRecipient returns the public half of the identity in use. A .pub file
-// beside an age identity, which needs none, does not stop an enrolled host.
+// presentRecipient returns the public half of the identity in use. It ignores a .pub
+// file next to an age identity, so that such a file does not stop an enrolled host.
 func (s *State) presentRecipient() (string, error) {
 	ids, err := s.loadIdentities(s.identityFile())
 	if err != nil {
@@ -134,18 +135,18 @@ func sshRecipient(path string) (string, error) {
 	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(key.PublicKey()))), nil
 }
 
-// adoptable returns an error if an identity file that the administrator names may
-// not become this host's: an untrusted user who owns it can open what is sealed to
-// it. One that is in use already stays so.
-func adoptable(path string) error {
+// checkAdoptable returns an error if an untrusted user owns an identity file that
+// the administrator names: that user could open bundles that are sealed to it. It is
+// not called for an identity that is in use already.
+func checkAdoptable(path string) error {
 	if err := localfile.CheckOwn(path); err != nil {
 		return fmt.Errorf("identity: %w", err)
 	}
 	return nil
 }
 
-// findRecipient returns how a list spells a recipient, whatever its comment;
-// empty: it is not there.
+// findRecipient returns a recipient in the spelling of a list, or "" if the list does
+// not contain it. It ignores the comments of SSH keys.
 func findRecipient(all []string, want string) string {
 	i := seal.FindRecipient(all, want)
 	if i < 0 {
@@ -154,11 +155,11 @@ func findRecipient(all []string, want string) string {
 	return all[i]
 }
 
-// mostOld bounds the identities of before that are kept.
-const mostOld = 32
+// maxOldIdentities is the number of former identities that are stored.
+const maxOldIdentities = 32
 
-// keepOldIdentity adds the identity that is about to be replaced to those of
-// before: bundles that were sealed to it are still to be opened.
+// keepOldIdentity adds the identity that is about to be replaced to the former ones,
+// so that bundles sealed to it can still be opened.
 func (s *State) keepOldIdentity() error {
 	current, err := localfile.Read(filepath.Join(s.Dir, identityName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -178,6 +179,6 @@ func (s *State) keepOldIdentity() error {
 			secrets = append(secrets, line)
 		}
 	}
-	secrets = secrets[max(0, len(secrets)-mostOld):]
+	secrets = secrets[max(0, len(secrets)-maxOldIdentities):]
 	return writeState(path, []byte(strings.Join(secrets, "\n")+"\n"))
 }

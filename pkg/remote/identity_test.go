@@ -49,7 +49,7 @@ func TestStalePublicHalf(t *testing.T) {
 			before := e.requests.Load()
 			err = enroll()
 			if err == nil || !strings.Contains(err.Error(), path+".pub") || !strings.Contains(err.Error(), test.want) ||
-				!strings.HasSuffix(err.Error(), "; remove it, an age identity needs none") {
+				!strings.HasSuffix(err.Error(), "; remove it, because an age identity does not need it") {
 				t.Errorf("got %v", err)
 			}
 			if n := e.requests.Load() - before; n != 0 {

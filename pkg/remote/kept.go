@@ -22,18 +22,18 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// Wanted is a certificate that this host keeps on its disk.
+// Wanted describes a certificate that this host must have on its disk.
 type Wanted struct {
 	Names   cert.Names
 	Mode    clients.Mode // agent or gateway
-	KeyType cert.KeyType // empty: ec256
-	Out     string       // absolute; the folder of the files
+	KeyType cert.KeyType // if empty, ec256
+	Out     string       // folder of the files, an absolute path
 	Hook    string
-	Profile string // of the CA; empty: its default
+	Profile string // of the CA; if empty, its default
 	certfile.Layout
 }
 
-// Kept is a Wanted and how far it has come. The state directory has a file for each.
+// Kept holds a Wanted and its state. The state directory has a file for each.
 type Kept struct {
 	Wanted
 	ID       string // at the proxy; agent mode
@@ -41,29 +41,29 @@ type Kept struct {
 	Serial   string
 	NotAfter time.Time
 	// HookDue is set before the files change and cleared when the hook has
-	// succeeded, so that a crash in between runs it again.
+	// succeeded. So the hook runs again after a crash in between.
 	HookDue bool
-	// Revoking is what the proxy is asked until its answer is known. Revoked is
-	// the serial number of a certificate that must not stay on the disk.
-	Revoking    *revoking
+	// Revoking is the request that is repeated until the proxy's answer is known.
+	Revoking *revoking
+	// Revoked is the serial number of a certificate that must not stay on the disk.
 	Revoked     string
 	Failures    int
 	LastError   string
 	NextAttempt time.Time
-	// Transient says that the last attempt failed with the CA for a temporary
-	// reason, so that a success with it ends the delay.
+	// Transient is set if the last attempt failed at the CA for a temporary reason.
+	// A success of another certificate then ends the delay.
 	Transient bool
-	// AskAgain is when the daemon may ask the proxy for another bundle than one
-	// that it cannot open.
+	// AskAgain is when the daemon may ask the proxy to replace a bundle that it
+	// cannot open.
 	AskAgain time.Time
 
 	path      string
 	forgotten bool // the file is removed and must not be written again
 }
 
-// Ready reports whether the files could be written: the folder, its space, their
-// owner, the password. It writes nothing, and is asked before anything is
-// remembered.
+// Ready returns an error if the files could not be written. It checks the folder, its
+// space, the files' owner and the password. It writes nothing. Callers call it before
+// they store anything.
 func (w *Wanted) Ready() error {
 	return errors.Join(outError(w.Writable(w.Out)), w.Layout.Ready())
 }
@@ -75,11 +75,11 @@ func outError(err error) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("out: %w", err)
 	}
-	return fmt.Errorf("out: %w; run this as a user who may, or name another folder", err)
+	return fmt.Errorf("out: %w; run this as a user who can write there, or use another folder", err)
 }
 
-// Risk describes who else could replace the files, with the remedy; empty if no
-// other user could. The certificate is stored all the same.
+// Risk describes which other user could replace the files, with the remedy. It
+// returns "" if no other user could. A risk does not prevent storing the certificate.
 func (w *Wanted) Risk() string {
 	if risk := certfile.Risk(w.Out); risk != "" {
 		return "out: " + risk
@@ -87,30 +87,30 @@ func (w *Wanted) Risk() string {
 	return ""
 }
 
-// Validate reports every fault, each with its field.
+// Validate returns all faults, each with its field.
 func (w *Wanted) Validate() error {
 	var faults []error
 	if !w.Mode.IsGrantable() {
-		faults = append(faults, fmt.Errorf("mode: %q is none; write agent or gateway", w.Mode))
+		faults = append(faults, fmt.Errorf("mode: %q is unknown; use agent or gateway", w.Mode))
 	}
 	if _, err := cert.ParseKeyType(string(w.KeyType)); err != nil {
 		faults = append(faults, fmt.Errorf("key_type: %w", err))
 	}
 	if !filepath.IsAbs(w.Out) {
-		faults = append(faults, fmt.Errorf("out: %q is not an absolute path", w.Out))
+		faults = append(faults, fmt.Errorf("out: %q is relative; use an absolute path", w.Out))
 	}
 	if err := w.Layout.Validate(); err != nil {
 		faults = append(faults, err)
 	}
 	if len(w.Names) == 0 {
-		faults = append(faults, errors.New("names: missing; write at least one DNS name"))
+		faults = append(faults, errors.New("names: missing; use at least one DNS name"))
 	}
 	return errors.Join(faults...)
 }
 
-// kept loads what is known of a wanted certificate; what it wants is taken
-// from w, the rest from the disk if it was about the same names and mode.
-func (s *State) kept(w Wanted) (*Kept, error) {
+// loadKept returns w with its state, which it reads from the disk if there is a file
+// for the same names and mode.
+func (s *State) loadKept(w Wanted) (*Kept, error) {
 	if err := w.Validate(); err != nil {
 		return nil, err
 	}
@@ -125,13 +125,13 @@ func (s *State) kept(w Wanted) (*Kept, error) {
 		return nil, err
 	}
 	if k.Out != w.Out {
-		k.ETag = "" // install there, too
+		k.ETag = "" // install it in the new folder
 	}
 	if k.KeyType != w.KeyType {
-		k.ID, k.ETag, k.NextAttempt = "", "", time.Time{} // ask anew
+		k.ID, k.ETag, k.NextAttempt = "", "", time.Time{} // register again
 	}
 	if k.Profile != w.Profile {
-		k.ID, k.NextAttempt = "", time.Time{} // ask anew; what is on the disk is the old one
+		k.ID, k.NextAttempt = "", time.Time{} // register again; the present bundle has the old profile
 	}
 	k.Wanted = w
 	return k, nil
@@ -142,8 +142,8 @@ func (s *State) keptPath(mode clients.Mode, names cert.Names) string {
 	return filepath.Join(s.Dir, certificatesName, hex.EncodeToString(sum[:12])+".json")
 }
 
-// Kept lists what this host keeps fresh, by name. Files that cannot be read are
-// the error, and the others are returned all the same.
+// Kept lists the certificates of this host, sorted by name. If some files cannot be
+// read, it returns an error that names them together with the other certificates.
 func (s *State) Kept() ([]Kept, error) {
 	files, err := filepath.Glob(filepath.Join(s.Dir, certificatesName, "*.json"))
 	if err != nil {
@@ -154,7 +154,7 @@ func (s *State) Kept() ([]Kept, error) {
 		switch k, err := readKept(path); {
 		case err == nil:
 			all = append(all, *k)
-		case !errors.Is(err, fs.ErrNotExist): // else it was forgotten meanwhile
+		case !errors.Is(err, fs.ErrNotExist): // else it was forgotten in the meantime
 			faults = append(faults, err)
 		}
 	}
@@ -162,33 +162,34 @@ func (s *State) Kept() ([]Kept, error) {
 	return all, errors.Join(faults...)
 }
 
-// remember keeps a wanted certificate, with what is known of it already.
+// remember stores a wanted certificate. It preserves the state that is stored already.
 func (s *State) remember(ctx context.Context, w Wanted) error {
-	unlock, err := lock(ctx, lockOf(s.keptPath(w.Mode, w.Names)))
+	unlock, err := lock(ctx, lockPath(s.keptPath(w.Mode, w.Names)))
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	k, err := s.kept(w)
+	k, err := s.loadKept(w)
 	if err != nil {
 		return err
 	}
 	return k.save()
 }
 
-// Remembered is how a certificate of these names was asked for last time.
+// Remembered returns the last request for a certificate with these names and mode,
+// and whether there is one.
 func (s *State) Remembered(mode clients.Mode, names cert.Names) (Wanted, bool) {
 	data, err := localfile.Read(s.keptPath(mode, names))
 	var f keptFile
 	if err != nil || json.Unmarshal(data, &f) != nil {
-		return Wanted{}, false // get itself says what is wrong with the file
+		return Wanted{}, false // Get reports a damaged file
 	}
 	return f.kept("").Wanted, true
 }
 
-// Forget stops keeping the certificates of these names fresh, in either mode.
-// The files stay. It tells how many were forgotten. Whoever works on one is
-// waited for, or it would be kept again as soon as that is done.
+// Forget stops renewing the certificates of these names, in both modes, and returns
+// their number. It does not remove their files. It waits for a process that works on
+// one of them, because that would store it again.
 func (s *State) Forget(ctx context.Context, names cert.Names) (int, error) {
 	n := 0
 	for _, mode := range clients.GrantableModes() {

@@ -23,8 +23,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// The reader of events ends, whatever comes, and returns a last event or an
-// error that can be shown.
+// The reader of events ends for every input, and returns a last event or an error
+// that can be shown.
 func FuzzEvents(f *testing.F) {
 	for _, seed := range []string{
 		`{"event":"stage","stage":"ordering"}` + "\n" + `{"event":"certificate","chain":"x"}` + "\n",
@@ -44,7 +44,7 @@ func FuzzEvents(f *testing.F) {
 		case err == nil && last.Event != api.EventCertificate:
 			t.Errorf("%+v without an error", last)
 		case errors.As(err, &p):
-			if text := p.Error(); text != printable(text) && len(text) < 2048 || p.RetryAfter < 0 {
+			if text := p.Error(); text != toPrintable(text) && len(text) < 2048 || p.RetryAfter < 0 {
 				t.Errorf("problem %q", text)
 			}
 			var failed *acme.Error
@@ -152,7 +152,7 @@ func TestHookStaysDue(t *testing.T) {
 	installedIs(t, s, b, b.Serial())
 }
 
-// Damaged files are named, with what to do, and harm nobody else.
+// Damaged files are named with a remedy, and do not affect other certificates.
 func TestDamagedState(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)

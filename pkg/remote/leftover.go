@@ -12,16 +12,16 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// leftoverAge is how old a temporary file is when no process can be writing it.
+// leftoverAge is the age at which no process can be writing a temporary file any more.
 const leftoverAge = time.Hour
 
-// stateFile matches the temporary files of what is written in the state directory,
-// as renameio and package seal name them.
+// stateFile matches the temporary files of the state directory, as renameio and
+// package seal name them.
 var stateFile = regexp.MustCompile(`^\.(key\.pem|identity\.age|identity-old\.age|remote\.json)(\.next)?-?[0-9]+$`)
 
-// removeLeftovers removes what killed processes left in a folder: temporary files of
-// this user with such names. The caller holds the lock of those who write them. It
-// reports no error, because they only need space.
+// removeLeftovers removes the temporary files of killed processes from a folder: those
+// of this user with matching names. The caller must hold the lock of their writers. It
+// returns no error, because leftovers only need space.
 func removeLeftovers(dir string, names *regexp.Regexp) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
@@ -35,13 +35,14 @@ func removeLeftovers(dir string, names *regexp.Regexp) {
 	}
 }
 
-// writeState writes a file of the state directory, whole or not at all. renameio
-// would write secrets to /tmp first, where no later run finds them.
+// writeState writes a file of the state directory atomically. Without WithTempDir,
+// renameio could write secrets to /tmp, where no later run finds them.
 func writeState(path string, data []byte) error {
 	return renameio.WriteFile(path, data, 0o600, renameio.WithTempDir(filepath.Dir(path)))
 }
 
-// removeLeftovers removes the state directory's, unless another process is at work.
+// removeLeftovers removes the leftovers of the state directory, unless another process
+// holds the lock.
 func (s *State) removeLeftovers(ctx context.Context) {
 	now, cancel := context.WithCancel(ctx)
 	cancel() // lock tries once
@@ -51,7 +52,7 @@ func (s *State) removeLeftovers(ctx context.Context) {
 	}
 }
 
-// removeLeftovers removes those of one certificate.
+// removeLeftovers removes the leftovers of one certificate's state file.
 func (k *Kept) removeLeftovers() {
 	dir, base := filepath.Split(k.path)
 	removeLeftovers(dir, regexp.MustCompile(`^\.`+regexp.QuoteMeta(base)+`[0-9]+$`))

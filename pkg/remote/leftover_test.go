@@ -80,20 +80,20 @@ func TestLeftoversOfACertificate(t *testing.T) {
 	if err := s.remember(t.Context(), w); err != nil {
 		t.Fatal(err)
 	}
-	k, err := s.kept(w)
+	k, err := s.loadKept(w)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dir, base := filepath.Split(k.path)
 	own, other := filepath.Join(dir, "."+base+"123"), filepath.Join(dir, ".0123456789abcdef01234567.json5")
 	place(t, 2*time.Hour, own, other)
-	if err := k.storable(t.Context()); err != nil {
+	if err := k.checkStorable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	checkGone(t, true, own)
 	checkGone(t, false, other, k.path)
 	place(t, time.Minute, own)
-	if err := k.storable(t.Context()); err != nil {
+	if err := k.checkStorable(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	checkGone(t, false, own)

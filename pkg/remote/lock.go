@@ -12,24 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock lets one process at a time work on one certificate: a get by hand and
-// the daemon may meet.
+// lock ensures that one process at a time works on a certificate. An administrator's
+// command and the daemon may work on the same one.
 func (k *Kept) lock(ctx context.Context) (unlock func(), err error) {
-	return lock(ctx, lockOf(k.path))
+	return lock(ctx, lockPath(k.path))
 }
 
-func lockOf(path string) string { return strings.TrimSuffix(path, ".json") + ".lock" }
+func lockPath(path string) string { return strings.TrimSuffix(path, ".json") + ".lock" }
 
-// How long and how often a lock that another process holds is tried: flock itself
-// would wait without end. A get that waits for the proxy may hold it longer; then the
-// daemon tries again at its next turn.
+// Limits for a lock that another process holds. flock itself would wait without end.
+// A command that waits for the proxy may hold the lock longer. Then the daemon tries
+// again at its next turn.
 const (
-	lockFor   = 30 * time.Minute
-	lockEvery = 100 * time.Millisecond
+	lockFor   = 30 * time.Minute       // timeout
+	lockEvery = 100 * time.Millisecond // interval of attempts
 )
 
-// lock holds a file, made if need be with its folder, against other processes
-// and other callers in this one. The file stays: to remove it would let two in.
+// lock acquires an exclusive lock on a file, against other processes and other callers
+// in this one. It creates the file and its folder if necessary. The file is never
+// removed, because then two callers could hold the lock.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)

@@ -13,15 +13,15 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// pullOptions are the differences between the daemon and an administrator's command.
+// pullOptions holds the differences between the daemon and an administrator's command.
 type pullOptions struct {
-	renew        bool // another key and certificate must come, whatever the age of the present ones
-	maxQuestions int  // for the bundle; 0: until one comes or the proxy fails
-	// reportFirst asks the first time without a long poll, to report what the proxy
-	// does. An attempt that failed before is no failure while the proxy tries again.
+	renew        bool // get a new key and certificate even if the present ones are not due
+	maxQuestions int  // requests for the bundle; if 0, until one comes or the proxy fails
+	// reportFirst makes the first request without a long poll, to report the proxy's
+	// state. An earlier failure is no error then if the proxy is trying again.
 	reportFirst bool
-	keepPause   bool // Kept.AskAgain is respected
-	waitLong    bool // a distant time of the proxy's next attempt is no error
+	keepPause   bool // do not ask for another bundle before Kept.AskAgain
+	waitLong    bool // accept that the proxy's next attempt is far away
 }
 
 // daemonPull returns the options of one turn of the daemon.
@@ -30,23 +30,23 @@ func daemonPull() pullOptions { return pullOptions{maxQuestions: 2, keepPause: t
 // commandPull returns the options of a command for which an administrator waits.
 func commandPull(renew bool) pullOptions { return pullOptions{reportFirst: true, renew: renew} }
 
-// pulling is the state machine that brings one bundle of agent mode to the disk:
+// pulling is the state machine that gets one bundle of agent mode and installs it:
 //
-//	start → register → passPresent → ask → open → install
-//	                                  ├ comeLater → registerAgain, askNow, wait ┐
-//	                                  └──── pause ← askAnother ← open ──────────┘
+//	start → register → discardPresent → ask → open → install
+//	                                     ├ checkProgress → registerAgain, askNow, wait ┐
+//	                                     └───── pause ← askAnother ← open ─────────────┘
 type pulling struct {
 	*Getter
 	k    *Kept
 	opts pullOptions
 
-	newer     string // ETag of a bundle that is of no use; a newer one is asked for
-	questions int    // for the bundle so far
-	reported  bool   // the proxy reported once what it does
+	newer     string // ETag of the present bundle; only a newer one is accepted
+	questions int    // requests for the bundle so far
+	reported  bool   // the proxy's state was reported once
 	asked     bool   // the proxy was asked for a new bundle
-	failures  int    // attempts that had failed by then
+	failures  int    // failed attempts at the time of asked
 
-	// What one state leaves to the next.
+	// Results that one state leaves for the next.
 	ciphertext  []byte          // for open
 	etag        string          // for open and install
 	bundle      *cert.Bundle    // for install
@@ -54,13 +54,12 @@ type pulling struct {
 	certificate api.Certificate // for askNow
 }
 
-// step is a state. It returns the next one, or nil at the end.
+// step runs a state and returns the next one, or nil at the end.
 type step func(context.Context) (step, error)
 
-// pull brings the newest bundle of agent mode to the disk. If there is none yet, or
-// only one that is of no use (its key has the type that was wanted before, it is
-// sealed to others, it is revoked, or opts.renew asks for another), it waits for the
-// proxy to obtain one or to fail.
+// pull gets the newest bundle of agent mode and installs it. If the proxy has no usable
+// bundle yet, pull waits until the proxy obtains one or fails. A bundle is unusable if
+// its key has another type, it is sealed to others, it is revoked, or opts.renew is set.
 func (g *Getter) pull(ctx context.Context, k *Kept, opts pullOptions) error {
 	p := &pulling{Getter: g, k: k, opts: opts}
 	for next := p.start; next != nil; {
@@ -74,7 +73,7 @@ func (g *Getter) pull(ctx context.Context, k *Kept, opts pullOptions) error {
 
 // start compares the state with the disk.
 func (p *pulling) start(context.Context) (step, error) {
-	if p.k.ETag != "" && !onDisk(p.k) {
+	if p.k.ETag != "" && !isOnDisk(p.k) {
 		p.k.ETag = "" // the files were removed or changed
 	}
 	p.newer = p.k.ETag
@@ -82,33 +81,33 @@ func (p *pulling) start(context.Context) (step, error) {
 	case p.k.ID == "":
 		return p.register, nil
 	case p.opts.renew:
-		return p.passPresent, nil
+		return p.discardPresent, nil
 	}
 	return p.ask, nil
 }
 
-// register makes the certificate managed for the first time, or with another
-// profile, so that the present one is of no use.
+// register registers the certificate for the first time, or with another profile. In
+// both cases the present bundle is not usable.
 func (p *pulling) register(ctx context.Context) (step, error) {
 	if err := p.manage(ctx); err != nil {
 		return nil, err
 	}
 	p.k.ETag = ""
 	if p.opts.renew {
-		return p.passPresent, nil
+		return p.discardPresent, nil
 	}
 	return p.ask, nil
 }
 
-// registerAgain makes the certificate managed that the proxy forgot.
+// registerAgain registers a certificate that the proxy no longer manages.
 func (p *pulling) registerAgain(ctx context.Context) (step, error) {
 	return p.pause, p.manage(ctx)
 }
 
-// manage asks the proxy to manage the certificate. Asking again is no error and
-// costs nothing.
+// manage asks the proxy to manage the certificate. It may be repeated, without an
+// order.
 func (p *pulling) manage(ctx context.Context) error {
-	if err := p.k.storable(ctx); err != nil {
+	if err := p.k.checkStorable(ctx); err != nil {
 		return err
 	}
 	m, err := p.api.Register(ctx, p.k.Names, p.k.KeyType, p.k.Profile)
@@ -117,8 +116,8 @@ func (p *pulling) manage(ctx context.Context) error {
 	}
 	p.k.ID = m.ID
 	p.emit(acme.Event{Stage: Registered})
-	// The proxy may wait because this host was missing; it knows whether it is too
-	// soon.
+	// The proxy may be waiting because this host was not enrolled. It refuses a
+	// renewal that is too early.
 	waits := m.Failures > 0 && m.Serial == "" || m.Status == api.StatusRevoked
 	if waits && !p.asked {
 		if err := p.renew(ctx); err != nil && !isStatus(err, http.StatusTooManyRequests) {
@@ -128,11 +127,11 @@ func (p *pulling) manage(ctx context.Context) error {
 	return p.k.save()
 }
 
-// passPresent asks for a new key and certificate, and gives up the present bundle.
-func (p *pulling) passPresent(ctx context.Context) (step, error) {
+// discardPresent asks for a new key and certificate and discards the present bundle.
+func (p *pulling) discardPresent(ctx context.Context) (step, error) {
 	_, etag, _, err := p.api.Bundle(ctx, p.k.ID, "", 0)
 	if isGone(err) {
-		p.k.ETag = "" // none yet, or the proxy forgot it: the next one is new
+		p.k.ETag = "" // the proxy has no bundle, so the next one is new
 		return p.ask, nil
 	}
 	if err != nil {
@@ -145,13 +144,13 @@ func (p *pulling) passPresent(ctx context.Context) (step, error) {
 	return p.ask, nil
 }
 
-// ask asks for a bundle that is newer than the one that is here.
+// ask requests a bundle that is newer than the present one.
 func (p *pulling) ask(ctx context.Context) (step, error) {
 	p.questions++
 	ciphertext, etag, news, err := p.api.Bundle(ctx, p.k.ID, p.newer, p.longPoll())
 	switch {
 	case isGone(err), err == nil && !news && p.k.ETag == "":
-		return p.comeLater, nil
+		return p.checkProgress, nil
 	case err != nil:
 		return nil, err
 	case !news:
@@ -161,14 +160,14 @@ func (p *pulling) ask(ctx context.Context) (step, error) {
 	return p.open, nil
 }
 
-// longPoll returns for how long the proxy may hold back the question that comes.
+// longPoll returns how long the proxy may wait before it answers the next request.
 func (p *pulling) longPoll() time.Duration {
 	switch {
-	case p.k.ETag != "": // the bundle that is here is in order
+	case p.k.ETag != "": // the present bundle is usable
 		return 0
 	case p.opts.reportFirst && !p.reported:
 		return 0
-	case p.isLast() && p.newer == "": // only whether it came during the pause
+	case p.isLast() && p.newer == "": // only check for a bundle that came during the pause
 		return 0
 	}
 	return p.timing.LongPoll
@@ -181,7 +180,7 @@ func (p *pulling) isLast() bool {
 // open decrypts the bundle and checks it.
 func (p *pulling) open(context.Context) (step, error) {
 	b, err := p.Getter.open(p.k, p.ciphertext)
-	if err == nil && keyTypeIs(b, p.k.KeyType) && b.Serial() != p.k.Revoked {
+	if err == nil && hasKeyType(b, p.k.KeyType) && b.Serial() != p.k.Revoked {
 		p.bundle = b
 		return p.install, nil
 	}
@@ -198,8 +197,8 @@ func (p *pulling) install(ctx context.Context) (step, error) {
 	return nil, p.Getter.install(ctx, p.k, p.bundle, p.etag)
 }
 
-// askAnother asks for a bundle instead of one that is sealed to others: this host
-// was enrolled after that was sealed.
+// askAnother requests a bundle instead of one that is sealed to others, because it was
+// sealed before this host was enrolled.
 func (p *pulling) askAnother(ctx context.Context) (step, error) {
 	p.k.ETag = ""
 	if p.asked {
@@ -219,7 +218,7 @@ func (p *pulling) askAnother(ctx context.Context) (step, error) {
 	return p.pause, nil
 }
 
-// checkRecipient returns an error if this host could not open another bundle either.
+// checkRecipient returns an error if this host could not open a new bundle either.
 func (p *pulling) checkRecipient(ctx context.Context) error {
 	now, err := p.state.reopen()
 	if err != nil {
@@ -234,14 +233,14 @@ func (p *pulling) checkRecipient(ctx context.Context) error {
 		return err
 	}
 	if findRecipient(who.Recipients, own) == "" {
-		return errors.New("this host's identity is not among the recipients that the proxy has for it; acmeproxy remote rekey brings it there")
+		return errors.New("this host's identity is not among the recipients that the proxy has for it; run acmeproxy remote rekey to add it")
 	}
 	return nil
 }
 
-// renew asks for a new bundle now. The proxy may want it later.
+// renew asks for a new bundle now. The proxy may refuse this for some time.
 func (p *pulling) renew(ctx context.Context) error {
-	if err := p.k.storable(ctx); err != nil {
+	if err := p.k.checkStorable(ctx); err != nil {
 		return err
 	}
 	m, err := p.api.Renew(ctx, p.k.ID)
@@ -257,12 +256,12 @@ func (p *pulling) renew(ctx context.Context) error {
 	return nil
 }
 
-// comeLater finds out why there is no bundle: the proxy works on it, failed, will
-// begin later, or does not manage the certificate.
-func (p *pulling) comeLater(ctx context.Context) (step, error) {
+// checkProgress asks why there is no bundle. The proxy works on it, failed, will begin
+// later, or does not manage the certificate.
+func (p *pulling) checkProgress(ctx context.Context) (step, error) {
 	m, err := p.api.Certificate(ctx, p.k.ID)
 	if isGone(err) {
-		p.k.ETag = "" // the proxy forgot it, or is another one now
+		p.k.ETag = "" // the proxy removed it, or its database is new
 		return p.registerAgain, nil
 	}
 	if err != nil {
@@ -287,11 +286,11 @@ func attemptFailed(m api.Certificate) error {
 	if m.NextAttempt != nil {
 		next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
 	}
-	return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", printable(m.LastError), next)}
+	return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", toPrintable(m.LastError), next)}
 }
 
-// askNow asks a proxy that would begin later to begin now. If that is too soon, its
-// error says when the proxy begins.
+// askNow asks a proxy that would begin later to begin now. If the proxy refuses, the
+// error says when it begins.
 func (p *pulling) askNow(ctx context.Context) (step, error) {
 	m := p.certificate
 	if m.Status != api.StatusPending {
@@ -299,10 +298,10 @@ func (p *pulling) askNow(ctx context.Context) (step, error) {
 			return p.wait, nil
 		}
 		_, _, news, err := p.api.Bundle(ctx, p.k.ID, p.newer, 0)
-		if err == nil && news { // since the last question
+		if err == nil && news { // a bundle came since the last request
 			return p.wait, nil
 		}
-		// The proxy knows by its own clock whether it is too soon.
+		// The proxy decides by its own clock whether this is too early.
 		if err := p.renew(ctx); err == nil || !isStatus(err, http.StatusTooManyRequests) {
 			return p.wait, err
 		}
@@ -312,17 +311,17 @@ func (p *pulling) askNow(ctx context.Context) (step, error) {
 		what = "no other certificate"
 	}
 	return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
-		"the proxy has %s yet: these names were asked for several times in a short while; it asks the CA at %s",
+		"the proxy has %s yet: these names were requested several times within a short time; it asks the CA at %s",
 		what, m.NextAttempt.UTC().Format(time.RFC3339))}
 }
 
-// wait reports that the proxy is at work.
+// wait reports that the proxy is working on the certificate.
 func (p *pulling) wait(context.Context) (step, error) {
 	p.emit(acme.Event{Stage: Waiting})
 	return p.pause, nil
 }
 
-// pause ends the daemon's turn, or delays the next question.
+// pause ends the daemon's turn, or delays the next request.
 func (p *pulling) pause(ctx context.Context) (step, error) {
 	if p.isLast() {
 		return nil, nil
@@ -330,7 +329,7 @@ func (p *pulling) pause(ctx context.Context) (step, error) {
 	return p.ask, sleep(ctx, p.timing.BetweenPolls)
 }
 
-// isGone reports whether the proxy does not have what it was asked for.
+// isGone reports whether the proxy answered that it does not have the requested object.
 func isGone(err error) bool {
 	return isStatus(err, http.StatusNotFound) || isStatus(err, http.StatusForbidden)
 }

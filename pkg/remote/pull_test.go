@@ -71,7 +71,7 @@ func TestPullOptions(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			k, err := s.kept(want(t, s, clients.ModeAgent))
+			k, err := s.loadKept(want(t, s, clients.ModeAgent))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -119,7 +119,7 @@ func TestPullComesLater(t *testing.T) {
 			var q questions
 			e.on("GET "+api.PathCertificates+"/{id}", jsonAnswer(200, tc.answer))
 			e.on("GET "+api.PathCertificates+"/{id}/bundle", q.comesAfter(1000, nil))
-			k, err := s.kept(want(t, s, clients.ModeAgent))
+			k, err := s.loadKept(want(t, s, clients.ModeAgent))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -148,7 +148,7 @@ func TestPullRegistersAgain(t *testing.T) {
 		w.Header().Set("ETag", `"1"`)
 		_, _ = w.Write(bundle)
 	})
-	k, err := s.kept(want(t, s, clients.ModeAgent))
+	k, err := s.loadKept(want(t, s, clients.ModeAgent))
 	if err != nil {
 		t.Fatal(err)
 	}

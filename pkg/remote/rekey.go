@@ -16,26 +16,26 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// A rekey first writes what is new beside what is in force, with the suffix
-// ".next", the TLS key last; then it asks the proxy; then it renames, the TLS key
-// last again. So as long as there is a key.pem.next the proxy may know either
-// key, and whoever is refused with the old one tries that. Nothing that may have
-// been sent to the proxy is ever made anew or thrown away.
+// A rekey first writes the new files with the suffix ".next", the TLS key last. Then
+// it sends the new key to the proxy. Then it renames the files, the TLS key last
+// again. While key.pem.next exists, the proxy may know either key, and a process that
+// is refused with the old key tries the new one. A key that may have been sent to the
+// proxy is never replaced or removed.
 
-// Rekeyed is what a rekey has come to.
+// Rekeyed is the result of a rekey.
 type Rekeyed struct {
 	Proxy      string   `json:"proxy"`
 	Client     string   `json:"client"`
 	Recipient  string   `json:"recipient"` // this host's, from now on
 	Recipients []string `json:"recipients"`
-	// Finished tells that an earlier rekey, which was interrupted, is complete now.
+	// Finished is set if the call completed an earlier rekey that was interrupted.
 	Finished bool `json:"finished,omitempty"`
 }
 
-// Rekey makes a new TLS key, and where bundles are sealed to the identity that
-// was made in the state directory, a new one of these; or it takes the identity
-// of that file, if one is named. The old identities stay, to open what was sealed
-// before. A rekey that was interrupted is gone on with.
+// Rekey replaces the TLS key and the identity by new ones. If identity names a file,
+// Rekey uses that instead of a new identity. An identity outside the state directory
+// stays unless another is named. Former identities are stored, to open older bundles.
+// If an earlier rekey was interrupted, Rekey completes that first.
 func (s *State) Rekey(ctx context.Context, identity string) (*Rekeyed, error) {
 	unlock, err := lock(ctx, filepath.Join(s.Dir, lockName))
 	if err != nil {
@@ -43,11 +43,11 @@ func (s *State) Rekey(ctx context.Context, identity string) (*Rekeyed, error) {
 	}
 	defer unlock()
 	removeLeftovers(s.Dir, stateFile)
-	if s, err = s.reopen(); err != nil { // another may have come first
+	if s, err = s.reopen(); err != nil { // another process may have changed it
 		return nil, err
 	}
 	if who, done, err := s.finish(ctx); err != nil || done {
-		return s.rekeyed(who, true, err)
+		return s.outcome(who, true, err)
 	}
 	client, err := s.client(keyName)
 	if err != nil {
@@ -73,18 +73,19 @@ func (s *State) Rekey(ctx context.Context, identity string) (*Rekeyed, error) {
 	if errors.As(refused, &p) && p.Status != http.StatusUnauthorized && p.Status < 500 {
 		return nil, refused
 	}
-	// Done, or the answer is lost, or an earlier question has only now been heard.
+	// After an error, the proxy may still know the key: the answer was lost, or an
+	// earlier request has arrived.
 	who, done, err := s.finish(ctx)
 	if !done && refused != nil {
-		return nil, fmt.Errorf("%w; run acmeproxy remote rekey again, it goes on where it was", refused)
+		return nil, fmt.Errorf("%w; run acmeproxy remote rekey again to continue", refused)
 	}
 	if !done && err == nil {
-		err = errors.New("the proxy took the new key and does not know it; run acmeproxy remote rekey again")
+		err = errors.New("the proxy accepted the new key, but does not know it; run acmeproxy remote rekey again")
 	}
-	return s.rekeyed(who, false, err)
+	return s.outcome(who, false, err)
 }
 
-func (s *State) rekeyed(who api.Client, finished bool, err error) (*Rekeyed, error) {
+func (s *State) outcome(who api.Client, finished bool, err error) (*Rekeyed, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -99,10 +100,10 @@ func (s *State) rekeyed(who api.Client, finished bool, err error) (*Rekeyed, err
 	return &Rekeyed{Proxy: now.URL(), Client: who.Name, Recipient: own, Recipients: who.Recipients, Finished: finished}, nil
 }
 
-// rollover is what to ask the proxy for besides the new key.
+// rollover holds the recipients to add and to remove together with the key.
 type rollover struct{ add, retire []string }
 
-// prepare writes what is new but for the key, whose file says that all is there.
+// prepare writes the new files except the key, whose file marks them as complete.
 func (s *State) prepare(identity string, who api.Client) (rollover, error) {
 	next, err := s.nextIdentity(identity)
 	if err != nil {
@@ -132,20 +133,20 @@ func (s *State) prepare(identity string, who api.Client) (rollover, error) {
 	return ask, nil
 }
 
-// nextIdentity is the file of the identity after the rekey.
+// nextIdentity returns the file of the identity after the rekey.
 func (s *State) nextIdentity(identity string) (string, error) {
 	own, named := s.path(identityName+nextSuffix), s.path(enrolmentName+nextSuffix)
-	if exists(s.path(keyName + nextSuffix)) { // the proxy may have heard of it
-		return s.begunIdentity(identity)
+	if exists(s.path(keyName + nextSuffix)) { // it may have been sent to the proxy
+		return s.interruptedIdentity(identity)
 	}
-	for _, leftover := range []string{own, named} { // of a rekey that asked nobody
+	for _, leftover := range []string{own, named} { // of a rekey that sent no request
 		if err := os.Remove(leftover); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("state-dir: %w", err)
 		}
 	}
 	switch {
 	case identity != "" && identity != s.enrolment.Identity:
-		if err := adoptable(identity); err != nil {
+		if err := checkAdoptable(identity); err != nil {
 			return "", err
 		}
 		if _, err := s.recipientOf(identity); err != nil {
@@ -163,11 +164,11 @@ func (s *State) nextIdentity(identity string) (string, error) {
 	case s.enrolment.Identity != "":
 		return s.enrolment.Identity, nil
 	}
-	return own, nil // recipientOf makes it
+	return own, nil // recipientOf creates it
 }
 
-// begunIdentity is that of a rekey which was interrupted.
-func (s *State) begunIdentity(identity string) (string, error) {
+// interruptedIdentity returns the file of the identity of an interrupted rekey.
+func (s *State) interruptedIdentity(identity string) (string, error) {
 	next := s.identityFile()
 	if e, err := readEnrolment(s.path(enrolmentName + nextSuffix)); err == nil {
 		next = e.Identity
@@ -175,13 +176,13 @@ func (s *State) begunIdentity(identity string) (string, error) {
 		next = s.path(identityName + nextSuffix)
 	}
 	if identity != "" && identity != next {
-		return "", errors.New("identity: a rekey with another identity was interrupted; run acmeproxy remote rekey without --identity first, it goes on with that")
+		return "", errors.New("identity: a rekey with another identity was interrupted; run acmeproxy remote rekey without --identity first, to complete it")
 	}
 	return next, nil
 }
 
-// finish takes the key of an interrupted rekey into force if the proxy knows it.
-// The caller holds the state directory's lock.
+// finish completes an interrupted rekey if the proxy knows its key. The caller must
+// hold the state directory's lock.
 func (s *State) finish(ctx context.Context) (who api.Client, done bool, err error) {
 	if !exists(s.path(keyName + nextSuffix)) {
 		return who, false, nil
@@ -192,7 +193,7 @@ func (s *State) finish(ctx context.Context) (who api.Client, done bool, err erro
 	}
 	who, err = next.Self(ctx)
 	if isStatus(err, http.StatusUnauthorized) {
-		return who, false, nil // the old one is in force
+		return who, false, nil // the proxy knows the old key
 	}
 	if err != nil {
 		return who, false, err
@@ -200,8 +201,8 @@ func (s *State) finish(ctx context.Context) (who api.Client, done bool, err erro
 	return who, true, s.promote()
 }
 
-// promote renames what is new into place. Killed in between, it is done again:
-// the TLS key goes last.
+// promote renames the new files into place, the TLS key last. So an interrupted
+// promotion is repeated.
 func (s *State) promote() error {
 	for _, name := range []string{identityName, enrolmentName, keyName} {
 		if err := localfile.Check(s.path(name + nextSuffix)); err != nil {
@@ -224,10 +225,10 @@ func (s *State) promote() error {
 	return syncDir(s.Dir)
 }
 
-// otherKey finds the TLS key that is in force when the one with this pin is not
-// known to the proxy (any more); nil: there is no other.
+// otherKey returns the TLS key that replaced the one with this pin, which the proxy
+// does not know, or nil.
 func (s *State) otherKey(ctx context.Context, refused [32]byte) (*tls.Certificate, error) {
-	unlock, err := lock(ctx, s.path(lockName)) // a rekey that is under way may end
+	unlock, err := lock(ctx, s.path(lockName)) // wait for the end of a running rekey
 	if err != nil {
 		return nil, err
 	}
@@ -249,7 +250,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// syncDir has new names on the disk before the proxy hears of what they hold.
+// syncDir writes new file names to the disk, before their content is sent to the proxy.
 func syncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

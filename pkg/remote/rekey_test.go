@@ -283,7 +283,7 @@ func daemon(t testing.TB, host *remote.State) (stop func()) {
 	}
 }
 
-// A daemon goes on with the new keys, and with the bundles sealed to them (A12).
+// A daemon continues with the new keys, and with the bundles sealed to them (A12).
 func TestRekeyUnderADaemon(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -342,8 +342,8 @@ func TestRekeyIdentityFile(t *testing.T) {
 	}
 }
 
-// Nobody replaces a key but its holder, by a key that its holder has, once; and
-// nobody's recipients but the own (A21, X14).
+// Only the holder of a key can replace it, once, by another key of its own. A client
+// can replace only its own recipients (A21, X14).
 func TestKeyAbuse(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -417,8 +417,8 @@ func TestKeyAbuse(t *testing.T) {
 	}
 }
 
-// A host that has lost its identity is told what to do. What the proxy does not
-// make anew yet, a daemon does not ask for at each poll.
+// A host that has lost its identity gets an error with the remedy. While the proxy
+// refuses another bundle, the daemon does not ask for it at each poll.
 func TestLostIdentity(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -430,7 +430,7 @@ func TestLostIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if _, _, err := fetch(t, host, "a.example.com"); err == nil || !strings.Contains(err.Error(), "acmeproxy remote rekey brings it there") {
+	if _, _, err := fetch(t, host, "a.example.com"); err == nil || !strings.Contains(err.Error(), "run acmeproxy remote rekey to add it") {
 		t.Errorf("an identity that the proxy does not know: %v", err)
 	}
 	rekey(t, host)

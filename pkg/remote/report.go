@@ -8,7 +8,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// Report is a Kept as commands print it with --json.
+// Report holds what commands print of a Kept as JSON.
 type Report struct {
 	Names   cert.Names   `json:"names"`
 	Mode    clients.Mode `json:"mode"`
@@ -31,11 +31,11 @@ type Report struct {
 	AskAgain    time.Time `json:"ask_again,omitzero"`
 }
 
-// Report returns what commands print of k. The two types have the same fields today,
-// so one converts to the other.
+// Report returns k as commands print it. The types of state file and report have the
+// same fields today, so one converts to the other.
 func (k *Kept) Report() Report { return Report(k.file()) }
 
-// RevokedReport is a Revoked as commands print it with --json.
+// RevokedReport holds what commands print of a Revoked as JSON.
 type RevokedReport struct {
 	Names       cert.Names   `json:"names"`
 	Mode        clients.Mode `json:"mode"`
@@ -44,7 +44,7 @@ type RevokedReport struct {
 	Certificate *Report      `json:"certificate,omitempty"`
 }
 
-// Report returns what commands print of r.
+// Report returns r as commands print it.
 func (r *Revoked) Report() RevokedReport {
 	out := RevokedReport{Names: r.Names, Mode: r.Mode, Serial: r.Serial, Reason: r.Reason}
 	if r.Certificate != nil {

@@ -17,9 +17,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// revoking is a request to revoke that is written down before it is sent. It
-// holds all that is needed to send it again, whatever becomes of the files: a
-// proof is no secret, as it is good for nothing but this revocation.
+// revoking is a revocation request that is stored before it is sent. It can be sent
+// again even if the files have changed. The proof is no secret, because it is valid
+// only for this revocation.
 type revoking struct {
 	Serial string `json:"serial"`
 	api.RevokeRequest
@@ -27,18 +27,17 @@ type revoking struct {
 
 var errRevoked = errors.New("the proxy sent the certificate that was revoked; the files stay as they are")
 
-// Revoked is the outcome of a revocation.
+// Revoked holds the result of a revocation.
 type Revoked struct {
 	Names  cert.Names
 	Mode   clients.Mode
 	Serial string // of the certificate that is revoked
 	Reason cert.Reason
-	// Certificate is the one that replaced it. If nil, there is none, or none yet.
+	// Certificate replaced the revoked one. It is nil if no other is wanted or exists yet.
 	Certificate *Kept
 }
 
-// ReplaceError is why there is no other certificate yet in place of one that
-// is revoked.
+// ReplaceError reports that a certificate is revoked, but not replaced yet.
 type ReplaceError struct {
 	Serial string
 	Err    error
@@ -50,8 +49,9 @@ func (e *ReplaceError) Error() string {
 
 func (e *ReplaceError) Unwrap() error { return e.Err }
 
-// KeptAs returns what is kept for these names, in that mode or, if it is empty,
-// in the only one. fs.ErrNotExist: nothing.
+// KeptAs returns the certificate of these names and that mode. If mode is empty, it
+// returns the certificate of either mode, and an error if there are two. It returns
+// fs.ErrNotExist if there is no certificate.
 func (s *State) KeptAs(names cert.Names, mode clients.Mode) (*Kept, error) {
 	var found []*Kept
 	for _, m := range clients.GrantableModes() {
@@ -71,20 +71,20 @@ func (s *State) KeptAs(names cert.Names, mode clients.Mode) (*Kept, error) {
 	case 1:
 		return found[0], nil
 	}
-	return nil, errors.New("mode: certificates for these names are kept in both modes; say which with --mode agent or --mode gateway")
+	return nil, errors.New("mode: certificates for these names are kept in both modes; use --mode agent or --mode gateway")
 }
 
-// Revoke revokes the certificate that is on this host's disk and brings another,
-// with another key, in its place; with forget it is no longer kept fresh, and
-// its files stay. Once it is revoked, all errors are *ReplaceError, and the
-// result says so. A crash or an error on the way is made good by Run.
+// Revoke revokes the certificate on this host's disk and replaces it by one with
+// another key. With forget, Revoke does not replace it but stops its renewal; the files
+// stay. Once it is revoked, Revoke returns a result, and all errors are *ReplaceError.
+// Run completes a revocation after a crash or an error.
 func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, forget bool) (*Revoked, error) {
 	unlock, err := listed.lock(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer unlock()
-	k, err := readKept(listed.path) // another process may have had it
+	k, err := readKept(listed.path) // another process may have changed it
 	if err != nil {
 		return nil, err
 	}
@@ -92,16 +92,16 @@ func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, f
 	if err != nil {
 		return nil, fmt.Errorf("the certificate that is to be revoked: %w", err)
 	}
-	if !sameNames(have, k.Names) {
+	if !hasNames(have, k.Names) {
 		return nil, fmt.Errorf("the certificate in %s is for other names, so it was not revoked", k.Out)
 	}
-	if k.Revoking != nil && k.Revoking.Serial != have.Serial() { // an older one, not known yet
+	if k.Revoking != nil && k.Revoking.Serial != have.Serial() { // of an older certificate, with an unknown result
 		if _, err := g.finishRevoking(ctx, k); err != nil || k.forgotten {
 			return nil, errors.Join(err, errors.New("run the same command again"))
 		}
 	}
 	var answer api.Revocation
-	if k.Revoked != have.Serial() || forget || k.Mode.IsUnattended() { // of an agent's, asking again costs nothing
+	if k.Revoked != have.Serial() || forget || k.Mode.IsUnattended() { // in agent mode repeating is harmless
 		if err := k.prepareRevoking(have, reason, forget); err != nil {
 			return nil, err
 		}
@@ -120,7 +120,7 @@ func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, f
 	return done, nil
 }
 
-// prepareRevoking writes down what the proxy will be asked.
+// prepareRevoking stores the request for the proxy.
 func (k *Kept) prepareRevoking(have *cert.Bundle, reason cert.Reason, forget bool) error {
 	if have.Key == nil {
 		return fmt.Errorf("the folder %s has no key of the certificate, which must prove that it is this host's", k.Out)
@@ -135,14 +135,14 @@ func (k *Kept) prepareRevoking(have *cert.Bundle, reason cert.Reason, forget boo
 	return k.save()
 }
 
-// finishRevoking asks the proxy what was written down. Revoking is gone when
-// its answer is known, and Revoked set if that was a yes. The caller must hold
-// the lock.
+// finishRevoking sends the stored request. It removes k.Revoking when the answer is
+// known, and sets k.Revoked if the certificate is revoked. The caller must hold the
+// lock.
 func (g *Getter) finishRevoking(ctx context.Context, k *Kept) (api.Revocation, error) {
 	ask := k.Revoking
 	answer, err := g.api.Revoke(ctx, ask.RevokeRequest)
 	if err != nil {
-		if refused(err) {
+		if isRefusal(err) {
 			k.Revoking = nil
 			return answer, errors.Join(err, k.save())
 		}
@@ -156,18 +156,18 @@ func (g *Getter) finishRevoking(ctx context.Context, k *Kept) (api.Revocation, e
 	return answer, k.save()
 }
 
-// refused tells a no from an answer that leaves open what happened, or says not
-// now: perhaps only the answer to an earlier question was lost.
-func refused(err error) bool {
+// isRefusal reports whether err is the proxy's final refusal. After any other error,
+// such as a rate limit, an earlier request may have succeeded.
+func isRefusal(err error) bool {
 	var p *api.Problem
 	return errors.As(err, &p) && p.Status >= 400 && p.Status < 500 && p.Status != http.StatusRequestTimeout && p.Status != http.StatusTooManyRequests
 }
 
-// forgetRevoked ends the keeping of what was revoked. If the proxy keeps a newer
-// one for this host, it is to forget that as well.
+// forgetRevoked stops the renewal of a revoked certificate. If the proxy manages a
+// newer one for this host, forgetRevoked deletes that, too.
 func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocation) error {
 	if k.Mode.IsUnattended() && k.ID != "" && k.ID != answer.ID {
-		if err := g.api.Delete(ctx, k.ID); err != nil && !refused(err) {
+		if err := g.api.Delete(ctx, k.ID); err != nil && !isRefusal(err) {
 			return fmt.Errorf("certificate %s IS revoked, but the proxy still manages these names: %w", answer.Serial, err)
 		}
 	}
@@ -178,7 +178,7 @@ func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocati
 	return nil
 }
 
-// replace brings another certificate in place of the one that is revoked.
+// replace gets another certificate instead of the revoked one.
 func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) error {
 	if err := k.Ready(); err != nil {
 		return err

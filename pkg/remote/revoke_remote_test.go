@@ -117,7 +117,7 @@ func TestRemoteRevokesTooSoon(t *testing.T) {
 func TestRemoteRevokeBreaksOff(t *testing.T) {
 	t.Parallel()
 	lost := func(w http.ResponseWriter, r *http.Request, next http.Handler) {
-		if pebbletest.Kind(r) == pebbletest.RevokeCert { // done, but nobody hears of it
+		if pebbletest.Kind(r) == pebbletest.RevokeCert { // the request succeeds, but its answer is lost
 			next.ServeHTTP(httptest.NewRecorder(), r)
 			http.Error(w, "out of order", http.StatusInternalServerError)
 			return
@@ -125,8 +125,8 @@ func TestRemoteRevokeBreaksOff(t *testing.T) {
 		next.ServeHTTP(w, r)
 	}
 	for name, tc := range map[string]struct {
-		trouble func(*pebbletest.Fault)
-		known   bool // the caller is told that it is revoked
+		fault func(*pebbletest.Fault)
+		known bool // the caller learns that it is revoked
 	}{
 		"before the CA is asked":      {func(f *pebbletest.Fault) { f.Fail(http.StatusServiceUnavailable, pebbletest.RevokeCert) }, false},
 		"before the CA has answered":  {func(f *pebbletest.Fault) { f.Set(lost) }, false},
@@ -148,7 +148,7 @@ func TestRemoteRevokeBreaksOff(t *testing.T) {
 				}
 				old := proxytest.OnDisk(t, k.Out)
 				clk.Advance(2 * time.Hour)
-				tc.trouble(&ca)
+				tc.fault(&ca)
 				_, err = revokeKept(t, host, "a.example.com", false)
 				var late *remote.ReplaceError
 				if err == nil || errors.As(err, &late) != tc.known {
@@ -190,7 +190,7 @@ func TestRemoteRevokeRefused(t *testing.T) {
 	p.WantRevoked(t, proxytest.OnDisk(t, k.Out), false, "")
 }
 
-// The daemon goes on with a revocation that may be asked for later only: what was
+// The daemon continues a revocation that may be asked for later only: what was
 // lost may have been the answer that it is done.
 func TestRemoteRevokeNotNow(t *testing.T) {
 	t.Parallel()

@@ -15,17 +15,17 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// RunConfig is what the daemon works from.
+// RunConfig configures the daemon.
 type RunConfig struct {
 	State  *State
-	Wanted []Wanted      // of the configuration; those of earlier gets come on top
-	Poll   time.Duration // between two questions for news of one certificate
+	Wanted []Wanted      // from the configuration; Run also renews those of earlier calls of Get
+	Poll   time.Duration // interval of the requests for a new bundle of one certificate
 	Logger *slog.Logger
 }
 
-// Run keeps every wanted certificate on the disk and fresh until ctx ends. Each
-// has its own turn, so that one that fails holds up no other. Failures are
-// logged and tried again with growing pauses.
+// Run gets and renews every wanted certificate until ctx ends. Each certificate has
+// its own turn, so a failing one does not delay the others. Run logs failures and
+// retries with increasing delays.
 func Run(ctx context.Context, cfg RunConfig) error {
 	d := &daemon{RunConfig: cfg, timing: cfg.State.Timing.withDefaults()}
 	d.delays.wake = make(chan struct{}, 1)
@@ -33,7 +33,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 	if d.getter, err = cfg.State.Getter(nil); err != nil {
 		return err
 	}
-	d.getter.api.answered = func() { d.delays.happened(answered) }
+	d.getter.api.answered = func() { d.delays.notify(answered) }
 	for _, w := range cfg.Wanted {
 		if err := cfg.State.remember(ctx, w); err != nil { // so that list and status show it
 			if ctx.Err() != nil {
@@ -52,33 +52,34 @@ type daemon struct {
 	timing Timing
 	getter *Getter
 	delays delays
-	next   map[string]time.Time // by path of the Kept: when its turn is
-	busy   map[string]bool      // by path: it has its turn, or waits in queue for it
+	next   map[string]time.Time // by path of the Kept: time of its next turn
+	busy   map[string]bool      // by path: its turn runs or is queued
 	warned map[string]string    // by path: the folder whose risk was logged
 	queue  []Kept
 }
 
-// ended is a turn that is over.
+// ended describes a turn that has ended.
 type ended struct {
 	path string
 	next time.Time
 }
 
-// turnsAtOnce are so many that some hooks that hang do not hold up the others.
-const turnsAtOnce = 32
+// maxTurns is the number of concurrent turns. It is large, so that a few hooks that
+// hang do not delay the others.
+const maxTurns = 32
 
-// run ends with ctx, and when all turns have.
+// run returns when ctx and all turns have ended.
 func (d *daemon) run(ctx context.Context) {
 	d.next, d.busy, d.warned = map[string]time.Time{}, map[string]bool{}, map[string]string{}
 	var turns sync.WaitGroup
 	defer turns.Wait()
 	over := make(chan ended)
-	atWork, look, freed := 0, time.Now(), map[string]bool{}
+	running, check, freed := 0, time.Now(), map[string]bool{}
 	for ctx.Err() == nil {
-		if !time.Now().Before(look) {
-			look = d.round()
+		if !time.Now().Before(check) {
+			check = d.queueDue()
 		}
-		for ; len(d.queue) > 0 && atWork < turnsAtOnce; atWork++ {
+		for ; len(d.queue) > 0 && running < maxTurns; running++ {
 			k := d.queue[0]
 			d.queue = d.queue[1:]
 			turns.Go(func() {
@@ -88,25 +89,25 @@ func (d *daemon) run(ctx context.Context) {
 				}
 			})
 		}
-		t := time.NewTimer(time.Until(look))
+		t := time.NewTimer(time.Until(check))
 		select {
 		case e := <-over:
-			atWork--
+			running--
 			delete(d.busy, e.path)
 			if freed[e.path] {
 				delete(freed, e.path)
 				e.next = time.Now()
 			}
 			d.next[e.path] = e.next
-			if e.next.Before(look) {
-				look = e.next
+			if e.next.Before(check) {
+				check = e.next
 			}
 		case <-d.delays.wake:
-			for _, path := range d.delays.released() {
+			for _, path := range d.delays.takeEnded() {
 				if d.busy[path] {
-					freed[path] = true // its turn ends with a time that does not count
+					freed[path] = true // ignore the time that its turn returns
 				}
-				d.next[path], look = time.Now(), time.Now()
+				d.next[path], check = time.Now(), time.Now()
 			}
 		case <-t.C:
 		case <-ctx.Done():
@@ -115,9 +116,9 @@ func (d *daemon) run(ctx context.Context) {
 	}
 }
 
-// round queues each certificate that is due and says when to look again. Those
-// that were added meanwhile are seen, too.
-func (d *daemon) round() time.Time {
+// queueDue queues all due certificates and returns the time of the next check. It
+// reads the state directory, so it includes certificates that were added since.
+func (d *daemon) queueDue() time.Time {
 	all, err := d.State.Kept()
 	if err != nil {
 		d.Logger.Error("cannot keep all certificates", "error", err)
@@ -130,7 +131,7 @@ func (d *daemon) round() time.Time {
 		d.warn(k)
 		at := d.next[k.path]
 		switch {
-		case d.busy[k.path]: // its turn's end says when the next one is
+		case d.busy[k.path]: // the end of its turn sets the next time
 		case time.Now().Before(at) && !cert.IsParked(at, time.Time{}, time.Now()):
 			next[k.path] = at
 			if at.Before(earliest) {
@@ -156,13 +157,13 @@ func (d *daemon) warn(k Kept) {
 	}
 }
 
-// poll is the interval with a tenth of jitter.
+// poll returns the interval with a jitter of ±5 %.
 func (d *daemon) poll() time.Duration {
 	p := max(d.Poll, d.timing.ShortestPoll)
 	return p - p/20 + rand.N(p/10+1)
 }
 
-// turn works on one certificate and says when to come back.
+// turn works on one certificate and returns the time of its next turn.
 func (d *daemon) turn(ctx context.Context, listed Kept) time.Time {
 	log := d.Logger.With("names", listed.Names.String(), "mode", listed.Mode)
 	at, err := d.work(ctx, listed, log)
@@ -175,15 +176,15 @@ func (d *daemon) turn(ctx context.Context, listed Kept) time.Time {
 	return at
 }
 
-// work is a turn's work under the certificate's lock. Its error is about the
-// state directory; the proxy's and the CA's are kept with the certificate.
+// work does a turn's work under the certificate's lock. It returns only errors of the
+// state directory. Those of the proxy and the CA are stored with the certificate.
 func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next time.Time, err error) {
 	unlock, err := listed.lock(ctx)
 	if err != nil {
 		return next, err
 	}
 	defer unlock()
-	// Since it was listed, a get by hand may have wanted it elsewhere.
+	// A command may have changed the certificate since it was listed.
 	k, err := readKept(listed.path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return time.Now().Add(d.poll()), nil // it was forgotten
@@ -215,7 +216,7 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	if k.Serial != before {
 		log.Info("certificate installed", "out", k.Out, "serial", k.Serial, "not_after", k.NotAfter)
 		if !k.Mode.IsUnattended() {
-			d.delays.happened(obtained)
+			d.delays.notify(obtained)
 		}
 	}
 	if ctx.Err() != nil {
@@ -225,8 +226,9 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	return next, d.getter.unstored.save(k, file)
 }
 
-// finishRevoking asks what a crash or a bad connection left open. Its error says
-// that it is still open, which is no reason not to renew.
+// finishRevoking completes a revocation that a crash or a failed connection
+// interrupted. It returns an error if the result is still unknown, which does not
+// prevent a renewal.
 func (d *daemon) finishRevoking(ctx context.Context, k *Kept, log *slog.Logger) error {
 	if k.Revoking == nil {
 		return nil
@@ -243,23 +245,23 @@ func (d *daemon) finishRevoking(ctx context.Context, k *Kept, log *slog.Logger) 
 	return err
 }
 
-// settle notes how the turn went and says when the next one is.
+// settle stores the result of a turn in k and returns the time of the next turn.
 func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) time.Time {
 	if failure == nil {
 		next := time.Now().Add(d.poll())
-		d.delays.reached(k.path)
+		d.delays.clear(k.path)
 		k.Failures, k.LastError, k.NextAttempt, k.Transient = 0, "", time.Time{}, false
 		if first := time.Now().Add(d.timing.FirstPoll); (k.Serial == "" || k.Serial == k.Revoked) && next.After(first) {
-			return first // the proxy works on it
+			return first // the proxy is obtaining the certificate
 		}
 		return next
 	}
-	next := d.failed(k, failure, eased)
+	next := d.recordFailure(k, failure, eased)
 	log.Warn("not fresh", "error", failure, "next_attempt", next)
 	return next
 }
 
-// refresh asks for news (agent), or renews when it is time (gateway).
+// refresh pulls a newer bundle (agent), or renews a due certificate (gateway).
 func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 	if err := k.Ready(); err != nil {
 		return err
@@ -268,21 +270,21 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 		return d.getter.pull(ctx, k, daemonPull())
 	}
 	have, err := certfile.Read(k.Out)
-	usable := err == nil && sameNames(have, k.Names) && keyTypeIs(have, k.KeyType)
+	usable := err == nil && hasNames(have, k.Names) && hasKeyType(have, k.KeyType)
 	revoked := usable && (have.Serial() == k.Revoked || d.State.hasRevoked(k.Names, have.Serial()))
 	if usable && !revoked && time.Now().Before(have.RenewAt()) {
-		return d.getter.install(ctx, k, have, "") // which writes only what is not as it should be
+		return d.getter.install(ctx, k, have, "") // writes only if the files differ
 	}
 	return d.getter.obtain(ctx, k)
 }
 
-func keyTypeIs(b *cert.Bundle, want cert.KeyType) bool {
+func hasKeyType(b *cert.Bundle, want cert.KeyType) bool {
 	got, err := cert.KeyTypeOf(b.Leaf.PublicKey)
 	return err == nil && got == want
 }
 
-// hasRevoked reports whether this host revoked a certificate for these names, or asked
-// for that, in any mode.
+// hasRevoked reports whether this host revoked the certificate for these names, or
+// requested that, in any mode.
 func (s *State) hasRevoked(names cert.Names, serial string) bool {
 	for _, mode := range clients.GrantableModes() {
 		k, err := readKept(s.keptPath(mode, names))

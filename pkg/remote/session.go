@@ -14,7 +14,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 )
 
-// session is all connections with one TLS key.
+// session holds the connections with one TLS key.
 type session struct {
 	http *http.Client
 	pin  [32]byte // of the key
@@ -31,7 +31,7 @@ func (s *State) connect(pin [32]byte, key tls.Certificate, ping time.Duration) *
 			MinVersion:   tls.VersionTLS13,
 			Certificates: []tls.Certificate{key},
 			NextProtos:   []string{"h2", "http/1.1", api.ALPN},
-			// The pin is a stronger statement than any CA's; see VerifyConnection.
+			// VerifyConnection checks the pin, which is stronger than a CA's signature.
 			InsecureSkipVerify: true, //nolint:gosec // see the line above
 			VerifyConnection:   func(c tls.ConnectionState) error { return verifyPin(c, pin) },
 		},
@@ -42,22 +42,22 @@ func (s *State) connect(pin [32]byte, key tls.Certificate, ping time.Duration) *
 	}
 	return &http.Client{
 		Transport: &agentTransport{transport, s.UserAgent},
-		// A redirect would carry a request elsewhere; the API has none.
+		// A redirect could send a request to another server. The API has no redirects.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
-// do sends a request. If the proxy does not know our key, a rekey may have
-// replaced it: then once more with the one that is in force now.
+// do sends a request. If the proxy does not know our key, a rekey may have replaced
+// it. Then do sends the request again with the new key.
 func (c *Client) do(req *http.Request) (*http.Response, error) {
 	used := c.current()
 	resp, err := c.exchange(used, req)
 	if err != nil || resp.StatusCode != http.StatusUnauthorized || c.otherKey == nil {
 		return resp, err
 	}
-	now, err := c.rekeyed(req.Context(), used)
+	now, err := c.replaceSession(req.Context(), used)
 	if err != nil || now.pin == used.pin {
-		return resp, nil //nolint:nilerr // the refusal says more
+		return resp, nil //nolint:nilerr // the refusal is more informative
 	}
 	resp.Body.Close()
 	again := req.Clone(req.Context())
@@ -69,12 +69,13 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	return c.exchange(now, again)
 }
 
-// unsentError is the error of a request for which there was no connection.
+// unsentError reports that there was no connection for a request.
 type unsentError struct{ error }
 
 func (e *unsentError) Unwrap() error { return e.error }
 
-// exchange sends a request. Its error tells whether the request may have arrived.
+// exchange sends a request. It returns an *unsentError if the request cannot have
+// arrived.
 func (c *Client) exchange(with session, req *http.Request) (*http.Response, error) {
 	var connected atomic.Bool
 	trace := &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }}
@@ -94,8 +95,8 @@ func (c *Client) current() session {
 	return c.session
 }
 
-// rekeyed is the session that takes the place of one whose key is refused.
-func (c *Client) rekeyed(ctx context.Context, used session) (session, error) {
+// replaceSession returns the session that replaces one whose key was refused.
+func (c *Client) replaceSession(ctx context.Context, used session) (session, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.session.pin != used.pin {
@@ -125,7 +126,7 @@ type agentTransport struct {
 	userAgent string
 }
 
-// CloseIdleConnections is for http.Client, which asks its transport for it.
+// CloseIdleConnections implements the optional interface that http.Client uses.
 func (t *agentTransport) CloseIdleConnections() {
 	if next, ok := t.next.(interface{ CloseIdleConnections() }); ok {
 		next.CloseIdleConnections()

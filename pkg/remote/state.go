@@ -30,16 +30,16 @@ const (
 	enrolmentName    = "remote.json"
 	keyName          = "key.pem"
 	identityName     = "identity.age"
-	oldIdentityName  = "identity-old.age" // those of before the last rekeys
-	nextSuffix       = ".next"            // of what a rekey that is not finished has made
+	oldIdentityName  = "identity-old.age" // identities before the last rekeys
+	nextSuffix       = ".next"            // of the files of an unfinished rekey
 	certificatesName = "certificates"
 	lockName         = "lock"
 )
 
-// ErrNotEnrolled means that there is no enrolment in the state directory.
-var ErrNotEnrolled = errors.New("not enrolled at a proxy yet: ask its administrator for a token (acmeproxy clients add), then run acmeproxy remote enroll TOKEN; if this host is enrolled, run this as the user that did it, mostly root, or name its --state-dir")
+// ErrNotEnrolled means that the state directory holds no enrolment.
+var ErrNotEnrolled = errors.New("not enrolled at a proxy yet: ask its administrator for a token (acmeproxy clients add), then run acmeproxy remote enroll TOKEN; if this host is enrolled, run this as the user that did it, usually root, or set --state-dir")
 
-// State is the directory with a remote's keys and what it keeps fresh.
+// State is the directory with a remote's keys and the state of its certificates.
 type State struct {
 	Dir       string
 	UserAgent string
@@ -54,18 +54,18 @@ type Environment struct {
 	Environ []string            // inherited by hooks, as NAME=value
 }
 
-// enrolment is what remote.json holds. It has no secret.
+// enrolment is the content of remote.json. It contains no secret.
 type enrolment struct {
 	URL        string         `json:"url"`
 	Pin        string         `json:"pin"` // SHA-256 of the proxy's SPKI, hexadecimal
 	Client     string         `json:"client"`
 	Modes      []clients.Mode `json:"modes"`
-	Identity   string         `json:"identity,omitempty"`          // of age; empty: identity.age in this directory
-	Former     []string       `json:"former_identities,omitempty"` // files that Identity named before
+	Identity   string         `json:"identity,omitempty"`          // a file; if empty, identity.age in this directory
+	Former     []string       `json:"former_identities,omitempty"` // earlier values of Identity
 	EnrolledAt time.Time      `json:"enrolled_at"`
 }
 
-// Open reads the state directory; ErrNotEnrolled if nothing is there.
+// Open reads the state directory. It returns ErrNotEnrolled if there is no enrolment.
 func Open(dir, userAgent string) (*State, error) {
 	e, err := readEnrolment(filepath.Join(dir, enrolmentName))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +92,7 @@ func readEnrolment(path string) (e enrolment, err error) {
 		return e, fmt.Errorf("state-dir: %w", err)
 	}
 	if err != nil {
-		return e, fmt.Errorf("state-dir: %w; run as the user that enrolled, or name another with --state-dir", err)
+		return e, fmt.Errorf("state-dir: %w; run as the user that enrolled, or use another with --state-dir", err)
 	}
 	if err := json.Unmarshal(data, &e); err != nil {
 		return e, fmt.Errorf("state-dir: %s is damaged (%w); enrol again", path, err)
@@ -111,20 +111,19 @@ func (e enrolment) write(path string) error {
 	return writeState(path, append(data, '\n'))
 }
 
-// EnrollOptions say what to enrol with besides the token.
+// EnrollOptions holds the optional parameters of Enroll.
 type EnrollOptions struct {
-	Identity   string   // an age or SSH private key file to open bundles with; empty: one is made
+	Identity   string   // age or SSH private key file that opens bundles; if empty, Enroll creates one
 	Recipients []string // further recipients of this client's bundles
-	// Busy, if not nil, is called when the proxy has no place for an enrolment
-	// now, before it is asked again.
+	// Busy, if not nil, is called with the delay before Enroll asks a busy proxy again.
 	Busy   func(again time.Duration)
-	Timing Timing // of the State that Enroll returns, too
+	Timing Timing // also used by the State that Enroll returns
 	Environment
 }
 
-// whileBusy repeats ask for that long while the proxy has no place for it and says
-// when to come back: strangers can take all places for a short time.
-func whileBusy(ctx context.Context, most time.Duration, notify func(time.Duration), ask func() error) error {
+// retryWhileBusy repeats ask, at most for that long, while the proxy is busy and sends
+// a Retry-After. Unauthenticated clients can occupy all connections for a short time.
+func retryWhileBusy(ctx context.Context, most time.Duration, notify func(time.Duration), ask func() error) error {
 	for last := time.Now().Add(most); ; {
 		err := ask()
 		var p *api.Problem
@@ -144,17 +143,17 @@ func whileBusy(ctx context.Context, most time.Duration, notify func(time.Duratio
 	}
 }
 
-// Enroll registers this host at the proxy of the token and keeps what is needed
-// to come back. Nothing is written over: a directory that is enrolled already
-// is an error, unless the token is for the same proxy and client.
+// Enroll registers this host at the proxy of the token and stores its keys and the
+// enrolment in dir. It overwrites nothing, and returns an error if dir holds an
+// enrolment already.
 func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, opts EnrollOptions) (*State, error) {
 	if err := envproxy.Check(opts.Getenv, envproxy.HTTPS); err != nil {
 		return nil, err
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("state-dir: %w; name another with --state-dir", err)
+		return nil, fmt.Errorf("state-dir: %w; use another with --state-dir", err)
 	}
-	unlock, err := lock(ctx, filepath.Join(dir, lockName)) // two would make two keys, and one would win
+	unlock, err := lock(ctx, filepath.Join(dir, lockName)) // two concurrent calls would create two keys
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +164,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 		return nil, err
 	}
 	if err == nil {
-		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; name another with --state-dir, or remove it first", dir, old.Client(), old.URL())
+		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; use another with --state-dir, or remove it first", dir, old.Client(), old.URL())
 	}
 	for _, name := range []string{keyName, identityName} { // left by an enrolment that was interrupted
 		if err := localfile.CheckOwn(filepath.Join(dir, name)); err != nil {
@@ -176,7 +175,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 		URL: token.URL, Pin: hex.EncodeToString(token.ProxyPin[:]), Identity: opts.Identity, EnrolledAt: time.Now().UTC().Truncate(time.Second),
 	}}
 	if opts.Identity != "" {
-		if err := adoptable(opts.Identity); err != nil {
+		if err := checkAdoptable(opts.Identity); err != nil {
 			return nil, err
 		}
 	}
@@ -196,7 +195,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 		return nil, err
 	}
 	var who api.Client
-	err = whileBusy(ctx, s.Timing.withDefaults().Busy, opts.Busy, func() (err error) {
+	err = retryWhileBusy(ctx, s.Timing.withDefaults().Busy, opts.Busy, func() (err error) {
 		who, err = client.Enroll(ctx, token, recipients)
 		return err
 	})
@@ -223,10 +222,10 @@ func modesOf(who api.Client) []clients.Mode {
 	return modes
 }
 
-// Client is the name under which the proxy knows this host.
+// Client returns this host's name at the proxy.
 func (s *State) Client() string { return s.enrolment.Client }
 
-// URL is the proxy's.
+// URL returns the proxy's URL.
 func (s *State) URL() string { return s.enrolment.URL }
 
 // DefaultMode returns the first mode that this client may use.
@@ -239,8 +238,8 @@ func (s *State) DefaultMode() clients.Mode {
 	return clients.GrantableModes()[0]
 }
 
-// API returns a client of the proxy. It goes on with the new TLS key when a
-// rekey replaces the one that it has, by this process or another.
+// API returns a client of the proxy. When this process or another replaces the TLS
+// key by a rekey, the client continues with the new key.
 func (s *State) API() (*Client, error) {
 	c, err := s.client(keyName)
 	if err == nil {
@@ -249,7 +248,7 @@ func (s *State) API() (*Client, error) {
 	return c, err
 }
 
-// client returns one that calls with the TLS key of that file only.
+// client returns a client that uses only the TLS key of that file.
 func (s *State) client(keyFile string) (*Client, error) {
 	if err := envproxy.Check(s.Getenv, envproxy.HTTPS); err != nil {
 		return nil, err
@@ -267,7 +266,7 @@ func (s *State) client(keyFile string) (*Client, error) {
 	return s.newClient(pin, *key), nil
 }
 
-// tlsKey loads a key that proves who we are, and makes it the first time.
+// tlsKey loads this host's TLS key. It creates the key if it is missing.
 func (s *State) tlsKey(file string) (*tls.Certificate, error) {
 	key, err := s.signer(file)
 	if err != nil {

@@ -18,7 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
-// keptFile is a Kept in the state directory. Files of earlier versions have the same
+// keptFile is the content of a state file. Files of earlier versions have the same
 // fields or fewer.
 type keptFile struct {
 	Names   cert.Names   `json:"names"`
@@ -59,8 +59,8 @@ func (f keptFile) kept(path string) *Kept {
 	}
 }
 
-// readKept reads a file of the state directory. fs.ErrNotExist means that nothing is
-// kept there, or no longer.
+// readKept reads a state file. It returns fs.ErrNotExist if the certificate is unknown
+// or was forgotten.
 func readKept(path string) (*Kept, error) {
 	data, err := localfile.Read(path) // it names a command to run
 	if err != nil {
@@ -95,13 +95,13 @@ func (k *Kept) save() error {
 	return nil
 }
 
-// growth is the space, in bytes, by which a state file may be larger after an order.
+// growth is the number of bytes by which a state file may grow during an order.
 const growth = 4 << 10
 
-// storable reports whether both the certificate's files and the state file can be
-// written: it writes them to temporary files and removes those. It is called before
-// the CA has work. The caller must hold the lock.
-func (k *Kept) storable(ctx context.Context) error {
+// checkStorable returns an error if the certificate's files or the state file cannot be
+// written. It writes them to temporary files and removes those. Callers call it before
+// they send an order. The caller must hold the lock.
+func (k *Kept) checkStorable(ctx context.Context) error {
 	if err := outError(k.Probe(ctx, k.Out)); err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func (k *Kept) storable(ctx context.Context) error {
 	return nil
 }
 
-// pendingFile returns a temporary file with the state and that many more bytes.
+// pendingFile returns a temporary file with the state, followed by more spaces.
 func (k *Kept) pendingFile(more int) (*renameio.PendingFile, error) {
 	dir := filepath.Dir(k.path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {

@@ -19,7 +19,7 @@ func TestStoppedWhileLocked(t *testing.T) {
 	e := newEvil(t)
 	s := e.enrolled(t)
 	w := want(t, s, clients.ModeAgent)
-	unlock, err := lock(t.Context(), lockOf(s.keptPath(w.Mode, w.Names)))
+	unlock, err := lock(t.Context(), lockPath(s.keptPath(w.Mode, w.Names)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,7 +46,7 @@ func TestLockIsBounded(t *testing.T) {
 	})
 }
 
-// A pipe in place of an identity is an error, not a wait without end.
+// A pipe instead of an identity is an error, not a wait without end.
 func TestIdentityIsAPipe(t *testing.T) {
 	s := newEvil(t).enrolled(t)
 	path := filepath.Join(t.TempDir(), "identity")

@@ -6,20 +6,21 @@ import (
 	"time"
 )
 
-// Timing holds timeouts and pauses. A field that is 0 has its default.
+// Timing holds timeouts and delays. If a field is 0, its default applies, which is the
+// last value of its comment.
 type Timing struct {
-	Call          time.Duration // of one request, long polls and streams excepted; 30 s
-	Ping          time.Duration // after which a silent connection is tested, and for the answer; 15 s
-	Stream        time.Duration // of a gateway request; the proxy gives up much earlier; 1 h
-	StreamSilence time.Duration // of a gateway request; the proxy sends a line every 15 s; 90 s
-	LongPoll      time.Duration // for which the proxy may hold back a question; 30 s
-	BetweenPolls  time.Duration // least pause, so that a proxy that does not wait is not hammered; 500 ms
-	NotSoon       time.Duration // until the proxy begins, beyond which Get does not wait; 2 min
-	ReplaceSoon   time.Duration // until the proxy begins, beyond which Revoke does not wait; 1 min
-	Busy          time.Duration // for which a call is repeated while the proxy has no place for it; 1 min
-	Hook          time.Duration // of a run of a hook; 10 min
-	FirstPoll     time.Duration // pause of the daemon while the proxy obtains a first certificate; 5 s
-	ShortestPoll  time.Duration // least RunConfig.Poll; 1 s
+	Call          time.Duration // timeout of a request, except long polls and streams; 30 s
+	Ping          time.Duration // silence before a connection is tested, and timeout of the test; 15 s
+	Stream        time.Duration // timeout of a gateway request; the proxy's is much shorter; 1 h
+	StreamSilence time.Duration // timeout for a line of the stream; the proxy sends one every 15 s; 90 s
+	LongPoll      time.Duration // how long the proxy may wait before it answers; 30 s
+	BetweenPolls  time.Duration // minimum pause, to protect a proxy that does not wait; 500 ms
+	NotSoon       time.Duration // maximum time until the proxy begins for which Get waits; 2 min
+	ReplaceSoon   time.Duration // maximum time until the proxy begins for which Revoke waits; 1 min
+	Busy          time.Duration // how long Enroll retries while the proxy is busy; 1 min
+	Hook          time.Duration // timeout of a hook; 10 min
+	FirstPoll     time.Duration // poll interval while the proxy obtains a first certificate; 5 s
+	ShortestPoll  time.Duration // minimum of RunConfig.Poll; 1 s
 }
 
 func defaultTiming() Timing {
@@ -31,7 +32,7 @@ func defaultTiming() Timing {
 	}
 }
 
-// withDefaults returns t with the default of each field that is 0.
+// withDefaults returns t with the defaults for all fields that are 0.
 func (t Timing) withDefaults() Timing {
 	defaults := reflect.ValueOf(defaultTiming())
 	fields := reflect.ValueOf(&t).Elem()

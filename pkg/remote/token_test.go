@@ -62,8 +62,8 @@ func mustFetch(t testing.TB, host *remote.State, list ...string) (*remote.Kept, 
 	return k, stages
 }
 
-// Hosts that come to a client one after another have the certificate made anew
-// once for all that are there by then, and none of them waits an hour for it (X9).
+// When several hosts of a client enrol one after another, one new certificate serves
+// all of them, and no host waits an hour for it (X9).
 func TestHostsShareAClient(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -130,9 +130,9 @@ func TestGetRenew(t *testing.T) {
 	}
 }
 
-// A client whose secrets were replaced is locked out with all that it had. No
-// order is made for it until a host has enrolled, which then has its
-// certificates anew, at once (A21, X9).
+// After a client's secrets were replaced, its old hosts have no access. The proxy
+// sends no order for it until a host enrols, which then gets new certificates at once
+// (A21, X9).
 func TestTokenReplaces(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -167,7 +167,7 @@ func TestTokenReplaces(t *testing.T) {
 		t.Errorf("audit: %+v, %v", page.Entries, err)
 	}
 
-	clk.Advance(61 * 24 * time.Hour) // the renewal is due, and nobody could open it
+	clk.Advance(61 * 24 * time.Hour) // the renewal is due, and no host could open it
 	fresh := p.NewToken(t, "web1", admin.NewToken{Replace: true})
 	p.Tick(t)
 	watch.Until(t, "the renewal is given up", func() bool {
@@ -175,7 +175,7 @@ func TestTokenReplaces(t *testing.T) {
 		return err == nil && strings.Contains(c.Certificates[0].LastError, "acmeproxy clients token web1")
 	})
 	if n := p.Orders(); n != 1 {
-		t.Errorf("%d orders for nobody", n-1)
+		t.Errorf("%d orders without a recipient", n-1)
 	}
 	host := enrolled(t, fresh)
 	k, _ := mustFetch(t, host, "a.example.com")
@@ -214,8 +214,8 @@ func TestTokenReplacesAfterARevocation(t *testing.T) {
 	}
 }
 
-// A host whose certificate has never been obtained, because nobody was there to
-// seal it to, need not wait either.
+// A host whose certificate was never obtained, because the client had no recipient,
+// need not wait either.
 func TestEnrolledAfterAFailure(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -231,8 +231,8 @@ func TestEnrolledAfterAFailure(t *testing.T) {
 	mustFetch(t, enrolled(t, fresh), "a.example.com")
 }
 
-// Whoever was thrown out while a certificate was being obtained cannot open it,
-// whoever came meanwhile can, and no second order is made (A10, X9).
+// A recipient that was removed while a certificate was being obtained cannot open it.
+// A recipient that was added can, and no second order is sent (A10, X9).
 func TestRecipientsChangeInFlight(t *testing.T) {
 	t.Parallel()
 	newID, newRecipient := proxytest.NewIdentity(t)
@@ -292,7 +292,7 @@ func TestRecipientsChangeInFlight(t *testing.T) {
 	}
 }
 
-// seal1 tells whether one opens a bundle.
+// seal1 returns an error if a recipient cannot open a bundle.
 type seal1 func(bundle []byte) error
 
 func opensAsItIs(t *testing.T, host *remote.State) error {

@@ -7,23 +7,23 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// unstored holds certificates and delays in memory as long as the disk is full or
-// broken. Without it, each turn would order one more certificate that cannot be
-// stored. It is safe for concurrent use.
+// unstored holds certificates and delays in memory while the disk is full or broken.
+// Without it, each turn would order another certificate that cannot be stored. It is
+// safe for concurrent use.
 type unstored struct {
 	mu      sync.Mutex
 	bundles map[string]issued // guarded by mu; by path of the Kept
 	delays  map[string]delay  // guarded by mu; by path of the Kept
 }
 
-// issued is a certificate of gateway mode, and how it was ordered.
+// issued holds a certificate of gateway mode and the parameters of its order.
 type issued struct {
 	*cert.Bundle
 	keyType cert.KeyType
 	profile string
 }
 
-// hold keeps a bundle that could not be installed.
+// hold stores a bundle that could not be installed.
 func (u *unstored) hold(k *Kept, b *cert.Bundle) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -33,8 +33,8 @@ func (u *unstored) hold(k *Kept, b *cert.Bundle) {
 	u.bundles[k.path] = issued{b, k.KeyType, k.Profile}
 }
 
-// take returns the bundle that is held for k, and forgets it. It returns nil if
-// there is none, or if another kind of certificate is wanted now.
+// take removes and returns the bundle that is held for k. It returns nil if no bundle
+// is held, or if another kind of certificate is wanted now.
 func (u *unstored) take(k *Kept) *cert.Bundle {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -46,8 +46,8 @@ func (u *unstored) take(k *Kept) *cert.Bundle {
 	return i.Bundle
 }
 
-// delay is what settle wants to save. It counts as long as the file has not
-// changed.
+// delay holds a result of settle that could not be saved. It is valid as long as the
+// file has not changed.
 type delay struct {
 	failures    int
 	lastError   string
@@ -57,8 +57,8 @@ type delay struct {
 	fileFails   int
 }
 
-// save saves k. If that fails, its delay is kept here instead. file is what the
-// file had before the turn.
+// save saves k. If that fails, it stores the delay of k in memory. file is the content
+// of the state file before the turn.
 func (u *unstored) save(k *Kept, file Kept) error {
 	err := k.save()
 	u.mu.Lock()

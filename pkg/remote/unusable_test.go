@@ -17,8 +17,8 @@ import (
 )
 
 // In acme-client mode, too, nothing is ordered that cannot be stored: on a
-// full disk, with a folder in place of a file, behind a link that leads nowhere. It
-// is as soon as it can.
+// full disk, with a folder instead of a file, behind a dangling link. It is ordered as
+// soon as it can be stored.
 func TestClientOutputUnusable(t *testing.T) {
 	t.Parallel()
 	disk := smalldisk.Mount(t, 1<<20)

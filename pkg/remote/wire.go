@@ -12,8 +12,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
 
-// longestWait is how long the proxy can keep us from asking again. CAs' limits
-// count over a week.
+// longestWait is the maximum delay that the proxy can request. CAs count their limits
+// over a week.
 const longestWait = 7 * 24 * time.Hour
 
 func readBounded(r io.Reader) ([]byte, error) {
@@ -27,7 +27,7 @@ func readBounded(r io.Reader) ([]byte, error) {
 	return body, nil
 }
 
-// decode reads JSON whose texts may be shown to people.
+// decode decodes JSON and makes its texts printable.
 func decode(data []byte, out any) error {
 	if _, err := api.Unmarshal(data, api.MaxValues, out); err != nil {
 		return fmt.Errorf("the proxy's answer cannot be read: %w", err)
@@ -36,7 +36,7 @@ func decode(data []byte, out any) error {
 	return nil
 }
 
-// readProblem makes an *api.Problem of any answer that is not what was wanted.
+// readProblem returns an *api.Problem for an error response of any content.
 func readProblem(resp *http.Response) error {
 	body, err := readBounded(resp.Body)
 	if err != nil {
@@ -79,12 +79,13 @@ func clean(v reflect.Value) {
 			}
 		}
 	case reflect.String:
-		v.SetString(printable(v.String()))
+		v.SetString(toPrintable(v.String()))
 	}
 }
 
-// printable keeps a wrong server from writing to the administrator's terminal.
-func printable(s string) string {
+// toPrintable replaces control characters, so that a malicious server cannot control
+// the administrator's terminal.
+func toPrintable(s string) string {
 	const limit = 2048
 	out := make([]rune, 0, min(len(s), limit))
 	for _, r := range s {
@@ -99,7 +100,7 @@ func printable(s string) string {
 	return string(out)
 }
 
-// parseETag reads an entity tag that can be sent back as it is.
+// parseETag returns the value of an entity tag that is safe to send back.
 func parseETag(s string) (string, error) {
 	bad := errors.New("the proxy's bundle has no usable ETag")
 	if len(s) < 3 || len(s) > 130 || s[0] != '"' || s[len(s)-1] != '"' {
