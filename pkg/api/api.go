@@ -1,8 +1,8 @@
 // Package api holds the wire types of the native API, shared by the proxy's
 // frontend and the remote. It has no behaviour beyond encoding.
 //
-// Times are RFC 3339 in UTC; a time that is not known is left out. Errors are
-// problem documents (RFC 9457).
+// Times are RFC 3339 in UTC. Unknown times are omitted. Errors are problem documents
+// (RFC 9457).
 package api
 
 import (
@@ -31,9 +31,9 @@ const (
 	TypeOpenAPI = "application/vnd.oai.openapi+json"
 )
 
-// ALPN is a protocol name that a remote offers besides h2 and http/1.1. It
-// never gets spoken: it asks the proxy for the certificate that enrolment
-// tokens pin instead of the one that browsers trust.
+// ALPN is a protocol name that a remote offers in addition to h2 and http/1.1. It is
+// never negotiated. It asks the proxy for the certificate that enrolment tokens pin,
+// instead of the one that browsers trust.
 const ALPN = "acmeproxy-pinned/1"
 
 // MaxWait bounds a long poll.
@@ -42,29 +42,28 @@ const MaxWait = 60 * time.Second
 // Limits of bodies, in bytes.
 const (
 	MaxRequest = 256 << 10
-	MaxEnroll  = 32 << 10 // of a stranger, until the secret is known
+	MaxEnroll  = 32 << 10 // of an unauthenticated client
 	MaxEvent   = 1 << 20
 	MaxAnswer  = 4 << 20
 )
 
-// MaxEnrollRecipients is how many recipients one enrolment brings at most.
+// MaxEnrollRecipients is the maximum number of recipients in an EnrollRequest.
 const MaxEnrollRecipients = 16
 
-// EnrollRequest registers the TLS key of the connection it comes over.
+// EnrollRequest registers the TLS key of its connection.
 type EnrollRequest struct {
 	Secret     string   `json:"secret" minLength:"1" maxLength:"64" doc:"the enrolment token's secret, base64url without padding"`
 	Recipients []string `json:"recipients" maxItems:"16" doc:"age recipients to which bundles are sealed: age1…, ssh-ed25519 … or ssh-rsa … of at most 4096 bits"`
 }
 
-// Client is what the caller is known as and may do.
+// Client describes the caller: its name at the proxy, its recipients and its grants.
 type Client struct {
 	Name       string          `json:"name"`
 	Recipients []string        `json:"recipients" doc:"everyone who can open this client's bundles"`
 	Grants     []clients.Grant `json:"grants"`
 }
 
-// KeyRequest puts a new TLS key in the place of the one of the connection that
-// it comes over.
+// KeyRequest replaces the TLS key of its connection by a new one.
 type KeyRequest struct {
 	PublicKey  []byte   `json:"public_key" minLength:"1" maxLength:"3000" doc:"of the new key: SubjectPublicKeyInfo in DER; Ed25519, ECDSA P-256 or P-384, RSA of 2048 to 8192 bits"`
 	Proof      []byte   `json:"proof" minLength:"1" maxLength:"2000" doc:"signature by the new key over the text \"acmeproxy client key rollover v1\", a zero byte, SHA-256 of the old key's SubjectPublicKeyInfo, SHA-256 of public_key: Ed25519, ECDSA with SHA-256 (ASN.1), or RSA-PSS with SHA-256 and a salt of 32 bytes"`
@@ -72,33 +71,34 @@ type KeyRequest struct {
 	Retire     []string `json:"retire,omitempty" maxItems:"64" doc:"recipients to remove; the comment of an SSH key does not count"`
 }
 
-// CertificateRequest asks for a certificate. Either names, or a CSR that holds them.
+// CertificateRequest asks for a certificate. It has either names, or a CSR that
+// contains them.
 type CertificateRequest struct {
-	Mode    clients.Mode `json:"mode" enum:"agent,gateway" doc:"agent: the proxy keeps it fresh and seals it; gateway: one certificate now, nothing is kept"`
+	Mode    clients.Mode `json:"mode" enum:"agent,gateway" doc:"agent: the proxy renews it and seals it; gateway: one certificate now, which the proxy does not store"`
 	Names   []string     `json:"names,omitempty" maxItems:"100" doc:"DNS names; may be left out with a CSR"`
-	CSR     string       `json:"csr,omitempty" maxLength:"65536" doc:"PKCS#10 in PEM; without it the proxy makes the key in memory and seals it to the client's recipients"`
-	KeyType string       `json:"key_type,omitempty" maxLength:"16" doc:"of the key that the proxy makes: ec256 (default), ec384, rsa2048, rsa4096, rsa8192"`
-	Profile string       `json:"profile,omitempty" maxLength:"64" doc:"one of the CA's profiles, such as shortlived; left out: the CA's default"`
+	CSR     string       `json:"csr,omitempty" maxLength:"65536" doc:"PKCS#10 in PEM; without it the proxy generates the key in memory and seals it to the client's recipients"`
+	KeyType string       `json:"key_type,omitempty" maxLength:"16" doc:"of the key that the proxy generates: ec256 (default), ec384, rsa2048, rsa4096, rsa8192"`
+	Profile string       `json:"profile,omitempty" maxLength:"64" doc:"one of the CA's profiles, such as shortlived; if omitted, the CA's default"`
 }
 
-// Certificate is a certificate that the proxy keeps fresh.
+// Certificate describes a certificate that the proxy manages.
 type Certificate struct {
 	ID          string       `json:"id"`
 	Mode        clients.Mode `json:"mode"`
 	Names       []string     `json:"names"`
-	Status      string       `json:"status" enum:"pending,valid,failing,expired,revoked" doc:"failing: the last attempt failed; a bundle that is still valid can be had all the same. revoked: there is no bundle until a new certificate is obtained"`
+	Status      string       `json:"status" enum:"pending,valid,failing,expired,revoked" doc:"failing: the last attempt failed, but a bundle that is still valid is available. revoked: there is no bundle until a new certificate is obtained"`
 	Serial      string       `json:"serial,omitempty" doc:"lower-case hexadecimal"`
 	NotBefore   *time.Time   `json:"not_before,omitempty"`
 	NotAfter    *time.Time   `json:"not_after,omitempty"`
 	NextAttempt *time.Time   `json:"next_attempt,omitempty" doc:"when the proxy renews, or tries again"`
-	RetryAfter  *int         `json:"retry_after,omitempty" doc:"seconds until next_attempt by the proxy's clock; 0: it is due"`
+	RetryAfter  *int         `json:"retry_after,omitempty" doc:"seconds until next_attempt by the proxy's clock; 0 if it is due"`
 	Failures    int          `json:"failures,omitempty" doc:"attempts that failed since the last success"`
 	LastError   string       `json:"last_error,omitempty"`
 	LastErrorAt *time.Time   `json:"last_error_at,omitempty"`
 }
 
-// Until returns the time left until NextAttempt, and whether there is a next
-// attempt. The proxy's clock decides where the proxy tells; older ones do not.
+// Until returns the time left until NextAttempt, and whether there is a next attempt.
+// It uses the proxy's clock if RetryAfter is set, which older proxies do not send.
 func (c *Certificate) Until(now time.Time) (time.Duration, bool) {
 	if c.NextAttempt == nil {
 		return 0, false
@@ -116,7 +116,8 @@ const (
 	StatusFailing = "failing"
 	StatusExpired = "expired"
 	StatusRevoked = "revoked"
-	// StatusSuperseded: a name passed to another client; it is not renewed.
+	// StatusSuperseded means that another client now has one of the names. The
+	// certificate is not renewed.
 	StatusSuperseded = "superseded"
 )
 
@@ -124,16 +125,16 @@ const (
 type RevokeRequest struct {
 	Certificate string `json:"certificate" minLength:"1" maxLength:"65536" doc:"the leaf in PEM, as in cert.pem"`
 	Reason      string `json:"reason,omitempty" maxLength:"32" doc:"unspecified (default), keyCompromise, superseded or cessationOfOperation, in any case"`
-	Proof       string `json:"proof,omitempty" maxLength:"1400" doc:"needed unless it is the current certificate of one that the proxy keeps for the caller: base64 of a signature by the certificate's key; docs/security.md says of what"`
-	Forget      bool   `json:"forget,omitempty" doc:"of a certificate that the proxy keeps for the caller: stop managing it in place of obtaining another"`
+	Proof       string `json:"proof,omitempty" maxLength:"1400" doc:"base64 of a signature by the certificate's key, of the text in docs/security.md; not needed for the current certificate of one that the proxy manages for the caller"`
+	Forget      bool   `json:"forget,omitempty" doc:"if the proxy manages the certificate for the caller: stop managing it instead of obtaining another"`
 }
 
-// Revocation says that a certificate is revoked, or has expired.
+// Revocation reports that a certificate is revoked or has expired.
 type Revocation struct {
 	Serial      string     `json:"serial" doc:"lower-case hexadecimal"`
 	Reason      string     `json:"reason"`
 	ID          string     `json:"id,omitempty" doc:"of the managed certificate whose current one it was"`
-	NextAttempt *time.Time `json:"next_attempt,omitempty" doc:"when the proxy obtains another, if it keeps one for the caller"`
+	NextAttempt *time.Time `json:"next_attempt,omitempty" doc:"when the proxy obtains another, if it manages the certificate"`
 	RetryAfter  int        `json:"retry_after,omitempty" doc:"seconds until then"`
 }
 
@@ -143,8 +144,8 @@ type CertificateList struct {
 	Next         string        `json:"next,omitempty" doc:"pass it as ?after= for the next page"`
 }
 
-// Event is one line of a gateway's answer. The last line has either a chain, a
-// sealed bundle, or a problem.
+// Event is one line of a gateway's answer. The last line has a chain, a sealed bundle
+// or a problem.
 type Event struct {
 	Event      string   `json:"event" enum:"stage,waiting,certificate,problem"`
 	Stage      string   `json:"stage,omitempty" doc:"queued, ordering, publishing, challenge, validating, finalizing, issuing, issued"`
@@ -162,7 +163,7 @@ const (
 	EventProblem     = "problem"
 )
 
-// Problem is an RFC 9457 problem document. It is an error too, for the remote.
+// Problem is an RFC 9457 problem document. It is also the remote's error.
 type Problem struct {
 	Type       string         `json:"type,omitempty"`
 	Title      string         `json:"title,omitempty"`
@@ -172,7 +173,7 @@ type Problem struct {
 	RetryAfter int            `json:"retry_after,omitempty" doc:"seconds"`
 }
 
-// ProblemField is one fault of a request.
+// ProblemField describes one fault of a request.
 type ProblemField struct {
 	Message  string `json:"message"`
 	Location string `json:"location,omitempty" doc:"such as body.names"`

@@ -6,12 +6,12 @@ import (
 	"unicode/utf8"
 )
 
-// IsText reports whether s is UTF-8 without NUL. Nothing else can be a name, an
-// id or any other text here, and a database may refuse it.
+// IsText reports whether s is UTF-8 without NUL. Names, IDs and all other texts of the
+// API must be, because a database may refuse others.
 func IsText(s string) bool { return utf8.ValidString(s) && !strings.ContainsRune(s, 0) }
 
-// CheckText returns the status, the field and the detail of the problem with a
-// request whose path or query is no text; status 0 if both are.
+// CheckText returns the status, the field and the detail of a problem if the path or
+// the query of a request is not text (see IsText). Otherwise status is 0.
 func CheckText(r *http.Request) (status int, field, detail string) {
 	if !IsText(r.URL.Path) {
 		return http.StatusNotFound, "path", "path: it is not UTF-8, or has a NUL; there is nothing at such a path"
@@ -20,15 +20,15 @@ func CheckText(r *http.Request) (status int, field, detail string) {
 		for _, v := range values {
 			if !IsText(v) {
 				field = queryField(key)
-				return http.StatusUnprocessableEntity, field, field + ": it is not UTF-8, or has a NUL; write it as text"
+				return http.StatusUnprocessableEntity, field, field + ": it is not UTF-8, or has a NUL; use UTF-8 text"
 			}
 		}
 	}
 	return 0, "", ""
 }
 
-// queryField names a parameter only if its name could be one of ours: nothing
-// else of a request is repeated.
+// queryField returns the field name of a query parameter. It includes the parameter's
+// name only if that could be one of the API, so that no other text is echoed.
 func queryField(key string) string {
 	const longest = 16
 	ours := key != "" && len(key) <= longest && strings.Trim(key, "abcdefghijklmnopqrstuvwxyz") == ""

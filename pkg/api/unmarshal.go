@@ -5,20 +5,21 @@ import (
 	"errors"
 )
 
-// Limits of JSON texts from the other side. A value of three bytes can take
-// hundreds in memory, so their number is bounded besides the text's size.
+// Limits of JSON texts from the peer. A value of three bytes can need hundreds in
+// memory, so both the number of values and the size of the text are bounded.
 const (
 	MaxValues      = 1 << 16 // of one answer of the native API
 	MaxListValues  = 1 << 21 // of all pages of a list
 	MaxAdminValues = 1 << 22 // of one answer over the admin socket
 )
 
-// ErrTooManyValues means that a JSON text was not decoded.
+// ErrTooManyValues means that a JSON text has more values than allowed and was not
+// decoded.
 var ErrTooManyValues = errors.New("it holds too many values")
 
-// Unmarshal is json.Unmarshal of a text that holds at most limit values,
-// otherwise ErrTooManyValues. It returns the number of values. That is exact
-// enough for a bound: an empty text and a scalar count as none.
+// Unmarshal decodes JSON like json.Unmarshal, but returns ErrTooManyValues if the text
+// has more than limit values. It also returns the number of values. This number is
+// approximate: an empty text and a scalar count as 0.
 func Unmarshal(text []byte, limit int, out any) (values int, err error) {
 	if values = countValues(text); values > limit {
 		return values, ErrTooManyValues
