@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OpenDir opens a folder directly below root. It refuses a symbolic link.
+// OpenDir opens a folder directly below root. It returns an error for a symbolic link.
 func OpenDir(root *os.Root, name string) (*os.Root, error) {
 	info, err := root.Lstat(name)
 	if err != nil {
@@ -19,7 +19,7 @@ func OpenDir(root *os.Root, name string) (*os.Root, error) {
 	}
 	path := filepath.Join(root.Name(), name)
 	if info.Mode()&os.ModeSymlink != 0 {
-		return nil, fmt.Errorf("%s is a symbolic link; replace it by a folder", path)
+		return nil, fmt.Errorf("%s is a symbolic link; use a folder instead", path)
 	}
 	if !info.IsDir() {
 		return nil, fmt.Errorf("%s is not a folder; remove it", path)
@@ -44,7 +44,7 @@ func OpenFolder(path string) (*os.Root, error) {
 	}
 	for _, s := range steps {
 		if s.isLink() && !Trusted(s.stat.Uid) && s.stat.Uid != found.Uid {
-			return nil, fmt.Errorf("%s is a symbolic link of %s that leads to a folder of %s; remove the link, or name the folder itself",
+			return nil, fmt.Errorf("%s is a symbolic link of %s that leads to a folder of %s; remove the link, or use the path of the folder",
 				s.path, userName(s.stat.Uid), userName(found.Uid))
 		}
 	}
@@ -63,30 +63,30 @@ func OpenFolder(path string) (*os.Root, error) {
 	return nil, errors.Join(err, root.Close())
 }
 
-// Risk describes the first folder or link on the way to path that an untrusted
-// user can change, with the remedy; empty if there is none. What does not exist
-// yet is no risk.
+// Risk describes the first folder or link in path that an untrusted user can change,
+// with the remedy. It returns "" if there is no such object. Missing objects are no
+// risk.
 func Risk(path string) string {
 	_, steps, _ := walk(path)
 	for _, s := range steps {
 		who := userName(s.stat.Uid)
 		switch {
 		case !Trusted(s.stat.Uid) && s.isLink():
-			return fmt.Sprintf("the link %s belongs to %s, who can change where it leads; name the folder itself, or run this as %s", s.path, who, who)
+			return fmt.Sprintf("the link %s belongs to %s, who can change where it leads; use the path of the folder, or run this as %s", s.path, who, who)
 		case !Trusted(s.stat.Uid):
-			return fmt.Sprintf("%s belongs to %s, who can replace all that is in it; take a folder that only root or this user can change, or run this as %s",
+			return fmt.Sprintf("%s belongs to %s, who can replace everything in it; use a folder that only root or this user can change, or run this as %s",
 				s.path, who, who)
 		case s.isLink() || s.stat.Mode&unix.S_ISVTX != 0:
 		case s.stat.Mode&0o002 != 0:
-			return fmt.Sprintf("%s belongs to %s, but every user can replace what is in it; run chmod o-w %s", s.path, who, s.path)
+			return fmt.Sprintf("%s belongs to %s, but every user can replace its content; run chmod o-w %s", s.path, who, s.path)
 		case s.stat.Mode&0o020 != 0 && s.stat.Gid != 0:
-			return fmt.Sprintf("%s belongs to %s, but its group %d can replace what is in it; run chmod g-w %s", s.path, who, s.stat.Gid, s.path)
+			return fmt.Sprintf("%s belongs to %s, but its group %d can replace its content; run chmod g-w %s", s.path, who, s.stat.Gid, s.path)
 		}
 	}
 	return ""
 }
 
-// step is one object on the way to a path: a folder or a link.
+// step is one object of a path: a folder or a link.
 type step struct {
 	path string
 	stat unix.Stat_t
@@ -94,12 +94,12 @@ type step struct {
 
 func (s step) isLink() bool { return s.stat.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// maxLinks is the kernel's limit, too (path_resolution(7)).
+// maxLinks is the same limit as the kernel's (path_resolution(7)).
 const maxLinks = 40
 
-// walk resolves a path as the kernel does, and returns what it passed. Each
-// object is opened first and then looked at, so that none can be replaced in
-// between. On an error steps has those that exist.
+// walk resolves a path as the kernel does, and returns the objects of the path. It
+// opens each object before it checks it, so that none can be replaced in between. After
+// an error, steps contains the objects that exist.
 func walk(path string) (found unix.Stat_t, steps []step, err error) {
 	path, err = filepath.Abs(path)
 	if err != nil {
@@ -159,7 +159,7 @@ func walk(path string) (found unix.Stat_t, steps []step, err error) {
 	return found, steps, nil
 }
 
-// readLink returns where an opened link leads.
+// readLink returns the target of an open link.
 func readLink(fd int) (string, error) {
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", buf)

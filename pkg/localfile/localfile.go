@@ -6,10 +6,10 @@
 //	root, err := localfile.OpenFolder("/etc/ssl/web1")
 //	if risk := localfile.Risk("/etc/ssl/web1"); risk != "" { … }
 //
-// A user is trusted if it is root or the user that this process runs as. A user
-// who owns a folder decides what is in it, so naming the folder of an untrusted
-// user means relying on that user: Risk says so, and Read does not refuse it. The
-// package never changes what it checks.
+// A user is trusted if it is root or the user that this process runs as. The owner of
+// a folder controls its content, so an administrator who names the folder of an
+// untrusted user relies on that user. Risk reports this, and Read accepts it. The
+// package never changes the files that it checks.
 package localfile
 
 import (
@@ -37,20 +37,20 @@ type ForeignError struct {
 
 func (e *ForeignError) Error() string {
 	name := userName(e.UID)
-	return fmt.Sprintf("%s belongs to %s, not to root or to this user, so %s may have put it there; run this as %s, or remove the file if nobody here made it, or run chown on it if it is yours",
+	return fmt.Sprintf("%s belongs to %s, not to root or to this user, so %s may have put it there; run this as %s, or remove the file if it is unknown, or run chown on it if it is yours",
 		e.Path, name, name, name)
 }
 
-// Trusted reports whether files of this owner may be relied on.
+// Trusted reports whether this process can rely on files of this owner.
 func Trusted(uid uint32) bool { return uid == 0 || int64(uid) == int64(os.Geteuid()) }
 
 // IsTrusted reports whether a trusted user owns what info describes.
 func IsTrusted(info fs.FileInfo) bool { return Trusted(owner(info)) }
 
-// Read returns the content of a file that must be safe to rely on: a key, an
-// identity, a list of commands. It returns a *ForeignError if the file, or the link
-// that path is, belongs to an untrusted user in another user's folder.
-// fs.ErrNotExist means that there is none.
+// Read returns the content of a file that must be trustworthy: a key, an identity, a
+// list of commands. It returns a *ForeignError if the file, or a link at path, belongs
+// to an untrusted user in another user's folder. It returns fs.ErrNotExist if the file
+// does not exist.
 func Read(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, unix.ELOOP) {
@@ -73,19 +73,20 @@ func Read(path string) ([]byte, error) {
 	return readRegular(f, info)
 }
 
-// Check returns the error of Read for a file that is there, and nil for none.
+// Check returns a *ForeignError if Read would. It returns nil if the file does not
+// exist.
 func Check(path string) error { return check(path, mayPlace) }
 
-// CheckOwn is Check for a file that is about to be adopted: it refuses those of
-// untrusted users in their own folders, too.
+// CheckOwn works like Check, but also returns a *ForeignError for a file of an
+// untrusted user in that user's own folder. Call it before adopting a file.
 func CheckOwn(path string) error {
 	return check(path, func(_ string, uid uint32) bool { return Trusted(uid) })
 }
 
-// check looks at the file and at the link that path may be.
+// check checks the owner of path and, if path is a link, of its target.
 func check(path string, allowed func(path string, uid uint32) bool) error {
-	for _, look := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
-		info, err := look(path)
+	for _, stat := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
+		info, err := stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
@@ -98,7 +99,7 @@ func check(path string, allowed func(path string, uid uint32) bool) error {
 	return nil
 }
 
-// mayPlace reports whether a file of this owner may be at path: the owner is
+// mayPlace reports whether a file of this owner is accepted at path: the owner is
 // trusted, or owns the folder.
 func mayPlace(path string, uid uint32) bool {
 	if Trusted(uid) {
@@ -108,8 +109,8 @@ func mayPlace(path string, uid uint32) bool {
 	return err == nil && owner(folder) == uid
 }
 
-// ReadAny returns the content of a regular file of any owner. It follows links,
-// and never waits for a named pipe or fills the memory.
+// ReadAny returns the content of a regular file of any owner. It follows links. It
+// never waits for a named pipe, and returns an error for files larger than MaxSize.
 func ReadAny(path string) ([]byte, error) {
 	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
@@ -141,7 +142,7 @@ func owner(info fs.FileInfo) uint32 {
 	return ^uint32(0) // no user's
 }
 
-// userName returns how to call a user in a message.
+// userName returns the name of a user for a message.
 func userName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {

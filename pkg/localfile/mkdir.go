@@ -7,8 +7,8 @@ import (
 	"os"
 )
 
-// MakeDir creates a folder in parent that all users can read, whatever the umask
-// is. If something has that name already, MakeDir changes nothing.
+// MakeDir creates a folder in parent that all users can read, for any umask. If the
+// name exists already, MakeDir changes nothing.
 func MakeDir(parent *os.Root, name string) error {
 	err := parent.Mkdir(name, 0o755)
 	if errors.Is(err, fs.ErrExist) {
