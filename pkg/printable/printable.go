@@ -1,11 +1,11 @@
-// Package printable makes foreign text harmless on a terminal: comments of keys,
-// problems from a CA, output of hooks, answers from DNS.
+// Package printable makes foreign text safe for a terminal: comments of keys, problems
+// from a CA, output of hooks, answers from DNS.
 //
-// Line makes one value fit for a table or a sentence. Fprintf does so with all of
-// its arguments. Writer is the last line of defence: whatever a command, a log or
-// a library prints passes through it, and only line feeds and tabs stay what
-// they are. Neither ever changes a printable text, so secrets that are printed
-// for pasting stay exact; wrap them in Exact, which Line does not shorten.
+// Line escapes one value for a table or a sentence. Fprintf does so with all its
+// arguments. Writer is the last line of defence for the output of commands, logs and
+// libraries. It escapes everything that is not printable, except line feeds and tabs.
+// No function changes printable text, so printed secrets stay exact. Wrap them in
+// Exact, because Fprintf shortens other long values.
 //
 //	root.SetOut(printable.NewWriter(os.Stdout))
 //	printable.Fprintf(c.OutOrStdout(), "recipient   %s\n", recipient)
@@ -21,18 +21,18 @@ import (
 	"unicode/utf8"
 )
 
-// MaxLine is the number of runes of a value that Line keeps.
+// MaxLine is the maximum number of runes of a value in the output of Line.
 const MaxLine = 4096
 
-// maxMarks is the number of combining marks after one letter that are kept
-// unescaped. More of them would grow over the lines above and below.
+// maxMarks is the number of combining marks after one letter that are not escaped.
+// More of them would cover the lines above and below.
 const maxMarks = 4
 
-// Exact is a text of our own that must be printed whole, such as a token.
+// Exact is a text of our own that must not be shortened, such as a token.
 type Exact string
 
-// Line returns s as one printable line of at most MaxLine runes. Line feeds and
-// tabs are escaped, too: they would break a table.
+// Line returns s as one printable line of at most MaxLine runes. It also escapes line
+// feeds and tabs, because they would break a table.
 func Line(s string) string {
 	var b strings.Builder
 	written, marks := 0, 0
@@ -55,14 +55,14 @@ func Line(s string) string {
 	return b.String()
 }
 
-// Fprintf formats like fmt.Fprintf. Each argument that is a text, or has one,
-// becomes a Line first.
+// Fprintf formats like fmt.Fprintf. It applies Line to each argument that is or
+// contains text.
 func Fprintf(w io.Writer, format string, args ...any) (int, error) {
 	return io.WriteString(w, Sprintf(format, args...))
 }
 
-// Sprintf formats like fmt.Sprintf. Each argument that is a text, or has one,
-// becomes a Line first.
+// Sprintf formats like fmt.Sprintf. It applies Line to each argument that is or
+// contains text.
 func Sprintf(format string, args ...any) string {
 	lines := make([]any, len(args))
 	for i, arg := range args {
@@ -92,7 +92,7 @@ func line(arg any) any {
 	return Line(fmt.Sprint(arg))
 }
 
-// countMarks returns the number of combining marks in a row, r included.
+// countMarks returns the number of consecutive combining marks, including r.
 func countMarks(before int, r rune) int {
 	if unicode.Is(unicode.M, r) {
 		return before + 1
@@ -100,8 +100,8 @@ func countMarks(before int, r rune) int {
 	return 0
 }
 
-// appendRune appends r, which begins s. Every escape but that of a byte that is
-// not UTF-8 is one of JSON, too: JSON stays what it is.
+// appendRune appends r, the first rune of s. Its escapes are also those of JSON, so
+// JSON keeps its meaning. The only exception is a byte that is not UTF-8.
 func appendRune(b *strings.Builder, s string, r rune, marks int) {
 	switch {
 	case r == utf8.RuneError && !strings.HasPrefix(s, "\uFFFD"):
@@ -116,9 +116,9 @@ func appendRune(b *strings.Builder, s string, r rune, marks int) {
 	}
 }
 
-// isPlain reports whether a terminal shows r as what it is. Controls, C1,
-// bidirectional overrides and most invisible characters are not printable; the
-// letters that are invisible nevertheless have a list of their own.
+// isPlain reports whether r is visible and harmless on a terminal. unicode.IsPrint
+// excludes C0 and C1 controls, bidirectional overrides and most invisible characters.
+// The other conditions exclude invisible letters.
 func isPlain(r rune) bool {
 	if r < utf8.RuneSelf {
 		return ' ' <= r && r < 0x7f

@@ -37,7 +37,7 @@ func TestEscapes(t *testing.T) {
 		}
 		var out bytes.Buffer
 		w := printable.NewWriter(&out)
-		for i := range len(in) { // each byte by itself
+		for i := range len(in) { // each byte alone
 			if n, err := w.Write([]byte(in[i : i+1])); n != 1 || err != nil {
 				t.Fatal(n, err)
 			}

@@ -8,12 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// Writer escapes what is not printable, except for line feeds and tabs. It may
-// be used concurrently.
+// Writer escapes all characters that are not printable, except line feeds and tabs. It
+// is safe for concurrent use.
 type Writer struct {
 	w  io.Writer
-	mu sync.Mutex // guards cut and marks, and keeps writes whole
-	// cut is the beginning of a character whose rest comes with the next Write.
+	mu sync.Mutex // guards cut and marks, and serializes writes
+	// cut is the beginning of a character that the next Write continues.
 	cut   []byte
 	marks int
 }
@@ -21,8 +21,8 @@ type Writer struct {
 // NewWriter returns a Writer that prints to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// File returns the file behind w, which may be a Writer, or nil. What is written
-// there must be printable already.
+// File returns the file that w writes to, directly or through a Writer, or nil. Text
+// that the caller writes to the file must be printable already.
 func File(w io.Writer) *os.File {
 	if p, ok := w.(*Writer); ok {
 		w = p.w
@@ -31,7 +31,8 @@ func File(w io.Writer) *os.File {
 	return f
 }
 
-// Write prints p. It keeps a character that p does not end until the next Write.
+// Write prints p. It stores an incomplete character at the end of p until the next
+// Write.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -48,7 +49,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Flush prints what is left of a character that never ended.
+// Flush prints the bytes of an incomplete character.
 func (w *Writer) Flush() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -74,7 +75,7 @@ func (w *Writer) escape(s string) string {
 	return b.String()
 }
 
-// isASCII reports whether p can be printed as it is.
+// isASCII reports whether p is printable ASCII, line feeds and tabs.
 func isASCII(p []byte) bool {
 	for _, c := range p {
 		if (c < ' ' || c > '~') && c != '\n' && c != '\t' {
