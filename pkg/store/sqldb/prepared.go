@@ -17,15 +17,15 @@ type prepared struct {
 }
 
 func (p *prepared) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	s, err := p.statement(ctx, query)
+	s, err := p.statement(ctx, query) //nolint:sqlclosecheck // it stays
 	if err != nil {
 		return nil, err
 	}
-	return s.QueryContext(ctx, args...) //nolint:sqlclosecheck // the caller closes the rows
+	return s.QueryContext(ctx, args...)
 }
 
 func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	s, err := p.statement(ctx, query)
+	s, err := p.statement(ctx, query) //nolint:sqlclosecheck // it stays
 	if err != nil { // a Row with an error can only come from the database
 		return p.db.QueryRowContext(ctx, query, args...)
 	}
@@ -42,7 +42,7 @@ func (p *prepared) statement(ctx context.Context, query string) (*sql.Stmt, erro
 	}
 	first, loaded := p.statements.LoadOrStore(query, s)
 	if loaded {
-		_ = s.Close() // another caller was faster
+		_ = s.Close() //nolint:sqlclosecheck // another caller was faster
 	}
 	return first.(*sql.Stmt), nil
 }
