@@ -1,9 +1,9 @@
-// Package admin is the proxy's administration over a unix socket that only its
-// owner can open: clients, their grants and tokens, the audit trail, the
-// status, probes of port 80. The acmeproxy command is its client.
+// Package admin serves the proxy's administration on a unix socket that only its
+// owner can open. It covers clients, their grants and tokens, the audit trail, the
+// status and probes of port 80. The acmeproxy command is its client.
 //
-// There is no other way to administer a proxy: the API on the network has no
-// such operation for anybody.
+// It must never be served on the network. The API has no operation that administers
+// the proxy.
 //
 //	listener, err := admin.Listen(filepath.Join(dataDir, admin.SocketName))
 //	http.Serve(listener, admin.New(admin.Config{Store: s, …}))
@@ -44,18 +44,18 @@ type Store interface {
 	Audit(ctx context.Context, q trail.Query) ([]trail.Entry, error)
 }
 
-// Config is what the frontend needs.
+// Config holds the dependencies of the frontend.
 type Config struct {
 	Store Store
 	Audit *audit.Log
 	// Registrar changes clients and their credentials.
 	Registrar *enroll.Registrar
 	Status    func(ctx context.Context) (Status, error)
-	// CA reads the directory of the CA, from memory if it can.
+	// CA returns the directory of the CA, from memory if possible.
 	CA func(ctx context.Context) (CA, error)
-	// Forgotten wakes those who wait for a certificate that is deleted.
+	// Forgotten wakes the waiters for a certificate that was deleted.
 	Forgotten func(certID string)
-	// Publish has port 80 answer a token of a name until remove is called.
+	// Publish makes port 80 answer a token of a name until remove is called.
 	Publish func(ctx context.Context, name, token, body string) (remove func())
 	Logger  *slog.Logger
 }
@@ -90,7 +90,7 @@ func New(cfg Config) http.Handler {
 	return f.textOnly(bounded)
 }
 
-// textOnly refuses a request whose path or query is no text.
+// textOnly refuses a request whose path or query is not valid text.
 func (f *frontend) textOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, _, detail := api.CheckText(r); status != 0 {
@@ -113,7 +113,7 @@ func refuse(status int, format string, args ...any) error {
 	return &refusal{status, fmt.Errorf(format, args...)}
 }
 
-// serve is the JSON adapter of all operations.
+// serve returns the handler of an operation. It decodes and encodes JSON.
 func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		var req Req
@@ -121,16 +121,16 @@ func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error)
 		dec.DisallowUnknownFields()
 		err := dec.Decode(&req)
 		if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
-			f.answer(w, nil, refuse(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes; ask for less at a time", large.Limit))
+			f.answer(w, nil, refuse(http.StatusRequestEntityTooLarge, "the request is larger than %d bytes; send less at a time", large.Limit))
 			return
 		}
 		if err != nil && !errors.Is(err, io.EOF) {
-			f.answer(w, nil, refuse(http.StatusBadRequest, "the request is not the JSON expected; are both programs of one version?"))
+			f.answer(w, nil, refuse(http.StatusBadRequest, "the request is not the expected JSON; use programs of the same version"))
 			return
 		}
 		resp, err := do(r, req)
 		if name := r.PathValue("name"); name != "" && errors.Is(err, managed.ErrNotFound) {
-			err = refuse(http.StatusNotFound, "there is no client %q; acmeproxy clients list shows all", name)
+			err = refuse(http.StatusNotFound, "client %q is unknown; run acmeproxy clients list to see all", name)
 		}
 		f.answer(w, resp, err)
 	}
@@ -152,7 +152,7 @@ func (f *frontend) answer(w http.ResponseWriter, resp any, err error) {
 	w.Write(append(body, '\n'))
 }
 
-// problem is the one place where errors become status codes.
+// problem converts errors to problem documents. Only problem chooses status codes.
 func (f *frontend) problem(err error) *api.Problem {
 	var r *refusal
 	var invalid *enroll.InvalidError
@@ -165,9 +165,9 @@ func (f *frontend) problem(err error) *api.Problem {
 		p.Status, p.Detail = http.StatusUnprocessableEntity, faultsText(invalid)
 	case errors.As(err, &exists):
 		p.Status = http.StatusConflict
-		p.Detail = fmt.Sprintf("there is a client %q already; choose another name; clients apply changes what it may have, clients token makes a token for it", exists.Name)
+		p.Detail = fmt.Sprintf("client %q exists already; use another name, or change it with clients apply, or issue a token with clients token", exists.Name)
 	case errors.Is(err, managed.ErrNotText):
-		p.Status, p.Detail = http.StatusUnprocessableEntity, "a text of the request has a NUL or is not UTF-8; write it without"
+		p.Status, p.Detail = http.StatusUnprocessableEntity, "a text of the request has a NUL or is not UTF-8; use UTF-8 without NUL"
 	default:
 		f.Logger.Error("admin request failed", "error", err)
 	}
@@ -181,9 +181,9 @@ func faultsText(e *enroll.InvalidError) string {
 	for _, fault := range e.Faults {
 		switch {
 		case errors.Is(fault, enroll.ErrNoURL):
-			lines = append(lines, "url: the proxy does not know its name; start serve with --hostname, or say how this client reaches it: --url https://HOST:PORT")
+			lines = append(lines, "url: the proxy does not know its name; start serve with --hostname, or set the address for this client with --url https://HOST:PORT")
 		case errors.Is(fault, enroll.ErrRecipientsKept):
-			lines = append(lines, "recipient: goes with --replace only; a host adds its own recipients when it enrols, see acmeproxy remote enroll --help")
+			lines = append(lines, "recipient: valid only with --replace; a host adds its own recipients when it enrols, see acmeproxy remote enroll --help")
 		default:
 			lines = append(lines, fault.Error())
 		}

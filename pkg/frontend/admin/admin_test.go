@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// Nobody administers a proxy over the network, whatever they present (A27).
+// No caller can administer a proxy over the network, with any credential (A27).
 func TestNoAdministrationOverTheNetwork(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -53,7 +53,7 @@ func as(t testing.TB, uid int, f func()) {
 	t.Helper()
 	done := make(chan error, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: nobody else may get this thread
+		runtime.LockOSThread() // never unlocked, so that no other goroutine gets this thread
 		// Not syscall.Setuid, which changes all threads.
 		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, uintptr(uid), uintptr(uid), uintptr(uid)); errno != 0 {
 			done <- errno
@@ -67,8 +67,8 @@ func as(t testing.TB, uid int, f func()) {
 	}
 }
 
-// The admin socket is its owner's and root's: the mode keeps others out, and
-// where the mode does not, their connection ends at once (A27, A38).
+// Only the owner of the admin socket and root can use it. Its mode excludes others.
+// Without the mode, the proxy closes their connections at once (A27, A38).
 func TestAdminSocketOfOthers(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -80,7 +80,7 @@ func TestAdminSocketOfOthers(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	// A plain connect, so that it is this thread's and not the runtime's choice.
+	// A plain connect runs on this thread; the runtime could choose another one.
 	connect := func() (n int, err error) {
 		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {

@@ -7,43 +7,43 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 )
 
-// MaxApply bounds a request to apply, in bytes.
+// MaxApply is the maximum size of a request to apply, in bytes.
 const MaxApply = 32 << 20
 
-// ClientSpec is what a client is to be.
+// ClientSpec describes the wanted state of a client.
 type ClientSpec struct {
 	Name       string          `json:"name"`
 	Disabled   bool            `json:"disabled"`
-	Recipients []string        `json:"recipients,omitempty"` // besides those that the client has
+	Recipients []string        `json:"recipients,omitempty"` // in addition to those that the client has
 	Grants     []clients.Grant `json:"grants"`
 }
 
-// ApplyRequest says what all clients are to be.
+// ApplyRequest describes the wanted state of all clients.
 type ApplyRequest struct {
 	Clients []ClientSpec `json:"clients"`
-	Prune   bool         `json:"prune,omitempty"` // remove all others
+	Prune   bool         `json:"prune,omitempty"` // remove all other clients
 	DryRun  bool         `json:"dry_run,omitempty"`
 }
 
-// ApplyAnswer says what was done, or would be.
+// ApplyAnswer reports the changes that were made, or would be with DryRun.
 type ApplyAnswer struct {
 	DryRun    bool           `json:"dry_run"`
 	Changes   []ClientChange `json:"changes"` // by name
 	Unchanged int            `json:"unchanged"`
-	Left      []string       `json:"left"` // names of clients that were not asked for, and stay as they are
+	Left      []string       `json:"left"` // names of clients that were not in the request and are unchanged
 }
 
-// ClientChange is what happens to one client.
+// ClientChange describes the change of one client.
 type ClientChange struct {
 	Name         string      `json:"name"`
 	Action       string      `json:"action"`           // add, change, remove
-	Fields       []string    `json:"fields,omitempty"` // that differ, of a change: disabled, grants, recipients
+	Fields       []string    `json:"fields,omitempty"` // altered fields of a change: disabled, grants, recipients
 	Before       *ClientSpec `json:"before,omitempty"`
 	After        *ClientSpec `json:"after,omitempty"`
-	Certificates int64       `json:"certificates,omitempty"` // that are removed with it
+	Certificates int64       `json:"certificates,omitempty"` // number of certificates that are removed with it
 }
 
-// apply makes the clients match the request.
+// apply changes the clients to match the request.
 func (f *frontend) apply(r *http.Request, req ApplyRequest) (ApplyAnswer, error) {
 	wanted := clients.Apply{Clients: make([]clients.Client, 0, len(req.Clients)), Prune: req.Prune, DryRun: req.DryRun}
 	for _, c := range req.Clients {
@@ -83,7 +83,7 @@ func wireChange(c clients.Change) ClientChange {
 	return out
 }
 
-// String describes the change on one line, old → new.
+// String returns the change on one line, old → new.
 func (c ClientChange) String() string {
 	change := clients.Change{Name: c.Name, Action: clients.Action(c.Action), Certificates: c.Certificates}
 	if c.Before != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
-// What is applied counts at once: for the next request, and for the renewal of
-// what was granted before. What is pruned is locked out (A21, A22, X14).
+// Applied grants count at once, for the next request and for renewals of earlier
+// certificates. Pruned clients are refused (A21, A22, X14).
 func TestApplyCountsAtOnce(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -100,8 +100,8 @@ func TestApplyCountsAtOnce(t *testing.T) {
 	}
 }
 
-// A host enrols while its client is applied again and again: it ends up
-// enrolled, with what is applied (A21, A22).
+// A host enrols while its client is applied repeatedly. In the end, it is enrolled and
+// the client has the applied grants (A21, A22).
 func TestApplyWhileEnrolling(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -135,8 +135,8 @@ func TestApplyWhileEnrolling(t *testing.T) {
 	}
 }
 
-// Very many clients are one request, larger than any other may be; whatever is
-// wrong with them is told together, and then nothing is done (A37).
+// A request with very many clients may be larger than any other. All its faults are
+// reported together, and then nothing is changed (A37).
 func TestApplyBounds(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})

@@ -12,14 +12,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
-// CertificateList is one page of managed certificates, by id.
+// CertificateList is one page of managed certificates, ordered by ID.
 type CertificateList struct {
 	Certificates []Certificate `json:"certificates"`
 	Next         string        `json:"next,omitempty"` // the After of the next page
 }
 
-// Certificates returns all managed certificates of one client, or with an empty
-// name those of all clients and of the proxy's own host.
+// Certificates returns all managed certificates of one client. With an empty name, it
+// returns those of all clients and of the proxy's own host.
 func (a *Admin) Certificates(ctx context.Context, client string) ([]Certificate, error) {
 	all := []Certificate{}
 	for after := ""; ; {
@@ -40,7 +40,7 @@ func (a *Admin) ForgetCertificate(ctx context.Context, id string) (c Certificate
 	return c, a.call(ctx, http.MethodDelete, "/certificates/"+url.PathEscape(id), nil, &c)
 }
 
-// certificates lists those of one client, or of all.
+// certificates lists the certificates of one client, or of all.
 func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, error) {
 	out := CertificateList{Certificates: []Certificate{}}
 	name, after := r.URL.Query().Get("client"), r.URL.Query().Get("after")
@@ -51,7 +51,7 @@ func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, e
 	} else {
 		var client clients.Client
 		if client, err = f.Store.ClientByName(r.Context(), name); errors.Is(err, managed.ErrNotFound) {
-			err = refuse(http.StatusNotFound, "there is no client %q; acmeproxy clients list shows all", name)
+			err = refuse(http.StatusNotFound, "client %q is unknown; run acmeproxy clients list to see all", name)
 		}
 		if err == nil {
 			rows, err = f.Store.ListManaged(r.Context(), client.ID, "", after, pageSize)
@@ -74,7 +74,8 @@ func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, e
 	return out, nil
 }
 
-// ownedCertificate has the name of its client; owners remembers names by id.
+// ownedCertificate returns a certificate with the name of its client. owners caches
+// names by client ID.
 func (f *frontend) ownedCertificate(ctx context.Context, m managed.Certificate, owners map[string]string) (Certificate, error) {
 	c := WireCertificate(m)
 	if m.ClientID == "" {
@@ -93,12 +94,12 @@ func (f *frontend) ownedCertificate(ctx context.Context, m managed.Certificate, 
 	return c, nil
 }
 
-// forgetCertificate deletes a row, so that other clients can have its names.
+// forgetCertificate deletes a row, so that other clients can request its names.
 func (f *frontend) forgetCertificate(r *http.Request, _ struct{}) (Certificate, error) {
 	id := r.PathValue("id")
 	m, err := f.Store.ManagedByID(r.Context(), id)
 	if err == nil && m.ClientID == "" && !m.DueAt.IsZero() {
-		return Certificate{}, refuse(http.StatusConflict, "certificate %s is of this host itself, and would come back; take it out of --domain or --hostname of acmeproxy serve instead", id)
+		return Certificate{}, refuse(http.StatusConflict, "certificate %s belongs to this host and would be requested again; remove its names from --domain or --hostname of acmeproxy serve instead", id)
 	}
 	var out Certificate
 	if err == nil {
@@ -108,7 +109,7 @@ func (f *frontend) forgetCertificate(r *http.Request, _ struct{}) (Certificate, 
 		err = f.Store.DeleteManaged(r.Context(), id)
 	}
 	if errors.Is(err, managed.ErrNotFound) {
-		return Certificate{}, refuse(http.StatusNotFound, "there is no certificate with that id; acmeproxy certs list shows all")
+		return Certificate{}, refuse(http.StatusNotFound, "the id of the certificate is unknown; run acmeproxy certs list to see all")
 	}
 	if err != nil {
 		return Certificate{}, err

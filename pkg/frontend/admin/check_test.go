@@ -22,8 +22,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
-// caaZone is a DNS server in which every name leads to 127.0.0.1 and one has
-// the CAA records that are set. (The CA's own is shared by all of a process.)
+// caaZone is a DNS server that resolves every name to 127.0.0.1 and serves a CAA record
+// for one of them. (All tests of a process share the CA's own DNS server.)
 type caaZone struct {
 	addr string
 	name string
@@ -66,7 +66,7 @@ func (z *caaZone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	case header.Rrtype == dns.TypeCAA && header.Name == z.name && issue != nil:
 		m.Answer = append(m.Answer, &dns.CAA{Hdr: header, Tag: "issue", Value: *issue})
 	}
-	_ = w.WriteMsg(m) // whoever asked may be gone
+	_ = w.WriteMsg(m) // the client may be gone
 }
 
 // preflightOf checks a name as acmeproxy check does.
@@ -94,8 +94,7 @@ func preflightOf(t *testing.T, p *proxytest.Proxy, resolver, name string) prefli
 	return checker.Run(t.Context(), []string{name})
 }
 
-// What a check says of CAA records is what a CA then does, and no attempt at
-// the CA is spent on it (X13).
+// The check of CAA records agrees with the CA, without a request to the CA (X13).
 func TestCheckWithTheCA(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -137,8 +136,8 @@ func TestCheckWithTheCA(t *testing.T) {
 	}
 }
 
-// A probe's token and body are the proxy's own choice, it is answered for its
-// name only, and ends when it is removed or the caller is gone for good (X13).
+// The proxy chooses a probe's token and body. The probe is answered only for its name,
+// and ends when it is removed or expires (X13).
 func TestProbes(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.ACMEDirectoryURL = "https://127.0.0.1:1/dir" }})

@@ -20,13 +20,13 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
 
-// Admin talks to a running proxy over its socket. Refusals are *api.Problem.
+// Admin calls a running proxy over its socket. Refusals are *api.Problem.
 type Admin struct {
 	path string
 	http *http.Client
 }
 
-// Dial returns an Admin for the socket at path; it connects at the first call.
+// Dial returns an Admin for the socket at path. It connects at the first call.
 func Dial(path string) *Admin {
 	transport := &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -42,7 +42,7 @@ func (a *Admin) Status(ctx context.Context) (s Status, err error) {
 	return s, a.call(ctx, http.MethodGet, "/status", nil, &s)
 }
 
-// AddClient makes a client and returns the one copy of its secret.
+// AddClient adds a client and returns the only copy of its secret.
 func (a *Admin) AddClient(ctx context.Context, req NewClient) (answer NewClientAnswer, err error) {
 	return answer, a.call(ctx, http.MethodPost, "/clients", req, &answer)
 }
@@ -71,7 +71,7 @@ func (a *Admin) Client(ctx context.Context, name string) (c Client, err error) {
 	return c, a.call(ctx, http.MethodGet, "/clients/"+url.PathEscape(name), nil, &c)
 }
 
-// SetDisabled locks a client out, or lets it in again.
+// SetDisabled disables or enables a client.
 func (a *Admin) SetDisabled(ctx context.Context, name string, disabled bool) (c Client, err error) {
 	action := "/enable"
 	if disabled {
@@ -85,17 +85,16 @@ func (a *Admin) RemoveClient(ctx context.Context, name string) (c Client, err er
 	return c, a.call(ctx, http.MethodDelete, "/clients/"+url.PathEscape(name), nil, &c)
 }
 
-// Apply makes all clients what the request says, or says what would change.
-// If the answer does not come, it may have been done or not: ask again.
+// Apply changes all clients to match the request, or reports the changes with DryRun.
+// Without an answer, the changes may or may not have been made. It is safe to retry.
 func (a *Admin) Apply(ctx context.Context, req ApplyRequest) (answer ApplyAnswer, err error) {
-	patient := *a // very many clients take a while
-	patient.http = &http.Client{Transport: a.http.Transport, Timeout: 2 * a.http.Timeout}
-	return answer, patient.call(ctx, http.MethodPut, "/clients", req, &answer)
+	slow := *a // many clients take longer
+	slow.http = &http.Client{Transport: a.http.Transport, Timeout: 2 * a.http.Timeout}
+	return answer, slow.call(ctx, http.MethodPut, "/clients", req, &answer)
 }
 
-// RevokeClient locks a client out and revokes all current certificates that the
-// proxy keeps for it, each of which it tells seen. The rest is not tried when
-// the CA cannot be asked.
+// RevokeClient disables a client and revokes all its current managed certificates. It
+// calls seen for each of them. If the CA fails, the remaining ones are not tried.
 func (a *Admin) RevokeClient(ctx context.Context, name, reason string, seen func(Revoked)) error {
 	for after := ""; ; {
 		var page RevokedList
@@ -116,7 +115,7 @@ func (a *Admin) RevokeClient(ctx context.Context, name, reason string, seen func
 	}
 }
 
-// AuditQuery selects entries of the audit trail; a zero field selects all.
+// AuditQuery selects entries of the audit trail. A zero field selects all.
 type AuditQuery struct {
 	Client  string
 	Outcome string
@@ -136,7 +135,7 @@ func (a *Admin) Audit(ctx context.Context, q AuditQuery) (page AuditList, err er
 	return page, a.call(ctx, http.MethodGet, "/audit?"+v.Encode(), nil, &page)
 }
 
-// CA returns what the proxy knows of its CA.
+// CA returns the proxy's data about its CA.
 func (a *Admin) CA(ctx context.Context) (ca CA, err error) {
 	return ca, a.call(ctx, http.MethodGet, "/ca", nil, &ca)
 }
@@ -146,17 +145,18 @@ func (a *Admin) AddProbe(ctx context.Context, req NewProbe) (p Probe, err error)
 	return p, a.call(ctx, http.MethodPost, "/probes", req, &p)
 }
 
-// RemoveProbe ends it.
+// RemoveProbe removes the answer to a probe.
 func (a *Admin) RemoveProbe(ctx context.Context, token string) error {
 	return a.call(ctx, http.MethodDelete, "/probes/"+url.PathEscape(token), nil, &struct{}{})
 }
 
-// errOlder is the answer of a mux that has no such path: it is no problem document.
+// errOlder reports an answer that is not a problem document, from a mux without the
+// path.
 var errOlder = errors.New("the running acmeproxy serve is older than this program and does not know this command; restart acmeproxy serve with the program of this version")
 
-var errEndless = errors.New("the proxy's list has no end; restart the proxy with the program of this version")
+var errEndless = errors.New("the proxy's list does not end; restart the proxy with the program of this version")
 
-// maxAnswer is the size of one answer, in bytes.
+// maxAnswer is the maximum size of one answer, in bytes.
 const maxAnswer = 16 * api.MaxAnswer
 
 func (a *Admin) call(ctx context.Context, method, path string, in, out any) error {
@@ -200,17 +200,17 @@ func (a *Admin) call(ctx context.Context, method, path string, in, out any) erro
 	return nil
 }
 
-// unreachable says what to do about a socket that does not answer.
+// unreachable returns an error with the remedy for a socket that does not answer.
 func (a *Admin) unreachable(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("may not use the admin socket %s: run this as root or as the proxy's user", a.path)
+		return fmt.Errorf("may not use the admin socket %s; run this as root or as the proxy's user", a.path)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
-		remedy := "start acmeproxy serve, or name its --data-dir"
-		if os.Geteuid() != 0 { // whose default is another folder
+		remedy := "start acmeproxy serve, or set its --data-dir"
+		if os.Geteuid() != 0 { // root has another default folder
 			remedy += "; if it runs, run this as root or as the proxy's user"
 		}
-		return fmt.Errorf("no proxy answers at %s: %s", a.path, remedy)
+		return fmt.Errorf("no proxy answers at %s; %s", a.path, remedy)
 	}
 	return fmt.Errorf("ask the proxy at %s: %w", a.path, err)
 }

@@ -57,17 +57,17 @@ func (f *frontend) show(r *http.Request, _ struct{}) (Client, error) {
 	return out, nil
 }
 
-// warnings says which recipients are kept although they are not safe to have.
+// warnings returns a warning for each recipient that a new client must not have.
 func warnings(recipients []string) (out []string) {
 	for i, r := range recipients {
 		if bits := seal.RSABits(r); bits > seal.MaxRSABits {
-			out = append(out, fmt.Sprintf("recipient %d: its RSA key of %d bits makes every renewal slow, and is refused for new ones; replace it by ssh-ed25519, age1… or RSA of at most %d bits", i+1, bits, seal.MaxRSABits))
+			out = append(out, fmt.Sprintf("recipient %d: its RSA key of %d bits makes every renewal slow, and is refused for new ones; replace it with ssh-ed25519, age1… or RSA of at most %d bits", i+1, bits, seal.MaxRSABits))
 		}
 	}
 	return out
 }
 
-// WireCertificate is a managed row as the administrator sees it.
+// WireCertificate converts a managed row to its form for the administrator.
 func WireCertificate(m managed.Certificate) Certificate {
 	return Certificate{
 		ID: m.ID, Names: m.Names, Mode: m.Mode, Serial: m.Serial, NotAfter: m.NotAfter,

@@ -13,7 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
-// The administrator can forget what clients have, and not what this host itself
+// The administrator can delete certificates of clients, and not those that this host
 // is configured to have.
 func TestForgetCertificate(t *testing.T) {
 	t.Parallel()
@@ -41,7 +41,7 @@ func TestForgetCertificate(t *testing.T) {
 	}
 }
 
-// Who waits for a certificate hears at once that it was forgotten.
+// A long poll ends at once when its certificate is deleted.
 func TestForgetWakesLongPolls(t *testing.T) {
 	t.Parallel()
 	p, c := proxytest.StartAgent(t, nil)

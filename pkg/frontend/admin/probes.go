@@ -9,18 +9,18 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// ProbeLife is how long a probe is answered at most.
+// ProbeLife is the maximum lifetime of a probe.
 const ProbeLife = time.Minute
 
-// maxProbes is how many may be answered at a time.
+// maxProbes is the maximum number of probes at a time.
 const maxProbes = 64
 
-// probes are random answers on port 80, by which acmeproxy check finds out who
-// answers there. Token and body are chosen here: a caller could else publish
-// the key authorization of an order that is not the proxy's.
+// probes holds random answers on port 80. acmeproxy check requests them to find out
+// which server answers there. The proxy chooses the token and the body. Otherwise, a
+// caller could publish the key authorization of another ACME client's order.
 type probes struct {
 	mu   sync.Mutex
-	live map[string]func() // by token, what ends it; guarded by mu
+	live map[string]func() // by token, functions that remove the answer; guarded by mu
 }
 
 func (f *frontend) addProbe(r *http.Request, req NewProbe) (Probe, error) {
@@ -30,7 +30,7 @@ func (f *frontend) addProbe(r *http.Request, req NewProbe) (Probe, error) {
 	}
 	p := Probe{Token: "acmeproxy-probe-" + rand.Text(), Body: "acmeproxy-probe-" + rand.Text()}
 	if !f.probes.reserve(p.Token) {
-		return Probe{}, refuse(http.StatusTooManyRequests, "%d probes are being answered already; try again in a minute", maxProbes)
+		return Probe{}, refuse(http.StatusTooManyRequests, "%d probes are active already; try again in a minute", maxProbes)
 	}
 	remove := f.Publish(r.Context(), name, p.Token, p.Body) // it may wait for other instances
 	timer := time.AfterFunc(ProbeLife, func() { f.probes.end(p.Token) })
@@ -41,7 +41,7 @@ func (f *frontend) addProbe(r *http.Request, req NewProbe) (Probe, error) {
 	return p, nil
 }
 
-// reserve reports whether there was room for one more.
+// reserve reserves a place for a probe and reports whether there was room.
 func (p *probes) reserve(token string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,14 +52,14 @@ func (p *probes) reserve(token string) bool {
 	return true
 }
 
-// begun says what ends a probe for which there is a place.
+// begun sets the function that removes a reserved probe's answer.
 func (p *probes) begun(token string, remove func()) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.live[token] = remove
 }
 
-// end forgets a probe; it may have ended already.
+// end removes a probe. It does nothing for an unknown token.
 func (p *probes) end(token string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// revoke locks a client out and revokes a page of its certificates.
+// revoke disables a client and revokes a page of its certificates.
 func (f *frontend) revoke(r *http.Request, req RevokeClient) (RevokedList, error) {
 	reason, err := cert.ParseReason(req.Reason)
 	if err != nil {

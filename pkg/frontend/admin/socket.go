@@ -11,20 +11,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPath is what a unix socket's address holds, less the final zero.
+// maxPath is the maximum length of a unix socket's path, without the final zero.
 const maxPath = 107
 
-// Listen opens the socket with mode 0600, in place of one that a crash left.
-// The caller must be alone with the data directory; connections of other users
-// than root and the proxy's own are closed at once.
+// Listen opens the socket with mode 0600. It replaces a socket that remains from a
+// crash, so only one process may use the data directory. It closes connections of
+// users other than root and the proxy's own at once.
 func Listen(path string) (net.Listener, error) {
 	if len(path) > maxPath {
-		return nil, fmt.Errorf("data-dir: %s is too long for a unix socket (%d bytes, the limit is %d); choose a shorter --data-dir", path, len(path), maxPath)
+		return nil, fmt.Errorf("data-dir: %s is too long for a unix socket (%d bytes, the limit is %d); use a shorter --data-dir", path, len(path), maxPath)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the old admin socket: %w", err)
 	}
-	// Made under another name, so that nobody connects before the mode is set.
+	// It is created under another name, so that no client connects before the mode is set.
 	tmp := filepath.Join(filepath.Dir(path), ".admin")
 	if err := os.Remove(tmp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove the old admin socket: %w", err)
@@ -43,8 +43,8 @@ func Listen(path string) (net.Listener, error) {
 	return &ownerListener{UnixListener: l, path: path}, nil
 }
 
-// ownerListener accepts root and the proxy's own user only: the second line
-// behind the socket's mode.
+// ownerListener accepts only connections of root and the proxy's own user. This is the
+// second line of defence after the socket's mode.
 type ownerListener struct {
 	*net.UnixListener
 	path string
@@ -60,11 +60,11 @@ func (l *ownerListener) Accept() (net.Conn, error) {
 		if err == nil && (uid == 0 || uid == os.Geteuid()) {
 			return conn, nil
 		}
-		_ = conn.Close() // a stranger gets no word
+		_ = conn.Close() // without an answer
 	}
 }
 
-// Close removes the socket, too.
+// Close closes and removes the socket.
 func (l *ownerListener) Close() error {
 	return errors.Join(os.Remove(l.path), l.UnixListener.Close())
 }

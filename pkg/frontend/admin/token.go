@@ -13,7 +13,7 @@ import (
 // Secret selects the secret with which a client proves itself.
 type Secret struct {
 	Bearer    bool         `json:"bearer,omitempty"` // a bearer token instead of an enrolment token
-	URL       string       `json:"url,omitempty"`    // how this client reaches the API, if not by the proxy's hostname
+	URL       string       `json:"url,omitempty"`    // URL of the API for this client, if not the proxy's hostname
 	TokenLife JSONDuration `json:"token_life,omitempty"`
 }
 
@@ -21,21 +21,21 @@ func (s Secret) spec() enroll.SecretSpec {
 	return enroll.SecretSpec{Bearer: s.Bearer, URL: s.URL, Life: time.Duration(s.TokenLife)}
 }
 
-// NewToken is a request for one more token of a client.
+// NewToken is a request for another token of a client.
 type NewToken struct {
 	Secret
-	// Replace removes all credentials and recipients that the client has. It has
-	// Recipients then.
+	// Replace removes all credentials and recipients of the client. The client gets
+	// Recipients instead.
 	Replace    bool     `json:"replace,omitempty"`
 	Recipients []string `json:"recipients,omitempty"`
 }
 
-// NewToken issues one more token for a client, and returns its only copy.
+// NewToken issues another token for a client, and returns its only copy.
 func (a *Admin) NewToken(ctx context.Context, name string, req NewToken) (answer NewClientAnswer, err error) {
 	return answer, a.call(ctx, http.MethodPost, "/clients/"+url.PathEscape(name)+"/token", req, &answer)
 }
 
-// token issues one more secret for a client, or one instead of all that it has.
+// token issues another secret for a client, or one that replaces all its credentials.
 func (f *frontend) token(r *http.Request, req NewToken) (NewClientAnswer, error) {
 	issued, err := f.Registrar.Token(r.Context(), r.PathValue("name"), enroll.TokenRequest{
 		SecretSpec: req.spec(), Replace: req.Replace, Recipients: req.Recipients,

@@ -6,7 +6,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
-// NewClient is a request for a client.
+// NewClient is a request to add a client.
 type NewClient struct {
 	Name       string          `json:"name"`
 	Grants     []clients.Grant `json:"grants"`
@@ -16,7 +16,7 @@ type NewClient struct {
 	TokenLife  JSONDuration    `json:"token_life,omitempty"` // as in Secret
 }
 
-// NewClientAnswer holds the one copy of the client's secret.
+// NewClientAnswer holds the only copy of the client's secret.
 type NewClientAnswer struct {
 	Client      Client    `json:"client"`
 	EnrollToken string    `json:"enroll_token,omitempty"`
@@ -24,20 +24,20 @@ type NewClientAnswer struct {
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
 }
 
-// Client is a client as its administrator sees it.
+// Client describes a client for the administrator.
 type Client struct {
 	Name        string          `json:"name"`
 	Disabled    bool            `json:"disabled"`
 	CreatedAt   time.Time       `json:"created_at"`
 	Grants      []clients.Grant `json:"grants"`
 	Recipients  []string        `json:"recipients"`
-	Warnings    []string        `json:"warnings,omitempty"` // about recipients that are not safe to have
+	Warnings    []string        `json:"warnings,omitempty"` // about recipients that a new client must not have
 	Credentials []Credential    `json:"credentials,omitempty"`
-	// Certificates are those in agent mode; a gateway client's are not known.
+	// Certificates holds those in agent mode. Those of gateway mode are not stored.
 	Certificates []Certificate `json:"certificates,omitempty"`
 }
 
-// Credential tells what a client proves itself with, not the secret.
+// Credential describes a credential of a client, without the secret.
 type Credential struct {
 	Kind      string    `json:"kind"` // tls-key, bearer, enroll
 	CreatedAt time.Time `json:"created_at"`
@@ -56,29 +56,29 @@ type Certificate struct {
 	Failures    int          `json:"failures,omitempty"`
 	LastError   string       `json:"last_error,omitempty"`
 	HookError   string       `json:"hook_error,omitempty"`
-	// Deployment is that of the files and the hook; nil when both are done.
+	// Deployment is the pending deployment of the files and the hook, or nil.
 	Deployment *Deployment `json:"deployment,omitempty"`
-	// SupersededAt is when a name passed to another client: it is not renewed.
+	// SupersededAt is when a name passed to another client. Renewals stop then.
 	SupersededAt time.Time `json:"superseded_at,omitzero"`
-	// RevokedAt is when it was revoked; zero once there is another one.
+	// RevokedAt is when it was revoked. It is zero again after a replacement.
 	RevokedAt time.Time `json:"revoked_at,omitzero"`
 }
 
-// Deployment is one that has not succeeded yet.
+// Deployment describes a deployment that has not succeeded yet.
 type Deployment struct {
-	RunBy       string    `json:"run_by,omitempty"`      // instance that runs it; empty if it waits
+	RunBy       string    `json:"run_by,omitempty"`      // instance that runs it; if empty, it waits
 	LeaseUntil  time.Time `json:"lease_until,omitzero"`  // when another instance may take it over
 	NextAttempt time.Time `json:"next_attempt,omitzero"` // in the past while it runs
 	Failures    int       `json:"failures,omitempty"`
 }
 
-// RevokeClient asks for the revocation of a client's certificates.
+// RevokeClient is a request to revoke a client's certificates.
 type RevokeClient struct {
 	Reason string `json:"reason,omitempty"`
-	After  string `json:"after,omitempty"` // Next of the page before
+	After  string `json:"after,omitempty"` // Next of the previous page
 }
 
-// Revoked is what became of one certificate.
+// Revoked is the outcome for one certificate.
 type Revoked struct {
 	Names  []string `json:"names"`
 	Serial string   `json:"serial,omitempty"`
@@ -88,7 +88,7 @@ type Revoked struct {
 // RevokedList is one page of certificates.
 type RevokedList struct {
 	Revoked []Revoked `json:"revoked"`
-	Next    string    `json:"next,omitempty"` // there may be more
+	Next    string    `json:"next,omitempty"` // the After of the next page
 }
 
 // Status is the proxy's own state.
@@ -99,48 +99,48 @@ type Status struct {
 	Store        string        `json:"store"` // without secrets
 	Hostname     string        `json:"hostname,omitempty"`
 	Directory    string        `json:"acme_directory_url"`
-	Challenge    string        `json:"challenge"` // of names that are no wildcards
-	HTTP01       string        `json:"http_01"`   // who publishes its answers: HTTP01Proxy, …Webroot, …Hook or …Nobody
-	DNS01        bool          `json:"dns_01"`    // wildcards can be had
+	Challenge    string        `json:"challenge"` // for names that are not wildcards
+	HTTP01       string        `json:"http_01"`   // publisher of its answers: HTTP01Proxy, …Webroot, …Hook or …Nobody
+	DNS01        bool          `json:"dns_01"`    // wildcards can be issued
 	Needs        []string      `json:"needs,omitempty"`
 	Instances    *Instances    `json:"instances,omitempty"` // with PostgreSQL
 	Certificates []Certificate `json:"certificates"`        // acme-client mode
 }
 
-// Instances are those that this one knows of, on the same database.
+// Instances lists the instances on the same database.
 type Instances struct {
 	Self    string     `json:"self"`
 	Others  []Instance `json:"others"`
-	Problem string     `json:"trouble,omitempty"` // why others may not be heard
+	Problem string     `json:"trouble,omitempty"` // why messages of others may not arrive
 }
 
-// Instance is another one that was heard a short while ago.
+// Instance describes another instance from which messages arrive.
 type Instance struct {
 	Name    string    `json:"name"`
 	HeardAt time.Time `json:"heard_at"`
 	Silent  bool      `json:"silent,omitempty"` // it did not acknowledge an answer to a challenge in time
 }
 
-// CA is what is known of the upstream CA and of the account with it.
+// CA describes the upstream CA and the proxy's account.
 type CA struct {
 	Directory     string   `json:"acme_directory_url"`
 	CAAIdentities []string `json:"caa_identities,omitempty"` // RFC 8555, section 7.1.1
-	AccountURL    string   `json:"account_url,omitempty"`    // empty: not registered yet
+	AccountURL    string   `json:"account_url,omitempty"`    // if empty, not registered yet
 }
 
-// NewProbe asks for a probe: a random token that port 80 answers, for one host,
-// until it is removed or ProbeLife is over.
+// NewProbe is a request for a probe. Port 80 answers its random token for one host,
+// until it is removed or after ProbeLife.
 type NewProbe struct {
 	Name string `json:"name"`
 }
 
-// Probe is what port 80 answers: Body, at the HTTP-01 path of Token.
+// Probe describes an answer of port 80: Body, at the HTTP-01 path of Token.
 type Probe struct {
 	Token string `json:"token"`
 	Body  string `json:"body"`
 }
 
-// Who publishes the answers to HTTP-01.
+// The publishers of answers to HTTP-01.
 const (
 	HTTP01Proxy   = "proxy"
 	HTTP01Webroot = "webroot"
@@ -148,7 +148,7 @@ const (
 	HTTP01Nobody  = "nobody"
 )
 
-// JSONDuration is a duration as a string, such as "24h".
+// JSONDuration is a duration, encoded as a string such as "24h".
 type JSONDuration time.Duration
 
 // MarshalText implements encoding.TextMarshaler.
@@ -177,7 +177,7 @@ type AuditEntry struct {
 // AuditList is one page of the audit trail, newest first.
 type AuditList struct {
 	Entries []AuditEntry `json:"entries"`
-	Before  int64        `json:"before,omitempty"` // pass it on for the next page
+	Before  int64        `json:"before,omitempty"` // the Before of the next page
 }
 
 // ClientList is one page of clients.
