@@ -30,7 +30,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
-// target is a proxy under attack, and how it was before.
+// target holds a proxy under attack and its state before.
 type target struct {
 	*proxytest.Proxy
 	rows     map[string]int
@@ -61,7 +61,7 @@ func rows(t *testing.T, p *proxytest.Proxy) map[string]int {
 	return n
 }
 
-// unmoved: nothing was stored, no CA was asked.
+// unmoved fails the test if something was stored or the CA got a request.
 func (g *target) unmoved(t *testing.T) {
 	t.Helper()
 	if n := g.CA.Requests().Total(); n != g.requests {
@@ -74,7 +74,7 @@ func (g *target) unmoved(t *testing.T) {
 	}
 }
 
-// caller is a client of the API that can be as rude as it likes.
+// caller is a client of the API that can send invalid requests.
 type caller struct {
 	http *http.Client
 	url  string
@@ -372,7 +372,7 @@ func TestBadRequests(t *testing.T) {
 	})
 }
 
-// What is well formed and not granted is a 403, whatever its spelling (A22).
+// A well-formed request without a grant is a 403, in every spelling (A22).
 func TestNotGranted(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -513,7 +513,7 @@ func TestOthersCertificates(t *testing.T) {
 			thief.do(t, request{method: "DELETE", path: api.PathCertificates + "/" + id}).refused(t, "", "", http.StatusNotFound)
 		}
 		thief.do(t, request{method: "GET", path: api.PathCertificates + "/" + strings.Repeat("a", 65)}).refused(t, "path.id", "", http.StatusUnprocessableEntity)
-		// Pages of others' rows cannot be had by ?after, whatever is in it.
+		// No value of ?after returns rows of others.
 		for _, after := range []string{"", "0", "'%20OR%20''='", "zzzz", "%25", mine.ID} {
 			resp := thief.do(t, request{method: "GET", path: api.PathCertificates + "?after=" + after})
 			if resp.status != http.StatusOK || !strings.Contains(resp.body, `"certificates":[]`) {
@@ -663,7 +663,7 @@ func TestEnrol(t *testing.T) {
 	})
 }
 
-// An expired token is as good as none.
+// An expired token is refused.
 func TestEnrolExpired(t *testing.T) {
 	t.Parallel()
 	var now clock

@@ -16,35 +16,34 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
 
-// whole reads the body, of a request that should have none too, while the
-// server's limits of size and time count: the handlers take the latter off,
-// and a body that is still on its way would keep net/http from noticing that
-// the client is gone.
+// readBody reads the whole body while the server's limits of size and time apply. It
+// also does so for requests that should have no body. Handlers remove the time limits.
+// While a body is pending, net/http does not notice that the client has disconnected.
 func (f *frontend) readBody(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Content-Encoding") != "" {
-		f.writeProblem(w, huma.NewError(http.StatusUnsupportedMediaType, "body: it is compressed, or otherwise encoded; send it as it is"))
+		f.writeProblem(w, huma.NewError(http.StatusUnsupportedMediaType, "body: compressed or otherwise encoded; send it without Content-Encoding"))
 		return false
 	}
 	body, err := io.ReadAll(r.Body)
 	var large *http.MaxBytesError
 	switch {
 	case err == nil && hasRepeatedMember(body):
-		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: a field is there twice, in one case or another; write it once"))
+		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: a field appears twice, in the same or another case; write it once"))
 	case err == nil:
 		r.Body = io.NopCloser(bytes.NewReader(body))
 		return true
 	case errors.As(err, &large):
 		f.writeProblem(w, fieldProblem(http.StatusRequestEntityTooLarge, "body", fmt.Sprintf("body: larger than %d bytes", large.Limit)))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		f.writeProblem(w, huma.NewError(http.StatusRequestTimeout, "body: it did not come in time"))
+		f.writeProblem(w, huma.NewError(http.StatusRequestTimeout, "body: did not arrive in time"))
 	default:
-		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: cut off, or sent in a way that cannot be read"))
+		f.writeProblem(w, fieldProblem(http.StatusBadRequest, "body", "body: truncated or malformed"))
 	}
 	return false
 }
 
-// wholeOfClient is whole for a known client. It reads few bodies of one client at
-// a time: those that come slowly would fill the memory. Others wait.
+// readClientBody reads the body of a known client's request. It limits the number of
+// concurrent bodies of one client, because slow ones would fill the memory. Others wait.
 func (f *frontend) readClientBody(w http.ResponseWriter, r *http.Request, clientID string) bool {
 	if r.ContentLength == 0 {
 		return f.readBody(w, r)
@@ -59,14 +58,14 @@ func (f *frontend) readClientBody(w http.ResponseWriter, r *http.Request, client
 	defer cancel()
 	release, err := f.reading.Acquire(ctx, clientID, nil)
 	if err != nil {
-		f.writeProblem(w, retryLater(http.StatusServiceUnavailable, "too many requests with a body are under way; try again soon"))
+		f.writeProblem(w, retryLater(http.StatusServiceUnavailable, "too many requests with a body are in progress; try again soon"))
 		return false
 	}
 	defer release()
 	return f.readBody(w, r)
 }
 
-// textOnly refuses a request whose path or query is no text.
+// textOnly refuses a request whose path or query is not valid text.
 func (f *frontend) textOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status, field, detail := api.CheckText(r); status != 0 {
@@ -77,12 +76,13 @@ func (f *frontend) textOnly(next http.Handler) http.Handler {
 	})
 }
 
-// repeats tells whether an object in a JSON text has a member twice, in any
-// case, as the decoder reads them. Of such two it takes one, whoever looked at
-// the text before us perhaps the other. What is not JSON is for the decoder.
+// hasRepeatedMember reports whether an object in a JSON text has a member twice. It
+// ignores case, as the decoder does. The decoder would use one of the two, and a filter
+// in front of the proxy perhaps the other. It returns false for invalid JSON, which the
+// decoder reports.
 func hasRepeatedMember(text []byte) bool {
 	in := json.NewDecoder(bytes.NewReader(text))
-	var open []map[string]bool // members of the objects that are open; nil: an array
+	var open []map[string]bool // members of the open objects; nil for an array
 	name := false              // the next string is a member's name
 	for {
 		token, err := in.Token()

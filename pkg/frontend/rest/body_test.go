@@ -30,8 +30,8 @@ func TestRepeats(t *testing.T) {
 	}
 }
 
-// What Go's encoder writes has every member once; and whatever comes, repeats
-// ends.
+// The output of Go's encoder has every member once, and the function ends for every
+// input.
 func FuzzRepeats(f *testing.F) {
 	f.Add([]byte(`{"a":{"b":[1,"x",null,{"c":true}]},"A":1}`))
 	f.Add([]byte(`]}`))
@@ -47,7 +47,7 @@ func FuzzRepeats(f *testing.F) {
 	})
 }
 
-// foldable tells whether an object has two members that differ in case only.
+// foldable reports whether an object has two members that differ only in case.
 func foldable(v any) bool {
 	switch v := v.(type) {
 	case map[string]any:

@@ -25,7 +25,7 @@ var (
 
 type certificateInput struct{ Body api.CertificateRequest }
 
-// request is both modes' way in: they share everything but the answer.
+// request handles requests for certificates in both modes.
 func (f *frontend) request(ctx context.Context, in *certificateInput) (*huma.StreamResponse, error) {
 	req, err := cert.ParseRequest(in.Body.Names, in.Body.CSR, in.Body.KeyType)
 	if err != nil {
@@ -47,7 +47,7 @@ func (f *frontend) request(ctx context.Context, in *certificateInput) (*huma.Str
 }
 
 type listInput struct {
-	After string `query:"after" maxLength:"64" doc:"the id after which to go on"`
+	After string `query:"after" maxLength:"64" doc:"the id after which to continue"`
 	Limit int    `query:"limit" minimum:"1" maximum:"500" default:"100"`
 }
 
@@ -93,7 +93,7 @@ func (f *frontend) renew(ctx context.Context, in *idInput) (*certificateOutput, 
 type bundleInput struct {
 	ID          string `path:"id" maxLength:"64"`
 	IfNoneMatch string `header:"If-None-Match" maxLength:"256"`
-	Wait        string `query:"wait" maxLength:"16" doc:"hold the answer back until there is a newer bundle or an attempt failed, at most this long: 1s to 60s"`
+	Wait        string `query:"wait" maxLength:"16" doc:"delay the answer until a newer bundle exists or an attempt has failed, for at most this time: 1s to 60s"`
 }
 
 func (f *frontend) bundle(ctx context.Context, in *bundleInput) (*huma.StreamResponse, error) {
@@ -148,7 +148,7 @@ func parseWait(s string) (time.Duration, error) {
 	return d, nil
 }
 
-// certificate is a managed row as its owner sees it.
+// certificate converts a managed row to its form for the owner.
 func (f *frontend) certificate(m managed.Certificate) api.Certificate {
 	c := api.Certificate{
 		ID: m.ID, Mode: m.Mode, Names: m.Names, Status: f.status(m), Serial: m.Serial,
@@ -162,7 +162,7 @@ func (f *frontend) certificate(m managed.Certificate) api.Certificate {
 	return c
 }
 
-// lastError leaves out what only the administrator may know.
+// lastError returns the last error without details that are for the administrator.
 func lastError(m managed.Certificate) string {
 	if m.LastError != "" && m.LastPlain == "" {
 		return acme.Hidden
@@ -186,7 +186,7 @@ func (f *frontend) status(m managed.Certificate) string {
 	return api.StatusValid
 }
 
-// known leaves out times that are not.
+// timeOrNil returns t in UTC, or nil if it is zero.
 func timeOrNil(t time.Time) *time.Time {
 	if t.IsZero() {
 		return nil

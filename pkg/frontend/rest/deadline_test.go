@@ -121,7 +121,7 @@ func (s *slow) request(ctx context.Context, t *testing.T, method, path, body str
 	return req
 }
 
-// idle takes as long as the server bears somebody who says nothing.
+// idle returns after the server has closed a silent connection.
 func (s *slow) idle(t *testing.T) {
 	t.Helper()
 	conn, err := net.Dial("tcp", s.server.Listener.Addr().String())

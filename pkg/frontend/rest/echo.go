@@ -11,17 +11,17 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 )
 
-// Bounds of what a problem repeats, in bytes.
+// Limits of the text that a problem repeats, in bytes.
 const (
 	maxText     = 1 << 10 // of one message
 	maxWord     = 64      // of a message's words and quoted texts, which may be the caller's own
-	maxLocation = 64      // of a location, whose last part may be
+	maxLocation = 64      // of a location, whose last part may be the caller's own
 )
 
-// mostFaults of a request are told; a body has room for ten thousands.
+// maxFaults is the maximum number of reported faults. A body can contain ten thousands.
 const maxFaults = 16
 
-// fewFaults bounds what huma repeats of a rejected request.
+// limitFaults limits the parts of a rejected request that huma repeats.
 func limitFaults(_ huma.Context, _ string, v any) (any, error) {
 	if m, ok := v.(*huma.ErrorModel); ok {
 		limitProblem(m)
@@ -29,14 +29,14 @@ func limitFaults(_ huma.Context, _ string, v any) (any, error) {
 	return v, nil
 }
 
-// bound is the one place through which every problem goes before it is sent.
+// limitProblem limits the text of a problem. Every problem passes it before it is sent.
 func limitProblem(m *huma.ErrorModel) {
 	m.Detail = shorten(m.Detail)
 	m.Errors = m.Errors[:min(len(m.Errors), maxFaults)]
 	for _, e := range m.Errors {
 		e.Value = nil
 		e.Location = cut(e.Location, maxLocation)
-		if strings.HasPrefix(e.Message, unknownType) { // and the header that was sent
+		if strings.HasPrefix(e.Message, unknownType) { // followed by the received header
 			e.Message = unknownType + "; send application/json"
 		}
 		e.Message = shorten(e.Message)
@@ -50,7 +50,7 @@ func shorten(text string) string {
 	if len(text) <= maxWord {
 		return text
 	}
-	text = text[:min(len(text), 8*maxText)] // the rest cannot matter
+	text = text[:min(len(text), 8*maxText)] // the rest does not affect the result
 	var out strings.Builder
 	for len(text) > 0 && out.Len() <= maxText {
 		n := wordLen(text)
@@ -72,8 +72,8 @@ func shorten(text string) string {
 	return out.String()
 }
 
-// wordLen returns the length of what text begins with: a text in quotes as %q writes
-// it, a run without white space and quotes, or one white space.
+// wordLen returns the length of the first word of text. A word is a quoted text in the
+// form of %q, a run without white space and quotes, or one white space.
 func wordLen(text string) int {
 	if text[0] != '"' {
 		return max(strings.IndexAny(text+" ", " \t\r\n\""), 1)
@@ -89,7 +89,7 @@ func wordLen(text string) int {
 	return len(text)
 }
 
-// cut shortens text to n bytes at most, without splitting a character.
+// cut shortens text to at most n bytes, without splitting a character.
 func cut(text string, n int) string {
 	if len(text) <= n {
 		return text
@@ -100,7 +100,7 @@ func cut(text string, n int) string {
 	return text[:n]
 }
 
-// formats are huma's, with errors that do not repeat what was sent.
+// formats returns huma's formats, with errors that do not repeat the request.
 func formats() map[string]huma.Format {
 	f := maps.Clone(huma.DefaultFormats)
 	for name, format := range f {
@@ -118,9 +118,9 @@ func unmarshal(data []byte, v any) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &syntax):
-		return fmt.Errorf("not JSON from byte %d on; write one JSON object", syntax.Offset)
+		return fmt.Errorf("invalid JSON at byte %d; write one JSON object", syntax.Offset)
 	case errors.As(err, &kind) && strings.HasPrefix(kind.Value, "number"):
-		return fmt.Errorf("a number at byte %d is too large, or no number is expected there", kind.Offset)
+		return fmt.Errorf("the number at byte %d is too large, or another type is expected", kind.Offset)
 	}
-	return errors.New("a value is not of the type that its field takes; see /openapi.json")
+	return errors.New("a value has the wrong type for its field; see /openapi.json")
 }

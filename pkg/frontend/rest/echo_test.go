@@ -24,8 +24,7 @@ func echoed(answer, sent string) string {
 	return longest
 }
 
-// No problem repeats more than some tens of bytes of what was sent, whatever it was
-// and wherever it stood (X41).
+// No problem repeats more than some tens of bytes of any part of a request (X41).
 func TestProblemsRepeatLittle(t *testing.T) {
 	t.Parallel()
 	const n = 60_000

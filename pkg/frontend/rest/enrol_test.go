@@ -40,9 +40,8 @@ func cpu(t *testing.T, do func()) time.Duration {
 	return total(after) - total(before)
 }
 
-// Nothing of an enrolment costs anything before its secret is known (X41): the
-// answer is about the secret, whatever the recipients are, and too large a body
-// is not read. The figures are for docs/security.md.
+// No costly work is done before the secret of an enrolment is verified (X41). The answer
+// is about the secret, with any recipients, and a body that is too large is not read. The figures are for docs/security.md.
 func TestStrangersEnrolment(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{})
 	c := newCaller(t, p, "h2", "")
@@ -82,7 +81,7 @@ func TestEnrolFromElsewhere(t *testing.T) {
 	for range 2 {
 		c.do(t, request{method: "POST", path: api.PathEnroll, body: body}).refused(t, "source", "", http.StatusForbidden)
 	}
-	// Nothing about the recipients is said to somebody in the wrong place.
+	// A host in the wrong network learns nothing about the recipients.
 	c.do(t, request{method: "POST", path: api.PathEnroll, body: enrolBody(token.Secret[:], "bad")}).refused(t, "source", "", http.StatusForbidden)
 	g.unmoved(t)
 	trail, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "refused"})

@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	heartbeat    = 15 * time.Second // a line at least so often, so that nobody in between hangs up
+	heartbeat    = 15 * time.Second // maximum interval of lines, so that no proxy in between closes the connection
 	writeTimeout = 30 * time.Second // for one line
 )
 
@@ -43,7 +43,7 @@ func (f *frontend) requestGateway(ctx context.Context, req cert.Request) (*huma.
 	}}, nil
 }
 
-// stream runs an issuance and writes its events. The client's leaving ends it.
+// stream runs an issuance and writes its events. It stops if the client disconnects.
 func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance) {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
@@ -67,8 +67,8 @@ func (f *frontend) stream(r *http.Request, w http.ResponseWriter, issue Issuance
 	s.send(last)
 }
 
-// certificateEvent returns the last event of a stream: the chain if the client has
-// the key, else key and chain, sealed.
+// certificateEvent returns the last event of a stream. It contains the chain if the
+// client has the key, and otherwise the sealed key and chain.
 func certificateEvent(b *cert.Bundle, recipients []age.Recipient) (api.Event, error) {
 	if b.Key == nil {
 		return api.Event{Event: api.EventCertificate, Chain: string(b.FullchainPEM())}, nil
@@ -81,7 +81,8 @@ func certificateEvent(b *cert.Bundle, recipients []age.Recipient) (api.Event, er
 	return api.Event{Event: api.EventCertificate, Bundle: sealed}, err
 }
 
-// streamProblem is why a stream ends without a certificate, after status 200.
+// streamProblem returns the problem of a stream that ends without a certificate, after
+// status 200.
 func (f *frontend) streamProblem(r *http.Request, err error) *api.Problem {
 	var refused *auth.Error
 	var denied *policy.Denied
@@ -97,7 +98,7 @@ func (f *frontend) streamProblem(r *http.Request, err error) *api.Problem {
 	return &api.Problem{Type: "about:blank", Title: http.StatusText(status), Status: status, Detail: err.Error()}
 }
 
-// eventStream writes one event a line.
+// eventStream writes one event per line.
 type eventStream struct {
 	mu      sync.Mutex // guards encoder and control
 	encoder *json.Encoder
@@ -118,8 +119,8 @@ func (s *eventStream) send(e api.Event) {
 	}
 }
 
-// heartbeats begins them and returns what ends them and waits for that: the
-// ResponseWriter must not be used any more once its handler has returned.
+// startHeartbeats starts heartbeats. stop stops them and waits for the last one, because
+// the ResponseWriter must not be used after its handler has returned.
 func (s *eventStream) startHeartbeats(ctx context.Context) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
@@ -139,8 +140,8 @@ func (s *eventStream) startHeartbeats(ctx context.Context) (stop func()) {
 	return func() { cancel(); <-done }
 }
 
-// unhurried takes the server's read deadline off, which would cancel the
-// request, and moves the write deadline.
+// extendDeadlines removes the server's read deadline, which would cancel the request,
+// and extends the write deadline.
 func extendDeadlines(w http.ResponseWriter, wait time.Duration) {
 	c := http.NewResponseController(w)
 	c.SetReadDeadline(time.Time{})

@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
 )
 
-// X41: strangers do not fill the disk by the log, whatever fails here.
+// X41: strangers cannot fill the disk with log events, with any failure of the proxy.
 func TestStrangersFillNoLog(t *testing.T) {
 	var log bytes.Buffer
 	logger := slog.New(slog.NewTextHandler(&log, nil))

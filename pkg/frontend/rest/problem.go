@@ -21,8 +21,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 )
 
-// problem is the one place where errors become status codes. What is not known
-// here is internal: it goes to the log, and the client learns that only.
+// problem converts errors to problem documents. Only problem chooses status codes.
+// Unknown errors are internal. They go to the log, and the client gets no details.
 func (f *frontend) problem(ctx context.Context, err error) error {
 	var field *cert.FieldError
 	var denied *policy.Denied
@@ -44,13 +44,13 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 	case errors.As(err, &failed):
 		return f.caProblem(failed)
 	case errors.Is(err, managed.ErrOwned):
-		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is kept for another client already; ask the proxy's administrator")
+		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is managed for another client already; ask the proxy's administrator")
 	case errors.Is(err, managed.ErrNotText):
-		return huma.NewError(http.StatusUnprocessableEntity, "body: a text has a NUL or is not UTF-8; write it without")
+		return huma.NewError(http.StatusUnprocessableEntity, "body: a text has a NUL or is not UTF-8; use UTF-8 without NUL")
 	case errors.Is(err, managed.ErrNotFound):
-		return huma.NewError(http.StatusNotFound, "there is no such certificate, or none yet")
+		return huma.NewError(http.StatusNotFound, "the certificate is unknown, or not issued yet")
 	case ctx.Err() != nil:
-		return huma.NewError(http.StatusServiceUnavailable, "the request was given up")
+		return huma.NewError(http.StatusServiceUnavailable, "the request was cancelled")
 	}
 	f.Logger.Error("request failed", "error", err)
 	return huma.NewError(http.StatusInternalServerError, internalDetail)
@@ -66,15 +66,15 @@ func clientProblem(err error) error {
 	case errors.As(err, &key):
 		return fieldProblem(http.StatusUnprocessableEntity, "body.proof", "public_key or proof: "+key.Error())
 	case errors.Is(err, enroll.ErrToken):
-		return huma.NewError(http.StatusUnauthorized, "token: it is unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients token)")
+		return huma.NewError(http.StatusUnauthorized, "token: unknown, expired or used; ask the proxy's administrator for a new one (acmeproxy clients token)")
 	case errors.Is(err, enroll.ErrOtherClient):
 		return huma.NewError(http.StatusConflict, "this TLS key is enrolled for another client already; use another --state-dir")
 	case errors.Is(err, enroll.ErrKeyTaken):
-		return huma.NewError(http.StatusConflict, "this TLS key is registered already; make another one")
+		return huma.NewError(http.StatusConflict, "this TLS key is registered already; use another one")
 	case errors.Is(err, enroll.ErrNotTLSKey):
 		return huma.NewError(http.StatusForbidden, "only a TLS key can be replaced by its owner; for another bearer token ask the proxy's administrator (acmeproxy clients token NAME --bearer --replace)")
 	case errors.Is(err, managed.ErrDisabled):
-		return huma.NewError(http.StatusForbidden, "client: it is disabled; ask the proxy's administrator to enable it, the token stays good until then if it does not expire")
+		return huma.NewError(http.StatusForbidden, "client: disabled; ask the proxy's administrator to enable it; the token remains valid until it expires")
 	}
 	return nil
 }
@@ -101,7 +101,7 @@ func (f *frontend) tooMany(cause error, retryAt time.Time) error {
 	return huma.ErrorWithHeaders(err, http.Header{"Retry-After": {strconv.Itoa(max(wait, 1))}})
 }
 
-// issuerProblem is an issuance that failed under way, after status 200.
+// issuerProblem returns the problem of an issuance that failed after status 200.
 func (f *frontend) issuerProblem(err error) *api.Problem {
 	var e *acme.Error
 	if !errors.As(err, &e) {
@@ -124,8 +124,8 @@ func (f *frontend) issuerProblem(err error) *api.Problem {
 	return p
 }
 
-// caProblem is what the CA refused, before anything was answered. Its status
-// says whether to try again; a conflict is with what the CA has.
+// caProblem returns the problem of a request that failed at the CA before an answer
+// began. Its status shows whether to retry. A conflict is one with the CA's state.
 func (f *frontend) caProblem(e *acme.Error) error {
 	p := f.issuerProblem(e)
 	if e.Kind == acme.Permanent {
@@ -138,7 +138,7 @@ func (f *frontend) caProblem(e *acme.Error) error {
 	return err
 }
 
-// writeProblem writes an error of problem's outside of huma.
+// writeProblem writes an error that problem returned, without huma.
 func (f *frontend) writeProblem(w http.ResponseWriter, err error) {
 	var withHeaders interface{ GetHeaders() http.Header }
 	if errors.As(err, &withHeaders) {
@@ -166,9 +166,9 @@ func writeJSON(w http.ResponseWriter, status int, contentType string, v any) {
 	w.Write(append(body, '\n'))
 }
 
-// problems makes problem documents of the mux's own plain text errors, no such
-// path and no such method. So it does of its redirects to a path without // and
-// ..: the API has no two ways to write a path, and they would repeat the request.
+// problems converts the mux's plain text errors for unknown paths and methods to problem
+// documents. It also converts redirects to a path without // and .., because the API
+// accepts only one form of a path and a redirect would repeat the request.
 func problems(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		p := &problemWriter{ResponseWriter: w}
@@ -178,7 +178,7 @@ func problems(next http.Handler) http.Handler {
 
 type problemWriter struct {
 	http.ResponseWriter
-	replaced bool // the body that comes is plain text: drop it
+	replaced bool // the body is plain text and is dropped
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -213,9 +213,9 @@ func (p *problemWriter) Write(b []byte) (int, error) {
 func muxDetail(status int) string {
 	switch status {
 	case http.StatusNotFound:
-		return "there is nothing at this path; /openapi.json says what there is"
+		return "this path is unknown; see /openapi.json"
 	case http.StatusMethodNotAllowed:
-		return "this path does not take that method; see the Allow header"
+		return "this path does not support the method; see the Allow header"
 	}
 	return http.StatusText(status)
 }

@@ -1,9 +1,9 @@
-// Package rest is the proxy's native API: TLS 1.3, a client key or a bearer
-// token, JSON, problem documents (RFC 9457), an OpenAPI document of itself.
+// Package rest serves the proxy's native API. It uses TLS 1.3, a client key or a bearer
+// token, JSON and problem documents (RFC 9457), and serves its OpenAPI document.
 //
-// It decodes and encodes. Who is calling is auth's answer, what they may have
-// is the mode's; nothing is decided here. It never repeats a rejected value,
-// and internal errors go to the log only.
+// It only decodes and encodes. Package auth authenticates the caller, and the modes
+// decide. It must never repeat a rejected value in an answer, or return an internal
+// error, which goes to the log only.
 //
 //	handler := rest.New(rest.Config{Auth: authenticator, Agent: agent, Begin: gateway.Begin, …})
 package rest
@@ -34,9 +34,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// Agent is certificate-agent mode as this frontend sees it. Every call is for
-// the caller's own certificates; errors: *cert.FieldError, *policy.Denied,
-// *audit.QuotaExceeded, *audit.TooSoon, managed.ErrOwned, managed.ErrNotFound.
+// Agent implements certificate-agent mode. Every call is for the caller's own
+// certificates. Errors are *cert.FieldError, *policy.Denied, *audit.QuotaExceeded,
+// *audit.TooSoon, managed.ErrOwned and managed.ErrNotFound.
 type Agent interface {
 	Register(ctx context.Context, id clients.Identity, req cert.Request) (m managed.Certificate, created bool, err error)
 	Get(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error)
@@ -44,8 +44,8 @@ type Agent interface {
 	Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (managed.Bundle, error)
 	RenewNow(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error)
 	Delete(ctx context.Context, id clients.Identity, certID string) error
-	// Revoke and RevokeAndDelete have *acme.Error, too. managed.ErrNotFound of
-	// Revoke: it is not the current certificate of one of the caller's own.
+	// Revoke and RevokeAndDelete also return *acme.Error. Revoke returns
+	// managed.ErrNotFound for a certificate that is not a current one of the caller.
 	Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (managed.Certificate, error)
 	RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error
 }
@@ -55,41 +55,39 @@ type Agent interface {
 // to the recipients.
 type Issuance = func(ctx context.Context, emit func(acme.Event), again func(context.Context) (clients.Identity, error)) (*cert.Bundle, []age.Recipient, error)
 
-// Config is what the frontend needs.
+// Config holds the dependencies and limits of the frontend.
 type Config struct {
 	Auth  *auth.Authenticator
 	Audit *audit.Log
 	Agent Agent
 	// Registrar enrols hosts and replaces their keys.
 	Registrar *enroll.Registrar
-	// Begin is acme-gateway mode: it decides and returns what will do it.
+	// Begin decides about a request in acme-gateway mode and returns its Issuance.
 	Begin func(ctx context.Context, id clients.Identity, req cert.Request) (Issuance, error)
-	// Revoke revokes what is nobody's managed certificate.
+	// Revoke revokes a certificate that the proxy does not manage.
 	Revoke func(ctx context.Context, id clients.Identity, rev cert.Revocation) error
-	Health func(ctx context.Context) error // nil error: fit to serve
-	// Stopping ends when the proxy is asked to stop: long polls are answered
-	// at once then, issuances may finish.
+	Health func(ctx context.Context) error // returns nil if the proxy can serve
+	// Stopping ends when the proxy is asked to stop. Then long polls are answered at
+	// once, and issuances may finish.
 	Stopping context.Context //nolint:containedctx // the process's, not a request's
 	Logger   *slog.Logger
 	Now      func() time.Time
-	// StrangerBody is the time in which the body of a request without a known
-	// caller must be there, and StrangerAnswer the time that is left for the
-	// answer then. If 0, they are 8 s and 2 s.
+	// StrangerBody is the time limit for the body of an unknown caller's request, and
+	// StrangerAnswer the further time for the answer. If 0, they are 8 s and 2 s.
 	StrangerBody, StrangerAnswer time.Duration
-	// Lookups is the number of requests at once whose caller is looked up, and
-	// Strangers that of requests without a known caller whose answer is computed.
-	// An address may have no more of them than are left free. If 0, they are 512
-	// and 256.
+	// Lookups is the maximum number of concurrent lookups of callers. Strangers is
+	// that of concurrent answers to unknown callers. An address may have at most as
+	// many of them as are free. If 0, they are 512 and 256.
 	Lookups, Strangers int
 }
 
 type frontend struct {
 	Config
 	polls, streams     *inFlight
-	bodies             *inFlight    // requests with a body that has not come
+	bodies             *inFlight    // requests whose body has not arrived
 	reading            *fair.Places // those whose body is being read
 	lookups, strangers *connlimit.Places
-	unhealthy          atomic.Bool // the last answer of /health was a failure
+	unhealthy          atomic.Bool // whether the last answer of /health was a failure
 }
 
 // New returns the API's handler.
@@ -114,16 +112,16 @@ func New(cfg Config) http.Handler {
 	return f.logged(problems(f.textOnly(http.MaxBytesHandler(f.authenticated(mux), api.MaxRequest))))
 }
 
-// apiVersion is the version of the API, as in its paths. Anyone may read the
-// document, and which build serves it is not for strangers.
+// apiVersion is the version of the API, as in its paths. The OpenAPI document is public,
+// so it does not contain the version of the build.
 const apiVersion = "1"
 
-// humaConfig leaves out what phones home or echoes: the documentation page
-// from a CDN, $schema links, rejected values.
+// humaConfig returns huma's configuration without the documentation page from a CDN,
+// $schema links and echoes of rejected values.
 func humaConfig() huma.Config {
 	cfg := huma.DefaultConfig("acmeproxy", apiVersion)
 	cfg.DocsPath = ""
-	cfg.OpenAPIPath = "" // huma makes the document at the first request, with a race
+	cfg.OpenAPIPath = "" // huma creates the document at the first request, with a race
 	cfg.SchemasPath = ""
 	cfg.CreateHooks = nil
 	cfg.Formats = formats()
@@ -137,12 +135,12 @@ func humaConfig() huma.Config {
 	return cfg
 }
 
-// serveDocument serves the OpenAPI document, made once.
+// serveDocument returns a handler of the OpenAPI document, which it encodes once.
 func serveDocument(doc *huma.OpenAPI) http.HandlerFunc {
 	body, err := json.Marshal(doc)
 	return func(w http.ResponseWriter, _ *http.Request) {
 		if err != nil {
-			panic(err) // a fault of the program, which a test would have met
+			panic(err) // a bug that a test would detect
 		}
 		w.Header().Set("Content-Type", api.TypeOpenAPI)
 		w.Header().Set("Content-Length", strconv.Itoa(len(body)))
@@ -156,41 +154,41 @@ func (f *frontend) register(a huma.API) {
 	f.registerRevocation(a)
 	a.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: api.PathHealth,
-		Summary: "Whether the proxy is fit to serve", Security: []map[string][]string{},
+		Summary: "Whether the proxy can serve", Security: []map[string][]string{},
 		Responses: map[string]*huma.Response{
-			"200": {Description: "it is", Content: map[string]*huma.MediaType{api.TypeHealth: {Schema: a.OpenAPI().Components.Schemas.Schema(healthType, true, "Health")}}},
-			"503": {Description: "it is not"},
+			"200": {Description: "it can", Content: map[string]*huma.MediaType{api.TypeHealth: {Schema: a.OpenAPI().Components.Schemas.Schema(healthType, true, "Health")}}},
+			"503": {Description: "it cannot"},
 		},
 	})
 }
 
-// registerClient is about the caller itself.
+// registerClient registers the operations on the caller itself.
 func (f *frontend) registerClient(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "enroll", Method: http.MethodPost, Path: api.PathEnroll, DefaultStatus: http.StatusCreated,
 		Summary:  "Register the TLS key of this connection with a one-time token",
-		Security: []map[string][]string{}, MaxBodyBytes: -1, BodyReadTimeout: -1, // the body is here already
+		Security: []map[string][]string{}, MaxBodyBytes: -1, BodyReadTimeout: -1, // the body has been read already
 	}, f.enroll)
 	huma.Register(a, huma.Operation{
 		OperationID: "client", Method: http.MethodGet, Path: api.PathClient,
-		Summary: "Who the caller is and what it may ask for",
+		Summary: "The caller's name, recipients and grants",
 	}, f.client)
 	huma.Register(a, huma.Operation{
 		OperationID: "key", Method: http.MethodPost, Path: api.PathClientKey, MaxBodyBytes: -1, BodyReadTimeout: -1,
-		Summary:     "Put a new TLS key in the place of the one of this connection",
-		Description: "From this answer on the old key is refused. Recipients can be swapped in the same step.",
+		Summary:     "Replace the TLS key of this connection with a new one",
+		Description: "After this answer, the old key is refused. The same request can replace recipients.",
 		Security:    []map[string][]string{{"clientKey": {}}},
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}, f.rekey)
 }
 
-// registerCertificates is about having certificates.
+// registerCertificates registers the operations that request and read certificates.
 func (f *frontend) registerCertificates(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "request", Method: http.MethodPost, Path: api.PathCertificates, MaxBodyBytes: -1, BodyReadTimeout: -1,
-		Summary:     "Ask for a certificate",
+		Summary:     "Request a certificate",
 		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
-		Description: "agent: 202 and a Location, the certificate is obtained and kept fresh. gateway: 200 and a stream of events (" + api.TypeEvents + "), the last of which holds the chain or a problem.",
+		Description: "agent: 202 and a Location; the certificate is obtained and renewed. gateway: 200 and a stream of events (" + api.TypeEvents + "), the last of which holds the chain or a problem.",
 		Responses: map[string]*huma.Response{
 			"200": {Description: "gateway: events", Content: map[string]*huma.MediaType{api.TypeEvents: {Schema: a.OpenAPI().Components.Schemas.Schema(eventType, true, "Event")}}},
 			"202": {Description: "agent: registered", Content: map[string]*huma.MediaType{"application/json": {Schema: a.OpenAPI().Components.Schemas.Schema(certificateType, true, "Certificate")}}},
@@ -207,7 +205,7 @@ func (f *frontend) registerCertificates(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "bundle", Method: http.MethodGet, Path: api.PathCertificates + "/{id}/bundle",
 		Summary:     "The newest bundle, age ciphertext",
-		Description: "With If-None-Match the answer is 304 while there is nothing newer; with wait it is held back until there is, or until an attempt failed: the certificate says why.",
+		Description: "With If-None-Match, the answer is 304 if no newer bundle exists. With wait, it is delayed until a newer bundle exists or an attempt has failed; the certificate contains the cause.",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 		Responses: map[string]*huma.Response{
 			"200": {Description: "age ciphertext", Content: map[string]*huma.MediaType{api.TypeBundle: {Schema: &huma.Schema{Type: huma.TypeString, Format: "binary"}}}},
@@ -216,24 +214,24 @@ func (f *frontend) registerCertificates(a huma.API) {
 	}, f.bundle)
 	huma.Register(a, huma.Operation{
 		OperationID: "renew", Method: http.MethodPost, Path: api.PathCertificates + "/{id}/renew", DefaultStatus: http.StatusAccepted,
-		Summary:     "Renew now, whatever the certificate's age",
-		Description: "At most once an hour, and a quarter of an hour after an attempt that failed: until then 429 and Retry-After. While work on it is due already, nothing changes.",
+		Summary:     "Renew now, at any age of the certificate",
+		Description: "At most once an hour, and a quarter of an hour after a failed attempt; until then, the answer is 429 with Retry-After. If an attempt is due already, nothing changes.",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}, f.renew)
 }
 
-// registerRevocation is about being rid of them.
+// registerRevocation registers the operations that delete and revoke certificates.
 func (f *frontend) registerRevocation(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,
-		Summary:     "Stop managing a certificate and forget its bundle",
-		Description: "With revoke=true its current certificate is revoked first, for that reason; if that fails nothing is deleted. One that is expired or revoked already counts as done.",
+		Summary:     "Stop managing a certificate and delete its bundle",
+		Description: "With revoke=true, its current certificate is revoked first, for that reason. If that fails, nothing is deleted. An expired or revoked certificate counts as revoked.",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}, f.delete)
 	huma.Register(a, huma.Operation{
 		OperationID: "revoke", Method: http.MethodPost, Path: api.PathRevoke, MaxBodyBytes: -1, BodyReadTimeout: -1,
 		Summary:     "Revoke a certificate that the caller holds",
-		Description: "If it is the current one of a certificate that the proxy keeps for the caller, another is obtained in its place, an hour after it was obtained at the earliest. Any other needs a proof that the caller has its key, and its names must be granted. One that is expired or revoked already counts as done.",
+		Description: "If it is the current certificate of one that the proxy manages for the caller, it is replaced, at the earliest an hour after it was obtained. Any other needs a proof that the caller has its key, and a grant for its names. An expired or revoked certificate counts as revoked.",
 		Errors:      []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}, f.revoke)
 }

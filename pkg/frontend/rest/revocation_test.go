@@ -125,9 +125,9 @@ func TestRevokeAtUnknownCA(t *testing.T) {
 	}
 }
 
-// A client revokes its managed certificate without proof; it is no longer
-// handed out, and another is obtained after the pause that renew keeps, so that
-// nobody burns orders in a loop. To repeat it costs nothing.
+// A client revokes its managed certificate without proof. It is not delivered any more,
+// and is replaced after the minimum interval of renewals, so that a loop cannot use up
+// orders. A repeated revocation has no effect.
 func TestRevokeHeld(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -181,7 +181,7 @@ func TestRevokeHeld(t *testing.T) {
 	}
 }
 
-// forget deletes the row in place of obtaining another; a revoked certificate
+// forget deletes the row instead of obtaining another; a revoked certificate
 // can still be deleted with revoke=true.
 func TestRevokeAndForget(t *testing.T) {
 	t.Parallel()
@@ -206,8 +206,8 @@ func TestRevokeAndForget(t *testing.T) {
 	}
 }
 
-// A certificate for a CSR is not obtained anew for a key that is compromised,
-// whatever its client asks for then.
+// A certificate for a CSR is not obtained again for a compromised key, with any later
+// request of its client.
 func TestRevokeCompromisedCSR(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -248,8 +248,8 @@ func TestRevokeCompromisedCSR(t *testing.T) {
 	}
 }
 
-// Another client's certificate is revoked by nobody who has not its key, and
-// every refusal has one text. Who has the key needs the names granted (X14).
+// Revoking another client's certificate needs its key, and every refusal has the same
+// text. The holder of the key also needs a grant for the names (X14).
 func TestRevokeOthers(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -273,7 +273,7 @@ func TestRevokeOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unknown := ofAnother // a certificate that nobody knows has the same answer
+	unknown := ofAnother // an unknown certificate gets the same answer
 	unknown.Certificate = string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: forged}))
 	texts := map[string]bool{}
 	for name, req := range map[string]api.RevokeRequest{
@@ -312,9 +312,8 @@ func TestRevokeOthers(t *testing.T) {
 	p.WantRevoked(t, victim, true, cert.Unspecified)
 }
 
-// From where a client may ask for nothing it changes nothing either: whoever
-// stole its key or token and sits elsewhere can read what is sealed, and no more
-// (A22, X14).
+// From a network without a grant, a client can change nothing. So a thief of its key or
+// token in another network can read sealed bundles, and no more (A22, X14).
 func TestFromElsewhere(t *testing.T) {
 	t.Parallel()
 	p := proxytest.Start(t, proxytest.Options{})
@@ -467,6 +466,6 @@ func TestRevokeClient(t *testing.T) {
 		t.Errorf("%+v, %v", cl, err)
 	}
 	if err := p.Admin.RevokeClient(t.Context(), "nobody", "", note); err == nil {
-		t.Error("revoked for nobody")
+		t.Error("revoked for an unknown client")
 	}
 }

@@ -21,7 +21,7 @@ type deleteInput struct {
 func (f *frontend) delete(ctx context.Context, in *deleteInput) (*struct{}, error) {
 	reason, err := cert.ParseReason(in.Reason)
 	if err == nil && in.Reason != "" && !in.Revoke {
-		err = errors.New("it is of a revocation; write revoke=true with it")
+		err = errors.New("applies to revocations only; set revoke=true")
 	}
 	if err != nil {
 		return nil, fieldProblem(http.StatusUnprocessableEntity, "query.reason", "reason: "+err.Error())
@@ -55,8 +55,8 @@ type revokeInput struct{ Body api.RevokeRequest }
 
 type revokeOutput struct{ Body api.Revocation }
 
-// revoke takes both what the proxy keeps for the caller and what only the
-// caller knows of.
+// revoke revokes a certificate that the proxy manages for the caller, or another one
+// whose key the caller has.
 func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, error) {
 	rev, err := cert.ParseRevocation(in.Body.Certificate, in.Body.Reason, in.Body.Proof)
 	if err != nil {
@@ -77,7 +77,7 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 		err = f.Revoke(ctx, caller(ctx), rev)
 	case err == nil:
 		out.Body.ID = m.ID
-		if !in.Body.Forget && m.Serial == rev.Serial() { // else another one is there already
+		if !in.Body.Forget && m.Serial == rev.Serial() { // otherwise it was replaced already
 			out.Body.NextAttempt = timeOrNil(m.DueAt)
 			out.Body.RetryAfter = seconds(m.DueAt.Sub(f.Now()))
 		}
@@ -88,5 +88,5 @@ func (f *frontend) revoke(ctx context.Context, in *revokeInput) (*revokeOutput, 
 	return out, nil
 }
 
-// seconds rounds up; what is past is none.
+// seconds returns d in seconds, rounded up, or 0 if it is negative.
 func seconds(d time.Duration) int { return int(max(d+time.Second-1, 0) / time.Second) }

@@ -26,8 +26,8 @@ func (a renewedMeanwhile) Revoke(context.Context, clients.Identity, cert.Revocat
 	return a.row, nil
 }
 
-// Where another certificate is there already, nobody is told to wait until that
-// one is due (D4).
+// If a newer certificate exists already, the answer has no time of the next attempt
+// (D4).
 func TestRevokeRenewedMeanwhile(t *testing.T) {
 	t.Parallel()
 	key, err := cert.GenerateKey(cert.EC256)

@@ -22,28 +22,28 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 )
 
-// identityKey and requestKey are the only values that this package puts into a
-// context: huma hands a handler the context and the decoded input, no request.
+// identityKey and requestKey are the keys of the only values that this package puts into
+// a context. They are needed because huma passes no request to a handler.
 type (
 	identityKey struct{}
 	requestKey  struct{}
 )
 
-// caller is who authenticated. Every operation but enrol has one.
+// caller returns the authenticated client. Every operation except enrol has one.
 func caller(ctx context.Context) clients.Identity {
 	id, ok := ctx.Value(identityKey{}).(clients.Identity)
 	if !ok {
-		panic("rest: an operation that nobody authenticated for")
+		panic("rest: an operation without an authenticated caller")
 	}
 	return id
 }
 
-// isPublic reports whether anyone may read what is at a path. Its answer must be
-// fixed and cost little.
+// isPublic reports whether a path is readable without authentication. Its content must
+// be fixed and cheap to serve.
 func isPublic(path string) bool { return path == api.PathHealth || path == api.PathOpenAPI }
 
-// authenticated passes a request on if its caller is known, or if it is an
-// enrolment or for a public path.
+// authenticated calls next if the caller is known, for an enrolment, and for a public
+// path.
 func (f *frontend) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := context.WithValue(r.Context(), requestKey{}, r)
@@ -85,13 +85,13 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 	})
 }
 
-// briefly is how long a request may wait without the question who sent it being
-// asked again.
+// maxUncheckedWait is how long a request may wait before its caller must be
+// authenticated again.
 const maxUncheckedWait = time.Second
 
-// authenticateAgain returns who the caller is now: after a long wait the client
-// may be disabled, and its credential or grants may be gone. The error is that
-// of auth.Authenticate.
+// authenticateAgain returns the caller's current identity. During a long wait, the client
+// may have been disabled, or its credential or grants removed. Errors are those of
+// auth.Authenticate.
 func (f *frontend) authenticateAgain(r *http.Request) (clients.Identity, error) {
 	before := caller(r.Context())
 	id, err := f.Auth.Authenticate(r)
@@ -101,11 +101,11 @@ func (f *frontend) authenticateAgain(r *http.Request) (clients.Identity, error) 
 	return id, err
 }
 
-// errBusy refuses a request whose caller cannot be looked up now.
+// errBusy reports that the caller cannot be looked up now.
 var errBusy = errors.New("too many callers are being looked up")
 
-// lookUp authenticates the caller. A connection on which that succeeds is safe
-// from strangers from then on.
+// lookUp authenticates the caller. After a success, the limits for strangers do not
+// apply to the connection.
 func (f *frontend) lookUp(r *http.Request) (clients.Identity, error) {
 	conn := connlimit.FromContext(r.Context())
 	if !conn.Known() {
@@ -122,9 +122,9 @@ func (f *frontend) lookUp(r *http.Request) (clients.Identity, error) {
 	return id, err
 }
 
-// stranger answers a request of an unknown caller, which has seconds for its
-// body and its answer. Meanwhile it occupies nothing but its connection, which
-// may have so many of them in progress.
+// answerStranger answers a request of an unknown caller, with short time limits for the
+// body and the answer. The request uses only its connection, which may have most of
+// them in progress.
 func (f *frontend) answerStranger(w http.ResponseWriter, r *http.Request, most int32, answer func()) {
 	end, ok := connlimit.FromContext(r.Context()).Begin(most)
 	if !ok {
@@ -138,13 +138,13 @@ func (f *frontend) answerStranger(w http.ResponseWriter, r *http.Request, most i
 	control.SetWriteDeadline(now.Add(f.StrangerBody + f.StrangerAnswer))
 	answer()
 	if r.ProtoMajor == 2 {
-		control.Flush() // an answer for which the stranger leaves no window is still in progress
+		control.Flush() // blocks while the stranger leaves no flow-control window for the answer
 	}
 }
 
-// inPlace computes an answer in a place among those of all strangers. The place
-// is free again when the answer begins, because the stranger can refuse to read
-// it.
+// answerInPlace computes an answer while it holds one of the places for all strangers.
+// It releases the place when the answer begins, because the stranger can refuse to
+// read the answer.
 func (f *frontend) answerInPlace(w http.ResponseWriter, r *http.Request, answer func(http.ResponseWriter)) {
 	release, ok := f.strangers.Take(auth.RemoteAddr(r))
 	if !ok {
@@ -156,7 +156,7 @@ func (f *frontend) answerInPlace(w http.ResponseWriter, r *http.Request, answer 
 	answer(&placeWriter{w, release})
 }
 
-// placeWriter is for an answer that is computed in a place.
+// placeWriter releases a place when the answer begins.
 type placeWriter struct {
 	http.ResponseWriter
 	release func()
@@ -175,8 +175,8 @@ func (p *placeWriter) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (p *placeWriter) Unwrap() http.ResponseWriter { return p.ResponseWriter }
 
-// busy refuses a stranger's request without a body, which the stranger could
-// refuse to read.
+// refuseBusy refuses a stranger's request. The answer has no body, because the stranger
+// could refuse to read it.
 func refuseBusy(w http.ResponseWriter, r *http.Request) {
 	connlimit.FromContext(r.Context()).Deny()
 	w.Header().Set("Retry-After", strconv.Itoa(busySeconds))
@@ -185,7 +185,7 @@ func refuseBusy(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusServiceUnavailable)
 }
 
-// unauthorized answers a request whose caller is not known.
+// unauthorized answers a request of an unknown caller.
 func (f *frontend) unauthorized(w http.ResponseWriter, r *http.Request, err error) {
 	f.answerStranger(w, r, strangersOfConn, func() {
 		f.answerInPlace(w, r, func(w http.ResponseWriter) { f.refuseCaller(w, r, err) })
@@ -220,10 +220,10 @@ func (f *frontend) serveHealth(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, status, api.TypeHealth, h)
 }
 
-// logged writes one event for each request. It names the route, not the path,
-// and nobody: what a gateway client asks is not for the log, nor when.
+// logged writes one event for each request. The event contains the route, and neither
+// the path nor the client, because requests of gateway clients must not be logged.
 func (f *frontend) logged(next http.Handler) http.Handler {
-	warnings := rate.NewLimiter(warningsEvery, warningsAtOnce) // a stranger must not fill the disk
+	warnings := rate.NewLimiter(warningsEvery, warningsAtOnce) // so that strangers cannot fill the disk
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		s := &statusWriter{ResponseWriter: w, status: http.StatusOK}
@@ -236,13 +236,13 @@ func (f *frontend) logged(next http.Handler) http.Handler {
 	})
 }
 
-// The bound of warnings about requests; further ones are for debugging only.
+// The rate limit of warnings about requests. Further events have level debug.
 const (
-	warningsEvery  = 1 // a second
+	warningsEvery  = 1 // per second
 	warningsAtOnce = 30
 )
 
-// guarded answers 500 to what panics, and leaves the cause in the log.
+// serveRecovered calls next. It answers 500 if next panics, and logs the cause.
 func (f *frontend) serveRecovered(next http.Handler, w *statusWriter, r *http.Request) {
 	defer func() {
 		v := recover()
@@ -255,15 +255,15 @@ func (f *frontend) serveRecovered(next http.Handler, w *statusWriter, r *http.Re
 		}
 		f.Logger.Error("request panicked", "route", route(r), "cause", cause, "stack", string(debug.Stack()))
 		if w.begun {
-			panic(http.ErrAbortHandler) // half an answer must not look like a whole one
+			panic(http.ErrAbortHandler) // a partial answer must not look complete
 		}
 		f.writeProblem(w, huma.NewError(http.StatusInternalServerError, internalDetail))
 	}()
 	next.ServeHTTP(w, r)
 }
 
-// route is the path with identifiers left out; the mux's own pattern is not
-// known outside of it.
+// route returns the path without identifiers. The mux's own pattern is not available
+// outside the mux.
 func route(r *http.Request) string {
 	if r.URL.Path == api.PathRevoke {
 		return api.PathRevoke
@@ -284,7 +284,7 @@ func route(r *http.Request) string {
 type statusWriter struct {
 	http.ResponseWriter
 	status int
-	begun  bool // the answer is on its way
+	begun  bool // whether the answer has begun
 }
 
 func (s *statusWriter) WriteHeader(status int) {

@@ -155,7 +155,7 @@ func TestBodies(t *testing.T) {
 	conn.Close()
 	g.Stop(t) // which waits for the request
 	if strings.Contains(g.Log(), "level=ERROR") || strings.Contains(g.Log(), "level=WARN msg=request") {
-		t.Error("a rude client is not the administrator's trouble")
+		t.Error("an invalid request must not be a warning for the administrator")
 	}
 }
 
