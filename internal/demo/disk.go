@@ -38,8 +38,7 @@ func verify(b *cert.Bundle, want cert.Names, rootsPEM []byte) error {
 	return err
 }
 
-// secretsOf is the text of a set's key, of which not one line may be found on
-// the proxy.
+// secretsOf returns the lines of a set's key. None of them may be on the proxy.
 func secretsOf(dir string) ([]string, error) {
 	pem, err := os.ReadFile(filepath.Join(dir, certfile.Key))
 	if err != nil {
@@ -88,7 +87,7 @@ func (s *story) disk(secrets []string) error {
 	return nil
 }
 
-// clean is an error if a file holds what it must not.
+// clean returns an error if a file contains a secret.
 func (s *story) clean(name string, data []byte, secrets []string) error {
 	if filepath.Base(name) != certfile.Key && bytes.Contains(data, []byte("PRIVATE KEY")) {
 		return fmt.Errorf("%s holds a plaintext key", name)
@@ -127,8 +126,8 @@ func readTree(dir string) (map[string][]byte, error) {
 	return files, err
 }
 
-// describe says what a file of the data directory is; empty for those that say
-// nothing to a newcomer.
+// describe returns a description of a file of the data directory, or "" for files that
+// the demo does not explain.
 func describe(name string) string {
 	switch {
 	case strings.Contains(name, ".acmeproxy"):

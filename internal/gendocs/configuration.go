@@ -57,7 +57,7 @@ func sourcesOf(c *cobra.Command) sources {
 // notSettings are flags that are for one call.
 var notSettings = map[string]bool{"forget": true, "help": true, "json": true, "reason": true, "renew": true}
 
-// configuration is docs/configuration.md.
+// configuration returns the content of docs/configuration.md.
 func configuration() []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, intro, "`"+strings.Join(config.CertificateKeys(), "`, `")+"`")
@@ -98,7 +98,7 @@ func row(b *bytes.Buffer, f *pflag.Flag, s sources) {
 	fmt.Fprintf(b, "| %s | %s | %s | %s | %s |\n", code(flag), code(env), code(key), code(value), strings.ReplaceAll(meaning, "|", `\|`))
 }
 
-// code is a cell in monospace; an empty one stays empty.
+// code formats a table cell in monospace. An empty cell stays empty.
 func code(s string) string {
 	if s == "" {
 		return ""

@@ -1,5 +1,5 @@
-// Command gendocs writes the documents that the command line itself tells:
-// the configuration reference, man pages and shell completions.
+// Command gendocs generates documents from the command line's definition: the
+// configuration reference, man pages and shell completions.
 //
 //	go run ./internal/gendocs config docs/configuration.md
 //	go run ./internal/gendocs man dist/man
@@ -52,7 +52,7 @@ func run(args []string) error {
 	}
 }
 
-// sourceDate is the date of the pages (reproducible-builds.org).
+// sourceDate returns the date of the pages (reproducible-builds.org).
 func sourceDate(epoch string) (time.Time, error) {
 	seconds, err := strconv.ParseInt(epoch, 10, 64)
 	if err != nil {
@@ -61,7 +61,7 @@ func sourceDate(epoch string) (time.Time, error) {
 	return time.Unix(seconds, 0).UTC(), nil
 }
 
-// root is the command line as root sees it on any machine.
+// root returns the root command with the defaults of user root, on any machine.
 func root() *cobra.Command {
 	r := cmd.Root()
 	r.InitDefaultCompletionCmd()

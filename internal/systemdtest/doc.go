@@ -1,3 +1,3 @@
-// Package systemdtest holds the units of contrib/systemd against systemd and
-// against the command line. It has tests only.
+// Package systemdtest checks the units of contrib/systemd with systemd and with the
+// command line. It has tests only.
 package systemdtest

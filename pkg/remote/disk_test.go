@@ -168,7 +168,7 @@ func TestDelayOfAFullDisk(t *testing.T) {
 	}
 }
 
-// An output that cannot be used is known before an order: a folder in place
+// An output that cannot be used is known before an order: a folder instead
 // of a file, a file instead of the folder, a link to nowhere. The daemon, too.
 func TestUnusableOutputOrdersNothing(t *testing.T) {
 	f := newFillable(t)
