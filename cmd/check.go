@@ -146,7 +146,7 @@ func elsewhere(s admin.Status) string {
 		return "the web server of --http-01-webroot answers there"
 	case admin.HTTP01Hook:
 		return "the server that --http-01-hook updates answers there"
-	case admin.HTTP01Nobody:
+	case admin.HTTP01Disabled:
 		return "--http-addr is set to none"
 	}
 	return ""

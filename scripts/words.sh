@@ -36,7 +36,7 @@ EXEMPT='
 scripts/words.sh    .
 CONTRIBUTING.md     ^[|]
 *                   json:"trouble
-*                   asNobody|"nobody"|nobody:12345|(belongs to|link of|run this as) nobody
+*                   asNobody|"nobody"|nobody:12345|(belongs to|link of|as) nobody
 '
 
 export WORDS EXEMPT

@@ -103,8 +103,8 @@ func (i *instance) knows(t testing.TB, n int) {
 	watch.Until(t, "the others are heard", func() bool { return len(i.Status().Others) == n })
 }
 
-// missedNobody fails the test if an instance did not acknowledge in time.
-func (i *instance) missedNobody(t testing.TB) {
+// wantAcknowledged fails the test if an instance did not acknowledge in time.
+func (i *instance) wantAcknowledged(t testing.TB) {
 	t.Helper()
 	if strings.Contains(i.log.String(), "does not acknowledge") {
 		t.Error("another instance did not acknowledge in time")
@@ -183,7 +183,7 @@ func testShare(t *testing.T, server *pgtest.Server) {
 	one.knows(t, 1)
 	watch.Until(t, "the answers of the stopped instance are gone", func() bool { return one.http.Len()+two.http.Len() == 0 })
 	one.Share(t.Context(), http01("later"), nil)
-	one.missedNobody(t)
+	one.wantAcknowledged(t)
 }
 
 // Share returns at once for an invalid answer, and without other instances.
@@ -256,7 +256,7 @@ func testKilled(t *testing.T, server *pgtest.Server) {
 	kill := process(t, url, id)
 	one.knows(t, 1)
 	one.Share(t.Context(), http01("first"), nil)
-	one.missedNobody(t)
+	one.wantAcknowledged(t)
 	watch.Until(t, "its answer is here", func() bool { return one.answers("theirs") })
 	kill()
 	for i, limit := range []time.Duration{2 * peers.ShareTimeout, peers.ShareTimeout} {
@@ -279,7 +279,7 @@ func testForgotten(t *testing.T, server *pgtest.Server) {
 	kill()
 	one.knows(t, 0)
 	one.Share(t.Context(), http01("next"), nil)
-	one.missedNobody(t)
+	one.wantAcknowledged(t)
 }
 
 // process starts an instance as a process that can be killed. It runs this test's
@@ -367,7 +367,7 @@ func testStrangers(t *testing.T, server *pgtest.Server) {
 	if !two.answers("next") {
 		t.Error("the other one does not answer")
 	}
-	one.missedNobody(t)
+	one.wantAcknowledged(t)
 	withdraw()
 	watch.Until(t, "it is withdrawn", func() bool { return !two.answers("next") })
 	if n := len(one.Status().Others); n != 1 || strings.Count(one.log.String(), "is not from an instance") != 1 {

@@ -44,7 +44,7 @@ func (g *generation) http01() string {
 	case g.settings.HTTP01Hook != "":
 		return admin.HTTP01Hook
 	case g.settings.HTTPAddr == config.None:
-		return admin.HTTP01Nobody
+		return admin.HTTP01Disabled
 	}
 	return admin.HTTP01Proxy
 }

@@ -100,7 +100,7 @@ type Status struct {
 	Hostname     string        `json:"hostname,omitempty"`
 	Directory    string        `json:"acme_directory_url"`
 	Challenge    string        `json:"challenge"` // for names that are not wildcards
-	HTTP01       string        `json:"http_01"`   // publisher of its answers: HTTP01Proxy, …Webroot, …Hook or …Nobody
+	HTTP01       string        `json:"http_01"`   // publisher of its answers: HTTP01Proxy, …Webroot, …Hook or …Disabled
 	DNS01        bool          `json:"dns_01"`    // wildcards can be issued
 	Needs        []string      `json:"needs,omitempty"`
 	Instances    *Instances    `json:"instances,omitempty"` // with PostgreSQL
@@ -142,10 +142,10 @@ type Probe struct {
 
 // The publishers of answers to HTTP-01.
 const (
-	HTTP01Proxy   = "proxy"
-	HTTP01Webroot = "webroot"
-	HTTP01Hook    = "hook"
-	HTTP01Nobody  = "nobody"
+	HTTP01Proxy    = "proxy"
+	HTTP01Webroot  = "webroot"
+	HTTP01Hook     = "hook"
+	HTTP01Disabled = "nobody"
 )
 
 // JSONDuration is a duration, encoded as a string such as "24h".
