@@ -322,7 +322,7 @@ func bad(t *testing.T) map[string]struct{ body, field, needle string } {
 		"a field twice, in two cases":  {object("mode", "gateway", "MODE", "gateway", "names", names), "body", ""},
 		"a wildcard":                   {object("mode", "gateway", "names", []string{"*.a.example.com"}), "body.names", ""},
 		"10000 unknown fields":         {object(append([]any{"mode", "gateway", "names", names}, unknown...)...), "body", ""},
-		"a CSR that is none":           {object("mode", "gateway", "csr", sentinel), "body.csr", sentinel},
+		"an invalid CSR":               {object("mode", "gateway", "csr", sentinel), "body.csr", sentinel},
 		"a private key as CSR":         {object("mode", "gateway", "csr", "-----BEGIN PRIVATE KEY-----\nWHl6enlQbHVnaA==\n-----END PRIVATE KEY-----\n"), "body.csr", "WHl6enlQbHVnaA"},
 		"a CSR that is cut off":        {object("mode", "gateway", "csr", csrPEM(t, &x509.CertificateRequest{DNSNames: names}, nil, nil)[:200]), "body.csr", ""},
 		"a CSR that is too large":      {object("mode", "gateway", "csr", strings.Repeat(sentinel, 10_000)), "body.csr", sentinel},
