@@ -26,7 +26,7 @@ func (p *prepared) QueryContext(ctx context.Context, query string, args ...any) 
 
 func (p *prepared) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
 	s, err := p.statement(ctx, query) //nolint:sqlclosecheck // it stays
-	if err != nil { // a Row with an error can only come from the database
+	if err != nil {                   // a Row with an error can only come from the database
 		return p.db.QueryRowContext(ctx, query, args...)
 	}
 	return s.QueryRowContext(ctx, args...)
