@@ -71,7 +71,7 @@ func TestNamed(t *testing.T) {
 	if values := server.TXT(t, txtName); len(values) != 0 {
 		t.Errorf("left behind: %q", values)
 	}
-	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "www.zone.example")), nil); err == nil || !strings.Contains(err.Error(), "REFUSED: it may not be changed by the key acmeproxy.") {
+	if _, err := e.issuer.Issue(t.Context(), ec(names(t, "www.zone.example")), nil); err == nil || !strings.Contains(err.Error(), "REFUSED: the key acmeproxy. may not change it") {
 		t.Errorf("got %v", err)
 	}
 }
