@@ -61,6 +61,9 @@ program needs, and prints the changes. serve does the same when it starts. Use
 migrate to do it ahead of time, or with another PostgreSQL user. Several instances
 can run it at once: one upgrades, the others wait.
 
+Run as root, migrate works with the rights of the user that owns the folder of the
+SQLite file.
+
 migrate first copies a SQLite file with an older schema to a file beside it, such
 as acmeproxy.db.before-6, and retains the last two copies. It does not downgrade a
 newer schema. Back up a PostgreSQL database before an upgrade.`,
@@ -89,6 +92,9 @@ newer schema. Back up a PostgreSQL database before an upgrade.`,
 func migrateStore(c *cobra.Command, cfg config.Serve, asJSON bool) error {
 	where := proxy.StoreConfig(cfg)
 	if where.URL == "" {
+		if err := becomeOwner(where.Path); err != nil {
+			return err
+		}
 		release, err := proxy.HoldDataDir(cfg.DataDir)
 		if err != nil {
 			return err
@@ -127,6 +133,9 @@ SQLite to PostgreSQL. It uses one transaction, so the target gets all of the dat
 or none. It reads back every row and compares it. The target must be empty. The
 source does not change. A database is a PostgreSQL URL or the path of a SQLite
 file.
+
+Run as root, copy works with the rights of the user that owns the folder of the
+SQLite file, so that user must be able to read or write the other file, too.
 
 First stop acmeproxy serve on every host that uses either database. copy refuses
 to run beside it. Keep the data folder, because identity.age in it opens the
@@ -198,6 +207,9 @@ type copied struct {
 }
 
 func copyStore(c *cobra.Command, dataDir string, source, target store.Config, asJSON bool) error {
+	if err := becomeOwner(paths(source, target)...); err != nil {
+		return err
+	}
 	release, err := holdAll(dataDir, source, target)
 	if err != nil {
 		return err
@@ -230,14 +242,22 @@ func copyStore(c *cobra.Command, dataDir string, source, target store.Config, as
 	return err
 }
 
+// paths returns the paths of SQLite files.
+func paths(databases ...store.Config) (all []string) {
+	for _, d := range databases {
+		if d.URL == "" {
+			all = append(all, d.Path)
+		}
+	}
+	return all
+}
+
 // holdAll locks the data folder and the folders of SQLite files, so that no proxy
 // uses them.
 func holdAll(dataDir string, databases ...store.Config) (release func(), err error) {
 	dirs := []string{dataDir}
-	for _, d := range databases {
-		if d.URL == "" {
-			dirs = append(dirs, filepath.Dir(d.Path))
-		}
+	for _, path := range paths(databases...) {
+		dirs = append(dirs, filepath.Dir(path))
 	}
 	var held []func()
 	release = func() {

@@ -23,7 +23,8 @@ func Part() sqldb.Part {
 		Steps:      []sqldb.Step{{Version: 3, Name: "0003_recipients", Run: migrateRecipients}},
 		Tables: slices.Concat(accountTables, secretTables, clientTables, credentialTables, certificateTables,
 			deploymentTables, auditTables, quotaTables),
-		Seeded: []string{"facts"},
+		Seeded:   []string{"facts"},
+		Fleeting: []string{"orders"},
 	}
 }
 

@@ -25,9 +25,9 @@ const partial = ".part"
 // backUp copies the SQLite file at path aside, before the schema of that version
 // is migrated, and returns the copy's path. It removes all copies but the last two.
 // The caller holds the file's upgrade lock.
-func backUp(ctx context.Context, db *sql.DB, path string, version int64) (string, error) {
+func backUp(ctx context.Context, db *sql.DB, path string, parts []Part, version int64) (string, error) {
 	to := fmt.Sprintf("%s.before-%d", path, version)
-	err := copyAside(ctx, db, to+partial)
+	err := copyAside(ctx, db, parts, to+partial)
 	if err == nil {
 		err = withRemedy(os.Rename(to+partial, to))
 	}
@@ -44,8 +44,8 @@ func backUp(ctx context.Context, db *sql.DB, path string, version int64) (string
 	return to, nil
 }
 
-// copyAside writes a consistent copy to the disk.
-func copyAside(ctx context.Context, db *sql.DB, to string) error {
+// copyAside writes a consistent copy without the fleeting tables' rows to the disk.
+func copyAside(ctx context.Context, db *sql.DB, parts []Part, to string) error {
 	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a killed process
 		return withRemedy(err)
 	}
@@ -60,10 +60,40 @@ func copyAside(ctx context.Context, db *sql.DB, to string) error {
 	if _, err := db.ExecContext(ctx, `VACUUM INTO $1`, to); err != nil {
 		return err // the caller classifies it
 	}
+	if err := clearFleeting(ctx, parts, to); err != nil {
+		return err
+	}
 	if f, err = os.OpenFile(to, os.O_RDWR, 0); err != nil {
 		return withRemedy(err)
 	}
 	return withRemedy(errors.Join(f.Sync(), f.Close()))
+}
+
+// clearFleeting removes the rows of the fleeting tables from the copy at path. An
+// incomplete copy is discarded, so the journal of the change need not be on the disk,
+// where it would hold the rows.
+func clearFleeting(ctx context.Context, parts []Part, path string) error {
+	db, err := sql.Open("sqlite", sqliteAddress(path)+"?_pragma=journal_mode(MEMORY)&_pragma=secure_delete(1)")
+	if err != nil {
+		return err
+	}
+	defer db.Close() // a failed change is reported by its statement
+	for _, p := range parts {
+		for _, table := range p.Fleeting {
+			var exists bool
+			err := db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = $1)`, table).Scan(&exists)
+			if err != nil {
+				return err
+			}
+			if !exists {
+				continue // in this version of the schema
+			}
+			if _, err := db.ExecContext(ctx, `DELETE FROM `+table); err != nil { //nolint:gosec // a constant of the part
+				return err
+			}
+		}
+	}
+	return db.Close()
 }
 
 // withRemedy adds the remedy to an error of the file system.

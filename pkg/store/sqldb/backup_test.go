@@ -139,6 +139,41 @@ func TestCopyBeforeMigration(t *testing.T) {
 	}
 }
 
+// Rows that hold keys do not outlive their purpose in a copy, nor in free pages of it.
+func TestCopyOmitsFleetingRows(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "acmeproxy.db")
+	older, newer := versions(2), versions(newest)
+	older.Fleeting, newer.Fleeting = []string{"t1"}, []string{"t1", "t3"}
+	old := openParts(t, Config{Path: path}, older)
+	const lasting, fleeting = "a row that stays", "a row that holds a key"
+	run(t, old, `INSERT INTO t1 (id, text) VALUES (1, $1)`, fleeting)
+	run(t, old, `INSERT INTO t2 (id, text) VALUES (1, $1)`, lasting)
+	if err := old.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m, err := Migrate(t.Context(), Config{Path: path, Parts: []Part{newer}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := os.ReadFile(m.Copy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(raw), lasting) || strings.Contains(string(raw), fleeting) {
+		t.Error("the copy has not exactly the lasting rows")
+	}
+	if v := versionOf(t, m.Copy); v != 2 {
+		t.Errorf("the copy has version %d", v)
+	}
+	if got, want := beside(t, path), []string{"acmeproxy.db", "acmeproxy.db.before-2"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	db := openParts(t, Config{Path: path}, newer)
+	if got := texts(t, db, `SELECT text FROM t1`); !slices.Equal(got, []string{fleeting}) {
+		t.Errorf("rows %q after the migration", got)
+	}
+}
+
 func TestNewDatabaseIsNotCopied(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "acmeproxy.db")
 	var seen []Migration

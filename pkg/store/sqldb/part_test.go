@@ -135,12 +135,12 @@ func TestCopyOfParts(t *testing.T) {
 func TestPartFaults(t *testing.T) {
 	one := Part{Name: "one", Tables: []string{"a"}}
 	for want, parts := range map[string][]Part{
-		"parts: missing":                                 nil,
-		`part "one": the name is taken`:                  {one, {Name: "one"}},
-		`part "Two": the name is taken or is not`:        {one, {Name: "Two"}},
-		"table a belongs to another part":                {one, {Name: "two", Tables: []string{"a"}}},
-		"table one_version belongs to another":           {one, {Name: "two", VersionTable: "one_version"}},
-		"seeded table b is not among its tables; add it": {{Name: "one", Tables: []string{"a"}, Seeded: []string{"b"}}},
+		"parts: missing":                          nil,
+		`part "one": the name is taken`:           {one, {Name: "one"}},
+		`part "Two": the name is taken or is not`: {one, {Name: "Two"}},
+		"table a belongs to another part":         {one, {Name: "two", Tables: []string{"a"}}},
+		"table one_version belongs to another":    {one, {Name: "two", VersionTable: "one_version"}},
+		"table b is not among its tables; add it": {{Name: "one", Tables: []string{"a"}, Seeded: []string{"b"}}},
 	} {
 		_, err := Open(t.Context(), Config{Path: filepath.Join(t.TempDir(), "x.db"), Parts: parts})
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -66,17 +66,19 @@ func migrateSQLite(ctx context.Context, db *sql.DB, path string, parts []Part) (
 		return Migration{}, err
 	}
 	defer release()
-	return migrate(ctx, goose.DialectSQLite3, db, parts, func(version int64) (string, error) { return backUp(ctx, db, path, version) })
+	return migrate(ctx, goose.DialectSQLite3, db, parts, func(version int64) (string, error) { return backUp(ctx, db, path, parts, version) })
 }
 
 // sqliteDSN returns the address of the file at abs. With synchronous=FULL, the journal
 // of an order survives a power failure. With secure_delete, deleted data cannot be
 // read in free pages.
 func sqliteDSN(abs, more string) string {
-	return "file:" + (&url.URL{Path: abs}).EscapedPath() +
+	return sqliteAddress(abs) +
 		"?_txlock=immediate&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
 		"&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&_pragma=temp_store(MEMORY)" + more
 }
+
+func sqliteAddress(abs string) string { return "file:" + (&url.URL{Path: abs}).EscapedPath() }
 
 // createPrivate creates the file if it is missing, and makes it writable and readable
 // only by its owner. SQLite gives its journal files the same mode.
