@@ -329,7 +329,8 @@ func printRemoteStatus(c *cobra.Command, st remoteStatus) error {
 
 // forgotten holds the output of forget.
 type forgotten struct {
-	Names cert.Names `json:"names"`
+	Names cert.Names     `json:"names"`
+	Modes []clients.Mode `json:"modes"` // of the certificates that were forgotten
 }
 
 func newForget() *cobra.Command {
@@ -337,10 +338,11 @@ func newForget() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{
 		Use:   "forget NAME…",
-		Short: "Stop renewing the certificate of these names; its files stay",
-		Long: `forget makes "acmeproxy remote run" ignore the certificate. The files stay. In
-agent mode the proxy continues to renew it, until the proxy's administrator
-removes the client or the certificate.`,
+		Short: "Stop renewing the certificates of these names; their files stay",
+		Long: `forget makes "acmeproxy remote run" ignore the certificates of these names, in
+both modes. The files stay. In agent mode the proxy continues to renew the
+certificate, until the proxy's administrator removes the client or the
+certificate.`,
 		SuggestFor: []string{"rm", "remove", "delete"},
 		Args:       someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -352,18 +354,22 @@ removes the client or the certificate.`,
 			if err != nil {
 				return usage("names: %w", err)
 			}
-			n, err := s.Forget(c.Context(), names)
+			modes, err := s.Forget(c.Context(), names)
 			if err != nil {
 				return err
 			}
-			if n == 0 {
+			if len(modes) == 0 {
 				return fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", names)
 			}
 			if asJSON {
-				return printJSON(c.OutOrStdout(), forgotten{names})
+				return printJSON(c.OutOrStdout(), forgotten{names, modes})
 			}
-			_, err = printf(c, "%s is no longer renewed here\n", names)
-			return err
+			for _, mode := range modes {
+				if _, err := printf(c, "%s, %s mode, is no longer renewed here\n", names, mode); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 	flags.bind(c.Flags())

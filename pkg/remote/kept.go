@@ -188,20 +188,20 @@ func (s *State) Remembered(mode clients.Mode, names cert.Names) (Wanted, bool) {
 }
 
 // Forget stops renewing the certificates of these names, in both modes, and returns
-// their number. It does not remove their files. It waits for a process that works on
-// one of them, because that would store it again.
-func (s *State) Forget(ctx context.Context, names cert.Names) (int, error) {
-	n := 0
+// the modes of those that this host had. It does not remove their files. It waits for
+// a process that works on one of them, because that would store it again.
+func (s *State) Forget(ctx context.Context, names cert.Names) ([]clients.Mode, error) {
+	var modes []clients.Mode
 	for _, mode := range clients.GrantableModes() {
 		gone, err := s.forget(ctx, &Kept{path: s.keptPath(mode, names)})
 		if err != nil {
-			return n, err
+			return modes, err
 		}
 		if gone {
-			n++
+			modes = append(modes, mode)
 		}
 	}
-	return n, nil
+	return modes, nil
 }
 
 func (s *State) forget(ctx context.Context, k *Kept) (gone bool, err error) {

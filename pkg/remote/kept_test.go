@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -309,8 +310,8 @@ func TestTurnAfterChange(t *testing.T) {
 	if _, err := os.Stat(w.Out); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the old folder: %v", err)
 	}
-	if n, err := s.Forget(t.Context(), w.Names); err != nil || n != 1 {
-		t.Errorf("forgot %d, %v", n, err)
+	if modes, err := s.Forget(t.Context(), w.Names); err != nil || !slices.Equal(modes, []clients.Mode{w.Mode}) {
+		t.Errorf("forgot %v, %v", modes, err)
 	}
 	before := e.requests.Load()
 	d.turn(t.Context(), listed[0])
