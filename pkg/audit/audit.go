@@ -114,6 +114,9 @@ const (
 	allowedBurst = 1000
 )
 
+// Now returns the time by the trail's clock.
+func (l *Log) Now() time.Time { return l.now() }
+
 // Ask describes an action that a client wants to take.
 type Ask struct {
 	By     clients.Identity
@@ -127,6 +130,9 @@ type Ask struct {
 	// Costs marks an action that causes work at the CA. It counts against the client's
 	// quota and rate limit, and is also recorded if it is allowed.
 	Costs bool
+	// At is the time of the request, from Now. Its UTC day is the one whose quota the
+	// request counts against. Zero means now, and such a request cannot be returned.
+	At time.Time
 }
 
 // isOfNetwork reports whether only the network is checked. A request with a mode and
@@ -210,7 +216,10 @@ func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 	if quota == 0 {
 		return nil
 	}
-	now := l.now().UTC()
+	now := a.At.UTC()
+	if now.IsZero() {
+		now = l.now().UTC()
+	}
 	ok, err := l.store.TakeQuota(ctx, a.By.Client.ID, now, quota)
 	if err != nil {
 		return fmt.Errorf("count the request: %w", err)
@@ -232,15 +241,15 @@ func (l *Log) quotaOf(a Ask, d policy.Decision) int {
 }
 
 // ReturnQuota returns an authorized request to the client's quota. It is for a
-// request that led to no order at the CA, so that the client can retry.
+// request with a time that led to no order at the CA, so that the client can retry.
 func (l *Log) ReturnQuota(ctx context.Context, a Ask) error {
 	d, err := policy.Decide(a.By, a.Request)
-	if err != nil || l.quotaOf(a, d) == 0 {
+	if err != nil || l.quotaOf(a, d) == 0 || a.At.IsZero() {
 		return nil // it is no longer granted, or was never counted
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
-	return l.store.ReturnQuota(ctx, a.By.Client.ID, l.now().UTC())
+	return l.store.ReturnQuota(ctx, a.By.Client.ID, a.At.UTC())
 }
 
 // RefuseCaller records that authentication of a caller failed.

@@ -267,6 +267,44 @@ func TestQuota(t *testing.T) {
 	}
 }
 
+// X20: a request is returned to the day on which it was counted.
+func TestReturnedQuota(t *testing.T) {
+	r := newRig(t)
+	id := r.client(t, "web1", grant(2, "*.a.example"))
+	ask := func() (Ask, error) {
+		a := Ask{By: id, Action: ActionRequest, Request: agent("h.a.example"), Costs: true, At: r.Now()}
+		return a, r.Authorize(t.Context(), a)
+	}
+	r.advance(r.now().Truncate(24*time.Hour).Add(24*time.Hour - time.Second).Sub(r.now()))
+	var late []Ask
+	for range 2 {
+		a, err := ask()
+		if err != nil {
+			t.Fatal(err)
+		}
+		late = append(late, a)
+	}
+	if err := r.ReturnQuota(t.Context(), late[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ask(); err != nil {
+		t.Errorf("after one was returned: %v", err)
+	}
+	r.advance(2 * time.Second)
+	for range 2 {
+		if _, err := ask(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.ReturnQuota(t.Context(), late[1]); err != nil {
+		t.Fatal(err)
+	}
+	var exceeded *QuotaExceeded
+	if _, err := ask(); !errors.As(err, &exceeded) {
+		t.Errorf("a request of yesterday was returned to today: %v", err)
+	}
+}
+
 // X20: requests at the same time share the quota.
 func TestQuotaConcurrent(t *testing.T) {
 	r := newRig(t)

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -51,48 +50,27 @@ type flight struct {
 
 	panicked any // run's panic value; set before done is closed
 
-	emitting sync.Mutex // held while an event is sent to all listeners
-
 	mu        sync.Mutex
-	listeners []*listener // guarded by mu
+	listeners []chan acme.Event // of the callers; guarded by mu
 }
 
-// listener is a caller that receives a flight's events.
-type listener struct {
-	mu   sync.Mutex
-	emit func(acme.Event) // guarded by mu; nil once the caller has left
-}
-
-func (l *listener) tell(e acme.Event) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.emit != nil {
-		l.emit(e)
-	}
-}
-
-// leave ensures that emit is not called after it returns.
-func (l *listener) leave() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.emit = nil
-}
+// maxEvents bounds the events that wait for one caller. A caller that is slower than
+// that misses some; it must not delay the others.
+const maxEvents = 64
 
 // runFunc obtains a certificate.
 type runFunc func(ctx context.Context, emit func(acme.Event)) (*cert.Bundle, error)
 
-// join waits for the flight of a key, and starts it with run if necessary. The
-// flight ends early when the last caller's context ends.
+// join waits for the flight of a key, and starts it with run if necessary. It calls
+// emit itself, and not after it returns. The flight ends early when the last caller's
+// context ends.
 func (fs *flights) join(ctx context.Context, key string, emit func(acme.Event), run runFunc) (*cert.Bundle, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, classify(prepare, err, time.Time{})
 	}
-	own := &listener{emit: emit}
-	fl := fs.enter(ctx, key, own, run)
-	defer own.leave()
-	select {
-	case <-fl.done:
-	case <-ctx.Done():
+	events := make(chan acme.Event, maxEvents)
+	fl := fs.enter(ctx, key, events, run)
+	if !fl.wait(ctx, events, emit) {
 		if !fs.leave(key, fl) {
 			return nil, classify("wait for the same certificate", ctx.Err(), time.Time{})
 		}
@@ -106,6 +84,24 @@ func (fs *flights) join(ctx context.Context, key string, emit func(acme.Event), 
 	}
 	bundle := *fl.bundle
 	return &bundle, nil
+}
+
+// wait passes events to emit until the flight ends. It returns false if ctx ends
+// first.
+func (fl *flight) wait(ctx context.Context, events <-chan acme.Event, emit func(acme.Event)) (ended bool) {
+	for {
+		select {
+		case e := <-events:
+			emit(e)
+		case <-fl.done:
+			for len(events) > 0 { // nothing sends any more
+				emit(<-events)
+			}
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 }
 
 // failure returns a copy of the flight's error, for one caller. If the caller's
@@ -124,7 +120,7 @@ func (fl *flight) failure(ended error) error {
 
 // enter adds a caller to the flight of a key, and starts the flight if necessary. A
 // caller that joins a flight receives the events from then on.
-func (fs *flights) enter(ctx context.Context, key string, own *listener, run runFunc) *flight {
+func (fs *flights) enter(ctx context.Context, key string, own chan acme.Event, run runFunc) *flight {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	if fl := fs.by[key]; fl != nil {
@@ -135,7 +131,7 @@ func (fs *flights) enter(ctx context.Context, key string, own *listener, run run
 		return fl
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	fl := &flight{done: make(chan struct{}), cancel: cancel, waiting: 1, listeners: []*listener{own}}
+	fl := &flight{done: make(chan struct{}), cancel: cancel, waiting: 1, listeners: []chan acme.Event{own}}
 	if fs.by == nil {
 		fs.by = map[string]*flight{}
 	}
@@ -177,14 +173,14 @@ func (fs *flights) forget(key string, fl *flight) {
 	}
 }
 
-// emit sends an event to all callers, one event after another.
+// emit sends an event to all callers, without waiting for any.
 func (fl *flight) emit(e acme.Event) {
-	fl.emitting.Lock()
-	defer fl.emitting.Unlock()
 	fl.mu.Lock()
-	all := slices.Clone(fl.listeners)
-	fl.mu.Unlock()
-	for _, l := range all {
-		l.tell(e)
+	defer fl.mu.Unlock()
+	for _, events := range fl.listeners {
+		select {
+		case events <- e:
+		default:
+		}
 	}
 }

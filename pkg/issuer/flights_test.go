@@ -55,3 +55,54 @@ func TestPanicOfASharedIssuance(t *testing.T) {
 		t.Errorf("the next request: %v, %v", b, err)
 	}
 }
+
+// A caller that does not read its events does not delay the issuance, nor the other
+// callers. It misses events that it was too slow for.
+func TestSlowCallerOfASharedIssuance(t *testing.T) {
+	var fs flights
+	joined, release := make(chan struct{}), make(chan struct{})
+	const sent = 3 * maxEvents
+	run := func(_ context.Context, emit func(acme.Event)) (*cert.Bundle, error) {
+		emit(acme.Event{Stage: acme.Ordering})
+		<-joined
+		for range sent {
+			emit(acme.Event{Stage: acme.Validating})
+		}
+		return &cert.Bundle{}, nil
+	}
+	var callers sync.WaitGroup
+	entered := make(chan struct{})
+	slow := 0
+	callers.Go(func() {
+		b, err := fs.join(t.Context(), "key", func(acme.Event) {
+			if slow++; slow == 1 {
+				close(entered)
+				<-release
+			}
+		}, run)
+		if b == nil || err != nil {
+			t.Errorf("the slow caller got %v, %v", b, err)
+		}
+	})
+	<-entered
+	callers.Go(func() {
+		b, err := fs.join(t.Context(), "key", func(acme.Event) {}, nil)
+		if b == nil || err != nil {
+			t.Errorf("the other caller got %v, %v", b, err)
+		}
+		close(release) // only now does the slow one read
+	})
+	fs.mu.Lock()
+	fl := fs.by["key"]
+	fs.mu.Unlock()
+	for waiting := 0; waiting != 2; runtime.Gosched() {
+		fs.mu.Lock()
+		waiting = fl.waiting
+		fs.mu.Unlock()
+	}
+	close(joined)
+	callers.Wait()
+	if slow < maxEvents || slow > sent {
+		t.Errorf("the slow caller got %d events", slow)
+	}
+}

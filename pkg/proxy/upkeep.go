@@ -59,13 +59,22 @@ func (r reporting) Issue(ctx context.Context, req cert.Request, emit func(acme.E
 	return b, err
 }
 
-// issued ends the delays of certificates that wait for the CA to recover.
+// issued ends the delays of certificates that wait for the CA to recover. The caller,
+// who uses the generation, does not wait for it.
 func (g *generation) issued(ctx context.Context, ca string) {
+	g.users.Add(1)
+	go func() {
+		defer g.users.Done()
+		g.endDelays(ctx, ca)
+	}()
+}
+
+func (g *generation) endDelays(ctx context.Context, ca string) {
 	p := g.process
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
 	n, err := p.store.EndDelays(ctx, ca)
-	if err != nil {
+	if err != nil && p.stopping.Err() == nil {
 		p.log.Warn("cannot end the delays of other certificates; each is tried at its time", "error", err)
 	}
 	if n > 0 {
