@@ -90,6 +90,14 @@ replace it. The files stay. Remove them when no service uses them.`,
 	return c
 }
 
+// otherKeyType returns a key type that differs from t.
+func otherKeyType(t cert.KeyType) cert.KeyType {
+	if t == cert.EC384 {
+		return cert.EC256
+	}
+	return cert.EC384
+}
+
 func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reason, forget, asJSON bool) error {
 	events := 2
 	if !k.Mode.IsUnattended() {
@@ -111,7 +119,11 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 	printf(c, "%s: certificate %s is revoked (%s)\n", done.Names, done.Serial, done.Reason)
 	switch {
 	case failure != nil:
-		return fmt.Errorf("%w\n\"acmeproxy remote run\" retries; to retry now, run acmeproxy remote get %s --mode %s", failure, strings.Join(done.Names, " "), done.Mode)
+		now := fmt.Sprintf("acmeproxy remote get %s --mode %s", strings.Join(done.Names, " "), done.Mode)
+		if errors.Is(failure, remote.ErrReplacedLater) {
+			now += " --key-type " + string(otherKeyType(k.KeyType)) // the pause is for one key type
+		}
+		return fmt.Errorf("%w\n\"acmeproxy remote run\" retries; to retry now, run %s", failure, now)
 	case done.Certificate == nil:
 		_, err = printf(c, "it is no longer renewed here; its files are still in %s\n", k.Out)
 	default:

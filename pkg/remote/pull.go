@@ -293,6 +293,8 @@ func attemptFailed(m api.Certificate) error {
 // error says when it begins.
 func (p *pulling) askNow(ctx context.Context) (step, error) {
 	m := p.certificate
+	reason := "these names were requested several times within a short time"
+	var problem *api.Problem
 	if m.Status != api.StatusPending {
 		if p.opts.waitLong {
 			return p.wait, nil
@@ -302,8 +304,12 @@ func (p *pulling) askNow(ctx context.Context) (step, error) {
 			return p.wait, nil
 		}
 		// The proxy decides by its own clock whether this is too early.
-		if err := p.renew(ctx); err == nil || !isStatus(err, http.StatusTooManyRequests) {
+		err = p.renew(ctx)
+		if err == nil || !isStatus(err, http.StatusTooManyRequests) {
 			return p.wait, err
+		}
+		if errors.As(err, &problem) && problem.Detail != "" {
+			reason = problem.Detail
 		}
 	}
 	what := "no certificate"
@@ -311,8 +317,8 @@ func (p *pulling) askNow(ctx context.Context) (step, error) {
 		what = "no other certificate"
 	}
 	return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
-		"the proxy has %s yet: these names were requested several times within a short time; it asks the CA at %s",
-		what, m.NextAttempt.UTC().Format(time.RFC3339))}
+		"the proxy has %s yet: %s; it asks the CA at %s",
+		what, reason, m.NextAttempt.UTC().Format(time.RFC3339))}
 }
 
 // wait reports that the proxy is working on the certificate.

@@ -27,6 +27,10 @@ type revoking struct {
 
 var errRevoked = errors.New("the proxy sent the certificate that was revoked; the files stay as they are")
 
+// ErrReplacedLater means that the proxy pauses before it replaces the revoked
+// certificate. The pause does not apply to another key type.
+var ErrReplacedLater = errors.New("the proxy replaces the revoked certificate later")
+
 // Revoked holds the result of a revocation.
 type Revoked struct {
 	Names  cert.Names
@@ -187,8 +191,8 @@ func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) er
 		return g.obtain(ctx, k)
 	}
 	if time.Duration(answer.RetryAfter)*time.Second > g.timing.ReplaceSoon && answer.NextAttempt != nil {
-		return &acme.Error{Kind: acme.Temporary, Detail: "the proxy obtains another at " + answer.NextAttempt.UTC().Format(time.RFC3339) +
-			", because the last attempt at this certificate was a short while ago"}
+		return &acme.Error{Kind: acme.Temporary, Err: ErrReplacedLater, Detail: "the proxy obtains another at " +
+			answer.NextAttempt.UTC().Format(time.RFC3339) + ", because the last attempt at this certificate was a short while ago"}
 	}
 	return g.pull(ctx, k, commandPull(false))
 }
