@@ -7,6 +7,7 @@
 package envproxy
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -40,6 +41,35 @@ func Func(getenv func(string) string) func(*http.Request) (*url.URL, error) {
 		}
 		return proxy(r.URL)
 	}
+}
+
+// Refused returns a function for http.Transport.OnProxyConnectResponse. It returns a
+// *RefusedError if the HTTP proxy refuses the connection.
+func Refused(getenv func(string) string) func(context.Context, *url.URL, *http.Request, *http.Response) error {
+	return func(_ context.Context, proxy *url.URL, connect *http.Request, resp *http.Response) error {
+		if resp.StatusCode == http.StatusOK {
+			return nil
+		}
+		used, _ := lookup(getenv, HTTPS)
+		return &RefusedError{Variable: used, Proxy: proxy.Host, Status: resp.StatusCode, Address: connect.Host}
+	}
+}
+
+// RefusedError means that the HTTP proxy did not connect to an address.
+type RefusedError struct {
+	Variable string // that names the HTTP proxy
+	Proxy    string // host and port
+	Status   int    // of its answer to CONNECT
+	Address  string // host and port
+}
+
+func (e *RefusedError) Error() string {
+	remedy := "allow connections to %s there"
+	if e.Status >= http.StatusInternalServerError {
+		remedy = "check that it can reach %s"
+	}
+	status := strings.TrimSpace(strconv.Itoa(e.Status) + " " + http.StatusText(e.Status))
+	return fmt.Sprintf("%s: %s answered %s to CONNECT; "+remedy, e.Variable, e.Proxy, status, e.Address)
 }
 
 // ErrNotProxy reports a variable that is not the URL of a proxy.

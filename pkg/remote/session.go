@@ -26,7 +26,8 @@ func (c *Client) newSession(key tls.Certificate) session {
 
 func (s *State) connect(pin [32]byte, key tls.Certificate, ping time.Duration) *http.Client {
 	transport := &http.Transport{
-		Proxy: envproxy.Func(s.Getenv),
+		Proxy:                  envproxy.Func(s.Getenv),
+		OnProxyConnectResponse: envproxy.Refused(s.Getenv),
 		TLSClientConfig: &tls.Config{
 			MinVersion:   tls.VersionTLS13,
 			Certificates: []tls.Certificate{key},
