@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
+	"net/http"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -21,21 +23,27 @@ type result struct {
 	err    error
 }
 
-// issueHeld starts an issuance and returns when it orders. free lets it continue.
-func issueHeld(ctx context.Context, t *testing.T, e *env, req cert.Request) (done <-chan result, free func()) {
+// issueHeld starts an issuance and returns when the CA has its request for an order.
+// free lets the CA answer.
+func issueHeld(ctx context.Context, t *testing.T, e *env, ca *pebbletest.Fault, req cert.Request) (done <-chan result, free func()) {
 	t.Helper()
 	held, release, results := make(chan struct{}), make(chan struct{}), make(chan result, 1)
+	var first atomic.Bool
+	ca.Set(func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		if pebbletest.Kind(r) == pebbletest.NewOrder && first.CompareAndSwap(false, true) {
+			close(held)
+			<-release
+		}
+		next.ServeHTTP(w, r)
+	})
+	free = sync.OnceFunc(func() { close(release) })
+	t.Cleanup(free)
 	go func() {
-		b, err := e.issuer.Issue(ctx, req, func(ev acme.Event) {
-			if ev.Stage == acme.Ordering {
-				close(held)
-				<-release
-			}
-		})
+		b, err := e.issuer.Issue(ctx, req, nil)
 		results <- result{b, err}
 	}()
 	<-held
-	return results, func() { close(release) }
+	return results, free
 }
 
 // newCSR returns a CSR. Two CSRs of one key differ in their signatures.
@@ -84,8 +92,9 @@ func TestSingleFlight(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e := start(t, pebbletest.Options{}, nil)
-			done, free := issueHeld(t.Context(), t, e, test.first)
+			var ca pebbletest.Fault
+			e := start(t, pebbletest.Options{Wrap: ca.Wrap}, nil)
+			done, free := issueHeld(t.Context(), t, e, &ca, test.first)
 			second := make(chan result, 1)
 			go func() {
 				b, err := e.issuer.Issue(t.Context(), test.second, nil)
@@ -121,7 +130,8 @@ func TestSingleFlightOutlivesOneCaller(t *testing.T) {
 	for _, leaves := range []int{0, 1} {
 		t.Run(fmt.Sprint(leaves), func(t *testing.T) {
 			t.Parallel()
-			e := start(t, pebbletest.Options{}, nil)
+			var ca pebbletest.Fault
+			e := start(t, pebbletest.Options{Wrap: ca.Wrap}, nil)
 			req := ec(names(t, "leaves.example.com"))
 			var contexts [2]context.Context
 			var cancel [2]context.CancelFunc
@@ -129,7 +139,7 @@ func TestSingleFlightOutlivesOneCaller(t *testing.T) {
 				contexts[i], cancel[i] = context.WithCancel(t.Context())
 				defer cancel[i]()
 			}
-			first, free := issueHeld(contexts[0], t, e, req)
+			first, free := issueHeld(contexts[0], t, e, &ca, req)
 			var told atomic.Int32
 			second := make(chan result, 1)
 			go func() {
