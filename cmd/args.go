@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,7 +47,7 @@ func subcommand(c *cobra.Command, args []string) error {
 	}
 	c.SuggestionsMinimumDistance = 2
 	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		return usage("%s has no command %q; did you mean %s?", c.CommandPath(), dsn.Mask(args[0]), strings.Join(near, " or "))
+		return usage("%s has no command %q; did you mean %s?", c.CommandPath(), dsn.Mask(args[0]), strings.Join(slices.Compact(near), " or "))
 	}
 	return usage("%s has no command %q; see %s --help", c.CommandPath(), dsn.Mask(args[0]), c.CommandPath())
 }

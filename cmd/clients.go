@@ -3,6 +3,7 @@ package cmd
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -130,7 +131,12 @@ func newClientsList() *cobra.Command {
 				var modes []clients.Mode
 				var names []string
 				for _, g := range cl.Grants {
-					modes, names = append(modes, g.Modes...), append(names, g.Names...)
+					names = append(names, g.Names...)
+					for _, m := range g.Modes {
+						if !slices.Contains(modes, m) {
+							modes = append(modes, m)
+						}
+					}
 				}
 				t.row(cl.Name, state(cl), clients.JoinModes(modes, ","), list(names, ","), moment(cl.CreatedAt))
 			}

@@ -116,6 +116,9 @@ func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error
 			return err
 		}
 	}
+	if file == "-" {
+		file = "standard input"
+	}
 	if len(answer.Left) > 0 {
 		printErrf(c, "not in %s, and not changed: %s; --prune removes such clients\n", file, few(answer.Left))
 	}

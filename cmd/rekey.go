@@ -23,8 +23,8 @@ sealed to them until each is renewed. A running daemon (acmeproxy remote run)
 continues with the new keys automatically. If rekey is interrupted, nothing is
 lost: run it again.
 
-If the old keys were stolen, rekey locks the thief out, unless he ran rekey
-first. Then run get --renew for each certificate, because the old identity opens
+If the old keys were stolen, rekey locks the thief out, unless the thief
+ran rekey first. Then run get --renew for each certificate, because the old identity opens
 earlier bundles.`,
 		Example: `  acmeproxy remote rekey
   acmeproxy remote rekey --identity /etc/ssh/ssh_host_ed25519_key`,

@@ -98,7 +98,7 @@ until "acmeproxy remote forget". A later get of the same names uses the earlier
 values of the options that you do not give.
 
 --renew requests a new key and certificate now, even if the present ones are not
-due, such as after a theft. In agent mode the proxy allows this once an hour. In
+due, for example after a theft. In agent mode the proxy allows this once an hour. In
 gateway mode each get requests a new certificate.
 
 --format adds files for HAProxy (haproxy.pem) and others (bundle.p12, PKCS#12).
@@ -111,7 +111,8 @@ gateway  the key is created here and never leaves this host; the proxy passes th
 		Example: `  acmeproxy remote get web1.example.com --out /etc/ssl/web1
   acmeproxy remote get web1.example.com www.web1.example.com --mode gateway --hook 'systemctl reload nginx'
   acmeproxy remote get web1.example.com --renew`,
-		Args: someArgs("NAME"),
+		SuggestFor: []string{"renew"},
+		Args:       someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)
 			if err != nil {

@@ -160,6 +160,8 @@ func (d *decoder) entries(node *yaml.Node, path, notText string) []entry {
 		name, value := node.Content[i], node.Content[i+1]
 		at := join(path, name.Value)
 		switch first := seen[name.Value]; {
+		case name.ShortTag() == "!!merge":
+			d.faultAt(name.Line, at, "merge keys are not supported; repeat the settings")
 		case name.Kind != yaml.ScalarNode || name.ShortTag() != "!!str":
 			d.faultAt(name.Line, join(path, cmp.Or(name.Value, "?")), notText)
 		case first > 0:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -19,6 +20,10 @@ const maxFile = 1 << 20
 func readDocument(in io.Reader, file string, limit int64) (root *yaml.Node, size int, err error) {
 	data, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err != nil {
+		var path *fs.PathError
+		if errors.As(err, &path) { // it has the operation and the path
+			return nil, 0, path
+		}
 		return nil, 0, fmt.Errorf("read %s: %w", file, err)
 	}
 	if int64(len(data)) > limit {

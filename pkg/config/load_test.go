@@ -445,7 +445,7 @@ func TestBrokenFiles(t *testing.T) {
 		"1: x\n":                         "acmeproxy.yaml:1: 1: unknown key; remove it",
 		"[a]: x\n":                       "acmeproxy.yaml:1: ?: unknown key; remove it",
 		"\"a\\nb\": x\n":                 `acmeproxy.yaml:1: "a\nb": unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, places, waits`,
-		"<<: {a-text: b}\n":              "acmeproxy.yaml:1: <<: unknown key; remove it",
+		"<<: {a-text: b}\n":              "acmeproxy.yaml:1: <<: merge keys are not supported; repeat the settings",
 		"A-Text: b\n":                    "acmeproxy.yaml:1: A-Text: unknown key; did you mean a-text?",
 		"a-text: !!binary YQ==\n":        "acmeproxy.yaml:1: a-text: this is of another type; write text, in quotes",
 		"a-text: 2026-01-01\n":           "acmeproxy.yaml:1: a-text: this is a date; write text, in quotes",

@@ -123,7 +123,7 @@ func TestValidate(t *testing.T) {
 		{"email user", func(s *Serve) { s.Email = "ops" }, `email: "ops" is not`},
 
 		{"EAB", func(s *Serve) { s.EABKid, s.EABHMACKeyFile = "kid", "/etc/eab" }, ""},
-		{"EAB without key", func(s *Serve) { s.EABKid = "kid" }, "eab-hmac-key-file: is missing; eab-kid needs it"},
+		{"EAB without key", func(s *Serve) { s.EABKid = "kid" }, "eab-hmac-key-file: is missing; eab-kid needs it: set it to a file that holds the HMAC key from the CA"},
 		{"EAB without kid", func(s *Serve) { s.EABHMACKeyFile = "/etc/eab" }, "eab-kid: is missing; eab-hmac-key-file needs it"},
 
 		{"TLS-ALPN-01 without port 80", func(s *Serve) { s.Challenge, s.HTTPAddr = "tls-alpn-01", None }, ""},

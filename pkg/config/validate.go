@@ -42,9 +42,9 @@ func (s *Serve) Validate() error {
 	check("email", checkEmail(s.Email))
 	switch {
 	case s.EABKid != "" && s.EABHMACKeyFile == "":
-		check("eab-hmac-key-file", errors.New("is missing; eab-kid needs it: write the file that holds the HMAC key from the CA"))
+		check("eab-hmac-key-file", errors.New("is missing; eab-kid needs it: set it to a file that holds the HMAC key from the CA"))
 	case s.EABKid == "" && s.EABHMACKeyFile != "":
-		check("eab-kid", errors.New("is missing; eab-hmac-key-file needs it: write the key identifier from the CA"))
+		check("eab-kid", errors.New("is missing; eab-hmac-key-file needs it: set it to the key identifier from the CA"))
 	}
 	s.validateChallenges(check)
 	_, err = cert.ParseKeyType(s.KeyType)

@@ -40,8 +40,18 @@ func (ca *CA) method(name string, wildcard bool) (*method, error) {
 		return nil, fmt.Errorf("%s is an IP address, which needs another challenge than DNS-01, "+
 			"and this proxy has no other; use a DNS name", name)
 	}
-	return nil, fmt.Errorf("*.%s needs a DNS-01 challenge, which this proxy does not answer; "+
-		"use host names instead, or ask the administrator to set --dns-provider", strings.TrimPrefix(name, "*."))
+	return nil, &DNS01Error{"*." + strings.TrimPrefix(name, "*.")}
+}
+
+// DNS01Error means that a name needs DNS-01, which is not configured. Its text is for
+// clients.
+type DNS01Error struct {
+	Name string
+}
+
+func (e *DNS01Error) Error() string {
+	return e.Name + " needs a DNS-01 challenge, which this proxy does not answer; " +
+		"use host names instead, or ask the administrator to set --dns-provider"
 }
 
 // CheckNames returns an error if the configured challenges cannot prove control over

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -73,13 +74,23 @@ func (g *generation) newClient() (*client.Client, error) {
 	}
 	return client.New(client.Config{
 		Store: p.store, Audit: p.audit, Identity: p.identity,
-		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.pool.CheckNames,
+		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.checkOwnNames,
 		Dir: g.settings.CertificatesDir(), Files: g.settings.Files,
 		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Environ: p.cfg.Environ, Timeout: hookTimeout},
 		Email: g.settings.Email, Owner: p.name, Installed: p.installed,
 		Wake:   func() { p.Deployments.Wake() },
 		Logger: p.log, Now: p.cfg.Now,
 	})
+}
+
+// checkOwnNames returns an error for the administrator, who can configure DNS-01.
+func (g *generation) checkOwnNames(names cert.Names) error {
+	err := g.pool.CheckNames(names)
+	var missing *issuer.DNS01Error
+	if errors.As(err, &missing) {
+		return fmt.Errorf("%s needs a DNS-01 challenge; use host names instead, or set --dns-provider", missing.Name)
+	}
+	return err
 }
 
 // newAgent creates certificate-agent mode.

@@ -44,7 +44,7 @@ func (l Layout) Validate() error {
 		}
 	}
 	if l.has(FormatPKCS12) && l.PKCS12PasswordFile == "" {
-		faults = append(faults, errors.New("pkcs12-password-file: is missing; format pkcs12 needs it: write the file whose first line is the password"))
+		faults = append(faults, errors.New("pkcs12-password-file: is missing; format pkcs12 needs it: set it to a file whose first line is the password"))
 	}
 	if _, err := l.keyMode(); err != nil {
 		faults = append(faults, fmt.Errorf("key-mode: %w", err))

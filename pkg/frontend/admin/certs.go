@@ -109,7 +109,7 @@ func (f *frontend) forgetCertificate(r *http.Request, _ struct{}) (Certificate, 
 		err = f.Store.DeleteManaged(r.Context(), id)
 	}
 	if errors.Is(err, managed.ErrNotFound) {
-		return Certificate{}, refuse(http.StatusNotFound, "the id of the certificate is unknown; run acmeproxy certs list to see all")
+		return Certificate{}, refuse(http.StatusNotFound, "the id %q of the certificate is unknown; run acmeproxy certs list to see all", id)
 	}
 	if err != nil {
 		return Certificate{}, err

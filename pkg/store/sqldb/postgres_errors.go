@@ -40,7 +40,7 @@ func classifyPostgres(u dsn.URL, err error) error {
 	case errors.As(err, &connect):
 		cause := oneLine(connect.Unwrap())
 		if strings.Contains(cause, "refused TLS") {
-			return fmt.Errorf("%s: switch TLS on at the server (ssl = on), or, where the way to it is safe, add sslmode=disable to the URL", cause)
+			return fmt.Errorf("%s: switch TLS on at the server (ssl = on), or, if the network to it is trusted, add sslmode=disable to the URL", cause)
 		}
 		return &unreachable{fmt.Sprintf("%s: check that PostgreSQL runs there, listens on that address, and that no firewall is between", cause), err}
 	case errors.As(err, &op), pgconn.Timeout(err), errors.Is(err, pgconn.ErrConnClosed), errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
