@@ -26,7 +26,7 @@ The configuration file can hold the flags below, and certificates:
   certificates:
     - names: [web1.example.com, www.web1.example.com]
       mode: agent
-      out: /etc/ssl/web1
+      out: /etc/ssl/www.web1
       hook: systemctl reload nginx`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return run(c) },

@@ -441,6 +441,39 @@ func TestKeyTypeChanges(t *testing.T) {
 	installedIs(t, s, after, before.Serial(), after.Serial())
 }
 
+// If another host of the client changes the key type, the daemon reports it. Without
+// that, the certificate on the disk would expire unnoticed.
+func TestKeyTypeOfAnotherHost(t *testing.T) {
+	e := newEvil(t)
+	s := e.enrolled(t)
+	w := want(t, s, clients.ModeAgent)
+	own := issue{}.bundle(t)
+	e.serves(`"1"`, sealed(t, s, own))
+	k, err := getter(t, s).Get(t.Context(), w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := cert.GenerateKey(cert.EC384)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.serves(`"2"`, sealed(t, s, issue{key: key}.bundle(t)))
+	next := time.Now().Add(30 * 24 * time.Hour)
+	answer := api.Certificate{ID: "id", Status: api.StatusValid, NextAttempt: &next}
+	e.on("GET "+api.PathCertificates+"/id", func(w http.ResponseWriter, r *http.Request) { jsonAnswer(200, answer)(w, r) })
+	for name, opts := range map[string]pullOptions{"daemon": daemonPull(), "command": commandPull(false)} {
+		if err := getter(t, s).pull(t.Context(), k, opts); err == nil || !strings.Contains(err.Error(), "does not have a key of type ec256") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	soon := time.Now()
+	answer.NextAttempt = &soon // the proxy obtains another one
+	if err := getter(t, s).pull(t.Context(), k, daemonPull()); err != nil {
+		t.Errorf("while the proxy works: %v", err)
+	}
+	installedIs(t, s, own, own.Serial())
+}
+
 // A certificate that was revoked in one mode is not taken over in the other, when
 // the same folder is wanted in that (C18).
 func TestRevokedInOtherMode(t *testing.T) {

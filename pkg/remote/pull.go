@@ -34,6 +34,7 @@ func commandPull(renew bool) pullOptions { return pullOptions{reportFirst: true,
 //
 //	start → register → discardPresent → ask → open → install
 //	                                     ├ checkProgress → registerAgain, askNow, wait ┐
+//	                                     ├ checkRefused → registerAgain, wait ─────────┤
 //	                                     └───── pause ← askAnother ← open ─────────────┘
 type pulling struct {
 	*Getter
@@ -153,6 +154,8 @@ func (p *pulling) ask(ctx context.Context) (step, error) {
 		return p.checkProgress, nil
 	case err != nil:
 		return nil, err
+	case !news && p.newer != p.k.ETag:
+		return p.checkRefused, nil
 	case !news:
 		return nil, p.runHook(ctx, p.k)
 	}
@@ -190,6 +193,23 @@ func (p *pulling) open(context.Context) (step, error) {
 		return p.askAnother, nil
 	}
 	return p.pause, err
+}
+
+// checkRefused returns an error if the proxy's newest bundle is not usable here and no
+// other one will come soon. Otherwise the certificate on the disk would expire unnoticed.
+func (p *pulling) checkRefused(ctx context.Context) (step, error) {
+	m, err := p.api.Certificate(ctx, p.k.ID)
+	if isGone(err) {
+		return p.registerAgain, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if left, scheduled := m.Until(p.now()); scheduled && left > p.timing.NotSoon {
+		return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
+			"the proxy's newest certificate for these names does not have a key of type %s: another host of this client requested another key type; use one key type on all its hosts, or a client for each host", p.k.KeyType)}
+	}
+	return p.wait, nil
 }
 
 // install writes the bundle to the disk.

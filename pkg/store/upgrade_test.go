@@ -48,6 +48,7 @@ func TestUpgrade(t *testing.T) {
 				t.Fatal(err)
 			}
 			statements := []string{
+				`INSERT INTO accounts (directory_url, url, email, sealed_key, created_at) VALUES ('https://ca.example/dir', '', '', '', 0)`,
 				`INSERT INTO clients (id, name, disabled, recipients, created_at) VALUES ('w1', 'web1', FALSE, '', 0)`,
 				`INSERT INTO counters (name, value) VALUES ('audit', 12)`,
 				`INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr, due_at, lease_owner, lease_until, failures,
@@ -74,10 +75,10 @@ func TestUpgrade(t *testing.T) {
 			if quota, err := s.WantsDefaultQuota(t.Context()); err != nil || quota {
 				t.Errorf("clients of an old database have a default quota: %v, %v", quota, err)
 			}
-			if m, err := s.ManagedByID(t.Context(), "m1"); err != nil || m.ETag != "e1" || m.CA != "" || m.ARIID != "" || !m.ARIStart.IsZero() || !m.ARIEnd.IsZero() || !m.ARICheckAt.IsZero() {
+			if m, err := s.ManagedByID(t.Context(), "m1"); err != nil || m.ETag != "e1" || m.CA != "https://ca.example/dir" || m.ARIID != "" || !m.ARIStart.IsZero() || !m.ARIEnd.IsZero() || !m.ARICheckAt.IsZero() {
 				t.Errorf("the certificate is %+v, %v", m, err)
 			}
-			if b, err := s.BundleFor(t.Context(), "m1"); err != nil || string(b.Ciphertext) != "sealed" || b.CA != "" || b.ARIID != "" {
+			if b, err := s.BundleFor(t.Context(), "m1"); err != nil || string(b.Ciphertext) != "sealed" || b.CA != "https://ca.example/dir" || b.ARIID != "" {
 				t.Errorf("the bundle is %+v, %v", b, err)
 			}
 			if err := s.AppendAudit(t.Context(), trail.Entry{Outcome: "refused", Detail: "13"}, trail.Entry{ClientID: "w1", Outcome: "done", Detail: "14"}); err != nil {

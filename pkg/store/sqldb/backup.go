@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -22,26 +23,69 @@ const keptCopies = 2
 // partial is the suffix of a copy that is not complete.
 const partial = ".part"
 
-// backUp copies the SQLite file at path aside, before the schema of that version
-// is migrated, and returns the copy's path. It removes all copies but the last two.
-// The caller holds the file's upgrade lock.
+// upgrading is the suffix of a file that exists from the copy until the migration has
+// succeeded. It holds the version from which the migration began.
+const upgrading = ".upgrading"
+
+// backUp copies the SQLite file at path aside, before the schema of that version is
+// migrated, and returns the copy's path. It makes no second copy if an interrupted
+// migration continues. The caller holds the file's upgrade lock.
 func backUp(ctx context.Context, db *sql.DB, path string, parts []Part, version int64) (string, error) {
-	to := fmt.Sprintf("%s.before-%d", path, version)
+	if from, ok := readUpgrading(path); ok && from < version {
+		return "", nil
+	}
+	to := copyName(path, version)
 	err := copyAside(ctx, db, parts, to+partial)
 	if err == nil {
 		err = withRemedy(os.Rename(to+partial, to))
+	}
+	if err == nil {
+		err = withRemedy(writeUpgrading(path, version))
 	}
 	if err == nil {
 		err = withRemedy(syncDir(filepath.Dir(to)))
 	}
 	if err != nil {
 		_ = os.Remove(to + partial) // the error above is the one to report
+		_ = os.Remove(to + partial + "-journal")
 		return "", fmt.Errorf("copy it to %s before its migration: %w", to, err)
 	}
-	if err := removeCopies(path, to); err != nil {
-		return "", fmt.Errorf("remove old copies of %s: %w", path, withRemedy(err))
-	}
 	return to, nil
+}
+
+// finishUpgrade removes all copies but the last two, after a migration succeeded.
+func finishUpgrade(path string) error {
+	from, ok := readUpgrading(path)
+	if !ok {
+		return nil
+	}
+	if err := removeCopies(path, copyName(path, from)); err != nil {
+		return fmt.Errorf("remove old copies of %s: %w", path, withRemedy(err))
+	}
+	return withRemedy(os.Remove(path + upgrading))
+}
+
+func copyName(path string, version int64) string { return fmt.Sprintf("%s.before-%d", path, version) }
+
+func readUpgrading(path string) (from int64, ok bool) {
+	text, err := os.ReadFile(path + upgrading)
+	if err != nil {
+		return 0, false
+	}
+	from, err = strconv.ParseInt(string(text), 10, 64)
+	return from, err == nil
+}
+
+func writeUpgrading(path string, version int64) error {
+	if err := os.Remove(path + upgrading); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(path+upgrading, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(f, version)
+	return errors.Join(err, f.Sync(), f.Close())
 }
 
 // copyAside writes a consistent copy without the fleeting tables' rows to the disk.
@@ -112,14 +156,14 @@ func removeCopies(path, newest string) error {
 	if err != nil {
 		return err
 	}
-	name := regexp.MustCompile(`^` + regexp.QuoteMeta(filepath.Base(path)) + `\.before-[1-9][0-9]*(` + regexp.QuoteMeta(partial) + `)?$`)
+	name := regexp.MustCompile(`^` + regexp.QuoteMeta(filepath.Base(path)) + `\.before-[1-9][0-9]*(` + regexp.QuoteMeta(partial) + `(-journal)?)?$`)
 	var old []fs.FileInfo
 	for _, e := range entries {
 		parts := name.FindStringSubmatch(e.Name())
 		if parts == nil || !e.Type().IsRegular() || e.Name() == filepath.Base(newest) {
 			continue
 		}
-		if parts[1] == partial {
+		if parts[1] != "" {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
 			}

@@ -225,6 +225,37 @@ func TestThirdMigrationRemovesOldestCopy(t *testing.T) {
 	}
 }
 
+// An upgrade that fails in the middle and continues later has one copy, from before it
+// began. Until it succeeds, no older copy is removed.
+func TestInterruptedMigrationHasOneCopy(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "acmeproxy.db")
+	atVersion(t, path, 2, 3)
+	for _, older := range []string{".before-1", ".before-1.part-journal"} {
+		if err := os.WriteFile(path+older, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken := versions(newest)
+	broken.Migrations.(fstest.MapFS)["0004_step.sql"] = &fstest.MapFile{Data: []byte("-- +goose Up\nCREATE TABLE t3 (id BIGINT);\n")}
+	for range 3 {
+		if _, err := Migrate(t.Context(), Config{Path: path, Parts: []Part{broken}}); err == nil {
+			t.Fatal("the migration succeeded")
+		}
+	}
+	if got, want := beside(t, path), []string{"acmeproxy.db", "acmeproxy.db.before-1", "acmeproxy.db.before-1.part-journal", "acmeproxy.db.before-2", "acmeproxy.db.upgrading"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	if m := upgrade(t, path); m.From != 3 || m.Copy != "" {
+		t.Errorf("%+v", m)
+	}
+	if got, want := beside(t, path), []string{"acmeproxy.db", "acmeproxy.db.before-1", "acmeproxy.db.before-2"}; !slices.Equal(got, want) {
+		t.Errorf("files %q, want %q", got, want)
+	}
+	if v := versionOf(t, path+".before-2"); v != 2 {
+		t.Errorf("the copy has version %d", v)
+	}
+}
+
 func TestFailedCopyStopsMigration(t *testing.T) {
 	for name, obstacle := range map[string]string{"no place for the copy": ".before-2.part/x", "its name is taken": ".before-2/x"} {
 		t.Run(name, func(t *testing.T) {

@@ -66,7 +66,11 @@ func migrateSQLite(ctx context.Context, db *sql.DB, path string, parts []Part) (
 		return Migration{}, err
 	}
 	defer release()
-	return migrate(ctx, goose.DialectSQLite3, db, parts, func(version int64) (string, error) { return backUp(ctx, db, path, parts, version) })
+	m, err := migrate(ctx, goose.DialectSQLite3, db, parts, func(version int64) (string, error) { return backUp(ctx, db, path, parts, version) })
+	if err == nil {
+		err = finishUpgrade(path)
+	}
+	return m, err
 }
 
 // sqliteDSN returns the address of the file at abs. With synchronous=FULL, the journal
