@@ -275,7 +275,7 @@ func TestReturnedQuota(t *testing.T) {
 		a := Ask{By: id, Action: ActionRequest, Request: agent("h.a.example"), Costs: true, At: r.Now()}
 		return a, r.Authorize(t.Context(), a)
 	}
-	r.advance(r.now().Truncate(24*time.Hour).Add(24*time.Hour - time.Second).Sub(r.now()))
+	r.advance(r.now().Truncate(24 * time.Hour).Add(24*time.Hour - time.Second).Sub(r.now()))
 	var late []Ask
 	for range 2 {
 		a, err := ask()

@@ -27,7 +27,7 @@ func (c *Client) newSession(key tls.Certificate) session {
 func (s *State) connect(pin [32]byte, key tls.Certificate, ping time.Duration) *http.Client {
 	transport := &http.Transport{
 		Proxy:                  envproxy.Func(s.Getenv),
-		OnProxyConnectResponse: envproxy.Refused(s.Getenv),
+		OnProxyConnectResponse: envproxy.Refused(s.Getenv), //nolint:bodyclose // net/http closes it
 		TLSClientConfig: &tls.Config{
 			MinVersion:   tls.VersionTLS13,
 			Certificates: []tls.Certificate{key},
