@@ -205,7 +205,7 @@ func (p *pulling) checkRefused(ctx context.Context) (step, error) {
 	if err != nil {
 		return nil, err
 	}
-	if left, scheduled := m.Until(p.now()); scheduled && left > p.timing.NotSoon {
+	if left, scheduled := m.Until(p.now()); !scheduled || left > p.timing.NotSoon {
 		return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
 			"the proxy's newest certificate for these names does not have a key of type %s: another host of this client requested another key type; use one key type on all its hosts, or a client for each host", p.k.KeyType)}
 	}

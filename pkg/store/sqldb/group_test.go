@@ -22,8 +22,15 @@ import (
 
 const insertT1 = `INSERT INTO t1 (id, text) VALUES ($1, $2)`
 
+// grouped is [DB.Grouped] or [DB.Unsynced].
+type grouped = func(context.Context, func(context.Context, *sql.Tx) error) error
+
 func put(ctx context.Context, db *DB, id int, then error) error {
-	return db.Fail(db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	return putBy(ctx, db, db.Grouped, id, then)
+}
+
+func putBy(ctx context.Context, db *DB, write grouped, id int, then error) error {
+	return db.Fail(write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, insertT1, id, "text"); err != nil {
 			return err
 		}
@@ -209,20 +216,13 @@ func TestGroupedLostTransaction(t *testing.T) {
 	}
 }
 
-// A counter shares transactions as others do, but none that must reach the disk is
-// in one that need not.
+// An unsynced function's error undoes its own writes only.
 func TestUnsynced(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, at Config) {
 		db := openParts(t, at, versions(1))
 		refused := errors.New("refused")
 		for i, then := range []error{nil, refused, nil} {
-			err := db.Unsynced(t.Context(), func(ctx context.Context, tx *sql.Tx) error {
-				if _, err := tx.ExecContext(ctx, insertT1, i, "text"); err != nil {
-					return err
-				}
-				return then
-			})
-			if !errors.Is(err, then) {
+			if err := putBy(t.Context(), db, db.Unsynced, i, then); !errors.Is(err, then) {
 				t.Errorf("writer %d: %v", i, err)
 			}
 		}
@@ -232,6 +232,7 @@ func TestUnsynced(t *testing.T) {
 	})
 }
 
+// A function that must be synced is never in an unsynced transaction.
 func TestUnsyncedTransactions(t *testing.T) {
 	db := openParts(t, Config{Path: filepath.Join(t.TempDir(), "acmeproxy.db")}, versions(1))
 	const normal, full = 1, 2 // sqlite.org/pragma.html#pragma_synchronous
@@ -247,11 +248,9 @@ func TestUnsyncedTransactions(t *testing.T) {
 	}
 	release := block(t, db)
 	var wg sync.WaitGroup
-	for i, grouped := range []func(context.Context, func(context.Context, *sql.Tx) error) error{
-		db.Unsynced, db.Unsynced, db.Grouped, db.Unsynced,
-	} {
+	for i, call := range []grouped{db.Unsynced, db.Unsynced, db.Grouped, db.Unsynced} {
 		wg.Go(func() {
-			if err := grouped(t.Context(), write(i)); err != nil {
+			if err := call(t.Context(), write(i)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -316,9 +315,10 @@ func TestGroupedSurvivesKill(t *testing.T) {
 		}
 		var wg sync.WaitGroup
 		for w := range writers {
+			write := []grouped{db.Grouped, db.Unsynced}[w%2]
 			wg.Go(func() {
 				for id := w; ; id += writers { // until it is killed
-					if err := put(t.Context(), db, id, nil); err != nil {
+					if err := putBy(t.Context(), db, write, id, nil); err != nil {
 						t.Error(err)
 						return
 					}
