@@ -145,7 +145,7 @@ const (
 	HTTP01Proxy    = "proxy"
 	HTTP01Webroot  = "webroot"
 	HTTP01Hook     = "hook"
-	HTTP01Disabled = "nobody"
+	HTTP01Disabled = "none"
 )
 
 // JSONDuration is a duration, encoded as a string such as "24h".
