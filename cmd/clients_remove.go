@@ -19,7 +19,7 @@ type removed struct {
 
 func newClientsRemove() *cobra.Command {
 	var flags adminFlags
-	var revoke bool
+	var revoke, yes bool
 	var reason string
 	c := &cobra.Command{
 		Use:   "remove NAME",
@@ -32,7 +32,9 @@ unless you use --revoke. To lock a client out for a while, use disable.
 the proxy manages for it in agent mode. Programs that check revocation refuse the
 services that still use them. If one cannot be revoked, the client stays and is
 disabled. The proxy does not know certificates of the gateway. Revoke those on
-their host with "acmeproxy remote revoke", before you remove the client.`,
+their host with "acmeproxy remote revoke", before you remove the client.
+
+On a terminal, remove asks for confirmation.`,
 		Example: `  acmeproxy clients remove web1
   acmeproxy clients remove web1 --revoke --reason keyCompromise`,
 		SuggestFor: []string{"rm", "del", "delete", "revoke"},
@@ -47,6 +49,9 @@ their host with "acmeproxy remote revoke", before you remove the client.`,
 			}
 			a, err := flags.dial(c)
 			if err != nil {
+				return err
+			}
+			if err := confirmRemoval(c, yes, revoke, args[0]); err != nil {
 				return err
 			}
 			var out removed
@@ -71,7 +76,15 @@ their host with "acmeproxy remote revoke", before you remove the client.`,
 	flags.bind(c.Flags())
 	c.Flags().BoolVar(&revoke, "revoke", false, "first revoke the certificates that the proxy manages for it")
 	reasonFlag(c.Flags(), &reason)
+	yesFlag(c.Flags(), &yes)
 	return c
+}
+
+func confirmRemoval(c *cobra.Command, yes, revoke bool, name string) error {
+	if revoke {
+		return confirm(c, yes, "revoke the certificates of client %q, then remove it with its credentials, certificates and bundles?", name)
+	}
+	return confirm(c, yes, "remove client %q with its credentials, certificates and bundles?", name)
 }
 
 // revokeClient revokes a client's certificates and returns them. The error lists

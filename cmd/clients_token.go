@@ -51,6 +51,7 @@ func newClientsToken() *cobra.Command {
 	var flags adminFlags
 	var secret secretFlags
 	var req admin.NewToken
+	var yes bool
 	c := &cobra.Command{
 		Use:   "token NAME",
 		Short: "Print a new token for a client that exists",
@@ -63,7 +64,7 @@ hosts, bearer tokens and unused tokens) and all recipients of its bundles. Use i
 if a host was rebuilt, or if its keys were stolen. The client's grants,
 certificates and names stay. The proxy obtains nothing for it until a host has
 enrolled, or until --recipient names a key that can open its bundles. Its
-certificates are not revoked.
+certificates are not revoked. On a terminal, --replace asks for confirmation.
 
 To enrol again, a host needs an empty state directory: move the old one away. It
 cannot open earlier bundles, and automatically asks the proxy once for new
@@ -81,6 +82,11 @@ one gets a certificate.`,
 			a, err := flags.dial(c)
 			if err != nil {
 				return err
+			}
+			if req.Replace {
+				if err := confirm(c, yes, "delete all other credentials and all recipients of client %q?", args[0]); err != nil {
+					return err
+				}
 			}
 			req.Secret = what
 			answer, err := a.NewToken(c.Context(), args[0], req)
@@ -102,5 +108,6 @@ one gets a certificate.`,
 	secret.bind(fs)
 	fs.BoolVar(&req.Replace, "replace", false, "delete all other credentials, and all recipients, at once")
 	fs.StringArrayVar(&req.Recipients, "recipient", nil, "with --replace: age or SSH public `key` to which its bundles are sealed from now on, in addition to those of hosts that enrol; may be repeated")
+	yesFlag(fs, &yes)
 	return c
 }

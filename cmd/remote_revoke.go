@@ -34,14 +34,14 @@ func parseReason(s string) (cert.Reason, error) {
 func newRevoke() *cobra.Command {
 	var flags remoteFlags
 	var mode, reason string
-	var forget, asJSON bool
+	var forget, yes, asJSON bool
 	c := &cobra.Command{
 		Use:   "revoke NAME…",
 		Short: "Revoke the certificate of these names and replace it, with a new key",
 		Long: `revoke asks the CA, through the proxy, to revoke the certificate on this host's
-disk. It does not ask for confirmation. The certificate's key proves to the proxy
-that it belongs to this host. Then revoke gets another certificate with a new key,
-and runs the hook.
+disk. On a terminal, it asks for confirmation first. The certificate's key proves
+to the proxy that it belongs to this host. Then revoke gets another certificate
+with a new key, and runs the hook.
 
 From then on, programs that check revocation refuse every service that still uses
 the revoked certificate: other hosts with a copy, and services on this host until
@@ -79,6 +79,9 @@ replace it. The files stay. Remove them when no service uses them.`,
 			if err != nil {
 				return err
 			}
+			if err := confirm(c, yes, "revoke the certificate of %s, %s mode, files in %s?", k.Names, k.Mode, k.Out); err != nil {
+				return err
+			}
 			return revoke(c, s, k, why, forget, asJSON)
 		},
 	}
@@ -86,6 +89,7 @@ replace it. The files stay. Remove them when no service uses them.`,
 	c.Flags().StringVar(&mode, "mode", "", "`mode` of the certificate, agent or gateway, if this host has one in each")
 	reasonFlag(c.Flags(), &reason)
 	c.Flags().BoolVar(&forget, "forget", false, "do not replace it")
+	yesFlag(c.Flags(), &yes)
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -17,7 +17,7 @@ import (
 const EnvPrefix = "ACMEPROXY_"
 
 // notSettings lists flags of one call. They have no variable and no key.
-var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version"}
+var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version", "yes"}
 
 // Load returns new settings. bind creates them with their defaults and binds
 // their flags to a new set of flags. Load copies the flags of the command line. For
