@@ -64,8 +64,9 @@ another host is encrypted. Its certificate is checked against the system's roots
 or sslrootcert=FILE in the URL, unless the URL's sslmode says otherwise. If the
 server does not answer, serve waits for it for one minute.
 
-LEGO_CA_CERTIFICATES lists PEM files of additional roots to trust for the CA's own
-API, separated by colons.
+If the CA's own API has a certificate from a private root, set --ca-certificates to
+the root's PEM file. LEGO_CA_CERTIFICATES, a list of files separated by colons, does
+the same, but sudo removes it from the environment.
 
 SIGTERM and Ctrl-C stop serve. It waits up to 20 seconds for issuances in progress.
 A second signal ends it at once.`
@@ -120,6 +121,7 @@ func bindServe(fs *pflag.FlagSet) *config.Serve {
 	storeFlag(fs, &cfg.Store)
 	fs.StringVar(&cfg.Hostname, "hostname", cfg.Hostname, "public `name` of this host; the API's certificate is obtained for it")
 	fs.StringVar(&cfg.ACMEDirectoryURL, "acme-directory-url", cfg.ACMEDirectoryURL, "`URL` of the CA's ACME directory")
+	fs.StringArrayVar(&cfg.CACertificates, "ca-certificates", cfg.CACertificates, "PEM `file` with roots to trust for the CA's own API, in addition to the system's; may be repeated")
 	fs.StringVar(&cfg.Email, "email", cfg.Email, "contact `address` of the CA account (optional)")
 	fs.BoolVar(&cfg.AcceptTOS, "accept-tos", cfg.AcceptTOS, "you have read and accept the CA's terms of service")
 	fs.StringVar(&cfg.EABKid, "eab-kid", cfg.EABKid, "key `identifier` of an external account binding, if the CA gave you one")

@@ -26,7 +26,7 @@ A flag overrides the environment, which overrides the file, which overrides the 
 - The other commands of ` + "`remote`" + ` read only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
 - The default folders below are root's. For other users they are ` + "`acmeproxy`" + ` and ` + "`acmeproxy-remote`" + ` in ` + "`$XDG_STATE_HOME`" + ` or ` + "`~/.local/state`" + `.
 
-There are more variables. ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files of additional roots to trust for the CA's own API, separated by colons. A DNS provider has its own variables; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote: to the proxy, serve: to the CA) names the HTTP proxy for outgoing connections. An invalid value is an error.
+There are more variables. ` + "`LEGO_CA_CERTIFICATES`" + ` (serve) lists PEM files like ` + "`--ca-certificates`" + `, separated by colons; sudo removes it from the environment. A DNS provider has its own variables; see [challenges.md](challenges.md). ` + "`HTTPS_PROXY`" + ` (remote: to the proxy, serve: to the CA) names the HTTP proxy for outgoing connections. An invalid value is an error.
 
 The file of ` + "`remote run`" + ` may also have the key ` + "`certificates`" + `, a list. Each entry has ` + "`names`" + `; its other keys have the meaning of the flags of ` + "`remote get`" + `. They are %s. A relative ` + "`out`" + ` starts at the file's folder.
 `

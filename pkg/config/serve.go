@@ -22,9 +22,10 @@ type Serve struct {
 	HTTPFallback string // answer of port 80 to other requests: FallbackNotFound, FallbackRedirect or a backend's URL
 
 	ACMEDirectoryURL string
-	Email            string // contact of the CA account; optional
-	AcceptTOS        bool   // the administrator has read and accepts the CA's terms of service
-	EABKid           string // external account binding (RFC 8555 section 7.3.4); set both or neither
+	CACertificates   []string // PEM files of roots to trust for the CA's API, in addition to the system's
+	Email            string   // contact of the CA account; optional
+	AcceptTOS        bool     // the administrator has read and accepts the CA's terms of service
+	EABKid           string   // external account binding (RFC 8555 section 7.3.4); set both or neither
 	EABHMACKeyFile   string
 
 	Challenge      string   // http-01, tls-alpn-01 or dns-01; wildcards always use dns-01

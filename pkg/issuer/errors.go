@@ -110,7 +110,7 @@ func classify(op string, err error, retryAt time.Time) error {
 	detail := acme.Shorten(err.Error())
 	var unknown x509.UnknownAuthorityError
 	if errors.As(err, &unknown) {
-		detail += "; if the CA has its own root, set LEGO_CA_CERTIFICATES to its PEM file"
+		detail += "; if the CA has its own root, set ca-certificates or LEGO_CA_CERTIFICATES to its PEM file"
 	}
 	return &acme.Error{Kind: acme.Temporary, Op: op, Detail: detail, RetryAt: retryAt, Err: err}
 }

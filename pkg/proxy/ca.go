@@ -27,7 +27,7 @@ func (g *generation) newPool() (*issuer.Pool, error) {
 	}
 	roots := p.cfg.RootCAs
 	if roots == nil {
-		if roots, err = caRoots(p.cfg.Getenv); err != nil {
+		if roots, err = caRoots(g.settings.CACertificates, p.cfg.Getenv); err != nil {
 			return nil, err
 		}
 	}

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,29 +86,4 @@ func closeToOthers(dir string) error {
 		return fmt.Errorf("data-dir: others can read %s and this user cannot change that; run chmod 700 %s", dir, dir)
 	}
 	return nil
-}
-
-// caRoots returns the roots to trust for the CA's API: the system's and those in the
-// files that LEGO_CA_CERTIFICATES lists, separated as in PATH. nil means the
-// system's.
-func caRoots(getenv func(string) string) (*x509.CertPool, error) {
-	const variable = "LEGO_CA_CERTIFICATES"
-	list := getenv(variable)
-	if list == "" {
-		return nil, nil
-	}
-	pool, err := x509.SystemCertPool()
-	if err != nil {
-		pool = x509.NewCertPool()
-	}
-	for _, file := range filepath.SplitList(list) {
-		pem, err := os.ReadFile(file)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", variable, err)
-		}
-		if !pool.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%s: %s holds no PEM certificate", variable, file)
-		}
-	}
-	return pool, nil
 }

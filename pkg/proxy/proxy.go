@@ -30,7 +30,7 @@ import (
 type Config struct {
 	config.Serve
 	Version string
-	RootCAs *x509.CertPool // roots to trust for the CA's API; if nil, the system's and LEGO_CA_CERTIFICATES
+	RootCAs *x509.CertPool // roots to trust for the CA's API; if nil, the system's, CACertificates and LEGO_CA_CERTIFICATES
 	Logger  *slog.Logger   // if nil, nothing is logged
 	// Getenv returns variables of the process's environment, for DNS providers, HTTP
 	// proxies and LEGO_CA_CERTIFICATES. If nil, it has none.
