@@ -163,6 +163,10 @@ const (
 	EventProblem     = "problem"
 )
 
+// ProblemShared is the type of the problem that refuses to delete a certificate which
+// other hosts of the client use, too.
+const ProblemShared = "urn:acmeproxy:error:shared"
+
 // Problem is an RFC 9457 problem document. It is also the remote's error.
 type Problem struct {
 	Type       string         `json:"type,omitempty"`

@@ -16,6 +16,8 @@ var (
 	ErrStale = errors.New("changed meanwhile")
 	// ErrOwned means that a name belongs to another client.
 	ErrOwned = errors.New("belongs to another client")
+	// ErrShared means that other enrolled hosts of the client also use the certificate.
+	ErrShared = errors.New("used by other hosts of the client")
 	// ErrDisabled means that the client is disabled.
 	ErrDisabled = errors.New("disabled")
 	// ErrTooMany means that a list would exceed its limit.

@@ -63,6 +63,18 @@ func (s *credentialStore) Credentials(ctx context.Context, clientID string) ([]c
 	return found, s.Fail(err, "credentials of client %s", clientID)
 }
 
+const hostsSQL = `SELECT COUNT(*) FROM credentials WHERE client_id = $1 AND kind = $2 AND (expires_at = 0 OR expires_at > $3)`
+
+func countHosts(ctx context.Context, q sqldb.Querier, clientID string, now time.Time) (n int, err error) {
+	return n, q.QueryRowContext(ctx, hostsSQL, clientID, string(clients.TLSKey), sqldb.Millis(now)).Scan(&n)
+}
+
+// Hosts returns the number of a client's unexpired TLS keys. Each enrolled host has one.
+func (s *credentialStore) Hosts(ctx context.Context, clientID string) (int, error) {
+	n, err := countHosts(ctx, s.Reader(), clientID, s.Now())
+	return n, s.Fail(err, "hosts of client %s", clientID)
+}
+
 const (
 	credentialsSQL = `SELECT ` + credentialColumns + ` FROM credentials
 		WHERE client_id = $1 AND used_by IS NULL ORDER BY id`

@@ -157,12 +157,18 @@ func (s *certificateStore) AllManaged(ctx context.Context, afterID string, limit
 // releases names that the client uses in no other. It returns [managed.ErrNotFound] for
 // an unknown id. Work in flight for it ends with [managed.ErrLost].
 func (s *certificateStore) DeleteManaged(ctx context.Context, id string) error {
-	return s.deleteManaged(ctx, id, nil)
+	return s.deleteManaged(ctx, id, nil, false)
+}
+
+// DeleteUnshared deletes as [Store.DeleteManaged] does. It returns [managed.ErrShared],
+// and nothing changes, if several enrolled hosts have the row's client in common.
+func (s *certificateStore) DeleteUnshared(ctx context.Context, id string) error {
+	return s.deleteManaged(ctx, id, nil, true)
 }
 
 // deleteManaged deletes a row. If a serial number is given, the row's certificate must
-// have it.
-func (s *certificateStore) deleteManaged(ctx context.Context, id string, serial *string) error {
+// have it. With unshared, the client must not have several hosts.
+func (s *certificateStore) deleteManaged(ctx context.Context, id string, serial *string, unshared bool) error {
 	err := s.Tx(ctx, func(tx *sql.Tx) error {
 		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
 		if err != nil {
@@ -170,6 +176,15 @@ func (s *certificateStore) deleteManaged(ctx context.Context, id string, serial 
 		}
 		if err := lockClient(ctx, tx, m.ClientID); err != nil {
 			return err
+		}
+		if unshared { // an enrolment locks the client, too
+			hosts, err := countHosts(ctx, tx, m.ClientID, s.Now())
+			if err != nil {
+				return err
+			}
+			if hosts > 1 {
+				return managed.ErrShared
+			}
 		}
 		// It may have been superseded before the lock was acquired.
 		if m, err = scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id)); err != nil {

@@ -41,6 +41,7 @@ func TestQueryPlans(t *testing.T) {
 		"client by name":      {clientByNameSQL, "sqlite_autoindex_clients_2"},
 		"credential":          {credentialSQL, "sqlite_autoindex_credentials_2"},
 		"credentials":         {credentialsSQL, "credentials_client"},
+		"hosts":               {hostsSQL, "credentials_client"},
 		"audit":               {audit(trail.Query{}), "sqlite_autoindex_audit_1"},
 		"audit by client":     {audit(trail.Query{Client: "c"}), "audit_client"},
 		"audit by outcome":    {audit(trail.Query{Outcome: "o"}), "audit_outcome"},

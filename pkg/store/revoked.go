@@ -37,5 +37,5 @@ func (s *certificateStore) RevokeManaged(ctx context.Context, id, serial string,
 // does. It returns [managed.ErrLost], and nothing changes, if its current certificate
 // has another serial number and so is not revoked.
 func (s *certificateStore) DeleteRevoked(ctx context.Context, id, serial string) error {
-	return s.deleteManaged(ctx, id, &serial)
+	return s.deleteManaged(ctx, id, &serial, false)
 }

@@ -45,6 +45,11 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 		return f.caProblem(failed)
 	case errors.Is(err, managed.ErrOwned):
 		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is managed for another client already; ask the proxy's administrator")
+	case errors.Is(err, managed.ErrShared):
+		return &huma.ErrorModel{
+			Type: api.ProblemShared, Title: http.StatusText(http.StatusConflict), Status: http.StatusConflict,
+			Detail: "other hosts are enrolled for this client and use the certificate, too; nothing changed; set shared=true to end it for all of them",
+		}
 	case errors.Is(err, managed.ErrNotText):
 		return huma.NewError(http.StatusUnprocessableEntity, "body: a text has a NUL or is not UTF-8; use UTF-8 without NUL")
 	case errors.Is(err, managed.ErrNotFound):

@@ -36,18 +36,18 @@ import (
 
 // Agent implements certificate-agent mode. Every call is for the caller's own
 // certificates. Errors are *cert.FieldError, *policy.Denied, *audit.QuotaExceeded,
-// *audit.TooSoon, managed.ErrOwned and managed.ErrNotFound.
+// *audit.TooSoon, managed.ErrOwned, managed.ErrShared and managed.ErrNotFound.
 type Agent interface {
 	Register(ctx context.Context, id clients.Identity, req cert.Request) (m managed.Certificate, created bool, err error)
 	Get(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error)
 	List(ctx context.Context, id clients.Identity, after string, limit int) ([]managed.Certificate, error)
 	Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (managed.Bundle, error)
 	RenewNow(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error)
-	Delete(ctx context.Context, id clients.Identity, certID string) error
+	Delete(ctx context.Context, id clients.Identity, certID string, shared bool) error
 	// Revoke and RevokeAndDelete also return *acme.Error. Revoke returns
 	// managed.ErrNotFound for a certificate that is not a current one of the caller.
 	Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (managed.Certificate, error)
-	RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error
+	RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason, shared bool) error
 }
 
 // Issuance is an allowed gateway request. Calling it obtains the certificate. again
@@ -225,7 +225,7 @@ func (f *frontend) registerRevocation(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "delete", Method: http.MethodDelete, Path: api.PathCertificates + "/{id}", DefaultStatus: http.StatusNoContent,
 		Summary:     "Stop managing a certificate and delete its bundle",
-		Description: "With revoke=true, its current certificate is revoked first, for that reason. If that fails, nothing is deleted. An expired or revoked certificate counts as revoked.",
+		Description: "With revoke=true, its current certificate is revoked first, for that reason. If that fails, nothing is deleted. An expired or revoked certificate counts as revoked. If several hosts are enrolled for the client, nothing changes without shared=true, and the answer is 409 with the type " + api.ProblemShared + ".",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusConflict, http.StatusUnprocessableEntity, http.StatusTooManyRequests, http.StatusServiceUnavailable},
 	}, f.delete)
 	huma.Register(a, huma.Operation{

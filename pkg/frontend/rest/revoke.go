@@ -15,6 +15,7 @@ import (
 type deleteInput struct {
 	ID     string `path:"id" maxLength:"64"`
 	Revoke bool   `query:"revoke" doc:"revoke its current certificate first"`
+	Shared bool   `query:"shared" doc:"also if several hosts are enrolled for the client, which all have this certificate"`
 	Reason string `query:"reason" maxLength:"32" doc:"of the revocation: unspecified (default), keyCompromise, superseded or cessationOfOperation, in any case"`
 }
 
@@ -34,14 +35,14 @@ func (f *frontend) delete(ctx context.Context, in *deleteInput) (*struct{}, erro
 		return nil, f.problem(ctx, err)
 	}
 	if !in.Revoke {
-		return nil, f.problemOrNil(ctx, f.Agent.Delete(ctx, caller(ctx), in.ID))
+		return nil, f.problemOrNil(ctx, f.Agent.Delete(ctx, caller(ctx), in.ID, in.Shared))
 	}
 	end, err := f.streams.begin(caller(ctx).Client.ID)
 	if err != nil {
 		return nil, err
 	}
 	defer end()
-	return nil, f.problemOrNil(ctx, f.Agent.RevokeAndDelete(ctx, caller(ctx), in.ID, reason))
+	return nil, f.problemOrNil(ctx, f.Agent.RevokeAndDelete(ctx, caller(ctx), in.ID, reason, in.Shared))
 }
 
 func (f *frontend) problemOrNil(ctx context.Context, err error) error {

@@ -38,6 +38,8 @@ type Store interface {
 	AskAgain(ctx context.Context, id string, askedAt time.Time, limit managed.Pause) error
 	RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error
 	DeleteManaged(ctx context.Context, id string) error
+	DeleteUnshared(ctx context.Context, id string) error
+	Hosts(ctx context.Context, clientID string) (int, error)
 	DeleteRevoked(ctx context.Context, id, serial string) error
 	ClientByID(ctx context.Context, id string) (clients.Client, error)
 }
@@ -330,13 +332,19 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Delete deletes one of the client's own certificates and its bundle.
-func (a *Agent) Delete(ctx context.Context, id clients.Identity, certID string) error {
+// Delete deletes one of the client's own certificates and its bundle. All hosts of the
+// client have the same certificates: unless shared is set, Delete returns
+// managed.ErrShared, and nothing changes, if the client has several.
+func (a *Agent) Delete(ctx context.Context, id clients.Identity, certID string, shared bool) error {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return err
 	}
-	if err := a.cfg.Store.DeleteManaged(ctx, m.ID); err != nil {
+	remove := a.cfg.Store.DeleteUnshared
+	if shared {
+		remove = a.cfg.Store.DeleteManaged
+	}
+	if err := remove(ctx, m.ID); err != nil {
 		return err
 	}
 	a.record(ctx, id, m.Names, trail.Done, "no longer managed")

@@ -122,13 +122,22 @@ func deadCSR(m managed.Certificate, rev cert.Revocation) []byte {
 func awaitsCSR(m managed.Certificate) bool { return !m.RevokedAt.IsZero() && m.DueAt.IsZero() }
 
 // RevokeAndDelete revokes the current certificate of one of the client's own rows,
-// then deletes the row. It deletes nothing if the revocation fails. Errors:
-// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, managed.ErrNotFound,
+// then deletes the row. It deletes nothing if the revocation fails. Unless shared is
+// set, it revokes nothing if the client has several hosts. Errors: *policy.Denied,
+// *audit.QuotaExceeded, *audit.TooSoon, managed.ErrNotFound, managed.ErrShared,
 // *acme.Error.
-func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason) error {
+func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID string, reason cert.Reason, shared bool) error {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
 		return err
+	}
+	if !shared {
+		switch hosts, err := a.cfg.Store.Hosts(ctx, m.ClientID); {
+		case err != nil:
+			return err
+		case hosts > 1:
+			return managed.ErrShared
+		}
 	}
 	if a.isRevocable(m) {
 		if err := a.authorizeRevocation(ctx, id, m); err != nil {

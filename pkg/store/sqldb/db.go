@@ -150,7 +150,7 @@ func (db *DB) Fail(err error, format string, args ...any) error {
 // database.
 func isAnswer(err error) bool {
 	for _, known := range []error{
-		managed.ErrNotFound, managed.ErrConflict, managed.ErrLost, managed.ErrStale, managed.ErrOwned, managed.ErrDisabled, managed.ErrTooMany,
+		managed.ErrNotFound, managed.ErrConflict, managed.ErrLost, managed.ErrStale, managed.ErrOwned, managed.ErrShared, managed.ErrDisabled, managed.ErrTooMany,
 		managed.ErrRecipients, managed.ErrNotText, ErrNoOwner, context.Canceled,
 	} {
 		if errors.Is(err, known) {

@@ -17,6 +17,7 @@ var managedCases = []testCase{
 	{"another specification is due now", managedRespecified},
 	{"a name has one owner", managedOwned},
 	{"a name is released with its last certificate", managedReleased},
+	{"a certificate of several hosts is not deleted for one", managedShared},
 	{"lists are paged by id", managedPages},
 	{"a hundred long names fit", managedLongNames},
 	{"a bundle replaces the old one", bundleReplaced},
@@ -114,6 +115,29 @@ func managedOwned(t *testing.T, f *fixture) { // A24
 	// The refused requests took nothing, and the owner may use its name again.
 	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: x.ID, Mode: "certificate-agent", Names: []string{"0.example", "a.example"}}))(t)
 	equal(t, len(must(f.ListManaged(ctx, y.ID, "", "", 0))(t)), 0)
+}
+
+func managedShared(t *testing.T, f *fixture) { // X43
+	ctx := t.Context()
+	c := f.client(t, "web1")
+	host := func(name string, until time.Time) {
+		t.Helper()
+		must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.TLSKey, Verifier: hash(name), ExpiresAt: until}))(t)
+	}
+	host("one", time.Time{})
+	must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Bearer, Verifier: hash("script")}))(t)
+	must(f.AddCredential(ctx, clients.Credential{ClientID: c.ID, Kind: clients.Enrolment, Verifier: hash("token"), ExpiresAt: f.clock.Now().Add(time.Hour)}))(t)
+	equal(t, must(f.Hosts(ctx, c.ID))(t), 1)
+	m := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Names: []string{"a.example"}}))(t)
+	host("two", f.clock.Now().Add(time.Hour))
+	equal(t, must(f.Hosts(ctx, c.ID))(t), 2)
+	wantErr(t, f.DeleteUnshared(ctx, m.ID), managed.ErrShared)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t), m)
+	f.clock.Advance(time.Hour) // the second key has expired
+	ok(t, f.DeleteUnshared(ctx, m.ID))
+	wantErr(t, f.DeleteUnshared(ctx, m.ID), managed.ErrNotFound)
+	own := f.manage(t, "own.example")
+	ok(t, f.DeleteUnshared(ctx, own.ID))
 }
 
 func managedReleased(t *testing.T, f *fixture) {
