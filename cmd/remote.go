@@ -107,7 +107,9 @@ gateway mode each get requests a new certificate.
 agent    the proxy obtains and renews it, even while this host is offline, and
          seals it so that only this host can open it
 gateway  the key is created here and never leaves this host; the proxy passes the
-         certificate on and stores nothing; this host renews it`,
+         certificate on and stores nothing; this host renews it
+
+The modes' full names, certificate-agent and acme-gateway, are accepted too.`,
 		Example: `  acmeproxy remote get web1.example.com --out /etc/ssl/web1
   acmeproxy remote get web1.example.com www.web1.example.com --mode gateway --hook 'systemctl reload nginx'
   acmeproxy remote get web1.example.com --renew`,
@@ -157,7 +159,7 @@ func wanted(s *remote.State, args []string, mode, out, keyType, hookCommand, pro
 	if w.KeyType, err = cert.ParseKeyType(keyType); err != nil {
 		return w, usage("key-type: %w", err)
 	}
-	if w.Mode = clients.Mode(mode); mode == "" {
+	if w.Mode = clients.Mode(mode).Canonical(); mode == "" {
 		w.Mode = s.DefaultMode()
 	}
 	if out == "" {

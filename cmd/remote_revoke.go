@@ -61,7 +61,7 @@ replace it. The files stay. Remove them when no service uses them.`,
 			if err != nil {
 				return err
 			}
-			if mode != "" && !clients.Mode(mode).IsGrantable() {
+			if mode != "" && !clients.Mode(mode).Canonical().IsGrantable() {
 				return usage("mode: %q is unknown; use agent or gateway", mode)
 			}
 			names, err := cert.ParseNames(splitCommas(args)...)
@@ -72,7 +72,7 @@ replace it. The files stay. Remove them when no service uses them.`,
 			if err != nil {
 				return err
 			}
-			k, err := s.KeptAs(names, clients.Mode(mode))
+			k, err := s.KeptAs(names, clients.Mode(mode).Canonical())
 			if errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", names)
 			}

@@ -23,6 +23,18 @@ func TestGrantableModes(t *testing.T) {
 	}
 }
 
+// A person may use the full name of a mode, in its exact spelling.
+func TestCanonicalMode(t *testing.T) {
+	for text, want := range map[clients.Mode]clients.Mode{
+		"certificate-agent": clients.ModeAgent, "acme-gateway": clients.ModeGateway, "acme-client": clients.ModeClient,
+		"agent": "agent", "gateway": "gateway", "client": "client", "Agent": "Agent", "": "",
+	} {
+		if got := text.Canonical(); got != want {
+			t.Errorf("%q: got %q, want %q", text, got, want)
+		}
+	}
+}
+
 // The gateway stores no names.
 func TestGatewayKeepsNothing(t *testing.T) {
 	if p := clients.ModeGateway.Properties(); p.KeepsNames || p.OwnsNames || p.Unattended {

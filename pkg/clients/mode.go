@@ -20,6 +20,21 @@ type ModeProperties struct {
 	Grantable  bool // a grant may allow the mode
 }
 
+// Canonical returns the mode that a person means, who may use its full name:
+// certificate-agent for agent, acme-gateway for gateway, acme-client for client. It
+// returns any other text as it is. Databases and the API have canonical modes only.
+func (m Mode) Canonical() Mode {
+	switch m {
+	case "acme-client":
+		return ModeClient
+	case "certificate-agent":
+		return ModeAgent
+	case "acme-gateway":
+		return ModeGateway
+	}
+	return m
+}
+
 // Properties returns the mode's properties; those of an unknown mode are all
 // false.
 func (m Mode) Properties() ModeProperties {
@@ -58,11 +73,11 @@ func JoinModes(modes []Mode, sep string) string {
 	return strings.Join(texts, sep)
 }
 
-// AsModes converts texts to modes without checking that these modes exist.
+// AsModes converts texts to canonical modes without checking that these modes exist.
 func AsModes(texts []string) []Mode {
 	modes := make([]Mode, 0, len(texts))
 	for _, text := range texts {
-		modes = append(modes, Mode(text))
+		modes = append(modes, Mode(text).Canonical())
 	}
 	return modes
 }

@@ -94,6 +94,9 @@ func (checks ClientChecks) check(value any) error {
 		}
 		return errors.Join(faults...)
 	case *clients.Grant:
+		for i, m := range v.Modes {
+			v.Modes[i] = m.Canonical()
+		}
 		return errors.Join(checks.Grant(*v), checkLimits(*v))
 	}
 	return nil

@@ -45,14 +45,14 @@ type RemoteCertificates []RemoteCertificate
 // CertificateKeys returns the keys of a RemoteCertificate, sorted.
 func CertificateKeys() []string { return keysOf(reflect.TypeFor[RemoteCertificate]()) }
 
-// Check implements [Checker]. It makes the names canonical.
+// Check implements [Checker]. It makes the names and the mode canonical.
 func (c *RemoteCertificate) Check() error {
 	faults := []error{c.Files.Validate()}
 	names, err := parseNames(c.Names...)
 	if err != nil {
 		faults = append(faults, fmt.Errorf("names: %w", err))
 	}
-	c.Names = names
+	c.Names, c.Mode = names, c.Mode.Canonical()
 	if c.Mode != "" && !c.Mode.IsGrantable() {
 		known := clients.JoinModes(clients.GrantableModes(), " or ")
 		faults = append(faults, fmt.Errorf("mode: unknown mode %q; write %s", c.Mode, known))

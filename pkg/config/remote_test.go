@@ -46,7 +46,7 @@ certificates:
     names: bücher.example
     format: haproxy,pem
   - names: ["192.0.2.1", "2001:DB8::1"]
-    mode: agent
+    mode: certificate-agent
   - *c
 `)
 	got, err := loadRemote(file)
