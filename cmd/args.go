@@ -45,11 +45,43 @@ func subcommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	c.SuggestionsMinimumDistance = 2
-	if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-		return usage("%s has no command %q; did you mean %s?", c.CommandPath(), dsn.Mask(args[0]), strings.Join(slices.Compact(near), " or "))
+	if near := meant(c, args[0]); len(near) > 0 {
+		return usage("%s has no command %q; did you mean %s?", c.CommandPath(), dsn.Mask(args[0]), strings.Join(near, " or "))
 	}
 	return usage("%s has no command %q; see %s --help", c.CommandPath(), dsn.Mask(args[0]), c.CommandPath())
+}
+
+// meant returns the commands that a user of c may mean by an unknown name. It prefers
+// commands of c that name it in SuggestFor, then commands elsewhere with this name,
+// such as remote get for get, then similar names in c, then SuggestFor elsewhere.
+func meant(c *cobra.Command, name string) []string {
+	var here, named, suggested []string
+	for _, sub := range c.Commands() {
+		if slices.Contains(sub.SuggestFor, name) {
+			here = append(here, sub.Name())
+		}
+	}
+	var search func(*cobra.Command)
+	search = func(in *cobra.Command) {
+		for _, sub := range in.Commands() {
+			switch {
+			case !sub.IsAvailableCommand():
+			case sub.Name() == name:
+				named = append(named, sub.CommandPath())
+			case slices.Contains(sub.SuggestFor, name):
+				suggested = append(suggested, sub.CommandPath())
+			}
+			search(sub)
+		}
+	}
+	search(c.Root())
+	c.SuggestionsMinimumDistance = 2
+	for _, near := range [][]string{here, named, slices.Compact(c.SuggestionsFor(name)), suggested} {
+		if len(near) > 0 {
+			return near
+		}
+	}
+	return nil
 }
 
 // helpTopic requires the name of a command, in one or more arguments.
@@ -77,6 +109,9 @@ func nearFlag(fs *pflag.FlagSet, name string) string {
 
 // flagError replaces an error of pflag with one that says which values are valid.
 func flagError(c *cobra.Command, err error) error {
+	if args := c.Flags().Args(); c.HasSubCommands() && len(args) > 0 {
+		return subcommand(c, args) // the flag belongs to an unknown command
+	}
 	var invalid *pflag.InvalidValueError
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
