@@ -13,6 +13,7 @@ type Certificate struct {
 	ClientID string // owner; empty: the proxy itself
 	Mode     clients.Mode
 	Names    []string // canonical
+	Name     string   // after which its folder on this host is called; empty: of a client or an older program
 	KeyType  string
 	Profile  string
 	CSR      []byte // DER, if the client has the key

@@ -12,14 +12,14 @@ import (
 
 const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
 	failures, last_error, last_error_at, etag, serial, not_before, not_after, revoked_at,
-	ca, ari_id, ari_start, ari_end, ari_check_at, superseded_at, created_at, updated_at`
+	ca, ari_id, ari_start, ari_end, ari_check_at, superseded_at, created_at, updated_at, name`
 
 func scanManaged(row sqldb.Scanner) (m managed.Certificate, err error) {
 	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, sqldb.List(&m.Names), &m.KeyType, &m.Profile, &m.CSR,
 		sqldb.Time(&m.DueAt), &m.LeaseOwner, sqldb.Time(&m.LeaseUntil), &m.Failures, &m.LastError, sqldb.Time(&m.LastErrorAt),
 		&m.ETag, &m.Serial, sqldb.Time(&m.NotBefore), sqldb.Time(&m.NotAfter), sqldb.Time(&m.RevokedAt),
 		&m.CA, &m.ARIID, sqldb.Time(&m.ARIStart), sqldb.Time(&m.ARIEnd), sqldb.Time(&m.ARICheckAt),
-		sqldb.Time(&m.SupersededAt), sqldb.Time(&m.CreatedAt), sqldb.Time(&m.UpdatedAt))
+		sqldb.Time(&m.SupersededAt), sqldb.Time(&m.CreatedAt), sqldb.Time(&m.UpdatedAt), &m.Name)
 	if len(m.CSR) == 0 {
 		m.CSR = nil
 	}
@@ -35,11 +35,11 @@ const (
 
 	allManagedSQL = `SELECT ` + managedColumns + ` FROM managed WHERE id > $1 ORDER BY id LIMIT $2`
 
-	// An existing row loses its lease, because work in flight is for the old
+	// An existing row keeps its name, and loses its lease, because work in flight is for the old
 	// specification.
 	upsertManagedSQL = `INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr,
-		due_at, lease_owner, lease_until, failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, '', 0, $11, $12, $13, '', '', 0, 0, $9, $9)
+		due_at, lease_owner, lease_until, failures, last_error, last_error_at, etag, serial, not_before, not_after, created_at, updated_at, name)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, '', 0, $11, $12, $13, '', '', 0, 0, $9, $9, $14)
 		ON CONFLICT (client_id, mode, names_hash) DO UPDATE SET
 		key_type = excluded.key_type, profile = excluded.profile, csr = excluded.csr, due_at = excluded.due_at,
 		lease_owner = '', lease_until = 0, failures = excluded.failures, failed_with = '', last_error = excluded.last_error,
@@ -48,8 +48,8 @@ const (
 )
 
 // EnsureManaged makes the proxy manage a certificate for m's ClientID, Mode and Names,
-// with m's KeyType, Profile and CSR. It ignores the other fields. A new row is due now,
-// and a repetition changes nothing. A different specification replaces the stored one:
+// with m's KeyType, Profile and CSR. It ignores the other fields, and the Name unless
+// the row is new. A new row is due now, and a repetition changes nothing. A different specification replaces the stored one:
 // the row is due now, its order leaves the journal, and work in flight ends with
 // [managed.ErrLost]. The old bundle stays until the new one is stored.
 //
@@ -151,6 +151,13 @@ func (s *certificateStore) AllManaged(ctx context.Context, afterID string, limit
 	rows, err := s.Reader().QueryContext(ctx, allManagedSQL, afterID, sqldb.PageSize(limit))
 	found, err := sqldb.Collect(rows, err, scanManaged)
 	return found, s.Fail(err, "list managed certificates")
+}
+
+// SetName stores another name of a managed certificate. It returns [managed.ErrNotFound]
+// for an unknown id.
+func (s *certificateStore) SetName(ctx context.Context, id, name string) error {
+	n, err := s.Exec(ctx, `UPDATE managed SET name = $2, updated_at = $3 WHERE id = $1`, id, name, sqldb.Millis(s.Now()))
+	return s.Fail(sqldb.Require(n, err, managed.ErrNotFound), "name managed certificate %s", id)
 }
 
 // DeleteManaged removes a managed certificate with its bundle, order and hook, and

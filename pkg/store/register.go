@@ -129,7 +129,7 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 	id := sqldb.NewID()
 	due := p.ask(w.Pause, w.Now())
 	if w.stored, err = scanManaged(tx.QueryRowContext(ctx, upsertManagedSQL, id, w.ClientID, w.Mode, w.names, w.hash,
-		w.KeyType, w.Profile, sqldb.Blob(w.CSR), sqldb.Millis(w.Now()), sqldb.Millis(due), p.failures, p.lastError, sqldb.Millis(p.lastErrorAt))); err != nil {
+		w.KeyType, w.Profile, sqldb.Blob(w.CSR), sqldb.Millis(w.Now()), sqldb.Millis(due), p.failures, p.lastError, sqldb.Millis(p.lastErrorAt), w.Name)); err != nil {
 		return err
 	}
 	if w.Pause.Every > 0 {

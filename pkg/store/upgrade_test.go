@@ -75,7 +75,7 @@ func TestUpgrade(t *testing.T) {
 			if quota, err := s.WantsDefaultQuota(t.Context()); err != nil || quota {
 				t.Errorf("clients of an old database have a default quota: %v, %v", quota, err)
 			}
-			if m, err := s.ManagedByID(t.Context(), "m1"); err != nil || m.ETag != "e1" || m.CA != "https://ca.example/dir" || m.ARIID != "" || !m.ARIStart.IsZero() || !m.ARIEnd.IsZero() || !m.ARICheckAt.IsZero() {
+			if m, err := s.ManagedByID(t.Context(), "m1"); err != nil || m.ETag != "e1" || m.Name != "" || m.CA != "https://ca.example/dir" || m.ARIID != "" || !m.ARIStart.IsZero() || !m.ARIEnd.IsZero() || !m.ARICheckAt.IsZero() {
 				t.Errorf("the certificate is %+v, %v", m, err)
 			}
 			if b, err := s.BundleFor(t.Context(), "m1"); err != nil || string(b.Ciphertext) != "sealed" || b.CA != "https://ca.example/dir" || b.ARIID != "" {

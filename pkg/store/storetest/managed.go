@@ -18,6 +18,7 @@ var managedCases = []testCase{
 	{"a name has one owner", managedOwned},
 	{"a name is released with its last certificate", managedReleased},
 	{"a certificate of several hosts is not deleted for one", managedShared},
+	{"a name is stored with a new row, or on purpose", managedNamed},
 	{"lists are paged by id", managedPages},
 	{"a hundred long names fit", managedLongNames},
 	{"a bundle replaces the old one", bundleReplaced},
@@ -138,6 +139,18 @@ func managedShared(t *testing.T, f *fixture) { // X43
 	wantErr(t, f.DeleteUnshared(ctx, m.ID), managed.ErrNotFound)
 	own := f.manage(t, "own.example")
 	ok(t, f.DeleteUnshared(ctx, own.ID))
+}
+
+func managedNamed(t *testing.T, f *fixture) { // X43
+	ctx := t.Context()
+	spec := managed.Certificate{Mode: clients.ModeClient, Names: []string{"api.example", "www.example"}, Name: "www.example"}
+	m := must2(f.EnsureManaged(ctx, spec))(t)
+	equal(t, m.Name, "www.example")
+	spec.Name, spec.KeyType = "other", "rsa2048"
+	equal(t, must2(f.EnsureManaged(ctx, spec))(t).Name, "www.example")
+	ok(t, f.SetName(ctx, m.ID, "lb"))
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).Name, "lb")
+	wantErr(t, f.SetName(ctx, "unknown", "lb"), managed.ErrNotFound)
 }
 
 func managedReleased(t *testing.T, f *fixture) {
