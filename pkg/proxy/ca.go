@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -72,10 +73,14 @@ func (g *generation) newClient() (*client.Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("key-type: %w", err)
 	}
+	dataDir, err := filepath.Abs(g.settings.DataDir)
+	if err != nil {
+		return nil, err
+	}
 	return client.New(client.Config{
 		Store: p.store, Audit: p.audit, Identity: p.identity,
 		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.checkOwnNames,
-		Dir: g.settings.CertificatesDir(), Files: g.settings.Files,
+		Dir: g.settings.CertificatesDir(), DataDir: dataDir, Files: g.settings.Files,
 		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Environ: p.cfg.Environ, Timeout: hookTimeout},
 		Email: g.settings.Email, Owner: p.name, Installed: p.installed,
 		Wake:   func() { p.Deployments.Wake() },

@@ -19,6 +19,7 @@ package certfile
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -56,6 +57,12 @@ func Write(ctx context.Context, dir string, b *cert.Bundle) error {
 // wins. Waiting for another process ends with ctx. A bundle without a key is an
 // error, because no server could use the set.
 func (l Layout) Write(ctx context.Context, dir string, b *cert.Bundle) error {
+	return l.WriteAs(ctx, dir, b, Claim{})
+}
+
+// WriteAs works like Write, but for an owner: it stores the owner with the set, and
+// changes nothing if [Layout.Claimable] returns an error.
+func (l Layout) WriteAs(ctx context.Context, dir string, b *cert.Bundle, c Claim) error {
 	as, err := l.resolve()
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
@@ -72,12 +79,18 @@ func (l Layout) Write(ctx context.Context, dir string, b *cert.Bundle) error {
 	if err := vacant(f.out, namesOf(set)); err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
+	if err := c.check(f.out, namesOf(set)); err != nil {
+		return err
+	}
 	previous := f.inUse()
 	v, err := f.stage(as, set, b.Leaf.NotBefore.UTC().Format(versionTime))
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
 	defer v.Close()
+	if err := f.claim(c, namesOf(set)); err != nil {
+		return errors.Join(fmt.Errorf("write the certificate: %w", err), v.remove())
+	}
 	if err := f.publish(v, previous, set); err != nil {
 		return fmt.Errorf("publish the certificate: %w", err)
 	}

@@ -58,6 +58,7 @@ type Config struct {
 	KeyType  cert.KeyType
 	Profile  string // of the CA; empty: its default
 	Dir      string // the files go to <Dir>/<first name>/
+	DataDir  string // of the proxy, an absolute path; it owns the folders
 	Files    certfile.Layout
 	Hook     hook.Hook
 	Email    string // of the CA account, for lego's hooks
@@ -161,7 +162,11 @@ func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 // Delivery implements renewal.Mode. The bundle is sealed to the proxy itself and
 // deployed. It returns an error if the files cannot be written.
 func (c *Client) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
-	if err := c.cfg.Files.Probe(ctx, c.dir(m.Names)); err != nil {
+	err := folderError(c.cfg.Files.Claimable(c.dir(m.Names), c.claim(m.Names)))
+	if err == nil {
+		err = c.cfg.Files.Probe(ctx, c.dir(m.Names))
+	}
+	if err != nil {
 		return renewal.Delivery{}, fmt.Errorf("the certificate could not be stored, so none is ordered: %w", err)
 	}
 	return renewal.Delivery{Recipients: []age.Recipient{c.cfg.Identity.Recipient()}, Deploy: true}, nil

@@ -63,8 +63,8 @@ func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 	}
 	dir := c.dir(row.Names)
 	if !c.cfg.Files.Holds(dir, bundle) {
-		if err := c.cfg.Files.Write(ctx, dir, bundle); err != nil {
-			return err
+		if err := c.cfg.Files.WriteAs(ctx, dir, bundle, c.claim(row.Names)); err != nil {
+			return folderError(err)
 		}
 	}
 	c.notifyInstalled(bundle)
