@@ -67,7 +67,9 @@ proxy, 4 temporary failure: try again later.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          subcommand,
-		RunE:          showHelp,
+
+		PersistentPreRun: func(c *cobra.Command, _ []string) { checkEnvironment(c) },
+		RunE:             showHelp,
 	}
 	root.SetVersionTemplate("acmeproxy {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)

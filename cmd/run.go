@@ -38,6 +38,7 @@ The configuration file can hold the flags below, and certificates:
 // runSettings holds the daemon's settings. Its configuration file can set them.
 type runSettings struct {
 	remoteFlags
+	config.Origin
 	poll                time.Duration
 	logLevel, logFormat string
 
@@ -64,8 +65,9 @@ func run(c *cobra.Command) error {
 	}
 	logger, err := config.NewLogger(c.ErrOrStderr(), f.logLevel, f.logFormat)
 	if err != nil {
-		return usageError{err}
+		return usageError{f.Locate(err)}
 	}
+	logOrigin(c, logger, f.Origin)
 	s, err := openState(f.stateDir)
 	if err != nil {
 		return err

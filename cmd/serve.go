@@ -94,6 +94,7 @@ func serve(c *cobra.Command, file string) error {
 	if err != nil {
 		return usageError{err}
 	}
+	logOrigin(c, logger, cfg.Origin)
 	if u, err := dsn.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
 		logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 	}

@@ -19,8 +19,8 @@ const intro = `# Configuration
 
 A flag overrides the environment, which overrides the file, which overrides the default.
 
-- The environment: ` + "`ACMEPROXY_`" + ` and the flag's name in capitals, with ` + "`_`" + ` for ` + "`-`" + `. An empty variable is ignored. White space separates the entries of a list.
-- The file is YAML. Its keys are the flags' names, without dashes in front. A list is a YAML list or one string. An unknown key is an error.
+- The environment: ` + "`ACMEPROXY_`" + ` and the flag's name in capitals, with ` + "`_`" + ` for ` + "`-`" + `. An empty variable is ignored. White space separates the entries of a list. A variable that belongs to no setting is reported.
+- The file is YAML. Its keys are the flags' names, without dashes in front. A list is a YAML list or one string. An unknown key is an error. A list on the command line or in a variable replaces the file's list, which is reported.
 - ` + "`acmeproxy serve`" + ` reads ` + "`/etc/acmeproxy/acmeproxy.yaml`" + `, and ` + "`acmeproxy remote run`" + ` reads ` + "`/etc/acmeproxy/remote.yaml`" + `, if it exists. ` + "`--config`" + ` or ` + "`ACMEPROXY_CONFIG`" + ` names another file, which must exist.
 - The commands for administrators (` + "`status`, `clients`, `certs`, `audit`, `check`" + `) read only ` + "`data-dir`" + `, and ` + "`store`" + ` also ` + "`store`" + `, from the environment and the file of ` + "`serve`" + `.
 - The other commands of ` + "`remote`" + ` read only ` + "`state-dir`" + ` from the file of ` + "`remote run`" + `.
@@ -54,9 +54,6 @@ func sourcesOf(c *cobra.Command) sources {
 	return sources{}
 }
 
-// notSettings are flags that are for one call.
-var notSettings = map[string]bool{"forget": true, "help": true, "json": true, "reason": true, "renew": true}
-
 // configuration returns the content of docs/configuration.md.
 func configuration() []byte {
 	var b bytes.Buffer
@@ -86,10 +83,10 @@ func row(b *bytes.Buffer, f *pflag.Flag, s sources) {
 	if variable != "" {
 		flag += " " + variable
 	}
-	if s.env && !notSettings[f.Name] && (len(s.only) == 0 || slices.Contains(s.only, f.Name) || f.Name == "config") {
+	if s.env && (f.Name == "config" || config.IsSetting(f.Name) && (len(s.only) == 0 || slices.Contains(s.only, f.Name))) {
 		env = config.EnvName(f.Name)
 	}
-	if s.file && !notSettings[f.Name] && f.Name != "config" {
+	if s.file && config.IsSetting(f.Name) {
 		key = f.Name
 	}
 	if value == "[]" {

@@ -80,7 +80,7 @@ func (d *decoder) settings(root *yaml.Node, fs *pflag.FlagSet, nested reflect.Va
 	values := map[string]any{}
 	keys := map[string]func(entry){}
 	fs.VisitAll(func(f *pflag.Flag) {
-		if !slices.Contains(notSettings, f.Name) {
+		if IsSetting(f.Name) {
 			keys[f.Name] = func(e entry) {
 				if value, ok := d.flag(e, kindOf(f)); ok {
 					values[e.key] = value

@@ -19,6 +19,9 @@ const EnvPrefix = "ACMEPROXY_"
 // notSettings lists flags of one call. They have no variable and no key.
 var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version", "yes"}
 
+// IsSetting reports whether a flag has a variable and, in a configuration file, a key.
+func IsSetting(flag string) bool { return !slices.Contains(notSettings, flag) }
+
 // Load returns new settings. bind creates them with their defaults and binds
 // their flags to a new set of flags. Load copies the flags of the command line. For
 // every other flag it uses the environment variable, which getenv returns, or else the
@@ -30,7 +33,7 @@ var notSettings = []string{"config", "forget", "help", "json", "reason", "renew"
 //
 // If T is a struct, the fields with a yaml tag are nested settings, which only the
 // file can set. A type that implements [Checker] is checked, too. Keys in ignored are
-// allowed and not read.
+// allowed and not read. If T embeds [Origin], Load fills it.
 //
 // The error joins all faults of the file and the environment. Load has no state, so
 // it may be called again while earlier settings are in use.
@@ -44,6 +47,9 @@ func Load[T any](given *pflag.FlagSet, getenv func(string) string, file string, 
 		}
 	})
 	l := newLoader(fs, getenv)
+	if o, ok := any(settings).(interface{ origin() *Origin }); ok {
+		l.origin = o.origin()
+	}
 	if file != "" {
 		err = errors.Join(err, l.readFile(file, reflect.ValueOf(settings).Elem(), ignored))
 	}
@@ -68,13 +74,15 @@ func copyFlag(to, from *pflag.Flag) error {
 type loader struct {
 	fs      *pflag.FlagSet
 	getenv  func(string) string
-	merge   *viper.Viper // the environment overrides the file
-	decoder *decoder     // of the file; nil without a file
+	merge   *viper.Viper   // the environment overrides the file
+	decoder *decoder       // of the file; nil without a file
+	values  map[string]any // of the file, by the flag's name
+	origin  *Origin
 }
 
 func newLoader(fs *pflag.FlagSet, getenv func(string) string) *loader {
 	// Keys are never nested, so the delimiter is a character that no key contains.
-	return &loader{fs: fs, getenv: getenv, merge: viper.NewWithOptions(viper.KeyDelimiter("\x00"))}
+	return &loader{fs: fs, getenv: getenv, origin: new(Origin), merge: viper.NewWithOptions(viper.KeyDelimiter("\x00"))}
 }
 
 // readFile decodes the nested settings and merges the flags' values, which the
@@ -93,15 +101,16 @@ func (l *loader) readFile(file string, nested reflect.Value, ignored []string) e
 	if l.decoder.dir, err = filepath.Abs(filepath.Dir(file)); err != nil {
 		return fmt.Errorf("find the folder of %s: %w", file, err)
 	}
-	values := l.decoder.settings(root, l.fs, nested, ignored)
-	return errors.Join(l.decoder.err(), l.merge.MergeConfigMap(values))
+	l.values = l.decoder.settings(root, l.fs, nested, ignored)
+	return errors.Join(l.decoder.err(), l.merge.MergeConfigMap(l.values))
 }
 
 // fill sets the flags from the environment or the file.
 func (l *loader) fill() error {
 	var faults []error
 	l.fs.VisitAll(func(f *pflag.Flag) {
-		if f.Changed || slices.Contains(notSettings, f.Name) {
+		if f.Changed || !IsSetting(f.Name) {
+			l.hide(f, "")
 			return
 		}
 		if err := l.fillFlag(f); err != nil {
@@ -126,7 +135,13 @@ func (l *loader) fillFlag(f *pflag.Flag) error {
 	} else {
 		err = f.Value.Set(l.merge.GetString(f.Name))
 	}
+	if err == nil && value != "" {
+		l.setPlace(f, variable)
+		l.hide(f, variable)
+		return nil
+	}
 	if err == nil {
+		l.setPlace(f, l.place(f.Name))
 		return nil
 	}
 	where := variable + ": "

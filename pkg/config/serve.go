@@ -13,6 +13,8 @@ const LetsEncrypt = "https://acme-v02.api.letsencrypt.org/directory"
 // Serve holds the configuration of the DMZ process. Each field has the name of its
 // flag.
 type Serve struct {
+	Origin // for messages
+
 	HTTPAddr  string // host:port of the HTTP-01 listener, or None
 	HTTPSAddr string // host:port of the TLS API
 	DataDir   string // folder for the database, keys and certificates, with mode 0700; without a default here

@@ -15,7 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 )
 
-// Validate returns every fault with its key and the fix. It checks only s itself, not
+// Validate returns every fault with its key, its place if Load set it, and the fix. It checks only s itself, not
 // whether a port is free or a file can be read.
 func (s *Serve) Validate() error {
 	var faults []error
@@ -60,7 +60,7 @@ func (s *Serve) Validate() error {
 	_, err = parseLevel(s.LogLevel)
 	check("log-level", err)
 	check("log-format", checkFormat(s.LogFormat))
-	return errors.Join(faults...)
+	return s.Locate(errors.Join(faults...))
 }
 
 // CertificateSets returns the name sets of Domains. A name may be in several sets,

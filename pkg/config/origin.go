@@ -1,0 +1,79 @@
+package config
+
+import (
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+)
+
+// Origin says where settings are from. Settings that embed it get it from Load.
+type Origin struct {
+	// Places holds the place of each flag that the environment or the file sets: a
+	// variable, or FILE:LINE.
+	Places map[string]string
+	// Hidden lists the lists of the file that are not used, because the command line or
+	// the environment sets another list.
+	Hidden []Hidden
+}
+
+// Hidden is a list of the file that is not used.
+type Hidden struct {
+	Key      string
+	Place    string   // of the list, FILE:LINE
+	Variable string   // that is used instead; if empty, the command line is
+	Missing  []string // entries that the other list does not have
+}
+
+func (o *Origin) origin() *Origin { return o }
+
+// Locate adds its place to each fault, which begins with a key and a colon.
+func (o *Origin) Locate(faults error) error {
+	if faults == nil || len(o.Places) == 0 {
+		return faults
+	}
+	var all []error
+	for line := range strings.Lines(faults.Error()) {
+		line = strings.TrimSuffix(line, "\n")
+		key, text, _ := strings.Cut(line, ": ")
+		switch place := o.Places[key]; {
+		case place == "":
+		case place == EnvName(key):
+			line = place + ": " + text
+		default:
+			line = place + ": " + line
+		}
+		all = append(all, errors.New(line))
+	}
+	return errors.Join(all...)
+}
+
+// setPlace records where the value of a flag is from.
+func (l *loader) setPlace(f *pflag.Flag, place string) {
+	if l.origin.Places == nil {
+		l.origin.Places = map[string]string{}
+	}
+	l.origin.Places[f.Name] = place
+}
+
+// place returns the file and the line of a key.
+func (l *loader) place(key string) string {
+	return l.decoder.file + ":" + strconv.Itoa(l.decoder.line(key))
+}
+
+// hide records that a flag, set by the variable or else on the command line, replaces
+// a list of the file.
+func (l *loader) hide(f *pflag.Flag, variable string) {
+	list, isList := f.Value.(pflag.SliceValue)
+	inFile, _ := l.values[f.Name].([]string)
+	if !isList || len(inFile) == 0 {
+		return
+	}
+	used := list.GetSlice()
+	missing := slices.DeleteFunc(slices.Clone(inFile), func(entry string) bool { return slices.Contains(used, entry) })
+	if len(missing) > 0 {
+		l.origin.Hidden = append(l.origin.Hidden, Hidden{f.Name, l.place(f.Name), variable, missing})
+	}
+}
