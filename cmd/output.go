@@ -7,7 +7,6 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
@@ -49,7 +48,7 @@ func newTable(w io.Writer, heading ...string) *table {
 	return t
 }
 
-// widest is the maximum number of characters in a cell, so that one long row does
+// widest is the maximum number of columns of a cell, so that one long row does
 // not widen the columns of all others. The last cell of a row is not shortened,
 // because an error's remedy is at its end. --json prints everything.
 const widest = 200
@@ -72,7 +71,7 @@ func list(names []string, sep string) string {
 	const tail = 24 // length of "… and N more"
 	columns := 0
 	for i, name := range names {
-		if columns += utf8.RuneCountInString(name) + len(sep); columns > widest-tail && i > 0 {
+		if columns += width(name) + len(sep); columns > widest-tail && i > 0 {
 			return fmt.Sprintf("%s… and %d more", strings.Join(names[:i], sep)+sep, len(names)-i)
 		}
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -20,14 +21,26 @@ type progress struct {
 	w     io.Writer
 	label string
 	live  *liveLine // if nil, prints lines
+	// columns is the width of a terminal that is too narrow for a live line, or 0.
+	columns int
 }
 
 // newProgress returns a progress display for about so many events.
 func newProgress(w io.Writer, label string, events int) *progress {
 	p := &progress{w: w, label: printable.Line(label)}
-	if f := printable.File(w); f != nil && term.IsTerminal(int(f.Fd())) {
-		p.live = newLiveLine(f, p.label, events)
+	f := printable.File(w)
+	if f == nil || !term.IsTerminal(int(f.Fd())) {
+		return p
 	}
+	columns, _, err := term.GetSize(int(f.Fd()))
+	if err != nil || columns == 0 {
+		columns = 80
+	}
+	if columns < minColumns {
+		p.columns = columns
+		return p
+	}
+	p.live = newLiveLine(f, columns, p.label, events)
 	return p
 }
 
@@ -41,24 +54,25 @@ var stageText = map[acme.Stage]string{
 	acme.Finalizing:   "validated, sending the CSR",
 	acme.Issuing:      "the CA is signing",
 	acme.Issued:       "issued",
-	remote.Registered: "registered, the proxy renews it from now on",
+	remote.Registered: "registered for renewal at the proxy",
 	remote.Waiting:    "waiting for the proxy to obtain it",
-	remote.Locked:     "sealed before this host was enrolled, asking the proxy for a new one",
+	remote.Locked:     "asking for one sealed to this host",
 }
 
 func (p *progress) event(e acme.Event) {
 	text, ok := stageText[e.Stage]
 	if !ok {
-		text = string(e.Stage)
+		text = printable.Line(string(e.Stage))
 	}
+	long := text
 	if e.Identifier != "" {
-		text += " " + e.Identifier
+		long += " " + printable.Line(e.Identifier)
 	}
 	if p.live == nil {
-		printable.Fprintf(p.w, "%s: %s\n", p.label, text)
+		fmt.Fprintln(p.w, wrap(p.label+": "+long, p.columns))
 		return
 	}
-	p.live.next(p.label + ": " + printable.Line(text))
+	p.live.next(p.label+": "+long, long, text)
 }
 
 // done removes the live line.
@@ -80,18 +94,15 @@ type liveLine struct {
 const (
 	barColumns  = 10
 	restColumns = 32 // maximum width of percent, count, time and separators
+	minColumns  = 60 // of a terminal with a live line
 )
 
-func newLiveLine(f *os.File, text string, events int) *liveLine {
-	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil || columns == 0 {
-		columns = 80
-	}
-	l := &liveLine{columns: max(columns-barColumns-restColumns, 8), stop: make(chan struct{})}
+func newLiveLine(f *os.File, columns int, text string, events int) *liveLine {
+	l := &liveLine{columns: columns - barColumns - restColumns, stop: make(chan struct{})}
 	l.bar = progressbar.NewOptions(events,
 		progressbar.OptionSetWriter(f),
 		progressbar.OptionSetWidth(barColumns),
-		progressbar.OptionSetDescription(shorten(text, l.columns)),
+		progressbar.OptionSetDescription(fit(l.columns, text, "requesting")),
 		progressbar.OptionShowCount(),
 		progressbar.OptionSetElapsedTime(true),
 		progressbar.OptionSetPredictTime(false),
@@ -102,9 +113,9 @@ func newLiveLine(f *os.File, text string, events int) *liveLine {
 	return l
 }
 
-// next shows another text and advances the bar by one step.
-func (l *liveLine) next(text string) {
-	l.bar.Describe(shorten(text, l.columns))
+// next shows the first of the texts that fits and advances the bar by one step.
+func (l *liveLine) next(texts ...string) {
+	l.bar.Describe(fit(l.columns, texts...))
 	_ = l.bar.Add(1) // an error means more steps than expected
 }
 
@@ -125,13 +136,4 @@ func (l *liveLine) close() {
 	close(l.stop)
 	l.ticking.Wait()
 	_ = l.bar.Finish()
-}
-
-// shorten cuts text to so many columns. A live line that wraps cannot be removed.
-func shorten(text string, columns int) string {
-	r := []rune(text)
-	if len(r) <= columns {
-		return text
-	}
-	return string(r[:columns-1]) + "…"
 }

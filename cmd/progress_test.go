@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"bytes"
-	"strings"
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -36,29 +35,12 @@ www.example.com: the CA is validating
 www.example.com: validated, sending the CSR
 www.example.com: the CA is signing
 www.example.com: issued
-www.example.com: registered, the proxy renews it from now on
+www.example.com: registered for renewal at the proxy
 www.example.com: waiting for the proxy to obtain it
 www.example.com: of a newer proxy
 www.example.com: of a hostile\u001b[2J\nproxy \u202emoc.elpmaxe
 `
 	if got := out.String(); got != want {
 		t.Errorf("got:\n%swant:\n%s", got, want)
-	}
-}
-
-func TestShorten(t *testing.T) {
-	for _, c := range []struct {
-		text    string
-		columns int
-		want    string
-	}{
-		{"www.example.com", 15, "www.example.com"},
-		{"www.example.com", 8, "www.exa…"},
-		{strings.Repeat("ü", 9), 8, strings.Repeat("ü", 7) + "…"},
-		{"", 8, ""},
-	} {
-		if got := shorten(c.text, c.columns); got != c.want {
-			t.Errorf("shorten(%q, %d) = %q, want %q", c.text, c.columns, got, c.want)
-		}
 	}
 }
