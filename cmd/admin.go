@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 )
@@ -134,7 +135,7 @@ func describeProblem(c admin.Certificate) string {
 		return text
 	}
 	if c.Failures > 0 || c.Deployment == nil {
-		return c.LastError // a fault of this host is not counted
+		return withCheck(c) // a fault of this host is not counted
 	}
 	text := "deployment: "
 	if c.HookError != "" {
@@ -144,6 +145,14 @@ func describeProblem(c admin.Certificate) string {
 		return text + "running at " + c.Deployment.RunBy
 	}
 	return text + "next attempt " + moment(c.Deployment.NextAttempt)
+}
+
+// withCheck returns the last error, and how to find out why the CA cannot validate.
+func withCheck(c admin.Certificate) string {
+	if !acme.IsValidationText(c.LastError) {
+		return c.LastError
+	}
+	return c.LastError + "; to see why, run acmeproxy check " + strings.Join(c.Names, " ")
 }
 
 func newAudit() *cobra.Command {

@@ -141,6 +141,8 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 // string.
 func keptProblem(k remote.Kept) string {
 	switch {
+	case k.LastError != "" && k.HookDue && !k.NextAttempt.IsZero():
+		return k.LastError + "; next attempt " + moment(k.NextAttempt)
 	case k.LastError != "":
 		return k.LastError
 	case k.Revoked != "" && k.Revoked == k.Serial:

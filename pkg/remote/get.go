@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -76,6 +77,10 @@ func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
 		err = g.obtain(ctx, k)
 	} else {
 		err = g.pull(ctx, k, commandPull(renew))
+	}
+	if err == nil && k.LastError != "" { // of an earlier attempt; the present bundle is the newest
+		k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
+		err = k.save()
 	}
 	return k, err
 }
@@ -172,7 +177,7 @@ const tolerance = 24 * time.Hour
 func (g *Getter) checkFresh(b, have *cert.Bundle) error {
 	switch now := g.now(); {
 	case b.NotAfter().Before(now):
-		return fmt.Errorf("the proxy sent a certificate that expired at %s; the files stay as they are", b.NotAfter().UTC().Format(time.RFC3339))
+		return fmt.Errorf("the proxy sent a certificate that expired at %s, check this host's clock; the files stay as they are", b.NotAfter().UTC().Format(time.RFC3339))
 	case b.Leaf.NotBefore.After(now.Add(tolerance)):
 		return fmt.Errorf("the proxy sent a certificate that is not valid before %s, check this host's clock; the files stay as they are", b.Leaf.NotBefore.UTC().Format(time.RFC3339))
 	case have != nil && b.Leaf.NotBefore.Before(have.Leaf.NotBefore) && have.NotAfter().After(now):
@@ -193,6 +198,17 @@ func isOnDisk(k *Kept) bool {
 	return err == nil && have.Serial() == k.Serial && k.Holds(k.Out, have)
 }
 
+// HookError reports that a certificate is installed, but that its hook has failed. The
+// hook stays due until it succeeds.
+type HookError struct{ Err error }
+
+func (e *HookError) Error() string {
+	return "the certificate is installed, but its hook failed: " + strings.TrimPrefix(e.Err.Error(), "hook: ")
+}
+
+// Unwrap returns the cause, usually a *hook.Error.
+func (e *HookError) Unwrap() error { return e.Err }
+
 // runHook runs the hook if it is due. If the hook fails, it stays due.
 func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 	if !k.HookDue || k.Hook == "" {
@@ -206,7 +222,7 @@ func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 		KeyPath:       filepath.Join(k.Out, certfile.Key),
 	}
 	if err := (hook.Hook{Command: k.Hook, Environ: g.state.Environ, Timeout: g.timing.Hook}).Run(ctx, event); err != nil {
-		return fmt.Errorf("the certificate is in place, but its hook failed, and is due until it succeeds: %w", err)
+		return &HookError{err}
 	}
 	k.HookDue = false
 	return k.save()

@@ -257,7 +257,11 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 		return next
 	}
 	next := d.recordFailure(k, failure, eased)
-	log.Warn("not fresh", "error", failure, "next_attempt", next)
+	what := "not fresh"
+	if errors.As(failure, new(*HookError)) {
+		what = "hook failed"
+	}
+	log.Warn(what, "error", failure, "next_attempt", next)
 	return next
 }
 

@@ -36,6 +36,12 @@ const (
 	lockName         = "lock"
 )
 
+// EnrolmentFiles returns the files of a state directory that Enroll creates again if they
+// are moved away. The host's certificates and identity are in others.
+func EnrolmentFiles(dir string) []string {
+	return []string{filepath.Join(dir, enrolmentName), filepath.Join(dir, keyName)}
+}
+
 // ErrNotEnrolled means that the state directory holds no enrolment.
 var ErrNotEnrolled = errors.New("not enrolled at a proxy yet: ask its administrator for a token (acmeproxy clients add), then run acmeproxy remote enroll TOKEN; if this host is enrolled, run this as the user that did it, usually root, or set --state-dir")
 

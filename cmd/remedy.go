@@ -1,0 +1,155 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// remedied adds to an error a line that says who must do what.
+type remedied struct {
+	error
+	remedy string
+}
+
+func (e remedied) Error() string { return e.error.Error() + "\n" + e.remedy }
+
+func (e remedied) Unwrap() error { return e.error }
+
+// withRemedy makes a command that works with the proxy add the remedy to its error. The
+// command has a flag state-dir, which is loaded when it returns.
+func withRemedy(c *cobra.Command) *cobra.Command {
+	run := c.RunE
+	c.RunE = func(c *cobra.Command, args []string) error {
+		err := run(c, args)
+		if err == nil {
+			return nil
+		}
+		dir := c.Flags().Lookup("state-dir").Value.String()
+		if remedy := remoteRemedy(err, dir); remedy != "" {
+			return remedied{err, remedy}
+		}
+		return err
+	}
+	return c
+}
+
+// remoteRemedy returns what an internal host's user, or the proxy's administrator,
+// must do after an error, or an empty string if the error says it.
+func remoteRemedy(err error, stateDir string) string {
+	var problem *api.Problem
+	isProblem := errors.As(err, &problem)
+	switch {
+	case errors.As(err, new(*remote.HookError)):
+		return `correct the hook, then run the same command again; "acmeproxy remote run" retries it as well`
+	case errors.Is(err, remote.ErrPin):
+		return "ask the proxy's administrator whether its data directory was replaced, and only then " + enrolAgain(stateDir)
+	case isProblem && problem.Status == http.StatusUnauthorized && enrolledAs(stateDir) != "":
+		name := enrolledAs(stateDir)
+		return fmt.Sprintf("the proxy does not accept the key in %s: the client %q was disabled or removed, its credentials were revoked, "+
+			"or a copy of this folder has replaced the key on another host\n"+
+			`ask the proxy's administrator to run "acmeproxy clients show %s": if the client is disabled, "acmeproxy clients enable %s"; if it is unknown, "acmeproxy clients add %s"; `+
+			"otherwise %s", stateDir, name, name, name, name, enrolAgain(stateDir))
+	case isProblem && problem.Status == http.StatusForbidden && isGrant(problem):
+		return fmt.Sprintf(`ask the proxy's administrator to change the grants of client %q: "acmeproxy clients export" prints them, "acmeproxy clients apply" applies the changed file`,
+			enrolledAs(stateDir))
+	}
+	return checkRemedy(err, "acmeproxy remote check")
+}
+
+// enrolAgain returns the steps that give a host a new enrolment. Its certificates stay
+// listed, because they are in other files of the folder.
+func enrolAgain(stateDir string) string {
+	name := enrolledAs(stateDir)
+	if name == "" {
+		name = "NAME"
+	}
+	old := filepath.Join(stateDir, "old")
+	return fmt.Sprintf(`let the administrator run "acmeproxy clients token %s"; then run here: mkdir -p %s && mv %s %s, and the line that it printed, and restart "acmeproxy remote run"`,
+		name, old, strings.Join(remote.EnrolmentFiles(stateDir), " "), old)
+}
+
+// enrolledAs returns the name of the client in a state directory, or an empty string.
+func enrolledAs(stateDir string) string {
+	s, err := remote.Open(stateDir, userAgent())
+	if err != nil {
+		return ""
+	}
+	return s.Client()
+}
+
+// isGrant reports whether a client's grants are the cause of a refusal.
+func isGrant(p *api.Problem) bool {
+	for _, f := range p.Errors {
+		switch strings.TrimPrefix(f.Location, "body.") {
+		case "names", "mode", "key_type", "client", "source":
+			return !strings.Contains(f.Message, "is disabled")
+		}
+	}
+	return false
+}
+
+// checkRemedy points to the command that finds out why a CA cannot validate names, or
+// returns an empty string for another error.
+func checkRemedy(err error, command string) string {
+	name := "NAME"
+	var failed *acme.Error
+	switch {
+	case errors.As(err, &failed) && failed.IsValidation():
+		if failed.Identifier != "" {
+			name = failed.Identifier
+		}
+	case !acme.IsValidationText(err.Error()):
+		return ""
+	}
+	return fmt.Sprintf("to see why the CA cannot validate it, run %s %s", command, name)
+}
+
+// remedyHandler adds the attribute remedy to log records whose attribute error has one.
+type remedyHandler struct {
+	slog.Handler
+	remedy func(error) string
+}
+
+// withRemedies returns a logger that says who must do what after an error.
+func withRemedies(log *slog.Logger, remedy func(error) string) *slog.Logger {
+	return slog.New(remedyHandler{log.Handler(), remedy})
+}
+
+// Handle implements [slog.Handler].
+func (h remedyHandler) Handle(ctx context.Context, r slog.Record) error {
+	remedy := ""
+	r.Attrs(func(a slog.Attr) bool {
+		err, ok := a.Value.Any().(error)
+		if a.Key != "error" || !ok {
+			return true
+		}
+		remedy = strings.ReplaceAll(h.remedy(err), "\n", "; ")
+		return false
+	})
+	if remedy != "" {
+		r = r.Clone()
+		r.AddAttrs(slog.String("remedy", remedy))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements [slog.Handler].
+func (h remedyHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return remedyHandler{h.Handler.WithAttrs(attrs), h.remedy}
+}
+
+// WithGroup implements [slog.Handler].
+func (h remedyHandler) WithGroup(name string) slog.Handler {
+	return remedyHandler{h.Handler.WithGroup(name), h.remedy}
+}
