@@ -45,6 +45,19 @@ func (f *adminFlags) dial(c *cobra.Command) (*admin.Admin, error) {
 	return admin.Dial(filepath.Join(dir, admin.SocketName)), nil
 }
 
+// dialDespite does the same as dial, but also returns a client if the configuration
+// file is invalid: for the data directory that can be read nevertheless.
+func (f *adminFlags) dialDespite(c *cobra.Command) (_ *admin.Admin, invalid error) {
+	dir := f.dataDir
+	if !c.Flags().Changed("data-dir") {
+		var cfg config.Serve
+		if cfg, invalid = serveSettings(f.config); cfg.DataDir != "" {
+			dir = cfg.DataDir
+		}
+	}
+	return admin.Dial(filepath.Join(dir, admin.SocketName)), invalid
+}
+
 // serveSettings returns the settings that serve reads from the environment and its
 // configuration file.
 func serveSettings(file string) (config.Serve, error) {

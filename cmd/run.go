@@ -63,7 +63,7 @@ func run(c *cobra.Command) error {
 	if err != nil {
 		return usageError{err}
 	}
-	logger, err := config.NewLogger(c.ErrOrStderr(), f.logLevel, f.logFormat)
+	logger, _, err := config.NewLogger(c.ErrOrStderr(), f.logLevel, f.logFormat)
 	if err != nil {
 		return usageError{f.Locate(err)}
 	}

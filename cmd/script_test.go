@@ -52,7 +52,8 @@ func TestScripts(t *testing.T) {
 			"present":      present,
 			"revoked":      revoked,
 			"serves":       serves,
-			"sigterm":      sigterm,
+			"sighup":       sendSignal(syscall.SIGHUP),
+			"sigterm":      sendSignal(syscall.SIGTERM),
 			"sshkey":       sshKey,
 			"verify":       verify,
 			"waitfor":      waitFor,
@@ -255,17 +256,19 @@ func capture(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], found[len(found)-1])
 }
 
-// sigterm sends SIGTERM to the background command that begins with its arguments:
-// sigterm COMMAND [ARG…]
-func sigterm(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) == 0 {
-		ts.Fatalf("usage: sigterm COMMAND [ARG...]")
-	}
-	for _, c := range ts.BackgroundCmds() {
-		if len(c.Args) >= len(args) && strings.HasSuffix(c.Args[0], args[0]) && slices.Equal(c.Args[1:len(args)], args[1:]) {
-			ts.Check(c.Process.Signal(syscall.SIGTERM))
-			return
+// sendSignal returns a command that sends a signal to the background command that
+// begins with its arguments: sigterm COMMAND [ARG…], sighup COMMAND [ARG…]
+func sendSignal(signal os.Signal) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *testscript.TestScript, neg bool, args []string) {
+		if neg || len(args) == 0 {
+			ts.Fatalf("usage: sigterm|sighup COMMAND [ARG...]")
 		}
+		for _, c := range ts.BackgroundCmds() {
+			if len(c.Args) >= len(args) && strings.HasSuffix(c.Args[0], args[0]) && slices.Equal(c.Args[1:len(args)], args[1:]) {
+				ts.Check(c.Process.Signal(signal))
+				return
+			}
+		}
+		ts.Fatalf("no background command begins with %q", args)
 	}
-	ts.Fatalf("no background command begins with %q", args)
 }

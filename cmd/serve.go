@@ -27,7 +27,7 @@ func newServe() *cobra.Command {
 		Example: `  acmeproxy serve --domain www.example.com,example.com --certificate-obtained-hook 'systemctl reload nginx' --accept-tos
   ACMEPROXY_HOSTNAME=acmeproxy.example.com acmeproxy serve --config /etc/acmeproxy/acmeproxy.yaml`,
 		Args: noArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return serve(c, configFile(file)) },
+		RunE: func(c *cobra.Command, _ []string) error { return serve(c, file) },
 	}
 	bindServe(c.Flags())
 	configFlag(c.Flags(), &file)
@@ -69,7 +69,8 @@ the root's PEM file. LEGO_CA_CERTIFICATES, a list of files separated by colons, 
 the same, but sudo removes it from the environment.
 
 SIGTERM and Ctrl-C stop serve. It waits up to 20 seconds for issuances in progress.
-A second signal ends it at once.`
+A second signal ends it at once. SIGHUP makes serve read its configuration file again,
+as acmeproxy reload does.`
 
 // providerVariables returns the DNS providers with the prefixes of their environment
 // variables, one a line.
@@ -81,16 +82,19 @@ func providerVariables() string {
 	return lines.String()
 }
 
-// serve runs the proxy until the context is done.
+// serve runs the proxy until the context is done. file is the flag --config.
 func serve(c *cobra.Command, file string) error {
-	cfg, err := config.Load(c.Flags(), os.Getenv, file, bindServe)
+	hangup, stop := notifyHangup()
+	defer stop()
+	source := &serveSource{flags: c.Flags(), given: file}
+	cfg, err := source.read()
 	if err != nil {
 		return usageError{err}
 	}
 	if err := cfg.Validate(); err != nil {
 		return usageError{err}
 	}
-	logger, err := config.NewLogger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
+	logger, level, err := config.NewLogger(c.ErrOrStderr(), cfg.LogLevel, cfg.LogFormat)
 	if err != nil {
 		return usageError{err}
 	}
@@ -100,7 +104,10 @@ func serve(c *cobra.Command, file string) error {
 		logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 	}
 	tuneCollector()
-	p, err := proxy.New(c.Context(), proxy.Config{Serve: *cfg, Version: programVersion(), Logger: logger, Getenv: os.Getenv, Environ: os.Environ(), Known: allowMemory})
+	p, err := proxy.New(c.Context(), proxy.Config{
+		Serve: *cfg, Version: programVersion(), Logger: logger, LogLevel: level, Getenv: os.Getenv, Environ: os.Environ(),
+		Known: allowMemory, Reread: source.read, Hangup: hangup,
+	})
 	if err != nil && c.Context().Err() != nil { // interrupted while waiting for the database
 		logger.Info("stopped")
 		return nil //nolint:nilerr // stopping is not a failure

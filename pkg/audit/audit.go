@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -51,7 +52,7 @@ type Config struct {
 	// Logger reports entries that could not be stored. It must be set.
 	Logger *slog.Logger
 	// DefaultQuota is the number of requests per day that a client may make through
-	// grants without a quota. If 0, there is no limit.
+	// grants without a quota. If 0, there is no limit. SetDefaultQuota changes it.
 	DefaultQuota int
 	// Now returns the time. If nil, it is time.Now. It must be safe for concurrent
 	// use.
@@ -64,7 +65,7 @@ type Log struct {
 	logger *slog.Logger
 	now    func() time.Time
 	flood  flood
-	quota  int // Config.DefaultQuota
+	quota  atomic.Int64 // Config.DefaultQuota
 
 	allowed *limiters
 }
@@ -75,11 +76,16 @@ func New(c Config) *Log {
 	if now == nil {
 		now = time.Now
 	}
-	return &Log{
-		store: c.Store, logger: c.Logger, now: now, quota: c.DefaultQuota,
+	l := &Log{
+		store: c.Store, logger: c.Logger, now: now,
 		allowed: &limiters{every: rate.Every(allowedEvery), burst: allowedBurst},
 	}
+	l.SetDefaultQuota(c.DefaultQuota)
+	return l
 }
+
+// SetDefaultQuota replaces Config.DefaultQuota, also for requests of today.
+func (l *Log) SetDefaultQuota(n int) { l.quota.Store(int64(n)) }
 
 // QuotaExceeded reports that the client's daily quota is used up.
 type QuotaExceeded struct {
@@ -235,7 +241,7 @@ func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 // be able to revoke all of them.
 func (l *Log) quotaOf(a Ask, d policy.Decision) int {
 	if d.Quota == 0 && a.Request.Purpose != policy.Revocation && !a.isOfNetwork() {
-		return l.quota
+		return int(l.quota.Load())
 	}
 	return d.Quota
 }

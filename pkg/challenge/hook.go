@@ -18,13 +18,25 @@ const hookTimeout = time.Minute
 type hookSolver struct {
 	hook   hook.Hook
 	log    *slog.Logger
-	needed Holders
+	needed *Holders
+}
+
+// HookConfig configures FromHook.
+type HookConfig struct {
+	Command string   // for the shell
+	Environ []string // variables that the command inherits, as NAME=value
+	Logger  *slog.Logger
+	Places  *Places // if nil, no other solver publishes where the command does
 }
 
 // FromHook returns a solver for HTTP-01 whose answers a shell command publishes and
-// removes. The command inherits environ and gets the variables of hook.Challenge.
-func FromHook(command string, environ []string, log *slog.Logger) Solver {
-	return &hookSolver{hook: hook.Hook{Command: command, Environ: environ, Timeout: hookTimeout}, log: log}
+// removes. The command gets the variables of hook.Challenge. All commands count as
+// one place, because a changed command usually publishes to the same folder.
+func FromHook(cfg HookConfig) Solver {
+	return &hookSolver{
+		hook: hook.Hook{Command: cfg.Command, Environ: cfg.Environ, Timeout: hookTimeout},
+		log:  cfg.Logger, needed: cfg.Places.Holders("hook"),
+	}
 }
 
 // Present implements Solver.

@@ -14,7 +14,7 @@ import (
 // could be another program's or that an order still needs.
 func TestLeftoverTokens(t *testing.T) {
 	root := t.TempDir()
-	w, err := newWebroot(root)
+	w, err := newWebroot(root, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestLeftoverTokens(t *testing.T) {
 // An answer that is still needed stays, although a clock that was wrong dated it
 // long ago.
 func TestNeededTokenIsNoLeftover(t *testing.T) {
-	w, err := newWebroot(t.TempDir())
+	w, err := newWebroot(t.TempDir(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

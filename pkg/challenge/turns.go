@@ -125,3 +125,29 @@ func (h *Holders) Drop(c Challenge) (last bool) {
 	delete(h.of, c)
 	return true
 }
+
+// Places holds the Holders of each place to which solvers publish. A process shares one
+// among its solvers with earlier and later settings, so that none of them removes an
+// answer that another one still needs. The zero value is ready to use, concurrently.
+type Places struct {
+	mu sync.Mutex
+	at map[string]*Holders // by place; guarded by mu
+}
+
+// Holders returns the holders of the answers at a place, such as a folder or a DNS
+// provider. They stay in memory, because each new place is an administrator's change.
+// A nil Places returns new ones.
+func (p *Places) Holders(place string) *Holders {
+	if p == nil {
+		return new(Holders)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at == nil {
+		p.at = map[string]*Holders{}
+	}
+	if p.at[place] == nil {
+		p.at[place] = new(Holders)
+	}
+	return p.at[place]
+}

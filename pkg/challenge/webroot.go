@@ -21,7 +21,7 @@ import (
 // unless only a trusted user can have created it.
 type webroot struct {
 	root   string
-	needed Holders
+	needed *Holders
 	mu     sync.Mutex
 	// searched is the time of the last search for leftovers; guarded by mu.
 	searched time.Time
@@ -32,18 +32,18 @@ var challengeFolder = []string{".well-known", "acme-challenge"}
 
 // FromWebroot returns a solver for HTTP-01 that writes its answers to files below
 // root, which another program serves. It creates the folder of the tokens and
-// checks that it can be written.
-func FromWebroot(root string) (Solver, error) {
-	w, err := newWebroot(root)
+// checks that it can be written. places may be nil if no other solver uses root.
+func FromWebroot(root string, places *Places) (Solver, error) {
+	w, err := newWebroot(root, places)
 	if err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
-func newWebroot(root string) (*webroot, error) {
+func newWebroot(root string, places *Places) (*webroot, error) {
 	const remedy = "name the folder from which the web server serves files, writable for this process"
-	w := &webroot{root: root}
+	w := &webroot{root: root, needed: places.Holders(placeOf(root))}
 	info, err := os.Stat(root)
 	if err != nil {
 		return nil, fmt.Errorf("http-01-webroot: %w; %s", err, remedy)
@@ -61,6 +61,17 @@ func newWebroot(root string) (*webroot, error) {
 		return nil, fmt.Errorf("http-01-webroot: %w; %s", err, remedy)
 	}
 	return w, dir.Remove(probe)
+}
+
+// placeOf returns one name for all spellings of a folder.
+func placeOf(root string) string {
+	if real, err := filepath.EvalSymlinks(root); err == nil {
+		root = real
+	}
+	if full, err := filepath.Abs(root); err == nil {
+		root = full
+	}
+	return "webroot " + root
 }
 
 // open opens the folder of the tokens. If create is set, it creates missing folders.

@@ -13,7 +13,7 @@ import (
 // A CA's token becomes a file's name: nothing of a path may be in it.
 func TestTokensAreNoPaths(t *testing.T) {
 	root := t.TempDir()
-	w, err := newWebroot(root)
+	w, err := newWebroot(root, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -62,7 +62,7 @@ func TestWebrootIsRecreated(t *testing.T) {
 		if err := os.Mkdir(root, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		w, err := newWebroot(root)
+		w, err := newWebroot(root, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -96,7 +96,7 @@ func TestRecreatedWebrootIsReadable(t *testing.T) {
 	if err := os.MkdirAll(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	w, err := newWebroot(root)
+	w, err := newWebroot(root, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestWebrootWithTrustedLink(t *testing.T) {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(shared, path)); err != nil {
 			t.Fatal(err)
 		}
-		w, err := newWebroot(root)
+		w, err := newWebroot(root, nil)
 		if err != nil {
 			t.Fatalf("%s: %v", part, err)
 		}
@@ -149,7 +149,7 @@ func TestWebrootWithTrustedLink(t *testing.T) {
 func TestWebrootWithLinks(t *testing.T) {
 	for _, part := range []string{".well-known", ".well-known/acme-challenge"} {
 		root, outside := t.TempDir(), t.TempDir()
-		w, err := newWebroot(root)
+		w, err := newWebroot(root, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestWebrootWithLinks(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, err := range []error{
-			func() error { _, err := newWebroot(root); return err }(),
+			func() error { _, err := newWebroot(root, nil); return err }(),
 			func() error {
 				_, err := w.Present(t.Context(), Challenge{Name: "a.example", Token: "another", KeyAuthorization: "x"})
 				return err
@@ -182,7 +182,7 @@ func TestWebrootWithLinks(t *testing.T) {
 		}
 	}
 	root, outside := t.TempDir(), filepath.Join(t.TempDir(), "file")
-	w, err := newWebroot(root)
+	w, err := newWebroot(root, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,7 +204,7 @@ func TestWebrootFaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, root := range []string{file, filepath.Join(t.TempDir(), "none")} {
-		_, err := FromWebroot(root)
+		_, err := FromWebroot(root, nil)
 		if err == nil || !strings.Contains(err.Error(), "http-01-webroot: ") || !strings.Contains(err.Error(), root) {
 			t.Errorf("%s: got %v", root, err)
 		}

@@ -220,7 +220,7 @@ func TestCertificateSets(t *testing.T) {
 
 func TestNewLogger(t *testing.T) {
 	var out bytes.Buffer
-	log, err := NewLogger(&out, "warn", "json")
+	log, _, err := NewLogger(&out, "warn", "json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +231,7 @@ func TestNewLogger(t *testing.T) {
 		t.Errorf("got %s: %v", &out, err)
 	}
 	for level, want := range map[string]slog.Level{"debug": -4, "info": 0, "warn": 4, "error": 8} {
-		log, err := NewLogger(&out, level, "text")
+		log, _, err := NewLogger(&out, level, "text")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,10 +239,10 @@ func TestNewLogger(t *testing.T) {
 			t.Errorf("%s is not level %d", level, want)
 		}
 	}
-	if _, err := NewLogger(&out, "all", "text"); err == nil || !strings.HasPrefix(err.Error(), "log-level: ") {
+	if _, _, err := NewLogger(&out, "all", "text"); err == nil || !strings.HasPrefix(err.Error(), "log-level: ") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := NewLogger(&out, "info", "xml"); err == nil || !strings.HasPrefix(err.Error(), "log-format: ") {
+	if _, _, err := NewLogger(&out, "info", "xml"); err == nil || !strings.HasPrefix(err.Error(), "log-format: ") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -186,10 +186,18 @@ func (ca *CA) issue(ctx context.Context, f *flow) (*cert.Bundle, error) {
 	}
 }
 
-// Close removes the answers that were left for orders to be continued.
+// Close closes idle connections, and removes the answers that were left for orders to
+// be continued.
 func (ca *CA) Close() error {
+	ca.closeIdle()
 	ca.kept.Close(ca.cfg.Shared)
 	return nil
+}
+
+func (ca *CA) closeIdle() {
+	if t, ok := ca.cfg.Transport.(interface{ CloseIdleConnections() }); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 // newCore returns lego's API for one session. It costs no request once the

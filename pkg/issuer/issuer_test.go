@@ -93,9 +93,9 @@ func newInstance(cfg testConfig) (*instance, error) {
 	memory := challenge.Memory{HTTP01: cfg.Responder, TLSALPN: cfg.TLSALPN}
 	switch {
 	case cfg.HTTPHook != "":
-		solvers[acme.HTTP01] = challenge.FromHook(cfg.HTTPHook, os.Environ(), slog.New(slog.DiscardHandler))
+		solvers[acme.HTTP01] = challenge.FromHook(challenge.HookConfig{Command: cfg.HTTPHook, Environ: os.Environ(), Logger: slog.New(slog.DiscardHandler)})
 	case cfg.Webroot != "":
-		s, err := challenge.FromWebroot(cfg.Webroot)
+		s, err := challenge.FromWebroot(cfg.Webroot, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 )
 
@@ -16,7 +17,30 @@ import (
 type PoolConfig struct {
 	CAs      []CAConfig // the first one is the default
 	InFlight int        // issuances at a time, half of them for one client; 64 if 0
+	Shared   *Shared    // with earlier and later pools of the process; if nil, it is the only one
 }
+
+// Shared holds what the pools of one process share when settings change while orders
+// are in flight: the turns of exclusive challenges, the answers of orders that will be
+// continued, and the places for issuances and keys. It is safe for concurrent use.
+type Shared struct {
+	turns  challenge.Turns
+	kept   challenge.Kept
+	places *fair.Places // one taken for each issuance in flight
+	keys   keyPlaces    // one taken for each RSA key that is being generated
+}
+
+// NewShared returns what pools share, with places for so many issuances, 64 if 0.
+func NewShared(inFlight int) *Shared {
+	if inFlight == 0 {
+		inFlight = 64
+	}
+	return &Shared{places: newPlaces(inFlight), keys: newKeyPlaces()}
+}
+
+// Close removes the answers that were left for orders to be continued. shared is set
+// if other instances may continue them. Their solvers may be closed already.
+func (s *Shared) Close(shared bool) { s.kept.Close(shared) }
 
 // Pool obtains certificates from one or several CAs. It limits the issuances in
 // flight and gives each client a share. If a client requests a certificate twice at
@@ -25,8 +49,8 @@ type Pool struct {
 	standard *CA            // for requests that name no CA
 	cas      map[string]*CA // by name and by directory URL
 	all      []*CA
-	places   *fair.Places // one taken for each issuance in flight
-	keys     keyPlaces    // one taken for each RSA key that is being generated
+	shared   *Shared
+	own      bool // shared is this pool's own
 	flights  flights
 }
 
@@ -35,10 +59,10 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 	if len(cfg.CAs) == 0 {
 		return nil, errors.New("issuer: a pool needs at least one CA")
 	}
-	if cfg.InFlight == 0 {
-		cfg.InFlight = 64
+	p := &Pool{cas: map[string]*CA{}, shared: cfg.Shared, own: cfg.Shared == nil}
+	if p.own {
+		p.shared = NewShared(cfg.InFlight)
 	}
-	p := &Pool{cas: map[string]*CA{}, places: newPlaces(cfg.InFlight), keys: newKeyPlaces()}
 	for _, each := range cfg.CAs {
 		ca, err := NewCA(each)
 		if err != nil {
@@ -47,7 +71,7 @@ func NewPool(cfg PoolConfig) (*Pool, error) {
 		if p.standard == nil {
 			p.standard = ca
 		}
-		ca.turns, ca.kept = p.standard.turns, p.standard.kept // the solvers are shared, too
+		ca.turns, ca.kept = &p.shared.turns, &p.shared.kept // the solvers are shared, too
 		for _, name := range distinct(ca.cfg.Name, ca.cfg.DirectoryURL) {
 			if p.cas[name] != nil {
 				return nil, fmt.Errorf("issuer: two CAs are called %s", name)
@@ -102,10 +126,10 @@ func (p *Pool) Issue(ctx context.Context, req cert.Request, emit func(acme.Event
 }
 
 func (p *Pool) issue(ctx context.Context, f *flow) (*cert.Bundle, error) {
-	if err := f.generateKey(ctx, p.keys.generate); err != nil {
+	if err := f.generateKey(ctx, p.shared.keys.generate); err != nil {
 		return nil, err
 	}
-	release, err := p.places.Acquire(ctx, f.req.Client, f.queued)
+	release, err := p.shared.places.Acquire(ctx, f.req.Client, f.queued)
 	if err != nil {
 		return nil, classify("wait for a free place", err, time.Time{})
 	}
@@ -152,5 +176,14 @@ func (p *Pool) CAAIdentities(ctx context.Context) ([]string, error) {
 	return p.standard.CAAIdentities(ctx)
 }
 
-// Close removes the answers that were left for orders to be continued.
-func (p *Pool) Close() error { return p.standard.Close() }
+// Close closes idle connections to the CAs. It removes the answers that were left for
+// orders to be continued, unless other pools share them.
+func (p *Pool) Close() error {
+	for _, ca := range p.all {
+		ca.closeIdle()
+	}
+	if p.own {
+		p.shared.Close(p.standard.cfg.Shared)
+	}
+	return nil
+}

@@ -55,5 +55,5 @@ func (k keyPlaces) generate(ctx context.Context, client string, t cert.KeyType, 
 // GenerateKey generates a key for a client within its share of the processors. An
 // empty client is the proxy.
 func (p *Pool) GenerateKey(ctx context.Context, client string, t cert.KeyType) (crypto.Signer, error) {
-	return p.keys.generate(ctx, client, t, nil)
+	return p.shared.keys.generate(ctx, client, t, nil)
 }

@@ -48,7 +48,7 @@ func (g *generation) newPool() (*issuer.Pool, error) {
 		Logger:         p.log,
 		Now:            p.cfg.Now,
 	}
-	return issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{cfg}})
+	return issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{cfg}, Shared: p.issuing})
 }
 
 func readEAB(kid, file string) (*issuer.EAB, error) {
@@ -106,7 +106,7 @@ func (g *generation) newAgent() *agent.Agent {
 		Limit: g.settings.MaxClientCertificates,
 		Wake:  func() { p.Renewals.Wake(); p.peers.NotifyDue() },
 		Tell:  p.peers.NotifyNews,
-		Every: p.pollInterval,
+		Every: p.pollInterval, Waiters: &p.waiters,
 	})
 }
 
@@ -117,8 +117,8 @@ func (g *generation) newQueue(ca renewal.Issuer) *renewal.Queue {
 		Store: p.store, Issuer: ca, DirectoryURL: g.settings.ACMEDirectoryURL, Identity: p.identity,
 		Modes:   map[clients.Mode]renewal.Mode{clients.ModeClient: g.client, clients.ModeAgent: g.agent},
 		Owner:   p.name,
-		Settled: p.audit.Settled,
-		Logger:  p.log, Now: p.cfg.Now,
+		Settled: p.audit.Settled, Shares: p.shares,
+		Logger: p.log, Now: p.cfg.Now,
 	})
 }
 

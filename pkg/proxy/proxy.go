@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -16,11 +17,16 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge/dns01"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
 	"github.com/acmeproxy/acmeproxy/pkg/fallback"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
@@ -41,8 +47,15 @@ type Config struct {
 	Now     func() time.Time // time for certificates and leases, not for timeouts; if nil, time.Now
 	// Known, if not nil, is called when the API's number of connections of
 	// authenticated clients has changed, at most once a second.
-	Known  func(connections int)
-	Limits Limits
+	Known func(connections int)
+	// Reread returns the settings for Reload. It reads files again, but not the
+	// environment. If nil, Reload fails.
+	Reread func() (*config.Serve, error)
+	// Hangup receives a value for each Reload that Run starts; nil for none.
+	Hangup <-chan os.Signal
+	// LogLevel is Logger's level, which Reload sets; nil if it cannot change.
+	LogLevel *slog.LevelVar
+	Limits   Limits
 }
 
 // Proxy runs the DMZ process. It owns the ports, the store, the identity and the
@@ -62,6 +75,15 @@ type Proxy struct {
 	auth      *auth.Authenticator
 	registrar *enroll.Registrar
 	health    *health
+	newQuota  bool // the database was created with a default quota
+
+	// Generations share these, so that a change of the settings loses no answer and no
+	// notification.
+	waiters agent.Waiters
+	issuing *issuer.Shared
+	shares  *work.Shares
+	places  challenge.Places
+	dns     dns01.Shared
 
 	stopping context.Context //nolint:containedctx // of the process, not of a request
 	stop     func()          // cancels stopping
@@ -95,7 +117,10 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 		cfg.Getenv = func(string) string { return "" }
 	}
 	cfg.Limits = cfg.Limits.withDefaults()
-	p := &Proxy{cfg: cfg, name: instanceName(), log: cfg.Logger, responder: responder.New(), live: map[*generation]bool{}}
+	p := &Proxy{
+		cfg: cfg, name: instanceName(), log: cfg.Logger, responder: responder.New(), live: map[*generation]bool{},
+		issuing: issuer.NewShared(0), shares: renewal.NewShares(),
+	}
 	p.stopping, p.stop = context.WithCancel(context.WithoutCancel(ctx))
 	if p.port80, err = p.withFallback(p.responder); err != nil {
 		return nil, err

@@ -39,11 +39,14 @@ func (g *generation) openSolvers() error {
 }
 
 func (g *generation) openHook() (challenge.Solver, error) {
-	return challenge.FromHook(g.settings.HTTP01Hook, g.process.cfg.Environ, g.process.log), nil
+	p := g.process
+	return challenge.FromHook(challenge.HookConfig{
+		Command: g.settings.HTTP01Hook, Environ: p.cfg.Environ, Logger: p.log, Places: &p.places,
+	}), nil
 }
 
 func (g *generation) openWebroot() (challenge.Solver, error) {
-	return challenge.FromWebroot(g.settings.HTTP01Webroot)
+	return challenge.FromWebroot(g.settings.HTTP01Webroot, &g.process.places)
 }
 
 func (p *Proxy) openPort80() (challenge.Solver, error) {
@@ -62,6 +65,7 @@ func (g *generation) openDNS() (challenge.Solver, error) {
 	return dns01.New(dns01.Config{
 		Provider: g.settings.DNSProvider, Getenv: g.process.cfg.Getenv,
 		Resolvers: resolvers, Propagation: g.settings.DNSPropagation, Logger: g.process.log,
+		Shared: &g.process.dns,
 	})
 }
 

@@ -80,7 +80,7 @@ func (p *Proxy) tell(certID string, news func(*agent.Agent, string)) {
 
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
-		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Logger: p.log,
+		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, Logger: p.log,
 		Forgotten: func(certID string) { p.tell(certID, (*agent.Agent).Forgotten) },
 	}
 }

@@ -47,11 +47,10 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	if err := p.unpark(ctx); err != nil {
 		return err
 	}
-	newDatabase, err := p.store.WantsDefaultQuota(ctx)
-	if err != nil {
+	if p.newQuota, err = p.store.WantsDefaultQuota(ctx); err != nil {
 		return err
 	}
-	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now, DefaultQuota: p.cfg.DailyQuota(newDatabase)})
+	p.audit = audit.New(audit.Config{Store: p.store, Logger: p.log, Now: p.cfg.Now, DefaultQuota: p.cfg.DailyQuota(p.newQuota)})
 	p.tls, err = newAPITLS(ctx, p.store, p.identity)
 	return err
 }

@@ -68,8 +68,11 @@ type Config struct {
 	Stage func(m managed.Certificate, e acme.Event)
 	// Settled, if set, receives each outcome before the mode does. It must not block.
 	Settled func(ctx context.Context, o managed.Outcome)
-	Logger  *slog.Logger
-	Now     func() time.Time
+	// Shares holds the clients' shares of the workers. A process shares it among its
+	// queues with earlier and later settings. If nil, the queue has its own.
+	Shares *work.Shares
+	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 // AskPause limits how often a client can request one set of names: two orders an
@@ -95,9 +98,15 @@ type Queue struct {
 
 // NewQueue returns the Source of due certificates.
 func NewQueue(cfg Config) *Queue {
-	return &Queue{cfg: cfg, shares: work.NewShares(fair.Limits{
-		Total: sharedWorkers, PerClient: sharedWorkers / 2, Reserve: reservedWorkers,
-	})}
+	if cfg.Shares == nil {
+		cfg.Shares = NewShares()
+	}
+	return &Queue{cfg: cfg, shares: cfg.Shares}
+}
+
+// NewShares returns the shares of the clients in a Loop's workers.
+func NewShares() *work.Shares {
+	return work.NewShares(fair.Limits{Total: sharedWorkers, PerClient: sharedWorkers / 2, Reserve: reservedWorkers})
 }
 
 // Next implements work.Source.

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-acme/lego/v4/challenge/dns01"
 	legolog "github.com/go-acme/lego/v4/log"
 	"github.com/go-acme/lego/v4/providers/dns/acmedns"
 
@@ -26,13 +25,16 @@ type Config struct {
 	// they are empty. lego's providers read the process's environment themselves.
 	Getenv func(string) string
 	// Resolvers, as host:port, find zones and follow CNAMEs. If nil, the system's
-	// resolvers are used. New sets lego's list, which is one for the whole process.
+	// resolvers are used.
 	Resolvers []string
 	// Propagation selects the servers that must have a record before the CA checks it:
 	// Nameservers, which is the default, Resolvers or None.
 	Propagation string
 	Port        string       // of the zones' name servers; if empty, 53
 	Logger      *slog.Logger // if nil, nothing is logged
+	// Shared holds what this solver shares with earlier and later ones of the process.
+	// If nil, it is the only one.
+	Shared *Shared
 }
 
 // lateness limits the wait for a provider's call, which may not be cancellable, when
@@ -45,8 +47,8 @@ type solver struct {
 	serial    *sync.Mutex // held by each call; if nil, calls run concurrently
 	check     *propagation
 	log       *slog.Logger
-	needed    challenge.Holders // of the same record
-	providing sync.WaitGroup    // calls in flight
+	needed    *challenge.Holders // of the same record
+	providing sync.WaitGroup     // calls in flight
 }
 
 // New returns a solver with the provider of cfg. It does not contact the provider. An
@@ -58,23 +60,21 @@ func New(cfg Config) (challenge.Solver, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
+	if cfg.Shared == nil {
+		cfg.Shared = new(Shared)
+	}
 	muteLego()
 	check, err := newPropagation(cfg)
 	if err != nil {
 		return nil, err
 	}
-	p, kind, err := openProvider(cfg.Provider, setup{check, cfg.Getenv})
+	p, kind, err := openProvider(cfg.Provider, setup{check: check, getenv: cfg.Getenv, shared: cfg.Shared})
 	if err != nil {
 		return nil, err
 	}
-	s := &solver{publisher: p, check: check, log: cfg.Logger}
-	if cfg.Resolvers != nil {
-		if err := dns01.AddRecursiveNameservers(cfg.Resolvers)(nil); err != nil {
-			return nil, fmt.Errorf("dns-resolver: %w", err)
-		}
-	}
+	s := &solver{publisher: p, check: check, log: cfg.Logger, needed: cfg.Shared.places.Holders(cfg.Provider)}
 	if kind.oneAtATime {
-		s.serial = new(sync.Mutex)
+		s.serial = &cfg.Shared.serial
 	}
 	return s, nil
 }

@@ -11,7 +11,6 @@ import (
 
 	legochallenge "github.com/go-acme/lego/v4/challenge"
 	"github.com/go-acme/lego/v4/challenge/dns01"
-	"github.com/go-acme/lego/v4/providers/dns/acmedns"
 	"github.com/go-acme/lego/v4/providers/dns/exec"
 	"github.com/go-acme/lego/v4/providers/dns/httpreq"
 
@@ -34,6 +33,7 @@ type publisher struct {
 type setup struct {
 	check  *propagation
 	getenv func(string) string
+	shared *Shared
 }
 
 // opener opens a provider, which is configured by environment variables under the
@@ -52,15 +52,15 @@ func openers() map[string]opener {
 		"rfc2136": {open: openRFC2136},
 		"exec": {open: func(s setup) (publisher, error) {
 			p, err := exec.NewDNSProvider()
-			return fromLego(p, err, s.checkExec)
+			return s.fromLego(p, err, s.checkExec)
 		}},
 		"httpreq": {open: func(s setup) (publisher, error) {
 			p, err := httpreq.NewDNSProvider()
-			return fromLego(p, err, s.checkHTTPReq)
+			return s.fromLego(p, err, s.checkHTTPReq)
 		}},
 		"acme-dns": {oneAtATime: true, open: func(s setup) (publisher, error) {
-			p, err := acmedns.NewDNSProvider()
-			return fromLego(p, err, s.checkHTTPProxy)
+			p, err := s.shared.acmeDNS()
+			return s.fromLego(p, err, s.checkHTTPProxy)
 		}},
 	}
 }
@@ -81,7 +81,7 @@ func openProvider(name string, s setup) (publisher, opener, error) {
 
 // fromLego wraps one of lego's providers, whose calls cannot be cancelled. check
 // finds faults that the provider itself finds too late, or never.
-func fromLego(p legochallenge.Provider, err error, check func() error) (publisher, error) {
+func (s setup) fromLego(p legochallenge.Provider, err error, check func() error) (publisher, error) {
 	if err == nil {
 		err = check()
 	}
@@ -90,9 +90,11 @@ func fromLego(p legochallenge.Provider, err error, check func() error) (publishe
 	}
 	own := publisher{
 		publish: func(_ context.Context, c challenge.Challenge) error {
+			defer resolvers.use(s.check.resolvers)()
 			return p.Present(c.Name, c.Token, c.KeyAuthorization)
 		},
 		withdraw: func(_ context.Context, c challenge.Challenge) error {
+			defer resolvers.use(s.check.resolvers)()
 			return p.CleanUp(c.Name, c.Token, c.KeyAuthorization)
 		},
 		timeout: dns01.DefaultPropagationTimeout, interval: dns01.DefaultPollingInterval,

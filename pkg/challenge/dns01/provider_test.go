@@ -29,7 +29,7 @@ func TestPlaceWithoutResolvers(t *testing.T) {
 		{Nameservers, "true", "_acme-challenge.a.example."},
 	} {
 		off := func(name string) string { return map[string]string{"LEGO_DISABLE_CNAME_SUPPORT": test.off}[name] }
-		r := &rfc2136{setup: setup{&propagation{mode: test.mode}, off}}
+		r := &rfc2136{setup: setup{check: &propagation{mode: test.mode}, getenv: off}}
 		got, err := r.place(t.Context(), challenge.Challenge{Name: "a.example"})
 		if got != test.want || (err == nil) != (test.want != "") {
 			t.Errorf("%+v: got %q, %v", test, got, err)

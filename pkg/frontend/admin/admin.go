@@ -57,7 +57,9 @@ type Config struct {
 	Forgotten func(certID string)
 	// Publish makes port 80 answer a token of a name until remove is called.
 	Publish func(ctx context.Context, name, token, body string) (remove func())
-	Logger  *slog.Logger
+	// Reload reads the settings again and returns the keys of those that have changed.
+	Reload func(ctx context.Context) (changed []string, err error)
+	Logger *slog.Logger
 }
 
 type frontend struct {
@@ -84,6 +86,7 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("GET /ca", serve(f, f.ca))
 	mux.HandleFunc("POST /probes", serve(f, f.addProbe))
 	mux.HandleFunc("DELETE /probes/{token}", serve(f, f.removeProbe))
+	mux.HandleFunc("POST /reload", serve(f, f.reload))
 	bounded := http.NewServeMux()
 	bounded.Handle("/", http.MaxBytesHandler(mux, api.MaxRequest))
 	bounded.Handle("PUT /clients", http.MaxBytesHandler(serve(f, f.apply), MaxApply))

@@ -58,6 +58,9 @@ type Config struct {
 	// Every returns the interval of looking for changes by other instances, in case a
 	// notification is lost. If nil, or if it returns 0, there are no other instances.
 	Every func() time.Duration
+	// Waiters holds the callers that wait for a certificate. A process shares it among
+	// its modes with earlier and later settings. If nil, the mode has its own.
+	Waiters *Waiters
 	// Limit is the number of managed certificates that a client may have; 0: any number.
 	Limit  int
 	Logger *slog.Logger
@@ -67,7 +70,7 @@ type Config struct {
 // Agent implements the mode. It is safe for concurrent use.
 type Agent struct {
 	cfg     Config
-	waiters waiters
+	waiters *Waiters
 }
 
 // New returns the mode.
@@ -78,7 +81,10 @@ func New(cfg Config) *Agent {
 	if cfg.Every == nil {
 		cfg.Every = func() time.Duration { return 0 }
 	}
-	return &Agent{cfg: cfg}
+	if cfg.Waiters == nil {
+		cfg.Waiters = new(Waiters)
+	}
+	return &Agent{cfg: cfg, waiters: cfg.Waiters}
 }
 
 // News wakes the callers of this instance that wait for a certificate, after an

@@ -2,9 +2,10 @@ package agent
 
 import "sync"
 
-// waiters wakes the callers that wait for a change of one certificate. The zero value
-// is ready for use. It uses memory only while callers wait.
-type waiters struct {
+// Waiters wakes the callers that wait for a change of one certificate. The zero value
+// is ready for use, concurrently. It uses memory only while callers wait. Modes that
+// replace each other share one.
+type Waiters struct {
 	mu      sync.Mutex
 	waiting map[string]*waitGroup // by certificate, guarded by mu
 }
@@ -17,7 +18,7 @@ type waitGroup struct {
 
 // join returns a channel that the next wake for id closes. The caller must call leave
 // once.
-func (w *waiters) join(id string) (wake <-chan struct{}, leave func()) {
+func (w *Waiters) join(id string) (wake <-chan struct{}, leave func()) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.waiting == nil {
@@ -39,7 +40,7 @@ func (w *waiters) join(id string) (wake <-chan struct{}, leave func()) {
 }
 
 // wake wakes the callers that wait for a change of id.
-func (w *waiters) wake(id string) {
+func (w *Waiters) wake(id string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if g := w.waiting[id]; g != nil {

@@ -4,6 +4,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 func isClosed(c <-chan struct{}) bool {
@@ -17,7 +19,7 @@ func isClosed(c <-chan struct{}) bool {
 
 // A wake-up reaches all callers that wait for that certificate, and no others, once.
 func TestWaiters(t *testing.T) {
-	var w waiters
+	var w Waiters
 	w.wake("a") // no caller waits
 	first, leaveFirst := w.join("a")
 	second, leaveSecond := w.join("a")
@@ -48,7 +50,7 @@ func TestWaiters(t *testing.T) {
 
 // Callers that leave use no memory, and those that stay are still woken.
 func TestWaitersLeave(t *testing.T) {
-	var w waiters
+	var w Waiters
 	_, leave := w.join("a")
 	stays, leaveStays := w.join("a")
 	leave()
@@ -66,7 +68,7 @@ func TestWaitersLeave(t *testing.T) {
 
 func TestWaitersConcurrently(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var w waiters
+		var w Waiters
 		var joined, done sync.WaitGroup
 		for range 50 {
 			joined.Add(1)
@@ -88,4 +90,19 @@ func TestWaitersConcurrently(t *testing.T) {
 			t.Errorf("%d certificates still have waiting callers", len(w.waiting))
 		}
 	})
+}
+
+// X19: a job with the settings before a reload wakes the long polls of the settings
+// after it, and vice versa.
+func TestModesShareWaiters(t *testing.T) {
+	var w Waiters
+	earlier, later := New(Config{Waiters: &w}), New(Config{Waiters: &w})
+	for _, pair := range [][2]*Agent{{earlier, later}, {later, earlier}} {
+		wake, leave := pair[0].waiters.join("a")
+		pair[1].Settled(t.Context(), managed.Outcome{Certificate: managed.Certificate{ID: "a"}})
+		if !isClosed(wake) {
+			t.Error("not woken")
+		}
+		leave()
+	}
 }

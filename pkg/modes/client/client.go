@@ -104,17 +104,26 @@ func FolderName(set cert.Names) string {
 func (c *Client) dir(set cert.Names) string { return filepath.Join(c.cfg.Dir, FolderName(set)) }
 
 // Start makes the store's rows match the configuration and inspects the files. A set
-// that is no longer configured keeps its files and is not renewed.
+// that is no longer configured keeps its files and is not renewed. After an error some
+// rows may match already. Start can be repeated.
 func (c *Client) Start(ctx context.Context) error {
-	configured := map[string]bool{}
 	for _, set := range c.cfg.Sets {
-		configured[set.Key()] = true
 		if risk := certfile.Risk(c.dir(set)); risk != "" {
 			c.cfg.Logger.Warn("another user could replace the certificate", "names", set.String(), "risk", risk)
 		}
 		if err := c.ensure(ctx, set); err != nil {
 			return fmt.Errorf("certificate for %s: %w", set, err)
 		}
+	}
+	return c.EndOthers(ctx)
+}
+
+// EndOthers ends the renewals of sets that are not configured. An attempt with earlier
+// settings makes its row due again when it ends, so this is repeated then.
+func (c *Client) EndOthers(ctx context.Context) error {
+	configured := map[string]bool{}
+	for _, set := range c.cfg.Sets {
+		configured[set.Key()] = true
 	}
 	for after := ""; ; {
 		rows, err := c.cfg.Store.ListManaged(ctx, "", clients.ModeClient, after, 100)

@@ -1,0 +1,113 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+)
+
+const reloadLong = `reload makes a running acmeproxy serve read its configuration file again, and the
+files that settings name, such as the CA's HMAC key. It waits until the new settings
+are in force and prints which ones have changed. Issuances in progress finish with
+the earlier settings. Certificates that failed are tried again at once.
+
+If the file has a fault, nothing changes. reload prints all faults, as serve does at
+start, and exits with 1. The same happens if the file changes a setting that needs a
+restart: %s.
+
+Flags of serve's command line stay as given, and the environment is not read again.
+SIGHUP has the same effect as reload, but its outcome is only in serve's log.`
+
+func newReload() *cobra.Command {
+	var flags adminFlags
+	c := &cobra.Command{
+		Use:   "reload",
+		Short: "Make a running proxy read its configuration again",
+		Long:  fmt.Sprintf(reloadLong, wrap(config.NeedRestart())),
+		Example: `  acmeproxy reload
+  systemctl reload acmeproxy`,
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return reload(c, &flags) },
+	}
+	flags.bind(c.Flags())
+	return c
+}
+
+// wrap joins words by commas, with line breaks for a help text.
+func wrap(words []string) string {
+	var b strings.Builder
+	for i, word := range words {
+		switch {
+		case i > 0 && i%5 == 0:
+			b.WriteString(",\n")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(word)
+	}
+	return b.String()
+}
+
+func reload(c *cobra.Command, flags *adminFlags) error {
+	a, invalid := flags.dialDespite(c)
+	done, err := a.Reload(c.Context())
+	var refused *api.Problem
+	switch {
+	case err == nil:
+	case errors.As(err, &refused) && refused.Status == 409: // with all faults, one a line
+		return errors.New(refused.Detail + "\nnothing has changed; the earlier settings stay in force")
+	case invalid != nil: // the socket's folder may be wrong, too
+		return invalid
+	default:
+		return err
+	}
+	if flags.json {
+		return printJSON(c.OutOrStdout(), done)
+	}
+	if len(done.Changed) == 0 {
+		_, err := printf(c, "reloaded; no setting has changed\n")
+		return err
+	}
+	_, err = printf(c, "reloaded; changed: %s\n", strings.Join(done.Changed, ", "))
+	return err
+}
+
+// notifyHangup returns a channel that receives SIGHUP until stop. A signal that
+// arrives while an earlier one is handled stays in the channel.
+func notifyHangup() (hangup <-chan os.Signal, stop func()) {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, syscall.SIGHUP)
+	return c, func() { signal.Stop(c) }
+}
+
+// serveSource reads the settings of serve, at start and for each reload.
+type serveSource struct {
+	flags *pflag.FlagSet // of the command line
+	given string         // file that --config names; may be empty
+	used  string         // file of the settings in force; may be empty
+}
+
+// read returns the settings. The environment is that of the process, which never
+// changes. A file that was used must still exist, so that a missing one does not
+// silently mean the defaults.
+func (s *serveSource) read() (*config.Serve, error) {
+	file := configFile(s.given)
+	if file == "" {
+		file = s.used
+	}
+	cfg, err := config.Load(s.flags, os.Getenv, file, bindServe)
+	if err != nil {
+		return nil, err
+	}
+	s.used = file
+	return cfg, nil
+}
