@@ -32,7 +32,7 @@ func newReload() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "reload",
 		Short: "Make a running proxy read its configuration again",
-		Long:  fmt.Sprintf(reloadLong, wrap(config.NeedRestart())),
+		Long:  fmt.Sprintf(reloadLong, lines(config.NeedRestart())),
 		Example: `  acmeproxy reload
   systemctl reload acmeproxy`,
 		Args: noArgs,
@@ -42,8 +42,8 @@ func newReload() *cobra.Command {
 	return c
 }
 
-// wrap joins words by commas, with line breaks for a help text.
-func wrap(words []string) string {
+// lines joins words by commas, with line breaks for a help text.
+func lines(words []string) string {
 	var b strings.Builder
 	for i, word := range words {
 		switch {
