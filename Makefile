@@ -68,7 +68,7 @@ pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
 # Most tests wait more than they compute, so we run more of them at once than there
 # are processors.
 .PHONY: test
-test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…)
+test: pebble ## run all tests with the race detector, list the skipped ones (PACKAGES=… TESTFLAGS=…)
 	@race=-race; \
 	if ! command -v "$$($(GO) env CC)" >/dev/null; then \
 		race=; \
@@ -79,7 +79,7 @@ test: pebble ## run all tests with the race detector (PACKAGES=… TESTFLAGS=…
 	done; \
 	parallel=$$((3 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); \
 	set -x; \
-	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) test $$race -timeout 20m -parallel "$$parallel" $(TESTFLAGS) $(PACKAGES)
+	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) run ./internal/gotest $(GO) test -json $$race -timeout 20m -parallel "$$parallel" $(TESTFLAGS) $(PACKAGES)
 
 .PHONY: lint
 lint: lint-format lint-vet lint-staticcheck lint-golangci lint-words ## check format, code and words
