@@ -25,6 +25,7 @@ type Certificate struct {
 	LastError   string // for the administrator
 	LastPlain   string // the same for the client; empty: only the administrator may read it
 	LastErrorAt time.Time
+	WaitUntil   time.Time // earliest attempt that the CA allows; zero: it did not ask to wait
 
 	ETag, Serial        string // of the current bundle; empty: none yet
 	NotBefore, NotAfter time.Time
@@ -44,6 +45,15 @@ type Certificate struct {
 func (m Certificate) SameSpec(o Certificate) bool {
 	return m.KeyType == o.KeyType && m.Profile == o.Profile && bytes.Equal(m.CSR, o.CSR)
 }
+
+// IsFailing reports whether the last attempt failed.
+func (m *Certificate) IsFailing() bool { return !m.LastErrorAt.IsZero() }
+
+// IsAttempted reports whether an attempt is under way at that time.
+func (m *Certificate) IsAttempted(now time.Time) bool { return now.Before(m.LeaseUntil) }
+
+// IsDue reports whether an attempt begins as soon as there is a worker.
+func (m *Certificate) IsDue(now time.Time) bool { return !m.DueAt.IsZero() && !now.Before(m.DueAt) }
 
 // Due is a managed certificate that can be claimed.
 type Due struct {

@@ -7,6 +7,9 @@ type Failure struct {
 	Reason  string // for the administrator
 	Plain   string // for the client, without hosts, addresses or files of the administrator's network
 	RetryAt time.Time
+	// WaitUntil is the earliest attempt that the CA allows, at most RetryAt. If zero, the
+	// CA did not ask to wait, and a person can end the delay.
+	WaitUntil time.Time
 
 	// With names the CA if the failure is temporary. The certificate then becomes due
 	// before RetryAt if another order succeeds at that CA.

@@ -12,6 +12,9 @@ type Registration struct {
 	Certificate
 	// Pause limits the client's orders for these names.
 	Pause Pause
+	// Tries limits the client's attempts instead while the names fail. If zero, the
+	// failures have no effect.
+	Tries Tries
 	// Limit is the number of managed certificates that the client may have; 0:
 	// any number. Existing ones stay.
 	Limit int
@@ -37,7 +40,6 @@ type Superseded struct {
 // a certificate and registering it again. Automatic renewals do not count. The zero
 // value sets no limit.
 type Pause struct {
-	Every        time.Duration // one request in this time is due at once, others later
-	Spare        int           // further requests in that time that may be due at once
-	AfterFailure time.Duration // minimum pause after a failed attempt
+	Every time.Duration // one request in this time is due at once, others later
+	Spare int           // further requests in that time that may be due at once
 }

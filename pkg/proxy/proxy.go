@@ -88,6 +88,8 @@ type Proxy struct {
 	stopping context.Context //nolint:containedctx // of the process, not of a request
 	stop     func()          // cancels stopping
 
+	background sync.WaitGroup // of TryNow, which adds to it under mu
+
 	replacing sync.Mutex   // held while a generation is built and swapped in
 	mu        sync.RWMutex // guards current and live
 	current   *generation
@@ -158,7 +160,10 @@ func (p *Proxy) withFallback(challenges http.Handler) (http.Handler, error) {
 
 // Close closes everything that is open, the newest first. Run calls it.
 func (p *Proxy) Close() error {
-	p.stop()
+	p.mu.Lock()
+	p.stop() // no further TryNow begins
+	p.mu.Unlock()
+	p.background.Wait()
 	var errs []error
 	for _, c := range slices.Backward(p.closers) {
 		if err := c(); err != nil && !errors.Is(err, net.ErrClosed) {

@@ -103,6 +103,7 @@ func (p *Proxy) replace(ctx context.Context, settings config.Serve) (closed <-ch
 	}
 	earlier.retire()
 	go p.closeEarlier(earlier)
+	p.TryNow(ctx)
 	p.Renewals.Wake()
 	p.Deployments.Wake()
 	return earlier.closed, nil

@@ -29,6 +29,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		}
 		return err
 	}
+	p.TryNow(ctx)
 	p.logStartup()
 
 	running, stop := context.WithCancelCause(ctx)

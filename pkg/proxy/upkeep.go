@@ -8,6 +8,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
@@ -42,6 +44,53 @@ func (p *Proxy) unpark(ctx context.Context) error {
 		}
 	}
 	return err
+}
+
+// TryNow makes all failing certificates and deployments due, because a person may have
+// removed the cause: at a start, and after settings were replaced. It does not wait for
+// it. A crash loop is bounded by renewal.StartTries.
+func (p *Proxy) TryNow(ctx context.Context) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stopping.Err() != nil {
+		return
+	}
+	p.background.Go(func() {
+		ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		defer context.AfterFunc(p.stopping, cancel)()
+		if err := p.tryNow(ctx); err != nil && p.stopping.Err() == nil {
+			p.log.Warn("cannot end the delays of failing certificates; each is tried at its time", "error", err)
+		}
+	})
+}
+
+func (p *Proxy) tryNow(ctx context.Context) error {
+	hooks, err := p.store.TryHooks(ctx)
+	if hooks > 0 {
+		p.Deployments.Wake()
+	}
+	if err != nil {
+		return err
+	}
+	n, err := p.store.TryFailing(ctx, renewal.StartTries)
+	if n > 0 {
+		p.log.Info("failing certificates are tried now", "certificates", n)
+		p.Renewals.Wake()
+		p.peers.NotifyDue()
+	}
+	return err
+}
+
+// RenewNow makes one certificate of any client due, for the administrator. Errors are
+// those of store.TryNow.
+func (p *Proxy) RenewNow(ctx context.Context, id string) (managed.Certificate, error) {
+	m, err := p.store.TryNow(ctx, id, renewal.ByPerson)
+	if err == nil {
+		p.Renewals.Wake()
+		p.peers.NotifyDue()
+	}
+	return m, err
 }
 
 // reporting wraps the pool and reports each success of the CA to issued.

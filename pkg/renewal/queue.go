@@ -76,9 +76,19 @@ type Config struct {
 }
 
 // AskPause limits how often a client can request one set of names: two orders an
-// hour, and no order within a quarter of an hour after a failed attempt. It counts by
-// client and names, in all modes that store names.
-var AskPause = managed.Pause{Every: time.Hour, Spare: 1, AfterFailure: 15 * time.Minute}
+// hour. It counts by client and names, in all modes that store names.
+var AskPause = managed.Pause{Every: time.Hour, Spare: 1}
+
+// A person's act ends a delay that the CA did not ask for, so often. A start of the
+// program may be a crash loop: it leaves one attempt an hour to people who ask. See
+// docs/adr/0012.
+var (
+	PersonTries = managed.Tries{Hourly: 4, Daily: 24}
+	StartTries  = managed.Tries{Hourly: 3, Daily: 12}
+)
+
+// ByPerson is the wish of a person who names one certificate.
+var ByPerson = managed.Try{Tries: PersonTries, Pause: AskPause}
 
 // Workers is the number of workers that a Loop over a Queue needs. The clients
 // compete for a part of them, of which one client can have half. The rest is reserved

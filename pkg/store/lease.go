@@ -38,9 +38,9 @@ func (s *certificateStore) ReleaseLease(ctx context.Context, id, owner string) e
 // It returns [managed.ErrLost] if the owner lost the row.
 func (s *certificateStore) FailManaged(ctx context.Context, id, owner string, f managed.Failure) error {
 	err := s.ExecHeld(ctx, owner, `UPDATE managed SET failures = failures + CAST($6 AS BIGINT), last_error = $3, last_error_at = $4,
-		due_at = $5, failed_with = CASE WHEN failed_with = '`+eased+`' THEN '' ELSE CAST($7 AS TEXT) END,
+		due_at = $5, wait_until = $8, failed_with = CASE WHEN failed_with = '`+eased+`' THEN '' ELSE CAST($7 AS TEXT) END,
 		lease_owner = '', lease_until = 0, updated_at = $4 WHERE id = $1 AND lease_owner = $2`,
-		id, owner, failureText(f), sqldb.Millis(s.Now()), sqldb.Millis(f.RetryAt), counted(f), f.With)
+		id, owner, failureText(f), sqldb.Millis(s.Now()), sqldb.Millis(f.RetryAt), counted(f), f.With, sqldb.Millis(f.WaitUntil))
 	return s.Fail(err, "record failure of %s", id)
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
@@ -18,14 +19,19 @@ type pause struct {
 	lastError   string
 	lastErrorAt time.Time
 	retryAt     time.Time
+	waitUntil   time.Time   // for the CA
+	tries       []time.Time // attempts that people caused while the names failed, oldest first
 }
 
-const pauseSQL = `SELECT asked_at, paid_until, failures, last_error, last_error_at, retry_at FROM pauses
+// isFailing reports whether the last attempt at the names failed.
+func (p *pause) isFailing() bool { return !p.lastErrorAt.IsZero() }
+
+const pauseSQL = `SELECT asked_at, paid_until, failures, last_error, last_error_at, retry_at, wait_until, tries FROM pauses
 	WHERE client_id = $1 AND names_hash = $2`
 
 func readPause(ctx context.Context, q sqldb.Querier, clientID, hash string) (p pause, err error) {
 	err = q.QueryRowContext(ctx, pauseSQL, clientID, hash).Scan(sqldb.Time(&p.askedAt), sqldb.Time(&p.paidUntil),
-		&p.failures, &p.lastError, sqldb.Time(&p.lastErrorAt), sqldb.Time(&p.retryAt))
+		&p.failures, &p.lastError, sqldb.Time(&p.lastErrorAt), sqldb.Time(&p.retryAt), sqldb.Time(&p.waitUntil), momentList{&p.tries})
 	if errors.Is(err, sql.ErrNoRows) {
 		return pause{}, nil
 	}
@@ -54,18 +60,6 @@ func (p *pause) ask(limit managed.Pause, now time.Time) (due time.Time) {
 		}
 		p.askedAt = now
 	}
-	if p.failures > 0 && limit.AfterFailure > 0 {
-		end := p.lastErrorAt.Add(limit.AfterFailure)
-		if p.retryAt.Before(end) {
-			end = p.retryAt
-		}
-		if latest := now.Add(limit.AfterFailure); end.After(latest) {
-			end = latest
-		}
-		if end.After(due) {
-			due = end
-		}
-	}
 	return due
 }
 
@@ -85,19 +79,22 @@ func (s *certificateStore) savePause(ctx context.Context, tx *sql.Tx, clientID, 
 	const purged = 10
 	now := s.Now()
 	expires := now.Add(pauseLife)
-	if p.paidUntil.After(expires) {
-		expires = p.paidUntil
+	for _, until := range []time.Time{p.paidUntil, p.waitUntil, p.triesEnd()} {
+		if until.After(expires) && !cert.IsParked(until, time.Time{}, now) {
+			expires = until
+		}
 	}
 	if err := purgePauses(ctx, tx, now, purged); err != nil {
 		return err
 	}
 	text := sqldb.CleanText(p.lastError)
-	_, err := tx.ExecContext(ctx, `INSERT INTO pauses (client_id, names_hash, asked_at, paid_until, failures, last_error, last_error_at, retry_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (client_id, names_hash) DO UPDATE SET asked_at = excluded.asked_at,
+	_, err := tx.ExecContext(ctx, `INSERT INTO pauses (client_id, names_hash, asked_at, paid_until, failures, last_error, last_error_at, retry_at, expires_at, wait_until, tries)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (client_id, names_hash) DO UPDATE SET asked_at = excluded.asked_at,
 		paid_until = excluded.paid_until, failures = excluded.failures, last_error = excluded.last_error,
-		last_error_at = excluded.last_error_at, retry_at = excluded.retry_at, expires_at = excluded.expires_at`,
+		last_error_at = excluded.last_error_at, retry_at = excluded.retry_at, expires_at = excluded.expires_at,
+		wait_until = excluded.wait_until, tries = excluded.tries`,
 		clientID, hash, sqldb.Millis(p.askedAt), sqldb.Millis(p.paidUntil), p.failures, sqldb.CleanText(text[:min(len(text), pauseError)]),
-		sqldb.Millis(p.lastErrorAt), sqldb.Millis(p.retryAt), sqldb.Millis(expires))
+		sqldb.Millis(p.lastErrorAt), sqldb.Millis(p.retryAt), sqldb.Millis(expires), sqldb.Millis(p.waitUntil), joinMoments(p.tries))
 	return err
 }
 
@@ -106,17 +103,20 @@ func purgePauses(ctx context.Context, tx *sql.Tx, now time.Time, most int) error
 	return err
 }
 
-// keepFailures stores the failures of a row that is being deleted.
+// setFailures replaces the failures by those of a row.
+func (p *pause) setFailures(m managed.Certificate) {
+	p.failures, p.lastError, p.lastErrorAt, p.retryAt, p.waitUntil = m.Failures, m.LastError, m.LastErrorAt, m.DueAt, m.WaitUntil
+}
+
+// keepFailures stores the failures of a row that is being deleted, instead of older
+// ones.
 func (s *certificateStore) keepFailures(ctx context.Context, tx *sql.Tx, m managed.Certificate) error {
-	if m.Failures == 0 {
-		return nil
-	}
 	hash := namesHash(m.Names)
 	p, err := readPause(ctx, tx, m.ClientID, hash)
-	if err != nil {
+	if err != nil || !m.IsFailing() && !p.isFailing() {
 		return err
 	}
-	p.failures, p.lastError, p.lastErrorAt, p.retryAt = m.Failures, m.LastError, m.LastErrorAt, m.DueAt
+	p.setFailures(m)
 	return s.savePause(ctx, tx, m.ClientID, hash, p)
 }
 

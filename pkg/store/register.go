@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
@@ -127,12 +128,13 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 		return err
 	}
 	id := sqldb.NewID()
-	due := p.ask(w.Pause, w.Now())
+	due := w.due(&p)
 	if w.stored, err = scanManaged(tx.QueryRowContext(ctx, upsertManagedSQL, id, w.ClientID, w.Mode, w.names, w.hash,
-		w.KeyType, w.Profile, sqldb.Blob(w.CSR), sqldb.Millis(w.Now()), sqldb.Millis(due), p.failures, p.lastError, sqldb.Millis(p.lastErrorAt), w.Name)); err != nil {
+		w.KeyType, w.Profile, sqldb.Blob(w.CSR), sqldb.Millis(w.Now()), sqldb.Millis(due), p.failures, p.lastError,
+		sqldb.Millis(p.lastErrorAt), w.Name, sqldb.Millis(p.waitUntil))); err != nil {
 		return err
 	}
-	if w.Pause.Every > 0 {
+	if w.Pause.Every > 0 || w.Tries != (managed.Tries{}) {
 		if err := w.savePause(ctx, tx, w.ClientID, w.hash, p); err != nil {
 			return err
 		}
@@ -145,15 +147,30 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 	return err
 }
 
+// due counts the request and returns when the row is due. Another specification of a
+// failing row is tried at once, within the limits of tries.
+func (w *registering) due(p *pause) time.Time {
+	now := w.Now()
+	if !p.isFailing() {
+		return p.ask(w.Pause, now)
+	}
+	err := p.try(w.Tries, now)
+	var later *managed.NotNow
+	if errors.As(err, &later) {
+		return later.At
+	}
+	return now
+}
+
 // pause reads the stored pause of the names. An existing row has its own failures.
-// Without a pause after failures, they are ignored.
+// Without a limit of tries, they are ignored.
 func (w *registering) pause(ctx context.Context, tx *sql.Tx, have managed.Certificate) (pause, error) {
 	p, err := readPause(ctx, tx, w.ClientID, w.hash)
 	if have.ID != "" {
-		p.failures, p.lastError, p.lastErrorAt, p.retryAt = have.Failures, have.LastError, have.LastErrorAt, have.DueAt
+		p.setFailures(have)
 	}
-	if w.Pause.AfterFailure == 0 {
-		p = pause{askedAt: p.askedAt, paidUntil: p.paidUntil}
+	if w.Tries == (managed.Tries{}) {
+		p.setFailures(managed.Certificate{})
 	}
 	return p, err
 }

@@ -64,6 +64,24 @@ func RetryAt(now time.Time, failures int, notAfter time.Time, cause error) time.
 	return at // a RetryAt in the past is ignored, because the clocks differ
 }
 
+// WaitUntil returns the earliest attempt that the CA allows after a failure, or zero
+// if it did not ask to wait. retryAt is from RetryAt, which knows how long to wait if
+// the CA limits its clients without a time.
+func WaitUntil(now, retryAt time.Time, cause error) time.Time {
+	var e *acme.Error
+	switch {
+	case IsLocal(cause) || !errors.As(cause, &e):
+		return time.Time{}
+	case e.RetryAt.After(retryAt):
+		return retryAt // RetryAt has bounded it
+	case e.RetryAt.After(now):
+		return e.RetryAt
+	case e.Kind == acme.RateLimited:
+		return retryAt
+	}
+	return time.Time{}
+}
+
 // atMostShare bounds a wait by a share of the certificate's remaining life. A
 // certificate that has expired or is missing sets no bound.
 func atMostShare(wait, remaining, least time.Duration) time.Duration {
@@ -98,6 +116,7 @@ func IsLocal(cause error) bool {
 // failure describes a failed attempt to the store.
 func failure(now time.Time, failures int, notAfter time.Time, ca string, cause error) managed.Failure {
 	f := managed.Failure{Reason: cause.Error(), Plain: plain(cause), RetryAt: RetryAt(now, failures, notAfter, cause), Local: IsLocal(cause)}
+	f.WaitUntil = WaitUntil(now, f.RetryAt, cause)
 	if IsTransient(now, cause) {
 		f.With = ca
 	}

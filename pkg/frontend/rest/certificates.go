@@ -153,7 +153,7 @@ func (f *frontend) certificate(m managed.Certificate) api.Certificate {
 	c := api.Certificate{
 		ID: m.ID, Mode: m.Mode, Names: m.Names, Status: f.status(m), Serial: m.Serial,
 		NotBefore: timeOrNil(m.NotBefore), NotAfter: timeOrNil(m.NotAfter), NextAttempt: timeOrNil(m.DueAt),
-		Failures: m.Failures, LastError: lastError(m), LastErrorAt: timeOrNil(m.LastErrorAt),
+		Attempting: m.IsAttempted(f.Now()), Failures: m.Failures, LastError: lastError(m), LastErrorAt: timeOrNil(m.LastErrorAt),
 	}
 	if !m.DueAt.IsZero() {
 		left := seconds(m.DueAt.Sub(f.Now()))

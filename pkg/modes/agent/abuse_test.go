@@ -69,8 +69,9 @@ func TestOrdersForOneName(t *testing.T) {
 	}
 }
 
-// The pause after a failure outlives the row that failed (X5).
-func TestPauseAfterFailure(t *testing.T) {
+// The attempts that a client may cause while its names fail outlive the row that
+// failed. The proxy's own next attempt does not depend on them (X5, X44).
+func TestTriesAfterFailure(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
 	var ca pebbletest.Fault
@@ -79,13 +80,25 @@ func TestPauseAfterFailure(t *testing.T) {
 	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "**.example.com"))
 	ca.Fail(http.StatusServiceUnavailable)
 	m := c.Register(t, "a.example.com")
-	watch.Until(t, "an attempt failed", func() bool { return c.Certificate(t, m.ID).Failures > 0 })
+	failed := func(n int) {
+		t.Helper()
+		watch.Until(t, "an attempt failed", func() bool {
+			m = c.Certificate(t, m.ID)
+			return m.Failures == n && !m.Attempting
+		})
+	}
+	failed(1)
 	for i := range 10 {
 		c.Do(t, http.MethodDelete, api.PathCertificates+"/"+m.ID, nil)
 		m = c.Registered(t, api.CertificateRequest{Mode: clients.ModeAgent, Names: m.Names, KeyType: []string{"ec384", "ec256"}[i%2]})
-		if m.Failures == 0 || m.LastError == "" || m.NextAttempt == nil || !m.NextAttempt.After(clk.Now()) {
-			t.Fatalf("round %d: %+v begins without its pause", i, m)
-		}
+		failed(min(i+2, 5))
+	}
+	if m.LastError == "" || m.NextAttempt == nil || !m.NextAttempt.After(clk.Now()) || m.NextAttempt.After(clk.Now().Add(time.Hour)) {
+		t.Errorf("after ten requests: %+v", m)
+	}
+	r := c.Do(t, http.MethodPost, api.PathCertificates+"/"+m.ID+"/renew", nil)
+	if d := r.Problem(t).Detail; r.Status != http.StatusTooManyRequests || !strings.Contains(d, "4 attempts were requested within an hour and failed; try again after 2") {
+		t.Errorf("the fifth request: %d %s", r.Status, r.Body)
 	}
 	ca.PassAll()
 	clk.Advance(2 * time.Hour)

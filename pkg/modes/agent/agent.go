@@ -36,6 +36,7 @@ type Store interface {
 	BundleFor(ctx context.Context, managedID string) (managed.Bundle, error)
 	AskedAt(ctx context.Context, clientID string, names []string) (time.Time, error)
 	AskAgain(ctx context.Context, id string, askedAt time.Time, limit managed.Pause) error
+	TryNow(ctx context.Context, id string, try managed.Try) (managed.Certificate, error)
 	RevokeManaged(ctx context.Context, id, serial string, dueAt time.Time, dead []byte) error
 	DeleteManaged(ctx context.Context, id string) error
 	DeleteUnshared(ctx context.Context, id string) error
@@ -102,8 +103,9 @@ func (a *Agent) wakeAll(certID string) {
 }
 
 // Register registers a managed certificate. Registering the same names again is
-// allowed and costs nothing. Another key type, profile or CSR makes the certificate
-// due now. Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded,
+// allowed, and costs nothing unless the last attempt failed: then it begins the next
+// one, if the client may ask for that now. Another key type, profile or CSR makes the
+// certificate due now. Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded,
 // managed.ErrOwned.
 func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Request) (m managed.Certificate, created bool, err error) {
 	if len(id.Client.Recipients) == 0 {
@@ -125,7 +127,7 @@ func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Requ
 			CSR:      req.CSR,
 			Profile:  req.Profile,
 		},
-		Pause: renewal.AskPause, Limit: a.cfg.Limit, Holds: policy.Holds, Audit: audit.Superseded,
+		Pause: renewal.AskPause, Tries: renewal.PersonTries, Limit: a.cfg.Limit, Holds: policy.Holds, Audit: audit.Superseded,
 	})
 	switch {
 	case errors.Is(err, managed.ErrOwned):
@@ -136,8 +138,29 @@ func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Requ
 	case err != nil:
 		return m, false, err
 	}
+	if !created && m.IsFailing() {
+		m = a.tryAgain(ctx, id, m)
+	}
 	a.cfg.Wake()
 	return m, created, nil
+}
+
+// tryAgain begins an attempt at a failing row, if the client may ask for one now. The
+// row shows when the next one is, and why the last one failed.
+func (a *Agent) tryAgain(ctx context.Context, id clients.Identity, m managed.Certificate) managed.Certificate {
+	if now := a.cfg.Now(); m.IsAttempted(now) || m.IsDue(now) {
+		return m
+	}
+	tried, err := a.tryNow(ctx, id, m)
+	var soon *audit.TooSoon
+	var quota *audit.QuotaExceeded
+	switch {
+	case err == nil:
+		return tried
+	case !errors.As(err, &soon) && !errors.As(err, &quota):
+		a.cfg.Logger.Warn("cannot try a failing certificate again; it is tried at its time", "certificate", m.ID, "error", err)
+	}
+	return m
 }
 
 // refuseMore records and returns a refusal: the client has reached its limit of
@@ -245,8 +268,9 @@ func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) 
 }
 
 // RenewNow makes one of the client's own certificates due at any age. Nothing changes
-// if it is due already, or if work on it is in progress. Errors: *cert.FieldError,
-// *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon, managed.ErrNotFound.
+// if it is due already, or if work on it is in progress. The returned row is from
+// before the attempt. Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded,
+// *audit.TooSoon, managed.ErrNotFound.
 func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error) {
 	m, err := a.Get(ctx, id, certID)
 	if err != nil {
@@ -258,16 +282,51 @@ func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string
 	if !m.SupersededAt.IsZero() {
 		return m, &policy.Denied{Field: "names", Reason: "a name of this certificate passed to another client; ask for the certificate again, or ask the proxy's administrator"}
 	}
-	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
 	now := a.cfg.Now()
-	if now.Before(m.LeaseUntil) || !m.DueAt.IsZero() && !now.Before(m.DueAt) {
-		return m, a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: ask})
+	switch {
+	case m.IsAttempted(now) || m.IsDue(now):
+		return m, a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: requestFor(m)})
+	case m.IsFailing():
+		m, err = a.tryNow(ctx, id, m)
+	default:
+		m, err = a.askAgain(ctx, id, m, now)
 	}
+	if err == nil {
+		a.cfg.Wake()
+	}
+	return m, err
+}
+
+// requestFor returns the request that a row stands for.
+func requestFor(m managed.Certificate) policy.Request {
+	return policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
+}
+
+// tryNow makes a failing row due. It takes quota only if the attempt may begin.
+func (a *Agent) tryNow(ctx context.Context, id clients.Identity, m managed.Certificate) (managed.Certificate, error) {
+	try := managed.Try{Tries: renewal.PersonTries, Check: true}
+	_, err := a.cfg.Store.TryNow(ctx, m.ID, try)
+	if err == nil {
+		err = a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: requestFor(m), Costs: true})
+	}
+	if err == nil {
+		try.Check = false
+		m, err = a.cfg.Store.TryNow(ctx, m.ID, try)
+	}
+	var early *managed.NotNow
+	if errors.As(err, &early) {
+		return m, &audit.TooSoon{Reason: early.Because(), RetryAt: early.At}
+	}
+	return m, err
+}
+
+// askAgain makes a row due that does not fail.
+func (a *Agent) askAgain(ctx context.Context, id clients.Identity, m managed.Certificate, now time.Time) (managed.Certificate, error) {
 	asked, err := a.checkPause(ctx, id, m, now)
 	if err != nil {
 		return m, err
 	}
-	if err := a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: ask, Costs: true}); err != nil {
+	if err := a.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: audit.ActionRequest, Request: requestFor(m), Costs: true}); err != nil {
 		return m, err
 	}
 	err = a.cfg.Store.AskAgain(ctx, m.ID, asked, renewal.AskPause)
@@ -277,12 +336,11 @@ func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string
 	if err != nil {
 		return m, err
 	}
-	a.cfg.Wake()
 	return a.cfg.Store.ManagedByID(ctx, m.ID)
 }
 
 func tooSoon(retryAt time.Time) error {
-	return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: retryAt}
+	return &audit.TooSoon{Reason: "this certificate was obtained or requested a short while ago", RetryAt: retryAt}
 }
 
 // checkPause returns the time of the client's last request. It returns an error if a
@@ -305,21 +363,15 @@ func (a *Agent) checkPause(ctx context.Context, id clients.Identity, m managed.C
 }
 
 // nextAttempt returns the earliest time at which a client's request may cost an order.
-// It counts from the last attempt or the last request, whichever is later: a row that
-// was deleted and registered again has no attempt yet.
+// It counts from the last certificate or the last request, whichever is later: a row
+// that was deleted and registered again has no certificate yet.
 func (a *Agent) nextAttempt(ctx context.Context, m managed.Certificate, asked time.Time) (last, next time.Time, err error) {
-	pause := renewal.AskPause
-	asked = ignoreFuture(asked, a.cfg.Now())
-	if m.Failures > 0 {
-		last = later(ignoreFuture(m.LastErrorAt, a.cfg.Now()), asked)
-		return last, last.Add(pause.AfterFailure), nil
-	}
 	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
 	if err != nil && !errors.Is(err, managed.ErrNotFound) {
 		return last, next, err
 	}
-	last = later(ignoreFuture(b.CreatedAt, a.cfg.Now()), asked)
-	return last, last.Add(pause.Every), nil
+	last = later(ignoreFuture(b.CreatedAt, a.cfg.Now()), ignoreFuture(asked, a.cfg.Now()))
+	return last, last.Add(renewal.AskPause.Every), nil
 }
 
 // ignoreFuture returns at, or the zero time if at is in the future, because a wrong

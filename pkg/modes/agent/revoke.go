@@ -91,6 +91,10 @@ func (a *Agent) replace(ctx context.Context, m managed.Certificate, rev cert.Rev
 	return now, err
 }
 
+// afterFailure is the pause between a failed attempt and the next one after a
+// revocation.
+const afterFailure = 15 * time.Minute
+
 // replaceAt returns when to obtain another certificate, which is when the client may
 // request a renewal. An earlier time would let revocations use up the CA's limits.
 func (a *Agent) replaceAt(ctx context.Context, m managed.Certificate) (time.Time, error) {
@@ -99,6 +103,9 @@ func (a *Agent) replaceAt(ctx context.Context, m managed.Certificate) (time.Time
 		return asked, err
 	}
 	_, at, err := a.nextAttempt(ctx, m, asked)
+	if m.IsFailing() {
+		at = later(ignoreFuture(m.LastErrorAt, a.cfg.Now()), ignoreFuture(asked, a.cfg.Now())).Add(afterFailure)
+	}
 	if now := a.cfg.Now(); at.Before(now) {
 		at = now
 	}

@@ -148,13 +148,16 @@ func (c *Client) EndOthers(ctx context.Context) error {
 func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 	row, _, err := c.cfg.Store.Register(ctx, managed.Registration{
 		Certificate: managed.Certificate{Mode: clients.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile},
-		Pause:       renewal.AskPause, Holds: policy.Holds, Audit: audit.Superseded,
+		Pause:       renewal.AskPause, Tries: renewal.StartTries, Holds: policy.Holds, Audit: audit.Superseded,
 	})
 	if err != nil {
 		return err
 	}
 	if row.DueAt.IsZero() { // it was removed from the configuration earlier
 		due := c.cfg.Now()
+		if due.Before(row.WaitUntil) && !cert.IsParked(row.WaitUntil, time.Time{}, due) {
+			due = row.WaitUntil
+		}
 		if row.Serial != "" {
 			due = cert.RenewAt(row.NotBefore, row.NotAfter)
 		}

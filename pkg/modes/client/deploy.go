@@ -112,7 +112,11 @@ func (c *Client) inspect(ctx context.Context, row managed.Certificate) error {
 	}
 	if err != nil {
 		// The identity file was replaced, so the copy cannot be opened. A new
-		// certificate replaces it.
+		// certificate replaces it. If that fails, a start does not repeat it: the limits
+		// of Proxy.TryNow apply.
+		if row.IsFailing() {
+			return nil
+		}
 		c.cfg.Logger.Error("ordering a new certificate", "names", row.Names, "error", err)
 		return c.cfg.Store.SetDue(ctx, row.ID, c.cfg.Now())
 	}

@@ -75,6 +75,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Stor
 		{"leases", leaseCases},
 		{"hooks", hookCases},
 		{"delays", delayCases},
+		{"tries", triesCases},
 		{"audit", auditCases},
 		{"limits", limitCases},
 		{"apply", applyCases},

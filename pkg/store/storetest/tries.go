@@ -1,0 +1,226 @@
+package storetest
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
+
+var triesCases = []testCase{
+	{"a failing certificate is tried now, bounded", triedNow},
+	{"the CA's wish to wait is kept", triedTooEarly},
+	{"a try needs a failing certificate that is not under way", notTried},
+	{"a certificate that is not failing is renewed, bounded", renewedNow},
+	{"a try is counted once", triedOnce},
+	{"tries outlive their row", triesOutlive},
+	{"all failing certificates are tried, bounded", triedAll},
+	{"many failing certificates are tried one after the other", triedInTurn},
+	{"failing deployments are tried", triedHooks},
+}
+
+var (
+	byPerson = managed.Try{Tries: managed.Tries{Hourly: 4, Daily: 24}}
+	byStart  = managed.Tries{Hourly: 3, Daily: 12}
+)
+
+// failLater makes a row that is due fail, and due again in a day.
+func (f *fixture) failLater(t *testing.T, id string, waitUntil time.Time) {
+	t.Helper()
+	f.claimOne(t, "w")
+	ok(t, f.FailManaged(t.Context(), id, "w", managed.Failure{
+		Reason: "DNS", RetryAt: f.clock.Now().Add(24 * time.Hour), WaitUntil: waitUntil,
+	}))
+}
+
+func (f *fixture) later(t *testing.T, err error) managed.NotNow {
+	t.Helper()
+	var later *managed.NotNow
+	if !errors.As(err, &later) {
+		t.Fatalf("error is %v, not that it is too early", err)
+	}
+	return *later
+}
+
+func triedNow(t *testing.T, f *fixture) { // X44
+	ctx, start := t.Context(), f.clock.Now()
+	m := f.manage(t, "a.example")
+	f.failLater(t, m.ID, time.Time{})
+	for i := range 4 {
+		f.clock.Advance(time.Minute)
+		check := byPerson
+		check.Check = true
+		must(f.TryNow(ctx, m.ID, check))(t) // reports only
+		got := must(f.TryNow(ctx, m.ID, byPerson))(t)
+		equal(t, got.DueAt, f.clock.Now())
+		equal(t, got.Failures, i+1)
+		f.failLater(t, m.ID, time.Time{})
+	}
+	f.clock.Advance(time.Minute)
+	_, err := f.TryNow(ctx, m.ID, byPerson)
+	equal(t, f.later(t, err), managed.NotNow{Reason: managed.TriesUsed, Most: 4, Per: time.Hour, At: start.Add(61 * time.Minute)})
+	f.clock.Advance(56 * time.Minute)
+	f.later(t, func() error { _, err := f.TryNow(ctx, m.ID, managed.Try{Tries: byStart}); return err }())
+	must(f.TryNow(ctx, m.ID, byPerson))(t)
+	f.failLater(t, m.ID, time.Time{})
+	f.later(t, func() error { _, err := f.TryNow(ctx, m.ID, byPerson); return err }())
+
+	for range 20 { // hours
+		f.clock.Advance(time.Hour)
+		for range 4 {
+			if _, err := f.TryNow(ctx, m.ID, byPerson); err != nil {
+				break
+			}
+			f.failLater(t, m.ID, time.Time{})
+		}
+	}
+	if n := must(f.ManagedByID(ctx, m.ID))(t).Failures; n != 25 {
+		t.Fatalf("%d failures in a day, want the first and 24", n)
+	}
+}
+
+func triedTooEarly(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	told := f.clock.Now().Add(2 * time.Hour)
+	f.failLater(t, m.ID, told)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).WaitUntil, told)
+	_, err := f.TryNow(ctx, m.ID, byPerson)
+	equal(t, f.later(t, err), managed.NotNow{Reason: managed.CAWaits, At: f.clock.Now().Add(24 * time.Hour)})
+	equal(t, must(f.TryFailing(ctx, byStart))(t), 0)
+	f.clock.Advance(2 * time.Hour)
+	must(f.TryNow(ctx, m.ID, byPerson))(t)
+	f.failLater(t, m.ID, f.clock.Now().Add(12*year)) // of a wrong clock
+	must(f.TryNow(ctx, m.ID, byPerson))(t)
+	f.complete(t, m.ID, "e", false)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).WaitUntil, time.Time{})
+}
+
+func notTried(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	due := must(f.ManagedByID(ctx, m.ID))(t)
+	equal(t, must(f.TryNow(ctx, m.ID, byPerson))(t), due)
+	under := f.claimOne(t, "w")
+	equal(t, must(f.TryNow(ctx, m.ID, byPerson))(t), under)
+	ok(t, f.ReleaseLease(ctx, m.ID, "w"))
+	f.complete(t, m.ID, "e", false)
+	good := must(f.ManagedByID(ctx, m.ID))(t)
+	equal(t, must(f.TryNow(ctx, m.ID, byPerson))(t), good)
+	ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
+	f.failLater(t, m.ID, time.Time{})
+	ok(t, f.SetDue(ctx, m.ID, time.Time{})) // it is not configured any more
+	equal(t, must(f.TryNow(ctx, m.ID, byPerson))(t).DueAt, time.Time{})
+	equal(t, must(f.TryFailing(ctx, byStart))(t), 0)
+	_, err := f.TryNow(ctx, "none", byPerson)
+	wantErr(t, err, managed.ErrNotFound)
+}
+
+func renewedNow(t *testing.T, f *fixture) {
+	ctx, start := t.Context(), f.clock.Now()
+	m := f.manage(t, "a.example")
+	f.complete(t, m.ID, "e", false)
+	try := byPerson
+	try.Pause = managed.Pause{Every: time.Hour, Spare: 1}
+	for range 2 {
+		equal(t, must(f.TryNow(ctx, m.ID, try))(t).DueAt, start)
+		f.complete(t, m.ID, "e", false)
+	}
+	_, err := f.TryNow(ctx, m.ID, try)
+	equal(t, f.later(t, err), managed.NotNow{Reason: managed.OrdersUsed, At: start.Add(time.Hour)})
+	ok(t, f.SetDue(ctx, m.ID, start))
+	f.failLater(t, m.ID, time.Time{}) // a failure has its own limit
+	equal(t, must(f.TryNow(ctx, m.ID, try))(t).DueAt, start)
+}
+
+func triedOnce(t *testing.T, f *fixture) {
+	m := f.manage(t, "a.example")
+	f.failLater(t, m.ID, time.Time{})
+	var refused atomic.Int32
+	for range 4 {
+		each(func(int) {
+			if _, err := f.TryNow(t.Context(), m.ID, byPerson); err != nil {
+				refused.Add(1)
+			}
+		})
+		f.failLater(t, m.ID, time.Time{})
+	}
+	equal(t, refused.Load(), 0)
+}
+
+// Neither another specification nor another row is a way around the limits.
+func triesOutlive(t *testing.T, f *fixture) {
+	ctx, start := t.Context(), f.clock.Now()
+	x := f.client(t, "x")
+	m := f.register(t, registration(x.ID, "ec256", "a.example"))
+	for i := range 4 {
+		f.failLater(t, m.ID, time.Time{})
+		if i%2 == 0 {
+			ok(t, f.DeleteManaged(ctx, m.ID))
+		}
+		m = f.register(t, registration(x.ID, []string{"ec384", "ec256"}[i%2], "a.example"))
+		equal(t, m.DueAt, start)
+		equal(t, m.Failures, i+1)
+		equal(t, m.LastError, "DNS")
+	}
+	f.failLater(t, m.ID, time.Time{})
+	ok(t, f.DeleteManaged(ctx, m.ID))
+	m = f.register(t, registration(x.ID, "ec256", "a.example"))
+	equal(t, m.DueAt, start.Add(time.Hour))
+	_, err := f.TryNow(ctx, m.ID, byPerson)
+	equal(t, f.later(t, err).Reason, managed.TriesUsed)
+	f.clock.Advance(time.Hour)
+	f.failLater(t, m.ID, f.clock.Now().Add(20*time.Hour))
+	ok(t, f.DeleteManaged(ctx, m.ID))
+	m = f.register(t, registration(x.ID, "ec256", "a.example")) // nor around the CA's wish
+	equal(t, m.DueAt, f.clock.Now().Add(24*time.Hour))
+
+	f.complete(t, m.ID, "e", false)
+	ok(t, f.DeleteManaged(ctx, m.ID)) // a success ends the failures of earlier rows
+	equal(t, f.register(t, registration(x.ID, "ec256", "a.example")).Failures, 0)
+}
+
+func triedAll(t *testing.T, f *fixture) { // X44
+	ctx := t.Context()
+	failing := f.manage(t, "failing.example")
+	f.failLater(t, failing.ID, time.Time{})
+	asked := f.manage(t, "asked.example")
+	f.failLater(t, asked.ID, f.clock.Now().Add(time.Hour))
+	good := f.manage(t, "good.example")
+	f.complete(t, good.ID, "e", false)
+	for range 3 {
+		equal(t, must(f.TryFailing(ctx, byStart))(t), 1)
+		equal(t, must(f.TryFailing(ctx, byStart))(t), 0) // it is due
+		f.failLater(t, failing.ID, time.Time{})
+	}
+	equal(t, must(f.TryFailing(ctx, byStart))(t), 0) // a crash loop
+	equal(t, must(f.TryNow(ctx, failing.ID, byPerson))(t).DueAt, f.clock.Now())
+}
+
+func triedInTurn(t *testing.T, f *fixture) {
+	ctx, now := t.Context(), f.clock.Now()
+	for i := range 103 {
+		m := f.manage(t, fmt.Sprintf("n%d.example", i))
+		f.failLater(t, m.ID, time.Time{})
+	}
+	equal(t, must(f.TryFailing(ctx, byStart))(t), 103)
+	equal(t, len(must(f.ClaimDue(ctx, "w", time.Minute, 500))(t)), 100)
+	equal(t, must(f.NextDue(ctx))(t), now.Add(30*time.Second))
+	f.clock.Advance(90 * time.Second)
+	equal(t, len(must(f.ClaimDue(ctx, "w2", time.Minute, 500))(t)), 103)
+}
+
+func triedHooks(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	f.complete(t, m.ID, "e", true)
+	equal(t, must(f.TryHooks(ctx))(t), 0) // it is due
+	for range 10 {
+		equal(t, len(f.claimHooks(t, "w")), 1)
+		ok(t, f.FailHook(ctx, m.ID, "w", "e", managed.Failure{Reason: "exit 1", RetryAt: f.clock.Now().Add(time.Hour)}))
+		equal(t, must(f.TryHooks(ctx))(t), 1)
+	}
+}
