@@ -142,7 +142,7 @@ func bindServe(fs *pflag.FlagSet) *config.Serve {
 	fs.StringArrayVar(&cfg.DNSResolvers, "dns-resolver", cfg.DNSResolvers, "DNS `server` that finds zones and CNAMEs for DNS-01 instead of the system's; may be repeated")
 	fs.StringVar(&cfg.DNSPropagation, "dns-propagation", cfg.DNSPropagation, "`servers` that must have a DNS-01 record before the CA checks it: nameservers (all of the zone), resolvers, none")
 	fs.StringVar(&cfg.PreferredChain, "preferred-chain", cfg.PreferredChain, "choose the CA's chain whose topmost issuer has this common `name`, if there is one")
-	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "obtain and renew a certificate with these `names` for this host itself; commas join the names of one certificate; repeat for more certificates")
+	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "obtain and renew a certificate with these `names` for this host itself; commas join the names of one certificate; repeat for more certificates; the first name, or one of your choice as in lb=www.example.com, names its folder")
 	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "`type` of the keys of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")
 	fs.StringVar(&cfg.Profile, "profile", cfg.Profile, "the CA's `profile` for this host's certificates, such as shortlived (default the CA's)")
 	fs.StringVar(&cfg.CertificateObtainedHook, "certificate-obtained-hook", cfg.CertificateObtainedHook, "shell `command` to run after a certificate of this host was obtained or renewed")

@@ -38,7 +38,7 @@ type Serve struct {
 	DNSPropagation string   // servers that must have a TXT record first: nameservers, resolvers or none
 	PreferredChain string   // common name of the topmost issuer; if empty, the CA's default chain
 
-	Domains                 []string // certificates for this host itself; commas join names into one
+	Domains                 []string // certificates for this host itself; commas join names into one; see CertificateSet
 	KeyType                 string   // of this host's certificates; see cert.KeyTypes
 	Profile                 string   // of this host's certificates, one of the CA's; if empty, its default
 	CertificateObtainedHook string   // shell command; may be empty

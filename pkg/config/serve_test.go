@@ -207,15 +207,59 @@ func TestValidateHidesPasswords(t *testing.T) {
 	}
 }
 
+// The order of the names, which the set loses, chooses the certificate's name (X43).
 func TestCertificateSets(t *testing.T) {
-	s := Serve{Domains: []string{"www.example.com, EXAMPLE.com", "192.0.2.1", "example.com"}}
+	s := Serve{Domains: []string{"www.example.com, EXAMPLE.com", "192.0.2.1", "example.com", "LB-1 = b.example,a.example", "*.example.com"}}
 	got, err := s.CertificateSets()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]cert.Names{{"example.com", "www.example.com"}, {"192.0.2.1"}, {"example.com"}}, got); diff != "" {
+	want := []CertificateSet{
+		{cert.Names{"example.com", "www.example.com"}, "www.example.com", false},
+		{cert.Names{"192.0.2.1"}, "192.0.2.1", false},
+		{cert.Names{"example.com"}, "example.com", false},
+		{cert.Names{"a.example", "b.example"}, "LB-1", true},
+		{cert.Names{"*.example.com"}, "*.example.com", false},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
+	for entry, fault := range map[string]string{
+		"=a.example":                            "the name before",
+		"../x=a.example":                        "the name before",
+		".x=a.example":                          "the name before",
+		"x y=a.example":                         "the name before",
+		strings.Repeat("x", 254) + "=a.example": "the name before",
+		"lb=":                                   "empty name",
+		"lb=a.example,x=b.example":              "not a DNS name",
+		"a.example,lb=b.example":                "the name before",
+	} {
+		if _, err := (&Serve{Domains: []string{entry}}).CertificateSets(); err == nil || !strings.Contains(err.Error(), fault) {
+			t.Errorf("%s: %v", entry, err)
+		}
+	}
+	if _, err := (&Serve{Domains: []string{"a.example,b.example", "lb=b.example,a.example"}}).CertificateSets(); err == nil {
+		t.Error("one set twice")
+	}
+}
+
+// FuzzCertificateSets checks that no entry names a folder outside of the others.
+func FuzzCertificateSets(f *testing.F) {
+	f.Add("lb=www.example.com, *.example.com")
+	f.Add("fe80::1,a.example")
+	f.Add("..=a.example")
+	f.Fuzz(func(t *testing.T, entry string) {
+		sets, err := (&Serve{Domains: []string{entry}}).CertificateSets()
+		if err != nil {
+			return
+		}
+		if len(sets) != 1 || len(sets[0].Names) == 0 {
+			t.Fatalf("%q is %+v", entry, sets)
+		}
+		if name := sets[0].Name; name == "" || strings.HasPrefix(name, ".") || strings.ContainsAny(name, "/\\\x00") {
+			t.Errorf("%q is named %q", entry, name)
+		}
+	})
 }
 
 func TestNewLogger(t *testing.T) {

@@ -63,25 +63,6 @@ func (s *Serve) Validate() error {
 	return s.Locate(errors.Join(faults...))
 }
 
-// CertificateSets returns the name sets of Domains. A name may be in several sets,
-// but a duplicate set is a fault.
-func (s *Serve) CertificateSets() ([]cert.Names, error) {
-	var sets []cert.Names
-	var faults []error
-	for _, entry := range s.Domains {
-		names, err := parseNames(entry)
-		switch {
-		case err != nil:
-			faults = append(faults, fmt.Errorf("domain: %w", err))
-		case slices.ContainsFunc(sets, names.Equal):
-			faults = append(faults, fmt.Errorf("domain: %s is set twice; remove one", names.Key()))
-		default:
-			sets = append(sets, names)
-		}
-	}
-	return sets, errors.Join(faults...)
-}
-
 // checkAddr requires host:port. The host may be empty, an IP address or a DNS name. The
 // port must be a number.
 func checkAddr(addr, example string) error {

@@ -127,16 +127,20 @@ const hookTimeout = 10 * time.Minute
 
 // certificateSets returns the name sets of the setting domain, and one for the API
 // unless they include its hostname.
-func (g *generation) certificateSets() ([]cert.Names, error) {
-	p := g.process
-	sets, err := g.settings.CertificateSets()
-	if err != nil || p.cfg.Hostname == "" {
-		return sets, err
+func (g *generation) certificateSets() ([]client.Set, error) {
+	configured, err := g.settings.CertificateSets()
+	if err != nil {
+		return nil, err
 	}
-	for _, set := range sets {
-		if slices.Contains(set, p.hostname()) {
-			return sets, nil
-		}
+	var sets []client.Set
+	hostname := g.process.hostname()
+	missing := g.process.cfg.Hostname != ""
+	for _, set := range configured {
+		sets = append(sets, client.Set(set))
+		missing = missing && !slices.Contains(set.Names, hostname)
 	}
-	return append(sets, cert.Names{p.hostname()}), nil
+	if missing {
+		sets = append(sets, client.Set{Names: cert.Names{hostname}, Name: hostname})
+	}
+	return sets, nil
 }

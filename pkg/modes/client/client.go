@@ -14,8 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
-	"path/filepath"
-	"strings"
+	"sync/atomic"
 	"time"
 
 	"filippo.io/age"
@@ -39,6 +38,7 @@ type Store interface {
 	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
 	BundleFor(ctx context.Context, managedID string) (managed.Bundle, error)
 	SetDue(ctx context.Context, id string, at time.Time) error
+	SetName(ctx context.Context, id, name string) error
 	RequireHook(ctx context.Context, managedID, etag string) error
 	PendingHookFor(ctx context.Context, managedID string) (managed.Deployment, error)
 	NextHook(ctx context.Context) (time.Time, error)
@@ -54,10 +54,10 @@ type Config struct {
 	Store    Store
 	Audit    *audit.Log
 	Identity *age.X25519Identity // the proxy's own
-	Sets     []cert.Names        // of the certificates to manage
+	Sets     []Set               // of the certificates to manage
 	KeyType  cert.KeyType
 	Profile  string // of the CA; empty: its default
-	Dir      string // the files go to <Dir>/<first name>/
+	Dir      string // the files go to <Dir>/<folder of the name>/
 	DataDir  string // of the proxy, an absolute path; it owns the folders
 	Files    certfile.Layout
 	Hook     hook.Hook
@@ -74,84 +74,83 @@ type Config struct {
 }
 
 // Client implements the mode. It is safe for concurrent use.
-type Client struct{ cfg Config }
+type Client struct {
+	cfg    Config
+	owners atomic.Pointer[folders] // set by Start
+}
 
-// New returns the mode. It checks that every set can be issued and written, and has a
-// separate folder.
+// New returns the mode. It checks that every set can be issued and written.
 func New(cfg Config) (*Client, error) {
 	if err := cfg.Files.Ready(); err != nil {
 		return nil, err
 	}
-	folders := map[string]cert.Names{}
 	for _, set := range cfg.Sets {
-		if err := cfg.CheckNames(set); err != nil {
+		if err := cfg.CheckNames(set.Names); err != nil {
 			return nil, fmt.Errorf("domain: %w", err)
 		}
-		folder := FolderName(set)
-		if other, taken := folders[folder]; taken {
-			return nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder certs/%s; put all their names into one", other, set, folder)
-		}
-		folders[folder] = set
 	}
-	return &Client{cfg}, nil
+	return &Client{cfg: cfg}, nil
 }
-
-// FolderName returns the folder of a set below the certs folder, after its first name.
-func FolderName(set cert.Names) string {
-	return strings.NewReplacer("*", "_wildcard", ":", "-").Replace(set[0])
-}
-
-func (c *Client) dir(set cert.Names) string { return filepath.Join(c.cfg.Dir, FolderName(set)) }
 
 // Start makes the store's rows match the configuration and inspects the files. A set
-// that is no longer configured keeps its files and is not renewed. After an error some
+// that is no longer configured keeps its files and is not renewed. If two sets would
+// share a folder, Start returns an error and changes nothing. After another error some
 // rows may match already. Start can be repeated.
 func (c *Client) Start(ctx context.Context) error {
-	for _, set := range c.cfg.Sets {
-		if risk := certfile.Risk(c.dir(set)); risk != "" {
-			c.cfg.Logger.Warn("another user could replace the certificate", "names", set.String(), "risk", risk)
-		}
+	rows, err := c.rows(ctx)
+	if err != nil {
+		return err
+	}
+	sets, owners, err := c.assign(rows)
+	if err != nil {
+		return err
+	}
+	c.owners.Store(&owners)
+	for _, set := range sets {
 		if err := c.ensure(ctx, set); err != nil {
-			return fmt.Errorf("certificate for %s: %w", set, err)
+			return fmt.Errorf("certificate for %s: %w", set.Names, err)
 		}
 	}
-	return c.EndOthers(ctx)
+	if err := c.endOthers(ctx, rows); err != nil {
+		return err
+	}
+	c.reportStale(rows)
+	return nil
 }
 
 // EndOthers ends the renewals of sets that are not configured. An attempt with earlier
-// settings makes its row due again when it ends, so this is repeated then.
+// settings makes its row due again when it ends, so this is repeated then. So is the
+// inspection of the files, because an earlier deployment may have replaced them.
 func (c *Client) EndOthers(ctx context.Context) error {
-	configured := map[string]bool{}
-	for _, set := range c.cfg.Sets {
-		configured[set.Key()] = true
+	rows, err := c.rows(ctx)
+	if err != nil {
+		return err
 	}
-	for after := ""; ; {
-		rows, err := c.cfg.Store.ListManaged(ctx, "", clients.ModeClient, after, 100)
-		if err != nil {
-			return err
-		}
-		for _, row := range rows {
-			after = row.ID
-			if configured[cert.Names(row.Names).Key()] || row.DueAt.IsZero() {
-				continue
-			}
-			if err := c.cfg.Store.SetDue(ctx, row.ID, time.Time{}); err != nil {
+	for _, row := range rows {
+		if c.IsConfigured(row) && row.Serial != "" {
+			if err := c.inspect(ctx, row); err != nil {
 				return err
 			}
 		}
-		if len(rows) < 100 {
-			return nil
-		}
 	}
+	return c.endOthers(ctx, rows)
 }
 
-func (c *Client) ensure(ctx context.Context, set cert.Names) error {
+func (c *Client) ensure(ctx context.Context, set Set) error {
 	row, _, err := c.cfg.Store.Register(ctx, managed.Registration{
-		Certificate: managed.Certificate{Mode: clients.ModeClient, Names: set, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile},
-		Pause:       renewal.AskPause, Tries: renewal.StartTries, Holds: policy.Holds, Audit: audit.Superseded,
+		Certificate: managed.Certificate{
+			Mode: clients.ModeClient, Names: set.Names, Name: set.Name, KeyType: string(c.cfg.KeyType), Profile: c.cfg.Profile,
+		},
+		Pause: renewal.AskPause, Tries: renewal.StartTries, Holds: policy.Holds, Audit: audit.Superseded,
 	})
 	if err != nil {
 		return err
+	}
+	if err := c.rename(ctx, &row, set.Name); err != nil {
+		return err
+	}
+	if risk := certfile.Risk(c.Dir(row)); risk != "" {
+		c.cfg.Logger.Warn("another user could replace the certificate", "names", set.Names.String(), "risk", risk)
 	}
 	if row.DueAt.IsZero() { // it was removed from the configuration earlier
 		due := c.cfg.Now()
@@ -174,9 +173,9 @@ func (c *Client) ensure(ctx context.Context, set cert.Names) error {
 // Delivery implements renewal.Mode. The bundle is sealed to the proxy itself and
 // deployed. It returns an error if the files cannot be written.
 func (c *Client) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
-	err := folderError(c.cfg.Files.Claimable(c.dir(m.Names), c.claim(m.Names)))
+	err := folderError(c.cfg.Files.Claimable(c.Dir(m), c.claim(m)))
 	if err == nil {
-		err = c.cfg.Files.Probe(ctx, c.dir(m.Names))
+		err = c.cfg.Files.Probe(ctx, c.Dir(m))
 	}
 	if err != nil {
 		return renewal.Delivery{}, fmt.Errorf("the certificate could not be stored, so none is ordered: %w", err)
@@ -195,7 +194,7 @@ func (c *Client) Settled(_ context.Context, o managed.Outcome) {
 func (c *Client) Status(ctx context.Context) ([]Status, error) {
 	var all []Status
 	for _, set := range c.cfg.Sets {
-		row, err := c.cfg.Store.ManagedByNames(ctx, "", clients.ModeClient, set)
+		row, err := c.cfg.Store.ManagedByNames(ctx, "", clients.ModeClient, set.Names)
 		if errors.Is(err, managed.ErrNotFound) {
 			continue
 		}

@@ -57,13 +57,17 @@ func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 	if err != nil {
 		return err
 	}
+	dir := c.Dir(row)
+	if c.isOthers(dir, row.Names) { // they replaced these names in the configuration
+		c.cfg.Logger.Info("the certificate is not deployed; its folder belongs to another one", "names", row.Names, "folder", dir)
+		return nil
+	}
 	bundle, err := c.stored(ctx, row)
 	if err != nil {
 		return err
 	}
-	dir := c.dir(row.Names)
 	if !c.cfg.Files.Holds(dir, bundle) {
-		if err := c.cfg.Files.WriteAs(ctx, dir, bundle, c.claim(row.Names)); err != nil {
+		if err := c.cfg.Files.WriteAs(ctx, dir, bundle, c.claim(row)); err != nil {
 			return folderError(err)
 		}
 	}
@@ -120,7 +124,7 @@ func (c *Client) inspect(ctx context.Context, row managed.Certificate) error {
 		c.cfg.Logger.Error("ordering a new certificate", "names", row.Names, "error", err)
 		return c.cfg.Store.SetDue(ctx, row.ID, c.cfg.Now())
 	}
-	dir := c.dir(row.Names)
+	dir := c.Dir(row)
 	if isInstalled(dir, bundle) {
 		c.notifyInstalled(bundle) // the PEM files suffice
 	}

@@ -5,15 +5,15 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
-// claim returns the owner of a set's folder. Instances on one database have the same
+// claim returns the owner of a row's folder. Instances on one database have the same
 // identity, so they may share the folder.
-func (c *Client) claim(set cert.Names) certfile.Claim {
+func (c *Client) claim(row managed.Certificate) certfile.Claim {
 	return certfile.Claim{Owner: certfile.Owner{
-		Program: "serve", Dir: c.cfg.DataDir, ID: c.cfg.Identity.Recipient().String(), Name: cert.StoredName(set[0]),
+		Program: "serve", Dir: c.cfg.DataDir, ID: c.cfg.Identity.Recipient().String(), Name: nameOf(row),
 	}}
 }
 

@@ -30,7 +30,7 @@ func TestClientObtainsAndRenews(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: clk.On(hook.On("www.own.example.com,own.example.com"), func(c *proxy.Config) {
 		c.Email = "ops@example.com"
 	})})
-	dir := filepath.Join(p.DataDir, "certs", "own.example.com")
+	dir := filepath.Join(p.DataDir, "certs", "www.own.example.com") // the first name as given
 	var serials []string
 	for n := 1; n <= 2; n++ {
 		hook.Deployed(t, n)

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
@@ -145,6 +146,22 @@ func (p *Proxy) Restart(t testing.TB, changes ...func(*proxy.Config)) {
 	}
 	p.open(t)
 	p.run(t)
+}
+
+// Refused stops the proxy, tries to start it with a changed configuration, and returns
+// the error.
+func (p *Proxy) Refused(t testing.TB, change func(*proxy.Config)) error {
+	t.Helper()
+	p.Stop(t)
+	cfg := p.cfg
+	change(&cfg)
+	refused, err := proxy.New(t.Context(), cfg)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	return refused.Run(ctx)
 }
 
 // Log returns the proxy's log so far, including the debug level.

@@ -1,0 +1,154 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+)
+
+// Set describes a certificate to manage.
+type Set struct {
+	Names  cert.Names
+	Name   string // after which the folder is called, unless the store has another name for exactly these names
+	Chosen bool   // the administrator gave Name, which replaces a stored one
+}
+
+// nameOf returns a row's name. Rows of older programs are called after the first of
+// their sorted names.
+func nameOf(row managed.Certificate) string {
+	if row.Name != "" {
+		return row.Name
+	}
+	return strings.ReplaceAll(row.Names[0], ":", "-")
+}
+
+// Dir returns the folder with the files of a row.
+func (c *Client) Dir(row managed.Certificate) string {
+	return filepath.Join(c.cfg.Dir, cert.FolderName(nameOf(row)))
+}
+
+// folders holds the configured sets by their folders.
+type folders map[string]Set
+
+// key returns the key of a folder, which is the same on systems that ignore case.
+func (folders) key(dir string) string { return strings.ToLower(filepath.Base(dir)) }
+
+// rows returns the rows of this host, by the keys of their names.
+func (c *Client) rows(ctx context.Context) (map[string]managed.Certificate, error) {
+	all := map[string]managed.Certificate{}
+	for after := ""; ; {
+		page, err := c.cfg.Store.ListManaged(ctx, "", clients.ModeClient, after, pageSize)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range page {
+			all[cert.Names(row.Names).Key()] = row
+			after = row.ID
+		}
+		if len(page) < pageSize {
+			return all, nil
+		}
+	}
+}
+
+const pageSize = 100
+
+// assign returns the configured sets with their names, and their folders. A folder has
+// one owner: sets that share one are an error, and nothing has changed.
+func (c *Client) assign(rows map[string]managed.Certificate) ([]Set, folders, error) {
+	sets, owners := make([]Set, len(c.cfg.Sets)), folders{}
+	var found []os.FileInfo // of the folders, which links could make one
+	for i, set := range c.cfg.Sets {
+		if row, stored := rows[set.Names.Key()]; stored && !set.Chosen {
+			set.Name = nameOf(row)
+		}
+		dir := filepath.Join(c.cfg.Dir, cert.FolderName(set.Name))
+		info, err := os.Stat(dir)
+		if err != nil {
+			info = nil // it is created, or an error of the deployment
+		}
+		for j, other := range sets[:i] {
+			if owners.key(dir) == owners.key(cert.FolderName(other.Name)) || info != nil && found[j] != nil && os.SameFile(info, found[j]) {
+				return nil, nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder %s; put all their names into one, or give one of them a name of its own, such as other=%s",
+					other.Names.String(), set.Names.String(), dir, set.Names.Key())
+			}
+		}
+		found = append(found, info)
+		sets[i], owners[owners.key(dir)] = set, set
+	}
+	return sets, owners, nil
+}
+
+// isOthers reports whether a folder belongs to the certificate of other names.
+func (c *Client) isOthers(dir string, names []string) bool {
+	owners := c.owners.Load()
+	if owners == nil {
+		return false
+	}
+	set, taken := (*owners)[owners.key(dir)]
+	return taken && !set.Names.Equal(names)
+}
+
+// IsConfigured reports whether a row is one of the configured sets, which Start has seen.
+func (c *Client) IsConfigured(row managed.Certificate) bool {
+	for _, set := range c.cfg.Sets {
+		if set.Names.Equal(row.Names) {
+			return true
+		}
+	}
+	return false
+}
+
+// rename stores the name of a row. Its files appear in another folder then, and those in
+// the earlier one are not renewed.
+func (c *Client) rename(ctx context.Context, row *managed.Certificate, name string) error {
+	if row.Name == name {
+		return nil
+	}
+	earlier, had := c.Dir(*row), row.Serial != ""
+	if err := c.cfg.Store.SetName(ctx, row.ID, name); err != nil {
+		return err
+	}
+	row.Name = name
+	if dir := c.Dir(*row); had && dir != earlier {
+		c.cfg.Logger.Warn("the certificate has another folder; the files in the earlier one are not renewed",
+			"names", cert.Names(row.Names).String(), "folder", dir, "earlier", earlier)
+	}
+	return nil
+}
+
+// endOthers ends the renewals of rows that are not configured.
+func (c *Client) endOthers(ctx context.Context, rows map[string]managed.Certificate) error {
+	for _, row := range rows {
+		if c.IsConfigured(row) || row.DueAt.IsZero() {
+			continue
+		}
+		if err := c.cfg.Store.SetDue(ctx, row.ID, time.Time{}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reportStale warns of files that are not renewed, because no set with their names is
+// configured.
+func (c *Client) reportStale(rows map[string]managed.Certificate) {
+	for _, row := range rows {
+		dir := c.Dir(row)
+		if c.IsConfigured(row) || c.isOthers(dir, row.Names) {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(dir, certfile.Fullchain)); err == nil {
+			c.cfg.Logger.Warn("a certificate is not configured any more; its files are not renewed",
+				"certificate", row.ID, "names", cert.Names(row.Names).String(), "folder", dir, "not_after", row.NotAfter)
+		}
+	}
+}
