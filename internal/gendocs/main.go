@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/cobra/doc"
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/cmd"
@@ -68,6 +67,7 @@ func root() *cobra.Command {
 	everyCommand(r, func(c *cobra.Command) {
 		c.DisableAutoGenTag = true
 		c.InitDefaultHelpFlag()
+		c.InitDefaultVersionFlag()
 		c.Flags().VisitAll(func(f *pflag.Flag) {
 			if d, ok := folders[f.Name]; ok {
 				f.DefValue = d
@@ -91,15 +91,6 @@ func everyCommand(c *cobra.Command, visit func(*cobra.Command)) {
 			everyCommand(sub, visit)
 		}
 	}
-}
-
-func manPages(dir string, date time.Time) error {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
-	r := root()
-	header := doc.GenManHeader{Section: "1", Source: "acmeproxy", Manual: "acmeproxy", Date: &date}
-	return doc.GenManTree(r, &header, dir)
 }
 
 func completions(dir string) error {
