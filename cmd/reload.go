@@ -89,25 +89,26 @@ func notifyHangup() (hangup <-chan os.Signal, stop func()) {
 	return c, func() { signal.Stop(c) }
 }
 
-// serveSource reads the settings of serve, at start and for each reload.
-type serveSource struct {
+// settingsSource reads the settings of a daemon, at start and for each reload.
+type settingsSource[T any] struct {
 	flags *pflag.FlagSet // of the command line
-	given string         // file that --config names; may be empty
-	used  string         // file of the settings in force; may be empty
+	file  func() string  // path of the configuration file; may be empty
+	bind  func(*pflag.FlagSet) *T
+	used  string // file of the settings in force; may be empty
 }
 
 // read returns the settings. The environment is that of the process, which never
 // changes. A file that was used must still exist, so that a missing one does not
 // silently mean the defaults.
-func (s *serveSource) read() (*config.Serve, error) {
-	file := configFile(s.given)
+func (s *settingsSource[T]) read() (*T, error) {
+	file := s.file()
 	if file == "" {
 		file = s.used
 	}
-	cfg, err := config.Load(s.flags, os.Getenv, file, bindServe)
+	settings, err := config.Load(s.flags, os.Getenv, file, s.bind)
 	if err != nil {
 		return nil, err
 	}
 	s.used = file
-	return cfg, nil
+	return settings, nil
 }

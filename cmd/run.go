@@ -1,7 +1,9 @@
 package cmd
 
 import (
+	"context"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,10 @@ func newRun() *cobra.Command {
 asks the proxy for a new bundle at each poll (agent) or renews the certificate
 when it is due (gateway), and writes its files. It runs a certificate's hook once
 for each change. A failure of one certificate does not delay others.
+
+SIGHUP makes run read the configuration file again: certificates, poll, log-level. If
+the file has a fault, nothing changes, and the log has the reason. A change of
+state-dir or log-format needs a restart.
 
 The configuration file can hold the flags below, and certificates:
 
@@ -55,15 +61,18 @@ func bindRun(fs *pflag.FlagSet) *runSettings {
 }
 
 func run(c *cobra.Command) error {
+	hangup, stop := notifyHangup()
+	defer stop()
 	given, err := c.Flags().GetString("config")
 	if err != nil {
 		return err
 	}
-	f, err := config.Load(c.Flags(), os.Getenv, remoteConfigFile(given), bindRun)
+	source := &settingsSource[runSettings]{flags: c.Flags(), file: func() string { return remoteConfigFile(given) }, bind: bindRun}
+	f, err := source.read()
 	if err != nil {
 		return usageError{err}
 	}
-	logger, _, err := config.NewLogger(c.ErrOrStderr(), f.logLevel, f.logFormat)
+	logger, level, err := config.NewLogger(c.ErrOrStderr(), f.logLevel, f.logFormat)
 	if err != nil {
 		return usageError{f.Locate(err)}
 	}
@@ -81,7 +90,13 @@ func run(c *cobra.Command) error {
 		logger.Warn("the state directory is not safe", "risk", risk)
 	}
 	logger.Info("keeping certificates fresh", "proxy", s.URL(), "client", s.Client(), "poll", f.poll.String())
-	return remote.Run(c.Context(), remote.RunConfig{State: s, Wanted: list, Poll: f.poll, Logger: logger})
+	r := runReload{source: source, state: s, stateDir: f.stateDir, logFormat: f.logFormat, level: level, logger: logger, changes: make(chan remote.Change)}
+	var reloads sync.WaitGroup
+	defer reloads.Wait()
+	ctx, cancel := context.WithCancel(c.Context())
+	defer cancel()
+	reloads.Go(func() { r.onHangup(ctx, hangup) })
+	return remote.Run(ctx, remote.RunConfig{State: s, Wanted: list, Poll: f.poll, Logger: logger, Changes: r.changes})
 }
 
 const defaultRemoteFile = "/etc/acmeproxy/remote.yaml"

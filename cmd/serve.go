@@ -86,7 +86,7 @@ func providerVariables() string {
 func serve(c *cobra.Command, file string) error {
 	hangup, stop := notifyHangup()
 	defer stop()
-	source := &serveSource{flags: c.Flags(), given: file}
+	source := &settingsSource[config.Serve]{flags: c.Flags(), file: func() string { return configFile(file) }, bind: bindServe}
 	cfg, err := source.read()
 	if err != nil {
 		return usageError{err}

@@ -49,20 +49,45 @@ func TestVerify(t *testing.T) {
 // What the units start is a command with flags that there are.
 func TestCommandLines(t *testing.T) {
 	for name, text := range units(t) {
-		_, rest, ok := strings.Cut(text, "\nExecStart="+program+" ")
+		if lines := commandLines(t, name, text, "ExecStart"); len(lines) != 1 {
+			t.Errorf("%s starts %q", name, lines)
+		}
+		commandLines(t, name, text, "ExecReload")
+	}
+}
+
+// commandLines returns the commands of the program that a unit runs, and checks them.
+func commandLines(t *testing.T, name, text, key string) (lines []string) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		line, ok := strings.CutPrefix(strings.TrimSpace(line), key+"="+program+" ")
 		if !ok {
-			t.Errorf("%s does not start %s", name, program)
 			continue
 		}
-		line, _, _ := strings.Cut(rest, "\n")
+		lines = append(lines, line)
 		c, args, err := cmd.Root().Find(strings.Fields(line))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		if err := c.ParseFlags(args); err != nil || c.Flags().NArg() > 0 || c.HasSubCommands() {
-			t.Errorf("%s starts %q: %v", name, line, err)
+			t.Errorf("%s: %s %q: %v", name, key, line, err)
 		}
+	}
+	return lines
+}
+
+// X19: systemctl reload reloads both daemons. The proxy's own command is used, because
+// its exit code reports a fault of the file, and with the same data directory.
+func TestReload(t *testing.T) {
+	all := units(t)
+	serve := all["acmeproxy.service"]
+	start, reload := commandLines(t, "acmeproxy", serve, "ExecStart"), commandLines(t, "acmeproxy", serve, "ExecReload")
+	if len(start) != 1 || len(reload) != 1 || strings.TrimPrefix(start[0], "serve ") != strings.TrimPrefix(reload[0], "reload ") {
+		t.Errorf("it starts %q and reloads %q", start, reload)
+	}
+	if !strings.Contains(all["acmeproxy-remote.service"], "\nExecReload=/bin/kill -HUP $MAINPID\n") {
+		t.Error("the daemon on internal hosts is not reloaded")
 	}
 }
 

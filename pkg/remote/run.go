@@ -3,7 +3,6 @@ package remote
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
@@ -21,6 +20,8 @@ type RunConfig struct {
 	Wanted []Wanted      // from the configuration; Run also renews those of earlier calls of Get
 	Poll   time.Duration // interval of the requests for a new bundle of one certificate
 	Logger *slog.Logger
+	// Changes receives settings that replace Wanted and Poll. A nil channel has none.
+	Changes <-chan Change
 }
 
 // Run gets and renews every wanted certificate until ctx ends. Each certificate has
@@ -34,13 +35,11 @@ func Run(ctx context.Context, cfg RunConfig) error {
 		return err
 	}
 	d.getter.api.answered = func() { d.delays.notify(answered) }
-	for _, w := range cfg.Wanted {
-		if err := cfg.State.remember(ctx, w); err != nil { // so that list and status show it
-			if ctx.Err() != nil {
-				return nil //nolint:nilerr // asked to stop while another process held the lock
-			}
-			return fmt.Errorf("%s: %w", w.Names, err)
+	if err := d.reconcile(ctx, cfg.Wanted); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // asked to stop while another process held the lock
 		}
+		return err
 	}
 	cfg.State.removeLeftovers(ctx)
 	d.run(ctx)
@@ -75,6 +74,7 @@ func (d *daemon) run(ctx context.Context) {
 	defer turns.Wait()
 	over := make(chan ended)
 	running, check, freed := 0, time.Now(), map[string]bool{}
+	changes, result := d.Changes, (<-chan error)(nil)
 	for ctx.Err() == nil {
 		if !time.Now().Before(check) {
 			check = d.queueDue()
@@ -109,6 +109,11 @@ func (d *daemon) run(ctx context.Context) {
 				}
 				d.next[path], check = time.Now(), time.Now()
 			}
+		case c := <-changes:
+			changes, result = nil, d.change(ctx, c, &turns) // one at a time
+		case err := <-result:
+			d.changed(ctx, err, freed)
+			changes, result, check = d.Changes, nil, time.Now()
 		case <-t.C:
 		case <-ctx.Done():
 		}

@@ -1,0 +1,50 @@
+package remote
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Change holds the settings that a running daemon takes over.
+type Change struct {
+	Wanted []Wanted
+	Poll   time.Duration
+}
+
+// reconcile makes the state directory match the certificates of the configuration. It
+// waits for other processes and turns that work on them.
+func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
+	for _, w := range list {
+		if err := d.State.remember(ctx, w); err != nil { // so that list and status show it
+			return fmt.Errorf("%s: %w", w.Names, err)
+		}
+	}
+	return nil
+}
+
+// change begins to take over new settings, in a goroutine of work. The result is nil or
+// an error, once. Turns in progress finish with the earlier settings.
+func (d *daemon) change(ctx context.Context, c Change, work *sync.WaitGroup) (result <-chan error) {
+	done := make(chan error, 1)
+	d.Poll = c.Poll
+	work.Go(func() { done <- d.reconcile(ctx, c.Wanted) })
+	return done
+}
+
+// changed ends a change. Every certificate gets a turn now, as after a start, or after
+// its present turn, which is marked in freed.
+func (d *daemon) changed(ctx context.Context, err error, freed map[string]bool) {
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		d.Logger.Error("reloaded only in part; reload again", "error", err)
+	default:
+		d.Logger.Info("reloaded", "poll", d.Poll.String())
+	}
+	clear(d.next)
+	for path := range d.busy {
+		freed[path] = true
+	}
+}
