@@ -61,6 +61,7 @@ type Client struct {
 	Name       string          `json:"name"`
 	Recipients []string        `json:"recipients" doc:"everyone who can open this client's bundles"`
 	Grants     []clients.Grant `json:"grants"`
+	Hosts      int             `json:"hosts,omitempty" doc:"number of enrolled hosts, which share the client's certificates; only of GET"`
 }
 
 // KeyRequest replaces the TLS key of its connection by a new one.

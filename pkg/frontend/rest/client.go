@@ -20,7 +20,12 @@ func wireClient(c clients.Client) api.Client {
 }
 
 func (f *frontend) client(ctx context.Context, _ *struct{}) (*clientOutput, error) {
-	return &clientOutput{wireClient(caller(ctx).Client)}, nil
+	out := &clientOutput{wireClient(caller(ctx).Client)}
+	var err error
+	if out.Body.Hosts, err = f.Agent.Hosts(ctx, caller(ctx)); err != nil {
+		return nil, f.problem(ctx, err)
+	}
+	return out, nil
 }
 
 // provenKey returns the pin of the key that the connection's handshake proved.

@@ -44,6 +44,8 @@ type Agent interface {
 	Bundle(ctx context.Context, id clients.Identity, certID, etag string, wait time.Duration) (managed.Bundle, error)
 	RenewNow(ctx context.Context, id clients.Identity, certID string) (managed.Certificate, error)
 	Delete(ctx context.Context, id clients.Identity, certID string, shared bool) error
+	// Hosts returns the number of enrolled hosts, which share the certificates.
+	Hosts(ctx context.Context, id clients.Identity) (int, error)
 	// Revoke and RevokeAndDelete also return *acme.Error. Revoke returns
 	// managed.ErrNotFound for a certificate that is not a current one of the caller.
 	Revoke(ctx context.Context, id clients.Identity, rev cert.Revocation, forget bool) (managed.Certificate, error)

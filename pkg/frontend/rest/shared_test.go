@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"testing"
 
@@ -26,6 +27,10 @@ func TestDeleteShared(t *testing.T) {
 	}
 	if _, err := second.Rekey(t.Context(), ""); err != nil { // it remains one host
 		t.Fatal(err)
+	}
+	var self api.Client
+	if r := one.Do(t, http.MethodGet, api.PathClient, nil); json.Unmarshal(r.Body, &self) != nil || self.Hosts != 2 {
+		t.Errorf("the client: %s", r.Body)
 	}
 	path := api.PathCertificates + "/" + m.ID
 	for _, query := range []string{"", "?shared=false", "?revoke=true", "?revoke=true&reason=superseded"} {

@@ -390,6 +390,11 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
+// Hosts returns the number of the client's enrolled hosts, which share its certificates.
+func (a *Agent) Hosts(ctx context.Context, id clients.Identity) (int, error) {
+	return a.cfg.Store.Hosts(ctx, id.Client.ID)
+}
+
 // Delete deletes one of the client's own certificates and its bundle. All hosts of the
 // client have the same certificates: unless shared is set, Delete returns
 // managed.ErrShared, and nothing changes, if the client has several.
