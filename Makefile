@@ -14,6 +14,19 @@ PACKAGES ?= ./...
 # Arguments for `go test` in the targets test and bench, such as -run or -count.
 TESTFLAGS ?=
 
+# Where make install puts files. DESTDIR comes before all of these, for packagers.
+PREFIX ?= /usr/local
+DESTDIR ?=
+BINDIR ?= $(PREFIX)/bin
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+MANDIR ?= $(PREFIX)/share/man
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+# Where it takes them from.
+BIN = bin
+DIST = dist
+
 # Programs that some tests use in addition to Go; .ci/run installs them.
 TEST_PROGRAMS = age openssl curl jq ip nft named nginx apache2 haproxy caddy podman
 
@@ -139,6 +152,17 @@ completions: ## write shell completions into dist/completions
 
 .PHONY: dist
 dist: build man completions ## build the program, man pages and completions
+
+.PHONY: install
+install: ## install what make dist has built (PREFIX=/usr/local DESTDIR=…)
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" BIN="$(BIN)" DIST="$(DIST)" BINDIR="$(BINDIR)" UNITDIR="$(UNITDIR)" MANDIR="$(MANDIR)" \
+		BASHDIR="$(BASHDIR)" ZSHDIR="$(ZSHDIR)" FISHDIR="$(FISHDIR)" scripts/install.sh
+
+.PHONY: uninstall
+uninstall: ## remove what make install has installed; data and configuration stay
+	rm -f "$(DESTDIR)$(BINDIR)/acmeproxy" "$(DESTDIR)$(UNITDIR)/acmeproxy.service" "$(DESTDIR)$(UNITDIR)/acmeproxy-remote.service" \
+		"$(DESTDIR)$(BASHDIR)/acmeproxy" "$(DESTDIR)$(ZSHDIR)/_acmeproxy" "$(DESTDIR)$(FISHDIR)/acmeproxy.fish" \
+		"$(DESTDIR)$(MANDIR)/man1/acmeproxy.1" "$(DESTDIR)$(MANDIR)"/man1/acmeproxy-*.1
 
 .PHONY: fuzz
 fuzz: ## run each fuzz test for FUZZTIME (PACKAGES=… FUZZTIME=10s)
