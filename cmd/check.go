@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
@@ -75,19 +76,25 @@ func (f *checkFlags) run(c *cobra.Command, args []string) error {
 	}
 	checker, err := preflight.New(preflight.Config{
 		Publish: publisher(a), CA: authority(a), Challenge: status.Challenge, Elsewhere: elsewhere(status), DNS01: status.DNS01,
-		Resolvers: resolvers, HTTPPort: f.httpPort, UserAgent: "acmeproxy-check/" + programVersion(),
+		Resolvers: resolvers, ResolverSetting: "--resolver", HTTPPort: f.httpPort, UserAgent: "acmeproxy-check/" + programVersion(),
 	})
 	if err != nil {
 		return err
 	}
-	report := checker.Run(c.Context(), names)
+	report := checker.Run(c.Context(), names).Wire()
 	if err := c.Context().Err(); err != nil {
 		return err
 	}
-	if f.json {
+	return printChecks(c, report, f.json, nil)
+}
+
+// printChecks prints a report, and returns an error if a check fails. parties names
+// those who must apply a remedy, by api.Check.By, if they are not the caller.
+func printChecks(c *cobra.Command, report api.CheckReport, asJSON bool, parties map[string]string) (err error) {
+	if asJSON {
 		err = printJSON(c.OutOrStdout(), report)
 	} else {
-		err = printReport(c, report)
+		err = printReport(c, report, parties)
 	}
 	if failing := report.Failing(); err == nil && len(failing) > 0 {
 		err = fmt.Errorf("a CA could not validate %s", strings.Join(failing, ", "))
@@ -159,27 +166,31 @@ func authority(a *admin.Admin) func(context.Context) (preflight.Authority, error
 	}
 }
 
-func printReport(c *cobra.Command, report preflight.Report) error {
+func printReport(c *cobra.Command, report api.CheckReport, parties map[string]string) error {
 	for i, r := range report.Names {
 		if i > 0 {
 			printf(c, "\n")
 		}
 		printf(c, "%s: %s\n", r.Name, r.Verdict)
 		for _, check := range r.Checks {
-			printCheck(c, check)
+			printCheck(c, check, parties[check.By])
 		}
 	}
 	_, err := printf(c, "\n%s\n", report.Viewpoint)
 	return err
 }
 
-func printCheck(c *cobra.Command, check preflight.Check) {
+func printCheck(c *cobra.Command, check api.Check, party string) {
 	detail := check.Detail
-	if check.Address.IsValid() {
-		detail = "port 80 of " + check.Address.String() + ": " + detail
+	if check.Address != "" {
+		detail = "port 80 of " + check.Address + ": " + detail
 	}
 	printf(c, "  %-4s  %-11s  %s\n", check.Check, check.Verdict, detail)
 	if check.Remedy != "" {
-		printf(c, "  %19s%s\n", "→ ", check.Remedy)
+		remedy := check.Remedy
+		if party != "" {
+			remedy = party + ": " + remedy
+		}
+		printf(c, "  %19s%s\n", "→ ", remedy)
 	}
 }

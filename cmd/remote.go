@@ -26,7 +26,7 @@ HTTPS_PROXY if that is set, and opens no port.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	for _, sub := range []*cobra.Command{newEnroll(), newGet(), newRun(), newRemoteList(), newRemoteStatus(), newRekey(), newRevoke(), newForget()} {
+	for _, sub := range []*cobra.Command{newEnroll(), newGet(), newRun(), newRemoteCheck(), newRemoteList(), newRemoteStatus(), newRekey(), newRevoke(), newForget()} {
 		c.AddCommand(withRemedy(sub))
 	}
 	return c

@@ -141,6 +141,11 @@ func bindServe(fs *pflag.FlagSet) *config.Serve {
 	fs.StringVar(&cfg.DNSProvider, "dns-provider", cfg.DNSProvider, "`name` of the provider that publishes DNS-01 records: "+strings.Join(dnsprovider.Names(), ", ")+"; settings in the environment, see above")
 	fs.StringArrayVar(&cfg.DNSResolvers, "dns-resolver", cfg.DNSResolvers, "DNS `server` that finds zones and CNAMEs for DNS-01 instead of the system's; may be repeated")
 	fs.StringVar(&cfg.DNSPropagation, "dns-propagation", cfg.DNSPropagation, "`servers` that must have a DNS-01 record before the CA checks it: nameservers (all of the zone), resolvers, none")
+	fs.StringArrayVar(&cfg.CheckResolvers, "check-resolver", cfg.CheckResolvers, "DNS `server` that is asked when clients or serve itself check names, instead of the system's; may be repeated")
+	fs.IntVar(&cfg.CheckHTTPPort, "check-http-port", cfg.CheckHTTPPort, "port to check; CAs use 80 only")
+	if err := fs.MarkHidden("check-http-port"); err != nil { // only tests use it
+		panic(err)
+	}
 	fs.StringVar(&cfg.PreferredChain, "preferred-chain", cfg.PreferredChain, "choose the CA's chain whose topmost issuer has this common `name`, if there is one")
 	fs.StringArrayVar(&cfg.Domains, "domain", cfg.Domains, "obtain and renew a certificate with these `names` for this host itself; commas join the names of one certificate; repeat for more certificates; the first name, or one of your choice as in lb=www.example.com, names its folder")
 	fs.StringVar(&cfg.KeyType, "key-type", cfg.KeyType, "`type` of the keys of this host's certificates: ec256, ec384, rsa2048, rsa4096, rsa8192")

@@ -21,6 +21,7 @@ const (
 	PathClientKey    = "/v1/client/key"
 	PathCertificates = "/v1/certificates"
 	PathRevoke       = "/v1/certificates/revoke"
+	PathChecks       = "/v1/checks"
 	PathHealth       = "/health"
 	PathOpenAPI      = "/openapi.json"
 
@@ -38,6 +39,9 @@ const ALPN = "acmeproxy-pinned/1"
 
 // MaxWait bounds a long poll.
 const MaxWait = 60 * time.Second
+
+// MaxCheck bounds the checks of one CheckRequest.
+const MaxCheck = 55 * time.Second
 
 // Limits of bodies, in bytes.
 const (

@@ -46,6 +46,9 @@ func (s *Serve) validateChallenges(check func(key string, err error)) {
 	if _, err := s.Resolvers(); err != nil {
 		check("dns-resolver", err)
 	}
+	if _, err := s.CheckServers(); err != nil {
+		check("check-resolver", err)
+	}
 	if strings.Trim(s.Profile, profileChars) != "" || len(s.Profile) > 64 {
 		check("profile", errors.New("not the name of a profile; use one that the CA's directory lists, such as shortlived"))
 	}
@@ -59,9 +62,14 @@ func oneOf(value string, known []string) error {
 }
 
 // Resolvers returns the DNSResolvers as host:port, or nil for the system's.
-func (s *Serve) Resolvers() ([]string, error) {
+func (s *Serve) Resolvers() ([]string, error) { return parseServers(s.DNSResolvers) }
+
+// CheckServers returns the CheckResolvers as host:port, or nil for the system's.
+func (s *Serve) CheckServers() ([]string, error) { return parseServers(s.CheckResolvers) }
+
+func parseServers(list []string) ([]string, error) {
 	var all []string
-	for _, entry := range s.DNSResolvers {
+	for _, entry := range list {
 		server, err := dnsquery.ParseServer(entry)
 		if err != nil {
 			return nil, err

@@ -36,6 +36,8 @@ type Serve struct {
 	DNSProvider    string   // a name of dnsprovider.All; if empty, dns-01 is not possible
 	DNSResolvers   []string // DNS servers, with or without a port; see Resolvers
 	DNSPropagation string   // servers that must have a TXT record first: nameservers, resolvers or none
+	CheckResolvers []string // DNS servers for checks of names, with or without a port; if empty, the system's
+	CheckHTTPPort  int      // that checks of names connect to; if 0, 80; set by tests only
 	PreferredChain string   // common name of the topmost issuer; if empty, the CA's default chain
 
 	Domains                 []string // certificates for this host itself; commas join names into one; see CertificateSet

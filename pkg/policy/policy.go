@@ -32,8 +32,8 @@ const (
 	// Renewal is started by the proxy. Networks do not count, because the client does
 	// not connect.
 	Renewal
-	// Revocation revokes a certificate whose key the client has proven to hold. Modes
-	// and key types do not count.
+	// Revocation revokes a certificate whose key the client has proven to hold, or only
+	// checks names. Modes and key types do not count.
 	Revocation
 )
 

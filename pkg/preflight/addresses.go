@@ -21,30 +21,30 @@ func (c *Checker) addresses(ctx context.Context, name string) ([]netip.Addr, Che
 		if ignoreNoSuchName(err) == nil {
 			continue
 		}
-		check := verdictOnLookup(err)
+		check := c.verdictOnLookup(err)
 		if len(addrs) == 0 {
 			return addrs, check
 		}
 		// CAs continue with the addresses that they got.
-		found := verdictOnAddresses(addrs)
+		found := c.verdictOnAddresses(addrs)
 		check.Verdict, check.Detail = Warning, found.Detail+"; half of the lookup fails: "+check.Detail
 		if found.Remedy != "" {
-			check.Remedy = found.Remedy
+			check.Remedy, check.By = found.Remedy, found.By
 		}
 		return addrs, check
 	}
 	switch {
 	case len(addrs) > 0:
-		return addrs, verdictOnAddresses(addrs)
+		return addrs, c.verdictOnAddresses(addrs)
 	case errors.Is(err4, errNoSuchName):
 		return nil, Check{
 			Check: DNS, Verdict: Fails, Detail: "DNS has no such name",
-			Remedy: "check the spelling, or add an A record (and an AAAA record for IPv6) with this host's public address",
+			Remedy: "check the spelling, or add an A record (and an AAAA record for IPv6) with the proxy's public address",
 		}
 	}
 	return nil, Check{
 		Check: DNS, Verdict: Fails, Detail: "the name has no address",
-		Remedy: "add an A record (and an AAAA record for IPv6) with this host's public address",
+		Remedy: "add an A record (and an AAAA record for IPv6) with the proxy's public address",
 	}
 }
 
@@ -76,27 +76,27 @@ func (c *Checker) lookup(ctx context.Context, name string, qtype uint16) ([]neti
 }
 
 // verdictOnLookup returns the verdict on a question without a usable answer.
-func verdictOnLookup(err error) Check {
-	check := Check{Check: DNS, Verdict: Fails, Detail: err.Error()}
+func (c *Checker) verdictOnLookup(err error) Check {
+	check := Check{Check: DNS, Verdict: Fails, Detail: err.Error(), By: ProxyAdmin}
 	var refused *dnsquery.RcodeError
 	switch {
 	case !errors.As(err, &refused):
-		check.Remedy = "check this host's network, or use another resolver with --resolver"
+		check.Remedy = "check the network of the proxy's host, or use another resolver with " + c.cfg.ResolverSetting
 	case refused.Rcode == dns.RcodeServerFailure:
-		check.Remedy = "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong; fix them, because a CA sees the same"
+		check.By, check.Remedy = NameOwner, "the name's own DNS servers do not answer, or its DNSSEC signatures are wrong; fix them, because a CA sees the same"
 	default:
-		check.Remedy = "use a resolver that answers this host with --resolver"
+		check.Remedy = "use a resolver that answers the proxy's host with " + c.cfg.ResolverSetting
 	}
 	return check
 }
 
 // verdictOnAddresses returns a warning if no public CA can reach an address.
-func verdictOnAddresses(addrs []netip.Addr) Check {
+func (c *Checker) verdictOnAddresses(addrs []netip.Addr) Check {
 	check := Check{Check: DNS, Verdict: OK}
 	var all, kinds []string
 	for _, addr := range addrs {
 		s := addr.String()
-		if kind := special(addr); kind != "" {
+		if kind := Special(addr); kind != "" {
 			s += " (" + kind + ")"
 			kinds = append(kinds, s)
 		}
@@ -108,7 +108,7 @@ func verdictOnAddresses(addrs []netip.Addr) Check {
 	}
 	if len(kinds) > 0 {
 		check.Verdict = Warning
-		check.Remedy = "a public CA cannot reach it; set this host's public address in public DNS, or if only internal DNS has this address, use a public resolver with --resolver 9.9.9.9:53"
+		check.Remedy = "a public CA cannot reach it; set the proxy's public address in public DNS, or if only internal DNS has this address, use a public resolver with " + c.cfg.ResolverSetting + " 9.9.9.9:53"
 	}
 	return check
 }
@@ -125,11 +125,21 @@ var ranges = map[netip.Prefix]string{
 	netip.MustParsePrefix("198.18.0.0/15"):   "for benchmarks only",
 	netip.MustParsePrefix("240.0.0.0/4"):     "reserved",
 	netip.MustParsePrefix("0.0.0.0/8"):       "this network",
+	netip.MustParsePrefix("192.0.0.0/24"):    "for protocols only",
+	netip.MustParsePrefix("192.88.99.0/24"):  "a relay",
+	// These lead to an IPv4 address, which may be private.
+	netip.MustParsePrefix("64:ff9b::/96"):   "translated IPv4",
+	netip.MustParsePrefix("64:ff9b:1::/48"): "translated IPv4",
+	netip.MustParsePrefix("2002::/16"):      "tunnelled IPv4",
+	netip.MustParsePrefix("2001::/32"):      "tunnelled IPv4",
+	netip.MustParsePrefix("::/96"):          "embedded IPv4",
+	netip.MustParsePrefix("fec0::/10"):      "site-local",
+	netip.MustParsePrefix("100::/64"):       "discarded",
 }
 
-// special returns why an address is not on the public Internet, or an empty string if
+// Special returns why an address is not on the public Internet, or an empty string if
 // it is.
-func special(addr netip.Addr) string {
+func Special(addr netip.Addr) string {
 	addr = addr.Unmap()
 	switch {
 	case addr.IsLoopback():

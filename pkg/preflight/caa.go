@@ -17,7 +17,7 @@ import (
 func (c *Checker) caa(ctx context.Context, name string, authority func() (Authority, error)) Check {
 	at, set, err := c.relevant(ctx, strings.TrimPrefix(name, "*."))
 	if err != nil {
-		return verdictOnCAALookup(err)
+		return c.verdictOnCAALookup(err)
 	}
 	if len(set) == 0 {
 		return Check{Check: CAA, Verdict: OK, Detail: "no CAA records: any CA may issue"}
@@ -27,7 +27,7 @@ func (c *Checker) caa(ctx context.Context, name string, authority func() (Author
 	return check
 }
 
-func verdictOnCAALookup(err error) Check {
+func (c *Checker) verdictOnCAALookup(err error) Check {
 	var refused *dnsquery.RcodeError
 	if errors.As(err, &refused) && refused.Rcode == dns.RcodeServerFailure {
 		return Check{
@@ -35,7 +35,7 @@ func verdictOnCAALookup(err error) Check {
 			Remedy: "fix the zone's DNS servers or its DNSSEC; a CA must not issue when it cannot look up CAA records",
 		}
 	}
-	return Check{Check: CAA, Verdict: NotChecked, Detail: err.Error(), Remedy: "use another resolver with --resolver"}
+	return Check{Check: CAA, Verdict: NotChecked, Detail: err.Error(), Remedy: "use another resolver with " + c.cfg.ResolverSetting, By: ProxyAdmin}
 }
 
 // caaSet is a relevant resource record set.
@@ -80,7 +80,7 @@ func (set caaSet) verdict(at string, wildcard bool, method string, authority fun
 	if err != nil {
 		return Check{
 			Verdict: NotChecked, Detail: "the CA's directory cannot be read: " + err.Error(),
-			Remedy: "connect this host to the CA, then check again",
+			Remedy: "connect the proxy's host to the CA, then check again", By: ProxyAdmin,
 		}
 	}
 	if len(ca.Identities) == 0 {
@@ -154,7 +154,7 @@ func verdictOnParameters(at, value string, params []parameter, ca Authority, met
 	case ca.AccountURL == "":
 		return Check{
 			Verdict: Warning, Detail: where + " is for one account, and this proxy has none yet",
-			Remedy: "order a certificate, which registers the account; then run acmeproxy check again for its URL, and add a record with it",
+			Remedy: "order a certificate, which registers the account; then check again for its URL, and add a record with it",
 		}
 	}
 	return Check{

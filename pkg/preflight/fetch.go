@@ -48,6 +48,11 @@ func (c *Checker) url(name, token string) *url.URL {
 
 // visit requests a URL and follows redirects that keep the name.
 func (c *Checker) visit(ctx context.Context, u *url.URL, addr netip.Addr, p Probe) Check {
+	if c.cfg.Refuse != nil {
+		if why := c.cfg.Refuse(addr); why != "" {
+			return Check{Verdict: NotChecked, Detail: "not connected to: " + why}
+		}
+	}
 	transport := c.transport(addr)
 	seen := []string{u.String()}
 	for {
@@ -174,6 +179,9 @@ func verdictOnAnswer(a answer, p Probe, seen []string) Check {
 	if s := title(a.body); s != "" {
 		via = ", a page with the title " + quote(s) + via
 	}
+	fails := func(detail, remedy string) Check {
+		return Check{Verdict: Fails, Detail: detail, Remedy: remedy, By: NameOwner}
+	}
 	remedy := "forward " + responder.Prefix + " to the proxy (docs/web-servers.md), or set the address of the proxy's host in DNS"
 	if mayBeFiltered(a.status) {
 		return fails("another server answers: "+said+via, remedy+"; if it is a web application firewall, exempt "+responder.Prefix+
@@ -222,13 +230,13 @@ func verdictOnError(err error, addr netip.Addr, seen []string) Check {
 		return fails("connection refused"+at, "make the proxy or the web server in front of it listen at that address, and allow it in the firewall; if the address is another host's, correct DNS")
 	case errors.Is(err, unix.ENETUNREACH) && !addr.Unmap().Is4():
 		return Check{
-			Verdict: Warning, Detail: "this host has no IPv6 to check it with, and CAs prefer IPv6",
-			Remedy: "remove the AAAA record, or give this host that address",
+			Verdict: Warning, Detail: "the proxy's host has no IPv6 to check it with, and CAs prefer IPv6",
+			Remedy: "remove the AAAA record, or give the proxy's host that address",
 		}
 	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EADDRNOTAVAIL):
-		return fails("that address has no route"+at, "correct the address in DNS, or this host's routes")
+		return fails("that address has no route"+at, "correct the address in DNS, or the routes of the proxy's host")
 	case errors.As(err, &timeout) && timeout.Timeout():
-		return fails("no answer in time"+at, "open port 80 in the firewall; if a router translates that address, it may refuse this host only; check from outside")
+		return fails("no answer in time"+at, "open port 80 in the firewall; if a router translates that address, it may refuse the proxy's host only; check from outside")
 	case isNotHTTP(err):
 		return fails("the answer is not HTTP"+at, "forward port 80 to the proxy, or to a web server that forwards "+responder.Prefix+" to it")
 	}

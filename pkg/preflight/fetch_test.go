@@ -201,7 +201,7 @@ func TestOtherChallenges(t *testing.T) {
 	// which is dns-01 by now
 	wants(t, "wildcard", only(t, w.run(t, "*.example.test").Names[0], preflight.HTTP), preflight.NotChecked, "dns-01")
 	w.cfg.DNS01 = false
-	wants(t, "wildcard", only(t, w.run(t, "*.example.test").Names[0], preflight.HTTP), preflight.Fails, "--dns-provider")
+	wants(t, "wildcard", only(t, w.run(t, "*.example.test").Names[0], preflight.HTTP), preflight.Fails, "configure a DNS provider")
 	w.cfg.Elsewhere = ""
 	wants(t, "address", only(t, w.run(t, "127.0.0.1").Names[0], preflight.HTTP), preflight.Fails, "404") // always by http-01
 }

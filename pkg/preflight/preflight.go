@@ -50,6 +50,15 @@ const (
 	CAA  = "caa"  // whether the CA may issue
 )
 
+// Party is a person who can apply a remedy.
+type Party string
+
+// The parties.
+const (
+	NameOwner  Party = "name"  // manages the DNS of the name, or the server at its address
+	ProxyAdmin Party = "proxy" // the proxy's administrator
+)
+
 // Check holds one verdict. Detail and Remedy are a line each.
 type Check struct {
 	Check   string     `json:"check"`
@@ -57,6 +66,7 @@ type Check struct {
 	Verdict Verdict    `json:"verdict"`
 	Detail  string     `json:"detail"`
 	Remedy  string     `json:"remedy,omitempty"`
+	By      Party      `json:"by,omitempty"` // who must apply the remedy
 
 	unreached bool // no connection was made
 }
@@ -70,6 +80,11 @@ type Result struct {
 
 func (r *Result) add(checks ...Check) {
 	for _, c := range checks {
+		if c.Remedy != "" && c.By == "" {
+			if c.By = NameOwner; c.Check == HTTP {
+				c.By = ProxyAdmin
+			}
+		}
 		r.Checks = append(r.Checks, c)
 		if c.Verdict.worse(r.Verdict) {
 			r.Verdict = c.Verdict
@@ -78,7 +93,7 @@ func (r *Result) add(checks ...Check) {
 }
 
 // Viewpoint states the limit of all verdicts.
-const Viewpoint = "seen from this host, not from the Internet: a firewall or a router in front of it may still reject a CA, and DNS may give it other answers"
+const Viewpoint = "seen from the proxy's host, not from the Internet: a firewall or a router in front of it may still reject a CA, and DNS may give it other answers"
 
 // Report holds the results of all names, in their order.
 type Report struct {
@@ -128,6 +143,11 @@ type Config struct {
 	// Resolvers, as host:port, are asked in turn until one answers. If empty, those of
 	// /etc/resolv.conf are.
 	Resolvers []string
+	// ResolverSetting names the setting of Resolvers, for remedies.
+	ResolverSetting string
+	// Refuse returns why the check must not connect to an address, or an empty string
+	// if it may. If nil, it connects to all.
+	Refuse    func(netip.Addr) string
 	HTTPPort  int           // of the fetch; if 0, 80; set by tests only
 	HTTPSPort int           // to which a redirect may lead too; if 0, 443; set by tests only
 	UserAgent string        // of the fetch
@@ -164,7 +184,7 @@ func New(cfg Config) (*Checker, error) {
 	if len(cfg.Resolvers) == 0 {
 		var err error
 		if cfg.Resolvers, err = dnsquery.SystemResolvers(); err != nil {
-			return nil, fmt.Errorf("%w; name a resolver with --resolver", err)
+			return nil, fmt.Errorf("%w; name a resolver with %s", err, cfg.ResolverSetting)
 		}
 	}
 	return &Checker{cfg}, nil
@@ -193,7 +213,7 @@ func (c *Checker) Run(ctx context.Context, names []string) Report {
 func (c *Checker) name(ctx context.Context, name string, authority func() (Authority, error)) Result {
 	r := Result{Name: name, Verdict: OK}
 	if addr, err := netip.ParseAddr(name); err == nil {
-		r.add(verdictOnAddresses([]netip.Addr{addr}))
+		r.add(c.verdictOnAddresses([]netip.Addr{addr}))
 		r.add(c.http(ctx, name, []netip.Addr{addr})...)
 		r.add(Check{Check: CAA, Verdict: NotChecked, Detail: "CAA records are for DNS names only"})
 		return r
@@ -213,7 +233,7 @@ func (c *Checker) reach(ctx context.Context, name string) []Check {
 		if !c.cfg.DNS01 {
 			return []Check{{
 				Check: HTTP, Verdict: Fails, Detail: "a wildcard needs a dns-01 challenge, which this proxy does not answer",
-				Remedy: "set --dns-provider of serve, or list the hosts instead of the wildcard",
+				Remedy: "configure a DNS provider at the proxy, or list the hosts instead of the wildcard",
 			}}
 		}
 		return []Check{{Check: HTTP, Verdict: NotChecked, Detail: "validated by dns-01, which does not use port 80"}}
@@ -241,7 +261,7 @@ func (c *Checker) http(ctx context.Context, name string, addrs []netip.Addr) []C
 	if err != nil {
 		return []Check{{
 			Check: HTTP, Verdict: Fails, Detail: "the proxy did not take the probe: " + err.Error(),
-			Remedy: "try again, and run acmeproxy status to see whether the proxy works",
+			Remedy: "try again, and look at the proxy's status and log",
 		}}
 	}
 	defer probe.Remove()

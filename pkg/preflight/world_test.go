@@ -131,7 +131,7 @@ func newWorld(t *testing.T, dnsServer string) *world {
 			return preflight.Probe{Token: "token", Body: "body", Remove: answer.Remove}, nil
 		},
 		CA:        func(context.Context) (preflight.Authority, error) { w.asked++; return w.authority, nil },
-		Resolvers: []string{dnsServer},
+		Resolvers: []string{dnsServer}, ResolverSetting: "--resolver",
 		UserAgent: "acmeproxy-check/test",
 		DNS01:     true,
 		Timeout:   10 * time.Second,

@@ -104,6 +104,7 @@ func (p *Proxy) openAPI(context.Context) error {
 	p.registrar = enroll.New(enroll.Config{
 		Store: p.store, Audit: p.audit, URL: p.URL(), Pin: p.tls.pin(), Revoke: p.revokeFor, Now: p.cfg.Now,
 	})
+	p.checks = p.newChecks()
 	p.current.api = rest.New(p.current.restConfig())
 	return nil
 }
@@ -112,6 +113,7 @@ func (g *generation) restConfig() rest.Config {
 	p := g.process
 	return rest.Config{
 		Auth: p.auth, Audit: p.audit, Registrar: p.registrar, Agent: g.agent, Begin: g.gateway.Begin, Revoke: g.gateway.Revoke,
+		Check:  p.checks.Check,
 		Health: p.health.check, Stopping: g.serving, Logger: p.log, Now: p.cfg.Now,
 		StrangerBody: p.cfg.Limits.StrangerBody, StrangerAnswer: p.cfg.Limits.StrangerAnswer,
 		Lookups: p.cfg.Limits.Connections / 8, Strangers: p.cfg.Limits.Connections / 16,

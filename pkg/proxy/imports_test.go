@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"pkg/remote"},
 	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"},
 	{"pkg/frontend/rest", "pkg/frontend/admin"},
-	{"pkg/enroll"},
+	{"pkg/checks", "pkg/enroll"},
 	{"pkg/renewal"},
 	{"pkg/issuer"},
 	{"pkg/peers"},

@@ -19,6 +19,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/challenge/dns01"
+	"github.com/acmeproxy/acmeproxy/pkg/checks"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
@@ -74,6 +75,7 @@ type Proxy struct {
 	tls       *apiTLS
 	auth      *auth.Authenticator
 	registrar *enroll.Registrar
+	checks    *checks.Checks
 	health    *health
 	newQuota  bool // the database was created with a default quota
 

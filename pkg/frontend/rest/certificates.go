@@ -21,6 +21,7 @@ var (
 	eventType       = reflect.TypeFor[api.Event]()
 	certificateType = reflect.TypeFor[api.Certificate]()
 	healthType      = reflect.TypeFor[api.Health]()
+	checkReportType = reflect.TypeFor[api.CheckReport]()
 )
 
 type certificateInput struct{ Body api.CertificateRequest }

@@ -32,6 +32,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/preflight"
 )
 
 // Agent implements certificate-agent mode. Every call is for the caller's own
@@ -68,6 +69,9 @@ type Config struct {
 	Begin func(ctx context.Context, id clients.Identity, req cert.Request) (Issuance, error)
 	// Revoke revokes a certificate that the proxy does not manage.
 	Revoke func(ctx context.Context, id clients.Identity, rev cert.Revocation) error
+	// Check checks whether a CA could validate names. Errors are *cert.FieldError,
+	// *policy.Denied and *audit.TooSoon.
+	Check  func(ctx context.Context, id clients.Identity, names []string) (preflight.Report, error)
 	Health func(ctx context.Context) error // returns nil if the proxy can serve
 	// Stopping ends when the proxy is asked to stop. Then long polls are answered at
 	// once, and issuances may finish.
@@ -154,6 +158,7 @@ func (f *frontend) register(a huma.API) {
 	f.registerClient(a)
 	f.registerCertificates(a)
 	f.registerRevocation(a)
+	f.registerChecks(a)
 	a.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: api.PathHealth,
 		Summary: "Whether the proxy can serve", Security: []map[string][]string{},

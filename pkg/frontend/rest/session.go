@@ -275,7 +275,7 @@ func route(r *http.Request) string {
 		return api.PathCertificates + "/{id}"
 	}
 	switch r.URL.Path {
-	case api.PathCertificates, api.PathClient, api.PathClientKey, api.PathEnroll, api.PathHealth, api.PathOpenAPI:
+	case api.PathCertificates, api.PathClient, api.PathClientKey, api.PathChecks, api.PathEnroll, api.PathHealth, api.PathOpenAPI:
 		return r.URL.Path
 	}
 	return "other"

@@ -252,7 +252,7 @@ func TestOpenAPI(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"DELETE /v1/certificates/{id}", "GET /health", "GET /v1/certificates", "GET /v1/certificates/{id}", "GET /v1/certificates/{id}/bundle",
-		"GET /v1/client", "POST /v1/certificates", "POST /v1/certificates/revoke", "POST /v1/certificates/{id}/renew", "POST /v1/client/key", "POST /v1/enroll",
+		"GET /v1/client", "POST /v1/certificates", "POST /v1/certificates/revoke", "POST /v1/certificates/{id}/renew", "POST /v1/checks", "POST /v1/client/key", "POST /v1/enroll",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("operations\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
