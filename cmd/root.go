@@ -68,12 +68,20 @@ proxy, 4 temporary failure: try again later.`,
 		SilenceUsage:  true,
 		Args:          subcommand,
 
-		PersistentPreRun: func(c *cobra.Command, _ []string) { checkEnvironment(c) },
-		RunE:             showHelp,
+		PersistentPreRun: func(c *cobra.Command, _ []string) {
+			switch c.Name() {
+			case cobra.ShellCompRequestCmd, cobra.ShellCompNoDescRequestCmd:
+				plainUsage(c.Root())
+			default:
+				checkEnvironment(c)
+			}
+		},
+		RunE: showHelp,
 	}
 	root.SetVersionTemplate("acmeproxy {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newServe(), newReload(), newStatus(), newClients(), newCerts(), newAudit(), newCheck(), newStore(), newRemote(), newVersion())
+	addCompletions(root)
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
 		if c.Name() == "help" {
