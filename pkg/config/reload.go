@@ -38,6 +38,8 @@ func Settings() []Setting {
 		{"http-01-hook", false, func(s *Serve) any { return &s.HTTP01Hook }},
 		{"dns-provider", false, func(s *Serve) any { return &s.DNSProvider }},
 		{"dns-resolver", false, func(s *Serve) any { return &s.DNSResolvers }},
+		{"check-resolver", false, func(s *Serve) any { return &s.CheckResolvers }},
+		{"check-http-port", false, func(s *Serve) any { return &s.CheckHTTPPort }},
 		{"dns-propagation", false, func(s *Serve) any { return &s.DNSPropagation }},
 		{"preferred-chain", false, func(s *Serve) any { return &s.PreferredChain }},
 		{"domain", false, func(s *Serve) any { return &s.Domains }},
