@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"sync"
@@ -69,7 +68,7 @@ func (p *progress) event(e acme.Event) {
 		long += " " + printable.Line(e.Identifier)
 	}
 	if p.live == nil {
-		fmt.Fprintln(p.w, wrap(p.label+": "+long, p.columns))
+		printable.Fprintf(p.w, "%s\n", printable.Exact(wrap(p.label+": "+long, p.columns)))
 		return
 	}
 	p.live.next(p.label+": "+long, long, text)

@@ -79,7 +79,7 @@ func (p *Proxy) newGeneration(settings config.Serve) (_ *generation, err error) 
 	g.agent = g.newAgent()
 	ca := reporting{g.pool, g.issued}
 	g.gateway = gateway.New(gateway.Config{Issuer: ca, Audit: p.audit, Logger: p.log})
-	g.renewals = g.newQueue(ca)
+	g.renewals = g.newQueue(checkingOwn{ca, g})
 	g.deployments = client.Deployments{Client: g.client}
 	g.serving, g.retire = context.WithCancel(p.stopping)
 	return g, nil

@@ -76,6 +76,7 @@ type Proxy struct {
 	auth      *auth.Authenticator
 	registrar *enroll.Registrar
 	checks    *checks.Checks
+	own       ownName
 	health    *health
 	newQuota  bool // the database was created with a default quota
 

@@ -65,6 +65,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
+	loops.Go(func() { p.watchOwn(running) })
 	loops.Go(func() { p.reloadOnHangup(running) })
 	loops.Go(func() { p.reportKnown(running, limited.Known) })
 

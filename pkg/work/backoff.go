@@ -100,7 +100,7 @@ func IsTransient(now time.Time, cause error) bool {
 }
 
 // IsLocal reports whether a failure is this host's own: of its database or its
-// disk.
+// disk, or a postponed attempt.
 func IsLocal(cause error) bool {
 	for _, fault := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EROFS, syscall.EIO} {
 		if errors.Is(cause, fault) {
@@ -110,6 +110,9 @@ func IsLocal(cause error) bool {
 	var e *acme.Error
 	var path *fs.PathError
 	var link *os.LinkError
+	if errors.As(cause, new(*managed.Postponed)) {
+		return true
+	}
 	return managed.IsFault(cause) || !errors.As(cause, &e) && (errors.As(cause, &path) || errors.As(cause, &link))
 }
 

@@ -1,0 +1,6 @@
+package proxy
+
+import "context"
+
+// RecheckOwn does what the proxy does once a minute after a check of its hostname failed.
+func (p *Proxy) RecheckOwn(ctx context.Context) { p.recheckOwn(ctx) }
