@@ -6,11 +6,13 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 )
@@ -171,14 +173,17 @@ func withCheck(c admin.Certificate) string {
 func newAudit() *cobra.Command {
 	var flags adminFlags
 	var q admin.AuditQuery
+	var since string
 	c := &cobra.Command{
 		Use:   "audit",
 		Short: "Show who requested what, and the outcome",
 		Long: `audit shows the newest entries of the audit trail, including refusals. It has
 no entries for certificates of the gateway, only for refused requests.`,
+		Example: `  acmeproxy audit --outcome refused --since 2h
+  acmeproxy audit --name www.example.com --since 2026-01-31`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := checkAuditQuery(q); err != nil {
+			if err := checkAuditQuery(&q, since, time.Now()); err != nil {
 				return err
 			}
 			a, err := flags.dial(c)
@@ -196,12 +201,17 @@ no entries for certificates of the gateway, only for refused requests.`,
 			for _, e := range page.Entries {
 				t.row(moment(e.At), e.Outcome, e.Client, e.Addr, e.Action, string(e.Mode), list(e.Names, " "), e.Detail)
 			}
+			if page.Before > 0 {
+				printErrf(c, "there may be older entries; --before %d shows them, --limit up to 200 shows more\n", page.Before)
+			}
 			return t.flush()
 		},
 	}
 	flags.bind(c.Flags())
 	c.Flags().StringVar(&q.Client, "client", "", "only the entries of the client with this `name`")
 	c.Flags().StringVar(&q.Outcome, "outcome", "", "only entries with this `outcome`: allowed, refused, done or failed")
+	c.Flags().StringVar(&q.Name, "name", "", "only entries with this `name` of a certificate")
+	c.Flags().StringVar(&since, "since", "", "only entries of this `time` and later: 2h or 7d ago, 2026-01-31, or 2026-01-31 15:04 (UTC)")
 	c.Flags().IntVar(&q.Limit, "limit", 50, "`number` of entries, at most 200")
 	c.Flags().Int64Var(&q.Before, "before", 0, "only entries older than the one with this `id` (see --json)")
 	return c
@@ -210,8 +220,22 @@ no entries for certificates of the gateway, only for refused requests.`,
 // outcomes lists the possible outcomes of an audit entry.
 var outcomes = []string{"allowed", "refused", "done", "failed"}
 
-func checkAuditQuery(q admin.AuditQuery) error {
+// checkAuditQuery reports all faults, and sets the name and the time.
+func checkAuditQuery(q *admin.AuditQuery, since string, now time.Time) error {
 	var faults []error
+	if q.Name != "" {
+		name, err := cert.ParseName(q.Name)
+		if err != nil {
+			faults = append(faults, usage("name: %w", err))
+		}
+		q.Name = name
+	}
+	if since != "" {
+		var err error
+		if q.Since, err = parseSince(since, now); err != nil {
+			faults = append(faults, usage("since: %w", err))
+		}
+	}
 	if q.Outcome != "" && !slices.Contains(outcomes, q.Outcome) {
 		faults = append(faults, usage("outcome: %q is unknown; use one of %s", q.Outcome, strings.Join(outcomes, ", ")))
 	}

@@ -59,8 +59,12 @@ func (s *auditStore) Audit(ctx context.Context, q trail.Query) ([]trail.Entry, e
 	return found, s.Fail(err, "read audit trail")
 }
 
+// likeEscape escapes the wildcards of LIKE with the character !.
+var likeEscape = strings.NewReplacer("!", "!!", "%", "!%", "_", "!_")
+
 // auditSQL returns a query with only the conditions that q sets, so that each
-// combination has an index.
+// combination of client and outcome has an index. Name and Since have none, because
+// they are rare and the trail is bounded.
 func auditSQL(q trail.Query) (string, []any) {
 	before := q.Before
 	if before <= 0 {
@@ -73,6 +77,14 @@ func auditSQL(q trail.Query) (string, []any) {
 			args = append(args, c.value)
 			where = append(where, fmt.Sprintf("%s = $%d", c.column, len(args)))
 		}
+	}
+	if !q.Since.IsZero() {
+		args = append(args, sqldb.Millis(q.Since))
+		where = append(where, fmt.Sprintf("at >= $%d", len(args)))
+	}
+	if q.Name != "" { // a line of the column
+		args = append(args, "%\n"+likeEscape.Replace(q.Name)+"\n%")
+		where = append(where, fmt.Sprintf("'\n' || names || '\n' LIKE $%d ESCAPE '!'", len(args)))
 	}
 	return `SELECT id, at, client_id, client_name, addr, action, mode, names, outcome, detail FROM audit WHERE ` +
 		strings.Join(where, " AND ") + ` ORDER BY id DESC LIMIT $2`, args

@@ -49,6 +49,7 @@ func TestQueryPlans(t *testing.T) {
 		"audit by client":     {audit(trail.Query{Client: "c"}), "audit_client"},
 		"audit by outcome":    {audit(trail.Query{Outcome: "o"}), "audit_outcome"},
 		"audit by both":       {audit(trail.Query{Client: "c", Outcome: "o"}), "audit_client_outcome"},
+		"audit by name":       {audit(trail.Query{Name: "n", Client: "c"}), "audit_client"},
 		"prune audit":         {pruneAuditSQL, "audit_share"},
 		"all managed":         {allManagedSQL, "sqlite_autoindex_managed_1"},
 		"purge pauses":        {purgePausesSQL, "pauses_expiry"},

@@ -44,8 +44,10 @@ type Entry struct {
 type Query struct {
 	Client  string // name of the client
 	Outcome string
-	Before  int64 // entries older than this id
-	Limit   int   // 0: 100
+	Name    string    // one of the entry's Names, canonical
+	Since   time.Time // entries of this time and later
+	Before  int64     // entries older than this id
+	Limit   int       // 0: 100
 }
 
 // By returns an entry about what a caller does, without an outcome.

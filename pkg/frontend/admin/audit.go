@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
@@ -31,8 +32,13 @@ func (f *frontend) audit(r *http.Request, _ struct{}) (AuditList, error) {
 }
 
 func parseAuditQuery(v url.Values) (trail.Query, error) {
-	q := trail.Query{Client: v.Get("client"), Outcome: v.Get("outcome"), Limit: pageSize}
+	q := trail.Query{Client: v.Get("client"), Outcome: v.Get("outcome"), Name: v.Get("name"), Limit: pageSize}
 	var err error
+	if s := v.Get("since"); s != "" {
+		if q.Since, err = time.Parse(time.RFC3339, s); err != nil {
+			return q, refuse(http.StatusUnprocessableEntity, "since: must be a time such as 2026-01-31T12:00:00Z")
+		}
+	}
 	if s := v.Get("limit"); s != "" {
 		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > pageSize {
 			return q, refuse(http.StatusUnprocessableEntity, "limit: must be between 1 and %d", pageSize)

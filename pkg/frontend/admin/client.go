@@ -119,6 +119,8 @@ func (a *Admin) RevokeClient(ctx context.Context, name, reason string, seen func
 type AuditQuery struct {
 	Client  string
 	Outcome string
+	Name    string // canonical
+	Since   time.Time
 	Before  int64
 	Limit   int
 }
@@ -126,6 +128,12 @@ type AuditQuery struct {
 // Audit returns one page of the audit trail, newest first.
 func (a *Admin) Audit(ctx context.Context, q AuditQuery) (page AuditList, err error) {
 	v := url.Values{"client": {q.Client}, "outcome": {q.Outcome}}
+	if q.Name != "" {
+		v.Set("name", q.Name)
+	}
+	if !q.Since.IsZero() {
+		v.Set("since", q.Since.UTC().Format(time.RFC3339))
+	}
 	if q.Before > 0 {
 		v.Set("before", strconv.FormatInt(q.Before, 10))
 	}

@@ -15,6 +15,7 @@ import (
 var auditCases = []testCase{
 	{"an entry is read back whole", auditWhole},
 	{"entries are paged, newest first", auditPages},
+	{"entries are found by a name and by the time", auditByNameAndTime},
 	{"nothing that a stranger sends avoids the trail", auditHostile},
 	{"shares of the trail are bounded and apart", auditShares},
 	{"a removed client's entries have a bound in common", auditRemoved},
@@ -66,6 +67,40 @@ func auditPages(t *testing.T, f *fixture) {
 	equal(t, details(trail.Query{Client: "c0"})[:3], []string{"18", "16", "14"})
 	equal(t, details(trail.Query{Outcome: "allowed"})[:3], []string{"9", "8", "7"})
 	equal(t, len(details(trail.Query{Client: "unknown"})), 0)
+}
+
+// The name is one whole name, and wildcards of the query language mean themselves.
+func auditByNameAndTime(t *testing.T, f *fixture) { // X14
+	ctx := t.Context()
+	now := f.clock.Now()
+	for i, names := range [][]string{{"a.example", "b.example"}, {"aa.example"}, {"b.example"}, nil, {"*.b.example"}, {"a_example"}, {"x!y.example"}} {
+		ok(t, f.AppendAudit(ctx, trail.Entry{At: now.Add(time.Duration(i) * time.Hour), ClientName: "c", Names: names, Outcome: "done", Detail: fmt.Sprint(i)}))
+	}
+	for _, test := range []struct {
+		query trail.Query
+		want  []string
+	}{
+		{trail.Query{Name: "b.example"}, []string{"2", "0"}},
+		{trail.Query{Name: "a.example"}, []string{"0"}},
+		{trail.Query{Name: "*.b.example"}, []string{"4"}},
+		{trail.Query{Name: "a_example"}, []string{"5"}},
+		{trail.Query{Name: "x!y.example"}, []string{"6"}},
+		{trail.Query{Name: "%"}, nil},
+		{trail.Query{Name: "example"}, nil},
+		{trail.Query{Since: now.Add(5 * time.Hour)}, []string{"6", "5"}},
+		{trail.Query{Since: now.Add(8 * time.Hour)}, nil},
+		{trail.Query{Name: "b.example", Since: now.Add(time.Hour), Client: "c", Outcome: "done"}, []string{"2"}},
+		{trail.Query{Name: "b.example", Client: "d"}, nil},
+		{trail.Query{Since: now.Add(2 * time.Hour), Limit: 2, Before: 6}, []string{"4", "3"}},
+	} {
+		var got []string
+		for _, e := range must(f.Audit(ctx, test.query))(t) {
+			got = append(got, e.Detail)
+		}
+		if !slices.Equal(got, test.want) {
+			t.Errorf("%+v: got %q, want %q", test.query, got, test.want)
+		}
+	}
 }
 
 func auditHostile(t *testing.T, f *fixture) {
