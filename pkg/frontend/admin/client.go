@@ -132,7 +132,7 @@ func (a *Admin) Audit(ctx context.Context, q AuditQuery) (page AuditList, err er
 		v.Set("name", q.Name)
 	}
 	if !q.Since.IsZero() {
-		v.Set("since", q.Since.UTC().Format(time.RFC3339))
+		v.Set("since", q.Since.UTC().Format(time.RFC3339Nano))
 	}
 	if q.Before > 0 {
 		v.Set("before", strconv.FormatInt(q.Before, 10))
