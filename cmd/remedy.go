@@ -61,7 +61,7 @@ func remoteRemedy(err error, stateDir string) string {
 			`ask the proxy's administrator to run "acmeproxy clients show %s": if the client is disabled, "acmeproxy clients enable %s"; if it is unknown, "acmeproxy clients add %s"; `+
 			"otherwise %s", stateDir, name, name, name, name, enrolAgain(stateDir))
 	case isProblem && problem.Status == http.StatusForbidden && isGrant(problem):
-		return fmt.Sprintf(`ask the proxy's administrator to change the grants of client %q: "acmeproxy clients export" prints them, "acmeproxy clients apply" applies the changed file`,
+		return fmt.Sprintf(`the administrator changes the grants of client %q in the output of "acmeproxy clients export", and runs "acmeproxy clients apply"`,
 			enrolledAs(stateDir))
 	}
 	return checkRemedy(err, "acmeproxy remote check")

@@ -38,16 +38,22 @@ func verify(b *cert.Bundle, want cert.Names, rootsPEM []byte) error {
 	return err
 }
 
-// secretsOf returns the lines of a set's key. None of them may be on the proxy.
-func secretsOf(dir string) ([]string, error) {
+// secret is a text that must not be on the proxy's disk.
+type secret struct {
+	what string // for the reader
+	text string
+}
+
+// keyLines returns the lines of a set's key. None of them may be on the proxy.
+func keyLines(dir string) ([]secret, error) {
 	pem, err := os.ReadFile(filepath.Join(dir, certfile.Key))
 	if err != nil {
 		return nil, err
 	}
-	var lines []string
+	var lines []secret
 	for line := range strings.Lines(string(pem)) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "-----") {
-			lines = append(lines, line)
+			lines = append(lines, secret{fmt.Sprintf("line %d of the key", len(lines)+1), line})
 		}
 	}
 	if len(lines) == 0 {
@@ -57,9 +63,9 @@ func secretsOf(dir string) ([]string, error) {
 }
 
 // disk shows what the proxy has on its disk, what is new or changed since the
-// last look, and searches all of it, database included, for secrets that must
-// not be there.
-func (s *story) disk(secrets []string) error {
+// last look, and searches all of it, database included, for a host's secrets. The
+// same search must find them on the host, or it would prove nothing.
+func (s *story) disk(host string, secrets []secret) error {
 	files, err := readTree(s.path(dmz))
 	if err != nil {
 		return err
@@ -81,28 +87,68 @@ func (s *story) disk(secrets []string) error {
 		}
 	}
 	s.seen = files
-	if len(secrets) > 0 {
-		s.say("searched all of it, database and log included, for %d texts that must not be there: none found", len(secrets))
+	if len(secrets) == 0 {
+		return nil
+	}
+	s.say("searched all of it, database and log included, for what must not be there:")
+	own, err := readFiles(s.path(host))
+	if err != nil {
+		return err
+	}
+	for _, secret := range secrets {
+		where := find(own, secret.text)
+		if where == "" {
+			return fmt.Errorf("the search for %s does not find it on %s either, so it proves nothing", secret.what, host)
+		}
+		s.say("  %-18s %-30s not found here; the same search finds it on %s, in %s", secret.what, start(secret.text), host, where)
 	}
 	return nil
 }
 
+// start returns the start of a text.
+func start(text string) string {
+	if len(text) > 28 {
+		return text[:27] + "…"
+	}
+	return text
+}
+
+// find returns the first file that contains a text, or an empty string.
+func find(files map[string][]byte, text string) string {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if bytes.Contains(files[name], []byte(text)) && !strings.Contains(name, ".acmeproxy") {
+			return name
+		}
+	}
+	return ""
+}
+
 // clean returns an error if a file contains a secret.
-func (s *story) clean(name string, data []byte, secrets []string) error {
+func (s *story) clean(name string, data []byte, secrets []secret) error {
 	if filepath.Base(name) != certfile.Key && bytes.Contains(data, []byte("PRIVATE KEY")) {
 		return fmt.Errorf("%s holds a plaintext key", name)
 	}
 	for _, secret := range secrets {
-		if bytes.Contains(data, []byte(secret)) {
-			return fmt.Errorf("%s holds %q, which must not be there", name, secret)
+		if bytes.Contains(data, []byte(secret.text)) {
+			return fmt.Errorf("%s holds %s, which must not be there", name, secret.what)
 		}
 	}
 	return nil
 }
 
-// readTree reads all files below dir, the proxy's log with them. The PEM sets
-// are read through their links, as a service would.
+// readTree reads all files below the proxy's folder, and its log.
 func readTree(dir string) (map[string][]byte, error) {
+	files, err := readFiles(dir)
+	if err != nil {
+		return nil, err
+	}
+	files["../serve.log"], err = os.ReadFile(filepath.Join(dir, "..", "serve.log"))
+	return files, err
+}
+
+// readFiles reads all files below dir. The PEM sets are read through their links, as a
+// service would.
+func readFiles(dir string) (map[string][]byte, error) {
 	files := map[string][]byte{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || d.Type()&fs.ModeSocket != 0 {
@@ -119,10 +165,6 @@ func readTree(dir string) (map[string][]byte, error) {
 		files[rel], err = os.ReadFile(path)
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	files["../serve.log"], err = os.ReadFile(filepath.Join(dir, "..", "serve.log"))
 	return files, err
 }
 

@@ -92,7 +92,7 @@ func (s *story) acmeClient() error {
 	if err := s.inspect(s.path(dmz, "certs", "proxy.example.test"), "proxy.example.test"); err != nil {
 		return err
 	}
-	return s.disk(nil)
+	return s.disk(dmz, nil)
 }
 
 // enroll makes a client on the proxy and enrols its host.
@@ -124,11 +124,14 @@ func (s *story) agent() error {
 	if err := s.inspect(out, "web1.example.test", "www.web1.example.test"); err != nil {
 		return err
 	}
-	secrets, err := secretsOf(out)
+	secrets, err := keyLines(out)
 	if err != nil {
 		return err
 	}
-	return s.disk(secrets)
+	if err := s.disk(web1, secrets); err != nil {
+		return err
+	}
+	return s.sealed(web1)
 }
 
 func (s *story) gateway() error {
@@ -147,12 +150,12 @@ func (s *story) gateway() error {
 	if err != nil {
 		return err
 	}
-	secrets, err := secretsOf(out)
+	secrets, err := keyLines(out)
 	if err != nil {
 		return err
 	}
-	secrets = append(secrets, "payroll.corp.example.test", b.Serial())
-	return s.disk(secrets)
+	secrets = append(secrets, secret{"the name", "payroll.corp.example.test"}, secret{"the serial number", b.Serial()})
+	return s.disk(web2, secrets)
 }
 
 func (s *story) refusals() error {
