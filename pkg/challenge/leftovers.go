@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
@@ -65,13 +63,13 @@ func isLeftover(dir *os.Root, name, thumbprint string) bool {
 	if info, err := dir.Lstat(name); err != nil || !info.Mode().IsRegular() {
 		return false
 	}
-	f, err := dir.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW, 0)
+	f, err := dir.OpenFile(name, os.O_RDONLY|localfile.NoLinkNoWait, 0)
 	if err != nil {
 		return false
 	}
 	defer f.Close()
 	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() || !localfile.IsTrusted(info) || time.Since(info.ModTime()) < leftoverAge {
+	if err != nil || !info.Mode().IsRegular() || !localfile.IsTrusted(f) || time.Since(info.ModTime()) < leftoverAge {
 		return false
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxAnswer+1))

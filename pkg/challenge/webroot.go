@@ -135,7 +135,7 @@ func enter(dir *os.Root, name string) (*os.Root, error) {
 		return localfile.OpenDir(dir, name)
 	}
 	folder, err := dir.Stat(".")
-	if err != nil || !localfile.IsTrusted(link) || !localfile.IsTrusted(folder) || folder.Mode().Perm()&0o022 != 0 {
+	if err != nil || !localfile.IsTrustedIn(dir, name) || !localfile.IsTrustedIn(dir, ".") || folder.Mode().Perm()&0o022 != 0 {
 		return localfile.OpenDir(dir, name) // which refuses it
 	}
 	return localfile.OpenFolder(filepath.Join(dir.Name(), name))

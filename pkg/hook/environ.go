@@ -27,16 +27,16 @@ func withheld() []string {
 func environ(inherited []string, set []variable) []string {
 	replaced := make(map[string]bool, len(set))
 	for _, v := range set {
-		replaced[v.name] = true
+		replaced[sameName(v.name)] = true
 	}
 	prefixes := withheld()
 	isWithheld := func(name string) bool {
-		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(name, prefix) })
+		return slices.ContainsFunc(prefixes, func(prefix string) bool { return strings.HasPrefix(sameName(name), prefix) })
 	}
 	var env []string
 	for _, kv := range inherited {
 		name, _, _ := strings.Cut(kv, "=")
-		if !replaced[name] && !isWithheld(name) {
+		if !replaced[sameName(name)] && !isWithheld(name) {
 			env = append(env, kv)
 		}
 	}

@@ -29,10 +29,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -47,7 +44,7 @@ const (
 // Hook holds a command and its timeout. Several goroutines may use a Hook at once;
 // the commands then run concurrently.
 type Hook struct {
-	Command string        // run by /bin/sh -c; if empty, Run does nothing
+	Command string        // run by /bin/sh -c, on Windows by cmd.exe /C; if empty, Run does nothing
 	Environ []string      // variables to inherit, as NAME=value
 	Timeout time.Duration // if zero, DefaultTimeout
 
@@ -75,7 +72,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Run runs the command until it exits and returns an *Error unless its exit code
 // was 0. When ctx or the timeout ends first, the command's process group gets
-// SIGTERM and, a few seconds later, SIGKILL. A command that leaves a background
+// SIGTERM and, a few seconds later, SIGKILL. On Windows, its processes are ended. A command that leaves a background
 // process behind and exits 0 has succeeded.
 func (h Hook) Run(ctx context.Context, event Event) error {
 	return h.run(ctx, event.variables())
@@ -94,16 +91,12 @@ func (h Hook) run(ctx context.Context, set []variable) error {
 
 	var output tail
 	cmd := h.command(ctx, set, &output)
-	if err := cmd.Start(); err != nil {
-		return &Error{ExitCode: -1, Err: fmt.Errorf("start /bin/sh: %w", err)}
+	kill, err := start(cmd)
+	if err != nil {
+		return &Error{ExitCode: -1, Err: fmt.Errorf("start %s: %w", shell, err)}
 	}
-	err := cmd.Wait()
-	if ctx.Err() != nil {
-		// The shell has exited, but its children may have ignored SIGTERM. The
-		// group's ID stays in use while it has a member, so no unrelated process is
-		// killed.
-		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-	}
+	err = cmd.Wait()
+	kill(ctx.Err() != nil)
 	if err == nil || errors.Is(err, exec.ErrWaitDelay) {
 		return nil
 	}
@@ -115,11 +108,9 @@ func (h Hook) run(ctx context.Context, set []variable) error {
 }
 
 func (h Hook) command(ctx context.Context, set []variable, output *tail) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", h.Command)
+	cmd := shellCommand(ctx, h.Command)
 	cmd.Env = environ(h.Environ, set)
 	cmd.Stdout, cmd.Stderr = output, output // the same writer: one pipe, in order
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGTERM) }
 	cmd.WaitDelay = h.grace
 	if cmd.WaitDelay == 0 {
 		cmd.WaitDelay = defaultGrace

@@ -10,6 +10,10 @@
 // a folder controls its content, so an administrator who names the folder of an
 // untrusted user relies on that user. Risk reports this, and Read accepts it. The
 // package never changes the files that it checks.
+//
+// It also holds the differences between systems: locks, private files, atomic
+// replacement and the owner of a file. On Windows, a trusted user is SYSTEM, a member
+// of Administrators whose files belong to that group, or the user of this process.
 package localfile
 
 import (
@@ -18,12 +22,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/user"
 	"path/filepath"
-	"strconv"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // MaxSize bounds the files that Read and ReadAny read, in bytes.
@@ -31,33 +30,45 @@ const MaxSize = 4 << 20
 
 // ForeignError reports a file that an untrusted user may have placed.
 type ForeignError struct {
-	Path string
-	UID  uint32
+	Path  string
+	Owner Owner
 }
 
 func (e *ForeignError) Error() string {
-	name := userName(e.UID)
-	return fmt.Sprintf("%s belongs to %s, not to root or to this user, so %s may have put it there; run this as %s, or remove the file if it is unknown, or run chown on it if it is yours",
-		e.Path, name, name, name)
+	name := userName(e.Owner)
+	return fmt.Sprintf("%s belongs to %s, not to %s or to this user, so %s may have put it there; run this as %s, or remove the file if it is unknown, or %s if it is yours",
+		e.Path, name, administrator, name, name, takeOwnership)
 }
 
-// Trusted reports whether this process can rely on files of this owner.
-func Trusted(uid uint32) bool { return uid == 0 || int64(uid) == int64(os.Geteuid()) }
+// IsTrusted reports whether a trusted user owns an open file or folder.
+func IsTrusted(f *os.File) bool {
+	owner, err := ownerOf(f)
+	return err == nil && isTrusted(owner)
+}
 
-// IsTrusted reports whether a trusted user owns what info describes.
-func IsTrusted(info fs.FileInfo) bool { return Trusted(owner(info)) }
+// IsTrustedAt reports whether a trusted user owns the file, folder or link at path.
+func IsTrustedAt(path string) bool {
+	owner, err := ownerAt(path, false)
+	return err == nil && isTrusted(owner)
+}
+
+// IsTrustedIn reports the same about a name in an opened folder.
+func IsTrustedIn(dir *os.Root, name string) bool {
+	owner, err := ownerIn(dir, name)
+	return err == nil && isTrusted(owner)
+}
 
 // Read returns the content of a file that must be trustworthy: a key, an identity, a
 // list of commands. It returns a *ForeignError if the file, or a link at path, belongs
 // to an untrusted user in another user's folder. It returns fs.ErrNotExist if the file
 // does not exist.
 func Read(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
-	if errors.Is(err, unix.ELOOP) {
+	f, err := openNoLink(path)
+	if errors.Is(err, errLink) {
 		if err = Check(path); err != nil {
 			return nil, err
 		}
-		f, err = os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+		f, err = os.OpenFile(path, os.O_RDONLY|noWait, 0)
 	}
 	if err != nil {
 		return nil, err
@@ -67,11 +78,18 @@ func Read(path string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if uid := owner(info); !mayPlace(path, uid) {
-		return nil, &ForeignError{Path: path, UID: uid}
+	owner, err := ownerOf(f)
+	if err != nil {
+		return nil, err
+	}
+	if !mayPlace(path, owner) {
+		return nil, &ForeignError{Path: path, Owner: owner}
 	}
 	return readRegular(f, info)
 }
+
+// errLink is the error of openNoLink for a symbolic link.
+var errLink = errors.New("it is a symbolic link")
 
 // Check returns a *ForeignError if Read would. It returns nil if the file does not
 // exist.
@@ -80,20 +98,20 @@ func Check(path string) error { return check(path, mayPlace) }
 // CheckOwn works like Check, but also returns a *ForeignError for a file of an
 // untrusted user in that user's own folder. Call it before adopting a file.
 func CheckOwn(path string) error {
-	return check(path, func(_ string, uid uint32) bool { return Trusted(uid) })
+	return check(path, func(_ string, owner Owner) bool { return isTrusted(owner) })
 }
 
 // check checks the owner of path and, if path is a link, of its target.
-func check(path string, allowed func(path string, uid uint32) bool) error {
-	for _, stat := range []func(string) (fs.FileInfo, error){os.Lstat, os.Stat} {
-		info, err := stat(path)
+func check(path string, allowed func(path string, owner Owner) bool) error {
+	for _, follow := range []bool{false, true} {
+		owner, err := ownerAt(path, follow)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			return nil
 		case err != nil:
 			return err
-		case !allowed(path, owner(info)):
-			return &ForeignError{Path: path, UID: owner(info)}
+		case !allowed(path, owner):
+			return &ForeignError{Path: path, Owner: owner}
 		}
 	}
 	return nil
@@ -101,18 +119,18 @@ func check(path string, allowed func(path string, uid uint32) bool) error {
 
 // mayPlace reports whether a file of this owner is accepted at path: the owner is
 // trusted, or owns the folder.
-func mayPlace(path string, uid uint32) bool {
-	if Trusted(uid) {
+func mayPlace(path string, owner Owner) bool {
+	if isTrusted(owner) {
 		return true
 	}
-	folder, err := os.Stat(filepath.Dir(path))
-	return err == nil && owner(folder) == uid
+	folder, err := ownerAt(filepath.Dir(path), true)
+	return err == nil && folder == owner
 }
 
 // ReadAny returns the content of a regular file of any owner. It follows links. It
 // never waits for a named pipe, and returns an error for files larger than MaxSize.
 func ReadAny(path string) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|noWait, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -133,20 +151,4 @@ func readRegular(f *os.File, info fs.FileInfo) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", f.Name(), MaxSize)
 	}
 	return data, err
-}
-
-func owner(info fs.FileInfo) uint32 {
-	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		return stat.Uid
-	}
-	return ^uint32(0) // no user's
-}
-
-// userName returns the name of a user for a message.
-func userName(uid uint32) string {
-	id := strconv.FormatUint(uint64(uid), 10)
-	if u, err := user.LookupId(id); err == nil {
-		return u.Username
-	}
-	return "user " + id
 }

@@ -30,5 +30,20 @@ func MakeDir(parent *os.Root, name string) error {
 	if _, err := d.Readdirnames(1); !errors.Is(err, io.EOF) {
 		return err // another process uses it already
 	}
-	return d.Chmod(0o755)
+	return SetMode(d, 0o755)
+}
+
+// Replace writes a private file atomically: path has the old content or the new.
+func Replace(path string, data []byte) error {
+	f, err := NewPending(path)
+	if err != nil {
+		return err
+	}
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Cleanup())
+	}
+	if err := f.CloseAtomicallyReplace(); err != nil {
+		return errors.Join(err, f.Cleanup())
+	}
+	return nil
 }

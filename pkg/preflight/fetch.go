@@ -14,8 +14,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
 
@@ -226,14 +224,14 @@ func verdictOnError(err error, addr netip.Addr, seen []string) Check {
 	}
 	var timeout net.Error
 	switch {
-	case errors.Is(err, unix.ECONNREFUSED):
+	case errors.Is(err, errRefused):
 		return fails("connection refused"+at, "make the proxy or the web server in front of it listen at that address, and allow it in the firewall; if the address is another host's, correct DNS")
-	case errors.Is(err, unix.ENETUNREACH) && !addr.Unmap().Is4():
+	case errors.Is(err, errNoNetwork) && !addr.Unmap().Is4():
 		return Check{
 			Verdict: Warning, Detail: "the proxy's host has no IPv6 to check it with, and CAs prefer IPv6",
 			Remedy: "remove the AAAA record, or give the proxy's host that address",
 		}
-	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EADDRNOTAVAIL):
+	case errors.Is(err, errNoNetwork), errors.Is(err, errNoHost), errors.Is(err, errNoAddress):
 		return fails("that address has no route"+at, "correct the address in DNS, or the routes of the proxy's host")
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return fails("no answer in time"+at, "open port 80 in the firewall; if a router translates that address, it may refuse the proxy's host only; check from outside")

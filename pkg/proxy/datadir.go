@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
@@ -34,17 +32,17 @@ func openDataDir(dir string) (unlock func() error, err error) {
 			return nil, fmt.Errorf("data-dir: %w", err)
 		}
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE|localfile.NoLinkNoWait, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("data-dir: cannot write to %s: %w; make it writable for this user, or set another data-dir", dir, errors.Unwrap(err))
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := localfile.TryLock(lock); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("data-dir: another acmeproxy serve is running on %s; stop it first, or set another data-dir", dir)
 	}
 	return func() error {
 		// Closing is not enough, because a hook that is being forked shares the file.
-		return errors.Join(unix.Flock(int(lock.Fd()), unix.LOCK_UN), lock.Close())
+		return errors.Join(localfile.Unlock(lock), lock.Close())
 	}, nil
 }
 
@@ -52,19 +50,19 @@ func openDataDir(dir string) (unlock func() error, err error) {
 // it while a command works on its database. It creates and changes nothing. If no
 // proxy ever used the directory, it succeeds without a lock.
 func HoldDataDir(dir string) (release func(), err error) {
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|localfile.NoLinkNoWait, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return func() {}, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("data-dir: cannot lock %s: %w; run this as the user that acmeproxy serve runs as", dir, errors.Unwrap(err))
 	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := localfile.TryLock(lock); err != nil {
 		lock.Close()
 		return nil, fmt.Errorf("data-dir: acmeproxy serve is running on %s; stop it first", dir)
 	}
 	return func() {
-		_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // closing unlocks it, too
+		_ = localfile.Unlock(lock) // closing unlocks it, too
 		lock.Close()
 	}, nil
 }

@@ -4,8 +4,6 @@ import (
 	"cmp"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 )
 
@@ -45,9 +43,8 @@ const (
 func (l Limits) withDefaults() Limits {
 	if l.Connections == 0 {
 		l.Connections = maxConns
-		var files unix.Rlimit
-		if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err == nil {
-			l.Connections = int(min(uint64(l.Connections), max(files.Cur/3, 4*connsShare)))
+		if files, ok := maxFiles(); ok {
+			l.Connections = int(min(uint64(l.Connections), max(files/3, 4*connsShare)))
 		}
 	}
 	l.Port80Header = cmp.Or(l.Port80Header, 5*time.Second)

@@ -41,7 +41,7 @@ func give(t *testing.T, path string) {
 func foreign(t *testing.T, what string, err error) {
 	t.Helper()
 	var f *localfile.ForeignError
-	if !errors.As(err, &f) || f.UID != stranger || !strings.Contains(err.Error(), "belongs to nobody") || !strings.Contains(err.Error(), "chown") {
+	if !errors.As(err, &f) || f.Owner != stranger || !strings.Contains(err.Error(), "belongs to nobody") || !strings.Contains(err.Error(), "chown") {
 		t.Errorf("%s: %v; want a refusal that names the owner and the remedy", what, err)
 	}
 }

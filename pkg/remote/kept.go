@@ -14,8 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -72,7 +70,7 @@ func outError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT), errors.Is(err, fs.ErrNotExist):
+	case localfile.IsFull(err), errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("out: %w", err)
 	}
 	return fmt.Errorf("out: %w; run this as a user who can write there, or use another folder", err)

@@ -7,8 +7,6 @@ import (
 	"regexp"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
@@ -29,17 +27,14 @@ func removeLeftovers(dir string, names *regexp.Regexp) {
 			continue
 		}
 		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && localfile.IsTrusted(info) && time.Since(info.ModTime()) > leftoverAge {
+		if err == nil && info.Mode().IsRegular() && localfile.IsTrustedAt(filepath.Join(dir, e.Name())) && time.Since(info.ModTime()) > leftoverAge {
 			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
 }
 
-// writeState writes a file of the state directory atomically. Without WithTempDir,
-// renameio could write secrets to /tmp, where no later run finds them.
-func writeState(path string, data []byte) error {
-	return renameio.WriteFile(path, data, 0o600, renameio.WithTempDir(filepath.Dir(path)))
-}
+// writeState writes a file of the state directory atomically.
+func writeState(path string, data []byte) error { return localfile.Replace(path, data) }
 
 // removeLeftovers removes the leftovers of the state directory, unless another process
 // holds the lock.

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // lock ensures that one process at a time works on a certificate. An administrator's
@@ -32,10 +32,10 @@ const (
 // in this one. It creates the file and its folder if necessary. The file is never
 // removed, because then two callers could hold the lock.
 func lock(ctx context.Context, path string) (unlock func(), err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := localfile.MkdirPrivate(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|localfile.NoLinkNoWait, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("state-dir: %w", err)
 	}
@@ -43,11 +43,11 @@ func lock(ctx context.Context, path string) (unlock func(), err error) {
 	defer again.Stop()
 	defer end.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := localfile.TryLock(f)
 		if err == nil {
 			return func() { f.Close() }, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		if !errors.Is(err, localfile.ErrLocked) {
 			return nil, errors.Join(fmt.Errorf("state-dir: lock %s: %w", path, err), f.Close())
 		}
 		select {

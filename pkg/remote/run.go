@@ -275,6 +275,9 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 	if err := k.Ready(); err != nil {
 		return err
 	}
+	if err := certfile.Finish(ctx, k.Out); err != nil { // it needs no proxy
+		return err
+	}
 	if k.Mode.IsUnattended() {
 		return d.getter.pull(ctx, k, daemonPull())
 	}

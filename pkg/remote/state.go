@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -156,7 +155,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 	if err := envproxy.Check(opts.Getenv, envproxy.HTTPS); err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := localfile.MkdirPrivate(dir); err != nil {
 		return nil, fmt.Errorf("state-dir: %w; use another with --state-dir", err)
 	}
 	unlock, err := lock(ctx, filepath.Join(dir, lockName)) // two concurrent calls would create two keys

@@ -6,11 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/google/renameio/v2"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
@@ -117,16 +114,16 @@ func (k *Kept) checkStorable(ctx context.Context) error {
 }
 
 // pendingFile returns a temporary file with the state, followed by more spaces.
-func (k *Kept) pendingFile(more int) (*renameio.PendingFile, error) {
+func (k *Kept) pendingFile(more int) (*localfile.Pending, error) {
 	dir := filepath.Dir(k.path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := localfile.MkdirPrivate(dir); err != nil {
 		return nil, err
 	}
 	data, err := json.MarshalIndent(k.file(), "", "  ")
 	if err != nil {
 		return nil, err
 	}
-	f, err := renameio.NewPendingFile(k.path, renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	f, err := localfile.NewPending(k.path)
 	if err != nil {
 		return nil, err
 	}

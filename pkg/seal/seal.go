@@ -168,5 +168,5 @@ func syncDir(path string) error {
 		return err
 	}
 	defer d.Close()
-	return d.Sync()
+	return localfile.SyncDir(d)
 }

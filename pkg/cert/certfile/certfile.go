@@ -12,6 +12,10 @@
 // happen in between; the hook that makes it reload runs afterwards. Files with the
 // key have mode 0600 or the layout's, whatever the umask.
 //
+// Windows does not let every user create links. There the files are copies, which are
+// replaced one by one, the key first. Read and Finish use the complete set in
+// .acmeproxy after a crash in between.
+//
 // The folder may belong to another user, such as a service's. That user can replace
 // the set, but cannot make root write or remove anything elsewhere.
 package certfile
@@ -63,10 +67,15 @@ func (l Layout) Write(ctx context.Context, dir string, b *cert.Bundle) error {
 // WriteAs works like Write, but for an owner: it stores the owner with the set, and
 // changes nothing if [Layout.Claimable] returns an error.
 func (l Layout) WriteAs(ctx context.Context, dir string, b *cert.Bundle, c Claim) error {
+	return l.writeAs(ctx, dir, b, c, systemReplaces)
+}
+
+func (l Layout) writeAs(ctx context.Context, dir string, b *cert.Bundle, c Claim, how replacement) error {
 	as, err := l.resolve()
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
 	}
+	as.replaces = how
 	set, err := as.files(b)
 	if err != nil {
 		return fmt.Errorf("write the certificate: %w", err)
@@ -91,7 +100,7 @@ func (l Layout) WriteAs(ctx context.Context, dir string, b *cert.Bundle, c Claim
 	if err := f.claim(c, namesOf(set)); err != nil {
 		return errors.Join(fmt.Errorf("write the certificate: %w", err), v.remove())
 	}
-	if err := f.publish(v, previous, set); err != nil {
+	if err := f.publish(as, v, previous, set); err != nil {
 		return fmt.Errorf("publish the certificate: %w", err)
 	}
 	if err := f.prune(v.name, previous); err != nil {
@@ -108,11 +117,11 @@ func (r resolved) writeFile(dir *os.Root, f file) error {
 	}
 	defer out.Close()
 	if r.uid >= 0 || r.gid >= 0 {
-		if err := out.Chown(r.uid, r.gid); err != nil {
+		if err := chown(out, r.uid, r.gid); err != nil {
 			return fmt.Errorf("owner: %w; run acmeproxy as root, or take a group that it is a member of", err)
 		}
 	}
-	if err := out.Chmod(f.mode); err != nil { // whatever the umask
+	if err := localfile.SetMode(out, f.mode); err != nil { // whatever the umask
 		return err
 	}
 	if _, err := out.Write(f.data); err != nil {
@@ -136,6 +145,11 @@ func Read(dir string) (*cert.Bundle, error) {
 	for range readRounds {
 		before := inUse(dir)
 		b, err := read(dir)
+		if complete, ok := unfinished(dir); err != nil && ok {
+			if whole, wrong := read(complete); wrong == nil {
+				b, err = whole, nil // Holds finds the files that differ
+			}
+		}
 		if inUse(dir) != before {
 			continue // the set was swapped while it was read
 		}
@@ -151,10 +165,13 @@ func Read(dir string) (*cert.Bundle, error) {
 // inUse returns the name of the current version, or an empty string.
 func inUse(dir string) string {
 	name, err := os.Readlink(filepath.Join(dir, versions, current))
-	if err != nil {
-		return ""
+	if err == nil {
+		return name
 	}
-	return name
+	if path, ok := unfinished(dir); ok {
+		return filepath.Base(path)
+	}
+	return ""
 }
 
 func read(dir string) (*cert.Bundle, error) {

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
@@ -143,17 +141,17 @@ func openLock(sets *os.Root) (*os.File, error) {
 	if err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file; remove it", path)
 	}
-	return sets.OpenFile(lockName, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+	return sets.OpenFile(lockName, os.O_RDWR|os.O_CREATE|localfile.NoLinkNoWait, 0o600)
 }
 
 // acquire locks the file against other processes until it is closed.
 func acquire(ctx context.Context, lock *os.File, deadline time.Time) error {
 	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := localfile.TryLock(lock)
 		switch {
 		case err == nil:
 			return nil
-		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+		case !errors.Is(err, localfile.ErrLocked):
 			return fmt.Errorf("lock %s: %w", lock.Name(), err)
 		case time.Now().After(deadline):
 			return fmt.Errorf("%s: another process has held this lock for %v; find it with fuser and stop it", lock.Name(), lockFor)
@@ -178,7 +176,7 @@ func pause(ctx context.Context) error {
 func (f *folder) inUse() string {
 	name, err := f.sets.Readlink(current)
 	if err != nil {
-		return ""
+		return readPointer(f.sets, current)
 	}
 	return name
 }
@@ -196,9 +194,7 @@ func vacant(out *os.Root, names []string) error {
 		if info, err := out.Lstat(name); err == nil && info.IsDir() {
 			return fmt.Errorf("%s is a folder, where a file belongs; move it away", path)
 		}
-		var stat unix.Statx_t // an old kernel does not know; then the rename fails
-		err := unix.Statx(int(d.Fd()), name, unix.AT_SYMLINK_NOFOLLOW, 0, &stat)
-		if err == nil && stat.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		if isMountPoint(d, name) {
 			return fmt.Errorf("%s is a mount point, which cannot be replaced; unmount it, and mount the folder instead", path)
 		}
 	}
@@ -211,27 +207,8 @@ func syncDir(dir *os.Root) error {
 		return err
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := localfile.SyncDir(d); err != nil {
 		return fmt.Errorf("sync %s: %w", dir.Name(), err)
-	}
-	return nil
-}
-
-// rename moves a name between two opened folders. The folders' own names do not
-// matter, so no other process can exchange them in between.
-func rename(from *os.Root, old string, to *os.Root, name string) error {
-	src, err := from.Open(".")
-	if err != nil {
-		return err
-	}
-	defer src.Close()
-	dst, err := to.Open(".")
-	if err != nil {
-		return err
-	}
-	defer dst.Close()
-	if err := unix.Renameat(int(src.Fd()), old, int(dst.Fd()), name); err != nil {
-		return &os.PathError{Op: "rename", Path: filepath.Join(to.Name(), name), Err: err}
 	}
 	return nil
 }

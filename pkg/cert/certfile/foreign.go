@@ -10,8 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
@@ -58,6 +56,11 @@ func foreignIn(out *os.Root, names []string) ([]string, error) {
 		if _, err := out.Lstat(ours); err == nil {
 			continue
 		}
+		if version := readPointer(out, filepath.Join(versions, current)); version != "" {
+			if _, err := out.Lstat(filepath.Join(versions, version, name)); err == nil {
+				continue
+			}
+		}
 		found = append(found, name)
 	}
 	return found, nil
@@ -103,7 +106,7 @@ func keepCopy(out *os.Root, name, date string) (path string, err error) {
 // copyFile copies a regular file. A copy of a key is readable by its owner only, and
 // none has more rights than its original.
 func copyFile(out *os.Root, from, to string) error {
-	src, err := out.OpenFile(from, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	src, err := out.OpenFile(from, os.O_RDONLY|localfile.NoLinkNoWait, 0)
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,6 @@ import (
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
@@ -52,7 +50,7 @@ func (l Layout) Validate() error {
 	if name, group, _ := strings.Cut(l.Owner, ":"); l.Owner != "" && name == "" && group == "" || strings.Contains(group, ":") {
 		faults = append(faults, fmt.Errorf("owner: %q is invalid; use user, user:group or :group", l.Owner))
 	}
-	return errors.Join(faults...)
+	return errors.Join(append(faults, checkPermissions(l)...)...)
 }
 
 // Ready returns an error unless a set could be written: the owner exists and the
@@ -119,6 +117,7 @@ type resolved struct {
 	password        string
 	keyMode         fs.FileMode
 	uid, gid        int // -1 leaves the default
+	replaces        replacement
 }
 
 func (l Layout) resolve() (resolved, error) {
@@ -229,11 +228,7 @@ func (r resolved) files(b *cert.Bundle) ([]file, error) {
 // holds reports whether the file at path is f. PKCS#12 files differ each time, so
 // their decrypted content is compared.
 func (r resolved) holds(path string, f file, b *cert.Bundle) bool {
-	var stat unix.Stat_t
-	if err := unix.Stat(path, &stat); err != nil || fs.FileMode(stat.Mode).Perm() != f.mode {
-		return false
-	}
-	if r.uid >= 0 && int(stat.Uid) != r.uid || r.gid >= 0 && int(stat.Gid) != r.gid {
+	if !r.hasPermissions(path, f.mode) {
 		return false
 	}
 	data, err := localfile.ReadAny(path)
@@ -246,7 +241,7 @@ func (r resolved) holds(path string, f file, b *cert.Bundle) bool {
 	return bytes.Equal(data, f.data)
 }
 
-// leftovers returns our links in an output folder to files that no longer belong to
+// leftovers returns our links and copies in an output folder that no longer belong to
 // the set.
 func leftovers(out *os.Root, set []file) []string {
 	var found []string
@@ -254,7 +249,7 @@ func leftovers(out *os.Root, set []file) []string {
 		if slices.Contains(namesOf(set), name) {
 			continue
 		}
-		if target, err := out.Readlink(name); err == nil && target == filepath.Join(versions, current, name) {
+		if target, err := out.Readlink(name); err == nil && target == filepath.Join(versions, current, name) || err != nil && isCopy(out, name) {
 			found = append(found, name)
 		}
 	}

@@ -154,14 +154,14 @@ func (f *folder) record(o Owner) error {
 	if err != nil {
 		return err
 	}
-	if err := f.sets.Remove(nextOwner); err != nil && !errors.Is(err, fs.ErrNotExist) { // of a killed process
+	if err := localfile.Unlink(f.sets, nextOwner); err != nil { // of a killed process
 		return err
 	}
 	next := resolved{uid: -1, gid: -1}
 	if err := next.writeFile(f.sets, file{name: nextOwner, data: append(data, '\n'), mode: 0o644}); err != nil {
 		return err
 	}
-	return rename(f.sets, nextOwner, f.sets, ownerName)
+	return localfile.Rename(f.sets, nextOwner, f.sets, ownerName)
 }
 
 // Adopt stores the owner of a folder that has a set but no owner, as earlier releases
@@ -194,5 +194,5 @@ func Release(ctx context.Context, dir string, o Owner) error {
 	if have, ok := readOwner(f.sets); !ok || !have.isSame(o) || have.Name != o.Name {
 		return nil
 	}
-	return f.sets.Remove(ownerName)
+	return localfile.Unlink(f.sets, ownerName)
 }

@@ -9,9 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
@@ -30,7 +29,7 @@ const (
 func (l Layout) Writable(dir string) error {
 	path, err := nearest(dir)
 	if err == nil {
-		err = unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK|unix.X_OK, unix.AT_EACCESS)
+		err = isWritable(path)
 	}
 	if err == nil {
 		err = hasSpace(path)
@@ -132,7 +131,7 @@ const emptyFor = time.Minute
 // removeProbe removes the folder if it is a probe of this user.
 func (v *version) removeProbe() {
 	info, err := v.Stat(".")
-	if err != nil || !localfile.IsTrusted(info) {
+	if err != nil || !localfile.IsTrustedIn(v.Root, ".") {
 		return
 	}
 	names, err := namesIn(v.Root, 2)
@@ -149,7 +148,7 @@ func (v *version) removeProbe() {
 func nearest(dir string) (string, error) {
 	path := filepath.Join(dir, versions)
 	info, err := os.Stat(path)
-	for (errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR)) && path != filepath.Dir(path) {
+	for (errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)) && path != filepath.Dir(path) {
 		path = filepath.Dir(path)
 		info, err = os.Stat(path)
 		if target, linkErr := os.Readlink(path); err != nil && linkErr == nil { // no folder can be created here
@@ -157,24 +156,9 @@ func nearest(dir string) (string, error) {
 		}
 	}
 	if err == nil && !info.IsDir() {
-		err = unix.ENOTDIR
+		err = syscall.ENOTDIR
 	}
 	return path, err
-}
-
-// hasSpace returns an error unless the file system has room for a set.
-func hasSpace(path string) error {
-	var free unix.Statfs_t
-	if err := unix.Statfs(path, &free); err != nil {
-		return nil //nolint:nilerr // the free space is unknown, so try to write
-	}
-	if free.Bsize > 0 && free.Blocks > 0 && free.Bfree < uint64(neededBytes/free.Bsize+1) {
-		return fmt.Errorf("%w: %d KiB are needed; free some", unix.ENOSPC, neededBytes>>10)
-	}
-	if free.Files > 0 && free.Ffree < neededFiles { // some file systems do not count
-		return fmt.Errorf("%w: no inodes are free; remove some files", unix.ENOSPC)
-	}
-	return nil
 }
 
 // Risk describes which users could replace a set in dir, other than root and this

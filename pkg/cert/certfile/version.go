@@ -11,8 +11,6 @@ import (
 	"regexp"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
@@ -35,7 +33,7 @@ type version struct {
 func newVersion(in *os.Root, prefix string) (*version, error) {
 	for range 10 {
 		name := fmt.Sprintf("%s-%d", prefix, rand.Uint32())
-		err := in.Mkdir(name, 0o700)
+		err := newFolder(in, name)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -44,7 +42,7 @@ func newVersion(in *os.Root, prefix string) (*version, error) {
 		}
 		v, err := openVersion(in, name)
 		if err != nil {
-			return nil, errors.Join(err, unlinkAt(in, name, unix.AT_REMOVEDIR))
+			return nil, errors.Join(err, localfile.UnlinkFolder(in, name))
 		}
 		names, err := namesIn(v.Root, 1)
 		if err == nil && len(names) > 0 {
@@ -67,7 +65,7 @@ func openVersion(in *os.Root, name string) (*version, error) {
 }
 
 // stage writes a new version, which no program reads yet, and syncs it. It also
-// creates the links that publish needs, while nothing is replaced. So a full disk
+// creates the links, or copies, that publish needs, while nothing is replaced. So a full disk
 // is detected here. If stage fails, it leaves no files.
 func (f *folder) stage(as resolved, set []file, prefix string) (*version, error) {
 	v, err := newVersion(f.sets, prefix)
@@ -80,17 +78,15 @@ func (f *folder) stage(as resolved, set []file, prefix string) (*version, error)
 				return err
 			}
 		}
-		for link, target := range f.links(v.name, set) {
-			if err := v.Symlink(target, linkPrefix+link); err != nil {
-				return err
-			}
+		if err := f.stageNames(as, v, set); err != nil {
+			return err
 		}
 		d, err := v.Open(".")
 		if err != nil {
 			return err
 		}
 		defer d.Close()
-		return errors.Join(d.Chmod(0o755), d.Sync())
+		return errors.Join(localfile.SetMode(d, 0o755), localfile.SyncDir(d))
 	}
 	if err := fill(); err != nil {
 		return nil, errors.Join(err, v.remove(), v.Close())
@@ -118,25 +114,22 @@ func (f *folder) links(version string, set []file) map[string]string {
 	return all
 }
 
-// publish makes v the current version by renaming its links into place. If that fails
-// halfway, the previous version is the current one again.
-func (f *folder) publish(v *version, previous string, set []file) error {
-	if err := rename(v.Root, linkPrefix+current, f.sets, current); err != nil {
+// publish makes v the current version by renaming its links, or copies, into place. If
+// that fails halfway, the previous version is the current one again.
+func (f *folder) publish(as resolved, v *version, previous string, set []file) error {
+	if err := localfile.Rename(v.Root, linkPrefix+current, f.sets, current); err != nil {
 		return errors.Join(err, v.remove())
 	}
 	if err := syncDir(f.sets); err != nil {
 		return err
 	}
 	for _, file := range set {
-		if _, err := v.Lstat(linkPrefix + file.name); errors.Is(err, fs.ErrNotExist) {
-			continue // in place since an earlier set
-		}
-		if err := rename(v.Root, linkPrefix+file.name, f.out, file.name); err != nil {
-			return errors.Join(err, f.revert(v, previous))
+		if err := f.place(v, file.name); err != nil {
+			return errors.Join(err, f.revert(as, v, previous, set))
 		}
 	}
 	for _, name := range leftovers(f.out, set) {
-		if err := unlinkAt(f.out, name, 0); err != nil {
+		if err := localfile.Unlink(f.out, name); err != nil {
 			return err
 		}
 	}
@@ -144,14 +137,19 @@ func (f *folder) publish(v *version, previous string, set []file) error {
 }
 
 // revert restores the previous version as the current one, and removes the new one.
-func (f *folder) revert(v *version, previous string) error {
-	if previous == "" {
-		return errors.Join(unlinkAt(f.sets, current, 0), v.remove())
+func (f *folder) revert(as resolved, v *version, previous string, set []file) error {
+	if as.replaces == oneByOne {
+		if err := f.restore(as, v, previous, set); err != nil {
+			return err // Finish completes the new set
+		}
 	}
-	if err := v.Symlink(previous, linkPrefix+current); err != nil {
+	if previous == "" {
+		return errors.Join(localfile.Unlink(f.sets, current), v.remove())
+	}
+	if err := f.stageCurrent(as, v, previous); err != nil {
 		return err
 	}
-	return errors.Join(rename(v.Root, linkPrefix+current, f.sets, current), v.remove())
+	return errors.Join(localfile.Rename(v.Root, linkPrefix+current, f.sets, current), v.remove())
 }
 
 // maxListed limits the number of names that prune reads. Usually four exist, in
@@ -212,12 +210,12 @@ func (v *version) remove() error {
 		}
 	}
 	for _, name := range names {
-		if err := unlinkAt(v.Root, name, 0); err != nil {
+		if err := localfile.Unlink(v.Root, name); err != nil {
 			return err
 		}
 	}
-	err = unlinkAt(v.in, v.name, unix.AT_REMOVEDIR)
-	if errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.EBUSY) {
+	err = localfile.UnlinkFolder(v.in, v.name)
+	if errors.Is(err, localfile.ErrInUse) {
 		return nil // another folder has the name now
 	}
 	return err
@@ -233,13 +231,14 @@ func (v *version) writes(name string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	link := info.Mode()&fs.ModeSymlink != 0
 	switch {
-	case info.Mode().IsRegular():
-		return name == probeName || slices.Contains(setNames, name), nil
-	case info.Mode()&fs.ModeSymlink == 0:
+	case !link && !info.Mode().IsRegular():
 		return false, nil
+	case !link && (name == probeName || slices.Contains(setNames, name)):
+		return true, nil
 	}
-	return name == oldLink || name == linkPrefix+current ||
+	return link && name == oldLink || name == linkPrefix+current ||
 		slices.ContainsFunc(setNames, func(s string) bool { return name == linkPrefix+s }), nil
 }
 
@@ -255,18 +254,4 @@ func namesIn(dir *os.Root, limit int) ([]string, error) {
 		err = nil
 	}
 	return names, err
-}
-
-// unlinkAt removes a file or link or, with unix.AT_REMOVEDIR, an empty folder. It
-// removes nothing of another kind. A missing name is not an error.
-func unlinkAt(dir *os.Root, name string, flags int) error {
-	d, err := dir.Open(".")
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	if err := unix.Unlinkat(int(d.Fd()), name, flags); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return &os.PathError{Op: "remove", Path: filepath.Join(dir.Name(), name), Err: err}
-	}
-	return nil
 }

@@ -13,9 +13,8 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 )
@@ -213,7 +212,7 @@ func (a *Admin) unreachable(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("may not use the admin socket %s; run this as root or as the proxy's user", a.path)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		remedy := "start acmeproxy serve, or set its --data-dir"
 		if os.Geteuid() != 0 { // root has another default folder
 			remedy += "; if it runs, run this as root or as the proxy's user"

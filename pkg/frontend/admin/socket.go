@@ -7,12 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-
-	"golang.org/x/sys/unix"
 )
-
-// maxPath is the maximum length of a unix socket's path, without the final zero.
-const maxPath = 107
 
 // Listen opens the socket with mode 0600. It replaces a socket that remains from a
 // crash, so only one process may use the data directory. It closes connections of
@@ -67,20 +62,4 @@ func (l *ownerListener) Accept() (net.Conn, error) {
 // Close closes and removes the socket.
 func (l *ownerListener) Close() error {
 	return errors.Join(os.Remove(l.path), l.UnixListener.Close())
-}
-
-func peerUID(conn *net.UnixConn) (uid int, err error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	})
-	if err := errors.Join(err, credErr); err != nil {
-		return 0, err
-	}
-	return int(cred.Uid), nil
 }

@@ -11,10 +11,9 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // keptCopies is the number of copies of a SQLite file that are retained.
@@ -189,7 +188,7 @@ func syncDir(path string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(localfile.SyncDir(d), d.Close())
 }
 
 // lockUpgrade lets one process at a time copy and migrate the SQLite file at path,
@@ -198,21 +197,21 @@ func lockUpgrade(ctx context.Context, path string) (release func(), err error) {
 	const pause = 20 * time.Millisecond
 	name := path + ".upgrade"
 	for {
-		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
+		lock, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|localfile.NoLinkNoWait, 0o600)
 		if err != nil {
 			return nil, fmt.Errorf("%w: check that user id %d may write the file and the directory", err, os.Geteuid())
 		}
 		giveToOwner(lock, path)
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = localfile.TryLock(lock)
 		if err == nil && isFile(lock, name) {
 			return func() {
-				_ = os.Remove(name)                          // one that stays does no harm
-				_ = unix.Flock(int(lock.Fd()), unix.LOCK_UN) // a child process may have inherited the file
+				_ = os.Remove(name)        // one that stays does no harm
+				_ = localfile.Unlock(lock) // a child process may have inherited the file
 				lock.Close()
 			}, nil
 		}
 		lock.Close()
-		if err != nil && !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+		if err != nil && !errors.Is(err, localfile.ErrLocked) {
 			return nil, fmt.Errorf("lock %s: %w", name, err)
 		}
 		select {
@@ -236,9 +235,7 @@ func giveToOwner(lock *os.File, path string) {
 	if err != nil {
 		return
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		_ = lock.Chown(int(owner.Uid), int(owner.Gid)) // without it, root still has the lock
-	}
+	_ = localfile.GiveToOwner(lock, info) // without it, root still has the lock
 }
 
 // isFile reports whether name still refers to f. The last holder of the lock may have

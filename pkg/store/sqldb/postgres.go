@@ -17,7 +17,6 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/lock"
-	"golang.org/x/sys/unix"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
@@ -159,7 +158,7 @@ func boundSilence(network, _ string, conn syscall.RawConn) error {
 	}
 	var failed error
 	err := conn.Control(func(fd uintptr) {
-		failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, 30_000)
+		failed = setUserTimeout(fd, 30*time.Second)
 	})
 	return errors.Join(err, failed)
 }

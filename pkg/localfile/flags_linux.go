@@ -1,0 +1,5 @@
+package localfile
+
+import "golang.org/x/sys/unix"
+
+const notFollowed = unix.ELOOP // error of O_NOFOLLOW
