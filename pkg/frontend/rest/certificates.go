@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -117,6 +118,11 @@ func (f *frontend) bundle(ctx context.Context, in *bundleInput) (*huma.StreamRes
 		defer cancel()
 		defer context.AfterFunc(f.Stopping, cancel)()
 		b, err := f.Agent.Bundle(ctx, caller(r.Context()), in.ID, etag, wait)
+		cutOff := err != nil && !errors.Is(err, managed.ErrNotFound) && ctx.Err() != nil && r.Context().Err() == nil
+		if cutOff { // the end of the wait interrupted a read
+			ctx = r.Context()
+			b, err = f.Agent.Bundle(ctx, caller(ctx), in.ID, etag, 0)
+		}
 		if wait > 0 {
 			if _, err := f.authenticateAgain(r); err != nil {
 				f.unauthorized(w, r, err)
