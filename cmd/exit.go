@@ -46,6 +46,8 @@ func exitCode(err error) int {
 		return exitRefused
 	case errors.As(err, &problem) && (problem.Status == 401 || problem.Status == 403):
 		return exitRefused
+	case errors.As(err, new(*managed.NotNow)):
+		return exitTemporary
 	case errors.As(err, &failed): // takes precedence over a problem that it wraps
 		if failed.Kind != acme.Permanent {
 			return exitTemporary

@@ -26,7 +26,7 @@ HTTPS_PROXY if that is set, and opens no port.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	for _, sub := range []*cobra.Command{newEnroll(), newGet(), newRun(), newRemoteCheck(), newRemoteList(), newRemoteStatus(), newRekey(), newRevoke(), newForget()} {
+	for _, sub := range []*cobra.Command{newEnroll(), newGet(), newRun(), newRemoteCheck(), newRemoteList(), newRemoteStatus(), newRenew(), newRekey(), newRevoke(), newForget()} {
 		c.AddCommand(withRemedy(sub))
 	}
 	return c
@@ -115,8 +115,7 @@ The modes' full names, certificate-agent and acme-gateway, are accepted too.`,
 		Example: `  acmeproxy remote get web1.example.com --out /etc/ssl/web1
   acmeproxy remote get web1.example.com www.web1.example.com --mode gateway --hook 'systemctl reload nginx'
   acmeproxy remote get web1.example.com --renew`,
-		SuggestFor: []string{"renew"},
-		Args:       someArgs("NAME"),
+		Args: someArgs("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)
 			if err != nil {

@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
@@ -25,13 +24,13 @@ func (e *unreachableError) Unwrap() error { return e.err }
 // mayHaveCost reports whether the attempt may have cost the CA an order.
 func (k *Kept) mayHaveCost(failure error) bool {
 	var e *unreachableError
-	return !k.Mode.IsUnattended() && (!errors.As(failure, &e) || e.sent)
+	return !k.Mode.IsUnattended() && !errors.Is(failure, ErrPin) && (!errors.As(failure, &e) || e.sent)
 }
 
 // unpark removes retry times that a wrong clock wrote. The expiry of the certificate
 // does not matter for them.
 func (k *Kept) unpark(now time.Time) {
-	for _, at := range []*time.Time{&k.NextAttempt, &k.AskAgain} {
+	for _, at := range []*time.Time{&k.NextAttempt, &k.WaitUntil, &k.AskAgain} {
 		if cert.IsParked(*at, time.Time{}, now) {
 			*at = time.Time{}
 		}
@@ -58,7 +57,14 @@ type delays struct {
 	waiting map[string]waiting // by path of the Kept
 	eased   map[string]bool    // by path: its delay has ended early
 	misses  map[string]int     // by path: attempts in a row that did not reach the proxy
+	// prober is the path of the certificate that looks every minute whether the proxy
+	// is back, and probeAt is when.
+	prober  string
+	probeAt time.Time
 }
+
+// probeEvery is the interval at which one certificate looks whether the proxy is back.
+const probeEvery = time.Minute
 
 type waiting struct {
 	what  news
@@ -98,16 +104,27 @@ func (d *delays) waitLocked(path string, n news) {
 }
 
 // recordMiss counts an attempt that did not reach the proxy, and returns the delay
-// until the next one.
+// until the next one. One certificate tries at least once a minute. Its success ends the
+// delays of the others.
 func (d *delays) recordMiss(path string, longest time.Duration) time.Duration {
 	const first, doublings = 2 * time.Second, 12
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waitLocked(path, answered)
+	if d.prober == "" || time.Since(d.probeAt) > probeEvery {
+		d.prober = path
+	}
+	if d.prober == path {
+		longest = min(longest, probeEvery)
+	}
 	n := min(d.misses[path], doublings)
 	d.misses[path] = n + 1
 	delay := min(first<<n, longest)
-	return delay - rand.N(delay/10+1)
+	delay -= rand.N(delay/10 + 1)
+	if d.prober == path {
+		d.probeAt = time.Now().Add(delay)
+	}
+	return delay
 }
 
 // clear removes the delay of a certificate and its count of misses.
@@ -116,6 +133,9 @@ func (d *delays) clear(path string) {
 	defer d.mu.Unlock()
 	delete(d.misses, path)
 	delete(d.waiting, path)
+	if d.prober == path {
+		d.prober = ""
+	}
 }
 
 // takeEnded removes and returns the certificates whose delay has ended.
@@ -142,13 +162,6 @@ func (d *delays) takeEased(path string) bool {
 	return eased
 }
 
-// isTemporary reports whether the proxy or the CA behind it may recover soon.
-func isTemporary(failure error) bool {
-	var e *acme.Error
-	var p *api.Problem
-	return errors.As(failure, &e) && e.Kind == acme.Temporary || errors.As(failure, &p) && p.Status >= 500
-}
-
 // recordFailure stores a failure in k and returns the time of the next attempt. If
 // eased is set, the previous delay ended early. Then the next delay does not, because
 // the cause may be the certificate itself.
@@ -156,29 +169,29 @@ func (d *daemon) recordFailure(k *Kept, failure error, eased bool) time.Time {
 	now, poll := time.Now(), d.poll()
 	k.LastError, k.Transient = failure.Error(), false
 	var e *unreachableError
-	if errors.As(failure, &e) && !k.mayHaveCost(failure) {
-		k.NextAttempt = time.Time{}
+	if (errors.As(failure, &e) || errors.Is(failure, ErrPin)) && !k.mayHaveCost(failure) {
+		k.NextAttempt, k.WaitUntil = time.Time{}, time.Time{}
 		return now.Add(d.delays.recordMiss(k.path, poll))
 	}
 	d.delays.clear(k.path)
 	if !work.IsLocal(failure) {
 		k.Failures++
 	}
-	retryAt := work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
-	switch {
-	case !k.Mode.IsUnattended(): // each attempt may cost the CA an order
-		k.NextAttempt = retryAt.UTC()
-		if k.Transient = !eased && work.IsTransient(now, failure); k.Transient {
-			d.delays.wait(k.path, obtained)
+	if k.Mode.IsUnattended() { // an attempt costs the CA nothing
+		if errors.As(failure, new(*api.Problem)) {
+			failure = asIssuerError("", failure)
+		}
+		retryAt := work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
+		if latest := now.Add(poll); retryAt.After(latest) {
+			return latest
 		}
 		return retryAt
-	case work.IsLocal(failure), isTemporary(failure):
-		if p := (*api.Problem)(nil); errors.As(failure, &p) {
-			retryAt = work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, asIssuerError("", failure))
-		}
-		if retryAt.Before(now.Add(poll)) {
-			return retryAt
-		}
 	}
-	return now.Add(poll)
+	retryAt := work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
+	k.NextAttempt = retryAt.UTC()
+	k.WaitUntil = work.WaitUntil(now, retryAt, failure).UTC()
+	if k.Transient = !eased && work.IsTransient(now, failure); k.Transient {
+		d.delays.wait(k.path, obtained)
+	}
+	return retryAt
 }

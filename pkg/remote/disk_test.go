@@ -85,7 +85,7 @@ func newFillable(t *testing.T) *fillable {
 func (f *fillable) turns(t *testing.T, n int) (next time.Time) {
 	t.Helper()
 	for range n {
-		next = f.daemon.turn(t.Context(), f.kept)
+		next = f.daemon.turn(t.Context(), f.kept, false)
 	}
 	return next
 }
@@ -195,7 +195,7 @@ func TestUnusableOutputOrdersNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		f.daemon.getter.unstored.delays = nil
-		f.daemon.turn(t.Context(), k)
+		f.daemon.turn(t.Context(), k, false)
 	}
 	if n := f.orders.Load(); n != 0 {
 		t.Errorf("%d orders", n)

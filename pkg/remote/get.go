@@ -159,9 +159,10 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 		if err := k.Write(ctx, k.Out, b); err != nil {
 			return err
 		}
+		k.hookFailed = nil // it is due for other files
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
-	k.Failures, k.LastError, k.NextAttempt, k.AskAgain, k.Revoked = 0, "", time.Time{}, time.Time{}, ""
+	k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.AskAgain, k.Revoked = 0, "", time.Time{}, time.Time{}, time.Time{}, ""
 	if err := k.save(); err != nil {
 		return err
 	}
@@ -211,8 +212,8 @@ func (e *HookError) Unwrap() error { return e.Err }
 
 // runHook runs the hook if it is due. If the hook fails, it stays due.
 func (g *Getter) runHook(ctx context.Context, k *Kept) error {
-	if !k.HookDue || k.Hook == "" {
-		return nil
+	if !k.HookDue || k.Hook == "" || k.hookFailed != nil {
+		return k.hookFailed
 	}
 	event := hook.Event{
 		Names: k.Names, Dir: k.Out, Mode: string(k.Mode), Serial: k.Serial, NotAfter: k.NotAfter,
@@ -222,7 +223,8 @@ func (g *Getter) runHook(ctx context.Context, k *Kept) error {
 		KeyPath:       filepath.Join(k.Out, certfile.Key),
 	}
 	if err := (hook.Hook{Command: k.Hook, Environ: g.state.Environ, Timeout: g.timing.Hook}).Run(ctx, event); err != nil {
-		return &HookError{err}
+		k.hookFailed = &HookError{err}
+		return k.hookFailed
 	}
 	k.HookDue = false
 	return k.save()

@@ -48,6 +48,12 @@ type Kept struct {
 	Failures    int
 	LastError   string
 	NextAttempt time.Time
+	// WaitUntil is the earliest attempt that the CA or the proxy allows, or zero if it
+	// did not ask to wait. Then a person can end the delay.
+	WaitUntil time.Time
+	// Tries are the times of the attempts that a start or a person caused, oldest first;
+	// gateway mode.
+	Tries []time.Time
 	// Transient is set if the last attempt failed at the CA for a temporary reason.
 	// A success of another certificate then ends the delay.
 	Transient bool
@@ -55,8 +61,9 @@ type Kept struct {
 	// cannot open.
 	AskAgain time.Time
 
-	path      string
-	forgotten bool // the file is removed and must not be written again
+	path       string
+	hookFailed error // in this turn or command; it is not repeated there
+	forgotten  bool  // the file is removed and must not be written again
 }
 
 // Ready returns an error if the files could not be written. It checks the folder, its
@@ -126,10 +133,10 @@ func (s *State) loadKept(w Wanted) (*Kept, error) {
 		k.ETag = "" // install it in the new folder
 	}
 	if k.KeyType != w.KeyType {
-		k.ID, k.ETag, k.NextAttempt = "", "", time.Time{} // register again
+		k.ID, k.ETag = "", "" // register again
 	}
 	if k.Profile != w.Profile {
-		k.ID, k.NextAttempt = "", time.Time{} // register again; the present bundle has the old profile
+		k.ID = "" // register again; the present bundle has the old profile
 	}
 	k.Wanted = w
 	return k, nil

@@ -303,7 +303,7 @@ func TestTurnAfterChange(t *testing.T) {
 	if err := os.RemoveAll(w.Out); err != nil {
 		t.Fatal(err)
 	}
-	d.turn(t.Context(), listed[0])
+	d.turn(t.Context(), listed[0], false)
 	if all, err := s.Kept(); err != nil || len(all) != 1 || all[0].Out != moved.Out {
 		t.Errorf("kept %+v, %v", all, err)
 	}
@@ -314,7 +314,7 @@ func TestTurnAfterChange(t *testing.T) {
 		t.Errorf("forgot %v, %v", modes, err)
 	}
 	before := e.requests.Load()
-	d.turn(t.Context(), listed[0])
+	d.turn(t.Context(), listed[0], false)
 	if all, err := s.Kept(); err != nil || len(all) != 0 || e.requests.Load() != before {
 		t.Errorf("kept again: %+v, %v", all, err)
 	}

@@ -18,22 +18,35 @@ type pullOptions struct {
 	renew        bool // get a new key and certificate even if the present ones are not due
 	maxQuestions int  // requests for the bundle; if 0, until one comes or the proxy fails
 	// reportFirst makes the first request without a long poll, to report the proxy's
-	// state. An earlier failure is no error then if the proxy is trying again.
+	// state.
 	reportFirst bool
-	keepPause   bool // do not ask for another bundle before Kept.AskAgain
-	waitLong    bool // accept that the proxy's next attempt is far away
+	// tryNow requests an attempt if the proxy's last one failed, because a person acted.
+	// An earlier failure is no error then: pull waits for the attempt that it requested,
+	// or that was under way.
+	tryNow    bool
+	keepPause bool // do not ask for another bundle before Kept.AskAgain
+	waitLong  bool // accept that the proxy's next attempt is far away
 }
 
 // daemonPull returns the options of one turn of the daemon.
 func daemonPull() pullOptions { return pullOptions{maxQuestions: 2, keepPause: true, waitLong: true} }
 
+// firstPull returns the options of the daemon's first turn after a person started it,
+// or changed its settings.
+func firstPull() pullOptions {
+	return pullOptions{maxQuestions: 3, reportFirst: true, tryNow: true, keepPause: true, waitLong: true}
+}
+
 // commandPull returns the options of a command for which an administrator waits.
-func commandPull(renew bool) pullOptions { return pullOptions{reportFirst: true, renew: renew} }
+func commandPull(renew bool) pullOptions {
+	return pullOptions{reportFirst: true, tryNow: true, renew: renew}
+}
 
 // pulling is the state machine that gets one bundle of agent mode and installs it:
 //
 //	start → register → discardPresent → ask → open → install
 //	                                     ├ checkProgress → registerAgain, askNow, wait ┐
+//	                                     ├ checkRenewal → registerAgain, askNow, wait ─┤
 //	                                     ├ checkRefused → registerAgain, wait ─────────┤
 //	                                     └───── pause ← askAnother ← open ─────────────┘
 type pulling struct {
@@ -45,7 +58,10 @@ type pulling struct {
 	questions int    // requests for the bundle so far
 	reported  bool   // the proxy's state was reported once
 	asked     bool   // the proxy was asked for a new bundle
-	failures  int    // failed attempts at the time of asked
+	started   bool   // the proxy was asked to begin, without a long poll since
+	awaits    bool   // an attempt is awaited, which was requested or joined
+	before    failed // the last failure when it was
+	ready     bool   // the present bundle is usable, and a newer one is awaited
 
 	// Results that one state leaves for the next.
 	ciphertext  []byte          // for open
@@ -120,7 +136,10 @@ func (p *pulling) manage(ctx context.Context) error {
 	// The proxy may be waiting because this host was not enrolled. It refuses a
 	// renewal that is too early.
 	waits := m.Failures > 0 && m.Serial == "" || m.Status == api.StatusRevoked
-	if waits && !p.asked {
+	switch {
+	case p.isUnderWay(m):
+		p.await(m)
+	case waits && !p.asked:
 		if err := p.renew(ctx); err != nil && !isStatus(err, http.StatusTooManyRequests) {
 			return err
 		}
@@ -139,7 +158,7 @@ func (p *pulling) discardPresent(ctx context.Context) (step, error) {
 		return nil, err
 	}
 	if err := p.renew(ctx); err != nil {
-		return nil, err
+		return nil, p.withLastFailure(ctx, err)
 	}
 	p.k.ETag, p.newer = "", etag
 	return p.ask, nil
@@ -156,6 +175,10 @@ func (p *pulling) ask(ctx context.Context) (step, error) {
 		return nil, err
 	case !news && p.newer != p.k.ETag:
 		return p.checkRefused, nil
+	case !news && p.ready:
+		return p.checkProgress, nil
+	case !news && p.opts.tryNow:
+		return p.checkRenewal, p.runHook(ctx, p.k)
 	case !news:
 		return nil, p.runHook(ctx, p.k)
 	}
@@ -165,8 +188,12 @@ func (p *pulling) ask(ctx context.Context) (step, error) {
 
 // longPoll returns how long the proxy may wait before it answers the next request.
 func (p *pulling) longPoll() time.Duration {
+	started := p.started
+	p.started = false
 	switch {
-	case p.k.ETag != "": // the present bundle is usable
+	case started && p.opts.maxQuestions == 0: // it may have failed at once
+		return 0
+	case p.k.ETag != "" && !p.ready: // the present bundle is usable
 		return 0
 	case p.opts.reportFirst && !p.reported:
 		return 0
@@ -272,73 +299,9 @@ func (p *pulling) renew(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.asked, p.failures = true, m.Failures
+	p.asked, p.started = true, true
+	p.await(m)
 	return nil
-}
-
-// checkProgress asks why there is no bundle. The proxy works on it, failed, will begin
-// later, or does not manage the certificate.
-func (p *pulling) checkProgress(ctx context.Context) (step, error) {
-	m, err := p.api.Certificate(ctx, p.k.ID)
-	if isGone(err) {
-		p.k.ETag = "" // the proxy removed it, or its database is new
-		return p.registerAgain, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	left, scheduled := m.Until(p.now())
-	retries := p.opts.reportFirst && !p.reported && scheduled && left == 0
-	p.reported, p.certificate = true, m
-	switch {
-	case m.Failures > p.failures && !retries:
-		return nil, attemptFailed(m)
-	case m.Status == api.StatusSuperseded: // this host may have the names again
-		return p.registerAgain, nil
-	case left > p.timing.NotSoon:
-		return p.askNow, nil
-	}
-	return p.wait, nil
-}
-
-func attemptFailed(m api.Certificate) error {
-	next := ""
-	if m.NextAttempt != nil {
-		next = "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
-	}
-	return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf("the proxy has no certificate yet: %s%s", toPrintable(m.LastError), next)}
-}
-
-// askNow asks a proxy that would begin later to begin now. If the proxy refuses, the
-// error says when it begins.
-func (p *pulling) askNow(ctx context.Context) (step, error) {
-	m := p.certificate
-	reason := "these names were requested several times within a short time"
-	var problem *api.Problem
-	if m.Status != api.StatusPending {
-		if p.opts.waitLong {
-			return p.wait, nil
-		}
-		_, _, news, err := p.api.Bundle(ctx, p.k.ID, p.newer, 0)
-		if err == nil && news { // a bundle came since the last request
-			return p.wait, nil
-		}
-		// The proxy decides by its own clock whether this is too early.
-		err = p.renew(ctx)
-		if err == nil || !isStatus(err, http.StatusTooManyRequests) {
-			return p.wait, err
-		}
-		if errors.As(err, &problem) && problem.Detail != "" {
-			reason = problem.Detail
-		}
-	}
-	what := "no certificate"
-	if m.Serial != "" {
-		what = "no other certificate"
-	}
-	return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
-		"the proxy has %s yet: %s; it asks the CA at %s",
-		what, reason, m.NextAttempt.UTC().Format(time.RFC3339))}
 }
 
 // wait reports that the proxy is working on the certificate.

@@ -103,8 +103,9 @@ func TestPullComesLater(t *testing.T) {
 		"later, daemon with another one": {
 			daemonPull(), api.Certificate{Status: api.StatusValid, Serial: "01", NextAttempt: &at}, "",
 		},
-		"failed, command":           {commandPull(false), api.Certificate{Status: api.StatusPending, Failures: 1, LastError: "x", NextAttempt: &at}, "the proxy has no certificate yet: x"},
+		"failed, command":           {commandPull(false), api.Certificate{Status: api.StatusPending, Failures: 1, LastError: "x", NextAttempt: &at}, "the proxy has no certificate yet: x; tries used up; the proxy tries again at "},
 		"failed, daemon":            {daemonPull(), api.Certificate{Status: api.StatusPending, Failures: 1, LastError: "x", NextAttempt: &at}, "the proxy has no certificate yet: x"},
+		"failed, restarted":         {firstPull(), api.Certificate{Status: api.StatusFailing, Serial: "01", Failures: 1, LastError: "x", NextAttempt: &at}, "the proxy has no newer certificate yet: x; tries used up"},
 		"failed, and it tries, now": {daemonPull(), api.Certificate{Status: api.StatusPending, Failures: 1, LastError: "x"}, "the proxy has no certificate yet: x"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -119,6 +120,7 @@ func TestPullComesLater(t *testing.T) {
 			var q questions
 			e.on("GET "+api.PathCertificates+"/{id}", jsonAnswer(200, tc.answer))
 			e.on("GET "+api.PathCertificates+"/{id}/bundle", q.comesAfter(1000, nil))
+			e.on("POST "+api.PathCertificates+"/{id}/renew", jsonAnswer(429, api.Problem{Detail: "tries used up"}))
 			k, err := s.loadKept(want(t, s, clients.ModeAgent))
 			if err != nil {
 				t.Fatal(err)

@@ -47,4 +47,5 @@ func (d *daemon) changed(ctx context.Context, err error, freed map[string]bool) 
 	for path := range d.busy {
 		freed[path] = true
 	}
+	d.tryNow()
 }

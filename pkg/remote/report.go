@@ -27,13 +27,21 @@ type Report struct {
 	Failures    int       `json:"failures,omitempty"`
 	LastError   string    `json:"last_error,omitempty"`
 	NextAttempt time.Time `json:"next_attempt,omitzero"`
+	WaitUntil   time.Time `json:"wait_until,omitzero"`
 	Transient   bool      `json:"transient,omitempty"`
 	AskAgain    time.Time `json:"ask_again,omitzero"`
 }
 
-// Report returns k as commands print it. The types of state file and report have the
-// same fields today, so one converts to the other.
-func (k *Kept) Report() Report { return Report(k.file()) }
+// Report returns k as commands print it: most fields of the state file.
+func (k *Kept) Report() Report {
+	f := k.file()
+	return Report{
+		Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Layout: f.Layout,
+		ID: f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking,
+		Revoked: f.Revoked, Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt,
+		WaitUntil: f.WaitUntil, Transient: f.Transient, AskAgain: f.AskAgain,
+	}
+}
 
 // RevokedReport holds what commands print of a Revoked as JSON.
 type RevokedReport struct {

@@ -54,7 +54,15 @@ type daemon struct {
 	next   map[string]time.Time // by path of the Kept: time of its next turn
 	busy   map[string]bool      // by path: its turn runs or is queued
 	warned map[string]string    // by path: the folder whose risk was logged
-	queue  []Kept
+	tryAll bool                 // a person acted: mark all certificates in trying
+	trying map[string]bool      // by path: its next turn may end a delay
+	queue  []queued
+}
+
+// queued is a certificate that waits for its turn.
+type queued struct {
+	Kept
+	try bool
 }
 
 // ended describes a turn that has ended.
@@ -70,6 +78,8 @@ const maxTurns = 32
 // run returns when ctx and all turns have ended.
 func (d *daemon) run(ctx context.Context) {
 	d.next, d.busy, d.warned = map[string]time.Time{}, map[string]bool{}, map[string]string{}
+	d.trying = map[string]bool{}
+	d.tryNow()
 	var turns sync.WaitGroup
 	defer turns.Wait()
 	over := make(chan ended)
@@ -84,7 +94,7 @@ func (d *daemon) run(ctx context.Context) {
 			d.queue = d.queue[1:]
 			turns.Go(func() {
 				select {
-				case over <- ended{k.path, d.turn(ctx, k)}:
+				case over <- ended{k.path, d.turn(ctx, k.Kept, k.try)}:
 				case <-ctx.Done():
 				}
 			})
@@ -132,6 +142,12 @@ func (d *daemon) queueDue() time.Time {
 		d.Logger.Info("nothing to keep fresh yet: acmeproxy remote get NAME, or certificates: in the configuration file")
 	}
 	earliest, next := time.Now().Add(d.poll()), map[string]time.Time{}
+	if d.tryAll {
+		for _, k := range all {
+			d.trying[k.path] = true
+		}
+		d.tryAll = false
+	}
 	for _, k := range all {
 		d.warn(k)
 		at := d.next[k.path]
@@ -144,7 +160,8 @@ func (d *daemon) queueDue() time.Time {
 			}
 		default:
 			d.busy[k.path] = true
-			d.queue = append(d.queue, k)
+			d.queue = append(d.queue, queued{k, d.trying[k.path]})
+			delete(d.trying, k.path)
 		}
 	}
 	d.next = next
@@ -169,9 +186,9 @@ func (d *daemon) poll() time.Duration {
 }
 
 // turn works on one certificate and returns the time of its next turn.
-func (d *daemon) turn(ctx context.Context, listed Kept) time.Time {
+func (d *daemon) turn(ctx context.Context, listed Kept, try bool) time.Time {
 	log := d.Logger.With("names", listed.Names.String(), "mode", listed.Mode)
-	at, err := d.work(ctx, listed, log)
+	at, err := d.work(ctx, listed, try, log)
 	if err != nil && ctx.Err() == nil {
 		log.Error("cannot keep the certificate", "error", err)
 		if at.IsZero() {
@@ -181,9 +198,10 @@ func (d *daemon) turn(ctx context.Context, listed Kept) time.Time {
 	return at
 }
 
-// work does a turn's work under the certificate's lock. It returns only errors of the
+// work does a turn's work under the certificate's lock. With try, a person acted, which
+// ends a delay that neither the CA nor the proxy asked for. It returns only errors of the
 // state directory. Those of the proxy and the CA are stored with the certificate.
-func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next time.Time, err error) {
+func (d *daemon) work(ctx context.Context, listed Kept, try bool, log *slog.Logger) (next time.Time, err error) {
 	unlock, err := listed.lock(ctx)
 	if err != nil {
 		return next, err
@@ -200,7 +218,13 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 	file := *k
 	d.getter.unstored.recall(k)
 	eased := d.delays.takeEased(k.path)
-	if time.Now().Before(k.NextAttempt) && !eased {
+	allowed := eased
+	if try {
+		if allowed, err = d.allowTry(ctx, k); err != nil {
+			return next, err
+		}
+	}
+	if time.Now().Before(k.NextAttempt) && !allowed {
 		if k.Transient {
 			d.delays.wait(k.path, obtained)
 		}
@@ -214,7 +238,7 @@ func (d *daemon) work(ctx context.Context, listed Kept, log *slog.Logger) (next 
 		return time.Now().Add(d.poll()), nil
 	}
 	before := k.Serial
-	failure := d.refresh(ctx, k)
+	failure := d.refresh(ctx, k, try)
 	if failure == nil {
 		failure = unknown
 	}
@@ -255,7 +279,7 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 	if failure == nil {
 		next := time.Now().Add(d.poll())
 		d.delays.clear(k.path)
-		k.Failures, k.LastError, k.NextAttempt, k.Transient = 0, "", time.Time{}, false
+		k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.Transient = 0, "", time.Time{}, time.Time{}, false
 		if first := time.Now().Add(d.timing.FirstPoll); (k.Serial == "" || k.Serial == k.Revoked) && next.After(first) {
 			return first // the proxy is obtaining the certificate
 		}
@@ -271,7 +295,7 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 }
 
 // refresh pulls a newer bundle (agent), or renews a due certificate (gateway).
-func (d *daemon) refresh(ctx context.Context, k *Kept) error {
+func (d *daemon) refresh(ctx context.Context, k *Kept, try bool) error {
 	if err := k.Ready(); err != nil {
 		return err
 	}
@@ -279,6 +303,9 @@ func (d *daemon) refresh(ctx context.Context, k *Kept) error {
 		return err
 	}
 	if k.Mode.IsUnattended() {
+		if try {
+			return d.getter.pull(ctx, k, firstPull())
+		}
 		return d.getter.pull(ctx, k, daemonPull())
 	}
 	have, err := certfile.Read(k.Out)

@@ -25,25 +25,27 @@ type keptFile struct {
 	Hook    string       `json:"hook,omitempty"`
 	Profile string       `json:"profile,omitempty"`
 	certfile.Layout
-	ID          string    `json:"id,omitempty"`
-	ETag        string    `json:"etag,omitempty"`
-	Serial      string    `json:"serial,omitempty"`
-	NotAfter    time.Time `json:"not_after,omitzero"`
-	HookDue     bool      `json:"hook_due,omitempty"`
-	Revoking    *revoking `json:"revoking,omitempty"`
-	Revoked     string    `json:"revoked,omitempty"`
-	Failures    int       `json:"failures,omitempty"`
-	LastError   string    `json:"last_error,omitempty"`
-	NextAttempt time.Time `json:"next_attempt,omitzero"`
-	Transient   bool      `json:"transient,omitempty"`
-	AskAgain    time.Time `json:"ask_again,omitzero"`
+	ID          string      `json:"id,omitempty"`
+	ETag        string      `json:"etag,omitempty"`
+	Serial      string      `json:"serial,omitempty"`
+	NotAfter    time.Time   `json:"not_after,omitzero"`
+	HookDue     bool        `json:"hook_due,omitempty"`
+	Revoking    *revoking   `json:"revoking,omitempty"`
+	Revoked     string      `json:"revoked,omitempty"`
+	Failures    int         `json:"failures,omitempty"`
+	LastError   string      `json:"last_error,omitempty"`
+	NextAttempt time.Time   `json:"next_attempt,omitzero"`
+	WaitUntil   time.Time   `json:"wait_until,omitzero"`
+	Tries       []time.Time `json:"tries,omitempty"`
+	Transient   bool        `json:"transient,omitempty"`
+	AskAgain    time.Time   `json:"ask_again,omitzero"`
 }
 
 func (k *Kept) file() keptFile {
 	return keptFile{
 		Names: k.Names, Mode: k.Mode, KeyType: k.KeyType, Out: k.Out, Hook: k.Hook, Profile: k.Profile, Layout: k.Layout,
 		ID: k.ID, ETag: k.ETag, Serial: k.Serial, NotAfter: k.NotAfter, HookDue: k.HookDue, Revoking: k.Revoking, Revoked: k.Revoked,
-		Failures: k.Failures, LastError: k.LastError, NextAttempt: k.NextAttempt, Transient: k.Transient, AskAgain: k.AskAgain,
+		Failures: k.Failures, LastError: k.LastError, NextAttempt: k.NextAttempt, WaitUntil: k.WaitUntil, Tries: k.Tries, Transient: k.Transient, AskAgain: k.AskAgain,
 	}
 }
 
@@ -51,7 +53,7 @@ func (f keptFile) kept(path string) *Kept {
 	return &Kept{
 		Wanted: Wanted{Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Layout: f.Layout},
 		ID:     f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking, Revoked: f.Revoked,
-		Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, Transient: f.Transient, AskAgain: f.AskAgain,
+		Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, WaitUntil: f.WaitUntil, Tries: f.Tries, Transient: f.Transient, AskAgain: f.AskAgain,
 		path: path,
 	}
 }

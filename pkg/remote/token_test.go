@@ -120,7 +120,7 @@ func TestGetRenew(t *testing.T) {
 	}
 	clk.Advance(2 * time.Hour)
 	ca.Fail(http.StatusServiceUnavailable)
-	if _, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err == nil || !strings.Contains(err.Error(), "the proxy has no certificate yet") {
+	if _, err := g.Renew(t.Context(), wantedAt(t, host, "a.example.com")); err == nil || !strings.Contains(err.Error(), "the proxy has no newer certificate yet") {
 		t.Errorf("a renewal that failed: %v", err)
 	}
 	ca.PassAll()

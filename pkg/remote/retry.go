@@ -1,0 +1,193 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
+)
+
+// The attempts in gateway mode that a person may cause while a certificate fails. Each
+// may cost the CA an order. In agent mode the proxy counts. A start may be a crash
+// loop: it leaves one attempt an hour to people.
+var (
+	personTries = managed.Tries{Hourly: 4, Daily: 24}
+	startTries  = managed.Tries{Hourly: 3, Daily: 12}
+)
+
+// try counts an attempt in gateway mode that begins now, or returns a *managed.NotNow.
+func (k *Kept) try(tries managed.Tries, now time.Time) error {
+	if k.WaitUntil.After(now) {
+		return &managed.NotNow{Reason: managed.CAWaits, At: later(k.WaitUntil, k.NextAttempt)}
+	}
+	var recent []time.Time
+	for _, t := range k.Tries {
+		if !t.After(now) && now.Sub(t) < 24*time.Hour {
+			recent = append(recent, t)
+		}
+	}
+	at, most, per := tries.Next(recent, now)
+	if at.After(now) {
+		if k.NextAttempt.After(now) && k.NextAttempt.Before(at) {
+			at = k.NextAttempt
+		}
+		return &managed.NotNow{Reason: managed.TriesUsed, Most: most, Per: per, At: at}
+	}
+	k.Tries = append(recent, now.UTC().Truncate(time.Second))
+	return k.save() // before the attempt: a crash loop must not repeat it for ever
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
+}
+
+// isGood reports whether the certificate on the disk is usable and not due for renewal.
+func (g *Getter) isGood(k *Kept) bool {
+	have, err := certfile.Read(k.Out)
+	return err == nil && hasNames(have, k.Names) && hasKeyType(have, k.KeyType) &&
+		have.Serial() != k.Revoked && !g.state.hasRevoked(k.Names, have.Serial()) && g.now().Before(have.RenewAt())
+}
+
+// Retry attempts one of this host's certificates now if it fails or is due, or if renew
+// is set. It also runs a hook that failed. It returns a *managed.NotNow, or the proxy's
+// refusal, if too many attempts failed. It reports whether anything changed.
+func (g *Getter) Retry(ctx context.Context, listed Kept, renew bool) (k *Kept, changed bool, err error) {
+	unlock, err := listed.lock(ctx)
+	if err != nil {
+		return &listed, false, err
+	}
+	defer unlock()
+	if k, err = readKept(listed.path); err != nil {
+		return &listed, false, err
+	}
+	if err := k.Ready(); err != nil {
+		return k, false, err
+	}
+	serial, hookDue := k.Serial, k.HookDue
+	if err = g.retry(ctx, k, renew); err != nil {
+		return k, false, g.keepFailure(k, err)
+	}
+	k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.Transient = 0, "", time.Time{}, time.Time{}, false
+	return k, k.Serial != serial || hookDue && !k.HookDue, k.save()
+}
+
+func (g *Getter) retry(ctx context.Context, k *Kept, renew bool) error {
+	if k.Mode.IsUnattended() {
+		return g.pull(ctx, k, commandPull(renew))
+	}
+	if good := g.isGood(k); good && !renew {
+		have, err := certfile.Read(k.Out)
+		if err != nil {
+			return err
+		}
+		return g.install(ctx, k, have, "")
+	}
+	if k.LastError != "" || k.Serial == "" {
+		if err := k.try(personTries, g.now()); err != nil {
+			return err
+		}
+	}
+	return g.obtain(ctx, k)
+}
+
+// keepFailure stores a failure, as the daemon does, unless nothing was attempted.
+func (g *Getter) keepFailure(k *Kept, failure error) error {
+	if errors.As(failure, new(*managed.NotNow)) {
+		return failure
+	}
+	now := g.now()
+	k.LastError = failure.Error()
+	if !k.Mode.IsUnattended() && k.mayHaveCost(failure) {
+		retryAt := work.RetryAt(now, k.Failures, k.NotAfter, failure)
+		k.NextAttempt, k.WaitUntil = retryAt.UTC(), work.WaitUntil(now, retryAt, failure).UTC()
+		k.Failures++
+	}
+	if err := k.save(); err != nil {
+		return errors.Join(failure, err)
+	}
+	return failure
+}
+
+// Matching returns the certificates of this host that are meant by the names: all
+// without a name, one that has exactly these names, or else one for each name.
+func (s *State) Matching(names []string) ([]Kept, error) {
+	all, err := s.Kept()
+	if err != nil || len(names) == 0 {
+		return all, err
+	}
+	set, err := cert.ParseNames(names...)
+	if err != nil {
+		return nil, fmt.Errorf("names: %w", err)
+	}
+	if same := having(all, func(k Kept) bool { return k.Names.Equal(set) }); len(same) > 0 {
+		return same, nil
+	}
+	var found []Kept
+	for _, name := range set {
+		these := having(all, func(k Kept) bool { return slices.Equal(k.Names, cert.Names{name}) })
+		if len(these) == 0 {
+			these = having(all, func(k Kept) bool { return slices.Contains(k.Names, name) })
+		}
+		if len(these) == 0 {
+			return nil, &UnknownNameError{name}
+		}
+		for _, k := range these {
+			if !slices.ContainsFunc(found, func(f Kept) bool { return f.path == k.path }) {
+				found = append(found, k)
+			}
+		}
+	}
+	return found, nil
+}
+
+func having(all []Kept, is func(Kept) bool) (some []Kept) {
+	for _, k := range all {
+		if is(k) {
+			some = append(some, k)
+		}
+	}
+	return some
+}
+
+// UnknownNameError means that this host has no certificate with a name.
+type UnknownNameError struct{ Name string }
+
+func (e *UnknownNameError) Error() string { return "this host has no certificate for " + e.Name }
+
+// tryNow makes the daemon attempt all certificates now, because a person started it or
+// changed its settings. Delays that the CA or the proxy asked for stay. Only the
+// goroutine of run may call it.
+func (d *daemon) tryNow() { d.tryAll = true }
+
+// allowTry reports whether a turn may begin before k.NextAttempt, because a person
+// acted. It runs the hook if that is due: it needs neither the proxy nor the CA.
+func (d *daemon) allowTry(ctx context.Context, k *Kept) (bool, error) {
+	if k.HookDue && isOnDisk(k) {
+		if err := d.getter.runHook(ctx, k); err != nil && (k.hookFailed == nil || errors.As(err, new(*fs.PathError))) {
+			return false, err
+		}
+	}
+	if k.Mode.IsUnattended() || d.getter.isGood(k) {
+		return true, nil
+	}
+	err := k.try(startTries, time.Now())
+	var early *managed.NotNow
+	if !errors.As(err, &early) {
+		return err == nil, err
+	}
+	if !time.Now().Before(k.NextAttempt) && !cert.IsParked(early.At, time.Time{}, time.Now()) {
+		k.NextAttempt = early.At.UTC().Truncate(time.Second) // a crash loop
+		return false, k.save()
+	}
+	return false, nil
+}
