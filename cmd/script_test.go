@@ -42,6 +42,7 @@ func TestScripts(t *testing.T) {
 			"connectproxy": connectProxy,
 			"exits":        exits,
 			"field":        field,
+			"gate":         gateCommand,
 			"harmless":     harmless,
 			"later":        later,
 			"mode":         mode,
@@ -114,6 +115,7 @@ type scriptState struct {
 	t           testscript.T
 	http, https int
 	ca          *pebbletest.Process // nil before pebble
+	gate        *gate               // nil without pebble -gated
 }
 
 func state(ts *testscript.TestScript) *scriptState { return ts.Value(stateKey{}).(*scriptState) }
@@ -138,7 +140,8 @@ func port() (int, error) {
 // required reports whether a missing CA fails a script instead of skipping it.
 func required() bool { return os.Getenv("ACMEPROXY_REQUIRE_PEBBLE") == "1" }
 
-// startPebble starts a CA for this script and the proxy's addresses: pebble [-slow].
+// startPebble starts a CA for this script and the proxy's addresses: pebble
+// [-slow|-gated]. With -gated, the CA reaches port 80 while the gate is open.
 // With -slow, the CA asks for a wait of three seconds wherever it can, so that the
 // script can act in the middle of an issuance.
 func startPebble(ts *testscript.TestScript, neg bool, args []string) {
@@ -148,8 +151,13 @@ func startPebble(ts *testscript.TestScript, neg bool, args []string) {
 	case !neg && len(args) == 0:
 	case !neg && len(args) == 1 && args[0] == "-slow":
 		options.RetryAfterAuthz, options.RetryAfterOrder = 3, 3
+	case !neg && len(args) == 1 && args[0] == "-gated":
+		var err error
+		s.gate, options.HTTPPort, err = newGate(s.http)
+		ts.Check(err)
+		ts.Defer(s.gate.close)
 	default:
-		ts.Fatalf("usage: pebble [-slow]")
+		ts.Fatalf("usage: pebble [-slow|-gated]")
 	}
 	ca, stop, err := pebbletest.Run(context.Background(), options)
 	if errors.Is(err, pebbletest.ErrNotBuilt) && !required() {

@@ -35,8 +35,11 @@ func (p *pulling) isUnderWay(m api.Certificate) bool {
 	return m.Attempting || scheduled && left == 0
 }
 
-// await makes pull wait for the attempt that follows the state m.
-func (p *pulling) await(m api.Certificate) { p.awaits, p.before = true, lastFailure(m) }
+// await makes pull wait for the attempt that follows the state m. An attempt that is
+// under way may have begun before the cause of a failure was removed.
+func (p *pulling) await(m api.Certificate) {
+	p.awaits, p.joined, p.before = true, m.Attempting, lastFailure(m)
+}
 
 // checkProgress asks why there is no bundle. The proxy works on it, failed, will begin
 // later, or does not manage the certificate.
@@ -60,7 +63,7 @@ func (p *pulling) checkProgress(ctx context.Context) (step, error) {
 		return p.registerAgain, nil
 	case isFailing(m) && p.awaits && lastFailure(m) == p.before && p.isUnderWay(m):
 		return p.wait, nil
-	case isFailing(m) && p.opts.tryNow && !p.awaits:
+	case isFailing(m) && p.opts.tryNow && (!p.awaits || p.joined && !p.isUnderWay(m)):
 		return p.askNow, nil
 	case isFailing(m) && (!p.awaits || lastFailure(m) != p.before):
 		return nil, attemptFailed(m, "")

@@ -60,7 +60,8 @@ type pulling struct {
 	asked     bool   // the proxy was asked for a new bundle
 	started   bool   // the proxy was asked to begin, without a long poll since
 	awaits    bool   // an attempt is awaited, which was requested or joined
-	before    failed // the last failure when it was
+	joined    bool   // it began earlier, so if it fails, another one is requested
+	before    failed // the last failure when it was requested or joined
 	ready     bool   // the present bundle is usable, and a newer one is awaited
 
 	// Results that one state leaves for the next.
