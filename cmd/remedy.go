@@ -36,7 +36,7 @@ func withRemedy(c *cobra.Command) *cobra.Command {
 			return nil
 		}
 		dir := c.Flags().Lookup("state-dir").Value.String()
-		if remedy := remoteRemedy(err, dir); remedy != "" {
+		if remedy := remoteRemedy(err, dir, namesOf(c, args)); remedy != "" {
 			return remedied{err, remedy}
 		}
 		return err
@@ -46,7 +46,7 @@ func withRemedy(c *cobra.Command) *cobra.Command {
 
 // remoteRemedy returns what an internal host's user, or the proxy's administrator,
 // must do after an error, or an empty string if the error says it.
-func remoteRemedy(err error, stateDir string) string {
+func remoteRemedy(err error, stateDir, names string) string {
 	var problem *api.Problem
 	isProblem := errors.As(err, &problem)
 	switch {
@@ -64,7 +64,7 @@ func remoteRemedy(err error, stateDir string) string {
 		return fmt.Sprintf(`the administrator changes the grants of client %q in the output of "acmeproxy clients export", and runs "acmeproxy clients apply"`,
 			enrolledAs(stateDir))
 	}
-	return checkRemedy(err, "acmeproxy remote check")
+	return checkRemedy(err, "acmeproxy remote check", names)
 }
 
 // enrolAgain returns the steps that give a host a new enrolment. Its certificates stay
@@ -99,10 +99,21 @@ func isGrant(p *api.Problem) bool {
 	return false
 }
 
+// namesOf returns the names among the arguments of a command, or an empty string.
+func namesOf(c *cobra.Command, args []string) string {
+	if !strings.Contains(c.Use, "NAME") {
+		return ""
+	}
+	return strings.Join(splitCommas(args), " ")
+}
+
 // checkRemedy points to the command that finds out why a CA cannot validate names, or
-// returns an empty string for another error.
-func checkRemedy(err error, command string) string {
-	name := "NAME"
+// returns an empty string for another error. The error may name the one that failed.
+func checkRemedy(err error, command, names string) string {
+	name := names
+	if name == "" {
+		name = "NAME"
+	}
 	var failed *acme.Error
 	switch {
 	case errors.As(err, &failed) && failed.IsValidation():
@@ -118,12 +129,13 @@ func checkRemedy(err error, command string) string {
 // remedyHandler adds the attribute remedy to log records whose attribute error has one.
 type remedyHandler struct {
 	slog.Handler
-	remedy func(error) string
+	remedy func(err error, names string) string
+	names  string // of the attribute names of the logger; may be empty
 }
 
 // withRemedies returns a logger that says who must do what after an error.
-func withRemedies(log *slog.Logger, remedy func(error) string) *slog.Logger {
-	return slog.New(remedyHandler{log.Handler(), remedy})
+func withRemedies(log *slog.Logger, remedy func(err error, names string) string) *slog.Logger {
+	return slog.New(remedyHandler{log.Handler(), remedy, ""})
 }
 
 // Handle implements [slog.Handler].
@@ -134,7 +146,7 @@ func (h remedyHandler) Handle(ctx context.Context, r slog.Record) error {
 		if a.Key != "error" || !ok {
 			return true
 		}
-		remedy = strings.ReplaceAll(h.remedy(err), "\n", "; ")
+		remedy = strings.ReplaceAll(h.remedy(err, h.names), "\n", "; ")
 		return false
 	})
 	if remedy != "" {
@@ -146,10 +158,16 @@ func (h remedyHandler) Handle(ctx context.Context, r slog.Record) error {
 
 // WithAttrs implements [slog.Handler].
 func (h remedyHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return remedyHandler{h.Handler.WithAttrs(attrs), h.remedy}
+	names := h.names
+	for _, a := range attrs {
+		if a.Key == "names" {
+			names = strings.Trim(a.Value.String(), "[]")
+		}
+	}
+	return remedyHandler{h.Handler.WithAttrs(attrs), h.remedy, names}
 }
 
 // WithGroup implements [slog.Handler].
 func (h remedyHandler) WithGroup(name string) slog.Handler {
-	return remedyHandler{h.Handler.WithGroup(name), h.remedy}
+	return remedyHandler{h.Handler.WithGroup(name), h.remedy, h.names}
 }

@@ -77,7 +77,7 @@ func run(c *cobra.Command) error {
 		return usageError{f.Locate(err)}
 	}
 	logOrigin(c, logger, f.Origin)
-	logger = withRemedies(logger, func(err error) string { return remoteRemedy(err, f.stateDir) })
+	logger = withRemedies(logger, func(err error, names string) string { return remoteRemedy(err, f.stateDir, names) })
 	s, err := openState(f.stateDir)
 	if err != nil {
 		return err

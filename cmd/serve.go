@@ -99,7 +99,7 @@ func serve(c *cobra.Command, file string) error {
 		return usageError{err}
 	}
 	logOrigin(c, logger, cfg.Origin)
-	logger = withRemedies(logger, func(err error) string { return checkRemedy(err, "acmeproxy check") })
+	logger = withRemedies(logger, func(err error, names string) string { return checkRemedy(err, "acmeproxy check", names) })
 	if u, err := dsn.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
 		logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
 	}
