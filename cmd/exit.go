@@ -11,9 +11,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/envproxy"
-	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -37,10 +37,11 @@ func exitCode(err error) int {
 	var wrong usageError
 	var problem *api.Problem
 	var failed *acme.Error
+	var settings *proxy.SettingsError
 	switch {
 	case err == nil:
 		return exitOK
-	case errors.As(err, &wrong), errors.Is(err, envproxy.ErrNotProxy), errors.Is(err, issuer.ErrEAB):
+	case errors.As(err, &wrong), errors.Is(err, envproxy.ErrNotProxy), errors.As(err, &settings):
 		return exitUsage
 	case errors.Is(err, remote.ErrNotEnrolled), errors.Is(err, remote.ErrPin):
 		return exitRefused

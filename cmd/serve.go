@@ -112,6 +112,9 @@ func serve(c *cobra.Command, file string) error {
 		logger.Info("stopped")
 		return nil //nolint:nilerr // stopping is not a failure
 	}
+	if errors.As(err, new(*proxy.SettingsError)) {
+		return cfg.Locate(err)
+	}
 	if err != nil {
 		return err
 	}

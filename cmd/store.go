@@ -118,6 +118,10 @@ func migrateStore(c *cobra.Command, cfg config.Serve, asJSON bool) error {
 	for _, name := range m.Applied {
 		printf(c, "applied %s\n", name)
 	}
+	if m.From == 0 {
+		printf(c, "created the schema with version %d in an empty database\n", m.To)
+		return nil
+	}
 	printf(c, "upgraded the schema from version %d to %d\n", m.From, m.To)
 	return nil
 }

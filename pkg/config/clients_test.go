@@ -91,7 +91,7 @@ func TestReadClientsFaults(t *testing.T) {
 		{"client: {}\nclients: {}\n", []string{"clients.yaml:1: client: unknown key; did you mean clients?"}},
 		{"clients: {}\nclients: {}\n", []string{"clients.yaml:2: clients: also set on line 1; keep one of the two"}},
 		{"clients: {}\n---\nclients: {}\n", []string{"clients.yaml: holds several YAML documents;"}},
-		{"clients: [\n", []string{"clients.yaml: not YAML: "}},
+		{"clients: [\n", []string{"clients.yaml:2: not YAML: "}},
 		{"clients:\n  web1:\n", []string{"clients.yaml:2: clients.web1: this is empty; write keys such as grants:"}},
 		{"clients:\n  web1: {}\n", []string{"clients.yaml:2: clients.web1.grants: is missing;"}},
 		{"clients:\n  web1: {grants: []}\n", []string{"clients.yaml:2: clients.web1.grants: is an empty list; write one grant"}},

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"strings"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -30,6 +29,10 @@ func readDocument(in io.Reader, file string, limit int64) (root *yaml.Node, size
 		return nil, 0, fmt.Errorf("%s: larger than %d MiB; is it the right file?", file, limit>>20)
 	}
 	root, err = parseDocument(data)
+	var wrong *syntaxFault
+	if errors.As(err, &wrong) {
+		return nil, 0, fmt.Errorf("%s: %w", wrong.place(file), err)
+	}
 	if err != nil {
 		return nil, 0, fmt.Errorf("%s: %w", file, err)
 	}
@@ -43,24 +46,18 @@ func parseDocument(data []byte) (*yaml.Node, error) {
 	case errors.Is(err, io.EOF): // only comments
 		return nil, nil
 	case err != nil:
-		return nil, syntaxError(err)
+		return nil, syntaxError(err, data)
 	}
 	switch err := decoder.Decode(new(yaml.Node)); {
 	case err == nil:
 		return nil, errors.New("holds several YAML documents; keep one and remove the --- between them")
 	case !errors.Is(err, io.EOF):
-		return nil, syntaxError(err)
+		return nil, syntaxError(err, data)
 	}
 	if top := root.Content[0]; !isNull(top) {
 		return top, nil
 	}
 	return nil, nil
-}
-
-// syntaxError returns the parser's error in one line.
-func syntaxError(err error) error {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	return fmt.Errorf("not YAML: %s", strings.Join(strings.Fields(text), " "))
 }
 
 func isNull(node *yaml.Node) bool {

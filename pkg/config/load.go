@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -90,10 +91,14 @@ func newLoader(fs *pflag.FlagSet, getenv func(string) string) *loader {
 func (l *loader) readFile(file string, nested reflect.Value, ignored []string) error {
 	f, err := os.Open(file)
 	if err != nil {
-		return fmt.Errorf("read the configuration: %w", err)
+		return missingFile(err)
 	}
 	defer f.Close()
 	root, size, err := readDocument(f, file, maxFile)
+	var unreadable *fs.PathError
+	if errors.As(err, &unreadable) {
+		return missingFile(err)
+	}
 	if err != nil || root == nil {
 		return err
 	}
@@ -103,6 +108,18 @@ func (l *loader) readFile(file string, nested reflect.Value, ignored []string) e
 	}
 	l.values = l.decoder.settings(root, l.fs, nested, ignored)
 	return errors.Join(l.decoder.err(), l.merge.MergeConfigMap(l.values))
+}
+
+// missingFile adds the remedy to the error of a file that cannot be read.
+func missingFile(err error) error {
+	remedy := "set the path of a YAML file"
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		remedy = "create the file, or set another path"
+	case errors.Is(err, fs.ErrPermission):
+		remedy = "let the user that runs this program read it"
+	}
+	return fmt.Errorf("config: %w; %s", err, remedy)
 }
 
 // fill sets the flags from the environment or the file.

@@ -438,10 +438,16 @@ func TestBrokenFiles(t *testing.T) {
 		"- a\n":                          "acmeproxy.yaml:1: write settings as lines such as hostname: acmeproxy.example.com",
 		"just text\n":                    "acmeproxy.yaml:1: write settings as lines such as hostname: acmeproxy.example.com",
 		"a-text: a\n---\na-text: b\n":    "acmeproxy.yaml: holds several YAML documents; keep one and remove the --- between them",
-		"a-text: [a\n":                   "acmeproxy.yaml: not YAML: line 1: did not find expected ',' or ']'",
-		"a-text: a: b\n":                 "acmeproxy.yaml: not YAML: mapping values are not allowed in this context",
-		"a-text: *x\n":                   "acmeproxy.yaml: not YAML: unknown anchor 'x' referenced",
-		"\xff\xfe\x00":                   "acmeproxy.yaml: not YAML: incomplete UTF-16 character",
+		"a-text: [a\n":                   "acmeproxy.yaml:2: not YAML: did not find expected ',' or ']'; close the bracket, and separate entries by commas",
+		"a-text: a: b\n":                 `acmeproxy.yaml:1: not YAML: mapping values are not allowed in this context; indent the line like its neighbours, and write text that contains ": " in quotes`,
+		"a-text: *x\n":                   "acmeproxy.yaml: not YAML: unknown anchor 'x' referenced; write text that begins with * in quotes",
+		"a-text: *.x\n":                  "acmeproxy.yaml:1: not YAML: did not find expected alphabetic or numeric character; write text that begins with * or & in quotes",
+		"a-text: @x\n":                   "acmeproxy.yaml:1: not YAML: found character that cannot start any token; write text that begins with @, % or ` in quotes",
+		"a-text:\tx\nan-array:\n\t- a\n": "acmeproxy.yaml:3: a tab indents this line; use spaces",
+		"a-text: x\n \tan-int: 1\n":      "acmeproxy.yaml:2: a tab indents this line; use spaces",
+		"an-array:\n  - a\n - b\n":       "acmeproxy.yaml:3: not YAML: did not find expected key; indent the lines here alike",
+		"a-text: \"x\n":                  "acmeproxy.yaml:2: not YAML: found unexpected end of stream; close the quotes",
+		"\xff\xfe\x00":                   "acmeproxy.yaml: not YAML: incomplete UTF-16 character; save the file as UTF-8",
 		"1: x\n":                         "acmeproxy.yaml:1: 1: unknown key; remove it",
 		"[a]: x\n":                       "acmeproxy.yaml:1: ?: unknown key; remove it",
 		"\"a\\nb\": x\n":                 `acmeproxy.yaml:1: "a\nb": unknown key; known keys are a-float, a-slice, a-switch, a-text, a-uint, a-wait, an-array, an-int, an-int64, numbers, places, waits`,
@@ -464,8 +470,8 @@ func TestBrokenFiles(t *testing.T) {
 func TestUnreadableFiles(t *testing.T) {
 	large := write(t, strings.Repeat("# comment\n", maxFile/10+1))
 	for file, want := range map[string]string{
-		filepath.Join(t.TempDir(), "none.yaml"): "no such file",
-		t.TempDir():                             "is a directory",
+		filepath.Join(t.TempDir(), "none.yaml"): "no such file or directory; create the file, or set another path",
+		t.TempDir():                             "is a directory; set the path of a YAML file",
 		large:                                   "larger than 1 MiB",
 	} {
 		_, err := load(file)

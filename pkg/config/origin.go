@@ -1,7 +1,6 @@
 package config
 
 import (
-	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,13 +28,14 @@ type Hidden struct {
 
 func (o *Origin) origin() *Origin { return o }
 
-// Locate adds its place to each fault, which begins with a key and a colon.
-func (o *Origin) Locate(faults error) error {
-	if faults == nil || len(o.Places) == 0 {
-		return faults
+// Locate adds its place to each line of an error that begins with a key and a colon. The
+// result wraps the error.
+func (o *Origin) Locate(err error) error {
+	if err == nil || len(o.Places) == 0 {
+		return err
 	}
-	var all []error
-	for line := range strings.Lines(faults.Error()) {
+	var all []string
+	for line := range strings.Lines(err.Error()) {
 		line = strings.TrimSuffix(line, "\n")
 		key, text, _ := strings.Cut(line, ": ")
 		switch place := o.Places[key]; {
@@ -45,10 +45,19 @@ func (o *Origin) Locate(faults error) error {
 		default:
 			line = place + ": " + line
 		}
-		all = append(all, errors.New(line))
+		all = append(all, line)
 	}
-	return errors.Join(all...)
+	return &located{strings.Join(all, "\n"), err}
 }
+
+// located is an error with places in its text.
+type located struct {
+	text string
+	err  error
+}
+
+func (l *located) Error() string { return l.text }
+func (l *located) Unwrap() error { return l.err }
 
 // setPlace records where the value of a flag is from.
 func (l *loader) setPlace(f *pflag.Flag, place string) {

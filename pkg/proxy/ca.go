@@ -57,7 +57,7 @@ func readEAB(kid, file string) (*issuer.EAB, error) {
 	}
 	key, err := os.ReadFile(file)
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", issuer.ErrEAB, err)
+		return nil, fmt.Errorf("%w: %w; set it to the file that holds the HMAC key from the CA", issuer.ErrEAB, err)
 	}
 	return &issuer.EAB{Kid: kid, HMACKey: strings.TrimSpace(string(key))}, nil
 }

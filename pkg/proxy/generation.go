@@ -58,6 +58,11 @@ func (p *Proxy) openGeneration(context.Context) error {
 	return nil
 }
 
+// SettingsError reports settings that the proxy cannot use, such as a missing file.
+type SettingsError struct{ error }
+
+func (e *SettingsError) Unwrap() error { return e.error }
+
 // newGeneration creates a generation that is not in use yet.
 func (p *Proxy) newGeneration(settings config.Serve) (_ *generation, err error) {
 	g := &generation{process: p, settings: settings, closed: make(chan struct{})}
@@ -67,14 +72,14 @@ func (p *Proxy) newGeneration(settings config.Serve) (_ *generation, err error) 
 		}
 	}()
 	if err := g.openSolvers(); err != nil {
-		return nil, err
+		return nil, &SettingsError{err}
 	}
 	if g.pool, err = g.newPool(); err != nil {
-		return nil, err
+		return nil, &SettingsError{err}
 	}
 	g.closers = append(g.closers, g.pool.Close)
 	if g.client, err = g.newClient(); err != nil {
-		return nil, err
+		return nil, &SettingsError{err}
 	}
 	g.agent = g.newAgent()
 	ca := reporting{g.pool, g.issued}

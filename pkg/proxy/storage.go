@@ -30,6 +30,10 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	where.Wait = storeTimeout
 	where.Waiting = func(err error) { p.log.Warn("waiting for the database", "error", err) }
 	where.Migrated = func(m sqldb.Migration) {
+		if m.From == 0 {
+			p.log.Info("a new database was created", "schema", m.To)
+			return
+		}
 		p.log.Info("the database's schema was migrated", "from", m.From, "to", m.To, "copy", m.Copy)
 	}
 	if p.store, err = store.Open(ctx, where); err != nil {

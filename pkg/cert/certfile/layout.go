@@ -179,7 +179,7 @@ func number(name string, find func() (string, error)) (int, error) {
 func readPassword(path string) (string, error) {
 	data, err := localfile.ReadAny(path)
 	if err != nil {
-		return "", fmt.Errorf("pkcs12-password-file: %w", err)
+		return "", fmt.Errorf("pkcs12-password-file: %w; set it to a file whose first line is the password", err)
 	}
 	line, _, _ := bytes.Cut(data, []byte("\n"))
 	password := strings.TrimSuffix(string(line), "\r")
