@@ -217,6 +217,9 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, renew, asJSON bool)
 		events = 2
 	}
 	warn(c, w.Risk())
+	if rel, err := filepath.Rel(s.Dir, w.Out); w.Owner != "" && err == nil && filepath.IsLocal(rel) {
+		warn(c, "owner: no other user can enter the state directory, which holds the files; set --out to a folder elsewhere")
+	}
 	p := newProgress(c.ErrOrStderr(), w.Names[0], events)
 	g, err := s.Getter(p.event)
 	if err != nil {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"path/filepath"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -80,6 +81,25 @@ func DefaultServe() Serve {
 		LogLevel:  "info",
 		LogFormat: "text",
 	}
+}
+
+// Doubts returns the settings that are valid, but probably not meant that way, each with
+// its key and the fix.
+func (s *Serve) Doubts() []string {
+	var doubts []string
+	backend, _ := s.Backend() // Validate reports the error
+	_, port, _ := splitAddr(s.HTTPAddr)
+	if s.HTTP01Webroot != "" && port == 80 && backend == nil {
+		doubts = append(doubts, fmt.Sprintf("http-01-webroot: the CA finds the listener at http-addr %s, which does not serve these files; set http-addr to none", s.HTTPAddr))
+	}
+	inDataDir := s.CertDir == ""
+	if rel, err := filepath.Rel(s.DataDir, s.CertDir); err == nil && filepath.IsLocal(rel) {
+		inDataDir = true
+	}
+	if s.Files.Owner != "" && len(s.Domains) > 0 && inDataDir {
+		doubts = append(doubts, "owner: no other user can enter the data directory, which holds the files; set cert-dir to a folder elsewhere")
+	}
+	return doubts
 }
 
 // Needs returns the settings that are missing before a certificate can be ordered,

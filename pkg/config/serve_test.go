@@ -19,6 +19,34 @@ func defaultServe() Serve {
 }
 
 // A32, A35: the defaults are valid, and Needs lists what an order still needs.
+func TestDoubts(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(*Serve)
+		want   string // the key of the only doubt
+	}{
+		"none":                 {func(*Serve) {}, ""},
+		"webroot and port 80":  {func(s *Serve) { s.HTTP01Webroot = "/var/www" }, "http-01-webroot"},
+		"webroot alone":        {func(s *Serve) { s.HTTP01Webroot, s.HTTPAddr = "/var/www", None }, ""},
+		"webroot, other port":  {func(s *Serve) { s.HTTP01Webroot, s.HTTPAddr = "/var/www", "127.0.0.1:8080" }, ""},
+		"webroot of a backend": {func(s *Serve) { s.HTTP01Webroot, s.HTTPFallback = "/var/www", "http://127.0.0.1:8080" }, ""},
+		"owner":                {func(s *Serve) { s.Files.Owner = "www-data" }, "owner"},
+		"owner below":          {func(s *Serve) { s.Files.Owner, s.CertDir = "www-data", "/var/lib/acmeproxy/x" }, "owner"},
+		"owner elsewhere":      {func(s *Serve) { s.Files.Owner, s.CertDir = "www-data", "/etc/ssl/acmeproxy" }, ""},
+		"owner of no files":    {func(s *Serve) { s.Files.Owner, s.Domains = "www-data", nil }, ""},
+	} {
+		s := DefaultServe()
+		s.DataDir, s.Domains = "/var/lib/acmeproxy", []string{"www.example.com"}
+		test.change(&s)
+		doubts := s.Doubts()
+		if test.want == "" && len(doubts) == 0 {
+			continue
+		}
+		if len(doubts) != 1 || !strings.HasPrefix(doubts[0], test.want+": ") || test.want == "" {
+			t.Errorf("%s: %q, want %q", name, doubts, test.want)
+		}
+	}
+}
+
 func TestDefaults(t *testing.T) {
 	s := defaultServe()
 	if err := s.Validate(); err != nil {

@@ -124,6 +124,9 @@ func (p *Proxy) reportKnown(ctx context.Context, count func() int) {
 func (p *Proxy) logStartup() {
 	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir, "store", p.store.String(),
 		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)
+	for _, doubt := range p.cfg.Doubts() {
+		p.log.Warn("settings do not fit together", "doubt", doubt)
+	}
 	for _, need := range p.cfg.Needs() {
 		p.log.Warn("a setting is missing", "needs", need)
 	}
