@@ -7,7 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/pgtest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
@@ -99,5 +101,43 @@ func TestForeignIdentity(t *testing.T) {
 	}
 	if !strings.Contains(err.Error(), "copy it from the data directory of the first") || strings.Contains(err.Error(), server.Password) {
 		t.Error(err)
+	}
+}
+
+// X19: two instances share a database, and one of them reloads. It obtains the new
+// name, orders in progress at either one finish, and the other's clients notice nothing.
+func TestOneInstanceReloads(t *testing.T) {
+	t.Parallel()
+	var ca pebbletest.Fault
+	var f file
+	url := pgtest.Start(t).Database(t)
+	one := proxytest.Start(t, proxytest.Options{Store: url, Pebble: pebbletest.Options{Wrap: ca.Wrap}, Change: f.on})
+	two := proxytest.Start(t, proxytest.Options{Store: url, CA: one.CA, Change: func(cfg *proxy.Config) {
+		cfg.HTTPAddr = "127.0.0.1:0" // the CA asks the first one
+		proxytest.ShareIdentity(t, one.DataDir, cfg.DataDir)
+	}})
+	id, recipient := proxytest.NewIdentity(t)
+	web1 := one.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	host := two.Enroll(t, "web2", proxytest.Grant(clients.ModeGateway, "*.web2.example.com"))
+	if err := <-streamed(t, host, "a.web2.example.com"); err != nil { // the account
+		t.Fatal(err)
+	}
+	arrived, release := ca.Hold(t, pebbletest.Finalize)
+	m := web1.Register(t, "a.example.com")
+	issued := streamed(t, host, "b.web2.example.com")
+	watch.Await(t, "the CA is asked", arrived)
+	watch.Until(t, "both orders are held", func() bool { return one.CA.Requests().Count(pebbletest.Finalize) >= 3 })
+	f.edit(func(s *config.Serve) { s.Domains = []string{"own.example.com"} })
+	if _, err := one.Admin.Reload(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := <-issued; err != nil {
+		t.Errorf("the other instance's client: %v", err)
+	}
+	proxytest.OpenBundle(t, web1.Bundle(t, m.ID, "").Body, proxytest.Names(t, "a.example.com"), id)
+	watch.Until(t, "the new name has its certificate", func() bool { return one.Own(t, "own.example.com").Serial != "" })
+	if n := one.Orders(); n != 4 {
+		t.Errorf("%d orders, want 4", n)
 	}
 }

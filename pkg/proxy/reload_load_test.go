@@ -11,6 +11,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -33,9 +34,14 @@ func TestReloadsUnderLoad(t *testing.T) {
 	for i := range each {
 		name := fmt.Sprintf("web%d", i)
 		host := p.Enroll(t, "gateway-"+name, proxytest.Grant(clients.ModeGateway, "*."+name+".example.com"))
+		gateway, err := host.API() // one connection
+		if err != nil {
+			t.Fatal(err)
+		}
 		workers.Go(func() {
 			for n := 0; working.Err() == nil; n++ {
-				if err := <-streamed(t, host, fmt.Sprintf("g%d.%s.example.com", n, name)); err != nil {
+				names := proxytest.Names(t, fmt.Sprintf("g%d.%s.example.com", n, name))
+				if _, err := gateway.Issue(t.Context(), cert.Request{Names: names, KeyType: cert.EC256}, nil); err != nil {
 					t.Errorf("gateway %s: %v", name, err)
 					return
 				}
