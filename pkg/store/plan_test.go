@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
@@ -19,6 +20,7 @@ func TestQueryPlans(t *testing.T) {
 	}
 	defer s.Close() // only read from
 	audit := func(q trail.Query) string { text, _ := auditSQL(q); return text }
+	find := func(q managed.Query) string { text, _ := findSQL(q); return text }
 	for name, tc := range map[string]struct{ query, index string }{
 		"due":                 {duePageSQL, "managed_due"},
 		"due of each client":  {dueOfClientsSQL, "managed_client_due"},
@@ -37,6 +39,7 @@ func TestQueryPlans(t *testing.T) {
 		"parked hooks":        {parkedHooksSQL, "hooks_pending_due"},
 		"far leases":          {farLeasesSQL, "managed_lease"},
 		"far leases of hooks": {farHooksSQL, "hooks_pending_lease"},
+		"find by name":        {find(managed.Query{Name: "a.example"}), "sqlite_autoindex_managed_names_1"},
 		"managed by id":       {managedByIDSQL, "sqlite_autoindex_managed_1"},
 		"managed by names":    {managedByNamesSQL, "sqlite_autoindex_managed_2"},
 		"list managed":        {listManagedSQL, "managed_client"},

@@ -72,6 +72,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Stor
 		{"rollover", rolloverCases},
 		{"managed", managedCases},
 		{"register", registerCases},
+		{"find", findCases},
 		{"leases", leaseCases},
 		{"hooks", hookCases},
 		{"delays", delayCases},
