@@ -142,24 +142,22 @@ func describeProblem(c admin.Certificate) string {
 	if !c.SupersededAt.IsZero() {
 		return "superseded: a name passed to another client"
 	}
-	if !c.RevokedAt.IsZero() {
-		text := "revoked; not replaced yet"
-		if c.LastError != "" {
-			text += ": " + c.LastError
-		}
-		return text
+	var all []string
+	if c.NotConfigured {
+		all = append(all, "not configured any more, so not renewed")
 	}
-	if c.Failures > 0 || c.Deployment == nil {
-		return withCheck(c) // a fault of this host is not counted
+	switch {
+	case !c.RevokedAt.IsZero() && c.LastError != "":
+		all = append(all, "revoked; not replaced yet: "+c.LastError)
+	case !c.RevokedAt.IsZero():
+		all = append(all, "revoked; not replaced yet")
+	case c.LastError != "":
+		all = append(all, withCheck(c))
 	}
-	text := "deployment: "
-	if c.HookError != "" {
-		text += c.HookError + "; "
+	if c.Deployment != nil {
+		all = append(all, describeHook(c))
 	}
-	if c.Deployment.RunBy != "" {
-		return text + "running at " + c.Deployment.RunBy
-	}
-	return text + "next attempt " + moment(c.Deployment.NextAttempt)
+	return strings.Join(all, "; ")
 }
 
 // withCheck returns the last error, and how to find out why the CA cannot validate.
@@ -168,6 +166,18 @@ func withCheck(c admin.Certificate) string {
 		return c.LastError
 	}
 	return c.LastError + "; to see why, run acmeproxy check " + strings.Join(c.Names, " ")
+}
+
+// describeHook returns the state of a pending deployment, and its next attempt.
+func describeHook(c admin.Certificate) string {
+	text := "deployment: "
+	if c.HookError != "" {
+		text += c.HookError + "; "
+	}
+	if c.Deployment.RunBy != "" {
+		return text + "running at " + c.Deployment.RunBy
+	}
+	return text + "next attempt " + moment(c.Deployment.NextAttempt)
 }
 
 func newAudit() *cobra.Command {

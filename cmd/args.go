@@ -128,6 +128,8 @@ func flagError(c *cobra.Command, err error) error {
 		want = "true or false, or nothing"
 	case "int", "int64":
 		want = "a whole number"
+	case "days":
+		want = "a time with its unit, such as 14d or 12h"
 	case "duration":
 		want = "a time with its unit, such as 30s or 12h"
 	}

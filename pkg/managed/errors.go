@@ -18,6 +18,9 @@ var (
 	ErrOwned = errors.New("belongs to another client")
 	// ErrShared means that other enrolled hosts of the client also use the certificate.
 	ErrShared = errors.New("used by other hosts of the client")
+	// ErrNoCertificate means that there is no valid certificate: it was not obtained yet,
+	// has expired or is revoked.
+	ErrNoCertificate = errors.New("there is no valid certificate")
 	// ErrDisabled means that the client is disabled.
 	ErrDisabled = errors.New("disabled")
 	// ErrTooMany means that a list would exceed its limit.

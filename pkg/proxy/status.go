@@ -10,6 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
 )
 
 // Status returns the status for the admin API.
@@ -26,14 +27,58 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	}
 	rows, err := g.client.Status(ctx)
 	for _, row := range rows {
-		c := admin.WireCertificate(row.Certificate)
-		if d := row.Deployment; d != nil {
-			c.HookError = d.LastError
-			c.Deployment = &admin.Deployment{RunBy: d.RunBy, LeaseUntil: d.LeaseUntil, NextAttempt: d.DueAt, Failures: d.Failures}
-		}
-		s.Certificates = append(s.Certificates, c)
+		s.Certificates = append(s.Certificates, p.wireOwn(row))
 	}
 	return s, err
+}
+
+// wireOwn converts a certificate of this host to its form for the administrator.
+func (p *Proxy) wireOwn(row client.Status) admin.Certificate {
+	c := admin.WireCertificate(row.Certificate)
+	c.Attempting = row.IsAttempted(p.cfg.Now())
+	c.Name, c.Folder, c.NotConfigured = row.Name, row.Dir, !row.Configured
+	if d := row.Deployment; d != nil {
+		c.HookError = d.LastError
+		c.Deployment = &admin.Deployment{RunBy: d.RunBy, LeaseUntil: d.LeaseUntil, NextAttempt: d.DueAt, Failures: d.Failures}
+	}
+	return c
+}
+
+// own describes a certificate of this host.
+func (p *Proxy) own(ctx context.Context, m managed.Certificate) (admin.Certificate, error) {
+	g, release := p.use()
+	defer release()
+	row, err := g.client.Describe(ctx, m)
+	return p.wireOwn(row), err
+}
+
+// deploy makes the deployment of a certificate of this host due.
+func (p *Proxy) deploy(ctx context.Context, m managed.Certificate) error {
+	g, release := p.use()
+	defer release()
+	return g.client.Deploy(ctx, m)
+}
+
+// revokeByAdmin revokes a certificate of a client or of this host. It is replaced at
+// once if that is within the limits of renewals.
+func (p *Proxy) revokeByAdmin(ctx context.Context, owner clients.Client, m managed.Certificate, reason cert.Reason, forget bool) (managed.Certificate, error) {
+	g, release := p.use()
+	defer release()
+	r := agent.Revocation{Client: owner, Reason: reason, Forget: forget}
+	if m.Mode == clients.ModeClient {
+		var err error
+		if r.Leaf, err = g.client.Leaf(ctx, m); err != nil {
+			return m, err
+		}
+	}
+	m, err := g.agent.RevokeByAdmin(ctx, m, r)
+	if err != nil || forget {
+		return m, err
+	}
+	if now, err := p.RenewNow(ctx, m.ID); err == nil {
+		return now, nil
+	}
+	return m, nil // at its time
 }
 
 // http01 returns the method that publishes HTTP-01 answers.
@@ -80,7 +125,8 @@ func (p *Proxy) tell(certID string, news func(*agent.Agent, string)) {
 
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
-		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, Logger: p.log,
+		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, Logger: p.log, Now: p.cfg.Now,
+		Own: p.own, Renew: p.RenewNow, Revoke: p.revokeByAdmin, Deploy: p.deploy,
 		Forgotten: func(certID string) { p.tell(certID, (*agent.Agent).Forgotten) },
 	}
 }

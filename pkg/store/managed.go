@@ -33,8 +33,6 @@ const (
 	listManagedSQL    = `SELECT ` + managedColumns + ` FROM managed
 		WHERE client_id = $1 AND id > $2 AND ($3 = '' OR mode = $3) ORDER BY id LIMIT $4`
 
-	allManagedSQL = `SELECT ` + managedColumns + ` FROM managed WHERE id > $1 ORDER BY id LIMIT $2`
-
 	// An existing row keeps its name, and loses its lease, because work in flight is for the old
 	// specification.
 	upsertManagedSQL = `INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr,
@@ -141,14 +139,6 @@ func (s *certificateStore) ManagedByNames(ctx context.Context, clientID string, 
 // ordered by id. An empty page is the end.
 func (s *certificateStore) ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error) {
 	rows, err := s.Reader().QueryContext(ctx, listManagedSQL, clientID, afterID, mode, sqldb.PageSize(limit))
-	found, err := sqldb.Collect(rows, err, scanManaged)
-	return found, s.Fail(err, "list managed certificates")
-}
-
-// AllManaged returns up to limit (0: 100) managed certificates of all clients and
-// of the proxy itself whose id follows afterID, ordered by id.
-func (s *certificateStore) AllManaged(ctx context.Context, afterID string, limit int) ([]managed.Certificate, error) {
-	rows, err := s.Reader().QueryContext(ctx, allManagedSQL, afterID, sqldb.PageSize(limit))
 	found, err := sqldb.Collect(rows, err, scanManaged)
 	return found, s.Fail(err, "list managed certificates")
 }

@@ -65,7 +65,6 @@ func TestPostgresQueryPlans(t *testing.T) {
 		"audit by outcome":    {audit(trail.Query{Outcome: "o"}), "audit_outcome", []any{1 << 40, 100, "o1"}},
 		"audit by both":       {audit(trail.Query{Client: "c", Outcome: "o"}), "audit_client_outcome", []any{1 << 40, 100, "c1", "o1"}},
 		"prune audit":         {pruneAuditSQL, "audit_share", []any{"", 1, 1}},
-		"all managed":         {allManagedSQL, "managed_pkey", []any{"i", 1}},
 		"purge pauses":        {purgePausesSQL, "pauses_expiry", []any{1, 1}},
 		"pause":               {pauseSQL, "pauses_pkey", []any{"c", "h1"}},
 		"room":                {roomSQL, "managed_client", []any{"c", 1}},

@@ -54,7 +54,6 @@ func TestQueryPlans(t *testing.T) {
 		"audit by both":       {audit(trail.Query{Client: "c", Outcome: "o"}), "audit_client_outcome"},
 		"audit by name":       {audit(trail.Query{Name: "n", Client: "c"}), "audit_client"},
 		"prune audit":         {pruneAuditSQL, "audit_share"},
-		"all managed":         {allManagedSQL, "sqlite_autoindex_managed_1"},
 		"purge pauses":        {purgePausesSQL, "pauses_expiry"},
 		"pause":               {pauseSQL, "sqlite_autoindex_pauses_1"},
 		"room":                {roomSQL, "managed_client"},

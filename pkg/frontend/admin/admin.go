@@ -18,9 +18,12 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
@@ -38,7 +41,7 @@ type Store interface {
 	Clients(ctx context.Context, afterName string, limit int) ([]clients.Client, error)
 	Credentials(ctx context.Context, clientID string) ([]clients.Credential, error)
 	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
-	AllManaged(ctx context.Context, afterID string, limit int) ([]managed.Certificate, error)
+	FindManaged(ctx context.Context, q managed.Query) ([]managed.Certificate, error)
 	ManagedByID(ctx context.Context, id string) (managed.Certificate, error)
 	DeleteManaged(ctx context.Context, id string) error
 	Audit(ctx context.Context, q trail.Query) ([]trail.Entry, error)
@@ -53,6 +56,17 @@ type Config struct {
 	Status    func(ctx context.Context) (Status, error)
 	// CA returns the directory of the CA, from memory if possible.
 	CA func(ctx context.Context) (CA, error)
+	// Own describes a certificate of the proxy's own host: the fields of Certificate that
+	// need more than its row.
+	Own func(ctx context.Context, m managed.Certificate) (Certificate, error)
+	// Renew makes a certificate due. Errors are those of store.TryNow.
+	Renew func(ctx context.Context, id string) (managed.Certificate, error)
+	// Revoke revokes the certificate of a row, and replaces it or, with forget, deletes
+	// the row. Errors are *acme.Error, managed.ErrNoCertificate, managed.ErrStale.
+	Revoke func(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason, forget bool) (managed.Certificate, error)
+	// Deploy makes the deployment of a certificate of the proxy's own host due, also
+	// after it has succeeded. The error is managed.ErrNoCertificate.
+	Deploy func(ctx context.Context, m managed.Certificate) error
 	// Forgotten wakes the waiters for a certificate that was deleted.
 	Forgotten func(certID string)
 	// Publish makes port 80 answer a token of a name until remove is called.
@@ -60,6 +74,7 @@ type Config struct {
 	// Reload reads the settings again and returns the keys of those that have changed.
 	Reload func(ctx context.Context) (changed []string, err error)
 	Logger *slog.Logger
+	Now    func() time.Time
 }
 
 type frontend struct {
@@ -81,7 +96,11 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))
 	mux.HandleFunc("POST /clients/{name}/revoke", serve(f, f.revoke))
 	mux.HandleFunc("GET /certificates", serve(f, f.certificates))
+	mux.HandleFunc("GET /certificates/{id}", serve(f, f.certificate))
 	mux.HandleFunc("DELETE /certificates/{id}", serve(f, f.forgetCertificate))
+	mux.HandleFunc("POST /certificates/{id}/renew", serve(f, f.renewCertificate))
+	mux.HandleFunc("POST /certificates/{id}/revoke", serve(f, f.revokeCertificate))
+	mux.HandleFunc("POST /certificates/{id}/hook", serve(f, f.deployCertificate))
 	mux.HandleFunc("GET /audit", serve(f, f.audit))
 	mux.HandleFunc("GET /ca", serve(f, f.ca))
 	mux.HandleFunc("POST /probes", serve(f, f.addProbe))
@@ -160,6 +179,7 @@ func (f *frontend) problem(err error) *api.Problem {
 	var r *refusal
 	var invalid *enroll.InvalidError
 	var exists *enroll.ExistsError
+	var failed *acme.Error
 	p := &api.Problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: err.Error()}
 	switch {
 	case errors.As(err, &r):
@@ -169,6 +189,11 @@ func (f *frontend) problem(err error) *api.Problem {
 	case errors.As(err, &exists):
 		p.Status = http.StatusConflict
 		p.Detail = fmt.Sprintf("client %q exists already; use another name, or change it with clients apply, or issue a token with clients token", exists.Name)
+	case errors.As(err, &failed):
+		p.Status, p.Type, p.Detail = http.StatusConflict, failed.Type, failed.Error()
+		if failed.Kind != acme.Permanent {
+			p.Status = http.StatusServiceUnavailable
+		}
 	case errors.Is(err, managed.ErrNotText):
 		p.Status, p.Detail = http.StatusUnprocessableEntity, "a text of the request has a NUL or is not UTF-8; use UTF-8 without NUL"
 	default:

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -65,15 +64,6 @@ func warnings(recipients []string) (out []string) {
 		}
 	}
 	return out
-}
-
-// WireCertificate converts a managed row to its form for the administrator.
-func WireCertificate(m managed.Certificate) Certificate {
-	return Certificate{
-		ID: m.ID, Names: m.Names, Mode: m.Mode, Serial: m.Serial, NotAfter: m.NotAfter,
-		NextAttempt: m.DueAt, Failures: m.Failures, LastError: m.LastError,
-		SupersededAt: m.SupersededAt, RevokedAt: m.RevokedAt,
-	}
 }
 
 // add adds a client.

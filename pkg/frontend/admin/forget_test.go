@@ -19,7 +19,7 @@ func TestForgetCertificate(t *testing.T) {
 	t.Parallel()
 	p, c := proxytest.StartAgent(t, func(cfg *proxy.Config) { cfg.Domains = []string{"own.example.com"} })
 	m := c.Register(t, "a.example.com")
-	all, err := p.Admin.Certificates(t.Context(), "")
+	all, err := p.Admin.Certificates(t.Context(), admin.CertificateQuery{})
 	if err != nil || len(all) != 2 {
 		t.Fatalf("%+v, %v", all, err)
 	}
@@ -33,7 +33,7 @@ func TestForgetCertificate(t *testing.T) {
 	}
 	_, err = p.Admin.ForgetCertificate(t.Context(), m.ID)
 	proxytest.WantStatus(t, "forgotten already", err, http.StatusNotFound)
-	_, err = p.Admin.Certificates(t.Context(), "nobody")
+	_, err = p.Admin.Certificates(t.Context(), admin.CertificateQuery{Client: "nobody"})
 	proxytest.WantStatus(t, "no such client", err, http.StatusNotFound)
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
 	if err != nil || page.Entries[0].Action != "certificate forget" {

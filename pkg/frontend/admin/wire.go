@@ -44,34 +44,6 @@ type Credential struct {
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 }
 
-// Certificate is a managed certificate.
-type Certificate struct {
-	ID          string       `json:"id"`
-	Names       []string     `json:"names"`
-	Mode        clients.Mode `json:"mode"`
-	Client      string       `json:"client,omitempty"`
-	Serial      string       `json:"serial,omitempty"`
-	NotAfter    time.Time    `json:"not_after,omitzero"`
-	NextAttempt time.Time    `json:"next_attempt,omitzero"`
-	Failures    int          `json:"failures,omitempty"`
-	LastError   string       `json:"last_error,omitempty"`
-	HookError   string       `json:"hook_error,omitempty"`
-	// Deployment is the pending deployment of the files and the hook, or nil.
-	Deployment *Deployment `json:"deployment,omitempty"`
-	// SupersededAt is when a name passed to another client. Renewals stop then.
-	SupersededAt time.Time `json:"superseded_at,omitzero"`
-	// RevokedAt is when it was revoked. It is zero again after a replacement.
-	RevokedAt time.Time `json:"revoked_at,omitzero"`
-}
-
-// Deployment describes a deployment that has not succeeded yet.
-type Deployment struct {
-	RunBy       string    `json:"run_by,omitempty"`      // instance that runs it; if empty, it waits
-	LeaseUntil  time.Time `json:"lease_until,omitzero"`  // when another instance may take it over
-	NextAttempt time.Time `json:"next_attempt,omitzero"` // in the past while it runs
-	Failures    int       `json:"failures,omitempty"`
-}
-
 // RevokeClient is a request to revoke a client's certificates.
 type RevokeClient struct {
 	Reason string `json:"reason,omitempty"`

@@ -54,7 +54,10 @@ func TestNotText(t *testing.T) {
 						_, err := p.Admin.Audit(ctx, admin.AuditQuery{Client: text})
 						return err
 					},
-					"certs list":   func(ctx context.Context) error { _, err := p.Admin.Certificates(ctx, text); return err },
+					"certs list": func(ctx context.Context) error {
+						_, err := p.Admin.Certificates(ctx, admin.CertificateQuery{Client: text})
+						return err
+					},
 					"certs forget": func(ctx context.Context) error { _, err := p.Admin.ForgetCertificate(ctx, text); return err },
 					"add client": func(ctx context.Context) error {
 						_, err := p.Admin.AddClient(ctx, admin.NewClient{Name: text, Grants: []clients.Grant{proxytest.Grant(clients.ModeAgent, text)}})

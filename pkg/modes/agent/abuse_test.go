@@ -187,7 +187,7 @@ func TestNamesPassOn(t *testing.T) {
 			if how == "forgotten" || how == "removed" {
 				return // the old row is gone
 			}
-			list, err := p.Admin.Certificates(t.Context(), "old")
+			list, err := p.Admin.Certificates(t.Context(), admin.CertificateQuery{Client: "old"})
 			if err != nil || len(list) != 1 || list[0].SupersededAt.IsZero() || !list[0].NextAttempt.IsZero() || list[0].Client != "old" {
 				t.Errorf("the old row: %+v, %v", list, err)
 			}

@@ -161,6 +161,46 @@ func (a *Agent) RevokeFor(ctx context.Context, client clients.Client, m managed.
 	return a.revokeAndDelete(ctx, who, m, reason)
 }
 
+// Revocation is a revocation by the administrator.
+type Revocation struct {
+	Client clients.Client    // owner of the certificate; the zero Client: the proxy itself
+	Leaf   *x509.Certificate // the current certificate; nil: it is read from the CA
+	Reason cert.Reason
+	Forget bool // delete the row instead of replacing its certificate
+}
+
+// RevokeByAdmin revokes the current certificate of any row, also of one of the proxy's
+// own host, as Revoke does. It returns managed.ErrNoCertificate if there is no valid
+// one and the row is not to be deleted, and managed.ErrStale if m is not the present row.
+func (a *Agent) RevokeByAdmin(ctx context.Context, m managed.Certificate, r Revocation) (managed.Certificate, error) {
+	who := trail.Entry{ClientID: r.Client.ID, ClientName: r.Client.Name, Addr: trail.Admin}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
+	defer cancel()
+	if !a.isRevocable(m) {
+		if !r.Forget {
+			return m, managed.ErrNoCertificate
+		}
+		return m, a.deleteRevoked(ctx, who, m, m.Serial, r.Reason)
+	}
+	leaf, ca, err := r.Leaf, m.CA, error(nil)
+	if leaf == nil {
+		leaf, ca, err = a.currentLeaf(ctx, m)
+	}
+	if err == nil && hex.EncodeToString(leaf.SerialNumber.Bytes()) != m.Serial {
+		err = managed.ErrStale // it was renewed meanwhile
+	}
+	if err == nil {
+		err = a.revoke(ctx, who, m, ca, leaf, r.Reason)
+	}
+	if err != nil {
+		return m, err
+	}
+	if r.Forget {
+		return m, a.deleteRevoked(ctx, who, m, m.Serial, r.Reason)
+	}
+	return a.replace(ctx, m, cert.Revocation{Leaf: leaf, Names: m.Names, Reason: r.Reason})
+}
+
 func (a *Agent) revokeAndDelete(ctx context.Context, who trail.Entry, m managed.Certificate, reason cert.Reason) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
 	defer cancel()
@@ -177,28 +217,38 @@ func (a *Agent) revokeCurrent(ctx context.Context, who trail.Entry, m managed.Ce
 	if !a.isRevocable(m) {
 		return m.Serial, nil
 	}
-	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
+	leaf, ca, err := a.currentLeaf(ctx, m)
 	if err != nil {
 		return "", err
 	}
+	return hex.EncodeToString(leaf.SerialNumber.Bytes()), a.revoke(ctx, who, m, ca, leaf, reason)
+}
+
+// currentLeaf reads the row's current certificate from the CA, because the stored bundle
+// is sealed to the client.
+func (a *Agent) currentLeaf(ctx context.Context, m managed.Certificate) (leaf *x509.Certificate, ca string, err error) {
+	b, err := a.cfg.Store.BundleFor(ctx, m.ID)
+	if err != nil {
+		return nil, "", err
+	}
 	if b.CertificateURL == "" {
-		return "", &acme.Error{Kind: acme.Permanent, Detail: "an older version of this program obtained the certificate and did not keep where the CA has it: revoke it where it is in use (acmeproxy remote revoke), or renew it and delete it then"}
+		return nil, "", &acme.Error{Kind: acme.Permanent, Detail: "an older version of this program obtained the certificate and did not keep where the CA has it: revoke it where it is in use (acmeproxy remote revoke), or renew it and delete it then"}
 	}
 	if err := a.checkCA(b.CA); err != nil {
-		return "", err
+		return nil, "", err
 	}
-	leaf, err := a.cfg.CA.Certificate(ctx, b.CA, b.CertificateURL)
+	leaf, err = a.cfg.CA.Certificate(ctx, b.CA, b.CertificateURL)
 	if err != nil {
 		var e *acme.Error
 		if errors.As(err, &e) && e.Kind == acme.Permanent {
 			e.Detail += "; the CA does not show it any more, perhaps because it is revoked already: then it can be deleted without that"
 		}
-		return "", err
+		return nil, "", err
 	}
 	if hex.EncodeToString(leaf.SerialNumber.Bytes()) != b.Serial {
-		return "", &acme.Error{Kind: acme.Permanent, Detail: "the CA has another certificate at the URL that was kept, and it was not revoked; revoke the right one where it is in use (acmeproxy remote revoke)"}
+		return nil, "", &acme.Error{Kind: acme.Permanent, Detail: "the CA has another certificate at the URL that was kept, and it was not revoked; revoke the right one where it is in use (acmeproxy remote revoke)"}
 	}
-	return b.Serial, a.revoke(ctx, who, m, b.CA, leaf, reason)
+	return leaf, b.CA, nil
 }
 
 // deleteRevoked deletes a row after its certificate with that serial number was
@@ -208,7 +258,7 @@ func (a *Agent) deleteRevoked(ctx context.Context, who trail.Entry, m managed.Ce
 		err := a.cfg.Store.DeleteRevoked(ctx, m.ID, serial)
 		switch {
 		case err == nil:
-			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = actionCertificate, clients.ModeAgent, m.Names, trail.Done, "no longer managed"
+			who.Action, who.Mode, who.Names, who.Outcome, who.Detail = actionCertificate, m.Mode, m.Names, trail.Done, "no longer managed"
 			a.cfg.Audit.Record(ctx, who)
 			a.wakeAll(m.ID)
 			return nil
@@ -238,7 +288,7 @@ func (a *Agent) checkCA(ca string) error {
 // revoke revokes a certificate of the row at the CA that issued it, and records
 // the outcome.
 func (a *Agent) revoke(ctx context.Context, who trail.Entry, m managed.Certificate, ca string, leaf *x509.Certificate, reason cert.Reason) error {
-	who.Action, who.Mode, who.Names = audit.ActionRevoke, clients.ModeAgent, m.Names
+	who.Action, who.Mode, who.Names = audit.ActionRevoke, m.Mode, m.Names
 	who.Outcome, who.Detail = trail.Done, fmt.Sprintf("serial %s, %s", hex.EncodeToString(leaf.SerialNumber.Bytes()), reason)
 	err := a.checkCA(ca)
 	if err == nil {

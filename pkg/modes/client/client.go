@@ -10,6 +10,7 @@ package client
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -201,25 +202,63 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 		if err != nil {
 			return nil, err
 		}
-		pending, err := c.cfg.Store.PendingHookFor(ctx, row.ID)
-		if err != nil && !errors.Is(err, managed.ErrNotFound) {
+		status, err := c.Describe(ctx, row)
+		if err != nil {
 			return nil, err
-		}
-		status := Status{Certificate: row}
-		if err == nil {
-			status.Deployment = &Deployment{Deployment: pending, RunBy: path.Dir(pending.LeaseOwner)}
-			if pending.LeaseOwner == "" || !c.cfg.Now().Before(pending.LeaseUntil) {
-				status.Deployment.RunBy, status.Deployment.LeaseUntil = "", time.Time{}
-			}
 		}
 		all = append(all, status)
 	}
 	return all, nil
 }
 
+// Describe returns the status of one row of this mode.
+func (c *Client) Describe(ctx context.Context, row managed.Certificate) (Status, error) {
+	status := Status{Certificate: row, Dir: c.Dir(row), Configured: c.IsConfigured(row)}
+	pending, err := c.cfg.Store.PendingHookFor(ctx, row.ID)
+	if errors.Is(err, managed.ErrNotFound) {
+		return status, nil
+	}
+	if err != nil {
+		return status, err
+	}
+	status.Deployment = &Deployment{Deployment: pending, RunBy: path.Dir(pending.LeaseOwner)}
+	if pending.LeaseOwner == "" || !c.cfg.Now().Before(pending.LeaseUntil) {
+		status.Deployment.RunBy, status.Deployment.LeaseUntil = "", time.Time{}
+	}
+	return status, nil
+}
+
+// Deploy makes the files of a row be written, if necessary, and the hook run, even if
+// both have succeeded. It returns managed.ErrNoCertificate if there is nothing to deploy.
+func (c *Client) Deploy(ctx context.Context, row managed.Certificate) error {
+	if row.ETag == "" || !row.RevokedAt.IsZero() {
+		return managed.ErrNoCertificate
+	}
+	if err := c.cfg.Store.RequireHook(ctx, row.ID, row.ETag); err != nil {
+		return err
+	}
+	c.cfg.Wake()
+	return nil
+}
+
+// Leaf returns the current certificate of a row, or nil if the stored copy cannot be
+// opened.
+func (c *Client) Leaf(ctx context.Context, row managed.Certificate) (*x509.Certificate, error) {
+	b, err := c.stored(ctx, row)
+	if errors.Is(err, errUseless) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b.Leaf, nil
+}
+
 // Status describes a certificate and its deployment.
 type Status struct {
 	managed.Certificate
+	Dir        string      // the folder of its files
+	Configured bool        // whether it is renewed
 	Deployment *Deployment // of the files and the hook; nil when both have succeeded
 }
 
