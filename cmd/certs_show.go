@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
-	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 func newCertsShow() *cobra.Command {
@@ -47,8 +46,7 @@ func printDetails(c *cobra.Command, d admin.CertificateDetails, now time.Time) e
 		printf(c, "%-12s "+format+"\n", append([]any{label}, args...)...)
 	}
 	line("certificate", "%s", d.ID)
-	// Print all names without shortening; the proxy has checked them.
-	line("names", "%s", printable.Exact(strings.Join(d.Names, " ")))
+	line("names", "%s", strings.Join(d.Names, " "))
 	if d.Client == "" {
 		line("owner", "this host")
 		line("name", "%s", d.Name)

@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
@@ -104,7 +105,7 @@ func argumentsOf(c *cobra.Command) cobra.CompletionFunc {
 	switch {
 	case c.Parent().Name() == "clients" && c.Name() != "add":
 		return first(clientNames)
-	case c.Parent().Name() == "certs":
+	case c.Parent().Name() == "certs" && c.Name() != "list":
 		return first(certificateIDs)
 	case c.Parent().Name() == "remote" && c.Name() != "enroll":
 		return hostNames
@@ -156,7 +157,7 @@ func certificateIDs(c *cobra.Command, _ []string, _ string) (ids []string, _ cob
 	defer cancel()
 	flags := completionAdmin(c)
 	if a, err := flags.dial(c); err == nil {
-		all, _ := a.Certificates(ctx, "")
+		all, _ := a.Certificates(ctx, admin.CertificateQuery{})
 		for _, m := range all {
 			ids = append(ids, cobra.CompletionWithDesc(m.ID, printable.Line(strings.TrimSpace(m.Client+" "+list(m.Names, " ")))))
 		}

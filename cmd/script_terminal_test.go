@@ -36,10 +36,10 @@ func poison(ts *testscript.TestScript, neg bool, args []string) {
 	}{
 		{"UPDATE clients SET recipients = recipients || $1 WHERE name = $2", []any{"\nssh-ed25519 AAAA " + strings.ReplaceAll(hostile, "\n", " "), args[0]}},
 		{"UPDATE grants SET networks = $1", []any{"127.0.0.0/8\n" + strings.ReplaceAll(hostile, "\n", " ")}},
-		{"UPDATE managed SET failures = 3, last_error = $1, due_at = $2 WHERE names <> 'hook.example.com'", []any{hostile + "\x1f" + hostile, later}},
-		{"UPDATE managed SET failures = 0, due_at = $1 WHERE names = 'hook.example.com'", []any{later}},
+		{"UPDATE managed SET failures = 3, last_error = $1, due_at = $2, wait_until = $2 WHERE names <> 'hook.example.com'", []any{hostile + "\x1f" + hostile, later}},
+		{"UPDATE managed SET failures = 0, last_error = '', last_error_at = 0, due_at = $1 WHERE names = 'hook.example.com'", []any{later}},
 		{"INSERT INTO hooks_pending (managed_id, etag, due_at, lease_owner, lease_until, leased_etag, failures, last_error) " +
-			"SELECT id, '', $2, '', 0, '', 2, $1 FROM managed WHERE names = 'hook.example.com'", []any{hostile, later}},
+			"SELECT id, '', 0, '', 0, '', 2, $1 FROM managed WHERE names = 'hook.example.com'", []any{hostile}},
 		{"UPDATE audit SET names = $1, detail = $2, addr = $2, action = $2, client_name = $2", []any{hostile, hostile}},
 	} {
 		_, err := db.Exec(statement.text, statement.args...)

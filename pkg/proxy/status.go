@@ -44,8 +44,8 @@ func (p *Proxy) wireOwn(row client.Status) admin.Certificate {
 	return c
 }
 
-// own describes a certificate of this host.
-func (p *Proxy) own(ctx context.Context, m managed.Certificate) (admin.Certificate, error) {
+// describeOwn describes a certificate of this host.
+func (p *Proxy) describeOwn(ctx context.Context, m managed.Certificate) (admin.Certificate, error) {
 	g, release := p.use()
 	defer release()
 	row, err := g.client.Describe(ctx, m)
@@ -126,7 +126,7 @@ func (p *Proxy) tell(certID string, news func(*agent.Agent, string)) {
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
 		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, Logger: p.log, Now: p.cfg.Now,
-		Own: p.own, Renew: p.RenewNow, Revoke: p.revokeByAdmin, Deploy: p.deploy,
+		Own: p.describeOwn, Renew: p.RenewNow, Revoke: p.revokeByAdmin, Deploy: p.deploy,
 		Forgotten: func(certID string) { p.tell(certID, (*agent.Agent).Forgotten) },
 	}
 }

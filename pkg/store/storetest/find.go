@@ -33,7 +33,7 @@ func findSelects(t *testing.T, f *fixture) { // X44
 	must(f.ClaimHooks(ctx, "w", time.Minute, 1))(t)
 	ok(t, f.FailHook(ctx, own.ID, "w", "e2", managed.Failure{Reason: "r", RetryAt: now.Add(time.Hour)}))
 
-	proxy, unknown := "", "nobody"
+	proxy, unknown := "", "missing"
 	for name, tc := range map[string]struct {
 		q    managed.Query
 		want []string
@@ -41,7 +41,7 @@ func findSelects(t *testing.T, f *fixture) { // X44
 		"all":                  {managed.Query{}, []string{good.ID, bad.ID, own.ID}},
 		"of a client":          {managed.Query{Client: &c.ID}, []string{good.ID, bad.ID}},
 		"of the proxy":         {managed.Query{Client: &proxy}, []string{own.ID}},
-		"of nobody":            {managed.Query{Client: &unknown}, nil},
+		"of an unknown one":    {managed.Query{Client: &unknown}, nil},
 		"by a name":            {managed.Query{Name: "b.example"}, []string{good.ID}},
 		"by a stored name":     {managed.Query{Name: "lb"}, []string{own.ID}},
 		"by a foreign name":    {managed.Query{Name: "example"}, nil},
