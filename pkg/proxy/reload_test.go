@@ -18,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
@@ -154,7 +155,7 @@ func TestRefusedNamesAreUndone(t *testing.T) {
 	if _, err := p.Admin.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "taken.example.com") {
 		t.Fatal(err)
 	}
-	all, err := p.Admin.Certificates(t.Context(), "")
+	all, err := p.Admin.Certificates(t.Context(), admin.CertificateQuery{})
 	if err != nil {
 		t.Fatal(err)
 	}

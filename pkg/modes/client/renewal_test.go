@@ -109,26 +109,29 @@ func TestClientHookFails(t *testing.T) {
 	p.Tick(t)
 	hook.Deployed(t, 1) // not at once again
 
-	p.Restart(t) // the failure is stored
+	p.Restart(t) // the failure is stored, and a start tries again (X44)
 	if got := p.Own(t, "own.example.com"); got.HookError == "" {
 		t.Error("the restart forgot the failed hook")
 	}
-	clk.Advance(2 * time.Minute)
-	p.Tick(t)
 	hook.Deployed(t, 2)
+	watch.Until(t, "the second failure is stored", func() bool {
+		d := p.Own(t, "own.example.com").Deployment
+		return d != nil && d.Failures == 2 && d.RunBy == ""
+	})
+	clk.Advance(time.Hour)
+	p.Tick(t)
+	hook.Deployed(t, 3)
 
 	p.Stop(t) // waits for the hook
 	if err := os.Remove(broken); err != nil {
 		t.Fatal(err)
 	}
 	p.Restart(t)
-	clk.Advance(time.Hour)
-	p.Tick(t)
 	watch.Until(t, "the hook is through", func() bool { return p.Own(t, "own.example.com").HookError == "" })
 	clk.Advance(24 * time.Hour)
 	p.Tick(t)
 	p.Stop(t)
-	hook.Deployed(t, 3)
+	hook.Deployed(t, 4)
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders, want 1", n)
 	}
