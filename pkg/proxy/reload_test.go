@@ -194,7 +194,7 @@ func TestRemovedWhileInFlight(t *testing.T) {
 			}
 			release()
 			watch.Await(t, "the attempt has ended", closed)
-			all, err := p.Admin.Certificates(t.Context(), "")
+			all, err := p.Admin.Certificates(t.Context(), admin.CertificateQuery{})
 			if err != nil || len(all) != 1 {
 				t.Fatalf("%+v, %v", all, err)
 			}
