@@ -65,7 +65,7 @@ func exitCode(err error) int {
 // that cannot be opened does not wrap a *net.OpError.
 func isNetwork(err error) bool {
 	var op *net.OpError
-	return errors.As(err, &op) || errors.As(err, new(*envproxy.RefusedError)) || errors.Is(err, context.DeadlineExceeded)
+	return errors.As(err, &op) || errors.As(err, new(*envproxy.RefusedError)) || remote.IsUnreachable(err) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // printError writes one line for each fault.

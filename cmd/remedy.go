@@ -64,6 +64,9 @@ func remoteRemedy(err error, stateDir, names string) string {
 		return fmt.Sprintf(`the administrator changes the grants of client %q in the output of "acmeproxy clients export", and runs "acmeproxy clients apply"`,
 			enrolledAs(stateDir))
 	}
+	if remote.IsUnreachable(err) {
+		return `check this host's network, firewall and HTTPS_PROXY, and ask the proxy's administrator whether "acmeproxy serve" runs; then try again`
+	}
 	return checkRemedy(err, "acmeproxy remote check", names)
 }
 

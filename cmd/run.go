@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"context"
+	"errors"
 	"os"
 	"sync"
 	"time"
@@ -77,7 +78,15 @@ func run(c *cobra.Command) error {
 		return usageError{f.Locate(err)}
 	}
 	logOrigin(c, logger, f.Origin)
-	logger = withRemedies(logger, func(err error, names string) string { return remoteRemedy(err, f.stateDir, names) })
+	logger = withRemedies(logger, func(err error, names string) string {
+		if remote.IsUnreachable(err) {
+			return "" // the daemon retries, and would repeat it every few seconds
+		}
+		if errors.As(err, new(*remote.HookError)) {
+			return "correct the hook; it runs again at the next attempt, and at once after a reload"
+		}
+		return remoteRemedy(err, f.stateDir, names)
+	})
 	s, err := openState(f.stateDir)
 	if err != nil {
 		return err

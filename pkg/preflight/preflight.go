@@ -145,6 +145,9 @@ type Config struct {
 	Resolvers []string
 	// ResolverSetting names the setting of Resolvers, for remedies.
 	ResolverSetting string
+	// Own reports whether an address is the proxy host's own. Its administrator then
+	// applies the remedies of port 80. If nil, none is.
+	Own func(netip.Addr) bool
 	// Refuse returns why the check must not connect to an address, or an empty string
 	// if it may. If nil, it connects to all.
 	Refuse    func(netip.Addr) string

@@ -23,7 +23,7 @@ func (p *Proxy) checkForClient(ctx context.Context, names []string) (preflight.R
 	g, release := p.use()
 	defer release()
 	own := p.ownAddresses(g.settings.CheckHTTPPort)
-	checker, err := g.newChecker(func(addr netip.Addr) string { return checks.Refuse(addr, own) })
+	checker, err := g.newChecker(own, func(addr netip.Addr) string { return checks.Refuse(addr, own) })
 	if err != nil {
 		return preflight.Report{}, err
 	}
@@ -31,7 +31,7 @@ func (p *Proxy) checkForClient(ctx context.Context, names []string) (preflight.R
 }
 
 // newChecker creates a checker of names, with the generation's settings.
-func (g *generation) newChecker(refuse func(netip.Addr) string) (*preflight.Checker, error) {
+func (g *generation) newChecker(own func(netip.Addr) bool, refuse func(netip.Addr) string) (*preflight.Checker, error) {
 	p := g.process
 	resolvers, err := g.settings.CheckServers()
 	if err != nil {
@@ -39,7 +39,7 @@ func (g *generation) newChecker(refuse func(netip.Addr) string) (*preflight.Chec
 	}
 	return preflight.New(preflight.Config{
 		Publish: p.newProbe, CA: p.caaAuthority, Challenge: g.settings.Challenge, Elsewhere: g.elsewhere(), DNS01: g.settings.DNSProvider != "",
-		Resolvers: resolvers, ResolverSetting: "check-resolver", Refuse: refuse,
+		Resolvers: resolvers, ResolverSetting: "check-resolver", Own: own, Refuse: refuse,
 		HTTPPort: g.settings.CheckHTTPPort, UserAgent: "acmeproxy-check/" + p.cfg.Version,
 	})
 }

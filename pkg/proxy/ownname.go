@@ -98,7 +98,7 @@ func (g *generation) checkOwn(ctx context.Context) error {
 // resolver prevents is not clear.
 func (g *generation) ownVerdict(ctx context.Context) string {
 	name := g.process.hostname()
-	checker, err := g.newChecker(nil)
+	checker, err := g.newChecker(nil, nil)
 	if err != nil {
 		g.process.log.Warn("the hostname cannot be checked", "error", err)
 		return ""

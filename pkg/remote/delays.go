@@ -21,6 +21,9 @@ func (e *unreachableError) Error() string { return "cannot reach the proxy: " + 
 
 func (e *unreachableError) Unwrap() error { return e.err }
 
+// IsUnreachable reports whether the proxy did not answer, or the connection to it broke.
+func IsUnreachable(err error) bool { return errors.As(err, new(*unreachableError)) }
+
 // mayHaveCost reports whether the attempt may have cost the CA an order.
 func (k *Kept) mayHaveCost(failure error) bool {
 	var e *unreachableError

@@ -169,7 +169,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 		return nil, err
 	}
 	if err == nil {
-		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; use another with --state-dir, or remove it first", dir, old.Client(), old.URL())
+		return nil, fmt.Errorf("state-dir: %s is enrolled as %q at %s already; to enrol it again, move %s and %s in it away; for another client, use another state-dir", dir, old.Client(), old.URL(), enrolmentName, keyName)
 	}
 	for _, name := range []string{keyName, identityName} { // left by an enrolment that was interrupted
 		if err := localfile.CheckOwn(filepath.Join(dir, name)); err != nil {
