@@ -252,5 +252,8 @@ func checkAuditQuery(q *admin.AuditQuery, since string, now time.Time) error {
 	if q.Limit < 1 || q.Limit > 200 {
 		faults = append(faults, usage("limit: %d is out of range; use 1 to 200, and --before for older entries", q.Limit))
 	}
+	if q.Before < 0 {
+		faults = append(faults, usage("before: %d is not an id; use one that --json shows", q.Before))
+	}
 	return errors.Join(faults...)
 }

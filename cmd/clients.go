@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -203,8 +204,12 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 	}
 	for _, cr := range cl.Credentials {
 		printf(c, "credential  %s  since %s", cr.Kind, moment(cr.CreatedAt))
-		if !cr.ExpiresAt.IsZero() {
+		switch {
+		case cr.ExpiresAt.IsZero():
+		case cr.ExpiresAt.After(time.Now()):
 			printf(c, "  until %s", moment(cr.ExpiresAt))
+		default:
+			printf(c, "  expired %s", moment(cr.ExpiresAt))
 		}
 		printf(c, "\n")
 	}

@@ -83,7 +83,7 @@ func readClients(file string, stdin io.Reader) ([]config.Client, error) {
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, fmt.Errorf("file: %w", err)
+		return nil, fmt.Errorf("file: %w; use the path of the file that describes the clients", err)
 	}
 	defer f.Close()
 	return config.ReadClients(file, f, checks)

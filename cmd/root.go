@@ -83,9 +83,16 @@ proxy, 4 temporary failure: try again later.`,
 	root.AddCommand(newServe(), newReload(), newStatus(), newClients(), newCerts(), newAudit(), newCheck(), newStore(), newRemote(), newVersion())
 	addCompletions(root)
 	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		if c.Name() == "help" {
+		switch c.Name() {
+		case "help":
 			c.Args = helpTopic
+		case "completion":
+			c.Args, c.RunE = subcommand, showHelp
+			for _, shell := range c.Commands() {
+				shell.Args = noArgs
+			}
 		}
 	}
 	return root

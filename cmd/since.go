@@ -33,7 +33,7 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 	if span, err := parseSpan(text); err == nil {
 		return now.Add(-span), nil
 	}
-	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", "2006-01-02 15:04 UTC", time.DateTime, "2006-01-02T15:04", time.RFC3339} {
+	for _, layout := range []string{time.DateOnly, "2006-01-02 15:04", "2006-01-02 15:04 UTC", "2006-01-02 15:04:05 UTC", time.DateTime, "2006-01-02T15:04", time.RFC3339} {
 		t, err := time.Parse(layout, text)
 		if err != nil {
 			continue

@@ -70,5 +70,5 @@ func ExampleError() {
 	if errors.As(err, &e) && e.Kind == acme.RateLimited {
 		fmt.Println(e)
 	}
-	// Output: newOrder: too many orders (rateLimited); the CA asks to wait until 2026-03-01T12:00:00Z
+	// Output: newOrder: too many orders (rateLimited); the CA asks to wait until 2026-03-01 12:00:00 UTC
 }

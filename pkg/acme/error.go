@@ -3,6 +3,8 @@ package acme
 import (
 	"strings"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // Kind classifies a failed issuance by what can be done about it.
@@ -75,7 +77,7 @@ func (e *Error) text(detail string) string {
 		b.WriteString(" (" + short + ")")
 	}
 	if !e.RetryAt.IsZero() && !e.Told {
-		b.WriteString("; the CA asks to wait until " + e.RetryAt.UTC().Format(time.RFC3339))
+		b.WriteString("; the CA asks to wait until " + printable.Time(e.RetryAt))
 	}
 	return b.String()
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -98,7 +99,7 @@ type QuotaExceeded struct {
 func (q *QuotaExceeded) Error() string {
 	return fmt.Sprintf("daily quota of %d requests is used up; try again after %s, or ask the proxy's administrator for more"+
 		" (daily_quota of the client's grant, which is --quota of clients add, or default-daily-quota of serve)",
-		q.Quota, q.RetryAt.Format(time.RFC3339))
+		q.Quota, printable.Time(q.RetryAt))
 }
 
 // TooSoon reports that an allowed request must be retried later. It is not recorded.
@@ -110,7 +111,7 @@ type TooSoon struct {
 }
 
 func (t *TooSoon) Error() string {
-	return t.Reason + "; try again after " + t.RetryAt.UTC().Format(time.RFC3339)
+	return t.Reason + "; try again after " + printable.Time(t.RetryAt)
 }
 
 // The limits of allowed requests of one client. They also limit the entries about

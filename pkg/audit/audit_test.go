@@ -239,7 +239,7 @@ func TestQuota(t *testing.T) {
 	if !errors.As(err, &exceeded) || exceeded.Quota != 10 || !exceeded.RetryAt.Equal(time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)) {
 		t.Fatalf("11th request: %v", err)
 	}
-	if want := "daily quota of 10 requests is used up; try again after 2026-03-02T00:00:00Z, or ask the proxy's administrator for more (daily_quota of"; !strings.HasPrefix(err.Error(), want) {
+	if want := "daily quota of 10 requests is used up; try again after 2026-03-02 00:00:00 UTC, or ask the proxy's administrator for more (daily_quota of"; !strings.HasPrefix(err.Error(), want) {
 		t.Errorf("text %q", err)
 	}
 	if e := r.last(t); e.Outcome != trail.Refused || e.Detail != err.Error() || !slices.Equal(e.Names, []string{"h11.a.example"}) {

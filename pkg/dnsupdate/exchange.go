@@ -11,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // exchange sends one message to a server, over TCP. With a key, message and answer
@@ -59,7 +60,7 @@ func (c *Client) keyRefusal(t *dns.TSIG) error {
 	case dns.RcodeBadSig:
 		return fmt.Errorf("BADSIG: it has another secret for the key %s; compare %s or %s with its configuration", c.cfg.Key.Name, envSecret, envKeyFile)
 	case dns.RcodeBadTime:
-		return fmt.Errorf("BADTIME: its clock shows %s, the local one %s; correct the wrong one, they may differ by %d seconds", serverTime(t), c.now().UTC().Format(time.RFC3339), fudge)
+		return fmt.Errorf("BADTIME: its clock shows %s, the local one %s; correct the wrong one, they may differ by %d seconds", serverTime(t), printable.Time(c.now()), fudge)
 	}
 	return fmt.Errorf("%s: it refuses the signature", dnsquery.RcodeText(int(t.Error)))
 }
@@ -75,7 +76,7 @@ func serverTime(t *dns.TSIG) string {
 	for _, b := range raw {
 		seconds = seconds<<8 | int64(b)
 	}
-	return time.Unix(seconds, 0).UTC().Format(time.RFC3339)
+	return printable.Time(time.Unix(seconds, 0))
 }
 
 // refusal returns what an answer's code means, and its remedy.

@@ -3,6 +3,8 @@ package managed
 import (
 	"fmt"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // Tries limits the attempts that people cause for a failing certificate, by client and
@@ -71,7 +73,7 @@ type NotNow struct {
 }
 
 func (e *NotNow) Error() string {
-	return e.Because() + "; the next attempt is possible at " + e.At.UTC().Format(time.RFC3339)
+	return e.Because() + "; the next attempt is possible at " + printable.Time(e.At)
 }
 
 // Because returns the reason as a text, without the time.

@@ -49,7 +49,7 @@ func TestNotNow(t *testing.T) {
 		"several times":                            {Reason: managed.OrdersUsed},
 	} {
 		e.At = at
-		if got := e.Error(); !strings.Contains(got, want) || !strings.HasSuffix(got, "at 2026-03-01T12:00:00Z") {
+		if got := e.Error(); !strings.Contains(got, want) || !strings.HasSuffix(got, "at 2026-03-01 12:00:00 UTC") {
 			t.Errorf("%+v: %s", e, got)
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/hook"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -178,9 +179,9 @@ const tolerance = 24 * time.Hour
 func (g *Getter) checkFresh(b, have *cert.Bundle) error {
 	switch now := g.now(); {
 	case b.NotAfter().Before(now):
-		return fmt.Errorf("the proxy sent a certificate that expired at %s, check this host's clock; the files stay as they are", b.NotAfter().UTC().Format(time.RFC3339))
+		return fmt.Errorf("the proxy sent a certificate that expired at %s, check this host's clock; the files stay as they are", printable.Time(b.NotAfter()))
 	case b.Leaf.NotBefore.After(now.Add(tolerance)):
-		return fmt.Errorf("the proxy sent a certificate that is not valid before %s, check this host's clock; the files stay as they are", b.Leaf.NotBefore.UTC().Format(time.RFC3339))
+		return fmt.Errorf("the proxy sent a certificate that is not valid before %s, check this host's clock; the files stay as they are", printable.Time(b.Leaf.NotBefore))
 	case have != nil && b.Leaf.NotBefore.Before(have.Leaf.NotBefore) && have.NotAfter().After(now):
 		return errors.New("the proxy sent an older certificate than the one in use; the files stay as they are")
 	}

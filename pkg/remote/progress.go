@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // failed identifies a failed attempt of the proxy.
@@ -99,7 +99,7 @@ func attemptFailed(m api.Certificate, refused string) error {
 		next = "; " + refused
 	}
 	if m.NextAttempt != nil {
-		next += "; the proxy tries again at " + m.NextAttempt.UTC().Format(time.RFC3339)
+		next += "; the proxy tries again at " + printable.Time(*m.NextAttempt)
 	}
 	return &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf("the proxy has %s yet: %s%s", what, toPrintable(m.LastError), next)}
 }
@@ -139,7 +139,7 @@ func (p *pulling) askNow(ctx context.Context) (step, error) {
 	}
 	return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
 		"the proxy has %s yet: %s; it asks the CA at %s",
-		what, reason, m.NextAttempt.UTC().Format(time.RFC3339))}
+		what, reason, printable.Time(*m.NextAttempt))}
 }
 
 // withLastFailure adds the proxy's last failure to a refusal to begin now.

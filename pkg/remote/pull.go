@@ -10,6 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
 
@@ -253,7 +254,7 @@ func (p *pulling) askAnother(ctx context.Context) (step, error) {
 		return nil, p.unopened
 	}
 	if p.opts.keepPause && p.now().Before(p.k.AskAgain) {
-		return nil, fmt.Errorf("%w; the proxy can be asked for another at %s", p.unopened, p.k.AskAgain.Format(time.RFC3339))
+		return nil, fmt.Errorf("%w; the proxy can be asked for another at %s", p.unopened, printable.Time(p.k.AskAgain))
 	}
 	err := p.checkRecipient(ctx)
 	if err == nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // revoking is a revocation request that is stored before it is sent. It can be sent
@@ -192,7 +193,7 @@ func (g *Getter) replace(ctx context.Context, k *Kept, answer api.Revocation) er
 	}
 	if time.Duration(answer.RetryAfter)*time.Second > g.timing.ReplaceSoon && answer.NextAttempt != nil {
 		return &acme.Error{Kind: acme.Temporary, Err: ErrReplacedLater, Detail: "the proxy obtains another at " +
-			answer.NextAttempt.UTC().Format(time.RFC3339) + ", because the last attempt at this certificate was a short while ago"}
+			printable.Time(*answer.NextAttempt) + ", because the last attempt at this certificate was a short while ago"}
 	}
 	return g.pull(ctx, k, commandPull(false))
 }
