@@ -20,13 +20,13 @@ func Settings() []Setting {
 	const restart = true
 	return []Setting{
 		{"http-addr", restart, func(s *Serve) any { return &s.HTTPAddr }},
-		{"http-fallback", restart, func(s *Serve) any { return &s.HTTPFallback }},
 		{"https-addr", restart, func(s *Serve) any { return &s.HTTPSAddr }},
 		{"data-dir", restart, func(s *Serve) any { return &s.DataDir }},
 		{"store", restart, func(s *Serve) any { return &s.Store }},
-		{"hostname", restart, func(s *Serve) any { return &s.Hostname }},
 		{"log-format", restart, func(s *Serve) any { return &s.LogFormat }},
 
+		{"http-fallback", false, func(s *Serve) any { return &s.HTTPFallback }},
+		{"hostname", false, func(s *Serve) any { return &s.Hostname }},
 		{"acme-directory-url", false, func(s *Serve) any { return &s.ACMEDirectoryURL }},
 		{"ca-certificates", false, func(s *Serve) any { return &s.CACertificates }},
 		{"email", false, func(s *Serve) any { return &s.Email }},

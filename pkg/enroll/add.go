@@ -108,8 +108,8 @@ func (r *Registrar) newSecret(s SecretSpec) (Issued, clients.Credential, error) 
 		token, verifier := auth.NewBearer()
 		return Issued{Kind: clients.Bearer, Secret: token}, clients.Credential{Kind: clients.Bearer, Verifier: verifier}, nil
 	}
-	if s.URL == "" {
-		s.URL = r.cfg.URL
+	if s.URL == "" && r.cfg.URL != nil {
+		s.URL = r.cfg.URL()
 	}
 	if s.URL == "" {
 		return Issued{}, clients.Credential{}, ErrNoURL

@@ -37,9 +37,9 @@ type Store interface {
 type Config struct {
 	Store Store      // must be set
 	Audit *audit.Log // must be set
-	// URL is the address of the API in enrolment tokens. If empty, each request for
-	// a token must contain one.
-	URL string
+	// URL returns the address of the API for enrolment tokens. If it is nil or returns
+	// an empty string, each request for a token must contain one.
+	URL func() string
 	// Pin is the hash of the key that enrolment tokens pin.
 	Pin [32]byte
 	// Revoke revokes the current certificate of a client and deletes it from the

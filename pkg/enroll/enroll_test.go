@@ -48,7 +48,7 @@ func newRig(t *testing.T) *rig {
 	r.st = st
 	r.Registrar = enroll.New(enroll.Config{
 		Store: st, Audit: audit.New(audit.Config{Store: st, Logger: slog.New(slog.DiscardHandler), Now: now}),
-		URL: proxyURL, Pin: [32]byte{1}, Now: now,
+		URL: func() string { return proxyURL }, Pin: [32]byte{1}, Now: now,
 		Revoke: func(_ context.Context, _ clients.Client, m managed.Certificate, _ cert.Reason) error {
 			return r.revoke(m)
 		},

@@ -30,7 +30,7 @@ func ExampleRegistrar_Add() {
 	r := enroll.New(enroll.Config{
 		Store: st,
 		Audit: audit.New(audit.Config{Store: st, Logger: slog.New(slog.DiscardHandler)}),
-		URL:   "https://acmeproxy.example.com",
+		URL:   func() string { return "https://acmeproxy.example.com" },
 	})
 	web1 := clients.Client{Name: "web1", Grants: []clients.Grant{{Names: []string{"web1.example.com"}, Modes: clients.GrantableModes()}}}
 	issued, err := r.Add(ctx, web1, enroll.SecretSpec{})

@@ -82,7 +82,7 @@ func (g *generation) newClient() (*client.Client, error) {
 		Sets: sets, KeyType: keyType, Profile: g.settings.Profile, CheckNames: g.checkOwnNames,
 		Dir: g.settings.CertificatesDir(), DataDir: dataDir, Files: g.settings.Files,
 		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Environ: p.cfg.Environ, Timeout: hookTimeout},
-		Email: g.settings.Email, Owner: p.name, Installed: p.installed,
+		Email: g.settings.Email, Owner: p.name, Installed: g.installed,
 		Wake:   func() { p.Deployments.Wake() },
 		Logger: p.log, Now: p.cfg.Now,
 	})
@@ -133,8 +133,8 @@ func (g *generation) certificateSets() ([]client.Set, error) {
 		return nil, err
 	}
 	var sets []client.Set
-	hostname := g.process.hostname()
-	missing := g.process.cfg.Hostname != ""
+	hostname := g.hostname()
+	missing := hostname != ""
 	for _, set := range configured {
 		sets = append(sets, client.Set(set))
 		missing = missing && !slices.Contains(set.Names, hostname)

@@ -67,19 +67,27 @@ func (p *Proxy) HTTPSAddr() string { return p.https.Addr().String() }
 
 // URL returns the API's URL for enrolment tokens. It is empty if no hostname is set.
 func (p *Proxy) URL() string {
-	if p.cfg.Hostname == "" {
+	hostname := p.hostname()
+	if hostname == "" {
 		return ""
 	}
 	_, port, _ := net.SplitHostPort(p.HTTPSAddr())
 	if port == "443" {
-		return "https://" + p.hostname()
+		return "https://" + hostname
 	}
-	return "https://" + net.JoinHostPort(p.hostname(), port)
+	return "https://" + net.JoinHostPort(hostname, port)
+}
+
+// hostname returns the canonical hostname of the current settings.
+func (p *Proxy) hostname() string {
+	g, release := p.use()
+	defer release()
+	return g.hostname()
 }
 
 // hostname returns the canonical hostname. Validate has checked it.
-func (p *Proxy) hostname() string {
-	name, err := cert.ParseName(p.cfg.Hostname)
+func (g *generation) hostname() string {
+	name, err := cert.ParseName(g.settings.Hostname)
 	if err != nil {
 		return ""
 	}

@@ -52,14 +52,14 @@ func (c checkingOwn) Issue(ctx context.Context, req cert.Request, emit func(acme
 // mustCheckOwn reports whether req begins the order of a first certificate for the
 // hostname. An order that exists is continued.
 func (g *generation) mustCheckOwn(req cert.Request) bool {
-	name := g.process.hostname()
+	name := g.hostname()
 	return name != "" && slices.Contains(req.Names, name) && req.Order == (cert.Order{}) && g.mayCheckOwn()
 }
 
 // mayCheckOwn reports whether the API has no certificate yet, and the CA can be expected
 // to see what a check sees. A CA on this host is a test CA with its own DNS.
 func (g *generation) mayCheckOwn() bool {
-	if g.process.tls.public.Load() != nil {
+	if g.process.tls.hasPublic(g.hostname()) {
 		return false
 	}
 	return len(g.settings.CheckResolvers) > 0 || !isLocalURL(g.settings.ACMEDirectoryURL)
@@ -97,7 +97,7 @@ func (g *generation) checkOwn(ctx context.Context) error {
 // empty string if nothing clearly prevents it. A check that the proxy's own network or
 // resolver prevents is not clear.
 func (g *generation) ownVerdict(ctx context.Context) string {
-	name := g.process.hostname()
+	name := g.hostname()
 	checker, err := g.newChecker(nil, nil)
 	if err != nil {
 		g.process.log.Warn("the hostname cannot be checked", "error", err)
@@ -150,10 +150,10 @@ func (p *Proxy) recheckOwn(ctx context.Context) {
 		return // the row has its own next attempt
 	}
 	for _, row := range rows {
-		if !slices.Contains(row.Names, p.hostname()) || row.Serial != "" {
+		if !slices.Contains(row.Names, g.hostname()) || row.Serial != "" {
 			continue
 		}
-		p.log.Info("the hostname leads here now", "hostname", p.hostname())
+		p.log.Info("the hostname leads here now", "hostname", g.hostname())
 		if _, err := p.RenewNow(ctx, row.ID); err != nil {
 			p.log.Warn("the certificate of the hostname is requested later", "error", err)
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"filippo.io/age"
@@ -69,8 +70,8 @@ type Proxy struct {
 	store     *store.Store
 	identity  *age.X25519Identity
 	responder *responder.Responder
-	port80    http.Handler // the responder with its fallback
-	peers     *peers.Peers // nil with SQLite
+	port80    atomic.Pointer[http.Handler] // the responder with its fallback
+	peers     *peers.Peers                 // nil with SQLite
 	audit     *audit.Log
 	tls       *apiTLS
 	auth      *auth.Authenticator
@@ -127,7 +128,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 		issuing: issuer.NewShared(0), shares: renewal.NewShares(),
 	}
 	p.stopping, p.stop = context.WithCancel(context.WithoutCancel(ctx))
-	if p.port80, err = p.withFallback(p.responder); err != nil {
+	if err := p.setFallback(cfg.Serve); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -143,22 +144,31 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 	return p, nil
 }
 
-// withFallback returns the handler of port 80: challenges, and the fallback for all
-// other requests.
-func (p *Proxy) withFallback(challenges http.Handler) (http.Handler, error) {
-	backend, err := p.cfg.Backend()
+// setFallback sets the handler of port 80: challenges, and the fallback of settings for
+// all other requests. Requests in progress finish with the earlier one.
+func (p *Proxy) setFallback(settings config.Serve) error {
+	var challenges http.Handler = p.responder
+	backend, err := settings.Backend()
+	if err != nil {
+		return fmt.Errorf("http-fallback: %w", err)
+	}
+	handler := challenges // it answers 404
 	switch {
-	case err != nil:
-		return nil, fmt.Errorf("http-fallback: %w", err)
 	case backend != nil:
-		return fallback.Backend(challenges, fallback.BackendConfig{
+		handler = fallback.Backend(challenges, fallback.BackendConfig{
 			Target: backend, InFlight: p.cfg.Limits.exchanges(),
 			Grace: p.cfg.Limits.FallbackGrace, Longest: p.cfg.Limits.FallbackLongest, Logger: p.log,
-		}), nil
-	case p.cfg.HTTPFallback == config.FallbackRedirect:
-		return fallback.Redirect(challenges), nil
+		})
+	case settings.HTTPFallback == config.FallbackRedirect:
+		handler = fallback.Redirect(challenges)
 	}
-	return challenges, nil // the responder answers 404
+	p.port80.Store(&handler)
+	return nil
+}
+
+// servePort80 serves the requests of port 80.
+func (p *Proxy) servePort80(w http.ResponseWriter, r *http.Request) {
+	(*p.port80.Load()).ServeHTTP(w, r)
 }
 
 // Close closes everything that is open, the newest first. Run calls it.

@@ -97,6 +97,11 @@ func (p *Proxy) replace(ctx context.Context, settings config.Serve) (closed <-ch
 		g.retire()
 		return nil, errors.Join(err, g.close())
 	}
+	if settings.HTTPFallback != earlier.settings.HTTPFallback {
+		if err := p.setFallback(settings); err != nil { // impossible: Validate has checked it
+			p.log.Error("port 80 keeps its fallback", "error", err)
+		}
+	}
 	p.audit.SetDefaultQuota(settings.DailyQuota(p.newQuota))
 	if p.cfg.LogLevel != nil {
 		p.cfg.LogLevel.Set(settings.Level())

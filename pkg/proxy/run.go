@@ -38,7 +38,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	defer abort(nil)
 
 	limits := p.cfg.Limits
-	port80 := p.server(p.port80, limits.Port80Header)
+	port80 := p.server(http.HandlerFunc(p.servePort80), limits.Port80Header)
 	limits80 := limits.port80(port80.WriteTimeout)
 	port80.WriteTimeout = 0
 	context.AfterFunc(running, p.stop)

@@ -18,7 +18,7 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	g, release := p.use()
 	defer release()
 	s := admin.Status{
-		Version: p.cfg.Version, HTTPAddr: p.HTTPAddr(), HTTPSAddr: p.HTTPSAddr(), Hostname: p.hostname(),
+		Version: p.cfg.Version, HTTPAddr: p.HTTPAddr(), HTTPSAddr: p.HTTPSAddr(), Hostname: g.hostname(),
 		Store: p.store.String(), Directory: g.settings.ACMEDirectoryURL, Challenge: g.settings.Challenge, HTTP01: g.http01(), DNS01: g.settings.DNSProvider != "",
 		Needs: g.settings.Needs(), Certificates: []admin.Certificate{},
 	}

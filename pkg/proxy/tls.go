@@ -118,6 +118,12 @@ func (a *apiTLS) config() *tls.Config {
 	return config
 }
 
+// hasPublic reports whether there is a certificate of the CA for a hostname.
+func (a *apiTLS) hasPublic(name string) bool {
+	public := a.public.Load()
+	return public != nil && public.Leaf.VerifyHostname(name) == nil
+}
+
 func (a *apiTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	if public := a.public.Load(); public != nil && !slices.Contains(hello.SupportedProtos, api.ALPN) {
 		return public, nil
@@ -126,9 +132,13 @@ func (a *apiTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, erro
 }
 
 // installed makes the API serve a bundle of acme-client mode if it is for the
-// proxy's hostname.
-func (p *Proxy) installed(b *cert.Bundle) {
-	if name := p.hostname(); name != "" && b.Leaf.VerifyHostname(name) == nil {
+// proxy's hostname. That may have changed since a job of an earlier generation began.
+func (g *generation) installed(b *cert.Bundle) {
+	p, name := g.process, g.hostname()
+	if g.serving.Err() != nil {
+		name = p.hostname()
+	}
+	if name != "" && b.Leaf.VerifyHostname(name) == nil {
 		p.tls.install(b)
 		p.log.Info("the API serves its certificate from the CA", "hostname", name, "serial", b.Serial(), "not_after", b.NotAfter())
 	}
