@@ -60,6 +60,7 @@ type delays struct {
 	waiting map[string]waiting // by path of the Kept
 	eased   map[string]bool    // by path: its delay has ended early
 	misses  map[string]int     // by path: attempts in a row that did not reach the proxy
+	missed  map[string]bool    // by path: a person's try did not reach the proxy
 	// prober is the path of the certificate that looks every minute whether the proxy
 	// is back, and probeAt is when.
 	prober  string
@@ -130,6 +131,26 @@ func (d *delays) recordMiss(path string, longest time.Duration) time.Duration {
 	return delay
 }
 
+// keepTry makes the next turn of a certificate a person's try, because this one did not
+// reach the proxy.
+func (d *delays) keepTry(path string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.missed == nil {
+		d.missed = map[string]bool{}
+	}
+	d.missed[path] = true
+}
+
+// takeTry reports once whether the next turn is a person's try.
+func (d *delays) takeTry(path string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	missed := d.missed[path]
+	delete(d.missed, path)
+	return missed
+}
+
 // clear removes the delay of a certificate and its count of misses.
 func (d *delays) clear(path string) {
 	d.mu.Lock()
@@ -174,6 +195,10 @@ func (d *daemon) recordFailure(k *Kept, failure error, eased bool) time.Time {
 	var e *unreachableError
 	if (errors.As(failure, &e) || errors.Is(failure, ErrPin)) && !k.mayHaveCost(failure) {
 		k.NextAttempt, k.WaitUntil = time.Time{}, time.Time{}
+		if k.try {
+			d.delays.keepTry(k.path)
+			k.returnTry()
+		}
 		return now.Add(d.delays.recordMiss(k.path, poll))
 	}
 	d.delays.clear(k.path)

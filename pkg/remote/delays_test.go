@@ -158,6 +158,24 @@ func TestCAIsBack(t *testing.T) {
 	}
 }
 
+// While the proxy is unreachable, one certificate tries at least every minute.
+func TestProbe(t *testing.T) {
+	var d delays
+	most := func(path string) (longest time.Duration) {
+		for range 10 {
+			longest = max(longest, d.recordMiss(path, time.Hour))
+		}
+		return longest
+	}
+	if a, b := most("a"), most("b"); a > time.Minute || b < 15*time.Minute {
+		t.Errorf("the first waits %v, the second %v", a, b)
+	}
+	d.clear("a") // it was forgotten, for instance
+	if b := most("b"); b < 54*time.Second || b > time.Minute {
+		t.Errorf("the second waits %v now", b)
+	}
+}
+
 // The delays of an unreachable proxy begin with seconds.
 func TestMissedDelays(t *testing.T) {
 	var d delays

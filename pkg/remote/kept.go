@@ -62,6 +62,8 @@ type Kept struct {
 	AskAgain time.Time
 
 	path       string
+	try        bool  // a person acted before this turn of the daemon
+	counted    bool  // the last of Tries is of this turn
 	hookFailed error // in this turn or command; it is not repeated there
 	forgotten  bool  // the file is removed and must not be written again
 }

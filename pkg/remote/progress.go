@@ -38,7 +38,7 @@ func (p *pulling) isUnderWay(m api.Certificate) bool {
 // await makes pull wait for the attempt that follows the state m. An attempt that is
 // under way may have begun before the cause of a failure was removed.
 func (p *pulling) await(m api.Certificate) {
-	p.awaits, p.joined, p.before = true, m.Attempting, lastFailure(m)
+	p.awaits, p.joined, p.before = true, m.Attempting && !p.repeated, lastFailure(m)
 }
 
 // checkProgress asks why there is no bundle. The proxy works on it, failed, will begin
@@ -64,6 +64,7 @@ func (p *pulling) checkProgress(ctx context.Context) (step, error) {
 	case isFailing(m) && p.awaits && lastFailure(m) == p.before && p.isUnderWay(m):
 		return p.wait, nil
 	case isFailing(m) && p.opts.tryNow && (!p.awaits || p.joined && !p.isUnderWay(m)):
+		p.repeated = p.awaits
 		return p.askNow, nil
 	case isFailing(m) && (!p.awaits || lastFailure(m) != p.before):
 		return nil, attemptFailed(m, "")

@@ -62,6 +62,7 @@ type pulling struct {
 	started   bool   // the proxy was asked to begin, without a long poll since
 	awaits    bool   // an attempt is awaited, which was requested or joined
 	joined    bool   // it began earlier, so if it fails, another one is requested
+	repeated  bool   // that one was requested
 	before    failed // the last failure when it was requested or joined
 	ready     bool   // the present bundle is usable, and a newer one is awaited
 

@@ -22,8 +22,9 @@ var (
 	startTries  = managed.Tries{Hourly: 3, Daily: 12}
 )
 
-// try counts an attempt in gateway mode that begins now, or returns a *managed.NotNow.
-func (k *Kept) try(tries managed.Tries, now time.Time) error {
+// countTry counts an attempt in gateway mode that begins now, or returns a
+// *managed.NotNow.
+func (k *Kept) countTry(tries managed.Tries, now time.Time) error {
 	if k.WaitUntil.After(now) {
 		return &managed.NotNow{Reason: managed.CAWaits, At: later(k.WaitUntil, k.NextAttempt)}
 	}
@@ -40,8 +41,15 @@ func (k *Kept) try(tries managed.Tries, now time.Time) error {
 		}
 		return &managed.NotNow{Reason: managed.TriesUsed, Most: most, Per: per, At: at}
 	}
-	k.Tries = append(recent, now.UTC().Truncate(time.Second))
+	k.Tries, k.counted = append(recent, now.UTC().Truncate(time.Second)), true
 	return k.save() // before the attempt: a crash loop must not repeat it for ever
+}
+
+// returnTry undoes countTry, because the attempt did not reach the proxy.
+func (k *Kept) returnTry() {
+	if k.counted {
+		k.Tries, k.counted = k.Tries[:len(k.Tries)-1], false
+	}
 }
 
 func later(a, b time.Time) time.Time {
@@ -92,8 +100,12 @@ func (g *Getter) retry(ctx context.Context, k *Kept, renew bool) error {
 		}
 		return g.install(ctx, k, have, "")
 	}
-	if k.LastError != "" || k.Serial == "" {
-		if err := k.try(personTries, g.now()); err != nil {
+	if k.LastError != "" {
+		err := k.countTry(personTries, g.now())
+		if errors.As(err, new(*managed.NotNow)) {
+			return fmt.Errorf("%s; %w", k.LastError, err)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -107,6 +119,9 @@ func (g *Getter) keepFailure(k *Kept, failure error) error {
 	}
 	now := g.now()
 	k.LastError = failure.Error()
+	if !k.mayHaveCost(failure) {
+		k.returnTry()
+	}
 	if !k.Mode.IsUnattended() && k.mayHaveCost(failure) {
 		retryAt := work.RetryAt(now, k.Failures, k.NotAfter, failure)
 		k.NextAttempt, k.WaitUntil = retryAt.UTC(), work.WaitUntil(now, retryAt, failure).UTC()
@@ -180,7 +195,7 @@ func (d *daemon) allowTry(ctx context.Context, k *Kept) (bool, error) {
 	if k.Mode.IsUnattended() || d.getter.isGood(k) {
 		return true, nil
 	}
-	err := k.try(startTries, time.Now())
+	err := k.countTry(startTries, time.Now())
 	var early *managed.NotNow
 	if !errors.As(err, &early) {
 		return err == nil, err

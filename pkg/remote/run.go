@@ -160,7 +160,8 @@ func (d *daemon) queueDue() time.Time {
 			}
 		default:
 			d.busy[k.path] = true
-			d.queue = append(d.queue, queued{k, d.trying[k.path]})
+			missed := d.delays.takeTry(k.path)
+			d.queue = append(d.queue, queued{k, d.trying[k.path] || missed})
 			delete(d.trying, k.path)
 		}
 	}
@@ -219,7 +220,7 @@ func (d *daemon) work(ctx context.Context, listed Kept, try bool, log *slog.Logg
 	d.getter.unstored.recall(k)
 	eased := d.delays.takeEased(k.path)
 	allowed := eased
-	if try {
+	if k.try = try; try {
 		if allowed, err = d.allowTry(ctx, k); err != nil {
 			return next, err
 		}
