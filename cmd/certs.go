@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -97,13 +98,24 @@ func printCertificates(c *cobra.Command, all []admin.Certificate) error {
 	now := time.Now()
 	t := newTable(c.OutOrStdout(), "ID", "CLIENT", "NAMES", "EXPIRES", "NEXT ATTEMPT", "PROBLEM")
 	for _, m := range all {
-		t.row(m.ID, m.Client, shorten(list(m.Names, " "), namesWidth), expiry(m, now), nextAttempt(m, now), describeProblem(m))
+		t.row(m.ID, m.Client, fewNames(m.Names), expiry(m, now), nextAttempt(m, now), describeProblem(m))
 	}
 	return t.flush()
 }
 
-// namesWidth is the width of names in a table with an ID. show prints all of them.
-const namesWidth = 32
+// fewNames returns the first of the names, and how many there are besides. show prints
+// all of them.
+func fewNames(names []string) string {
+	const columns = 32
+	first := shorten(names[0], 2*columns)
+	for i, name := range names[1:] {
+		if len(first)+1+len(name) > columns {
+			return fmt.Sprintf("%s +%d", first, len(names)-1-i)
+		}
+		first += " " + name
+	}
+	return first
+}
 
 // expiry returns the last day of a certificate, and how far away it is.
 func expiry(m admin.Certificate, now time.Time) string {

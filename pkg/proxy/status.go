@@ -11,6 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
 // Status returns the status for the admin API.
@@ -75,7 +76,10 @@ func (p *Proxy) revokeByAdmin(ctx context.Context, owner clients.Client, m manag
 	if err != nil || forget {
 		return m, err
 	}
-	if now, err := p.RenewNow(ctx, m.ID); err == nil {
+	// One order more than for a renewal, because services use a revoked certificate.
+	try := renewal.ByPerson
+	try.Pause.Spare++
+	if now, err := p.tryOne(ctx, m.ID, try); err == nil {
 		return now, nil
 	}
 	return m, nil // at its time

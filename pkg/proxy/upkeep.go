@@ -85,7 +85,11 @@ func (p *Proxy) tryNow(ctx context.Context) error {
 // RenewNow makes one certificate of any client due, for the administrator. Errors are
 // those of store.TryNow.
 func (p *Proxy) RenewNow(ctx context.Context, id string) (managed.Certificate, error) {
-	m, err := p.store.TryNow(ctx, id, renewal.ByPerson)
+	return p.tryOne(ctx, id, renewal.ByPerson)
+}
+
+func (p *Proxy) tryOne(ctx context.Context, id string, try managed.Try) (managed.Certificate, error) {
+	m, err := p.store.TryNow(ctx, id, try)
 	if err == nil {
 		p.Renewals.Wake()
 		p.peers.NotifyDue()
