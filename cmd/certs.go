@@ -103,7 +103,7 @@ func printCertificates(c *cobra.Command, all []admin.Certificate) error {
 	return t.flush()
 }
 
-// fewNames returns the first of the names, and how many there are besides. show prints
+// fewNames returns the first of the names, and the number of the others. show prints
 // all of them.
 func fewNames(names []string) string {
 	const columns = 32
