@@ -1,3 +1,5 @@
+//go:build unix
+
 // Command demo plays the story of acmeproxy's three modes on this machine: a
 // real CA (Pebble), a proxy, and two hosts that the CA cannot reach. It needs
 // no root, leaves nothing behind and stops everything it started, also on

@@ -17,7 +17,6 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,7 +41,7 @@ type Server struct {
 	settings []string
 	bin      string
 	dir      string
-	as       *syscall.Credential // nil: this user
+	as       *account // nil: this user
 	log      tail
 	cmd      *exec.Cmd
 }
@@ -122,20 +121,6 @@ func find() (string, error) {
 	return bin, nil
 }
 
-// credential returns the user to run the server as, because it refuses to run as root.
-func credential() (*syscall.Credential, error) {
-	if os.Geteuid() != 0 {
-		return nil, nil
-	}
-	u, err := user.Lookup("postgres")
-	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL does not run as root: %w", err)
-	}
-	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
-	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, errors.Join(err1, err2)
-}
-
 // create creates the cluster. Only connections to the port need a password.
 func (s *Server) create(ctx context.Context) error {
 	secret := filepath.Join(s.dir, "password")
@@ -144,7 +129,7 @@ func (s *Server) create(ctx context.Context) error {
 	}
 	if s.as != nil {
 		for _, path := range []string{s.dir, secret} {
-			if err := os.Chown(path, int(s.as.Uid), int(s.as.Gid)); err != nil {
+			if err := os.Chown(path, s.as.uid, s.as.gid); err != nil {
 				return err
 			}
 		}
@@ -165,7 +150,7 @@ func (s *Server) command(ctx context.Context, program string, args ...string) *e
 	cmd := exec.CommandContext(ctx, filepath.Join(s.bin, program), args...)
 	cmd.Dir = s.dir
 	cmd.Stdout, cmd.Stderr = &s.log, &s.log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.as, Setpgid: true}
+	s.as.run(cmd)
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }

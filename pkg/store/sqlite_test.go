@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -260,6 +259,6 @@ func asNobody(t *testing.T, dir, exe string) *exec.Cmd {
 	}
 	cmd := exec.Command(exe, "-test.run=^TestUnwritable$", "-test.v")
 	cmd.Dir = dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: otherUser, Gid: otherUser}}
+	runAs(cmd, otherUser)
 	return cmd
 }

@@ -1,15 +1,13 @@
+//go:build unix
+
 package certfile_test
 
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/big"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,70 +41,6 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
-}
-
-// newBundle is self-signed, with a second certificate for a chain.
-func newBundle(serial int64) (*cert.Bundle, error) { return newBundleOf(serial, cert.EC256) }
-
-func newBundleOf(serial int64, keyType cert.KeyType) (*cert.Bundle, error) {
-	key, err := cert.GenerateKey(keyType)
-	if err != nil {
-		return nil, err
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test CA"}, DNSNames: []string{"web1.example.com"},
-		NotBefore: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC),
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		return nil, err
-	}
-	leaf, err := x509.ParseCertificate(der)
-	return &cert.Bundle{Key: key, Leaf: leaf, Chain: []*x509.Certificate{leaf}}, err
-}
-
-func bundle(t testing.TB, serial int64) *cert.Bundle {
-	t.Helper()
-	b, err := newBundle(serial)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func write(t testing.TB, dir string, b *cert.Bundle) {
-	t.Helper()
-	if err := certfile.Write(t.Context(), dir, b); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// has checks that dir holds exactly b.
-func has(t testing.TB, dir string, b *cert.Bundle) {
-	t.Helper()
-	got, err := certfile.Read(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !got.Leaf.Equal(b.Leaf) || !cert.SameKey(got.Key.Public(), b.Key.Public()) {
-		t.Errorf("the set has serial %s, want %s", got.Serial(), b.Serial())
-	}
-}
-
-// versionsIn lists the folders of versions, and temporary links too.
-func versionsIn(t testing.TB, dir string) []string {
-	t.Helper()
-	entries, err := os.ReadDir(filepath.Join(dir, ".acmeproxy"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		if e.Name() != "current" && e.Name() != "lock" {
-			names = append(names, e.Name())
-		}
-	}
-	return names
 }
 
 func TestFiles(t *testing.T) { // A5, A6

@@ -1,3 +1,5 @@
+//go:build unix
+
 package certfile_test
 
 import (
@@ -15,32 +17,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
-
-const password = "correct horse ~"
-
-// everything is all formats, with the password file in folder.
-func everything(folder string) certfile.Layout {
-	return certfile.Layout{Formats: []string{"pem,haproxy", "pkcs12"}, PKCS12PasswordFile: filepath.Join(folder, "password")}
-}
-
-func newEverything(t testing.TB, folder string) certfile.Layout {
-	t.Helper()
-	l := everything(folder)
-	if err := os.WriteFile(l.PKCS12PasswordFile, []byte(password+"\r\nmore\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return l
-}
-
-func writeAs(t testing.TB, l certfile.Layout, dir string, b *cert.Bundle) {
-	t.Helper()
-	if err := l.Write(t.Context(), dir, b); err != nil {
-		t.Fatal(err)
-	}
-	if !l.Holds(dir, b) {
-		t.Fatalf("what was written is not held: %+v", l)
-	}
-}
 
 // run gives what a program that is installed says.
 func run(t *testing.T, name string, args ...string) string {

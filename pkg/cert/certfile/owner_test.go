@@ -1,3 +1,5 @@
+//go:build unix
+
 package certfile_test
 
 import (
@@ -9,15 +11,6 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
-
-func owner(t *testing.T, name string) certfile.Owner {
-	t.Helper()
-	dir := filepath.Join(t.TempDir(), "state")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return certfile.Owner{Program: "remote", Dir: dir, Name: name}
-}
 
 // writeOwned writes a set for an owner and checks that Claimable says the same before.
 func writeOwned(t *testing.T, dir string, serial int64, c certfile.Claim) error {
