@@ -38,7 +38,7 @@ type remoteFlags struct{ stateDir, config string }
 func (f *remoteFlags) bind(fs *pflag.FlagSet) {
 	f.stateDir = defaultStateDir()
 	fs.StringVar(&f.stateDir, "state-dir", f.stateDir, "`folder` for this host's keys and state")
-	fs.StringVar(&f.config, "config", "", "configuration `file` of remote run (YAML); default "+defaultRemoteFile+" if it is there")
+	fs.StringVar(&f.config, "config", "", "configuration `file` of remote run (YAML); default "+defaultFile("remote.yaml")+" if it is there")
 }
 
 // defaultStateDir returns a folder beside the proxy's data directory, so that one

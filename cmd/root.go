@@ -82,6 +82,7 @@ proxy, 4 temporary failure: try again later.`,
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(newServe(), newReload(), newStatus(), newClients(), newCerts(), newAudit(), newCheck(), newStore(), newRemote(), newVersion())
 	addCompletions(root)
+	refuseUnsupported(root)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {

@@ -108,8 +108,6 @@ func run(c *cobra.Command) error {
 	return remote.Run(ctx, remote.RunConfig{State: s, Wanted: list, Poll: f.poll, Logger: logger, Changes: r.changes})
 }
 
-const defaultRemoteFile = "/etc/acmeproxy/remote.yaml"
-
 func remoteConfigFile(given string) string {
 	if given == "" {
 		given = os.Getenv("ACMEPROXY_CONFIG")
@@ -117,10 +115,11 @@ func remoteConfigFile(given string) string {
 	if given != "" {
 		return given
 	}
-	if _, err := os.Stat(defaultRemoteFile); err != nil {
+	file := defaultFile("remote.yaml")
+	if !isUsable(file) {
 		return ""
 	}
-	return defaultRemoteFile
+	return file
 }
 
 // configured returns the certificates of the configuration file.

@@ -186,10 +186,8 @@ func storeFlag(fs *pflag.FlagSet, store *string) {
 }
 
 func configFlag(fs *pflag.FlagSet, file *string) {
-	fs.StringVar(file, "config", "", "configuration `file` of serve (YAML); default "+defaultConfigFile+" if it is there")
+	fs.StringVar(file, "config", "", "configuration `file` of serve (YAML); default "+defaultFile("acmeproxy.yaml")+" if it is there")
 }
-
-const defaultConfigFile = "/etc/acmeproxy/acmeproxy.yaml"
 
 // configFile returns the file to read, or an empty string.
 func configFile(given string) string {
@@ -199,10 +197,11 @@ func configFile(given string) string {
 	if given != "" {
 		return given
 	}
-	if _, err := os.Stat(defaultConfigFile); errors.Is(err, os.ErrNotExist) {
+	file := defaultFile("acmeproxy.yaml")
+	if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) {
 		return ""
 	}
-	return defaultConfigFile
+	return file
 }
 
 // tuneCollector makes the garbage collector run less often than by default. serve

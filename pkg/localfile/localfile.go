@@ -60,7 +60,7 @@ func IsTrustedIn(dir *os.Root, name string) bool {
 
 // Read returns the content of a file that must be trustworthy: a key, an identity, a
 // list of commands. It returns a *ForeignError if the file, or a link at path, belongs
-// to an untrusted user in another user's folder. It returns fs.ErrNotExist if the file
+// to an untrusted user in another user's folder, on Windows in any folder. It returns fs.ErrNotExist if the file
 // does not exist.
 func Read(path string) ([]byte, error) {
 	f, err := openNoLink(path)
@@ -122,6 +122,9 @@ func check(path string, allowed func(path string, owner Owner) bool) error {
 func mayPlace(path string, owner Owner) bool {
 	if isTrusted(owner) {
 		return true
+	}
+	if !relyOnFolders {
+		return false
 	}
 	folder, err := ownerAt(filepath.Dir(path), true)
 	return err == nil && folder == owner

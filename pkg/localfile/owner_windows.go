@@ -28,6 +28,10 @@ const (
 	trustedInstaller = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464"
 )
 
+// relyOnFolders would mean that an untrusted user's own folder may have the user's
+// files. Here every user may create the folders that this program uses by default.
+const relyOnFolders = false
+
 // isTrusted reports whether this process can rely on files of this owner.
 func isTrusted(owner Owner) bool {
 	if slices.Contains([]string{system, administrators, trustedInstaller}, owner) {
