@@ -211,10 +211,13 @@ no entries for certificates of the gateway, only for refused requests.`,
 			for _, e := range page.Entries {
 				t.row(moment(e.At), e.Outcome, e.Client, e.Addr, e.Action, string(e.Mode), list(e.Names, " "), e.Detail)
 			}
+			if err := t.flush(); err != nil {
+				return err
+			}
 			if page.Before > 0 {
 				printErrf(c, "there may be older entries; --before %d shows them, --limit up to 200 shows more\n", page.Before)
 			}
-			return t.flush()
+			return nil
 		},
 	}
 	flags.bind(c.Flags())

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
@@ -17,6 +18,7 @@ import (
 func newClientsApply() *cobra.Command {
 	var flags adminFlags
 	var file string
+	var yes bool
 	var req admin.ApplyRequest
 	c := &cobra.Command{
 		Use:   "apply -f FILE",
@@ -33,7 +35,8 @@ all changes or none. Applying the same file again changes nothing.
 apply adds missing clients, without a secret; run "acmeproxy clients token NAME"
 to create one. It replaces grants and disabled with the values in the file, and
 adds recipients to those that the client has. Clients that the file does not name
-do not change. --prune removes them with their credentials and certificates.`,
+do not change. --prune removes them with their credentials and certificates. On a
+terminal, it asks for confirmation first.`,
 		Example: `  acmeproxy clients apply -f clients.yaml --dry-run
   acmeproxy clients apply -f clients.yaml
   acmeproxy clients apply -f - --prune < clients.yaml`,
@@ -44,7 +47,7 @@ do not change. --prune removes them with their credentials and certificates.`,
 			return noArgs(c, args)
 		},
 		RunE: func(c *cobra.Command, _ []string) error {
-			clients, err := readClients(file, c.InOrStdin())
+			wanted, err := readClients(file, c.InOrStdin())
 			if err != nil {
 				return usageError{err}
 			}
@@ -52,8 +55,11 @@ do not change. --prune removes them with their credentials and certificates.`,
 			if err != nil {
 				return err
 			}
-			for _, cl := range clients {
+			for _, cl := range wanted {
 				req.Clients = append(req.Clients, admin.ClientSpec(cl))
+			}
+			if err := confirmPrune(c, a, yes, req); err != nil {
+				return err
 			}
 			answer, err := a.Apply(c.Context(), req)
 			if err != nil {
@@ -70,7 +76,30 @@ do not change. --prune removes them with their credentials and certificates.`,
 	fs.StringVarP(&file, "file", "f", "", "`file` that describes the clients (YAML), or - for standard input")
 	fs.BoolVar(&req.DryRun, "dry-run", false, "show the changes without making them")
 	fs.BoolVar(&req.Prune, "prune", false, "remove clients that the file does not name, with their credentials, certificates and bundles")
+	yesFlag(fs, &yes)
 	return c
+}
+
+// confirmPrune asks before clients are removed.
+func confirmPrune(c *cobra.Command, a *admin.Admin, yes bool, req admin.ApplyRequest) error {
+	if yes || !req.Prune || req.DryRun || !atTerminal(c) {
+		return nil
+	}
+	req.DryRun = true
+	plan, err := a.Apply(c.Context(), req)
+	if err != nil {
+		return err
+	}
+	var removed []string
+	for _, change := range plan.Changes {
+		if change.Action == string(clients.Remove) {
+			removed = append(removed, change.Name)
+		}
+	}
+	if len(removed) == 0 {
+		return nil
+	}
+	return confirm(c, yes, "remove clients that are not in the file, with their credentials, certificates and bundles: %s?", few(removed))
 }
 
 func readClients(file string, stdin io.Reader) ([]config.Client, error) {
