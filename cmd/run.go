@@ -23,6 +23,8 @@ func newRun() *cobra.Command {
 asks the proxy for a new bundle at each poll (agent) or renews the certificate
 when it is due (gateway), and writes its files. It runs a certificate's hook once
 for each change. A failure of one certificate does not delay others.
+A start, and a reload, try failing certificates and hooks at once, unless the CA or
+the proxy asked to wait.
 
 SIGHUP makes run read the configuration file again: certificates, poll, log-level. If
 the file has a fault, nothing changes, and the log has the reason. A change of

@@ -131,12 +131,12 @@ func (p *pause) triesEnd() time.Time {
 }
 
 const (
-	triedAtOnce = 100              // rows of one call of TryFailing that are due now
-	triedApart  = 30 * time.Second // between further ones, so that they leave the CA's limits to others
+	triedAtOnce = 50          // rows of one call of TryFailing that are due now
+	triedApart  = time.Minute // between further ones, so that they leave the CA's limits to others
 )
 
 // TryFailing makes the failing rows of all clients due, as [Store.TryNow] does for one,
-// and returns their number. The first hundred are due now, the others one after the
+// and returns their number. The first fifty are due now, the others one after the
 // other. Rows that may not be tried yet are left alone.
 func (s *certificateStore) TryFailing(ctx context.Context, tries managed.Tries) (n int, err error) {
 	for after := ""; ; {

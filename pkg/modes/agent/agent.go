@@ -340,7 +340,7 @@ func (a *Agent) askAgain(ctx context.Context, id clients.Identity, m managed.Cer
 }
 
 func tooSoon(retryAt time.Time) error {
-	return &audit.TooSoon{Reason: "this certificate was obtained or requested a short while ago", RetryAt: retryAt}
+	return &audit.TooSoon{Reason: "the last attempt at this certificate was a short while ago", RetryAt: retryAt}
 }
 
 // checkPause returns the time of the client's last request. It returns an error if a

@@ -202,15 +202,15 @@ func triedAll(t *testing.T, f *fixture) { // X44
 
 func triedInTurn(t *testing.T, f *fixture) {
 	ctx, now := t.Context(), f.clock.Now()
-	for i := range 103 {
+	for i := range 53 {
 		m := f.manage(t, fmt.Sprintf("n%d.example", i))
 		f.failLater(t, m.ID, time.Time{})
 	}
-	equal(t, must(f.TryFailing(ctx, byStart))(t), 103)
-	equal(t, len(must(f.ClaimDue(ctx, "w", time.Minute, 500))(t)), 100)
-	equal(t, must(f.NextDue(ctx))(t), now.Add(30*time.Second))
-	f.clock.Advance(90 * time.Second)
-	equal(t, len(must(f.ClaimDue(ctx, "w2", time.Minute, 500))(t)), 103)
+	equal(t, must(f.TryFailing(ctx, byStart))(t), 53)
+	equal(t, len(must(f.ClaimDue(ctx, "w", time.Minute, 500))(t)), 50)
+	equal(t, must(f.NextDue(ctx))(t), now.Add(time.Minute))
+	f.clock.Advance(3 * time.Minute)
+	equal(t, len(must(f.ClaimDue(ctx, "w2", time.Minute, 500))(t)), 53)
 }
 
 func triedHooks(t *testing.T, f *fixture) {
