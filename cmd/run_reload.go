@@ -51,9 +51,6 @@ func (r *runReload) read() (change remote.Change, level slog.Level, err error) {
 		return change, level, err
 	}
 	level, err = config.ParseLevel(f.logLevel)
-	if err != nil {
-		err = f.Locate(err)
-	}
 	for _, setting := range []struct{ key, before, now string }{
 		{"state-dir", r.stateDir, f.stateDir}, {"log-format", r.logFormat, f.logFormat},
 	} {
@@ -62,5 +59,5 @@ func (r *runReload) read() (change remote.Change, level slog.Level, err error) {
 		}
 	}
 	list, invalid := configured(r.state, f.Certificates)
-	return remote.Change{Wanted: list, Poll: f.poll}, level, errors.Join(err, invalid)
+	return remote.Change{Wanted: list, Poll: f.poll}, level, f.Locate(errors.Join(err, invalid))
 }

@@ -26,7 +26,7 @@ func (p *Proxy) Reload(ctx context.Context) (changed []string, err error) {
 		// A caller that disconnects must not leave it half done.
 		_, err = p.replace(context.WithoutCancel(ctx), settings)
 	}
-	if err != nil {
+	if err = settings.Locate(err); err != nil {
 		p.log.Error("reload refused", "error", err)
 		return nil, err
 	}
