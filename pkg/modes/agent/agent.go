@@ -221,10 +221,10 @@ func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag st
 	defer timeout.Stop()
 	for woken := false; ; {
 		wake, leave := a.waiters.join(certID) // before reading, so that no change is missed
-		b, err := a.bundle(ctx, id, certID)
+		b, m, err := a.bundle(ctx, id, certID)
 		none := errors.Is(err, managed.ErrNotFound) && !errors.Is(err, errGone)
 		old := err == nil && b.ETag == etag
-		if wait <= 0 || woken || (!none && !old) {
+		if wait <= 0 || woken || !none && !old || none && a.isResting(m, wait) {
 			leave()
 			return b, err
 		}
@@ -251,7 +251,14 @@ func (a *Agent) Bundle(ctx context.Context, id clients.Identity, certID, etag st
 // errGone wraps managed.ErrNotFound if the certificate, not its bundle, is missing.
 var errGone = fmt.Errorf("no such certificate: %w", managed.ErrNotFound)
 
-func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) (managed.Bundle, error) {
+// isResting reports whether the last attempt failed, and no other one begins within that
+// time. A caller that began to wait just after the failure must not wait for nothing.
+func (a *Agent) isResting(m managed.Certificate, within time.Duration) bool {
+	now := a.cfg.Now()
+	return m.IsFailing() && !m.IsAttempted(now) && !m.IsDue(now.Add(within))
+}
+
+func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) (managed.Bundle, managed.Certificate, error) {
 	m, err := a.Get(ctx, id, certID)
 	if errors.Is(err, managed.ErrNotFound) {
 		err = errGone
@@ -262,9 +269,10 @@ func (a *Agent) bundle(ctx context.Context, id clients.Identity, certID string) 
 		err = managed.ErrNotFound
 	}
 	if err != nil {
-		return managed.Bundle{}, err
+		return managed.Bundle{}, m, err
 	}
-	return a.cfg.Store.BundleFor(ctx, certID)
+	b, err := a.cfg.Store.BundleFor(ctx, certID)
+	return b, m, err
 }
 
 // RenewNow makes one of the client's own certificates due at any age. Nothing changes

@@ -17,6 +17,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
@@ -73,6 +74,22 @@ func TestAgentRenews(t *testing.T) {
 	}
 	if n := p.CA.Requests().Count(pebbletest.NewOrder); n != 2 {
 		t.Errorf("%d orders for a certificate and its renewal", n)
+	}
+}
+
+// A long poll that begins just after a failure is answered at once, because no news
+// follows before the next attempt.
+func TestLongPollAfterFailure(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) { c.HTTP01Hook = "true" }}) // which publishes nothing
+	_, recipient := proxytest.NewIdentity(t)
+	c := p.NewCaller(t, "web1", []string{recipient}, proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	m := c.Register(t, "a.example.com")
+	watch.Until(t, "the attempt has failed", func() bool { m = c.Certificate(t, m.ID); return m.Failures > 0 && !m.Attempting })
+	began := time.Now()
+	r := c.Do(t, http.MethodGet, api.PathCertificates+"/"+m.ID+"/bundle?wait=30s", nil)
+	if took := time.Since(began); r.Status != http.StatusNotFound || took > 15*time.Second {
+		t.Errorf("%d after %v, want 404 at once", r.Status, took)
 	}
 }
 
