@@ -106,7 +106,7 @@ func argumentsOf(c *cobra.Command) cobra.CompletionFunc {
 	case c.Parent().Name() == "clients" && c.Name() != "add":
 		return first(clientNames)
 	case c.Parent().Name() == "certs" && c.Name() != "list":
-		return first(certificateIDs)
+		return first(certificates)
 	case c.Parent().Name() == "remote" && c.Name() != "enroll":
 		return hostNames
 	}
@@ -151,18 +151,32 @@ func clientNames(c *cobra.Command, _ []string, _ string) (names []string, _ cobr
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
-// certificateIDs completes the id of a certificate that the running proxy manages.
-func certificateIDs(c *cobra.Command, _ []string, _ string) (ids []string, _ cobra.ShellCompDirective) {
+// certificates completes a certificate that the running proxy manages: by its first
+// name, or by its id if another one has this name, too, or if an id was begun.
+func certificates(c *cobra.Command, _ []string, typed string) (values []string, _ cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(c.Context(), completionTimeout)
 	defer cancel()
 	flags := completionAdmin(c)
+	known := map[string]int{}
 	if a, err := flags.dial(c); err == nil {
 		all, _ := a.Certificates(ctx, admin.CertificateQuery{})
+		all = slices.DeleteFunc(all, func(m admin.Certificate) bool { return len(m.Names) == 0 })
 		for _, m := range all {
-			ids = append(ids, cobra.CompletionWithDesc(m.ID, printable.Line(strings.TrimSpace(m.Client+" "+list(m.Names, " ")))))
+			for _, name := range m.Names {
+				known[name]++
+			}
+		}
+		for _, m := range all {
+			text := strings.TrimSpace(m.Client + " " + list(m.Names, " "))
+			if known[m.Names[0]] == 1 {
+				values = append(values, cobra.CompletionWithDesc(printable.Line(m.Names[0]), printable.Line(text)))
+			}
+			if known[m.Names[0]] > 1 || typed != "" && strings.HasPrefix(m.ID, typed) {
+				values = append(values, cobra.CompletionWithDesc(m.ID, printable.Line(text)))
+			}
 		}
 	}
-	return ids, cobra.ShellCompDirectiveNoFileComp
+	return values, cobra.ShellCompDirectiveNoFileComp
 }
 
 // hostNames completes the names of this host's certificates.
