@@ -13,6 +13,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -48,12 +49,22 @@ func withRemedy(c *cobra.Command) *cobra.Command {
 // must do after an error, or an empty string if the error says it.
 func remoteRemedy(err error, stateDir, names string) string {
 	var problem *api.Problem
+	var folder *remote.FolderError
+	var unlisted *remote.UnlistedError
 	isProblem := errors.As(err, &problem)
 	switch {
 	case errors.As(err, new(*remote.HookError)):
 		return `correct the hook, then run the same command again; "acmeproxy remote run" retries it as well`
 	case errors.Is(err, remote.ErrPin):
 		return "ask the proxy's administrator whether its data directory was replaced, and only then " + enrolAgain(stateDir)
+	case errors.As(err, &folder):
+		return fmt.Sprintf("to use it for this certificate, run acmeproxy remote forget %s first", folder.Name)
+	case errors.As(err, new(*certfile.OwnedError)), errors.As(err, new(*certfile.ForeignFilesError)):
+		return "to take the folder nevertheless, run acmeproxy remote get with --force once; it keeps a copy of files of other programs"
+	case errors.As(err, &unlisted):
+		return fmt.Sprintf("to end its renewal, run acmeproxy remote forget %s; to keep it, add its entry again", unlisted.Name)
+	case errors.As(err, new(*remote.ProxyError)):
+		return "run the same command again when the proxy can be reached, or use --local to forget it here only; the proxy then continues to renew it"
 	case isProblem && problem.Status == http.StatusUnauthorized && enrolledAs(stateDir) != "":
 		name := enrolledAs(stateDir)
 		return fmt.Sprintf("the proxy does not accept the key in %s: the client %q was disabled or removed, its credentials were revoked, "+

@@ -3,7 +3,6 @@ package cmd
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -64,21 +63,18 @@ replace it. The files stay. Remove them when no service uses them.`,
 			if mode != "" && !clients.Mode(mode).Canonical().IsGrantable() {
 				return usage("mode: %q is unknown; use agent or gateway", mode)
 			}
-			names, err := cert.ParseNames(splitCommas(args)...)
-			if err != nil {
-				return usage("names: %w", err)
-			}
 			s, err := flags.open(c)
 			if err != nil {
 				return err
 			}
-			k, err := s.KeptAs(names, clients.Mode(mode).Canonical())
-			if errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", names)
-			}
+			found, err := lookup(s, args, clients.Mode(mode).Canonical())
 			if err != nil {
 				return err
 			}
+			if len(found) > 1 {
+				return usage("mode: this host has several certificates for %s; use --mode, or the name that acmeproxy remote list shows", found[0].Names)
+			}
+			k := found[0]
 			if err := confirm(c, yes, "revoke the certificate of %s, %s mode, files in %s?", k.Names, k.Mode, k.Out); err != nil {
 				return err
 			}
@@ -140,11 +136,34 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 // keptProblem returns why a certificate on this host is not up to date, or an empty
 // string.
 func keptProblem(k remote.Kept) string {
+	decision, failure := keptDecision(k), keptFailure(k)
+	if decision != "" && failure != "" {
+		return decision + "; " + failure
+	}
+	return decision + failure
+}
+
+// keptDecision returns why a certificate on this host needs a decision of the
+// administrator, with the remedy, or an empty string.
+func keptDecision(k remote.Kept) string {
+	err := k.Conflict()
+	if err == nil {
+		err = k.NotListed()
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error() + "; " + remoteRemedy(err, "", "")
+}
+
+func keptFailure(k remote.Kept) string {
 	switch {
 	case k.LastError != "" && k.HookDue && !k.NextAttempt.IsZero():
 		return k.LastError + "; next attempt " + moment(k.NextAttempt)
 	case k.LastError != "":
 		return k.LastError
+	case k.Forgetting != nil:
+		return "the proxy has not confirmed yet that it stopped managing it"
 	case k.Revoked != "" && k.Revoked == k.Serial:
 		return "revoked; not replaced yet"
 	case k.HookDue:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -93,7 +94,7 @@ func run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	list, err := configured(s, f.Certificates)
+	list, err := configured(source.file(), f.Certificates)
 	if err != nil {
 		return err
 	}
@@ -124,18 +125,18 @@ func remoteConfigFile(given string) string {
 	return file
 }
 
-// configured returns the certificates of the configuration file.
-func configured(s *remote.State, list config.RemoteCertificates) ([]remote.Wanted, error) {
+// configured returns the certificates of a configuration file.
+func configured(file string, list config.RemoteCertificates) ([]remote.Wanted, error) {
+	if abs, err := filepath.Abs(file); err == nil && file != "" {
+		file = abs
+	}
 	var all []remote.Wanted
 	for _, r := range list {
-		w, err := wanted(s, r.Names, string(r.Mode), r.Out, r.KeyType, r.Hook, r.Profile)
+		w, err := wanted(r.Names, string(r.Mode), r.Out, r.KeyType, r.Hook, r.Profile)
 		if err != nil {
 			return nil, err
 		}
-		w.Layout = r.Files
-		if err := w.Validate(); err != nil {
-			return nil, usageError{err}
-		}
+		w.Name, w.First, w.Source, w.Layout = r.Name, r.First, file, r.Files
 		all = append(all, w)
 	}
 	return all, nil

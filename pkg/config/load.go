@@ -18,7 +18,7 @@ import (
 const EnvPrefix = "ACMEPROXY_"
 
 // notSettings lists flags of one call. They have no variable and no key.
-var notSettings = []string{"config", "forget", "help", "json", "reason", "renew", "version", "yes"}
+var notSettings = []string{"config", "expand", "force", "forget", "help", "json", "local", "name", "on-proxy", "reason", "renew", "version", "yes"}
 
 // IsSetting reports whether a flag has a variable and, in a configuration file, a key.
 func IsSetting(flag string) bool { return !slices.Contains(notSettings, flag) }

@@ -9,6 +9,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // CertificatesKey is the key of RemoteCertificates in a remote's file.
@@ -18,6 +19,7 @@ const CertificatesKey = "certificates"
 //
 //	certificates:
 //	  - names: [web1.example.com, www.example.com]   # or joined by commas
+//	    name: web1                                    # identifies it, if its names change
 //	    mode: agent
 //	    out: /etc/ssl/web1                            # or relative to this file's folder
 //	    hook: systemctl reload nginx
@@ -30,6 +32,7 @@ const CertificatesKey = "certificates"
 //
 // Only names is required.
 type RemoteCertificate struct {
+	Name    string          `yaml:"name" want:"a name that identifies the certificate, such as web1" config:"nonempty"`              // stored name; if empty, First is the default
 	Names   cert.Names      `yaml:"names" want:"a DNS name" required:"write the names of the certificate, such as web1.example.com"` // canonical
 	Mode    clients.Mode    `yaml:"mode" want:"agent or gateway" config:"nonempty"`                                                  // if empty, the client's default
 	Out     string          `yaml:"out" want:"the folder for the files, such as /etc/ssl/web1" config:"path,nonempty"`               // absolute; if empty, the remote's default
@@ -37,6 +40,7 @@ type RemoteCertificate struct {
 	KeyType string          `yaml:"key-type" config:"nonempty"`                                                                      // see cert.KeyTypes; if empty, the default
 	Profile string          `yaml:"profile"`                                                                                         // of the CA; if empty, its default
 	Files   certfile.Layout `yaml:",inline"`
+	First   string          // the first of the names as written, in canonical form
 }
 
 // RemoteCertificates is the list of certificates in a file. Each needs its own folder.
@@ -51,6 +55,14 @@ func (c *RemoteCertificate) Check() error {
 	names, err := parseNames(c.Names...)
 	if err != nil {
 		faults = append(faults, fmt.Errorf("names: %w", err))
+	} else if c.First == "" {
+		written, _, _ := strings.Cut(c.Names[0], ",")
+		c.First, _ = cert.ParseName(strings.TrimSpace(written)) // parseNames checked it
+	}
+	if c.Name != "" {
+		if err := cert.CheckStoredName(c.Name); err != nil {
+			faults = append(faults, fmt.Errorf("name: %w", err))
+		}
 	}
 	c.Names, c.Mode = names, c.Mode.Canonical()
 	if c.Mode != "" && !c.Mode.IsGrantable() {
@@ -67,16 +79,35 @@ func (c *RemoteCertificate) Check() error {
 	return errors.Join(faults...)
 }
 
-// Check implements [Checker].
+// Check implements [Checker]. It returns an error for each entry that has the stored
+// name, the folder, or names and mode of an earlier one.
 func (all RemoteCertificates) Check() error {
 	var faults []error
-	owner := map[string]int{}
+	first := map[string]int{}
+	taken := func(i int, key, value string) (other int, taken bool) {
+		if value == "" {
+			return 0, false
+		}
+		if other, taken = first[key+"\n"+value]; !taken {
+			first[key+"\n"+value] = i
+		}
+		return other, taken
+	}
 	for i, c := range all {
-		if first, taken := owner[c.Out]; taken && c.Out != "" {
-			faults = append(faults, fmt.Errorf("[%d].out: %s[%d] is written there too; each needs a folder of its own", i, CertificatesKey, first))
+		if other, taken := taken(i, "name", c.Name); taken {
+			faults = append(faults, fmt.Errorf("[%d].name: %s[%d] has it already; write another", i, CertificatesKey, other))
+		}
+		if len(c.Names) > 0 {
+			if other, taken := taken(i, "names", c.Names.Key()+"\n"+string(c.Mode)); taken && c.Name == all[other].Name {
+				faults = append(faults, fmt.Errorf("[%d].names: %s[%d] has the same names; remove one of the two, or give each a name", i, CertificatesKey, other))
+			}
+		}
+		if c.Out == "" {
 			continue
 		}
-		owner[c.Out] = i
+		if other, taken := taken(i, "out", localfile.Resolve(c.Out)); taken {
+			faults = append(faults, fmt.Errorf("[%d].out: %s[%d] is written there too; each needs a folder of its own", i, CertificatesKey, other))
+		}
 	}
 	return errors.Join(faults...)
 }

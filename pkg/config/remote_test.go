@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,12 +43,12 @@ certificates:
     key-mode: "0640"
   - names: b.example.com, a.example.com
     out: /etc/ssl/../ssl/b
-  - &c
-    names: bücher.example
+  - names: bücher.example
     format: haproxy,pem
   - names: ["192.0.2.1", "2001:DB8::1"]
     mode: certificate-agent
-  - *c
+  - name: lb
+    names: [lb.example.com, a.example.com]
 `)
 	got, err := loadRemote(file)
 	if err != nil {
@@ -55,19 +56,57 @@ certificates:
 	}
 	want := RemoteCertificates{
 		{
-			Names: []string{"*.web1.example.com", "web1.example.com"}, Mode: "gateway",
+			First: "web1.example.com", Names: []string{"*.web1.example.com", "web1.example.com"}, Mode: "gateway",
 			Out: filepath.Join(filepath.Dir(file), "tls/web1"), Hook: "systemctl reload nginx", KeyType: "rsa2048",
 			Files: certfile.Layout{
 				Formats: []string{"haproxy", "pkcs12"}, PKCS12PasswordFile: filepath.Join(filepath.Dir(file), "p12-password"),
 				Owner: "www-data:ssl-cert", KeyMode: "0640",
 			},
 		},
-		{Names: []string{"a.example.com", "b.example.com"}, Out: "/etc/ssl/b"},
-		{Names: []string{"xn--bcher-kva.example"}, Files: certfile.Layout{Formats: []string{"haproxy,pem"}}},
-		{Names: []string{"192.0.2.1", "2001:db8::1"}, Mode: "agent"},
-		{Names: []string{"xn--bcher-kva.example"}, Files: certfile.Layout{Formats: []string{"haproxy,pem"}}},
+		{First: "b.example.com", Names: []string{"a.example.com", "b.example.com"}, Out: "/etc/ssl/b"},
+		{First: "xn--bcher-kva.example", Names: []string{"xn--bcher-kva.example"}, Files: certfile.Layout{Formats: []string{"haproxy,pem"}}},
+		{First: "192.0.2.1", Names: []string{"192.0.2.1", "2001:db8::1"}, Mode: "agent"},
+		{Name: "lb", First: "lb.example.com", Names: []string{"a.example.com", "lb.example.com"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Entries must not share a stored name, names or a folder, however it is spelled. All
+// such faults are reported together (X43).
+func TestRemoteDuplicates(t *testing.T) {
+	file := write(t, `certificates:
+  - names: [a.example.com, www.example.com]
+    out: real/a
+  - names: www.example.com,A.example.com
+  - names: b.example.com
+    name: web
+    out: link/a
+  - names: c.example.com
+    name: web
+  - names: a.example.com
+    mode: gateway
+  - names: a.example.com
+    mode: agent
+  - names: a.example.com
+    mode: agent
+    name: copy
+  - names: d.example.com
+    name: ../d
+`)
+	dir := filepath.Dir(file)
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "real"), 0o755), os.Symlink("real", filepath.Join(dir, "link"))); err != nil {
+		t.Fatal(err)
+	}
+	_, err := loadRemote(file)
+	want := []string{
+		"acmeproxy.yaml:4: certificates[1].names: certificates[0] has the same names; remove one of the two, or give each a name",
+		"acmeproxy.yaml:7: certificates[2].out: certificates[0] is written there too; each needs a folder of its own",
+		"acmeproxy.yaml:9: certificates[3].name: certificates[2] has it already; write another",
+		`acmeproxy.yaml:18: certificates[7].name: "../d" starts with '.'; start with a letter or a digit`,
+	}
+	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -132,13 +171,14 @@ func TestRemoteCertificateFaults(t *testing.T) {
 		`acmeproxy.yaml:5: certificates[1].mode: unknown mode "acme"; write agent or gateway`,
 		`acmeproxy.yaml:6: certificates[1].key-type: unknown key type "dsa"; write one of ec256, ec384, rsa2048, rsa4096, rsa8192`,
 		"acmeproxy.yaml:7: certificates[1].hook: this is a list; write text",
-		"acmeproxy.yaml:8: certificates[1].extra: unknown key; known keys are format, hook, key-mode, key-type, mode, names, out, owner, pkcs12-password-file, profile",
+		"acmeproxy.yaml:8: certificates[1].extra: unknown key; known keys are format, hook, key-mode, key-type, mode, name, names, out, owner, pkcs12-password-file, profile",
 		`acmeproxy.yaml:9: certificates[2].names: "a.example.com," has an empty name; join names by commas alone, such as a.example.com,b.example.com`,
 		`acmeproxy.yaml:10: certificates[3].names: "a_b.example.com" is not a DNS name; write it like web1.example.com`,
 		"acmeproxy.yaml:11: certificates[4].names: no name given; write at least one DNS name, such as web1.example.com",
 		"acmeproxy.yaml:12: certificates[5]: this is text; write keys such as names:",
 		"acmeproxy.yaml:16: certificates[7].out: certificates[6] is written there too; each needs a folder of its own",
 		"acmeproxy.yaml:17: certificates[7].mode: has no value; write agent or gateway, or remove the line",
+		"acmeproxy.yaml:18: certificates[8].names: certificates[7] has the same names; remove one of the two, or give each a name",
 		"acmeproxy.yaml:19: certificates[8].out: certificates[6] is written there too; each needs a folder of its own",
 		"acmeproxy.yaml:20: certificates[9].names: 101 names are too many for one certificate; the limit is 100",
 		"acmeproxy.yaml:22: certificates[10].names: also set on line 21; keep one of the two",

@@ -145,9 +145,14 @@ func (c *Client) Revoke(ctx context.Context, req api.RevokeRequest) (r api.Revoc
 	return r, c.call(ctx, http.MethodPost, api.PathRevoke, req, &r)
 }
 
-// Delete makes the proxy stop managing a certificate.
-func (c *Client) Delete(ctx context.Context, id string) error {
-	return c.call(ctx, http.MethodDelete, api.PathCertificates+"/"+url.PathEscape(id), nil, nil)
+// Delete makes the proxy stop managing a certificate. If other hosts of this client
+// use it, the proxy refuses this with status 409, unless shared is set.
+func (c *Client) Delete(ctx context.Context, id string, shared bool) error {
+	path := api.PathCertificates + "/" + url.PathEscape(id)
+	if shared {
+		path += "?shared=true"
+	}
+	return c.call(ctx, http.MethodDelete, path, nil, nil)
 }
 
 // Bundle returns the ciphertext of a managed certificate. If the proxy has no bundle,

@@ -102,7 +102,7 @@ func TestFullDiskOrdersNothing(t *testing.T) {
 		t.Errorf("%d orders that could not be stored", n)
 	}
 	for _, renew := range []bool{false, true} { // by hand, too
-		if _, err := f.daemon.getter.get(t.Context(), f.kept.Wanted, renew); err == nil || !strings.Contains(err.Error(), "no space left") {
+		if _, err := f.daemon.getter.GetWith(t.Context(), f.kept.Wanted, GetOptions{Renew: renew}); err == nil || !strings.Contains(err.Error(), "no space left") {
 			t.Errorf("%v", err)
 		}
 	}

@@ -1,9 +1,11 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -48,42 +50,82 @@ const (
 )
 
 // Get gets one certificate now, writes it to the disk and runs its hook if the files
-// changed. It also stores the request, so that Run renews the certificate. In gateway
-// mode it obtains a new certificate each time.
-func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) { return g.get(ctx, w, false) }
+// changed. It also stores the request, so that Run renews the certificate. If the
+// certificate on the disk is good and not due, Get orders none.
+func (g *Getter) Get(ctx context.Context, w Wanted) (*Kept, error) {
+	return g.GetWith(ctx, w, GetOptions{})
+}
 
 // Renew works like Get, but always gets a new key and certificate.
-func (g *Getter) Renew(ctx context.Context, w Wanted) (*Kept, error) { return g.get(ctx, w, true) }
+func (g *Getter) Renew(ctx context.Context, w Wanted) (*Kept, error) {
+	return g.GetWith(ctx, w, GetOptions{Renew: true})
+}
 
-func (g *Getter) get(ctx context.Context, w Wanted, renew bool) (*Kept, error) {
-	if err := w.Ready(); err != nil {
-		return nil, err // before the CA gets an order
-	}
-	k, err := g.state.loadKept(w)
+// GetWith works like Get, with decisions of the administrator. It returns a
+// *NamesError if the certificate with that stored name has other names, a *FolderError
+// if the folder belongs to another certificate of this host, and errors that wrap
+// *certfile.OwnedError or *certfile.ForeignFilesError if it belongs to another
+// installation or program. Then nothing is ordered.
+func (g *Getter) GetWith(ctx context.Context, w Wanted, o GetOptions) (*Kept, error) {
+	k, done, err := g.state.take(ctx, w, o)
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := k.lock(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer unlock()
-	if k, err = g.state.loadKept(w); err != nil { // another process may have changed it
-		return nil, err
-	}
+	defer done()
 	if k.Revoking != nil {
 		k.Revoking.Forget = false // it is wanted again
 	}
-	if !w.Mode.IsUnattended() {
-		err = g.obtain(ctx, k)
+	k.Forgetting = nil
+	if k.Mode.IsUnattended() {
+		err = g.pull(ctx, k, commandPull(o.Renew))
 	} else {
-		err = g.pull(ctx, k, commandPull(renew))
+		err = g.obtainIfDue(ctx, k, o)
 	}
-	if err == nil && k.LastError != "" { // of an earlier attempt; the present bundle is the newest
-		k.Failures, k.LastError, k.NextAttempt = 0, "", time.Time{}
-		err = k.save()
+	if err == nil {
+		err = g.withdrawNow(ctx, k)
 	}
 	return k, err
+}
+
+// withdrawNow withdraws replaced certificates. The daemon repeats what the proxy did
+// not do.
+func (g *Getter) withdrawNow(ctx context.Context, k *Kept) error {
+	err := g.withdraw(ctx, k)
+	if local := (*fs.PathError)(nil); errors.As(err, &local) {
+		return err
+	}
+	return nil
+}
+
+// obtainIfDue obtains a certificate through the gateway, unless the one on the disk is
+// good. Then it only fixes its files, and runs the hook if that is due.
+func (g *Getter) obtainIfDue(ctx context.Context, k *Kept, o GetOptions) error {
+	foreign, err := k.Foreign(k.Out)
+	if err != nil {
+		return outError(err)
+	}
+	have := g.usable(k)
+	if o.Renew || k.outdated || have == nil || len(foreign) > 0 {
+		return g.obtain(ctx, k)
+	}
+	k.unchanged = true
+	return g.install(ctx, k, have, "")
+}
+
+// usable returns the certificate on the disk, or nil if it is not what is wanted, is
+// due for renewal, or was revoked.
+func (g *Getter) usable(k *Kept) *cert.Bundle {
+	if k.Former != nil { // its key may be known to the proxy
+		return nil
+	}
+	have, err := certfile.Read(k.Out)
+	if err != nil || !hasNames(have, k.Names) || !hasKeyType(have, k.KeyType) || !g.now().Before(have.RenewAt()) {
+		return nil
+	}
+	if have.Serial() == k.Revoked || g.state.hasRevoked(have.Serial()) {
+		return nil
+	}
+	return have
 }
 
 // obtain gets a new certificate through the gateway. It orders none that cannot be
@@ -157,13 +199,16 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 		if err := k.save(); err != nil {
 			return err
 		}
-		if err := k.Write(ctx, k.Out, b); err != nil {
-			return err
+		if err := k.WriteAs(ctx, k.Out, b, k.claim()); err != nil {
+			return cmp.Or(claimError(err), err)
 		}
 		k.hookFailed = nil // it is due for other files
+	} else {
+		k.adopt(ctx)
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
 	k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.AskAgain, k.Revoked = 0, "", time.Time{}, time.Time{}, time.Time{}, ""
+	k.settleFormer()
 	if err := k.save(); err != nil {
 		return err
 	}

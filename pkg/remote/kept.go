@@ -4,14 +4,10 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -22,13 +18,25 @@ import (
 
 // Wanted describes a certificate that this host must have on its disk.
 type Wanted struct {
+	// Name identifies the certificate in the state directory. If it is empty, Find
+	// says which certificate is meant.
+	Name    string
+	First   string // the first of Names as the administrator gave them; decides the default of Name
 	Names   cert.Names
 	Mode    clients.Mode // agent or gateway
 	KeyType cert.KeyType // if empty, ec256
 	Out     string       // folder of the files, an absolute path
 	Hook    string
 	Profile string // of the CA; if empty, its default
+	Source  string // the configuration file that lists it; empty: a command requested it
 	certfile.Layout
+}
+
+func (w *Wanted) defaultName() string {
+	if w.First != "" {
+		return cert.StoredName(w.First)
+	}
+	return cert.StoredName(w.Names[0])
 }
 
 // Kept holds a Wanted and its state. The state directory has a file for each.
@@ -61,11 +69,26 @@ type Kept struct {
 	// cannot open.
 	AskAgain time.Time
 
+	// Unlisted is set if the configuration file Source no longer lists it.
+	Unlisted bool
+	// Former is the certificate on the disk, while the one with the new names or mode
+	// is not installed yet.
+	Former *former
+	// Withdraw holds the IDs of replaced certificates that the proxy still manages.
+	Withdraw []string
+	// Forgetting is set while the proxy is asked to end its work.
+	Forgetting *forgetting
+
 	path       string
-	try        bool  // a person acted before this turn of the daemon
-	counted    bool  // the last of Tries is of this turn
-	hookFailed error // in this turn or command; it is not repeated there
-	forgotten  bool  // the file is removed and must not be written again
+	try        bool              // a person acted before this turn of the daemon
+	counted    bool              // the last of Tries is of this turn
+	hookFailed error             // in this turn or command; it is not repeated there
+	forgotten  bool              // the file is removed and must not be written again
+	rival      string            // stored name of the certificate that has the folder; empty: this one
+	options    GetOptions        // of the command that runs
+	outdated   bool              // the certificate on the disk has another profile
+	unchanged  bool              // the command changed nothing
+	store      func(*Kept) error // if not nil, replaces save
 }
 
 // Ready returns an error if the files could not be written. It checks the folder, its
@@ -115,115 +138,28 @@ func (w *Wanted) Validate() error {
 	return errors.Join(faults...)
 }
 
-// loadKept returns w with its state, which it reads from the disk if there is a file
-// for the same names and mode.
-func (s *State) loadKept(w Wanted) (*Kept, error) {
-	if err := w.Validate(); err != nil {
-		return nil, err
-	}
-	if w.KeyType == "" {
-		w.KeyType = cert.EC256
-	}
-	k, err := readKept(s.keptPath(w.Mode, w.Names))
-	if errors.Is(err, fs.ErrNotExist) {
-		k, err = &Kept{path: s.keptPath(w.Mode, w.Names)}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if k.Out != w.Out {
-		k.ETag = "" // install it in the new folder
-	}
-	if k.KeyType != w.KeyType {
-		k.ID, k.ETag = "", "" // register again
-	}
-	if k.Profile != w.Profile {
-		k.ID = "" // register again; the present bundle has the old profile
-	}
-	k.Wanted = w
-	return k, nil
-}
+// loadKept returns w with its state, which it reads from the disk if there is one.
+func (s *State) loadKept(w Wanted) (*Kept, error) { return s.plan(w, GetOptions{Replace: true}) }
 
+// keptPath returns the path of a state file of an earlier release.
 func (s *State) keptPath(mode clients.Mode, names cert.Names) string {
 	sum := sha256.Sum256([]byte(string(mode) + "\n" + names.Key()))
 	return filepath.Join(s.Dir, certificatesName, hex.EncodeToString(sum[:12])+".json")
 }
 
-// Kept lists the certificates of this host, sorted by name. If some files cannot be
-// read, it returns an error that names them together with the other certificates.
-func (s *State) Kept() ([]Kept, error) {
-	files, err := filepath.Glob(filepath.Join(s.Dir, certificatesName, "*.json"))
-	if err != nil {
-		return nil, err
-	}
-	all, faults := []Kept{}, []error(nil)
-	for _, path := range files {
-		switch k, err := readKept(path); {
-		case err == nil:
-			all = append(all, *k)
-		case !errors.Is(err, fs.ErrNotExist): // else it was forgotten in the meantime
-			faults = append(faults, err)
-		}
-	}
-	slices.SortFunc(all, func(a, b Kept) int { return strings.Compare(a.Names.Key(), b.Names.Key()) })
-	return all, errors.Join(faults...)
-}
-
 // remember stores a wanted certificate. It preserves the state that is stored already.
 func (s *State) remember(ctx context.Context, w Wanted) error {
-	unlock, err := lock(ctx, lockPath(s.keptPath(w.Mode, w.Names)))
-	if err != nil {
-		return err
-	}
-	defer unlock()
 	k, err := s.loadKept(w)
 	if err != nil {
 		return err
 	}
-	return k.save()
-}
-
-// Remembered returns the last request for a certificate with these names and mode,
-// and whether there is one.
-func (s *State) Remembered(mode clients.Mode, names cert.Names) (Wanted, bool) {
-	data, err := localfile.Read(s.keptPath(mode, names))
-	var f keptFile
-	if err != nil || json.Unmarshal(data, &f) != nil {
-		return Wanted{}, false // Get reports a damaged file
-	}
-	return f.kept("").Wanted, true
-}
-
-// Forget stops renewing the certificates of these names, in both modes, and returns
-// the modes of those that this host had. It does not remove their files. It waits for
-// a process that works on one of them, because that would store it again.
-func (s *State) Forget(ctx context.Context, names cert.Names) ([]clients.Mode, error) {
-	var modes []clients.Mode
-	for _, mode := range clients.GrantableModes() {
-		gone, err := s.forget(ctx, &Kept{path: s.keptPath(mode, names)})
-		if err != nil {
-			return modes, err
-		}
-		if gone {
-			modes = append(modes, mode)
-		}
-	}
-	return modes, nil
-}
-
-func (s *State) forget(ctx context.Context, k *Kept) (gone bool, err error) {
 	unlock, err := k.lock(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer unlock()
-	k.removeLeftovers()
-	switch err := os.Remove(k.path); {
-	case err == nil:
-		return true, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	default:
-		return false, fmt.Errorf("state-dir: %w", err)
+	if k, err = s.loadKept(w); err != nil {
+		return err
 	}
+	return k.save()
 }

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -197,12 +196,17 @@ func TestDamagedState(t *testing.T) {
 			t.Errorf("%q: %d, %v", text, len(all), err)
 		}
 	}
-	own := s.keptPath(clients.ModeAgent, cert.Names{"a.example"})
-	if err := os.WriteFile(own, []byte("{"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err == nil || !strings.Contains(err.Error(), filepath.Base(own)) {
-		t.Errorf("its own file: %v", err)
+	all, _ := s.Kept()
+	for _, own := range []string{all[0].path, s.keptPath(clients.ModeAgent, cert.Names{"a.example"})} { // and that of an earlier release
+		if err := os.WriteFile(own, []byte("{"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := getter(t, s).Get(t.Context(), want(t, s, clients.ModeAgent)); err == nil || !strings.Contains(err.Error(), filepath.Base(own)) {
+			t.Errorf("its own file: %v", err)
+		}
+		if err := os.Remove(own); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := os.WriteFile(filepath.Join(s.Dir, keyName), []byte("x"), 0o600); err != nil {
 		t.Fatal(err)
@@ -263,7 +267,7 @@ func TestRunBesideSlowHook(t *testing.T) {
 	}
 	watch.Until(t, "the slow hook runs", func() bool { return begun() == 1 })
 	quick := want(t, s, clients.ModeGateway)
-	quick.Out = filepath.Join(s.Dir, "quick")
+	quick.Name, quick.Out = "quick", filepath.Join(s.Dir, "quick")
 	quick.Hook = "touch " + gate + ".quick"
 	before := e.requests.Load()
 	if err := s.remember(t.Context(), quick); err != nil {
@@ -310,8 +314,8 @@ func TestTurnAfterChange(t *testing.T) {
 	if _, err := os.Stat(w.Out); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the old folder: %v", err)
 	}
-	if modes, err := s.Forget(t.Context(), w.Names); err != nil || !slices.Equal(modes, []clients.Mode{w.Mode}) {
-		t.Errorf("forgot %v, %v", modes, err)
+	if done, err := s.Forget(t.Context(), &listed[0], ForgetOptions{Local: true}); err != nil || done.Mode != w.Mode {
+		t.Errorf("forgot %v, %v", done, err)
 	}
 	before := e.requests.Load()
 	d.turn(t.Context(), listed[0], false)
@@ -486,7 +490,7 @@ func TestRevokedInOtherMode(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.hasRevoked(w.Names, b.Serial()) {
+	if s.hasRevoked(b.Serial()) {
 		t.Error("it is revoked already")
 	}
 	for name, change := range map[string]func(*Kept){
@@ -498,7 +502,7 @@ func TestRevokedInOtherMode(t *testing.T) {
 		if err := now.save(); err != nil {
 			t.Fatal(err)
 		}
-		if !s.hasRevoked(w.Names, b.Serial()) || s.hasRevoked(w.Names, "other") {
+		if !s.hasRevoked(b.Serial()) || s.hasRevoked("other") {
 			t.Errorf("%s: not found, or another one is", name)
 		}
 	}

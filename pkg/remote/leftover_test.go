@@ -98,7 +98,7 @@ func TestLeftoversOfACertificate(t *testing.T) {
 	}
 	checkGone(t, false, own)
 	place(t, 2*time.Hour, own)
-	if _, err := s.Forget(t.Context(), w.Names); err != nil {
+	if _, err := s.Forget(t.Context(), k, ForgetOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	checkGone(t, true, own, k.path)

@@ -2,7 +2,6 @@ package remote
 
 import (
 	"context"
-	"fmt"
 	"sync"
 	"time"
 )
@@ -11,17 +10,6 @@ import (
 type Change struct {
 	Wanted []Wanted
 	Poll   time.Duration
-}
-
-// reconcile makes the state directory match the certificates of the configuration. It
-// waits for other processes and turns that work on them.
-func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
-	for _, w := range list {
-		if err := d.State.remember(ctx, w); err != nil { // so that list and status show it
-			return fmt.Errorf("%s: %w", w.Names, err)
-		}
-	}
-	return nil
 }
 
 // change begins to take over new settings, in a goroutine of work. The result is nil or

@@ -10,12 +10,14 @@ import (
 
 // Report holds what commands print of a Kept as JSON.
 type Report struct {
+	Name    string       `json:"name,omitempty"`
 	Names   cert.Names   `json:"names"`
 	Mode    clients.Mode `json:"mode"`
 	KeyType cert.KeyType `json:"key_type"`
 	Out     string       `json:"out"`
 	Hook    string       `json:"hook,omitempty"`
 	Profile string       `json:"profile,omitempty"`
+	Source  string       `json:"source,omitempty"`
 	certfile.Layout
 	ID          string    `json:"id,omitempty"`
 	ETag        string    `json:"etag,omitempty"`
@@ -30,16 +32,25 @@ type Report struct {
 	WaitUntil   time.Time `json:"wait_until,omitzero"`
 	Transient   bool      `json:"transient,omitempty"`
 	AskAgain    time.Time `json:"ask_again,omitzero"`
+
+	Unlisted   bool        `json:"unlisted,omitempty"`
+	Former     *former     `json:"former,omitempty"`
+	Withdraw   []string    `json:"withdraw,omitempty"`
+	Forgetting *forgetting `json:"forgetting,omitempty"`
+
+	Conflict  string `json:"conflict,omitempty"`  // stored name of the certificate that has the folder
+	Unchanged bool   `json:"unchanged,omitempty"` // get found a good certificate and ordered none
 }
 
-// Report returns k as commands print it: most fields of the state file.
+// Report returns k as commands print it: the fields of the state file, and more.
 func (k *Kept) Report() Report {
 	f := k.file()
 	return Report{
-		Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Layout: f.Layout,
-		ID: f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking,
-		Revoked: f.Revoked, Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt,
-		WaitUntil: f.WaitUntil, Transient: f.Transient, AskAgain: f.AskAgain,
+		Name: f.Name, Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Source: f.Source,
+		Layout: f.Layout, ID: f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking,
+		Revoked: f.Revoked, Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, WaitUntil: f.WaitUntil, Transient: f.Transient,
+		AskAgain: f.AskAgain, Unlisted: f.Unlisted, Former: f.Former, Withdraw: f.Withdraw, Forgetting: f.Forgetting,
+		Conflict: k.rival, Unchanged: k.unchanged,
 	}
 }
 

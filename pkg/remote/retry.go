@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
-	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
@@ -59,13 +58,6 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// isGood reports whether the certificate on the disk is usable and not due for renewal.
-func (g *Getter) isGood(k *Kept) bool {
-	have, err := certfile.Read(k.Out)
-	return err == nil && hasNames(have, k.Names) && hasKeyType(have, k.KeyType) &&
-		have.Serial() != k.Revoked && !g.state.hasRevoked(k.Names, have.Serial()) && g.now().Before(have.RenewAt())
-}
-
 // Retry attempts one of this host's certificates now if it fails or is due, or if renew
 // is set. It also runs a hook that failed. It returns a *managed.NotNow, or the proxy's
 // refusal, if too many attempts failed. It reports whether anything changed.
@@ -75,10 +67,10 @@ func (g *Getter) Retry(ctx context.Context, listed Kept, renew bool) (k *Kept, c
 		return &listed, false, err
 	}
 	defer unlock()
-	if k, err = readKept(listed.path); err != nil {
+	if k, err = readNamed(&listed); err != nil {
 		return &listed, false, err
 	}
-	if err := k.Ready(); err != nil {
+	if err := errors.Join(listed.Conflict(), k.Ready()); err != nil {
 		return k, false, err
 	}
 	serial, hookDue := k.Serial, k.HookDue
@@ -93,11 +85,7 @@ func (g *Getter) retry(ctx context.Context, k *Kept, renew bool) error {
 	if k.Mode.IsUnattended() {
 		return g.pull(ctx, k, commandPull(renew))
 	}
-	if good := g.isGood(k); good && !renew {
-		have, err := certfile.Read(k.Out)
-		if err != nil {
-			return err
-		}
+	if have := g.usable(k); have != nil && !renew {
 		return g.install(ctx, k, have, "")
 	}
 	if k.LastError != "" {
@@ -134,18 +122,18 @@ func (g *Getter) keepFailure(k *Kept, failure error) error {
 }
 
 // Matching returns the certificates of this host that are meant by the names: all
-// without a name, one that has exactly these names, or else one for each name.
+// without a name, those that Lookup returns, or else one for each name.
 func (s *State) Matching(names []string) ([]Kept, error) {
 	all, err := s.Kept()
 	if err != nil || len(names) == 0 {
 		return all, err
 	}
+	if named, err := s.Lookup(names, ""); err == nil {
+		return copies(named), nil
+	}
 	set, err := cert.ParseNames(names...)
 	if err != nil {
 		return nil, fmt.Errorf("names: %w", err)
-	}
-	if same := having(all, func(k Kept) bool { return k.Names.Equal(set) }); len(same) > 0 {
-		return same, nil
 	}
 	var found []Kept
 	for _, name := range set {
@@ -163,6 +151,14 @@ func (s *State) Matching(names []string) ([]Kept, error) {
 		}
 	}
 	return found, nil
+}
+
+func copies(rows []*Kept) []Kept {
+	all := make([]Kept, len(rows))
+	for i, k := range rows {
+		all[i] = *k
+	}
+	return all
 }
 
 func having(all []Kept, is func(Kept) bool) (some []Kept) {
@@ -192,7 +188,7 @@ func (d *daemon) allowTry(ctx context.Context, k *Kept) (bool, error) {
 			return false, err
 		}
 	}
-	if k.Mode.IsUnattended() || d.getter.isGood(k) {
+	if k.Mode.IsUnattended() || d.getter.usable(k) != nil {
 		return true, nil
 	}
 	err := k.countTry(startTries, time.Now())

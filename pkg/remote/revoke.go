@@ -55,28 +55,22 @@ func (e *ReplaceError) Error() string {
 func (e *ReplaceError) Unwrap() error { return e.Err }
 
 // KeptAs returns the certificate of these names and that mode. If mode is empty, it
-// returns the certificate of either mode, and an error if there are two. It returns
-// fs.ErrNotExist if there is no certificate.
+// returns the certificate of either mode. If several match, it returns an
+// *AmbiguousError, and fs.ErrNotExist if none does.
 func (s *State) KeptAs(names cert.Names, mode clients.Mode) (*Kept, error) {
-	var found []*Kept
-	for _, m := range clients.GrantableModes() {
-		if mode != "" && mode != m {
-			continue
-		}
-		k, err := readKept(s.keptPath(m, names))
-		if err == nil {
-			found = append(found, k)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	return s.lookupOne(names, mode)
+}
+
+// lookupOne works like Lookup, but returns an *AmbiguousError for several.
+func (s *State) lookupOne(given []string, mode clients.Mode) (*Kept, error) {
+	found, err := s.Lookup(given, mode)
+	if err != nil {
+		return nil, err
 	}
-	switch len(found) {
-	case 0:
-		return nil, fs.ErrNotExist
-	case 1:
-		return found[0], nil
+	if len(found) > 1 {
+		return nil, ambiguous(found)
 	}
-	return nil, errors.New("mode: certificates for these names are kept in both modes; use --mode agent or --mode gateway")
+	return found[0], nil
 }
 
 // Revoke revokes the certificate on this host's disk and replaces it by one with
@@ -89,7 +83,10 @@ func (g *Getter) Revoke(ctx context.Context, listed *Kept, reason cert.Reason, f
 		return nil, err
 	}
 	defer unlock()
-	k, err := readKept(listed.path) // another process may have changed it
+	k, err := readNamed(listed) // another process may have changed it
+	if err == nil {
+		err = listed.Conflict()
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +169,7 @@ func isRefusal(err error) bool {
 // newer one for this host, forgetRevoked deletes that, too.
 func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocation) error {
 	if k.Mode.IsUnattended() && k.ID != "" && k.ID != answer.ID {
-		if err := g.api.Delete(ctx, k.ID); err != nil && !isRefusal(err) {
+		if err := g.api.Delete(ctx, k.ID, false); err != nil && !isRefusal(err) {
 			return fmt.Errorf("certificate %s IS revoked, but the proxy still manages these names: %w", answer.Serial, err)
 		}
 	}

@@ -6,12 +6,12 @@ import (
 	"io/fs"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
-	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
 // RunConfig configures the daemon.
@@ -35,7 +35,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 		return err
 	}
 	d.getter.api.answered = func() { d.delays.notify(answered) }
-	if err := d.reconcile(ctx, cfg.Wanted); err != nil {
+	if err := d.reconcile(ctx, cfg.Wanted); err != nil { // so that list and status show all
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // asked to stop while another process held the lock
 		}
@@ -152,6 +152,7 @@ func (d *daemon) queueDue() time.Time {
 		d.warn(k)
 		at := d.next[k.path]
 		switch {
+		case d.warnOfRival(k): // its folder belongs to another certificate
 		case d.busy[k.path]: // the end of its turn sets the next time
 		case time.Now().Before(at) && !cert.IsParked(at, time.Time{}, time.Now()):
 			next[k.path] = at
@@ -209,7 +210,7 @@ func (d *daemon) work(ctx context.Context, listed Kept, try bool, log *slog.Logg
 	}
 	defer unlock()
 	// A command may have changed the certificate since it was listed.
-	k, err := readKept(listed.path)
+	k, err := readNamed(&listed)
 	if errors.Is(err, fs.ErrNotExist) {
 		return time.Now().Add(d.poll()), nil // it was forgotten
 	}
@@ -235,6 +236,9 @@ func (d *daemon) work(ctx context.Context, listed Kept, try bool, log *slog.Logg
 		k.Failures = min(k.Failures, 2) // the next delay is short again
 	}
 	unknown := d.finishRevoking(ctx, k, log)
+	if k.Forgetting != nil && !k.forgotten {
+		return time.Now().Add(d.poll()), d.finishForgetting(ctx, k, log)
+	}
 	if k.forgotten {
 		return time.Now().Add(d.poll()), nil
 	}
@@ -243,6 +247,7 @@ func (d *daemon) work(ctx context.Context, listed Kept, try bool, log *slog.Logg
 	if failure == nil {
 		failure = unknown
 	}
+	d.endFormer(ctx, k, log)
 	if k.Serial != before {
 		log.Info("certificate installed", "out", k.Out, "serial", k.Serial, "not_after", k.NotAfter)
 		if !k.Mode.IsUnattended() {
@@ -281,7 +286,7 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 		next := time.Now().Add(d.poll())
 		d.delays.clear(k.path)
 		k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.Transient = 0, "", time.Time{}, time.Time{}, false
-		if first := time.Now().Add(d.timing.FirstPoll); (k.Serial == "" || k.Serial == k.Revoked) && next.After(first) {
+		if first := time.Now().Add(d.timing.FirstPoll); (k.Serial == "" || k.Serial == k.Revoked || k.Former != nil) && next.After(first) {
 			return first // the proxy is obtaining the certificate
 		}
 		return next
@@ -309,10 +314,7 @@ func (d *daemon) refresh(ctx context.Context, k *Kept, try bool) error {
 		}
 		return d.getter.pull(ctx, k, daemonPull())
 	}
-	have, err := certfile.Read(k.Out)
-	usable := err == nil && hasNames(have, k.Names) && hasKeyType(have, k.KeyType)
-	revoked := usable && (have.Serial() == k.Revoked || d.State.hasRevoked(k.Names, have.Serial()))
-	if usable && !revoked && time.Now().Before(have.RenewAt()) {
+	if have := d.getter.usable(k); have != nil {
 		return d.getter.install(ctx, k, have, "") // writes only if the files differ
 	}
 	return d.getter.obtain(ctx, k)
@@ -323,14 +325,11 @@ func hasKeyType(b *cert.Bundle, want cert.KeyType) bool {
 	return err == nil && got == want
 }
 
-// hasRevoked reports whether this host revoked the certificate for these names, or
-// requested that, in any mode.
-func (s *State) hasRevoked(names cert.Names, serial string) bool {
-	for _, mode := range clients.GrantableModes() {
-		k, err := readKept(s.keptPath(mode, names))
-		if err == nil && (k.Revoked == serial || k.Revoking != nil && k.Revoking.Serial == serial) {
-			return true
-		}
-	}
-	return false
+// hasRevoked reports whether this host revoked the certificate of that serial number, or
+// requested that.
+func (s *State) hasRevoked(serial string) bool {
+	all, _ := s.rows() // a damaged file says nothing
+	return slices.ContainsFunc(all, func(k *Kept) bool {
+		return k.Revoked == serial || k.Revoking != nil && k.Revoking.Serial == serial
+	})
 }

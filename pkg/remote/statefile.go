@@ -18,12 +18,14 @@ import (
 // keptFile is the content of a state file. Files of earlier versions have the same
 // fields or fewer.
 type keptFile struct {
+	Name    string       `json:"name,omitempty"` // stored name; empty in files of earlier releases
 	Names   cert.Names   `json:"names"`
 	Mode    clients.Mode `json:"mode"`
 	KeyType cert.KeyType `json:"key_type"`
 	Out     string       `json:"out"`
 	Hook    string       `json:"hook,omitempty"`
 	Profile string       `json:"profile,omitempty"`
+	Source  string       `json:"source,omitempty"`
 	certfile.Layout
 	ID          string      `json:"id,omitempty"`
 	ETag        string      `json:"etag,omitempty"`
@@ -39,10 +41,16 @@ type keptFile struct {
 	Tries       []time.Time `json:"tries,omitempty"`
 	Transient   bool        `json:"transient,omitempty"`
 	AskAgain    time.Time   `json:"ask_again,omitzero"`
+
+	Unlisted   bool        `json:"unlisted,omitempty"`
+	Former     *former     `json:"former,omitempty"`
+	Withdraw   []string    `json:"withdraw,omitempty"`
+	Forgetting *forgetting `json:"forgetting,omitempty"`
 }
 
 func (k *Kept) file() keptFile {
 	return keptFile{
+		Name: k.Name, Source: k.Source, Unlisted: k.Unlisted, Former: k.Former, Withdraw: k.Withdraw, Forgetting: k.Forgetting,
 		Names: k.Names, Mode: k.Mode, KeyType: k.KeyType, Out: k.Out, Hook: k.Hook, Profile: k.Profile, Layout: k.Layout,
 		ID: k.ID, ETag: k.ETag, Serial: k.Serial, NotAfter: k.NotAfter, HookDue: k.HookDue, Revoking: k.Revoking, Revoked: k.Revoked,
 		Failures: k.Failures, LastError: k.LastError, NextAttempt: k.NextAttempt, WaitUntil: k.WaitUntil, Tries: k.Tries, Transient: k.Transient, AskAgain: k.AskAgain,
@@ -51,9 +59,10 @@ func (k *Kept) file() keptFile {
 
 func (f keptFile) kept(path string) *Kept {
 	return &Kept{
-		Wanted: Wanted{Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Layout: f.Layout},
+		Wanted: Wanted{Name: f.Name, Source: f.Source, Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Layout: f.Layout},
 		ID:     f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking, Revoked: f.Revoked,
 		Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, WaitUntil: f.WaitUntil, Tries: f.Tries, Transient: f.Transient, AskAgain: f.AskAgain,
+		Unlisted: f.Unlisted, Former: f.Former, Withdraw: f.Withdraw, Forgetting: f.Forgetting,
 		path: path,
 	}
 }
@@ -79,11 +88,14 @@ func parseKept(data []byte, path string) (*Kept, error) {
 		return nil, err
 	}
 	k := f.kept(path)
-	return k, k.Validate()
+	return k, errors.Join(k.Validate(), k.Former.validate())
 }
 
 // save replaces the state file atomically.
 func (k *Kept) save() error {
+	if k.store != nil {
+		return k.store(k)
+	}
 	f, err := k.pendingFile(0)
 	if err == nil {
 		err = f.CloseAtomicallyReplace()
@@ -92,6 +104,12 @@ func (k *Kept) save() error {
 		return fmt.Errorf("state-dir: %w", err)
 	}
 	return nil
+}
+
+// encode returns the content of the state file.
+func (k *Kept) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(k.file(), "", "  ")
+	return append(data, '\n'), err
 }
 
 // growth is the number of bytes by which a state file may grow during an order.
@@ -121,7 +139,7 @@ func (k *Kept) pendingFile(more int) (*localfile.Pending, error) {
 	if err := localfile.MkdirPrivate(dir); err != nil {
 		return nil, err
 	}
-	data, err := json.MarshalIndent(k.file(), "", "  ")
+	data, err := k.encode()
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +147,7 @@ func (k *Kept) pendingFile(more int) (*localfile.Pending, error) {
 	if err != nil {
 		return nil, err
 	}
-	data = append(append(data, '\n'), bytes.Repeat([]byte(" "), more)...)
+	data = append(data, bytes.Repeat([]byte(" "), more)...)
 	if _, err := f.Write(data); err != nil {
 		return nil, errors.Join(err, f.Cleanup())
 	}

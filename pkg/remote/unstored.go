@@ -12,7 +12,7 @@ import (
 // safe for concurrent use.
 type unstored struct {
 	mu      sync.Mutex
-	bundles map[string]issued // guarded by mu; by path of the Kept
+	bundles map[string]issued // guarded by mu; by unstoredKey
 	delays  map[string]delay  // guarded by mu; by path of the Kept
 }
 
@@ -23,6 +23,9 @@ type issued struct {
 	profile string
 }
 
+// unstoredKey identifies the certificate of k. Its names may change.
+func unstoredKey(k *Kept) string { return k.path + "\n" + k.Names.Key() }
+
 // hold stores a bundle that could not be installed.
 func (u *unstored) hold(k *Kept, b *cert.Bundle) {
 	u.mu.Lock()
@@ -30,7 +33,7 @@ func (u *unstored) hold(k *Kept, b *cert.Bundle) {
 	if u.bundles == nil {
 		u.bundles = map[string]issued{}
 	}
-	u.bundles[k.path] = issued{b, k.KeyType, k.Profile}
+	u.bundles[unstoredKey(k)] = issued{b, k.KeyType, k.Profile}
 }
 
 // take removes and returns the bundle that is held for k. It returns nil if no bundle
@@ -38,8 +41,8 @@ func (u *unstored) hold(k *Kept, b *cert.Bundle) {
 func (u *unstored) take(k *Kept) *cert.Bundle {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	i, ok := u.bundles[k.path]
-	delete(u.bundles, k.path)
+	i, ok := u.bundles[unstoredKey(k)]
+	delete(u.bundles, unstoredKey(k))
 	if !ok || i.keyType != k.KeyType || i.profile != k.Profile || i.Serial() == k.Revoked {
 		return nil
 	}

@@ -29,6 +29,13 @@ func (o Owner) isSame(other Owner) bool {
 	return o.Program == other.Program && (o.Dir == other.Dir || o.ID != "" && o.ID == other.ID)
 }
 
+// contains reports whether a folder lies in the owner's directory, where no other
+// installation writes. A copy of that directory has the records of the original.
+func (o Owner) contains(dir string) bool {
+	rel, err := filepath.Rel(localfile.Resolve(o.Dir), localfile.Resolve(dir))
+	return err == nil && filepath.IsLocal(rel)
+}
+
 // isGone reports whether the owner's directory was removed or moved. Then another
 // owner may have the folder.
 func (o Owner) isGone() bool {
@@ -88,7 +95,8 @@ func (c Claim) check(out *os.Root, names []string) error {
 	sets, err := localfile.OpenDir(out, versions)
 	if err == nil {
 		defer sets.Close()
-		if owner, ok := readOwner(sets); ok && !owner.isSame(c.Owner) && !owner.isGone() {
+		owner, ok := readOwner(sets)
+		if ok && !owner.isSame(c.Owner) && !owner.isGone() && !c.Owner.contains(out.Name()) {
 			return &OwnedError{Dir: out.Name(), Owner: owner}
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
@@ -195,4 +203,10 @@ func Release(ctx context.Context, dir string, o Owner) error {
 		return nil
 	}
 	return localfile.Unlink(f.sets, ownerName)
+}
+
+// HasOwner reports whether the folder has a record of its owner, which may be damaged.
+func HasOwner(dir string) bool {
+	_, err := os.Lstat(filepath.Join(dir, versions, ownerName))
+	return err == nil
 }

@@ -1,0 +1,185 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
+)
+
+// forgotten holds the output of forget.
+type forgotten struct {
+	Names        cert.Names         `json:"names"`
+	Modes        []clients.Mode     `json:"modes"` // of the certificates that were forgotten
+	Certificates []remote.Forgotten `json:"certificates"`
+}
+
+func newForget() *cobra.Command {
+	var flags remoteFlags
+	var o remote.ForgetOptions
+	var asJSON bool
+	c := &cobra.Command{
+		Use:   "forget NAME…",
+		Short: "Stop renewing a certificate, by its stored name or its names; the files stay",
+		Long: `forget makes "acmeproxy remote run" ignore a certificate. NAME is the stored name
+that "acmeproxy remote list" shows, or all names of the certificate. The files stay.
+
+In agent mode the proxy stops renewing the certificate, too. If other hosts are
+enrolled for the same client, the proxy continues for them, and --on-proxy ends it
+for all. If the proxy cannot be reached, nothing changes; --local does not ask it.
+
+A certificate of the configuration file cannot be forgotten. Remove its entry first.`,
+		Example: `  acmeproxy remote forget old.example.com
+  acmeproxy remote forget web1.example.com www.example.com --local`,
+		SuggestFor: []string{"rm", "remove", "delete"},
+		Args:       someArgs("NAME"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if o.OnProxy && o.Local {
+				return usage("--on-proxy and --local exclude each other; use one of them")
+			}
+			s, err := flags.open(c)
+			if err != nil {
+				return err
+			}
+			done, err := forget(c, s, args, remoteConfigFile(flags.config), o)
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return printJSON(c.OutOrStdout(), done)
+			}
+			return printForgotten(c, s, done)
+		},
+	}
+	flags.bind(c.Flags())
+	c.Flags().BoolVar(&o.OnProxy, "on-proxy", false, "end the proxy's work for all hosts of this client")
+	c.Flags().BoolVar(&o.Local, "local", false, "do not ask the proxy, which then continues to renew it")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// lookup returns the certificates of a stored name or of names.
+func lookup(s *remote.State, args []string, mode clients.Mode) ([]*remote.Kept, error) {
+	given := splitCommas(args)
+	found, err := s.Lookup(given, mode)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, notKept{fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", strings.Join(given, " "))}
+	}
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return found, nil
+}
+
+// notKept is the error of lookup for an unknown certificate.
+type notKept struct{ error }
+
+func forget(c *cobra.Command, s *remote.State, args []string, file string, o remote.ForgetOptions) (done forgotten, err error) {
+	found, err := lookup(s, args, "")
+	if errors.As(err, new(notKept)) && o.OnProxy {
+		return forgetAtProxy(c, s, args, err)
+	}
+	if err != nil {
+		return done, err
+	}
+	for _, k := range found {
+		if err := checkNotListed(k, file); err != nil {
+			return done, err
+		}
+	}
+	for _, k := range found {
+		one, err := s.Forget(c.Context(), k, o)
+		if err != nil {
+			return done, err
+		}
+		done.Names, done.Modes = k.Names, append(done.Modes, k.Mode)
+		done.Certificates = append(done.Certificates, one)
+	}
+	return done, nil
+}
+
+// forgetAtProxy ends the proxy's work for a certificate that this host has forgotten
+// already.
+func forgetAtProxy(c *cobra.Command, s *remote.State, args []string, unknown error) (done forgotten, err error) {
+	names, err := cert.ParseNames(splitCommas(args)...)
+	if err != nil {
+		return done, usage("names: %w", err)
+	}
+	client, err := s.API()
+	if err != nil {
+		return done, err
+	}
+	all, err := client.Certificates(c.Context())
+	if err != nil {
+		return done, err
+	}
+	for _, m := range all {
+		if !slices.Equal(m.Names, names) {
+			continue
+		}
+		if err := client.Delete(c.Context(), m.ID, true); err != nil {
+			return done, err
+		}
+		return forgotten{Names: names, Modes: []clients.Mode{clients.ModeAgent}, Certificates: []remote.Forgotten{{
+			Names: names, Mode: clients.ModeAgent, Proxy: remote.ProxyEnded,
+		}}}, nil
+	}
+	return done, fmt.Errorf("%w; the proxy has none either", unknown)
+}
+
+// checkNotListed returns an error if a configuration file of the daemon lists the
+// certificate, because the daemon would add it again.
+func checkNotListed(k *remote.Kept, file string) error {
+	files := []string{k.Source, file}
+	for i, file := range files {
+		if file == "" || i > 0 && file == files[0] {
+			continue
+		}
+		f, err := config.Load(new(pflag.FlagSet), os.Getenv, file, bindRun)
+		if errors.Is(err, fs.ErrNotExist) && i == 0 { // the file that listed it was removed
+			continue
+		}
+		if err != nil {
+			return usageError{err}
+		}
+		list, err := configured(file, f.Certificates)
+		if err != nil {
+			return err
+		}
+		if n, listed := k.ListedIn(list); listed {
+			return fmt.Errorf("%s lists %s as certificates[%d], so the daemon would add it again; remove that entry first", file, k.Name, n)
+		}
+	}
+	return nil
+}
+
+func printForgotten(c *cobra.Command, s *remote.State, done forgotten) error {
+	for _, one := range done.Certificates {
+		if _, err := printf(c, "%s, %s mode, is no longer renewed here\n", one.Names, one.Mode); err != nil {
+			return err
+		}
+		if one.Out != "" {
+			printf(c, "its files are still in %s\n", one.Out)
+		}
+		switch one.Proxy {
+		case remote.ProxyEnded:
+			printf(c, "the proxy no longer renews it\n")
+		case remote.ProxyShared:
+			printf(c, "the proxy continues to renew it for the other hosts of client %q; to end that, run acmeproxy remote forget %s --on-proxy\n",
+				s.Client(), strings.Join(one.Names, " "))
+		case remote.ProxyKept:
+			printf(c, "the proxy continues to renew it\n")
+		}
+	}
+	return nil
+}
