@@ -107,3 +107,22 @@ func waitForText(t *testing.T, screen <-chan string, want string) string {
 		}
 	}
 }
+
+// A terminal that is too narrow for a live line gets lines, which break between words.
+func TestProgressOnNarrowTerminal(t *testing.T) {
+	const columns = 40
+	screen, tty := openTerminal(t, columns)
+	p := newProgress(tty, "web1.example.com", 3)
+	p.event(acme.Event{Stage: acme.Queued})
+	p.event(acme.Event{Stage: acme.Challenge, Identifier: "web1.example.com"})
+	p.done()
+	text := waitForText(t, screen, "validate web1.example.com")
+	for line := range strings.Lines(text) {
+		if line = strings.TrimRight(line, "\r\n"); utf8.RuneCountInString(line) > columns {
+			t.Errorf("%q breaks on a terminal of %d columns", line, columns)
+		}
+	}
+	if want := "web1.example.com: asked the CA to\r\n  validate web1.example.com"; !strings.Contains(text, want) {
+		t.Errorf("%q; want %q", text, want)
+	}
+}

@@ -56,8 +56,8 @@ func (g *generation) mustCheckOwn(req cert.Request) bool {
 	return name != "" && slices.Contains(req.Names, name) && req.Order == (cert.Order{}) && g.mayCheckOwn()
 }
 
-// mayCheckOwn reports whether the API has no certificate yet, and the CA can be expected
-// to see what a check sees. A CA on this host is a test CA with its own DNS.
+// mayCheckOwn reports whether the API has no certificate for the hostname yet, and the CA
+// can be expected to see what a check sees. A CA on this host is a test CA with its own DNS.
 func (g *generation) mayCheckOwn() bool {
 	if g.process.tls.hasPublic(g.hostname()) {
 		return false
