@@ -257,7 +257,7 @@ func syncDir(path string) error {
 		return fmt.Errorf("state-dir: %w", err)
 	}
 	defer d.Close()
-	if err := d.Sync(); err != nil {
+	if err := localfile.SyncDir(d); err != nil {
 		return fmt.Errorf("state-dir: %w", err)
 	}
 	return nil

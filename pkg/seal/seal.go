@@ -143,12 +143,15 @@ func createIdentity(path string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}
 	defer func() { _ = os.Remove(f.Name()) }() // the link stays
 	defer f.Close()
+	if err := localfile.SetMode(f, 0o600); err != nil { // on Windows, CreateTemp sets nothing
+		return err
+	}
 	if _, err := fmt.Fprintf(f, "# public key: %s\n%s\n", id.Recipient(), id); err != nil {
 		return err
 	}
