@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// refuseUnsupported makes the commands of a proxy say that there is none on Windows.
+// refuseUnsupported makes the commands of a proxy refuse to work on Windows, and say where they work.
 func refuseUnsupported(root *cobra.Command) {
 	ofProxy := []string{"serve", "reload", "status", "clients", "certs", "audit", "check", "store"}
 	for _, c := range root.Commands() {

@@ -15,8 +15,8 @@ import (
 // ErrLocked means that another process, or another open file, holds the lock.
 var ErrLocked = errors.New("another process holds the lock")
 
-// farAway is the offset of the locked byte. Windows refuses access to locked bytes, so
-// it is none of the file's content.
+// farAway is the offset of the locked byte. Windows refuses access to locked bytes, so the
+// byte is behind the file's content.
 const farAway = 1 << 30
 
 // TryLock locks an open file against other processes and other open files of this
