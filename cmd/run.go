@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -103,11 +102,9 @@ func run(c *cobra.Command) error {
 	}
 	logger.Info("keeping certificates fresh", "proxy", s.URL(), "client", s.Client(), "poll", f.poll.String())
 	r := runReload{source: source, state: s, stateDir: f.stateDir, logFormat: f.logFormat, level: level, logger: logger, changes: make(chan remote.Change)}
-	var reloads sync.WaitGroup
-	defer reloads.Wait()
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
-	reloads.Go(func() { r.onHangup(ctx, hangup) })
+	go r.onHangup(ctx, hangup) // a file that cannot be read must not delay the end
 	return remote.Run(ctx, remote.RunConfig{State: s, Wanted: list, Poll: f.poll, Logger: logger, Changes: r.changes})
 }
 

@@ -66,7 +66,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	loops.Go(func() { p.Deployments.Run(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
 	loops.Go(func() { p.watchOwn(running) })
-	loops.Go(func() { p.reloadOnHangup(running) })
+	go p.reloadOnHangup(running) // a file that cannot be read must not delay the end
 	loops.Go(func() { p.reportKnown(running, limited.Known) })
 
 	<-running.Done()
