@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"slices"
@@ -179,7 +180,8 @@ func certificates(c *cobra.Command, _ []string, typed string) (values []string, 
 	return values, cobra.ShellCompDirectiveNoFileComp
 }
 
-// hostNames completes the names of this host's certificates.
+// hostNames completes this host's certificates by their stored names, or the names in
+// them for commands that take such names.
 func hostNames(c *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
 	flags := remoteFlags{stateDir: flagText(c.Flags(), "state-dir"), config: flagText(c.Flags(), "config")}
 	if !c.Flags().Changed("state-dir") {
@@ -195,9 +197,13 @@ func hostNames(c *cobra.Command, args []string, _ string) (names []string, _ cob
 	}
 	all, _ := s.Kept()
 	for _, k := range all {
-		for _, name := range k.Names {
+		meant := []string{cmp.Or(k.Name, k.Names[0])} // the stored name means the whole certificate
+		if c.Name() == "get" || c.Name() == "check" {
+			meant = k.Names
+		}
+		for _, name := range meant {
 			if !slices.Contains(args, name) {
-				names = append(names, cobra.CompletionWithDesc(name, string(k.Mode)))
+				names = append(names, cobra.CompletionWithDesc(name, string(k.Mode)+" "+list(k.Names, " ")))
 			}
 		}
 	}

@@ -44,7 +44,8 @@ var layers = [][]string{
 	{"pkg/api", "pkg/managed"},
 	{"pkg/trail"},
 	{"pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves
-	{"pkg/acme", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile", "pkg/printable"},
+	{"pkg/acme", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile"},
+	{"pkg/printable"},
 }
 
 // notForFrontends lists packages that a frontend uses through an interface only.
