@@ -102,8 +102,10 @@ func outError(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case localfile.IsFull(err), errors.Is(err, fs.ErrNotExist):
+	case localfile.IsFull(err):
 		return fmt.Errorf("out: %w", err)
+	case errors.Is(err, fs.ErrNotExist): // a folder that has gone, or one of the system
+		return fmt.Errorf("out: %w; use another folder", err)
 	}
 	return fmt.Errorf("out: %w; run this as a user who can write there, or use another folder", err)
 }
