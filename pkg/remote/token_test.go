@@ -130,6 +130,44 @@ func TestGetRenew(t *testing.T) {
 	}
 }
 
+// A get while the proxy's renewals fail has the proxy try now, and reports the result.
+// The certificate in use stays (X44).
+func TestGetWhileRenewalFails(t *testing.T) {
+	t.Parallel()
+	var clk proxytest.Clock
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Change: clk.On(), Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	host := p.Enroll(t, "web1", proxytest.Grant(clients.ModeAgent, "*.example.com"))
+	g, err := host.Getter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := g.Get(t.Context(), wantedAt(t, host, "a.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca.Fail(http.StatusServiceUnavailable)
+	clk.Advance(61 * 24 * time.Hour)
+	p.Tick(t)
+	failures := func() int {
+		list, err := p.Admin.Client(t.Context(), "web1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list.Certificates[0].Failures
+	}
+	watch.Until(t, "the renewal failed", func() bool { return failures() > 0 })
+	before := failures()
+	same, err := g.Get(t.Context(), wantedAt(t, host, "a.example.com"))
+	if err == nil || !strings.Contains(err.Error(), "the proxy has no newer certificate yet: ") || same.Serial != first.Serial || failures() <= before {
+		t.Errorf("%v, %d failures after %d", err, failures(), before)
+	}
+	ca.PassAll()
+	if second, err := g.Get(t.Context(), wantedAt(t, host, "a.example.com")); err != nil || second.Serial == first.Serial {
+		t.Errorf("%v, %v", second, err)
+	}
+}
+
 // After a client's secrets were replaced, its old hosts have no access. The proxy
 // sends no order for it until a host enrols, which then gets new certificates at once
 // (A21, X9).

@@ -68,6 +68,40 @@ func TestRetryAt(t *testing.T) {
 	}
 }
 
+// A delay that the CA did not ask for can be ended by a person (X44).
+func TestWaitUntil(t *testing.T) {
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	full := &fs.PathError{Op: "write", Path: "x", Err: syscall.ENOSPC}
+	for name, c := range map[string]struct {
+		cause error
+		want  time.Duration // from now; -1: the time of the next attempt
+		none  bool
+	}{
+		"permanent":              {&acme.Error{Kind: acme.Permanent}, 0, true},
+		"temporary":              {&acme.Error{Kind: acme.Temporary}, 0, true},
+		"another error":          {errors.New("policy"), 0, true},
+		"limited":                {&acme.Error{Kind: acme.RateLimited}, -1, false},
+		"limited, told":          {&acme.Error{Kind: acme.RateLimited, RetryAt: now.Add(time.Hour)}, time.Hour, false},
+		"temporary, told little": {&acme.Error{Kind: acme.Temporary, RetryAt: now.Add(time.Second)}, time.Second, false},
+		"permanent, told":        {fmt.Errorf("x: %w", &acme.Error{Kind: acme.Permanent, RetryAt: now.Add(48 * time.Hour)}), 48 * time.Hour, false},
+		"told too much":          {&acme.Error{Kind: acme.RateLimited, RetryAt: now.Add(100 * 24 * time.Hour)}, -1, false},
+		"told the past":          {&acme.Error{Kind: acme.Temporary, RetryAt: now.Add(-time.Hour)}, 0, true},
+		"disk":                   {&acme.Error{Kind: acme.RateLimited, RetryAt: now.Add(time.Hour), Err: full}, 0, true},
+	} {
+		retryAt := work.RetryAt(now, 3, time.Time{}, c.cause)
+		got, want := work.WaitUntil(now, retryAt, c.cause), now.Add(c.want)
+		if c.want < 0 {
+			want = retryAt
+		}
+		if c.none {
+			want = time.Time{}
+		}
+		if !got.Equal(want) || got.After(retryAt) {
+			t.Errorf("%s: %v, want %v; next attempt %v", name, got, want, retryAt)
+		}
+	}
+}
+
 // Attempts that failed together are not repeated together, even if the CA named the
 // time.
 func TestRetryAtSpreads(t *testing.T) {
