@@ -25,7 +25,7 @@ const (
 	tryNowSQL = `UPDATE managed SET due_at = $2, failed_with = '', updated_at = $3
 		WHERE id = $1 AND due_at > $3 AND lease_until <= $3 AND superseded_at = 0 RETURNING ` + managedColumns
 
-	tryHooksSQL     = `UPDATE hooks_pending SET due_at = $1 WHERE managed_id IN (SELECT managed_id FROM hooks_pending WHERE due_at > $1)`
+	tryHooksSQL     = `UPDATE hooks_pending SET due_at = $1 WHERE due_at > $1`
 	laterHooksSQL   = `SELECT managed_id FROM hooks_pending WHERE due_at > $1 ORDER BY due_at LIMIT 1`
 	failingPageSize = 500
 )
