@@ -26,7 +26,7 @@ func oneArg(what string) cobra.PositionalArgs {
 		if len(args) != 1 {
 			return usage("%s needs exactly one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
 		}
-		return nil
+		return notBlank(c, args)
 	}
 }
 
@@ -36,8 +36,19 @@ func someArgs(what string) cobra.PositionalArgs { //nolint:unparam // the signat
 		if len(args) == 0 {
 			return usage("%s needs at least one %s; see %s --help", c.CommandPath(), what, c.CommandPath())
 		}
-		return nil
+		return notBlank(c, args)
 	}
+}
+
+// notBlank refuses an empty argument, which an unset variable of a script leaves. No
+// command must take it as "all".
+func notBlank(c *cobra.Command, args []string) error {
+	for _, arg := range args {
+		if strings.Trim(arg, " \t\r\n,") == "" {
+			return usage("%s: the argument %q is empty; check the variable that it is from", c.CommandPath(), arg)
+		}
+	}
+	return nil
 }
 
 // subcommand refuses the arguments of a command that has only subcommands.

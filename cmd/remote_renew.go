@@ -31,6 +31,7 @@ is possible.
 The exit code is 1 if one of several certificates fails.`,
 		Example: `  acmeproxy remote renew
   acmeproxy remote renew web1.example.com`,
+		Args: notBlank,
 		RunE: func(c *cobra.Command, args []string) error {
 			s, err := flags.open(c)
 			if err != nil {
