@@ -50,6 +50,9 @@ passed to another client is shown as superseded.`,
 			if limit < 0 {
 				return usage("limit: %d is negative; use a number, or 0 for all", limit)
 			}
+			if c.Flags().Changed("name") && strings.TrimSpace(q.Name) == "" {
+				return usage("name: is empty; write a name such as www.example.com, or leave --name out")
+			}
 			if within.set {
 				q.ExpiresBefore = time.Now().Add(within.d)
 			}

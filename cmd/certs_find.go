@@ -19,6 +19,10 @@ var certificateID = regexp.MustCompile(`^[a-z2-7]{26}$`)
 // certificate connects to the proxy and returns the ID of the certificate that arg
 // describes.
 func (f *adminFlags) certificate(c *cobra.Command, arg string) (*admin.Admin, string, error) {
+	if slices.ContainsFunc(strings.Split(arg, ","), func(name string) bool { return strings.TrimSpace(name) == "" }) {
+		// An empty name would select all certificates.
+		return nil, "", usage("%s needs an ID or a name, but got %q; run acmeproxy certs list to see all", c.CommandPath(), arg)
+	}
 	a, err := f.dial(c)
 	if err != nil || certificateID.MatchString(arg) {
 		return a, arg, err
