@@ -101,7 +101,7 @@ func run(c *cobra.Command) error {
 		logger.Warn("the state directory is not safe", "risk", risk)
 	}
 	logger.Info("keeping certificates fresh", "proxy", s.URL(), "client", s.Client(), "poll", f.poll.String())
-	r := runReload{source: source, state: s, stateDir: f.stateDir, logFormat: f.logFormat, level: level, logger: logger, changes: make(chan remote.Change)}
+	r := runReload{source: source, stateDir: f.stateDir, logFormat: f.logFormat, level: level, logger: logger, changes: make(chan remote.Change)}
 	ctx, cancel := context.WithCancel(c.Context())
 	defer cancel()
 	go r.onHangup(ctx, hangup) // a file that cannot be read must not delay the end

@@ -14,7 +14,6 @@ import (
 // runReload gives a running daemon the settings of its changed configuration file.
 type runReload struct {
 	source              *settingsSource[runSettings]
-	state               *remote.State
 	stateDir, logFormat string // need a restart
 	level               *slog.LevelVar
 	logger              *slog.Logger
