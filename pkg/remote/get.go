@@ -81,6 +81,10 @@ func (g *Getter) GetWith(ctx context.Context, w Wanted, o GetOptions) (*Kept, er
 	} else {
 		err = g.obtainIfDue(ctx, k, o)
 	}
+	if err == nil && k.LastError != "" { // of an earlier attempt; the present bundle is the newest
+		k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.Transient = 0, "", time.Time{}, time.Time{}, false
+		err = k.save()
+	}
 	if err == nil {
 		err = g.withdrawNow(ctx, k)
 	}
