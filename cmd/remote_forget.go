@@ -134,7 +134,7 @@ func forgetAtProxy(c *cobra.Command, s *remote.State, args []string, unknown err
 			Names: names, Mode: clients.ModeAgent, Proxy: remote.ProxyEnded,
 		}}}, nil
 	}
-	return done, fmt.Errorf("%w; the proxy has none either", unknown)
+	return done, fmt.Errorf("%w; the proxy has no such certificate either", unknown)
 }
 
 // checkNotListed returns an error if a configuration file of the daemon lists the

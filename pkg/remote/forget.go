@@ -107,7 +107,7 @@ func (g *Getter) end(ctx context.Context, k *Kept, f forgetting) (AtProxy, error
 // finishForgetting sends the stored request. It may be repeated.
 func (g *Getter) finishForgetting(ctx context.Context, k *Kept) (AtProxy, error) {
 	if !k.Forgetting.OnProxy {
-		switch shared, err := g.isShared(ctx); {
+		switch shared, err := g.mayBeShared(ctx); {
 		case err != nil:
 			return "", err
 		case shared:
@@ -136,14 +136,15 @@ func (g *Getter) finishForgetting(ctx context.Context, k *Kept) (AtProxy, error)
 	return at, nil
 }
 
-// isShared reports whether other hosts are enrolled for this client. A proxy of an
-// earlier release does not count them. Then other recipients may be other hosts.
-func (g *Getter) isShared(ctx context.Context) (bool, error) {
+// mayBeShared reports whether a proxy of an earlier release, which deletes the
+// certificates of several hosts without a refusal, may have other hosts of this client.
+// It does not count hosts, but other recipients may be other hosts.
+func (g *Getter) mayBeShared(ctx context.Context) (bool, error) {
 	who, err := g.api.Self(ctx)
 	if err != nil {
 		return false, err
 	}
-	return who.Hosts > 1 || who.Hosts == 0 && len(who.Recipients) > 1, nil
+	return who.Hosts == 0 && len(who.Recipients) > 1, nil
 }
 
 // isSharedProblem reports whether the proxy refused to delete a certificate of several hosts.
