@@ -222,7 +222,7 @@ func (f *frontend) registerCertificates(a huma.API) {
 	huma.Register(a, huma.Operation{
 		OperationID: "renew", Method: http.MethodPost, Path: api.PathCertificates + "/{id}/renew", DefaultStatus: http.StatusAccepted,
 		Summary:     "Renew now, at any age of the certificate",
-		Description: "At most once an hour, and a quarter of an hour after a failed attempt; until then, the answer is 429 with Retry-After. If an attempt is due already, nothing changes.",
+		Description: "At most once an hour, or four times an hour and 24 times a day while attempts fail; until then, the answer is 429 with Retry-After. If an attempt is due already, nothing changes.",
 		Errors:      []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusTooManyRequests},
 	}, f.renew)
 }
