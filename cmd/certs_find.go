@@ -51,6 +51,10 @@ func findCertificates(c *cobra.Command, a *admin.Admin, arg string) ([]admin.Cer
 	if err != nil {
 		return nil, err
 	}
+	// Whatever the answer is, no command acts on a certificate without this name.
+	found = slices.DeleteFunc(found, func(m admin.Certificate) bool {
+		return m.Name != names[0] && !slices.Contains(m.Names, names[0])
+	})
 	exact := slices.DeleteFunc(slices.Clone(found), func(m admin.Certificate) bool {
 		return !slices.Equal(slices.Sorted(slices.Values(m.Names)), names) && (len(names) > 1 || m.Name != names[0] || m.NotConfigured)
 	})

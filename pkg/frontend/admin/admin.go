@@ -87,7 +87,7 @@ func New(cfg Config) http.Handler {
 	f := &frontend{Config: cfg, probes: probes{live: map[string]func(){}}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /status", serve(f, func(r *http.Request, _ struct{}) (Status, error) { return f.Status(r.Context()) }))
-	mux.HandleFunc("GET /clients", serve(f, f.list))
+	mux.HandleFunc("GET /clients", serve(f, f.list, "after"))
 	mux.HandleFunc("POST /clients", serve(f, f.add))
 	mux.HandleFunc("GET /clients/{name}", serve(f, f.show))
 	mux.HandleFunc("POST /clients/{name}/token", serve(f, f.token))
@@ -95,13 +95,13 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /clients/{name}/enable", serve(f, f.disable(false)))
 	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))
 	mux.HandleFunc("POST /clients/{name}/revoke", serve(f, f.revoke))
-	mux.HandleFunc("GET /certificates", serve(f, f.certificates))
+	mux.HandleFunc("GET /certificates", serve(f, f.certificates, "client", "name", "failing", "expires_before", "after", "limit"))
 	mux.HandleFunc("GET /certificates/{id}", serve(f, f.certificate))
 	mux.HandleFunc("DELETE /certificates/{id}", serve(f, f.forgetCertificate))
 	mux.HandleFunc("POST /certificates/{id}/renew", serve(f, f.renewCertificate))
 	mux.HandleFunc("POST /certificates/{id}/revoke", serve(f, f.revokeCertificate))
 	mux.HandleFunc("POST /certificates/{id}/hook", serve(f, f.deployCertificate))
-	mux.HandleFunc("GET /audit", serve(f, f.audit))
+	mux.HandleFunc("GET /audit", serve(f, f.audit, "client", "outcome", "name", "since", "before", "limit"))
 	mux.HandleFunc("GET /ca", serve(f, f.ca))
 	mux.HandleFunc("POST /probes", serve(f, f.addProbe))
 	mux.HandleFunc("DELETE /probes/{token}", serve(f, f.removeProbe))
@@ -135,9 +135,15 @@ func refuse(status int, format string, args ...any) error {
 	return &refusal{status, fmt.Errorf(format, args...)}
 }
 
-// serve returns the handler of an operation. It decodes and encodes JSON.
-func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error)) http.HandlerFunc {
+// serve returns the handler of an operation that knows some query parameters. It decodes
+// and encodes JSON.
+func serve[Req, Resp any](f *frontend, do func(*http.Request, Req) (Resp, error), params ...string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set(strictHeader, "true")
+		if err := checkQuery(r, params); err != nil {
+			f.answer(w, nil, err)
+			return
+		}
 		var req Req
 		dec := json.NewDecoder(r.Body)
 		dec.DisallowUnknownFields()

@@ -41,10 +41,15 @@ func (f *frontend) certificates(r *http.Request, _ struct{}) (CertificateList, e
 }
 
 func (f *frontend) certificateQuery(ctx context.Context, v url.Values) (q managed.Query, err error) {
-	q = managed.Query{Name: v.Get("name"), Failing: v.Get("failing") == "true", After: v.Get("after"), Limit: pageSize}
+	q = managed.Query{Name: v.Get("name"), After: v.Get("after"), Limit: pageSize}
 	if s := v.Get("limit"); s != "" {
 		if q.Limit, err = strconv.Atoi(s); err != nil || q.Limit < 1 || q.Limit > pageSize {
 			return q, refuse(http.StatusUnprocessableEntity, "limit: must be between 1 and %d", pageSize)
+		}
+	}
+	if s := v.Get("failing"); s != "" {
+		if q.Failing, err = strconv.ParseBool(s); err != nil {
+			return q, refuse(http.StatusUnprocessableEntity, "failing: must be true or false")
 		}
 	}
 	if s := v.Get("expires_before"); s != "" {

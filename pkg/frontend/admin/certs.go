@@ -55,7 +55,7 @@ func (a *Admin) CertificatePage(ctx context.Context, q CertificateQuery, after s
 	if limit > 0 {
 		query.Set("limit", strconv.Itoa(limit))
 	}
-	return page, a.call(ctx, http.MethodGet, "/certificates?"+query.Encode(), nil, &page)
+	return page, a.selected(ctx, "/certificates", query, &page)
 }
 
 // Certificate returns one certificate.

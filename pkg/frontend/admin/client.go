@@ -139,7 +139,7 @@ func (a *Admin) Audit(ctx context.Context, q AuditQuery) (page AuditList, err er
 	if q.Limit > 0 {
 		v.Set("limit", strconv.Itoa(q.Limit))
 	}
-	return page, a.call(ctx, http.MethodGet, "/audit?"+v.Encode(), nil, &page)
+	return page, a.selected(ctx, "/audit", v, &page)
 }
 
 // CA returns the proxy's data about its CA.
@@ -167,21 +167,27 @@ var errEndless = errors.New("the proxy's list does not end; restart the proxy wi
 const maxAnswer = 16 * api.MaxAnswer
 
 func (a *Admin) call(ctx context.Context, method, path string, in, out any) error {
+	_, err := a.exchange(ctx, method, path, in, out)
+	return err
+}
+
+// exchange sends a request and decodes its answer into out.
+func (a *Admin) exchange(ctx context.Context, method, path string, in, out any) (http.Header, error) {
 	var body io.Reader
 	if in != nil {
 		b, err := json.Marshal(in)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		body = bytes.NewReader(b)
 	}
 	req, err := http.NewRequestWithContext(ctx, method, "http://admin"+path, body)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	resp, err := a.http.Do(req)
 	if err != nil {
-		return a.unreachable(err)
+		return nil, a.unreachable(err)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
@@ -189,22 +195,22 @@ func (a *Admin) call(ctx context.Context, method, path string, in, out any) erro
 		err = fmt.Errorf("it is larger than %d bytes", maxAnswer)
 	}
 	if err != nil {
-		return fmt.Errorf("read the proxy's answer: %w", err)
+		return nil, fmt.Errorf("read the proxy's answer: %w", err)
 	}
 	if resp.StatusCode >= 400 {
 		p := &api.Problem{Status: resp.StatusCode, Title: resp.Status}
 		if _, err := api.Unmarshal(answer, api.MaxValues, p); err != nil {
 			if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
-				return errOlder
+				return nil, errOlder
 			}
-			return fmt.Errorf("the proxy answered %s", resp.Status)
+			return nil, fmt.Errorf("the proxy answered %s", resp.Status)
 		}
-		return p
+		return nil, p
 	}
 	if _, err := api.Unmarshal(answer, api.MaxAdminValues, out); err != nil {
-		return fmt.Errorf("read the proxy's answer: %w", err)
+		return nil, fmt.Errorf("read the proxy's answer: %w", err)
 	}
-	return nil
+	return resp.Header, nil
 }
 
 // unreachable returns an error with the remedy for a socket that does not answer.
