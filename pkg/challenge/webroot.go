@@ -81,7 +81,7 @@ func (w *webroot) open(create bool) (*os.Root, error) {
 			return nil, err
 		}
 	}
-	dir, err := os.OpenRoot(w.root)
+	dir, err := localfile.OpenRoot(w.root)
 	if err != nil {
 		return nil, err
 	}

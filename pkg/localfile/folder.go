@@ -7,6 +7,13 @@ import (
 	"path/filepath"
 )
 
+// asFolder at the end of a path makes an open fail for anything but a folder. Another
+// user may put a named pipe there after it was checked, where an open would wait.
+const asFolder = string(filepath.Separator) + "."
+
+// OpenRoot works like os.OpenRoot, but never waits for a named pipe.
+func OpenRoot(path string) (*os.Root, error) { return os.OpenRoot(path + asFolder) }
+
 // OpenDir opens a folder directly below root. It returns an error for a symbolic link.
 func OpenDir(root *os.Root, name string) (*os.Root, error) {
 	info, err := root.Lstat(name)
@@ -20,7 +27,7 @@ func OpenDir(root *os.Root, name string) (*os.Root, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("%s is not a folder; remove it", path)
 	}
-	dir, err := root.OpenRoot(name)
+	dir, err := root.OpenRoot(name + asFolder)
 	if err != nil {
 		return nil, err
 	}

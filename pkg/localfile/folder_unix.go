@@ -25,7 +25,7 @@ func OpenFolder(path string) (*os.Root, error) {
 				s.path, userName(s.stat.Uid), userName(found.Uid))
 		}
 	}
-	root, err := os.OpenRoot(path)
+	root, err := OpenRoot(path)
 	if err != nil {
 		return nil, err
 	}

@@ -208,7 +208,7 @@ func syncDir(dir *os.Root) error {
 	}
 	defer d.Close()
 	if err := localfile.SyncDir(d); err != nil {
-		return fmt.Errorf("sync %s: %w", dir.Name(), err)
+		return fmt.Errorf("sync %s: %w", filepath.Clean(dir.Name()), err)
 	}
 	return nil
 }

@@ -80,7 +80,7 @@ func (l Layout) Holds(dir string, b *cert.Bundle) bool {
 			return false
 		}
 	}
-	out, err := os.OpenRoot(dir)
+	out, err := localfile.OpenRoot(dir)
 	if err != nil {
 		return false
 	}

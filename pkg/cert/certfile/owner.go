@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -97,30 +96,21 @@ func (c Claim) check(out *os.Root, names []string) error {
 		defer sets.Close()
 		owner, ok := readOwner(sets)
 		if ok && !owner.isSame(c.Owner) && !owner.isGone() && !c.Owner.contains(out.Name()) {
-			return &OwnedError{Dir: out.Name(), Owner: owner}
+			return &OwnedError{Dir: filepath.Clean(out.Name()), Owner: owner}
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	found, err := foreignIn(out, names)
 	if err == nil && len(found) > 0 {
-		err = &ForeignFilesError{Dir: out.Name(), Names: found}
+		err = &ForeignFilesError{Dir: filepath.Clean(out.Name()), Names: found}
 	}
 	return err
 }
 
 // readOwner returns the record of a folder. A missing or damaged record is no owner.
 func readOwner(sets *os.Root) (Owner, bool) {
-	info, err := sets.Lstat(ownerName)
-	if err != nil || !info.Mode().IsRegular() {
-		return Owner{}, false
-	}
-	f, err := sets.Open(ownerName)
-	if err != nil {
-		return Owner{}, false
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxOwner+1))
+	data, err := readIn(sets, ownerName, maxOwner+1) // the folder's owner may put a pipe there
 	if err != nil {
 		return Owner{}, false
 	}

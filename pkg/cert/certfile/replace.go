@@ -92,7 +92,7 @@ func readIn(dir *os.Root, name string, limit int64) ([]byte, error) {
 // unfinished returns the folder of the complete set of dir, if its files are replaced
 // one by one. A crash between two of them leaves the files of two sets.
 func unfinished(dir string) (path string, ok bool) {
-	out, err := os.OpenRoot(dir)
+	out, err := localfile.OpenRoot(dir)
 	if err != nil {
 		return "", false
 	}

@@ -27,7 +27,7 @@ func hasSpace(path string) error {
 	if err := unix.Statfs(path, &free); err != nil {
 		return nil //nolint:nilerr // the free space is unknown, so try to write
 	}
-	if free.Bsize > 0 && free.Blocks > 0 && uint64(free.Bfree) < neededBytes/uint64(free.Bsize)+1 {
+	if free.Bsize > 0 && free.Blocks > 0 && free.Bfree < neededBytes/uint64(free.Bsize)+1 {
 		return fmt.Errorf("%w: %d KiB are needed; free some", unix.ENOSPC, neededBytes>>10)
 	}
 	if free.Files > 0 && free.Ffree < neededFiles { // some file systems do not count

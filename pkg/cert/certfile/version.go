@@ -53,7 +53,7 @@ func newVersion(in *os.Root, prefix string) (*version, error) {
 		}
 		return v, nil
 	}
-	return nil, fmt.Errorf("%s has a folder of every name that was tried; remove those that start with %s", in.Name(), prefix)
+	return nil, fmt.Errorf("%s has a folder of every name that was tried; remove those that start with %s", filepath.Clean(in.Name()), prefix)
 }
 
 func openVersion(in *os.Root, name string) (*version, error) {
