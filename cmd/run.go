@@ -3,6 +3,8 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -93,7 +95,7 @@ func run(c *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	list, err := configured(source.file(), f.Certificates)
+	list, err := configured(source.file(), f.unique(logger))
 	if err != nil {
 		return err
 	}
@@ -120,6 +122,18 @@ func remoteConfigFile(given string) string {
 		return ""
 	}
 	return file
+}
+
+// unique returns the certificates of the file. It logs and omits those that repeat an
+// earlier one.
+func (f *runSettings) unique(logger *slog.Logger) config.RemoteCertificates {
+	list, repeated := f.Certificates.Unique()
+	for _, r := range repeated {
+		key := fmt.Sprintf("%s[%d]", config.CertificatesKey, r.Index)
+		logger.Warn("an entry repeats an earlier one; remove one of the two", "entry", key, "file", f.Places[key],
+			"names", f.Certificates[r.Index].Names.String(), "earlier", f.Places[fmt.Sprintf("%s[%d]", config.CertificatesKey, r.Earlier)])
+	}
+	return list
 }
 
 // configured returns the certificates of a configuration file.

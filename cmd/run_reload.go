@@ -57,6 +57,6 @@ func (r *runReload) read() (change remote.Change, level slog.Level, err error) {
 			err = errors.Join(err, fmt.Errorf("%s: a change needs a restart; restart the daemon, or set the earlier value again", setting.key))
 		}
 	}
-	list, invalid := configured(r.source.file(), f.Certificates)
+	list, invalid := configured(r.source.file(), f.unique(r.logger))
 	return remote.Change{Wanted: list, Poll: f.poll}, level, f.Locate(errors.Join(err, invalid))
 }

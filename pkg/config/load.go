@@ -107,6 +107,11 @@ func (l *loader) readFile(file string, nested reflect.Value, ignored []string) e
 		return fmt.Errorf("find the folder of %s: %w", file, err)
 	}
 	l.values = l.decoder.settings(root, l.fs, nested, ignored)
+	for key := range l.decoder.lines {
+		if entryName.FindString(key) == key {
+			l.setPlace(key, l.place(key))
+		}
+	}
 	return errors.Join(l.decoder.err(), l.merge.MergeConfigMap(l.values))
 }
 
@@ -153,12 +158,12 @@ func (l *loader) fillFlag(f *pflag.Flag) error {
 		err = f.Value.Set(l.merge.GetString(f.Name))
 	}
 	if err == nil && value != "" {
-		l.setPlace(f, variable)
+		l.setPlace(f.Name, variable)
 		l.hide(f, variable)
 		return nil
 	}
 	if err == nil {
-		l.setPlace(f, l.place(f.Name))
+		l.setPlace(f.Name, l.place(f.Name))
 		return nil
 	}
 	where := variable + ": "

@@ -11,7 +11,7 @@ import (
 // Origin says where settings are from. Settings that embed it get it from Load.
 type Origin struct {
 	// Places holds the place of each flag that the environment or the file sets: a
-	// variable, or FILE:LINE.
+	// variable, or FILE:LINE. Entries of lists have the key of the list with an index.
 	Places map[string]string
 	// Hidden lists the lists of the file that are not used, because the command line or
 	// the environment sets another list.
@@ -59,12 +59,12 @@ type located struct {
 func (l *located) Error() string { return l.text }
 func (l *located) Unwrap() error { return l.err }
 
-// setPlace records where the value of a flag is from.
-func (l *loader) setPlace(f *pflag.Flag, place string) {
+// setPlace records where the value of a flag, or an entry of a list, is from.
+func (l *loader) setPlace(key, place string) {
 	if l.origin.Places == nil {
 		l.origin.Places = map[string]string{}
 	}
-	l.origin.Places[f.Name] = place
+	l.origin.Places[key] = place
 }
 
 // place returns the file and the line of a key.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -79,9 +80,33 @@ func (c *RemoteCertificate) Check() error {
 	return errors.Join(faults...)
 }
 
+// Repetition is an entry that equals an earlier one. Earlier releases accepted it.
+type Repetition struct{ Index, Earlier int }
+
+// Unique returns the entries without the repetitions, and those.
+func (all RemoteCertificates) Unique() (unique RemoteCertificates, repeated []Repetition) {
+	for i, c := range all {
+		earlier := slices.IndexFunc(all[:i], c.isSame)
+		if earlier < 0 {
+			unique = append(unique, c)
+			continue
+		}
+		repeated = append(repeated, Repetition{i, earlier})
+	}
+	return unique, repeated
+}
+
+// isSame reports whether two entries have the same names and settings, in any order of
+// the names.
+func (c RemoteCertificate) isSame(other RemoteCertificate) bool {
+	c.First = other.First
+	return len(c.Names) > 0 && reflect.DeepEqual(c, other)
+}
+
 // Check implements [Checker]. It returns an error for each entry that has the stored
-// name, the folder, or names and mode of an earlier one.
+// name, the folder, or names and mode of an earlier one, unless it is a repetition.
 func (all RemoteCertificates) Check() error {
+	_, repeated := all.Unique()
 	var faults []error
 	first := map[string]int{}
 	taken := func(i int, key, value string) (other int, taken bool) {
@@ -94,6 +119,9 @@ func (all RemoteCertificates) Check() error {
 		return other, taken
 	}
 	for i, c := range all {
+		if slices.ContainsFunc(repeated, func(r Repetition) bool { return r.Index == i }) {
+			continue
+		}
 		if other, taken := taken(i, "name", c.Name); taken {
 			faults = append(faults, fmt.Errorf("[%d].name: %s[%d] has it already; write another", i, CertificatesKey, other))
 		}

@@ -101,13 +101,36 @@ func TestRemoteDuplicates(t *testing.T) {
 	}
 	_, err := loadRemote(file)
 	want := []string{
-		"acmeproxy.yaml:4: certificates[1].names: certificates[0] has the same names; remove one of the two, or give each a name",
-		"acmeproxy.yaml:7: certificates[2].out: certificates[0] is written there too; each needs a folder of its own",
-		"acmeproxy.yaml:9: certificates[3].name: certificates[2] has it already; write another",
+		"acmeproxy.yaml:4: certificates[1].names: certificates[0] (line 2) has the same names; remove one of the two, or give each a name",
+		"acmeproxy.yaml:7: certificates[2].out: certificates[0] (line 2) is written there too; each needs a folder of its own",
+		"acmeproxy.yaml:9: certificates[3].name: certificates[2] (line 5) has it already; write another",
 		`acmeproxy.yaml:18: certificates[7].name: "../d" starts with '.'; start with a letter or a digit`,
 	}
 	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// An entry that repeats an earlier one, as earlier releases accepted it, is no fault.
+// With another setting it is one, which names both lines (X43).
+func TestRepeatedEntries(t *testing.T) {
+	const entry = "  - names: [b.example.com, a.example.com]\n    mode: agent\n    hook: x\n"
+	file := write(t, "certificates:\n"+entry+"  - names: c.example.com\n"+strings.Replace(entry, "b.example.com, a", "A.example.com, b", 1)+entry)
+	all, err := loadRemote(file)
+	if err != nil || len(all) != 4 {
+		t.Fatal(all, err)
+	}
+	unique, repeated := all.Unique()
+	if diff := cmp.Diff([]Repetition{{2, 0}, {3, 0}}, repeated); diff != "" || len(unique) != 2 || unique[1].First != "c.example.com" {
+		t.Error(unique, diff)
+	}
+	for _, other := range []string{"hook: y", "out: web", "key-type: ec384"} {
+		file := write(t, "certificates:\n"+entry+strings.Replace(entry, "hook: x", other, 1))
+		_, err := loadRemote(file)
+		want := []string{"acmeproxy.yaml:5: certificates[1].names: certificates[0] (line 2) has the same names; remove one of the two, or give each a name"}
+		if diff := cmp.Diff(want, faults(file, err)); diff != "" {
+			t.Error(other, diff)
+		}
 	}
 }
 
@@ -159,6 +182,7 @@ func TestRemoteCertificateFaults(t *testing.T) {
     mode:
   - names: other.example.com
     out: ./y/../x
+    profile: p
   - names: [`+strings.Repeat("a.example.com, ", 101)+`]
   - names: a.example.com
     names: b.example.com
@@ -176,12 +200,12 @@ func TestRemoteCertificateFaults(t *testing.T) {
 		`acmeproxy.yaml:10: certificates[3].names: "a_b.example.com" is not a DNS name; write it like web1.example.com`,
 		"acmeproxy.yaml:11: certificates[4].names: no name given; write at least one DNS name, such as web1.example.com",
 		"acmeproxy.yaml:12: certificates[5]: this is text; write keys such as names:",
-		"acmeproxy.yaml:16: certificates[7].out: certificates[6] is written there too; each needs a folder of its own",
+		"acmeproxy.yaml:16: certificates[7].out: certificates[6] (line 13) is written there too; each needs a folder of its own",
 		"acmeproxy.yaml:17: certificates[7].mode: has no value; write agent or gateway, or remove the line",
-		"acmeproxy.yaml:18: certificates[8].names: certificates[7] has the same names; remove one of the two, or give each a name",
-		"acmeproxy.yaml:19: certificates[8].out: certificates[6] is written there too; each needs a folder of its own",
-		"acmeproxy.yaml:20: certificates[9].names: 101 names are too many for one certificate; the limit is 100",
-		"acmeproxy.yaml:22: certificates[10].names: also set on line 21; keep one of the two",
+		"acmeproxy.yaml:18: certificates[8].names: certificates[7] (line 15) has the same names; remove one of the two, or give each a name",
+		"acmeproxy.yaml:19: certificates[8].out: certificates[6] (line 13) is written there too; each needs a folder of its own",
+		"acmeproxy.yaml:21: certificates[9].names: 101 names are too many for one certificate; the limit is 100",
+		"acmeproxy.yaml:23: certificates[10].names: also set on line 22; keep one of the two",
 	}
 	if diff := cmp.Diff(want, faults(file, err)); diff != "" {
 		t.Error(diff)

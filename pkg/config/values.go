@@ -5,6 +5,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -125,10 +126,22 @@ func (d *decoder) checked(path string, known []string, err error) {
 			at, text = join(path, key), rest
 		}
 		if !d.faulty[at] || at == path {
-			d.found(at, text)
+			d.found(at, d.withLines(path, text))
 		}
 	}
 }
+
+// withLines adds the line of each entry of the list at path that a text mentions.
+func (d *decoder) withLines(path, text string) string {
+	return entryName.ReplaceAllStringFunc(text, func(name string) string {
+		if line := d.lines[name]; line > 0 && strings.HasPrefix(name, path+"[") {
+			return fmt.Sprintf("%s (line %d)", name, line)
+		}
+		return name
+	})
+}
+
+var entryName = regexp.MustCompile(`[a-z-]+\[[0-9]+\]`)
 
 // found records a fault, and allows further faults of the same path.
 func (d *decoder) found(path, text string) {

@@ -141,7 +141,7 @@ func (s *State) store(ctx context.Context, m matched) (path string, err error) {
 			return err
 		}
 		k.change(w)
-		k.Unlisted = false
+		k.Unlisted, k.Forgetting = false, nil // it is wanted again
 		return nil
 	})
 }

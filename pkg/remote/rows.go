@@ -199,7 +199,7 @@ func (s *State) Lookup(given []string, mode clients.Mode) ([]*Kept, error) {
 		if canonical, err := cert.ParseName(name); err == nil && byName(all, name) == nil {
 			name = cert.StoredName(canonical)
 		}
-		if k := byName(all, name); k != nil && (mode == "" || mode == k.Mode) && !hasExact(all, given, k) {
+		if k := byName(all, name); k != nil && (mode == "" || mode == k.Mode) {
 			return []*Kept{k}, nil
 		}
 	}
@@ -212,13 +212,6 @@ func (s *State) Lookup(given []string, mode clients.Mode) ([]*Kept, error) {
 		return nil, errors.Join(fs.ErrNotExist, damaged)
 	}
 	return found, nil
-}
-
-// hasExact reports whether k and another certificate have exactly the given names. Then
-// the names mean all of them.
-func hasExact(all []*Kept, given []string, k *Kept) bool {
-	names, err := cert.ParseNames(given...)
-	return err == nil && k.Names.Equal(names) && len(withNames(all, names, "")) > 1
 }
 
 // readNamed reads the state file of a listed certificate. Files of earlier releases

@@ -292,11 +292,11 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 		return next
 	}
 	next := d.recordFailure(k, failure, eased)
-	what := "not fresh"
 	if errors.As(failure, new(*HookError)) {
-		what = "hook failed"
+		log.Warn("hook failed", "error", failure, "next_attempt", next)
+		return next
 	}
-	log.Warn(what, "error", failure, "next_attempt", next)
+	log.Warn("not fresh", "error", failure, "next_attempt", next)
 	return next
 }
 
