@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"path/filepath"
 	"slices"
+
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
 // reconcile makes the certificates of this host match the configuration's. It may be
@@ -22,7 +24,7 @@ func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
 	var faults []error
 	listed := map[string]bool{} // by path
 	for _, m := range d.State.match(all, list) {
-		path, err := d.State.store(ctx, m)
+		path, err := d.store(ctx, m)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -134,16 +136,27 @@ func (s *State) keptFolder(w Wanted, k *Kept) string {
 
 // store writes an entry to its state file and returns its path. It preserves the state
 // that is stored already.
-func (s *State) store(ctx context.Context, m matched) (path string, err error) {
-	return m.path, s.edit(ctx, m.path, m.want.Name, func(k *Kept) error {
-		w := s.Complete(m.want, k)
+func (d *daemon) store(ctx context.Context, m matched) (path string, err error) {
+	return m.path, d.State.edit(ctx, m.path, m.want.Name, func(k *Kept) error {
+		w := d.State.Complete(m.want, k)
 		if err := errors.Join(w.Validate(), nameError(w.Name)); err != nil {
 			return err
 		}
+		d.warnOfMove(k, w)
 		k.change(w)
 		k.Unlisted, k.Forgetting = false, nil // it is wanted again
 		return nil
 	})
+}
+
+// warnOfMove logs that the files in the folder of k are no longer updated, because w has
+// another folder. A service may use them still.
+func (d *daemon) warnOfMove(k *Kept, w Wanted) {
+	if k.Out == "" || filepath.Clean(k.Out) == filepath.Clean(w.Out) || !certfile.HasSet(k.Out) || spotOf(k.Out).isSame(spotOf(w.Out)) {
+		return
+	}
+	d.Logger.Warn("files are no longer updated; make their services use the new folder",
+		"name", w.Name, "names", w.Names.String(), "folder", k.Out, "out", w.Out)
 }
 
 // update changes a listed certificate, unless it was forgotten in the meantime. It also

@@ -195,6 +195,9 @@ func Release(ctx context.Context, dir string, o Owner) error {
 	return localfile.Unlink(f.sets, ownerName)
 }
 
+// HasSet reports whether the folder has a set of this package.
+func HasSet(dir string) bool { return inUse(dir) != "" }
+
 // HasOwner reports whether the folder has a record of its owner, which may be damaged.
 func HasOwner(dir string) bool {
 	_, err := os.Lstat(filepath.Join(dir, versions, ownerName))
