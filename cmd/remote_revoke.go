@@ -136,11 +136,16 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 // keptProblem returns why a certificate on this host is not up to date, or an empty
 // string.
 func keptProblem(k remote.Kept) string {
-	decision, failure := keptDecision(k), keptFailure(k)
-	if decision != "" && failure != "" {
-		return decision + "; " + failure
+	var all []string
+	if installed := k.Installed(); !installed.Equal(k.Names) {
+		all = append(all, "the files are still those of "+list(installed, " "))
 	}
-	return decision + failure
+	for _, problem := range []string{keptDecision(k), keptFailure(k)} {
+		if problem != "" {
+			all = append(all, problem)
+		}
+	}
+	return strings.Join(all, "; ")
 }
 
 // keptDecision returns why a certificate on this host needs a decision of the

@@ -22,6 +22,15 @@ type former struct {
 	ETag    string       `json:"etag,omitempty"`
 }
 
+// Installed returns the names of the certificate on the disk. They differ from k.Names
+// until a certificate for those is installed.
+func (k *Kept) Installed() cert.Names {
+	if k.Former != nil {
+		return k.Former.Names
+	}
+	return k.Names
+}
+
 func (f *former) validate() error {
 	if f != nil && (len(f.Names) == 0 || !f.Mode.IsGrantable()) {
 		return errors.New("former: it has no names or no mode")

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"path/filepath"
 	"strings"
 	"time"
@@ -86,9 +87,31 @@ func (g *Getter) GetWith(ctx context.Context, w Wanted, o GetOptions) (*Kept, er
 		err = k.save()
 	}
 	if err == nil {
-		err = g.withdrawNow(ctx, k)
+		return k, g.withdrawNow(ctx, k)
 	}
-	return k, err
+	if ctx.Err() != nil || o.Renew && isStatus(err, http.StatusTooManyRequests) { // nothing failed
+		return k, err
+	}
+	return k, k.recordFailure(err)
+}
+
+// recordFailure adds the failure of a command to the stored state. It stores nothing
+// else of k, and nothing at all if the proxy has not accepted the new names yet.
+func (k *Kept) recordFailure(failure error) error {
+	stored, err := readNamed(k)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return failure
+	case err != nil:
+		return errors.Join(failure, err)
+	case !stored.Names.Equal(k.Names) || stored.Mode != k.Mode:
+		return failure
+	}
+	stored.LastError = failure.Error()
+	if err := stored.save(); err != nil {
+		return errors.Join(failure, err)
+	}
+	return failure
 }
 
 // withdrawNow withdraws replaced certificates. The daemon repeats what the proxy did

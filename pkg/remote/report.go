@@ -38,6 +38,9 @@ type Report struct {
 	Withdraw   []string    `json:"withdraw,omitempty"`
 	Forgetting *forgetting `json:"forgetting,omitempty"`
 
+	// InstalledNames are those of the files while they have a former certificate.
+	InstalledNames cert.Names `json:"installed_names,omitempty"`
+
 	Conflict  string `json:"conflict,omitempty"`  // stored name of the certificate that has the folder
 	Unchanged bool   `json:"unchanged,omitempty"` // get found a good certificate and ordered none
 }
@@ -45,12 +48,16 @@ type Report struct {
 // Report returns k as commands print it: the fields of the state file, and more.
 func (k *Kept) Report() Report {
 	f := k.file()
+	var installed cert.Names
+	if k.Former != nil {
+		installed = k.Former.Names
+	}
 	return Report{
 		Name: f.Name, Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Source: f.Source,
 		Layout: f.Layout, ID: f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking,
 		Revoked: f.Revoked, Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, WaitUntil: f.WaitUntil, Transient: f.Transient,
 		AskAgain: f.AskAgain, Unlisted: f.Unlisted, Former: f.Former, Withdraw: f.Withdraw, Forgetting: f.Forgetting,
-		Conflict: k.rival, Unchanged: k.unchanged,
+		InstalledNames: installed, Conflict: k.rival, Unchanged: k.unchanged,
 	}
 }
 
