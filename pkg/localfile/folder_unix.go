@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +20,8 @@ func OpenFolder(path string) (*os.Root, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	for _, s := range steps {
-		if s.isLink() && !isTrusted(s.stat.Uid) && s.stat.Uid != found.Uid {
-			return nil, fmt.Errorf("%s is a symbolic link of %s that leads to a folder of %s; remove the link, or use the path of the folder",
-				s.path, userName(s.stat.Uid), userName(found.Uid))
-		}
+	if err := checkLinks(steps, found.Uid); err != nil {
+		return nil, err
 	}
 	root, err := OpenRoot(path)
 	if err != nil {
@@ -38,6 +36,36 @@ func OpenFolder(path string) (*os.Root, error) {
 		err = fmt.Errorf("%s was replaced while it was opened", path)
 	}
 	return nil, errors.Join(err, root.Close())
+}
+
+// checkLinks returns an error for a link of an untrusted user that leads to a folder of
+// the owner.
+func checkLinks(steps []step, owner uint32) error {
+	for _, s := range steps {
+		if s.isLink() && !isTrusted(s.stat.Uid) && s.stat.Uid != owner {
+			return untrustedLink{fmt.Errorf("%s is a symbolic link of %s that leads to a folder of %s; remove the link, or use the path of the folder",
+				s.path, userName(s.stat.Uid), userName(owner))}
+		}
+	}
+	return nil
+}
+
+// follow returns the path of an existing object without links. It returns an
+// untrustedLink if OpenFolder does.
+func follow(path string) (string, error) {
+	found, steps, err := walk(path)
+	if err != nil {
+		return "", err
+	}
+	if err := checkLinks(steps, found.Uid); err != nil {
+		return "", err
+	}
+	for _, s := range slices.Backward(steps) {
+		if !s.isLink() {
+			return s.path, nil
+		}
+	}
+	return path, nil // not reached: the first step is the root folder
 }
 
 // Risk describes the first folder or link in path that an untrusted user can change,

@@ -145,24 +145,47 @@ func OpenFolder(path string) (*os.Root, error) {
 	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
+	if err := checkLinks(path, found); err != nil {
+		return nil, errors.Join(err, root.Close())
+	}
+	return root, nil
+}
+
+// checkLinks returns an error for a link of an untrusted user that leads to a folder of
+// the owner.
+func checkLinks(path string, found Owner) error {
 	for _, above := range parts(path) {
 		info, err := os.Lstat(above)
 		if err != nil {
-			return nil, errors.Join(err, root.Close())
+			return err
 		}
 		if info.Mode()&(os.ModeSymlink|os.ModeIrregular) == 0 {
 			continue
 		}
 		owner, err := ownerAt(above, false)
-		if err == nil && !isTrusted(owner) && owner != found {
-			err = fmt.Errorf("%s is a link of %s that leads to a folder of %s; remove the link, or use the path of the folder",
-				above, userName(owner), userName(found))
-		}
 		if err != nil {
-			return nil, errors.Join(err, root.Close())
+			return err
+		}
+		if !isTrusted(owner) && owner != found {
+			return untrustedLink{fmt.Errorf("%s is a link of %s that leads to a folder of %s; remove the link, or use the path of the folder",
+				above, userName(owner), userName(found))}
 		}
 	}
-	return root, nil
+	return nil
+}
+
+// follow returns the path of an existing object without links. It returns an
+// untrustedLink if OpenFolder does.
+func follow(path string) (string, error) {
+	found, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	owner, err := ownerAt(found, false)
+	if err != nil {
+		return "", err
+	}
+	return found, checkLinks(path, owner)
 }
 
 // parts returns the folders of a path, from the volume down.

@@ -66,6 +66,7 @@ func walk(path string) (found unix.Stat_t, steps []step, err error) {
 				return found, steps, err
 			}
 			at = "/"
+			steps = append(steps, step{at, found})
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 	}

@@ -64,6 +64,7 @@ func walk(path string) (found unix.Stat_t, steps []step, err error) {
 			if err := unix.Fstat(dir, &found); err != nil {
 				return found, steps, err
 			}
+			steps = append(steps, step{at, found})
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 	}

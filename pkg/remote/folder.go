@@ -42,12 +42,14 @@ func (s *State) defaultFolder() string {
 // spot identifies a folder, whatever the spelling of its path.
 type spot struct {
 	path string
-	info fs.FileInfo // nil if it does not exist
+	info fs.FileInfo // nil if it does not exist, or cannot be opened
 }
 
+// spotOf finds the folder. A link of an untrusted user that nothing is written through
+// does not count: it would take that folder away from other certificates.
 func spotOf(out string) spot {
 	p := spot{path: localfile.Resolve(out)}
-	if info, err := os.Stat(p.path); err == nil {
+	if info, err := localfile.StatFolder(p.path); err == nil {
 		p.info = info
 	}
 	return p
