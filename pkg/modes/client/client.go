@@ -174,7 +174,10 @@ func (c *Client) ensure(ctx context.Context, set Set) error {
 // Delivery implements renewal.Mode. The bundle is sealed to the proxy itself and
 // deployed. It returns an error if the files cannot be written.
 func (c *Client) Delivery(ctx context.Context, m managed.Certificate) (renewal.Delivery, error) {
-	err := folderError(c.cfg.Files.Claimable(c.Dir(m), c.claim(m)))
+	err := c.checkLink(m)
+	if err == nil {
+		err = folderError(c.cfg.Files.Claimable(c.Dir(m), c.claim(m)))
+	}
 	if err == nil {
 		err = c.cfg.Files.Probe(ctx, c.Dir(m))
 	}

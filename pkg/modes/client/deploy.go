@@ -62,6 +62,9 @@ func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 		c.cfg.Logger.Info("the certificate is not deployed; its folder belongs to another one", "names", row.Names, "folder", dir)
 		return nil
 	}
+	if err := c.checkLink(row); err != nil {
+		return err
+	}
 	bundle, err := c.stored(ctx, row)
 	if err != nil {
 		return err
@@ -128,7 +131,7 @@ func (c *Client) inspect(ctx context.Context, row managed.Certificate) error {
 	if isInstalled(dir, bundle) {
 		c.notifyInstalled(bundle) // the PEM files suffice
 	}
-	if c.cfg.Files.Holds(dir, bundle) {
+	if c.cfg.Files.Holds(dir, bundle) && c.checkLink(row) == nil {
 		return nil
 	}
 	return c.cfg.Store.RequireHook(ctx, row.ID, row.ETag)

@@ -11,6 +11,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
@@ -62,26 +63,19 @@ func (c *Client) rows(ctx context.Context) (map[string]managed.Certificate, erro
 const pageSize = 100
 
 // assign returns the configured sets with their names, and their folders. A folder has
-// one owner: sets that share one are an error, and nothing has changed.
+// one owner: sets that share one are an error, and nothing has changed. Links do not
+// count here, because an untrusted user may own the folder of the folders.
 func (c *Client) assign(rows map[string]managed.Certificate) ([]Set, folders, error) {
 	sets, owners := make([]Set, len(c.cfg.Sets)), folders{}
-	var found []os.FileInfo // of the folders, which links could make one
 	for i, set := range c.cfg.Sets {
 		if row, stored := rows[set.Names.Key()]; stored && !set.Chosen {
 			set.Name = nameOf(row)
 		}
 		dir := filepath.Join(c.cfg.Dir, cert.FolderName(set.Name))
-		info, err := os.Stat(dir)
-		if err != nil {
-			info = nil // it is created, or an error of the deployment
+		if other, taken := owners[owners.key(dir)]; taken {
+			return nil, nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder %s; put all their names into one, or give one of them a name of its own, such as other=%s",
+				other.Names.String(), set.Names.String(), dir, set.Names.Key())
 		}
-		for j, other := range sets[:i] {
-			if owners.key(dir) == owners.key(cert.FolderName(other.Name)) || info != nil && found[j] != nil && os.SameFile(info, found[j]) {
-				return nil, nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder %s; put all their names into one, or give one of them a name of its own, such as other=%s",
-					other.Names.String(), set.Names.String(), dir, set.Names.Key())
-			}
-		}
-		found = append(found, info)
 		sets[i], owners[owners.key(dir)] = set, set
 	}
 	return sets, owners, nil
@@ -95,6 +89,34 @@ func (c *Client) isOthers(dir string, names []string) bool {
 	}
 	set, taken := (*owners)[owners.key(dir)]
 	return taken && !set.Names.Equal(names)
+}
+
+// checkLink returns an error if the folder of a row is a link to the folder of another
+// configured set. Of several links to one folder, the first by name may be used.
+func (c *Client) checkLink(row managed.Certificate) error {
+	dir, owners := c.Dir(row), c.owners.Load()
+	if owners == nil || !isLink(dir) {
+		return nil
+	}
+	info, err := localfile.StatFolder(dir)
+	if err != nil {
+		return nil // it is missing, or the write reports it
+	}
+	for key, set := range *owners {
+		other := filepath.Join(c.cfg.Dir, cert.FolderName(set.Name))
+		if set.Names.Equal(row.Names) || isLink(other) && key > owners.key(dir) {
+			continue
+		}
+		if found, err := localfile.StatFolder(other); err == nil && os.SameFile(info, found) {
+			return fmt.Errorf("cert-dir: %s is a link to the folder of the certificate for %q; remove the link", dir, set.Names.String())
+		}
+	}
+	return nil
+}
+
+func isLink(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode()&(os.ModeSymlink|os.ModeIrregular) != 0 // irregular: a junction
 }
 
 // IsConfigured reports whether a row is one of the configured sets, which Start has seen.

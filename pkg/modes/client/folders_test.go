@@ -2,6 +2,7 @@ package client_test
 
 import (
 	"database/sql"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -140,14 +141,10 @@ func TestFolderShared(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: configured("a.example.com")})
 	settled(t, p, "a.example.com")
 	certs := filepath.Join(p.DataDir, "certs")
-	if err := os.Symlink("a.example.com", filepath.Join(certs, "link.example.com")); err != nil {
-		t.Fatal(err)
-	}
 	for what, domains := range map[string][]string{
 		"the same first name": {"a.example.com", "a.example.com,b.example.com"},
 		"a chosen name":       {"a.example.com", "a.example.com=b.example.com"},
 		"another case":        {"LB=b.example.com", "lb=c.example.com"},
-		"a link":              {"a.example.com", "link.example.com"},
 	} {
 		err := p.Refused(t, configured(domains...))
 		if err == nil || !strings.Contains(err.Error(), "would share the folder "+certs) || !strings.Contains(err.Error(), "other=") {
@@ -158,5 +155,39 @@ func TestFolderShared(t *testing.T) {
 	settled(t, p, "a.example.com")
 	if p.Orders() != 1 {
 		t.Errorf("%d orders", p.Orders())
+	}
+}
+
+// A link to another certificate's folder fails that one certificate only, even one
+// of the administrator. The process starts, and continues after the link is removed (X43).
+func TestFolderLinked(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{Change: configured("a.example.com")})
+	settled(t, p, "a.example.com")
+	link := filepath.Join(p.DataDir, "certs", "b.example.com")
+	if err := os.Symlink("a.example.com", link); err != nil {
+		t.Fatal(err)
+	}
+	p.Restart(t, configured("a.example.com", "b.example.com"))
+	const problem = "b.example.com is a link to the folder of the certificate for \"a.example.com\"; remove the link"
+	watch.Until(t, "b.example.com fails", func() bool { return strings.Contains(p.Own(t, "b.example.com").LastError, problem) })
+	if p.Orders() != 1 || inFolder(p, "a.example.com") != "a.example.com" || !strings.Contains(p.Log(), "is a link to the folder") {
+		t.Errorf("%d orders, %s; log:\n%s", p.Orders(), inFolder(p, "a.example.com"), p.Log())
+	}
+	if err := os.Remove(link); err != nil {
+		t.Fatal(err)
+	}
+	p.Restart(t)
+	holds(t, p, "b.example.com", "b.example.com")
+	settled(t, p, "b.example.com")
+
+	// Its files are lost, and the link is there again.
+	if err := errors.Join(os.RemoveAll(link), os.Symlink("a.example.com", link)); err != nil {
+		t.Fatal(err)
+	}
+	p.Restart(t)
+	watch.Until(t, "the deployment fails", func() bool { return strings.Contains(p.Own(t, "b.example.com").HookError, problem) })
+	if inFolder(p, "a.example.com") != "a.example.com" {
+		t.Error("its files are in the other folder")
 	}
 }
