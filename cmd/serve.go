@@ -110,7 +110,7 @@ func serve(c *cobra.Command, file string) error {
 	})
 	if err != nil && c.Context().Err() != nil { // interrupted while waiting for the database
 		logger.Info("stopped")
-		return nil //nolint:nilerr // stopping is not a failure
+		return nil
 	}
 	if errors.As(err, new(*proxy.SettingsError)) {
 		return cfg.Locate(err)

@@ -8,6 +8,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,7 @@ func run(command []string, stdout, stderr io.Writer) (int, error) {
 	if len(command) == 0 {
 		return 2, errors.New("no command; use go test -json with its arguments")
 	}
-	c := exec.Command(command[0], command[1:]...)
+	c := exec.CommandContext(context.Background(), command[0], command[1:]...) //nolint:gosec // running its arguments is its purpose
 	c.Stdin, c.Stderr = os.Stdin, stderr
 	events, err := c.StdoutPipe()
 	if err != nil {
