@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -67,7 +68,7 @@ func (a *Admin) Clients(ctx context.Context) ([]Client, error) {
 
 // Client returns one client with its credentials and certificates.
 func (a *Admin) Client(ctx context.Context, name string) (c Client, err error) {
-	return c, a.call(ctx, http.MethodGet, "/clients/"+url.PathEscape(name), nil, &c)
+	return c, a.call(ctx, http.MethodGet, clientPath(name), nil, &c)
 }
 
 // SetDisabled disables or enables a client.
@@ -76,12 +77,12 @@ func (a *Admin) SetDisabled(ctx context.Context, name string, disabled bool) (c 
 	if disabled {
 		action = "/disable"
 	}
-	return c, a.call(ctx, http.MethodPost, "/clients/"+url.PathEscape(name)+action, nil, &c)
+	return c, a.call(ctx, http.MethodPost, clientPath(name)+action, nil, &c)
 }
 
 // RemoveClient removes a client with its credentials, certificates and bundles.
 func (a *Admin) RemoveClient(ctx context.Context, name string) (c Client, err error) {
-	return c, a.call(ctx, http.MethodDelete, "/clients/"+url.PathEscape(name), nil, &c)
+	return c, a.call(ctx, http.MethodDelete, clientPath(name), nil, &c)
 }
 
 // Apply changes all clients to match the request, or reports the changes with DryRun.
@@ -98,7 +99,7 @@ func (a *Admin) RevokeClient(ctx context.Context, name, reason string, seen func
 	for after := ""; ; {
 		var page RevokedList
 		req := RevokeClient{Reason: reason, After: after}
-		if err := a.call(ctx, http.MethodPost, "/clients/"+url.PathEscape(name)+"/revoke", req, &page); err != nil {
+		if err := a.call(ctx, http.MethodPost, clientPath(name)+"/revoke", req, &page); err != nil {
 			return err
 		}
 		for _, r := range page.Revoked {
@@ -147,6 +148,15 @@ func (a *Admin) CA(ctx context.Context) (ca CA, err error) {
 	return ca, a.call(ctx, http.MethodGet, "/ca", nil, &ca)
 }
 
+// clientPath returns the path of a client. A server would read the names . and .. as
+// parts of a path.
+func clientPath(name string) string {
+	if name == "." || name == ".." {
+		return "/clients/" + strings.ReplaceAll(name, ".", "%2E")
+	}
+	return "/clients/" + url.PathEscape(name)
+}
+
 // AddProbe makes port 80 answer a random token for a host.
 func (a *Admin) AddProbe(ctx context.Context, req NewProbe) (p Probe, err error) {
 	return p, a.call(ctx, http.MethodPost, "/probes", req, &p)
@@ -160,6 +170,9 @@ func (a *Admin) RemoveProbe(ctx context.Context, token string) error {
 // errOlder reports an answer that is not a problem document, from a mux without the
 // path.
 var errOlder = errors.New("the running acmeproxy serve is older than this program and does not know this command; restart acmeproxy serve with the program of this version")
+
+// errLong reports a path or a query that no server reads.
+var errLong = errors.New("a name in the request is too long; use a shorter one")
 
 var errEndless = errors.New("the proxy's list does not end; restart the proxy with the program of this version")
 
@@ -202,6 +215,9 @@ func (a *Admin) exchange(ctx context.Context, method, path string, in, out any) 
 		if _, err := api.Unmarshal(answer, api.MaxValues, p); err != nil {
 			if resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusMethodNotAllowed {
 				return nil, errOlder
+			}
+			if resp.StatusCode == http.StatusRequestHeaderFieldsTooLarge {
+				return nil, errLong
 			}
 			return nil, fmt.Errorf("the proxy answered %s", resp.Status)
 		}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
 // No operation ignores a part of its query, which a newer program may have meant as a
@@ -68,6 +69,23 @@ func TestServeIgnoresSelection(t *testing.T) {
 	}
 	if page, err := a.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done", Before: 9, Limit: 5}); err != nil || len(page.Entries) != 1 {
 		t.Errorf("audit: %+v, %v", page, err)
+	}
+}
+
+// A name that is part of a path, or very long, is no other request.
+func TestOddClientNames(t *testing.T) {
+	t.Parallel()
+	p := proxytest.Start(t, proxytest.Options{})
+	for _, name := range []string{".", "..", "../status", "%2e", "a?b", "a#b", "-", "*", "a\x1b[31m\n"} {
+		_, err := p.Admin.Client(t.Context(), name)
+		proxytest.WantStatus(t, "show "+name, err, http.StatusNotFound)
+		_, err = p.Admin.RemoveClient(t.Context(), name)
+		proxytest.WantStatus(t, "remove "+name, err, http.StatusNotFound)
+		_, err = p.Admin.SetDisabled(t.Context(), name, true)
+		proxytest.WantStatus(t, "disable "+name, err, http.StatusNotFound)
+	}
+	if _, err := p.Admin.RemoveClient(t.Context(), strings.Repeat("a", 2<<20)); err == nil || !strings.Contains(err.Error(), "too long; use a shorter one") {
+		t.Errorf("long: %.200v", err)
 	}
 }
 

@@ -3,7 +3,6 @@ package admin
 import (
 	"context"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -32,7 +31,7 @@ type NewToken struct {
 
 // NewToken issues another token for a client, and returns its only copy.
 func (a *Admin) NewToken(ctx context.Context, name string, req NewToken) (answer NewClientAnswer, err error) {
-	return answer, a.call(ctx, http.MethodPost, "/clients/"+url.PathEscape(name)+"/token", req, &answer)
+	return answer, a.call(ctx, http.MethodPost, clientPath(name)+"/token", req, &answer)
 }
 
 // token issues another secret for a client, or one that replaces all its credentials.
