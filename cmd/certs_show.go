@@ -77,7 +77,7 @@ func printDetails(c *cobra.Command, d admin.CertificateDetails, now time.Time) e
 	}
 	line("next attempt", "%s", describeNext(d.Certificate, now))
 	if d.LastError != "" {
-		line("last failure", "%s (%s, failures since the last success: %s)", d.LastError, moment(d.LastErrorAt), strconv.Itoa(d.Failures))
+		line("last failure", "%s (%s, failures of the proxy's own attempts since the last success: %s)", d.LastError, moment(d.LastErrorAt), strconv.Itoa(d.Failures))
 	}
 	if d.Client == "" {
 		line("deployment", "%s", describeDeployment(d.Certificate))

@@ -98,7 +98,7 @@ type Certificate struct {
 	NextAttempt *time.Time   `json:"next_attempt,omitempty" doc:"when the proxy renews, or tries again"`
 	RetryAfter  *int         `json:"retry_after,omitempty" doc:"seconds until next_attempt by the proxy's clock; 0 if it is due"`
 	Attempting  bool         `json:"attempting,omitempty" doc:"an attempt is under way"`
-	Failures    int          `json:"failures,omitempty" doc:"attempts that failed since the last success"`
+	Failures    int          `json:"failures,omitempty" doc:"attempts that failed since the last success, without those that people and starts caused earlier than planned"`
 	LastError   string       `json:"last_error,omitempty"`
 	LastErrorAt *time.Time   `json:"last_error_at,omitempty"`
 }

@@ -19,9 +19,10 @@ type Certificate struct {
 	CSR      []byte // DER, if the client has the key
 
 	DueAt       time.Time // time of the next attempt; zero: never
+	PlannedAt   time.Time // the DueAt that a person's try replaced; zero: no try is pending
 	LeaseOwner  string    // holder of the lease; empty: none
 	LeaseUntil  time.Time
-	Failures    int    // since the last success
+	Failures    int    // since the last success, without those of tries and of this host
 	LastError   string // for the administrator
 	LastPlain   string // the same for the client; empty: only the administrator may read it
 	LastErrorAt time.Time

@@ -15,6 +15,9 @@ type Failure struct {
 	// before RetryAt if another order succeeds at that CA.
 	With string
 
+	// Tried reports that a person caused the attempt, so that it is not counted.
+	Tried bool
+
 	// Local reports a fault of this host, such as a full disk, which is not counted.
 	Local bool
 }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
@@ -18,7 +19,8 @@ import (
 )
 
 // A start tries failing certificates at once, but a crash loop only three times an
-// hour. One attempt is left to people (X44).
+// hour. One attempt is left to people. Tries do not delay the proxy's own next attempt,
+// and do not count for its delays (X44).
 func TestStartTriesFailing(t *testing.T) {
 	t.Parallel()
 	var clk proxytest.Clock
@@ -39,11 +41,12 @@ func TestStartTriesFailing(t *testing.T) {
 	failed := func(n int) {
 		t.Helper()
 		watch.Until(t, "an attempt failed", func() bool {
-			m := p.WithToken(t, c.Token).Certificate(t, m.ID)
-			return m.Failures == n && !m.Attempting
+			m = p.WithToken(t, c.Token).Certificate(t, m.ID)
+			return strings.Count(p.Log(), "no certificate yet") == n && !m.Attempting && m.NextAttempt.After(clk.Now())
 		})
 	}
 	failed(1)
+	planned := *m.NextAttempt
 	for i := range 6 {
 		p.Restart(t, clk.On())
 		failed(min(i+2, 4))
@@ -52,6 +55,9 @@ func TestStartTriesFailing(t *testing.T) {
 		t.Errorf("a person after the crash loop: %d %s", r.Status, r.Body)
 	}
 	failed(5)
+	if m.Failures != 1 || !m.NextAttempt.Equal(planned) {
+		t.Errorf("after the tries: %d failures, due at %v, want %v", m.Failures, m.NextAttempt, planned)
+	}
 	_, err := p.RenewNow(t.Context(), m.ID)
 	var early *managed.NotNow
 	if !errors.As(err, &early) || early.Reason != managed.TriesUsed {

@@ -194,7 +194,10 @@ func (d *daemon) recordFailure(k *Kept, failure error, eased bool) time.Time {
 	k.LastError, k.Transient = failure.Error(), false
 	var e *unreachableError
 	if (errors.As(failure, &e) || errors.Is(failure, ErrPin)) && !k.mayHaveCost(failure) {
-		k.NextAttempt, k.WaitUntil = time.Time{}, time.Time{}
+		k.WaitUntil = time.Time{}
+		if !k.counted { // a try is repeated, and must not delay the daemon's own attempt
+			k.NextAttempt = time.Time{}
+		}
 		if k.try {
 			d.delays.keepTry(k.path)
 			k.returnTry()
@@ -202,24 +205,23 @@ func (d *daemon) recordFailure(k *Kept, failure error, eased bool) time.Time {
 		return now.Add(d.delays.recordMiss(k.path, poll))
 	}
 	d.delays.clear(k.path)
-	if !work.IsLocal(failure) {
-		k.Failures++
-	}
 	if k.Mode.IsUnattended() { // an attempt costs the CA nothing
+		failures := k.Failures
+		if !work.IsLocal(failure) {
+			k.Failures++
+		}
 		if errors.As(failure, new(*api.Problem)) {
 			failure = asIssuerError("", failure)
 		}
-		retryAt := work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
+		retryAt := work.RetryAt(now, failures, k.NotAfter, failure)
 		if latest := now.Add(poll); retryAt.After(latest) {
 			return latest
 		}
 		return retryAt
 	}
-	retryAt := work.RetryAt(now, max(k.Failures-1, 0), k.NotAfter, failure)
-	k.NextAttempt = retryAt.UTC()
-	k.WaitUntil = work.WaitUntil(now, retryAt, failure).UTC()
+	k.setDelay(now, failure)
 	if k.Transient = !eased && work.IsTransient(now, failure); k.Transient {
 		d.delays.wait(k.path, obtained)
 	}
-	return retryAt
+	return k.NextAttempt
 }

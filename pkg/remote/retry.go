@@ -111,14 +111,28 @@ func (g *Getter) keepFailure(k *Kept, failure error) error {
 		k.returnTry()
 	}
 	if !k.Mode.IsUnattended() && k.mayHaveCost(failure) {
-		retryAt := work.RetryAt(now, k.Failures, k.NotAfter, failure)
-		k.NextAttempt, k.WaitUntil = retryAt.UTC(), work.WaitUntil(now, retryAt, failure).UTC()
-		k.Failures++
+		k.setDelay(now, failure)
 	}
 	if err := k.save(); err != nil {
 		return errors.Join(failure, err)
 	}
 	return failure
+}
+
+// setDelay sets the delay after a failure in gateway mode. A failed try keeps the earlier
+// time of the next attempt and does not lengthen later delays.
+func (k *Kept) setDelay(now time.Time, failure error) {
+	var planned time.Time
+	if k.counted {
+		planned = k.NextAttempt
+	}
+	retryAt := work.RetryAt(now, k.Failures, k.NotAfter, failure)
+	waitUntil := work.WaitUntil(now, retryAt, failure)
+	retryAt, tried := work.AfterTry(now, k.Failures, planned, retryAt, waitUntil)
+	if !tried && !work.IsLocal(failure) {
+		k.Failures++
+	}
+	k.NextAttempt, k.WaitUntil = retryAt.UTC(), waitUntil.UTC()
 }
 
 // Matching returns the certificates of this host that are meant by the names: all

@@ -124,7 +124,7 @@ func newDaemon(t *testing.T, s *State, mode clients.Mode) (*daemon, func() Kept)
 }
 
 // A start of the daemon ends a delay in gateway mode, but a crash loop costs the CA
-// three orders an hour (X44).
+// three orders an hour. Tries do not delay the daemon's own next attempt (X44).
 func TestStartsAreBounded(t *testing.T) {
 	t.Parallel()
 	e := newEvil(t)
@@ -135,18 +135,23 @@ func TestStartsAreBounded(t *testing.T) {
 		jsonAnswer(422, api.Problem{Detail: "DNS"})(w, r)
 	})
 	d, kept := newDaemon(t, s, clients.ModeGateway)
-	for range 10 {
+	d.turn(t.Context(), kept(), true)
+	first := kept()
+	for range 9 {
 		d.turn(t.Context(), kept(), true)
 	}
 	k := kept()
-	if orders != 3 || k.Failures != 3 || !k.NextAttempt.After(time.Now()) {
-		t.Errorf("%d orders, %+v", orders, k)
+	if orders != 3 || k.Failures != 1 || !k.NextAttempt.After(time.Now()) || !k.NextAttempt.Equal(first.NextAttempt) {
+		t.Errorf("%d orders, %+v, first %+v", orders, k, first)
 	}
 	for range 2 { // people have one more
 		_, _, err := d.getter.Retry(t.Context(), k, false)
 		if orders != 4 || err == nil {
 			t.Errorf("%d orders, %v", orders, err)
 		}
+	}
+	if k := kept(); k.Failures != 1 || !k.NextAttempt.Equal(first.NextAttempt) {
+		t.Errorf("tries delay the daemon: %+v, first %+v", k, first)
 	}
 	_, _, err := d.getter.Retry(t.Context(), k, true)
 	var early *managed.NotNow

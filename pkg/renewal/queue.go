@@ -163,7 +163,7 @@ func (q *Queue) work(ctx context.Context, owner string, row managed.Certificate)
 		Extend:   func(ctx context.Context, lease time.Duration) error { return st.ExtendLease(ctx, row.ID, owner, lease) },
 		Release:  func(ctx context.Context) error { return st.ReleaseLease(ctx, row.ID, owner) },
 		Fail:     func(ctx context.Context, f managed.Failure) error { return st.FailManaged(ctx, row.ID, owner, f) },
-		Failures: row.Failures, NotAfter: row.NotAfter, CA: q.cfg.DirectoryURL,
+		Failures: row.Failures, Planned: row.PlannedAt, NotAfter: row.NotAfter, CA: q.cfg.DirectoryURL,
 		Failed: "no certificate yet", Now: q.cfg.Now,
 		Log: q.cfg.Logger.With("mode", row.Mode, "names", row.Names, "certificate", row.ID),
 	}

@@ -28,7 +28,7 @@ func (s *certificateStore) CompleteManaged(ctx context.Context, owner string, b 
 			return err
 		}
 		n, err := sqldb.Affected(tx.ExecContext(ctx, `UPDATE managed SET etag = $3, serial = $4, not_before = $5, not_after = $6, due_at = $7,
-			ca = $9, ari_id = $10, ari_start = 0, ari_end = 0, ari_check_at = 0, revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, wait_until = 0, lease_owner = '', lease_until = 0, updated_at = $8
+			ca = $9, ari_id = $10, ari_start = 0, ari_end = 0, ari_check_at = 0, revoked_at = 0, failures = 0, failed_with = '', last_error = '', last_error_at = 0, wait_until = 0, planned_at = 0, lease_owner = '', lease_until = 0, updated_at = $8
 			WHERE id = $1 AND lease_owner = $2`,
 			b.ManagedID, owner, b.ETag, b.Serial, sqldb.Millis(b.NotBefore), sqldb.Millis(b.NotAfter), sqldb.Millis(dueAt), now, b.CA, b.ARIID))
 		if err == nil && n == 0 {

@@ -24,7 +24,7 @@ func failureText(f managed.Failure) string {
 
 // counted returns how much a failure adds to the count of a row's failures.
 func counted(f managed.Failure) int {
-	if f.Local {
+	if f.Local || f.Tried {
 		return 0
 	}
 	return 1

@@ -34,20 +34,21 @@ func (s *certificateStore) ReleaseLease(ctx context.Context, id, owner string) e
 }
 
 // FailManaged records that the owner's attempt failed, ends the lease and makes the row
-// due at f.RetryAt. The journal stays, so that the next attempt can continue the order.
+// due at f.RetryAt. After a fault of this host the attempt still counts as a person's
+// try, if it was one. The journal stays, so that the next attempt can continue the order.
 // It returns [managed.ErrLost] if the owner lost the row.
 func (s *certificateStore) FailManaged(ctx context.Context, id, owner string, f managed.Failure) error {
 	err := s.ExecHeld(ctx, owner, `UPDATE managed SET failures = failures + CAST($6 AS BIGINT), last_error = $3, last_error_at = $4,
-		due_at = $5, wait_until = $8, failed_with = CASE WHEN failed_with = '`+eased+`' THEN '' ELSE CAST($7 AS TEXT) END,
+		due_at = $5, wait_until = $8, planned_at = CASE WHEN $9 THEN planned_at ELSE 0 END, failed_with = CASE WHEN failed_with = '`+eased+`' THEN '' ELSE CAST($7 AS TEXT) END,
 		lease_owner = '', lease_until = 0, updated_at = $4 WHERE id = $1 AND lease_owner = $2`,
-		id, owner, failureText(f), sqldb.Millis(s.Now()), sqldb.Millis(f.RetryAt), counted(f), f.With, sqldb.Millis(f.WaitUntil))
+		id, owner, failureText(f), sqldb.Millis(s.Now()), sqldb.Millis(f.RetryAt), counted(f), f.With, sqldb.Millis(f.WaitUntil), f.Local)
 	return s.Fail(err, "record failure of %s", id)
 }
 
 // SetDue makes a row due at another time; zero: never. A lease stays. It returns
 // [managed.ErrNotFound] for a superseded row, which is never due.
 func (s *certificateStore) SetDue(ctx context.Context, id string, at time.Time) error {
-	n, err := s.Exec(ctx, `UPDATE managed SET due_at = $2, failed_with = '', updated_at = $3 WHERE id = $1 AND superseded_at = 0`, id, sqldb.Millis(at), sqldb.Millis(s.Now()))
+	n, err := s.Exec(ctx, `UPDATE managed SET due_at = $2, planned_at = 0, failed_with = '', updated_at = $3 WHERE id = $1 AND superseded_at = 0`, id, sqldb.Millis(at), sqldb.Millis(s.Now()))
 	return s.Fail(sqldb.Require(n, err, managed.ErrNotFound), "set due time of %s", id)
 }
 

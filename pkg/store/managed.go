@@ -12,14 +12,14 @@ import (
 
 const managedColumns = `id, client_id, mode, names, key_type, profile, csr, due_at, lease_owner, lease_until,
 	failures, last_error, last_error_at, wait_until, etag, serial, not_before, not_after, revoked_at,
-	ca, ari_id, ari_start, ari_end, ari_check_at, superseded_at, created_at, updated_at, name`
+	ca, ari_id, ari_start, ari_end, ari_check_at, superseded_at, created_at, updated_at, name, planned_at`
 
 func scanManaged(row sqldb.Scanner) (m managed.Certificate, err error) {
 	err = row.Scan(&m.ID, &m.ClientID, &m.Mode, sqldb.List(&m.Names), &m.KeyType, &m.Profile, &m.CSR,
 		sqldb.Time(&m.DueAt), &m.LeaseOwner, sqldb.Time(&m.LeaseUntil), &m.Failures, &m.LastError, sqldb.Time(&m.LastErrorAt), sqldb.Time(&m.WaitUntil),
 		&m.ETag, &m.Serial, sqldb.Time(&m.NotBefore), sqldb.Time(&m.NotAfter), sqldb.Time(&m.RevokedAt),
 		&m.CA, &m.ARIID, sqldb.Time(&m.ARIStart), sqldb.Time(&m.ARIEnd), sqldb.Time(&m.ARICheckAt),
-		sqldb.Time(&m.SupersededAt), sqldb.Time(&m.CreatedAt), sqldb.Time(&m.UpdatedAt), &m.Name)
+		sqldb.Time(&m.SupersededAt), sqldb.Time(&m.CreatedAt), sqldb.Time(&m.UpdatedAt), &m.Name, sqldb.Time(&m.PlannedAt))
 	if len(m.CSR) == 0 {
 		m.CSR = nil
 	}
@@ -36,12 +36,12 @@ const (
 	// An existing row keeps its name, and loses its lease, because work in flight is for the old
 	// specification.
 	upsertManagedSQL = `INSERT INTO managed (id, client_id, mode, names, names_hash, key_type, profile, csr,
-		due_at, lease_owner, lease_until, failures, last_error, last_error_at, wait_until, etag, serial, not_before, not_after, created_at, updated_at, name)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, '', 0, $11, $12, $13, $15, '', '', 0, 0, $9, $9, $14)
+		due_at, lease_owner, lease_until, failures, last_error, last_error_at, wait_until, etag, serial, not_before, not_after, created_at, updated_at, name, planned_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, '', 0, $11, $12, $13, $15, '', '', 0, 0, $9, $9, $14, $16)
 		ON CONFLICT (client_id, mode, names_hash) DO UPDATE SET
 		key_type = excluded.key_type, profile = excluded.profile, csr = excluded.csr, due_at = excluded.due_at,
 		lease_owner = '', lease_until = 0, failures = excluded.failures, failed_with = '', last_error = excluded.last_error,
-		last_error_at = excluded.last_error_at, wait_until = excluded.wait_until, superseded_at = 0, updated_at = excluded.updated_at
+		last_error_at = excluded.last_error_at, wait_until = excluded.wait_until, planned_at = excluded.planned_at, superseded_at = 0, updated_at = excluded.updated_at
 		RETURNING ` + managedColumns
 )
 

@@ -18,7 +18,7 @@ type pause struct {
 	failures    int       // of a row that was deleted
 	lastError   string
 	lastErrorAt time.Time
-	retryAt     time.Time
+	retryAt     time.Time   // of the program's own
 	waitUntil   time.Time   // for the CA
 	tries       []time.Time // attempts that people caused while the names failed, oldest first
 }
@@ -106,6 +106,9 @@ func purgePauses(ctx context.Context, tx *sql.Tx, now time.Time, most int) error
 // setFailures replaces the failures by those of a row.
 func (p *pause) setFailures(m managed.Certificate) {
 	p.failures, p.lastError, p.lastErrorAt, p.retryAt, p.waitUntil = m.Failures, m.LastError, m.LastErrorAt, m.DueAt, m.WaitUntil
+	if !m.PlannedAt.IsZero() {
+		p.retryAt = m.PlannedAt
+	}
 }
 
 // keepFailures stores the failures of a row that is being deleted, instead of older

@@ -131,7 +131,7 @@ func (w *registering) put(ctx context.Context, tx *sql.Tx) error {
 	due := w.due(&p)
 	if w.stored, err = scanManaged(tx.QueryRowContext(ctx, upsertManagedSQL, id, w.ClientID, w.Mode, w.names, w.hash,
 		w.KeyType, w.Profile, sqldb.Blob(w.CSR), sqldb.Millis(w.Now()), sqldb.Millis(due), p.failures, p.lastError,
-		sqldb.Millis(p.lastErrorAt), w.Name, sqldb.Millis(p.waitUntil))); err != nil {
+		sqldb.Millis(p.lastErrorAt), w.Name, sqldb.Millis(p.waitUntil), sqldb.Millis(p.retryAt))); err != nil {
 		return err
 	}
 	if w.Pause.Every > 0 || w.Tries != (managed.Tries{}) {

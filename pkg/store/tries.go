@@ -22,7 +22,7 @@ const (
 	failingSQL = `SELECT id FROM managed WHERE last_error_at > 0 AND id > $1 ORDER BY id LIMIT $2`
 
 	// An attempt may have begun since the row was read.
-	tryNowSQL = `UPDATE managed SET due_at = $2, failed_with = '', updated_at = $3
+	tryNowSQL = `UPDATE managed SET due_at = $2, planned_at = $4, failed_with = '', updated_at = $3
 		WHERE id = $1 AND due_at > $3 AND lease_until <= $3 AND superseded_at = 0 RETURNING ` + managedColumns
 
 	tryHooksSQL     = `UPDATE hooks_pending SET due_at = $1 WHERE due_at > $1`
@@ -30,7 +30,8 @@ const (
 	failingPageSize = 500
 )
 
-// TryNow makes a failing row due now, because a person acted, and counts that. It
+// TryNow makes a failing row due now, because a person acted, and counts that. The row's
+// PlannedAt then holds the time of its own next attempt. It
 // returns a *[managed.NotNow] if the CA asked to wait, or if the client's tries for
 // these names are used up. A row that is not failing becomes due as well if try has a
 // Pause, which then limits it.
@@ -75,10 +76,17 @@ func (s *certificateStore) tryNow(ctx context.Context, tx *sql.Tx, id string, tr
 	if err == nil {
 		err = p.allow(m, try, now)
 	}
+	if errors.As(err, new(*managed.NotNow)) {
+		// The proxy's own rows have no client to lock: a concurrent try may have been the last.
+		again, readErr := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
+		if readErr != nil || again.IsDue(now) || again.IsAttempted(now) {
+			return again, false, readErr
+		}
+	}
 	if err != nil || try.Check {
 		return m, false, err
 	}
-	due, err := scanManaged(tx.QueryRowContext(ctx, tryNowSQL, id, sqldb.Millis(at), sqldb.Millis(now)))
+	due, err := scanManaged(tx.QueryRowContext(ctx, tryNowSQL, id, sqldb.Millis(at), sqldb.Millis(now), sqldb.Millis(planned(m))))
 	if errors.Is(err, sql.ErrNoRows) {
 		m, err = scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
 		return m, false, err
@@ -87,6 +95,18 @@ func (s *certificateStore) tryNow(ctx context.Context, tx *sql.Tx, id string, tr
 		err = s.savePause(ctx, tx, m.ClientID, hash, p)
 	}
 	return due, true, err
+}
+
+// planned returns the time of the program's own next attempt at a failing row, which a
+// failed try must not delay.
+func planned(m managed.Certificate) time.Time {
+	switch {
+	case !m.IsFailing():
+		return time.Time{}
+	case !m.PlannedAt.IsZero():
+		return m.PlannedAt // an earlier try has not begun yet
+	}
+	return m.DueAt
 }
 
 // allow counts an attempt at a row, or returns why it may not begin now.

@@ -117,13 +117,28 @@ func IsLocal(cause error) bool {
 }
 
 // failure describes a failed attempt to the store.
-func failure(now time.Time, failures int, notAfter time.Time, ca string, cause error) managed.Failure {
-	f := managed.Failure{Reason: cause.Error(), Plain: plain(cause), RetryAt: RetryAt(now, failures, notAfter, cause), Local: IsLocal(cause)}
+func (h *Hold) failure(now time.Time, cause error) managed.Failure {
+	f := managed.Failure{Reason: cause.Error(), Plain: plain(cause), RetryAt: RetryAt(now, h.Failures, h.NotAfter, cause), Local: IsLocal(cause)}
 	f.WaitUntil = WaitUntil(now, f.RetryAt, cause)
+	f.RetryAt, f.Tried = AfterTry(now, h.Failures, h.Planned, f.RetryAt, f.WaitUntil)
 	if IsTransient(now, cause) {
-		f.With = ca
+		f.With = h.CA
 	}
 	return f
+}
+
+// AfterTry returns the time of the next attempt after a failure, and whether a person
+// caused the attempt, so that it must not lengthen the delays. planned is the time of the
+// program's own next attempt, or zero if the failed attempt was that. An attempt that
+// outlasts this time replaces the planned one. waitUntil is the CA's wish, or zero.
+func AfterTry(now time.Time, failures int, planned, retryAt, waitUntil time.Time) (at time.Time, tried bool) {
+	switch {
+	case failures == 0 || !planned.After(now):
+		return retryAt, false
+	case planned.Before(retryAt) && !planned.Before(waitUntil):
+		return planned, true
+	}
+	return retryAt, true
 }
 
 // plain returns what a client may read of a failure; empty if only the

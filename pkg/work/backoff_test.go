@@ -193,3 +193,35 @@ func TestLocalFaults(t *testing.T) {
 		}
 	}
 }
+
+// A failed attempt that a person caused does not push the program's own next attempt
+// away, unless the CA asked for that (X44).
+func TestAfterTry(t *testing.T) {
+	now := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		failures                   int
+		planned, retry, wait, want time.Duration // from now; 0: none
+		tried                      bool
+	}{
+		"the program's own attempt":          {2, 0, time.Hour, 0, time.Hour, false},
+		"a try":                              {2, 9 * time.Minute, time.Hour, 0, 9 * time.Minute, true},
+		"a try that fails for another cause": {2, 9 * time.Minute, time.Minute, 0, time.Minute, true},
+		"it outlasted the planned time":      {2, -time.Second, time.Hour, 0, time.Hour, false},
+		"the CA asks to wait":                {2, 9 * time.Minute, time.Hour, 50 * time.Minute, time.Hour, true},
+		"the CA's limit without a time":      {2, 9 * time.Minute, time.Hour, time.Hour, time.Hour, true},
+		"the CA asks for less":               {3, 9 * time.Minute, 24 * time.Hour, time.Minute, 9 * time.Minute, true},
+		"the first counted failure":          {0, time.Second, time.Minute, 0, time.Minute, false},
+		"a planned time of a wrong clock":    {2, 100000 * time.Hour, time.Hour, 0, time.Hour, true},
+	} {
+		at := func(d time.Duration) time.Time {
+			if d == 0 {
+				return time.Time{}
+			}
+			return now.Add(d)
+		}
+		got, tried := work.AfterTry(now, c.failures, at(c.planned), at(c.retry), at(c.wait))
+		if !got.Equal(at(c.want)) || tried != c.tried {
+			t.Errorf("%s: in %v, %v", name, got.Sub(now), tried)
+		}
+	}
+}

@@ -22,6 +22,7 @@ type Hold struct {
 	Done    func(ctx context.Context) error // records success; if nil, the work does
 
 	Failures int       // of earlier attempts
+	Planned  time.Time // next attempt of the program's own, if a person caused this one; otherwise zero
 	NotAfter time.Time // end of the present certificate; zero without one
 	CA       string    // its next success ends the delay after a temporary failure; if empty, only time does
 	Failed   string    // log message for a failure
@@ -60,7 +61,7 @@ func (h *Hold) Run(ctx context.Context, work func(ctx context.Context) error) (f
 // fail records a failure and then logs it with the time of the next attempt. That
 // is the end of the lease if the failure cannot be recorded.
 func (h *Hold) fail(ctx context.Context, cause error) bool {
-	f := failure(h.Now(), h.Failures, h.NotAfter, h.CA, cause)
+	f := h.failure(h.Now(), cause)
 	err := Persist(ctx, func(ctx context.Context) error { return h.Fail(ctx, f) })
 	switch {
 	case errors.Is(err, managed.ErrLost): // its specification changed, or it was deleted

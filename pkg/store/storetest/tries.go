@@ -12,6 +12,7 @@ import (
 
 var triesCases = []testCase{
 	{"a failing certificate is tried now, bounded", triedNow},
+	{"a failed try does not change the schedule", triedWithoutDelay},
 	{"the CA's wish to wait is kept", triedTooEarly},
 	{"a try needs a failing certificate that is not under way", notTried},
 	{"a certificate that is not failing is renewed, bounded", renewedNow},
@@ -80,6 +81,54 @@ func triedNow(t *testing.T, f *fixture) { // X44
 	if n := must(f.ManagedByID(ctx, m.ID))(t).Failures; n != 25 {
 		t.Fatalf("%d failures in a day, want the first and 24", n)
 	}
+}
+
+func triedWithoutDelay(t *testing.T, f *fixture) { // X44
+	ctx, start := t.Context(), f.clock.Now()
+	x := f.client(t, "x")
+	m := f.register(t, registration(x.ID, "ec256", "a.example"))
+	fails := func(failure managed.Failure) managed.Certificate {
+		t.Helper()
+		f.claimOne(t, "w")
+		failure.Reason = "DNS"
+		ok(t, f.FailManaged(ctx, m.ID, "w", failure))
+		return must(f.ManagedByID(ctx, m.ID))(t)
+	}
+	tried := func(planned time.Time) {
+		t.Helper()
+		m = must(f.TryNow(ctx, m.ID, byPerson))(t)
+		equal(t, m.DueAt, f.clock.Now())
+		equal(t, m.PlannedAt, planned)
+	}
+	planned := start.Add(10 * time.Minute)
+	equal(t, fails(managed.Failure{RetryAt: planned}).PlannedAt, time.Time{})
+	tried(planned)
+	m = fails(managed.Failure{RetryAt: f.clock.Now(), Local: true}) // the try goes on
+	equal(t, m.PlannedAt, planned)
+	ok(t, f.ReleaseLease(ctx, f.claimOne(t, "w").ID, "w"))
+	m = fails(managed.Failure{RetryAt: planned, Tried: true})
+	equal(t, m.Failures, 1)
+	equal(t, m.DueAt, planned)
+	equal(t, m.PlannedAt, time.Time{})
+
+	tried(planned) // another specification does not change that, nor does another row
+	m = f.register(t, registration(x.ID, "ec384", "a.example"))
+	equal(t, m.PlannedAt, planned)
+	ok(t, f.DeleteManaged(ctx, m.ID))
+	f.clock.Advance(time.Second)
+	m = f.register(t, registration(x.ID, "ec256", "a.example"))
+	equal(t, m.DueAt, f.clock.Now())
+	equal(t, m.PlannedAt, planned)
+	equal(t, m.Failures, 1)
+	f.complete(t, m.ID, "e", false)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).PlannedAt, time.Time{})
+	f.clock.Advance(time.Hour)
+	planned = f.clock.Now().Add(time.Minute)
+	ok(t, f.SetDue(ctx, m.ID, f.clock.Now()))
+	fails(managed.Failure{RetryAt: planned})
+	tried(planned)
+	ok(t, f.SetDue(ctx, m.ID, time.Time{}))
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t).PlannedAt, time.Time{})
 }
 
 func triedTooEarly(t *testing.T, f *fixture) {
@@ -207,6 +256,14 @@ func triedInTurn(t *testing.T, f *fixture) {
 		f.failLater(t, m.ID, time.Time{})
 	}
 	equal(t, must(f.TryFailing(ctx, byStart))(t), 53)
+	for _, m := range must(f.ListManaged(ctx, "", "", "", 500))(t) { // a person may be faster
+		equal(t, m.PlannedAt, now.Add(24*time.Hour))
+		if m.DueAt.After(now.Add(2 * time.Minute)) {
+			m = must(f.TryNow(ctx, m.ID, byPerson))(t)
+			equal(t, m.PlannedAt, now.Add(24*time.Hour))
+			ok(t, f.SetDue(ctx, m.ID, now.Add(3*time.Minute)))
+		}
+	}
 	equal(t, len(must(f.ClaimDue(ctx, "w", time.Minute, 500))(t)), 50)
 	equal(t, must(f.NextDue(ctx))(t), now.Add(time.Minute))
 	f.clock.Advance(3 * time.Minute)
