@@ -18,7 +18,7 @@ import (
 // Set describes a certificate to manage.
 type Set struct {
 	Names  cert.Names
-	Name   string // after which the folder is called, unless the store has another name for exactly these names
+	Name   string // after which the folder is called, unless the set replaces a stored one
 	Chosen bool   // the administrator gave Name, which replaces a stored one
 }
 
@@ -67,10 +67,7 @@ const pageSize = 100
 // count here, because an untrusted user may own the folder of the folders.
 func (c *Client) assign(rows map[string]managed.Certificate) ([]Set, folders, error) {
 	sets, owners := make([]Set, len(c.cfg.Sets)), folders{}
-	for i, set := range c.cfg.Sets {
-		if row, stored := rows[set.Names.Key()]; stored && !set.Chosen {
-			set.Name = nameOf(row)
-		}
+	for i, set := range c.named(rows) {
 		dir := filepath.Join(c.cfg.Dir, cert.FolderName(set.Name))
 		if other, taken := owners[owners.key(dir)]; taken {
 			return nil, nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder %s; put all their names into one, or give one of them a name of its own, such as other=%s",
