@@ -65,8 +65,8 @@ func newWebroot(root string, places *Places) (*webroot, error) {
 
 // placeOf returns one name for all spellings of a folder.
 func placeOf(root string) string {
-	if real, err := filepath.EvalSymlinks(root); err == nil {
-		root = real
+	if target, err := filepath.EvalSymlinks(root); err == nil {
+		root = target
 	}
 	if full, err := filepath.Abs(root); err == nil {
 		root = full

@@ -2,12 +2,12 @@ package proxy_test
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -175,7 +175,7 @@ func TestRefusedNamesAreUndone(t *testing.T) {
 func TestRemovedWhileInFlight(t *testing.T) {
 	t.Parallel()
 	for _, succeeds := range []bool{true, false} {
-		t.Run(fmt.Sprint(succeeds), func(t *testing.T) {
+		t.Run(strconv.FormatBool(succeeds), func(t *testing.T) {
 			t.Parallel()
 			var ca pebbletest.Fault
 			var f file

@@ -79,6 +79,19 @@ func TestFolderStays(t *testing.T) {
 	}
 }
 
+// inDatabase uses the database of a stopped proxy. No connection stays open, which the
+// next proxy would have to wait for; a last one of the earlier proxy may still close.
+func inDatabase(t *testing.T, p *proxytest.Proxy, use func(*sql.DB) error) {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(p.DataDir, "acmeproxy.db")+"?_pragma=busy_timeout(10000)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(use(db), db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A certificate of an older program stays in its folder, which is called after the first
 // of its sorted names (X43).
 func TestFolderOfOlderProgram(t *testing.T) {
@@ -86,21 +99,20 @@ func TestFolderOfOlderProgram(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: configured("api.example.com,www.example.com")})
 	holds(t, p, "api.example.com", "api.example.com,www.example.com")
 	settled(t, p, "api.example.com")
-	db, err := sql.Open("sqlite", filepath.Join(p.DataDir, "acmeproxy.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	if _, err := db.ExecContext(t.Context(), "UPDATE managed SET name = ''"); err != nil {
-		t.Fatal(err)
-	}
+	inDatabase(t, p, func(db *sql.DB) error {
+		_, err := db.ExecContext(t.Context(), "UPDATE managed SET name = ''")
+		return err
+	})
 	for _, domain := range []string{"www.example.com,api.example.com", "api.example.com,www.example.com"} {
 		p.Restart(t, configured(domain))
 		settled(t, p, "api.example.com")
 	}
 	var name string
-	if err := db.QueryRowContext(t.Context(), "SELECT name FROM managed").Scan(&name); err != nil || name != "api.example.com" {
-		t.Errorf("the name is %q, %v", name, err)
+	inDatabase(t, p, func(db *sql.DB) error {
+		return db.QueryRowContext(t.Context(), "SELECT name FROM managed").Scan(&name)
+	})
+	if name != "api.example.com" {
+		t.Errorf("the name is %q", name)
 	}
 	if inFolder(p, "www.example.com") != "" || p.Orders() != 1 {
 		t.Errorf("it has moved, or was ordered again: %d orders", p.Orders())
