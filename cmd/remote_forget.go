@@ -32,7 +32,8 @@ func newForget() *cobra.Command {
 		Use:   "forget NAME…",
 		Short: "Stop renewing a certificate, by its stored name or its names; the files stay",
 		Long: `forget makes "acmeproxy remote run" ignore a certificate. NAME is the stored name
-that "acmeproxy remote list" shows, or all names of the certificate. The files stay.
+that "acmeproxy remote list" shows, or all names of the certificate. Several stored
+names mean several certificates. The files stay.
 
 In agent mode the proxy stops renewing the certificate, too. If other hosts are
 enrolled for the same client, the proxy continues for them, and --on-proxy ends it
@@ -51,14 +52,16 @@ A certificate of the configuration file cannot be forgotten. Remove its entry fi
 			if err != nil {
 				return err
 			}
-			done, err := forget(c, s, args, remoteConfigFile(flags.config), o)
-			if err != nil {
-				return err
+			done, failure := forget(c, s, args, remoteConfigFile(flags.config), o)
+			switch {
+			case len(done.Certificates) == 0:
+				return failure
+			case asJSON:
+				err = printJSON(c.OutOrStdout(), done)
+			default:
+				err = printForgotten(c, s, done)
 			}
-			if asJSON {
-				return printJSON(c.OutOrStdout(), done)
-			}
-			return printForgotten(c, s, done)
+			return errors.Join(failure, err)
 		},
 	}
 	flags.bind(c.Flags())
@@ -68,29 +71,22 @@ A certificate of the configuration file cannot be forgotten. Remove its entry fi
 	return c
 }
 
-// lookup returns the certificates of a stored name or of names.
-func lookup(s *remote.State, args []string, mode clients.Mode) ([]*remote.Kept, error) {
-	given := splitCommas(args)
-	found, err := s.Lookup(given, mode)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, notKept{fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", strings.Join(given, " "))}
-	}
-	if err != nil {
-		return nil, usageError{err}
-	}
-	return found, nil
-}
-
-// notKept is the error of lookup for an unknown certificate.
-type notKept struct{ error }
-
 func forget(c *cobra.Command, s *remote.State, args []string, file string, o remote.ForgetOptions) (done forgotten, err error) {
-	found, err := lookup(s, args, "")
-	if errors.As(err, new(notKept)) && o.OnProxy {
-		return forgetAtProxy(c, s, args, err)
-	}
-	if err != nil {
+	found, err := s.Select(splitCommas(args))
+	unknown := new(remote.UnknownNameError)
+	switch {
+	case errors.As(err, &unknown):
+		remedy := "run acmeproxy remote list to see all"
+		if len(unknown.Covering) > 0 {
+			remedy = "run acmeproxy remote forget with that stored name"
+		}
+		err = fmt.Errorf("%w; %s", err, remedy)
+		if o.OnProxy {
+			return forgetAtProxy(c, s, args, err)
+		}
 		return done, err
+	case err != nil:
+		return done, usageError{err}
 	}
 	for _, k := range found {
 		if err := checkNotListed(k, file); err != nil {
@@ -102,7 +98,10 @@ func forget(c *cobra.Command, s *remote.State, args []string, file string, o rem
 		if err != nil {
 			return done, err
 		}
-		done.Names, done.Modes = k.Names, append(done.Modes, k.Mode)
+		done.Names = slices.Concat(done.Names, k.Names)
+		slices.Sort(done.Names)
+		done.Names = slices.Compact(done.Names)
+		done.Modes = append(done.Modes, k.Mode)
 		done.Certificates = append(done.Certificates, one)
 	}
 	return done, nil

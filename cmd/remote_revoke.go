@@ -3,6 +3,7 @@ package cmd
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -67,9 +68,12 @@ replace it. The files stay. Remove them when no service uses them.`,
 			if err != nil {
 				return err
 			}
-			found, err := lookup(s, args, clients.Mode(mode).Canonical())
-			if err != nil {
-				return err
+			found, err := s.Lookup(splitCommas(args), clients.Mode(mode).Canonical())
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+				return fmt.Errorf("this host has no certificate for %s; run acmeproxy remote list to see all", strings.Join(splitCommas(args), " "))
+			case err != nil:
+				return usageError{err}
 			}
 			if len(found) > 1 {
 				return usage("mode: this host has several certificates for %s; use --mode, or the name that acmeproxy remote list shows", found[0].Names)

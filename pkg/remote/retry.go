@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -135,36 +134,20 @@ func (k *Kept) setDelay(now time.Time, failure error) {
 	k.NextAttempt, k.WaitUntil = retryAt.UTC(), waitUntil.UTC()
 }
 
-// Matching returns the certificates of this host that are meant by the names: all
-// without a name, those that Lookup returns, or else one for each name.
-func (s *State) Matching(names []string) ([]Kept, error) {
+// Matching returns the certificates of this host that the arguments mean: all without
+// an argument, or else those that Select returns. A name that is no certificate of its
+// own means all that cover it.
+func (s *State) Matching(given []string) ([]Kept, error) {
 	all, err := s.Kept()
-	if err != nil || len(names) == 0 {
+	if err != nil || len(given) == 0 {
 		return all, err
 	}
-	if named, err := s.Lookup(names, ""); err == nil {
-		return copies(named), nil
+	rows := make([]*Kept, len(all))
+	for i := range all {
+		rows[i] = &all[i]
 	}
-	set, err := cert.ParseNames(names...)
-	if err != nil {
-		return nil, fmt.Errorf("names: %w", err)
-	}
-	var found []Kept
-	for _, name := range set {
-		these := having(all, func(k Kept) bool { return slices.Equal(k.Names, cert.Names{name}) })
-		if len(these) == 0 {
-			these = having(all, func(k Kept) bool { return slices.Contains(k.Names, name) })
-		}
-		if len(these) == 0 {
-			return nil, &UnknownNameError{name}
-		}
-		for _, k := range these {
-			if !slices.ContainsFunc(found, func(f Kept) bool { return f.path == k.path }) {
-				found = append(found, k)
-			}
-		}
-	}
-	return found, nil
+	found, err := selectFrom(rows, given, func(name string) []*Kept { return coveringRows(rows, name) })
+	return copies(found), err
 }
 
 func copies(rows []*Kept) []Kept {
@@ -174,20 +157,6 @@ func copies(rows []*Kept) []Kept {
 	}
 	return all
 }
-
-func having(all []Kept, is func(Kept) bool) (some []Kept) {
-	for _, k := range all {
-		if is(k) {
-			some = append(some, k)
-		}
-	}
-	return some
-}
-
-// UnknownNameError means that this host has no certificate with a name.
-type UnknownNameError struct{ Name string }
-
-func (e *UnknownNameError) Error() string { return "this host has no certificate for " + e.Name }
 
 // tryNow makes the daemon attempt all certificates now, because a person started it or
 // changed its settings. Delays that the CA or the proxy asked for stay. Only the

@@ -141,9 +141,10 @@ func byName(all []*Kept, name string) *Kept {
 }
 
 // Find returns the certificate that w means and its stored name. It is, in this order,
-// the one of w.Name, the one with exactly these names (and the mode, if w has one), or
-// the one whose name is the default. If it does not exist, Find returns nil and the
-// name of a new one. Damaged state files are ignored.
+// the one of w.Name, the one whose stored name is the only name of w, the one with
+// exactly these names (and the mode, if w has one), or the one whose stored name is the
+// default. If it does not exist, Find returns nil and the name of a new one. Damaged
+// state files are ignored.
 func (s *State) Find(w Wanted) (have *Kept, name string, err error) {
 	all, _ := s.rows()
 	return s.find(all, w)
@@ -153,6 +154,10 @@ func (s *State) find(all []*Kept, w Wanted) (have *Kept, name string, err error)
 	if w.Name != "" {
 		return byName(all, w.Name), w.Name, nil
 	}
+	name = w.defaultName()
+	if k := byName(all, name); k != nil && len(w.Names) == 1 && (w.Mode == "" || w.Mode == k.Mode) {
+		return k, name, nil
+	}
 	exact := withNames(all, w.Names, w.Mode)
 	if len(exact) > 1 && w.Mode == "" {
 		if usual := withNames(exact, w.Names, s.DefaultMode()); len(usual) > 0 {
@@ -161,7 +166,6 @@ func (s *State) find(all []*Kept, w Wanted) (have *Kept, name string, err error)
 	}
 	switch len(exact) {
 	case 0:
-		name = w.defaultName()
 		return byName(all, name), name, nil
 	case 1:
 		return exact[0], exact[0].Name, nil
@@ -181,37 +185,112 @@ func withNames(all []*Kept, names cert.Names, mode clients.Mode) []*Kept {
 	return found
 }
 
-func ambiguous(found []*Kept) error {
-	e := &AmbiguousError{}
-	for _, k := range found {
-		e.Names = append(e.Names, k.Name)
-	}
-	return e
-}
+func ambiguous(found []*Kept) error { return &AmbiguousError{storedNames(found)} }
 
 // Lookup returns the certificate of a stored name, if given is one, or else all with
 // exactly the given names. If mode is not empty, it returns those of that mode. It
 // returns fs.ErrNotExist if this host has no such certificate.
 func (s *State) Lookup(given []string, mode clients.Mode) ([]*Kept, error) {
 	all, damaged := s.rows()
-	if len(given) == 1 {
-		name := given[0]
-		if canonical, err := cert.ParseName(name); err == nil && byName(all, name) == nil {
-			name = cert.StoredName(canonical)
-		}
-		if k := byName(all, name); k != nil && (mode == "" || mode == k.Mode) {
-			return []*Kept{k}, nil
-		}
+	found, err := lookup(all, given, mode)
+	if err == nil && len(found) == 0 {
+		err = errors.Join(fs.ErrNotExist, damaged)
 	}
+	return found, err
+}
+
+func lookup(all []*Kept, given []string, mode clients.Mode) ([]*Kept, error) {
 	names, err := cert.ParseNames(given...)
-	if err != nil {
-		return nil, fmt.Errorf("names: %w", err)
+	k := (*Kept)(nil)
+	if len(given) == 1 {
+		k = byName(all, given[0])
 	}
-	found := withNames(all, names, mode)
-	if len(found) == 0 {
-		return nil, errors.Join(fs.ErrNotExist, damaged)
+	if k == nil && len(names) == 1 {
+		k = byName(all, cert.StoredName(names[0]))
+	}
+	if k != nil && (mode == "" || mode == k.Mode) {
+		return []*Kept{k}, nil
+	}
+	switch {
+	case err == nil:
+		return withNames(all, names, mode), nil
+	case len(given) == 1 && cert.CheckStoredName(given[0]) == nil: // an unknown one
+		return nil, nil
+	}
+	return nil, fmt.Errorf("names: %w", err)
+}
+
+// Select returns the certificates that several arguments mean. Together they are a
+// stored name or all names of a certificate, as for Lookup. Otherwise each of them is
+// one. Select returns an *UnknownNameError for the first unknown one.
+func (s *State) Select(given []string) ([]*Kept, error) {
+	all, damaged := s.rows()
+	found, err := selectFrom(all, given, nil)
+	if errors.As(err, new(*UnknownNameError)) {
+		err = errors.Join(damaged, err)
+	}
+	return found, err
+}
+
+// selectFrom works like Select. If a name is not a certificate of its own, it uses the
+// result of covering, which may be nil.
+func selectFrom(all []*Kept, given []string, covering func(name string) []*Kept) ([]*Kept, error) {
+	if together, err := lookup(all, given, ""); err == nil && len(together) > 0 {
+		return together, nil
+	}
+	var found []*Kept
+	for _, name := range given {
+		these, err := lookup(all, []string{name}, "")
+		if err != nil {
+			return nil, err
+		}
+		if len(these) == 0 && covering != nil {
+			these = covering(name)
+		}
+		if len(these) == 0 {
+			return nil, &UnknownNameError{Name: name, Covering: storedNames(coveringRows(all, name))}
+		}
+		for _, k := range these {
+			if !slices.Contains(found, k) {
+				found = append(found, k)
+			}
+		}
 	}
 	return found, nil
+}
+
+// coveringRows returns the certificates that have the name, and perhaps others.
+func coveringRows(all []*Kept, name string) []*Kept {
+	name, err := cert.ParseName(name)
+	var found []*Kept
+	for _, k := range all {
+		if err == nil && slices.Contains(k.Names, name) {
+			found = append(found, k)
+		}
+	}
+	return found
+}
+
+func storedNames(rows []*Kept) []string {
+	var names []string
+	for _, k := range rows {
+		names = append(names, k.Name)
+	}
+	return names
+}
+
+// UnknownNameError means that no certificate of this host has the stored name Name, or
+// exactly that name.
+type UnknownNameError struct {
+	Name     string
+	Covering []string // stored names of certificates that have the name and others
+}
+
+func (e *UnknownNameError) Error() string {
+	if len(e.Covering) == 0 {
+		return "this host has no certificate for " + e.Name
+	}
+	return fmt.Sprintf("this host has no certificate for %s alone; %s covers it, too", e.Name, strings.Join(e.Covering, " and "))
 }
 
 // readNamed reads the state file of a listed certificate. Files of earlier releases

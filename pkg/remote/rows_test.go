@@ -3,8 +3,10 @@ package remote
 import (
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
@@ -23,6 +25,85 @@ func TestStoredNameMeansOne(t *testing.T) { // X43
 		found, err := s.Lookup([]string{given}, "")
 		if err != nil || len(found) != 1 {
 			t.Fatalf("%s means %v (%v)", given, found, err)
+		}
+	}
+}
+
+// Several arguments are all names of a certificate, or else several certificates. Only
+// a command that destroys nothing accepts a name that another certificate covers.
+func TestSelect(t *testing.T) { // X43
+	s := newEvil(t).enrolled(t)
+	for name, names := range map[string]cert.Names{
+		"a.example": {"a.example"}, "b.example": {"b.example"}, "both": {"a.example", "b.example"},
+		"lb": {"c.example", "d.example"}, "lb-2": {"c.example", "d.example"}, "my_mail": {"mail.example"},
+	} {
+		w := want(t, s, clients.ModeGateway)
+		w.Name, w.Names, w.Out = name, names, filepath.Join(s.Dir, name)
+		if err := s.remember(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for given, want := range map[string]struct{ selected, matching string }{
+		"a.example":           {"a.example", "a.example"},
+		"a.example b.example": {"both", "both"},
+		"b.example both":      {"b.example both", "b.example both"},
+		"both lb lb-2":        {"both lb lb-2", "both lb lb-2"},
+		"lb my_mail lb":       {"lb my_mail", "lb my_mail"},
+		"lb lb":               {"lb", "lb"},
+		"d.example c.example": {"lb lb-2", "lb lb-2"},
+		"mail.example":        {"my_mail", "my_mail"},
+		"c.example":           {"", "lb lb-2"},
+		"a.example d.example": {"", "a.example lb lb-2"},
+		"a.example x.example": {"", ""},
+		"a.example -":         {"", ""},
+	} {
+		found, err := s.Select(strings.Fields(given))
+		if got := strings.Join(storedNames(found), " "); got != want.selected || (err == nil) != (got != "") {
+			t.Errorf("%s selects %q, want %q (%v)", given, got, want.selected, err)
+		}
+		kept, err := s.Matching(strings.Fields(given))
+		var names []string
+		for _, k := range kept {
+			names = append(names, k.Name)
+		}
+		if got := strings.Join(names, " "); got != want.matching || (err == nil) != (got != "") {
+			t.Errorf("%s matches %q, want %q (%v)", given, got, want.matching, err)
+		}
+	}
+}
+
+// A single name that is a stored name means that certificate for get, too, whatever
+// others have exactly that name. All names of a certificate mean it nevertheless.
+func TestFind(t *testing.T) { // X43
+	s := newEvil(t).enrolled(t)
+	add := func(name string, mode clients.Mode, names ...string) {
+		w := want(t, s, mode)
+		w.Name, w.Names, w.Out = name, names, filepath.Join(s.Dir, name)
+		if err := s.remember(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	add("a.example", clients.ModeAgent, "a.example")
+	add("a2", clients.ModeAgent, "a.example")
+	add("a3", clients.ModeGateway, "a.example")
+	add("b.example", clients.ModeGateway, "b.example", "www.b.example")
+	add("www.b.example", clients.ModeAgent, "b.example")
+	for _, tc := range []struct {
+		names string
+		mode  clients.Mode
+		want  string
+	}{
+		{"a.example", "", "a.example"},
+		{"a.example", clients.ModeAgent, "a.example"},
+		{"a.example", clients.ModeGateway, "a3"},
+		{"b.example", "", "b.example"},
+		{"b.example", clients.ModeAgent, "www.b.example"},
+		{"b.example www.b.example", "", "b.example"},
+		{"c.example", "", "c.example"},
+	} {
+		k, name, err := s.Find(Wanted{Names: strings.Fields(tc.names), Mode: tc.mode})
+		if err != nil || name != tc.want || (k == nil) != (tc.want == "c.example") {
+			t.Errorf("%s in mode %q: %s, want %s (%v)", tc.names, tc.mode, name, tc.want, err)
 		}
 	}
 }
