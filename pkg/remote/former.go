@@ -47,7 +47,7 @@ func (k *Kept) replaceBy(w Wanted) {
 	default:
 		k.Former = &former{Names: k.Names, Mode: k.Mode, KeyType: k.KeyType, Profile: k.Profile, ID: k.ID, ETag: k.ETag}
 	}
-	k.ID, k.ETag = "", ""
+	k.ID, k.ETag, k.Tries = "", "", nil
 	k.Failures, k.LastError, k.NextAttempt, k.AskAgain, k.Transient = 0, "", time.Time{}, time.Time{}, false
 	if f := k.Former; f != nil && f.Names.Equal(w.Names) && f.Mode == w.Mode { // back to what is installed
 		if f.KeyType == w.KeyType {

@@ -92,26 +92,39 @@ func (g *Getter) GetWith(ctx context.Context, w Wanted, o GetOptions) (*Kept, er
 	if ctx.Err() != nil || o.Renew && isStatus(err, http.StatusTooManyRequests) { // nothing failed
 		return k, err
 	}
-	return k, k.recordFailure(err)
+	return k, g.recordFailure(k, err)
 }
 
-// recordFailure adds the failure of a command to the stored state. It stores nothing
-// else of k, and nothing at all if the proxy has not accepted the new names yet.
-func (k *Kept) recordFailure(failure error) error {
+// recordFailure adds the failure of a command to the stored state. It stores nothing if
+// the proxy has not accepted the names. A new certificate of gateway mode is stored,
+// because the attempt counts, and so that the daemon retries as in agent mode.
+func (g *Getter) recordFailure(k *Kept, failure error) error {
 	stored, err := readNamed(k)
+	isNew := errors.Is(err, fs.ErrNotExist)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case isNew && (k.Mode.IsUnattended() || !isOfCA(failure)):
 		return failure
+	case isNew:
+		k.Tries, k.counted = append(k.Tries, g.now().UTC().Truncate(time.Second)), true
+		return g.keepFailure(k, failure)
 	case err != nil:
 		return errors.Join(failure, err)
 	case !stored.Names.Equal(k.Names) || stored.Mode != k.Mode:
 		return failure
+	case !k.Mode.IsUnattended():
+		return g.keepFailure(k, failure)
 	}
 	stored.LastError = failure.Error()
 	if err := stored.save(); err != nil {
 		return errors.Join(failure, err)
 	}
 	return failure
+}
+
+// isOfCA reports whether the CA, and not the proxy, refused a request in gateway mode.
+func isOfCA(failure error) bool {
+	var p *api.Problem
+	return errors.As(failure, &p) && strings.HasPrefix(p.Type, "urn:ietf:params:acme:error:")
 }
 
 // withdrawNow withdraws replaced certificates. The daemon repeats what the proxy did
@@ -133,6 +146,9 @@ func (g *Getter) obtainIfDue(ctx context.Context, k *Kept, o GetOptions) error {
 	}
 	have := g.usable(k)
 	if o.Renew || k.outdated || have == nil || len(foreign) > 0 {
+		if err := g.countPerson(k); err != nil {
+			return err
+		}
 		return g.obtain(ctx, k)
 	}
 	k.unchanged = true
@@ -235,6 +251,7 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
 	k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.AskAgain, k.Revoked = 0, "", time.Time{}, time.Time{}, time.Time{}, ""
+	k.Tries, k.counted = nil, false
 	k.settleFormer()
 	if err := k.save(); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -87,16 +88,22 @@ func (g *Getter) retry(ctx context.Context, k *Kept, renew bool) error {
 	if have := g.usable(k); have != nil && !renew {
 		return g.install(ctx, k, have, "")
 	}
-	if k.LastError != "" {
-		err := k.countTry(personTries, g.now())
-		if errors.As(err, new(*managed.NotNow)) {
-			return fmt.Errorf("%s; %w", k.LastError, err)
-		}
-		if err != nil {
-			return err
-		}
+	if err := g.countPerson(k); err != nil {
+		return err
 	}
 	return g.obtain(ctx, k)
+}
+
+// countPerson counts an attempt of a person at a failing certificate of gateway mode.
+func (g *Getter) countPerson(k *Kept) error {
+	if k.LastError == "" {
+		return nil
+	}
+	err := k.countTry(personTries, g.now())
+	if errors.As(err, new(*managed.NotNow)) {
+		return fmt.Errorf("%s; %w", k.LastError, err)
+	}
+	return err
 }
 
 // keepFailure stores a failure, as the daemon does, unless nothing was attempted.
@@ -181,7 +188,11 @@ func (d *daemon) allowTry(ctx context.Context, k *Kept) (bool, error) {
 	}
 	if !time.Now().Before(k.NextAttempt) && !cert.IsParked(early.At, time.Time{}, time.Now()) {
 		k.NextAttempt = early.At.UTC().Truncate(time.Second) // a crash loop
-		return false, k.save()
+		k.LastError = cmp.Or(k.LastError, early.Error())
+		if err := k.save(); err != nil {
+			return false, err
+		}
 	}
+	d.Logger.Warn("not fresh", "names", k.Names.String(), "mode", k.Mode, "error", early, "next_attempt", k.NextAttempt)
 	return false, nil
 }

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
@@ -157,6 +159,42 @@ func TestStartsAreBounded(t *testing.T) {
 	var early *managed.NotNow
 	if !errors.As(err, &early) || early.Reason != managed.TriesUsed || !strings.Contains(err.Error(), "DNS; 4 attempts") {
 		t.Errorf("the fifth: %v", err)
+	}
+}
+
+// Attempts that succeeded do not count, and neither do those for other names. A refused
+// attempt is stored and logged (X44).
+func TestOnlyFailuresAreCounted(t *testing.T) {
+	t.Parallel()
+	s := newEvil(t).enrolled(t)
+	d, kept := newDaemon(t, s, clients.ModeGateway)
+	var log bytes.Buffer
+	d.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	k := kept()
+	for range 3 {
+		k.Tries = append(k.Tries, time.Now().UTC())
+	}
+	if err := k.save(); err != nil {
+		t.Fatal(err)
+	}
+	d.turn(t.Context(), kept(), true)
+	const text = "attempts were requested within an hour and failed; the next attempt is possible at"
+	if k := kept(); !strings.Contains(k.LastError, text) || !k.NextAttempt.After(time.Now()) || strings.Count(log.String(), text) != 1 {
+		t.Errorf("%+v; log %s", k, &log)
+	}
+	k = kept()
+	other := k.Wanted
+	other.Names = cert.Names{"b.example"}
+	k.change(other)
+	if len(k.Tries) != 0 {
+		t.Errorf("other names: %v", k.Tries)
+	}
+	k = kept()
+	if err := d.getter.install(t.Context(), &k, issue{}.bundle(t), ""); err != nil {
+		t.Fatal(err)
+	}
+	if k := kept(); len(k.Tries) != 0 || k.LastError != "" {
+		t.Errorf("after a success: %+v", k)
 	}
 }
 
