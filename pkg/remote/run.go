@@ -218,6 +218,7 @@ func (d *daemon) work(ctx context.Context, listed Kept, try bool, log *slog.Logg
 		return next, err
 	}
 	file := *k
+	k.options.Copied = func(path string) { log.Warn("kept a copy of a file that was not ours", "copy", path) }
 	d.getter.unstored.recall(k)
 	eased := d.delays.takeEased(k.path)
 	allowed := eased

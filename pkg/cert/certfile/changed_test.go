@@ -3,6 +3,7 @@
 package certfile_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -12,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 )
 
@@ -26,17 +28,20 @@ func put(t *testing.T, path, text string) {
 // A file that somebody put in the place of ours is copied once before it is replaced,
 // also without Force. The number of copies is bounded.
 func TestChangedFilesAreCopied(t *testing.T) { // X43
-	for name, write := range writers {
+	for name, write := range map[string]func(ctx context.Context, dir string, b *cert.Bundle, c certfile.Claim) error{
+		"links": certfile.Layout{}.WriteAs, "copies": certfile.Layout{}.WriteOneByOne,
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			var copies []string
 			claim := certfile.Claim{Owner: owner(t, "a"), Copied: func(path string) { copies = append(copies, path) }}
 			install := func(serial int64) {
 				t.Helper()
-				if err := write(t.Context(), dir, bundle(t, serial), claim); err != nil {
+				b := bundle(t, serial)
+				if err := write(t.Context(), dir, b, claim); err != nil {
 					t.Fatal(err)
 				}
-				has(t, dir, bundle(t, serial))
+				has(t, dir, b)
 			}
 			install(1)
 			install(2)
@@ -71,8 +76,8 @@ func TestChangedFilesAreCopied(t *testing.T) { // X43
 					t.Fatal(err)
 				}
 			}
-			cert := filepath.Join(dir, "cert.pem")
-			if err := errors.Join(os.Remove(cert), unix.Mkfifo(cert, 0o600)); err != nil {
+			leaf := filepath.Join(dir, "cert.pem")
+			if err := errors.Join(os.Remove(leaf), unix.Mkfifo(leaf, 0o600)); err != nil {
 				t.Fatal(err)
 			}
 			install(5)

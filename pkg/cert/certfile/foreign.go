@@ -38,7 +38,7 @@ func (l Layout) Foreign(dir string) ([]string, error) {
 
 // foreignIn returns those of the names that exist in out, are no links to a set, and
 // are not in the current set. So a name of the current set is always ours, and Write
-// fixes it if it was changed.
+// fixes it if it was changed; see keepChanged.
 func foreignIn(out *os.Root, names []string) ([]string, error) {
 	var found []string
 	for _, name := range names {
@@ -116,11 +116,11 @@ func copyFile(out *os.Root, from, to string) error {
 		return err
 	}
 	if !info.Mode().IsRegular() {
-		return errors.New("it is not a regular file; move it away")
+		return fmt.Errorf("it is not a regular file; %w", errNoCopy)
 	}
 	data, err := io.ReadAll(io.LimitReader(src, localfile.MaxSize+1))
 	if err == nil && len(data) > localfile.MaxSize {
-		err = fmt.Errorf("it has more than %d bytes; move it away", localfile.MaxSize)
+		err = fmt.Errorf("it has more than %d bytes; %w", localfile.MaxSize, errNoCopy)
 	}
 	if err != nil {
 		return err

@@ -48,7 +48,8 @@ type Claim struct {
 	// Force takes the folder from another owner. It also replaces files of other
 	// programs, after it has kept a copy of each.
 	Force bool
-	// Copied, if not nil, is called with the path of each copy.
+	// Copied, if not nil, is called with the path of each copy. Even without Force, a
+	// file that was put in the place of ours is copied before it is replaced.
 	Copied func(path string)
 }
 
@@ -128,8 +129,8 @@ func parseOwner(data []byte) (o Owner, ok bool) {
 	return o, true
 }
 
-// claim prepares the folder for a set of this owner: it keeps copies of the files that
-// Force replaces, and stores the owner.
+// claim prepares the folder for a set of this owner: it keeps copies of the files of
+// others that are replaced, and stores the owner.
 func (f *folder) claim(c Claim, names []string) error {
 	if c.Force {
 		found, err := foreignIn(f.out, names)
@@ -137,6 +138,11 @@ func (f *folder) claim(c Claim, names []string) error {
 			return err
 		}
 		if err := keepCopies(f.out, found, time.Now(), c.Copied); err != nil {
+			return err
+		}
+	}
+	if c.Owner != (Owner{}) {
+		if err := f.keepChanged(names, time.Now(), c.Copied); err != nil {
 			return err
 		}
 	}

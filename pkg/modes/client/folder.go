@@ -14,6 +14,8 @@ import (
 func (c *Client) claim(row managed.Certificate) certfile.Claim {
 	return certfile.Claim{Owner: certfile.Owner{
 		Program: "serve", Dir: c.cfg.DataDir, ID: c.cfg.Identity.Recipient().String(), Name: nameOf(row),
+	}, Copied: func(path string) {
+		c.cfg.Logger.Warn("kept a copy of a file that was not ours", "names", row.Names, "copy", path)
 	}}
 }
 
