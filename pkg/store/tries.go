@@ -150,14 +150,10 @@ func (p *pause) triesEnd() time.Time {
 	return p.tries[len(p.tries)-1].Add(triesLife)
 }
 
-const (
-	triedAtOnce = 50          // rows of one call of TryFailing that are due now
-	triedApart  = time.Minute // between further ones, so that they leave the CA's limits to others
-)
-
 // TryFailing makes the failing rows of all clients due, as [Store.TryNow] does for one,
-// and returns their number. The first fifty are due now, the others one after the
-// other. Rows that may not be tried yet are left alone.
+// and returns their number. Fifty are due now, less those of the last fifty minutes, the
+// others one each minute, after those of earlier calls. Rows that may not be tried yet
+// are left alone.
 func (s *certificateStore) TryFailing(ctx context.Context, tries managed.Tries) (n int, err error) {
 	for after := ""; ; {
 		rows, err := s.Reader().QueryContext(ctx, failingSQL, after, failingPageSize)
@@ -167,7 +163,7 @@ func (s *certificateStore) TryFailing(ctx context.Context, tries managed.Tries) 
 		}
 		for _, id := range ids {
 			after = id
-			tried, err := s.tryFailing(ctx, id, tries, n)
+			tried, err := s.tryFailing(ctx, id, tries)
 			if err != nil {
 				return n, s.Fail(err, "try %s now", id)
 			}
@@ -181,12 +177,21 @@ func (s *certificateStore) TryFailing(ctx context.Context, tries managed.Tries) 
 	}
 }
 
-// tryFailing makes one row due. before is the number of rows that come first.
-func (s *certificateStore) tryFailing(ctx context.Context, id string, tries managed.Tries, before int) (tried bool, err error) {
-	err = s.Tx(ctx, func(tx *sql.Tx) (err error) {
-		at := s.Now().Add(time.Duration(max(before-triedAtOnce+1, 0)) * triedApart)
-		_, tried, err = s.tryNow(ctx, tx, id, managed.Try{Tries: tries}, at)
-		return err
+// tryFailing makes one row due when its turn comes.
+func (s *certificateStore) tryFailing(ctx context.Context, id string, tries managed.Tries) (tried bool, err error) {
+	err = s.Tx(ctx, func(tx *sql.Tx) error {
+		turns, err := lockTurns(ctx, tx) // before the client: other transactions lock no turns
+		if err != nil {
+			return err
+		}
+		at, ok := turns.take(s.Now())
+		if !ok {
+			return nil
+		}
+		if _, tried, err = s.tryNow(ctx, tx, id, managed.Try{Tries: tries}, at); err != nil || !tried {
+			return err
+		}
+		return turns.save(ctx, tx)
 	})
 	var later *managed.NotNow
 	if errors.As(err, &later) || errors.Is(err, sql.ErrNoRows) || errors.Is(err, managed.ErrNotFound) {

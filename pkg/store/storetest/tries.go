@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -20,6 +21,8 @@ var triesCases = []testCase{
 	{"tries outlive their row", triesOutlive},
 	{"all failing certificates are tried, bounded", triedAll},
 	{"many failing certificates are tried one after the other", triedInTurn},
+	{"many reloads are bounded together", triedTogether},
+	{"the budget of reloads returns", triedLater},
 	{"failing deployments are tried", triedHooks},
 }
 
@@ -268,6 +271,69 @@ func triedInTurn(t *testing.T, f *fixture) {
 	equal(t, must(f.NextDue(ctx))(t), now.Add(time.Minute))
 	f.clock.Advance(3 * time.Minute)
 	equal(t, len(must(f.ClaimDue(ctx, "w2", time.Minute, 500))(t)), 53)
+}
+
+// Many reloads within a short time, by several instances, cause fifty attempts and one a
+// minute altogether. The certificates that they planned are tried without another.
+func triedTogether(t *testing.T, f *fixture) { // X44
+	ctx, start, tried := t.Context(), f.clock.Now(), 0
+	for i := range 70 {
+		m := f.manage(t, fmt.Sprintf("n%d.example", i))
+		f.failLater(t, m.ID, time.Time{})
+	}
+	attempt := func() {
+		t.Helper()
+		for _, m := range must(f.ClaimDue(ctx, "w", time.Minute, 500))(t) {
+			tried++
+			ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "DNS", RetryAt: f.clock.Now().Add(24 * time.Hour)}))
+		}
+		equal(t, tried, 50+int(f.clock.Now().Sub(start)/time.Minute))
+	}
+	for range 6 {
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				if _, err := f.TryFailing(ctx, byStart); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		attempt()
+		f.clock.Advance(12 * time.Second)
+	}
+	for range 60 {
+		f.clock.Advance(time.Minute)
+		attempt()
+	}
+}
+
+// The budget returns with time. A plan of a clock that was a year ahead does not count.
+func triedLater(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	for i := range 51 {
+		m := f.manage(t, fmt.Sprintf("n%d.example", i))
+		f.failLater(t, m.ID, time.Time{})
+	}
+	reload := func(atOnce int) {
+		t.Helper()
+		must(f.TryFailing(ctx, byStart))(t)
+		rows := must(f.ClaimDue(ctx, "w", time.Minute, 500))(t)
+		equal(t, len(rows), atOnce)
+		for _, m := range rows {
+			ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "DNS", RetryAt: f.clock.Now().Add(24 * time.Hour)}))
+		}
+	}
+	reload(50)
+	f.clock.Advance(21 * time.Minute)
+	reload(1 + 20) // the planned one, and those of the other minutes
+	f.clock.Advance(200 * time.Minute)
+	reload(30 + 21)
+	f.clock.Advance(365 * 24 * time.Hour)
+	reload(51) // their delay is over
+	reload(50)
+	f.clock.Advance(-365 * 24 * time.Hour)
+	reload(50)
 }
 
 func triedHooks(t *testing.T, f *fixture) {
