@@ -193,7 +193,7 @@ no entries for certificates of the gateway, only for refused requests.`,
   acmeproxy audit --name www.example.com --since 2026-01-31`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			if err := checkAuditQuery(&q, since, time.Now()); err != nil {
+			if err := errors.Join(notBlankFlags(c, "client", "outcome", "name", "since"), checkAuditQuery(&q, since, time.Now())); err != nil {
 				return err
 			}
 			a, err := flags.dial(c)

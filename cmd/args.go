@@ -51,6 +51,18 @@ func notBlank(c *cobra.Command, args []string) error {
 	return nil
 }
 
+// notBlankFlags refuses flags that were given with an empty value, which would select
+// all.
+func notBlankFlags(c *cobra.Command, names ...string) error {
+	var faults []error
+	for _, name := range names {
+		if f := c.Flags().Lookup(name); f.Changed && strings.TrimSpace(f.Value.String()) == "" {
+			faults = append(faults, usage("%s: is empty; write a value, or leave --%s out", name, name))
+		}
+	}
+	return errors.Join(faults...)
+}
+
 // subcommand refuses the arguments of a command that has only subcommands.
 func subcommand(c *cobra.Command, args []string) error {
 	if len(args) == 0 {

@@ -50,8 +50,8 @@ passed to another client is shown as superseded.`,
 			if limit < 0 {
 				return usage("limit: %d is negative; use a number, or 0 for all", limit)
 			}
-			if c.Flags().Changed("name") && strings.TrimSpace(q.Name) == "" {
-				return usage("name: is empty; write a name such as www.example.com, or leave --name out")
+			if err := notBlankFlags(c, "client", "name"); err != nil {
+				return err
 			}
 			if within.set {
 				q.ExpiresBefore = time.Now().Add(within.d)
@@ -67,6 +67,7 @@ passed to another client is shown as superseded.`,
 			}
 			slices.SortStableFunc(all, byUrgency)
 			if limit > 0 && len(all) > limit {
+				defer printErrf(c, "%d more; leave --limit out to see all\n", len(all)-limit)
 				all = all[:limit]
 			}
 			if flags.json {

@@ -95,6 +95,7 @@ type settingsSource[T any] struct {
 	file  func() string  // path of the configuration file; may be empty
 	bind  func(*pflag.FlagSet) *T
 	used  string // file of the settings in force; may be empty
+	again bool   // the settings were read before
 }
 
 // read returns the settings. The environment is that of the process, which never
@@ -105,10 +106,26 @@ func (s *settingsSource[T]) read() (*T, error) {
 	if file == "" {
 		file = s.used
 	}
+	if s.again && file != "" {
+		if err := rereadable(file); err != nil {
+			return nil, err
+		}
+	}
+	s.again = true
 	settings, err := config.Load(s.flags, os.Getenv, file, s.bind)
 	if err != nil {
 		return nil, err
 	}
 	s.used = file
 	return settings, nil
+}
+
+// rereadable returns an error for a pipe or a device, which can be the file of a start,
+// but has no second content. Waiting for one would block all later reloads.
+func rereadable(file string) error {
+	// Reading a missing file returns the better error.
+	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
+		return fmt.Errorf("config: %s is not a regular file, so it cannot be read again; write the settings into a file, and restart", file)
+	}
+	return nil
 }

@@ -1,6 +1,11 @@
 package cmd
 
 import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
@@ -59,5 +64,16 @@ func askChecks(c *cobra.Command, s *remote.State, names []string) (api.CheckRepo
 	if f := printable.File(c.ErrOrStderr()); f != nil && term.IsTerminal(int(f.Fd())) {
 		printErrf(c, "the proxy is checking; this can take a minute\n")
 	}
-	return client.Check(c.Context(), names)
+	report, err := client.Check(c.Context(), names)
+	return report, olderProxy(err, names)
+}
+
+// olderProxy replaces the error of a proxy that has no checks.
+func olderProxy(err error, names []string) error {
+	var p *api.Problem
+	if errors.As(err, &p) && (p.Status == http.StatusNotFound || p.Status == http.StatusMethodNotAllowed) {
+		return fmt.Errorf("the proxy is older than this program and does not check names for hosts; ask its administrator to run acmeproxy check %s there",
+			strings.Join(names, " "))
+	}
+	return err
 }
