@@ -25,7 +25,7 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
-// A file that somebody put in the place of ours is copied once before it is replaced,
+// A file that another program put where ours was is copied once before it is replaced,
 // also without Force. The number of copies is bounded.
 func TestChangedFilesAreCopied(t *testing.T) { // X43
 	for name, write := range map[string]func(ctx context.Context, dir string, b *cert.Bundle, c certfile.Claim) error{

@@ -35,7 +35,7 @@ func (c *Client) named(rows map[string]managed.Certificate) []Set {
 }
 
 // inherited returns the name of the certificate that a set replaces: of those with a
-// common name that are renewed until now, but not configured. If there is none, it
+// common name that are renewed until now, but not configured. Without one, it
 // returns the set's own name. wanted counts the folders of the other sets.
 func (c *Client) inherited(set Set, own string, rows map[string]managed.Certificate, wanted map[string]int) string {
 	var best *managed.Certificate
