@@ -97,7 +97,7 @@ func (c *Client) checkLink(row managed.Certificate) error {
 	}
 	info, err := localfile.StatFolder(dir)
 	if err != nil {
-		return nil // it is missing, or the write reports it
+		return nil //nolint:nilerr // it is missing, or the write reports it
 	}
 	for key, set := range *owners {
 		other := filepath.Join(c.cfg.Dir, cert.FolderName(set.Name))
