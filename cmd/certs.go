@@ -79,7 +79,7 @@ passed to another client is shown as superseded.`,
 	flags.bind(c.Flags())
 	c.Flags().StringVar(&q.Client, "client", "", "only the certificates of the client with this `name`; - for the proxy's own host")
 	c.Flags().StringVar(&q.Name, "name", "", "only certificates with this `name`")
-	c.Flags().BoolVar(&q.Failing, "failing", false, "only certificates whose last attempt or deployment failed")
+	c.Flags().BoolVar(&q.Failing, "failing", false, "only certificates whose last attempt or deployment failed, or which are revoked and not replaced yet")
 	c.Flags().Var(&within, "expires-within", "only certificates that expire within this `time`, such as 14d or 12h, or have expired")
 	c.Flags().IntVar(&limit, "limit", 0, "show only this `number` of certificates (default all)")
 	return c

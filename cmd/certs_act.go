@@ -213,7 +213,7 @@ On a terminal, revoke asks for confirmation.`,
 			if err != nil {
 				return err
 			}
-			if err := confirmRevocation(c, yes, before.Certificate); err != nil {
+			if err := confirmRevocation(c, yes, before, req.Forget); err != nil {
 				return err
 			}
 			now, err := a.RevokeCertificate(c.Context(), id, req)
@@ -231,12 +231,16 @@ On a terminal, revoke asks for confirmation.`,
 	return c
 }
 
-func confirmRevocation(c *cobra.Command, yes bool, m admin.Certificate) error {
+func confirmRevocation(c *cobra.Command, yes bool, m admin.CertificateDetails, forget bool) error {
 	owner := "this host"
 	if m.Client != "" {
 		owner = "client " + m.Client
 	}
-	return confirm(c, yes, "revoke the certificate of %s for %s, serial %s?", owner, list(m.Names, " "), m.Serial)
+	later := ""
+	if m.ReplaceableAt.After(time.Now()) && !forget {
+		later = fmt.Sprintf(" These names were requested several times within a short time: no other certificate is ordered before %s.", moment(m.ReplaceableAt))
+	}
+	return confirm(c, yes, "revoke the certificate of %s for %s, serial %s?%s", owner, list(m.Names, " "), m.Serial, later)
 }
 
 // revoked reports a revocation and waits for the certificate that replaces it.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -76,13 +77,34 @@ func (p *Proxy) revokeByAdmin(ctx context.Context, owner clients.Client, m manag
 	if err != nil || forget {
 		return m, err
 	}
-	// One order more than for a renewal, because services use a revoked certificate.
-	try := renewal.ByPerson
-	try.Pause.Spare++
-	if now, err := p.tryOne(ctx, m.ID, try); err == nil {
+	if now, err := p.tryOne(ctx, m.ID, replacement()); err == nil {
 		return now, nil
 	}
 	return m, nil // at its time
+}
+
+// replacement returns the limits of orders that replace revoked certificates: one more
+// than of renewals, because services use a revoked certificate.
+func replacement() managed.Try {
+	try := renewal.ByPerson
+	try.Pause.Spare++
+	return try
+}
+
+// replaceableAt returns before which time no order may replace a certificate, or the
+// zero time.
+func (p *Proxy) replaceableAt(ctx context.Context, id string) (time.Time, error) {
+	try := replacement()
+	try.Check = true
+	_, err := p.store.TryNow(ctx, id, try)
+	var later *managed.NotNow
+	switch {
+	case errors.As(err, &later):
+		return later.At, nil
+	case errors.Is(err, managed.ErrNotFound): // superseded or deleted
+		return time.Time{}, nil
+	}
+	return time.Time{}, err
 }
 
 // http01 returns the method that publishes HTTP-01 answers.
@@ -130,7 +152,7 @@ func (p *Proxy) tell(certID string, news func(*agent.Agent, string)) {
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
 		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, Logger: p.log, Now: p.cfg.Now,
-		Own: p.describeOwn, Renew: p.RenewNow, Revoke: p.revokeByAdmin, Deploy: p.deploy,
+		Own: p.describeOwn, Renew: p.RenewNow, Revoke: p.revokeByAdmin, ReplaceableAt: p.replaceableAt, Deploy: p.deploy,
 		Forgotten: func(certID string) { p.tell(certID, (*agent.Agent).Forgotten) },
 	}
 }

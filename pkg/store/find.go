@@ -33,7 +33,7 @@ func findSQL(q managed.Query) (query string, args []any) {
 		add("id IN (SELECT managed_id FROM managed_names WHERE name = $%[1]d UNION SELECT id FROM managed WHERE client_id = '' AND name = $%[1]d)", q.Name)
 	}
 	if q.Failing {
-		where = append(where, "id IN (SELECT id FROM managed WHERE last_error_at > 0 UNION SELECT managed_id FROM hooks_pending WHERE last_error <> '')")
+		where = append(where, "id IN (SELECT id FROM managed WHERE last_error_at > 0 UNION SELECT id FROM managed WHERE revoked_at > 0 AND superseded_at = 0 UNION SELECT managed_id FROM hooks_pending WHERE last_error <> '')")
 	}
 	if !q.ExpiresBefore.IsZero() {
 		add("not_after > 0 AND not_after < $%d", sqldb.Millis(q.ExpiresBefore))

@@ -64,6 +64,9 @@ type Config struct {
 	// Revoke revokes the certificate of a row, and replaces it or, with forget, deletes
 	// the row. Errors are *acme.Error, managed.ErrNoCertificate, managed.ErrStale.
 	Revoke func(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason, forget bool) (managed.Certificate, error)
+	// ReplaceableAt returns before which time a certificate that is revoked now would not
+	// be replaced, or the zero time.
+	ReplaceableAt func(ctx context.Context, id string) (time.Time, error)
 	// Deploy makes the deployment of a certificate of the proxy's own host due, also
 	// after it has succeeded. The error is managed.ErrNoCertificate.
 	Deploy func(ctx context.Context, m managed.Certificate) error

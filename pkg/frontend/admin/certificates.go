@@ -12,6 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -154,7 +155,10 @@ func (f *frontend) certificate(r *http.Request, _ struct{}) (CertificateDetails,
 	if len(m.CSR) > 0 {
 		d.KeyType = ""
 	}
-	return d, nil
+	if m.Serial != "" {
+		d.ReplaceableAt, err = f.ReplaceableAt(r.Context(), m.ID)
+	}
+	return d, err
 }
 
 // renewCertificate makes a certificate due.
@@ -209,10 +213,13 @@ func (f *frontend) revokeCertificate(r *http.Request, req RevokeCertificate) (Ce
 			return Certificate{}, err
 		}
 	}
+	if !req.Forget && !m.RevokedAt.IsZero() {
+		return Certificate{}, f.revokedAlready(r.Context(), m)
+	}
 	row, err := f.Revoke(r.Context(), m.client, m.Certificate, reason, req.Forget)
 	switch {
 	case errors.Is(err, managed.ErrNoCertificate):
-		return Certificate{}, refuse(http.StatusConflict, "certificate %s: nothing to revoke: it was not obtained yet, has expired, or is revoked", m.ID)
+		return Certificate{}, refuse(http.StatusConflict, "certificate %s: nothing to revoke: it was not obtained yet, or has expired", m.ID)
 	case errors.Is(err, managed.ErrStale):
 		return Certificate{}, refuse(http.StatusConflict, "certificate %s was renewed meanwhile; run the command again to revoke the new one", m.ID)
 	case errors.Is(err, managed.ErrNotFound):
@@ -224,6 +231,24 @@ func (f *frontend) revokeCertificate(r *http.Request, req RevokeCertificate) (Ce
 		return m.wire, nil
 	}
 	return f.now(r.Context(), row)
+}
+
+// revokedAlready returns when a certificate is replaced that is revoked already.
+func (f *frontend) revokedAlready(ctx context.Context, m row) error {
+	at, err := f.ReplaceableAt(ctx, m.ID)
+	if err != nil {
+		return err
+	}
+	if at.Before(m.DueAt) {
+		at = m.DueAt
+	}
+	switch {
+	case m.DueAt.IsZero():
+		return refuse(http.StatusConflict, "certificate %s is revoked already, and not replaced", m.ID)
+	case !at.After(f.Now()):
+		return refuse(http.StatusConflict, "certificate %s is revoked already; another one is being obtained", m.ID)
+	}
+	return refuse(http.StatusConflict, "certificate %s is revoked already; another one is obtained at %s", m.ID, printable.Time(at))
 }
 
 // deployCertificate makes the files and the hook of a certificate due.

@@ -12,7 +12,7 @@ import (
 type CertificateQuery struct {
 	Client        string // name of a client, or OwnHost
 	Name          string // one of their names, or the stored name of one of the proxy's own host
-	Failing       bool   // the last attempt or deployment failed
+	Failing       bool   // the last attempt or deployment failed, or it is revoked and not replaced yet
 	ExpiresBefore time.Time
 }
 

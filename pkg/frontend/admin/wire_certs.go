@@ -45,6 +45,7 @@ type CertificateDetails struct {
 	RenewFrom     time.Time `json:"renew_from,omitzero"`      // begin of the time in which the CA suggests to renew
 	RenewUntil    time.Time `json:"renew_until,omitzero"`     // its end
 	RenewalInfoAt time.Time `json:"renewal_info_at,omitzero"` // when the CA is asked for it again
+	ReplaceableAt time.Time `json:"replaceable_at,omitzero"`  // before this time, a revoked certificate is not replaced
 	CreatedAt     time.Time `json:"created_at"`
 }
 

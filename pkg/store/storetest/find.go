@@ -33,22 +33,29 @@ func findSelects(t *testing.T, f *fixture) { // X44
 	must(f.ClaimHooks(ctx, "w", time.Minute, 1))(t)
 	ok(t, f.FailHook(ctx, own.ID, "w", "e2", managed.Failure{Reason: "r", RetryAt: now.Add(time.Hour)}))
 
+	revoked := must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: c.ID, Mode: clients.ModeAgent, Names: []string{"revoked.example"}}))(t)
+	f.claim(t, "w")
+	b = f.bundle(revoked.ID, "e3")
+	b.NotAfter = now.Add(200 * time.Hour)
+	ok(t, f.CompleteManaged(ctx, "w", b, now.Add(time.Hour), false))
+	ok(t, f.RevokeManaged(ctx, revoked.ID, b.Serial, now.Add(time.Hour), nil))
+
 	proxy, unknown := "", "missing"
 	for name, tc := range map[string]struct {
 		q    managed.Query
 		want []string
 	}{
-		"all":                  {managed.Query{}, []string{good.ID, bad.ID, own.ID}},
-		"of a client":          {managed.Query{Client: &c.ID}, []string{good.ID, bad.ID}},
+		"all":                  {managed.Query{}, []string{good.ID, bad.ID, own.ID, revoked.ID}},
+		"of a client":          {managed.Query{Client: &c.ID}, []string{good.ID, bad.ID, revoked.ID}},
 		"of the proxy":         {managed.Query{Client: &proxy}, []string{own.ID}},
 		"of an unknown one":    {managed.Query{Client: &unknown}, nil},
 		"by a name":            {managed.Query{Name: "b.example"}, []string{good.ID}},
 		"by a stored name":     {managed.Query{Name: "lb"}, []string{own.ID}},
 		"by a foreign name":    {managed.Query{Name: "example"}, nil},
-		"failing":              {managed.Query{Failing: true}, []string{bad.ID, own.ID}},
+		"failing":              {managed.Query{Failing: true}, []string{bad.ID, own.ID, revoked.ID}},
 		"soon at an end":       {managed.Query{ExpiresBefore: now.Add(72 * time.Hour)}, []string{good.ID}},
 		"later at an end":      {managed.Query{ExpiresBefore: now.Add(97 * time.Hour)}, []string{good.ID, own.ID}},
-		"failing, of a client": {managed.Query{Failing: true, Client: &c.ID}, []string{bad.ID}},
+		"failing, of a client": {managed.Query{Failing: true, Client: &c.ID}, []string{bad.ID, revoked.ID}},
 	} {
 		got := map[string]bool{}
 		for _, m := range must(f.FindManaged(ctx, tc.q))(t) {
