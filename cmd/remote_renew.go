@@ -22,7 +22,7 @@ stay as they are.
 
 With names, renew requests a new key and certificate for each of them now, as
 "acmeproxy remote get NAME --renew" does. A certificate that fails is tried again
-instead.
+instead. If the proxy has a newer one already, renew installs that and requests none.
 
 A delay that the CA or the proxy asked for stays. While a certificate fails, four
 attempts an hour can be requested. After that, the message says when the next one

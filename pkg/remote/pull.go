@@ -10,6 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 )
@@ -24,7 +25,10 @@ type pullOptions struct {
 	// tryNow requests an attempt if the proxy's last one failed, because a person acted.
 	// An earlier failure is no error then: pull waits for the attempt that it requested,
 	// or that was under way.
-	tryNow    bool
+	tryNow bool
+	// newerDoes makes renew accept a bundle that the proxy has already, if it is newer
+	// than the certificate on the disk.
+	newerDoes bool
 	keepPause bool // do not ask for another bundle before Kept.AskAgain
 	waitLong  bool // accept that the proxy's next attempt is far away
 }
@@ -150,9 +154,11 @@ func (p *pulling) manage(ctx context.Context) error {
 	return p.k.save()
 }
 
-// discardPresent asks for a new key and certificate and discards the present bundle.
+// discardPresent asks for a new key and certificate and discards the present bundle. If
+// the proxy refuses, a present bundle that is newer than the one on the disk is
+// installed nevertheless: the latter may be revoked.
 func (p *pulling) discardPresent(ctx context.Context) (step, error) {
-	_, etag, _, err := p.api.Bundle(ctx, p.k.ID, "", 0)
+	ciphertext, etag, _, err := p.api.Bundle(ctx, p.k.ID, "", 0)
 	if isGone(err) {
 		p.k.ETag = "" // the proxy has no bundle, so the next one is new
 		return p.ask, nil
@@ -160,11 +166,34 @@ func (p *pulling) discardPresent(ctx context.Context) (step, error) {
 	if err != nil {
 		return nil, err
 	}
+	newer := p.newerThanDisk(ciphertext)
+	p.bundle, p.etag = newer, etag
+	if newer != nil && p.opts.newerDoes && p.now().Before(newer.RenewAt()) {
+		return p.install, nil
+	}
 	if err := p.renew(ctx); err != nil {
-		return nil, p.withLastFailure(ctx, err)
+		err = p.withLastFailure(ctx, err)
+		if newer != nil {
+			err = errors.Join(err, p.Getter.install(ctx, p.k, newer, etag))
+		}
+		return nil, err
 	}
 	p.k.ETag, p.newer = "", etag
 	return p.ask, nil
+}
+
+// newerThanDisk returns the certificate in a bundle, or nil if it cannot be used here or
+// is not newer than the one on the disk.
+func (p *pulling) newerThanDisk(ciphertext []byte) *cert.Bundle {
+	b, err := p.Getter.open(p.k, ciphertext)
+	if err != nil || !hasKeyType(b, p.k.KeyType) || b.Serial() == p.k.Revoked || p.state.hasRevoked(b.Serial()) {
+		return nil
+	}
+	have, err := certfile.Read(p.k.Out)
+	if err == nil && (have.Serial() == b.Serial() || have.Leaf.NotBefore.After(b.Leaf.NotBefore)) {
+		return nil
+	}
+	return b
 }
 
 // ask requests a bundle that is newer than the present one.

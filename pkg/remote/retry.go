@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -59,7 +60,8 @@ func later(a, b time.Time) time.Time {
 }
 
 // Retry attempts one of this host's certificates now if it fails or is due, or if renew
-// is set. It also runs a hook that failed. It returns a *managed.NotNow, or the proxy's
+// is set. If the proxy has a newer certificate than the disk, that is enough for renew.
+// Retry also runs a hook that failed. It returns a *managed.NotNow, or the proxy's
 // refusal, if too many attempts failed. It reports whether anything changed.
 func (g *Getter) Retry(ctx context.Context, listed Kept, renew bool) (k *Kept, changed bool, err error) {
 	unlock, err := listed.lock(ctx)
@@ -73,8 +75,11 @@ func (g *Getter) Retry(ctx context.Context, listed Kept, renew bool) (k *Kept, c
 	if err := errors.Join(listed.Conflict(), k.Ready()); err != nil {
 		return k, false, err
 	}
-	serial, hookDue := k.Serial, k.HookDue
+	serial, hookDue, good := k.Serial, k.HookDue, k.LastError == "" && g.usable(k) != nil
 	if err = g.retry(ctx, k, renew); err != nil {
+		if good && isStatus(err, http.StatusTooManyRequests) {
+			return k, false, err // it needs no other one now
+		}
 		return k, false, g.keepFailure(k, err)
 	}
 	k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.Transient = 0, "", time.Time{}, time.Time{}, false
@@ -83,7 +88,9 @@ func (g *Getter) Retry(ctx context.Context, listed Kept, renew bool) (k *Kept, c
 
 func (g *Getter) retry(ctx context.Context, k *Kept, renew bool) error {
 	if k.Mode.IsUnattended() {
-		return g.pull(ctx, k, commandPull(renew))
+		opts := commandPull(renew)
+		opts.newerDoes = true
+		return g.pull(ctx, k, opts)
 	}
 	if have := g.usable(k); have != nil && !renew {
 		return g.install(ctx, k, have, "")

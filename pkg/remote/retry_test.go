@@ -12,12 +12,14 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
@@ -303,5 +305,68 @@ func TestFirstRetriesAreSoon(t *testing.T) {
 		if wait := time.Until(d.recordFailure(k, &acme.Error{Kind: acme.Permanent}, false)); wait > 16*time.Minute {
 			t.Errorf("an agent waits %v, longer than its poll interval", wait)
 		}
+	}
+}
+
+// A renewal by a person first installs what the proxy has already: the certificate on
+// the disk may have been revoked there. A refused renewal of a good certificate is no
+// problem of that certificate (X44).
+func TestRenewTakesNewerFirst(t *testing.T) {
+	t.Parallel()
+	old, newer := issue{notBefore: -2 * time.Hour}, issue{notBefore: -time.Hour}
+	for name, tc := range map[string]struct {
+		present   issue
+		get       bool // get --renew, which wants a new key in any case
+		revoked   bool // by this host, and not replaced yet
+		renewals  int
+		installed bool
+		refused   bool
+	}{
+		"newer":                    {present: newer, installed: true},
+		"newer, this one revoked":  {present: newer, revoked: true, installed: true},
+		"older":                    {present: issue{notBefore: -3 * time.Hour}, renewals: 1, refused: true},
+		"due":                      {present: issue{notBefore: -time.Hour, length: time.Hour + time.Minute}, renewals: 1, installed: true, refused: true},
+		"get --renew, and refused": {present: newer, get: true, renewals: 1, installed: true, refused: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := newEvil(t)
+			s := e.enrolled(t)
+			first, second := old.bundle(t), tc.present.bundle(t)
+			e.serves(`"1"`, sealed(t, s, first))
+			w := want(t, s, clients.ModeAgent)
+			k, err := getter(t, s).Get(t.Context(), w)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if tc.revoked {
+				k.Revoked = first.Serial()
+				if err := k.save(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e.serves(`"2"`, sealed(t, s, second))
+			var renewals atomic.Int32
+			e.on("POST "+api.PathCertificates+"/id/renew", func(w http.ResponseWriter, r *http.Request) {
+				renewals.Add(1)
+				jsonAnswer(429, api.Problem{Status: 429, Detail: "a short while ago"})(w, r)
+			})
+			e.on("GET "+api.PathCertificates+"/id", jsonAnswer(200, api.Certificate{ID: "id", Status: api.StatusValid}))
+			if tc.get {
+				_, err = getter(t, s).Renew(t.Context(), w)
+			} else {
+				_, _, err = getter(t, s).Retry(t.Context(), *k, true)
+			}
+			now, readErr := certfile.Read(w.Out)
+			if readErr != nil {
+				t.Fatal(readErr)
+			}
+			if (err != nil) != tc.refused || int(renewals.Load()) != tc.renewals || (now.Serial() == second.Serial()) != tc.installed {
+				t.Errorf("%v after %d requests, installed %v", err, renewals.Load(), now.Serial() == second.Serial())
+			}
+			if kept, err := readKept(k.path); err != nil || kept.LastError != "" {
+				t.Errorf("%v; problem %q", err, kept.LastError)
+			}
+		})
 	}
 }
