@@ -51,6 +51,7 @@ func remoteRemedy(err error, stateDir, names string) string {
 	var problem *api.Problem
 	var folder *remote.FolderError
 	var unlisted *remote.UnlistedError
+	var shared *remote.SharedError
 	isProblem := errors.As(err, &problem)
 	switch {
 	case errors.As(err, new(*remote.HookError)):
@@ -61,6 +62,8 @@ func remoteRemedy(err error, stateDir, names string) string {
 		return fmt.Sprintf("to use it for this certificate, run acmeproxy remote forget %s first", folder.Name)
 	case errors.As(err, new(*certfile.OwnedError)), errors.As(err, new(*certfile.ForeignFilesError)):
 		return "to take the folder nevertheless, run acmeproxy remote get with --force once; it keeps a copy of files of other programs"
+	case errors.As(err, &shared):
+		return "to end that for all of them, let the proxy's administrator run acmeproxy certs forget " + shared.ID
 	case errors.As(err, &unlisted):
 		return fmt.Sprintf("to end its renewal, run acmeproxy remote forget %s; to keep it, add its entry again", unlisted.Name)
 	case errors.As(err, new(*remote.ProxyError)):

@@ -231,5 +231,10 @@ func getWith(c *cobra.Command, s *remote.State, w remote.Wanted, o remote.GetOpt
 	}
 	k, err := g.GetWith(c.Context(), w, o)
 	p.done()
+	if k != nil {
+		for _, shared := range k.StillShared() {
+			warn(c, shared.Error()+"; "+remoteRemedy(shared, "", ""))
+		}
+	}
 	return k, err
 }

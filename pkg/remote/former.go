@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -94,8 +95,9 @@ func (g *Getter) withdraw(ctx context.Context, k *Kept) error {
 		}
 		if !used {
 			err = g.api.Delete(ctx, id, false)
-			// Other hosts of the client may use it. Then it stays at the proxy.
-			if err != nil && !isGone(err) && !isStatus(err, http.StatusConflict) {
+			if isSharedProblem(err) {
+				k.shared = append(k.shared, &SharedError{Name: k.Name, ID: id})
+			} else if err != nil && !isGone(err) && !isStatus(err, http.StatusConflict) {
 				return err
 			}
 		}
@@ -106,6 +108,18 @@ func (g *Getter) withdraw(ctx context.Context, k *Kept) error {
 	}
 	return nil
 }
+
+// SharedError reports that the proxy still manages a former certificate, because other
+// hosts of the client use it.
+type SharedError struct{ Name, ID string } // stored name of the present certificate; ID of the former one
+
+func (e *SharedError) Error() string {
+	return fmt.Sprintf("the proxy continues to renew the former certificate of %q for the other hosts of this client", e.Name)
+}
+
+// StillShared returns a *SharedError for each former certificate that the proxy refused
+// to withdraw in this call of GetWith.
+func (k *Kept) StillShared() []error { return k.shared }
 
 // isUsed reports whether a certificate of this host, except the withdrawn ones of k,
 // has that ID at the proxy.

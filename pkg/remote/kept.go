@@ -88,6 +88,7 @@ type Kept struct {
 	options    GetOptions        // of the command that runs
 	outdated   bool              // the certificate on the disk has another profile
 	unchanged  bool              // the command changed nothing
+	shared     []error           // see StillShared
 	store      func(*Kept) error // if not nil, replaces save
 }
 

@@ -263,4 +263,7 @@ func (d *daemon) endFormer(ctx context.Context, k *Kept, log *slog.Logger) {
 	if err := d.getter.withdraw(ctx, k); err != nil && ctx.Err() == nil {
 		log.Warn("the proxy still manages the replaced certificate", "error", err)
 	}
+	for _, err := range k.shared {
+		log.Warn("the proxy still manages the replaced certificate", "error", err)
+	}
 }

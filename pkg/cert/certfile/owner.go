@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -132,8 +133,10 @@ func parseOwner(data []byte) (o Owner, ok bool) {
 // claim prepares the folder for a set of this owner: it keeps copies of the files of
 // others that are replaced, and stores the owner.
 func (f *folder) claim(c Claim, names []string) error {
+	var found []string
+	var err error
 	if c.Force {
-		found, err := foreignIn(f.out, names)
+		found, err = foreignIn(f.out, names)
 		if err != nil {
 			return err
 		}
@@ -142,7 +145,8 @@ func (f *folder) claim(c Claim, names []string) error {
 		}
 	}
 	if c.Owner != (Owner{}) {
-		if err := f.keepChanged(names, time.Now(), c.Copied); err != nil {
+		others := slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(found, name) })
+		if err := f.keepChanged(others, time.Now(), c.Copied); err != nil {
 			return err
 		}
 	}
