@@ -24,6 +24,9 @@ If the file has a fault, nothing changes. reload prints all faults, as serve doe
 start, and exits with 1. The same happens if the file changes a setting that needs a
 restart: %s.
 
+The file is the one that serve was started with. --config only says where this
+command finds serve's data directory.
+
 Flags of serve's command line stay as given, and the environment is not read again.
 SIGHUP has the same effect as reload, but its outcome is only in serve's log.`
 
@@ -58,6 +61,11 @@ func lines(words []string) string {
 }
 
 func reload(c *cobra.Command, flags *adminFlags) error {
+	if c.Flags().Changed("config") {
+		if _, err := os.Stat(flags.config); errors.Is(err, os.ErrNotExist) {
+			return usage("config: %v; name the file that serve reads, or leave the flag out", err)
+		}
+	}
 	a, invalid := flags.dialDespite(c)
 	done, err := a.Reload(c.Context())
 	var refused *api.Problem
