@@ -3,6 +3,7 @@ package cmd
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 const reloadLong = `reload makes a running acmeproxy serve read its configuration file again, and the
@@ -126,6 +128,17 @@ func (s *settingsSource[T]) read() (*T, error) {
 	}
 	s.used = file
 	return settings, nil
+}
+
+// warnRisk warns if an untrusted user can change the configuration file, whose hooks
+// this process runs.
+func (s *settingsSource[T]) warnRisk(logger *slog.Logger) {
+	if s.used == "" {
+		return
+	}
+	if risk := localfile.Risk(s.used); risk != "" {
+		logger.Warn("the configuration file is not safe", "file", s.used, "risk", risk)
+	}
 }
 
 // rereadable returns an error for a pipe or a device, which can be the file of a start,

@@ -3,6 +3,8 @@
 package cmd
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -45,5 +47,25 @@ func TestReloadOfPipe(t *testing.T) {
 	write()
 	if s, err := source.read(); err != nil || s.Hostname != "acmeproxy.example.com" {
 		t.Errorf("a file: %v", err)
+	}
+}
+
+// A configuration file that other users can change is reported, because its hooks run
+// as this user.
+func TestUnsafeConfigurationFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "acmeproxy.yaml")
+	if err := os.WriteFile(file, []byte("hostname: acmeproxy.example.com\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	source := &settingsSource[config.Serve]{used: file}
+	for mode, want := range map[os.FileMode]bool{0o644: false, 0o646: true} {
+		if err := os.Chmod(file, mode); err != nil {
+			t.Fatal(err)
+		}
+		var log bytes.Buffer
+		source.warnRisk(slog.New(slog.NewTextHandler(&log, nil)))
+		if warned := strings.Contains(log.String(), "the configuration file is not safe"); warned != want {
+			t.Errorf("%v: %s", mode, log.String())
+		}
 	}
 }

@@ -82,6 +82,7 @@ func run(c *cobra.Command) error {
 		return usageError{f.Locate(err)}
 	}
 	logOrigin(c, logger, f.Origin)
+	source.warnRisk(logger)
 	logger = withRemedies(logger, func(err error, names string) string {
 		if remote.IsUnreachable(err) {
 			return "" // the daemon retries, and would repeat it every few seconds

@@ -34,6 +34,7 @@ func (r *runReload) onHangup(ctx context.Context, hangup <-chan os.Signal) {
 			r.logger.Error("reload refused", "error", err)
 			continue
 		}
+		r.source.warnRisk(r.logger)
 		select {
 		case r.changes <- change:
 			r.level.Set(level)

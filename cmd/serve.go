@@ -99,6 +99,7 @@ func serve(c *cobra.Command, file string) error {
 		return usageError{err}
 	}
 	logOrigin(c, logger, cfg.Origin)
+	source.warnRisk(logger)
 	logger = withRemedies(logger, func(err error, names string) string { return checkRemedy(err, "acmeproxy check", names) })
 	if u, err := dsn.Parse(cfg.Store); err == nil && u.Secret && c.Flags().Changed("store") {
 		logger.Warn("every user of this host can read the password in --store; keep it in the file that PGPASSFILE names, or the URL in ACMEPROXY_STORE")
@@ -106,7 +107,10 @@ func serve(c *cobra.Command, file string) error {
 	tuneCollector()
 	p, err := proxy.New(c.Context(), proxy.Config{
 		Serve: *cfg, Version: programVersion(), Logger: logger, LogLevel: level, Getenv: os.Getenv, Environ: os.Environ(),
-		Known: allowMemory, Reread: source.read, Hangup: hangup,
+		Known: allowMemory, Reread: func() (*config.Serve, error) {
+			defer source.warnRisk(logger)
+			return source.read()
+		}, Hangup: hangup,
 	})
 	if err != nil && c.Context().Err() != nil { // interrupted while waiting for the database
 		logger.Info("stopped")

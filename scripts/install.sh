@@ -47,6 +47,10 @@ for unit in contrib/systemd/*.service; do
 		echo "/etc/systemd/system/$name overrides the installed unit; remove it" >&2
 	fi
 done
+case "$UNITDIR" in
+/etc/systemd/* | /usr/lib/systemd/* | /usr/local/lib/systemd/* | /lib/systemd/*) ;;
+*) echo "systemd does not read $UNITDIR; to use the units, add UNITDIR=/etc/systemd/system" >&2 ;;
+esac
 if [ -z "$DESTDIR" ] && [ -d /run/systemd/system ]; then
 	echo "now run: systemctl daemon-reload" >&2
 fi
