@@ -25,11 +25,7 @@ func put(t *testing.T, path, text string) {
 	}
 }
 
-<<<<<<< HEAD
 // A file that another program put where ours was is copied once before it is replaced,
-=======
-// A file that another program put in the place of ours is copied once before it is replaced,
->>>>>>> 0716299 (remote: say that the proxy keeps a shared former certificate)
 // also without Force. The number of copies is bounded.
 func TestChangedFilesAreCopied(t *testing.T) { // X43
 	for name, write := range map[string]func(ctx context.Context, dir string, b *cert.Bundle, c certfile.Claim) error{
