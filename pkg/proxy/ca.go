@@ -83,7 +83,7 @@ func (g *generation) newClient() (*client.Client, error) {
 		Dir: g.settings.CertificatesDir(), DataDir: dataDir, Files: g.settings.Files,
 		Hook:  hook.Hook{Command: g.settings.CertificateObtainedHook, Environ: p.cfg.Environ, Timeout: hookTimeout},
 		Email: g.settings.Email, Owner: p.name, Installed: g.installed,
-		Wake:   func() { p.Deployments.Wake() },
+		Wake: func() { p.Deployments.Wake() }, Replaced: p.endFormer,
 		Logger: p.log, Now: p.cfg.Now,
 	})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/rest"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
@@ -163,9 +164,29 @@ func (p *Proxy) closeEarlier(g *generation) {
 	delete(p.live, g)
 }
 
+// endFormer ends renewals of names that were removed from the settings, after the
+// certificate that replaces theirs was deployed. It does not wait for a reload, which may
+// hang in a file.
+func (p *Proxy) endFormer() {
+	end := func() {
+		defer p.replacing.Unlock()
+		p.endWith((*client.Client).EndFormer)
+	}
+	if p.replacing.TryLock() { // a new generation's rows are not configured in the present one
+		end()
+		return
+	}
+	go func() {
+		p.replacing.Lock()
+		end()
+	}()
+}
+
 // endEarlier ends renewals of names that were removed from the settings while an
 // attempt for them was in flight.
-func (p *Proxy) endEarlier() {
+func (p *Proxy) endEarlier() { p.endWith((*client.Client).EndOthers) }
+
+func (p *Proxy) endWith(end func(*client.Client, context.Context) error) {
 	if p.stopping.Err() != nil {
 		return // the next start does it
 	}
@@ -173,7 +194,7 @@ func (p *Proxy) endEarlier() {
 	defer release()
 	ctx, cancel := context.WithTimeout(p.stopping, time.Minute)
 	defer cancel()
-	if err := work.Persist(ctx, g.client.EndOthers); err != nil && p.stopping.Err() == nil {
+	if err := work.Persist(ctx, func(ctx context.Context) error { return end(g.client, ctx) }); err != nil && p.stopping.Err() == nil {
 		p.log.Warn("removed names may still be renewed; reload again", "error", err)
 	}
 }

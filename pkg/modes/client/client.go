@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,15 +70,21 @@ type Config struct {
 	// Installed, if set, is called with each bundle whose files are in place, at
 	// start and after each renewal.
 	Installed func(*cert.Bundle)
-	Wake      func() // called when a deployment became due
-	Logger    *slog.Logger
-	Now       func() time.Time
+	// Replaced, if set, is called when a former set may have become unnecessary: files
+	// were replaced, or an attempt for a set that is not configured has ended. The
+	// function calls EndFormer.
+	Replaced func()
+	Wake     func() // called when a deployment became due
+	Logger   *slog.Logger
+	Now      func() time.Time
 }
 
 // Client implements the mode. It is safe for concurrent use.
 type Client struct {
 	cfg    Config
 	owners atomic.Pointer[folders] // set by Start
+
+	writing sync.Mutex // held while files are compared and replaced
 }
 
 // New returns the mode. It checks that every set can be issued and written.
@@ -94,7 +101,8 @@ func New(cfg Config) (*Client, error) {
 }
 
 // Start makes the store's rows match the configuration and inspects the files. A set
-// that is no longer configured keeps its files and is not renewed. If two sets would
+// that is no longer configured keeps its files and is not renewed, unless its folder belongs
+// to a set that has no certificate yet. If two sets would
 // share a folder, Start returns an error and changes nothing. After another error some
 // rows may match already. Start can be repeated.
 func (c *Client) Start(ctx context.Context) error {
@@ -189,6 +197,9 @@ func (c *Client) Delivery(ctx context.Context, m managed.Certificate) (renewal.D
 
 // Settled implements renewal.Mode. It wakes the deployments.
 func (c *Client) Settled(_ context.Context, o managed.Outcome) {
+	if !c.IsConfigured(o.Certificate) { // the attempt made the row due again
+		go c.replaced()
+	}
 	if o.Err == nil {
 		c.cfg.Wake()
 	}
@@ -216,7 +227,7 @@ func (c *Client) Status(ctx context.Context) ([]Status, error) {
 
 // Describe returns the status of one row of this mode.
 func (c *Client) Describe(ctx context.Context, row managed.Certificate) (Status, error) {
-	status := Status{Certificate: row, Dir: c.Dir(row), Configured: c.IsConfigured(row)}
+	status := Status{Certificate: row, Dir: c.Dir(row), Configured: c.IsConfigured(row) || c.standsIn(row)}
 	pending, err := c.cfg.Store.PendingHookFor(ctx, row.ID)
 	if errors.Is(err, managed.ErrNotFound) {
 		return status, nil

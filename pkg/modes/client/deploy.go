@@ -58,21 +58,9 @@ func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 		return err
 	}
 	dir := c.Dir(row)
-	if c.isOthers(dir, row.Names) { // they replaced these names in the configuration
-		c.cfg.Logger.Info("the certificate is not deployed; its folder belongs to another one", "names", row.Names, "folder", dir)
-		return nil
-	}
-	if err := c.checkLink(row); err != nil {
+	bundle, err := c.write(ctx, row)
+	if err != nil || bundle == nil {
 		return err
-	}
-	bundle, err := c.stored(ctx, row)
-	if err != nil {
-		return err
-	}
-	if !c.cfg.Files.Holds(dir, bundle) {
-		if err := c.cfg.Files.WriteAs(ctx, dir, bundle, c.claim(row)); err != nil {
-			return folderError(err)
-		}
 	}
 	c.notifyInstalled(bundle)
 	if c.cfg.Hook.Command == "" {
@@ -86,6 +74,30 @@ func (c *Client) deploy(ctx context.Context, pending managed.Deployment) error {
 		KeyPath:       filepath.Join(dir, certfile.Key),
 		Serial:        bundle.Serial(), NotAfter: bundle.NotAfter(),
 	})
+}
+
+// write writes the stored bundle to the row's folder, unless the files are correct. It
+// returns nil without an error if the folder belongs to another certificate.
+func (c *Client) write(ctx context.Context, row managed.Certificate) (*cert.Bundle, error) {
+	c.writing.Lock()
+	defer c.writing.Unlock()
+	dir := c.Dir(row)
+	if c.isOthers(dir, row.Names) && !c.standsIn(row) { // they replaced these names in the configuration
+		c.cfg.Logger.Info("the certificate is not deployed; its folder belongs to another one", "names", row.Names, "folder", dir)
+		return nil, nil //nolint:nilnil // documented above
+	}
+	if err := c.checkLink(row); err != nil {
+		return nil, err
+	}
+	bundle, err := c.stored(ctx, row)
+	if err != nil || c.cfg.Files.Holds(dir, bundle) {
+		return bundle, err
+	}
+	if err := c.cfg.Files.WriteAs(ctx, dir, bundle, c.claim(row)); err != nil {
+		return nil, folderError(err)
+	}
+	c.replaced()
+	return bundle, nil
 }
 
 // stored opens the sealed copy. An error that wraps errUseless is permanent.

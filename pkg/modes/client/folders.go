@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
@@ -140,19 +139,6 @@ func (c *Client) rename(ctx context.Context, row *managed.Certificate, name stri
 	if dir := c.Dir(*row); had && dir != earlier {
 		c.cfg.Logger.Warn("the certificate has another folder; the files in the earlier one are not renewed",
 			"names", cert.Names(row.Names).String(), "folder", dir, "earlier", earlier)
-	}
-	return nil
-}
-
-// endOthers ends the renewals of rows that are not configured.
-func (c *Client) endOthers(ctx context.Context, rows map[string]managed.Certificate) error {
-	for _, row := range rows {
-		if c.IsConfigured(row) || row.DueAt.IsZero() {
-			continue
-		}
-		if err := c.cfg.Store.SetDue(ctx, row.ID, time.Time{}); err != nil {
-			return err
-		}
 	}
 	return nil
 }
