@@ -83,12 +83,15 @@ func reload(c *cobra.Command, flags *adminFlags) error {
 	if flags.json {
 		return printJSON(c.OutOrStdout(), done)
 	}
-	if len(done.Changed) == 0 {
-		_, err := printf(c, "reloaded; no setting has changed\n")
+	what := "no setting has changed"
+	if len(done.Changed) > 0 {
+		what = "changed: " + strings.Join(done.Changed, ", ")
+	}
+	if _, err := printf(c, "reloaded; %s\n", what); err != nil || done.File == "" {
 		return err
 	}
-	_, err = printf(c, "reloaded; changed: %s\n", strings.Join(done.Changed, ", "))
-	return err
+	printErrf(c, "serve read %s\n", done.File)
+	return nil
 }
 
 // notifyHangup returns a channel that receives SIGHUP until stop. A signal that

@@ -50,6 +50,7 @@ func Load[T any](given *pflag.FlagSet, getenv func(string) string, file string, 
 	l := newLoader(fs, getenv)
 	if o, ok := any(settings).(interface{ origin() *Origin }); ok {
 		l.origin = o.origin()
+		l.origin.File = file
 	}
 	if file != "" {
 		err = errors.Join(err, l.readFile(file, reflect.ValueOf(settings).Elem(), ignored))

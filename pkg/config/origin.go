@@ -10,6 +10,8 @@ import (
 
 // Origin says where settings are from. Settings that embed it get it from Load.
 type Origin struct {
+	// File is the path of the configuration file; it may be empty.
+	File string
 	// Places holds the place of each flag that the environment or the file sets: a
 	// variable, or FILE:LINE. Entries of lists have the key of the list with an index.
 	Places map[string]string

@@ -42,6 +42,7 @@ func TestOrigin(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Origin{
+		File:   file,
 		Places: map[string]string{"text": "ACMEPROXY_TEXT", "more": "ACMEPROXY_MORE", "level": file + ":2"},
 		Hidden: []Hidden{
 			{Key: "list", Place: file + ":3", Missing: []string{"a"}},

@@ -149,9 +149,12 @@ func (p *Proxy) tell(certID string, news func(*agent.Agent, string)) {
 	news(g.agent, certID)
 }
 
+// file returns the path of the configuration file, as serve was given it.
+func (p *Proxy) file() string { return p.currentSettings().File }
+
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
-		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, File: p.file, Logger: p.log, Now: p.cfg.Now,
 		Own: p.describeOwn, Renew: p.RenewNow, Revoke: p.revokeByAdmin, ReplaceableAt: p.replaceableAt, Deploy: p.deploy,
 		Forgotten: func(certID string) { p.tell(certID, (*agent.Agent).Forgotten) },
 	}

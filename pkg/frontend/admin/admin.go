@@ -76,6 +76,8 @@ type Config struct {
 	Publish func(ctx context.Context, name, token, body string) (remove func())
 	// Reload reads the settings again and returns the keys of those that have changed.
 	Reload func(ctx context.Context) (changed []string, err error)
+	// File returns the path of the configuration file in force; it may be empty.
+	File   func() string
 	Logger *slog.Logger
 	Now    func() time.Time
 }

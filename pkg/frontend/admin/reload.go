@@ -8,7 +8,8 @@ import (
 
 // Reloaded reports a reload.
 type Reloaded struct {
-	Changed []string `json:"changed"` // keys of the settings that have changed
+	Changed []string `json:"changed"`        // keys of the settings that have changed
+	File    string   `json:"file,omitempty"` // configuration file that was read
 }
 
 // reloadTimeout limits a reload, which may wait for an earlier one and for the database.
@@ -27,5 +28,5 @@ func (f *frontend) reload(r *http.Request, _ struct{}) (Reloaded, error) {
 	if err != nil {
 		return Reloaded{}, refuse(http.StatusConflict, "%w", err)
 	}
-	return Reloaded{Changed: changed}, nil
+	return Reloaded{Changed: changed, File: f.File()}, nil
 }
