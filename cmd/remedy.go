@@ -59,7 +59,7 @@ func remoteRemedy(err error, stateDir, names string) string {
 	case errors.Is(err, remote.ErrPin):
 		return "ask the proxy's administrator whether its data directory was replaced, and only then " + enrolAgain(stateDir)
 	case errors.As(err, &folder):
-		return fmt.Sprintf("to use it for this certificate, run acmeproxy remote forget %s first", folder.Name)
+		return folderRemedy(folder)
 	case errors.As(err, new(*certfile.OwnedError)), errors.As(err, new(*certfile.ForeignFilesError)):
 		return "to take the folder nevertheless, run acmeproxy remote get with --force once; it keeps a copy of files of other programs"
 	case errors.As(err, &shared):
@@ -82,6 +82,22 @@ func remoteRemedy(err error, stateDir, names string) string {
 		return `check this host's network, firewall and HTTPS_PROXY, and ask the proxy's administrator whether "acmeproxy serve" runs; then try again`
 	}
 	return checkRemedy(err, "acmeproxy remote check", names)
+}
+
+// folderRemedy returns what to do about two certificates for one folder. It never ends
+// the renewal of the one in use, or of the only one with a name.
+func folderRemedy(e *remote.FolderError) string {
+	switch {
+	case e.Rival == "":
+		return fmt.Sprintf("to replace the certificate there, add --name %s --expand; it stays until the new one is there", e.Name)
+	case e.Source != "" && e.Covered:
+		return fmt.Sprintf("%s has all its names; remove the entry of %s from %s, then run acmeproxy remote forget %[2]s", e.Name, e.Rival, e.Source)
+	case e.Source != "":
+		return fmt.Sprintf("give its entry in %s a folder of its own: out", e.Source)
+	case e.Covered:
+		return fmt.Sprintf("%s has all its names; to end this one, run acmeproxy remote forget %s", e.Name, e.Rival)
+	}
+	return fmt.Sprintf("to give it a folder of its own, run acmeproxy remote get with its names, --name %s and --out FOLDER", e.Rival)
 }
 
 // enrolAgain returns the steps that give a host a new enrolment. Its certificates stay

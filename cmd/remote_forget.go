@@ -89,7 +89,7 @@ func forget(c *cobra.Command, s *remote.State, args []string, file string, o rem
 		return done, usageError{err}
 	}
 	for _, k := range found {
-		if err := checkNotListed(k, file); err != nil {
+		if err := checkNotListed(s, k, file); err != nil {
 			return done, err
 		}
 	}
@@ -138,7 +138,24 @@ func forgetAtProxy(c *cobra.Command, s *remote.State, args []string, unknown err
 
 // checkNotListed returns an error if a configuration file of the daemon lists the
 // certificate, because the daemon would add it again.
-func checkNotListed(k *remote.Kept, file string) error {
+func checkNotListed(s *remote.State, k *remote.Kept, file string) error {
+	e, err := findEntry(s, k, file)
+	if err != nil || e == nil {
+		return err
+	}
+	return fmt.Errorf("%s lists %s as certificates[%d], so the daemon would add it again; remove that entry first", e.file, k.Name, e.index)
+}
+
+// entry is the entry of a configuration file that means a certificate.
+type entry struct {
+	file   string
+	index  int
+	wanted remote.Wanted
+}
+
+// findEntry returns the entry of the certificate in the file that listed it, or in the
+// daemon's file, or nil.
+func findEntry(s *remote.State, k *remote.Kept, file string) (*entry, error) {
 	files := []string{k.Source, file}
 	for i, file := range files {
 		if file == "" || i > 0 && file == files[0] {
@@ -149,17 +166,17 @@ func checkNotListed(k *remote.Kept, file string) error {
 			continue
 		}
 		if err != nil {
-			return usageError{err}
+			return nil, usageError{err}
 		}
 		list, err := configured(file, f.Certificates)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if n, listed := k.ListedIn(list); listed {
-			return fmt.Errorf("%s lists %s as certificates[%d], so the daemon would add it again; remove that entry first", file, k.Name, n)
+		if n, listed := s.Listed(k, list); listed {
+			return &entry{file, n, list[n]}, nil
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 func printForgotten(c *cobra.Command, s *remote.State, done forgotten) error {

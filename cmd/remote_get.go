@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"reflect"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -173,6 +174,11 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, f *getFlags) error 
 	if err := w.Validate(); err != nil {
 		return usageError{err}
 	}
+	if have != nil {
+		if err := checkEntry(s, have, w, remoteConfigFile(f.config)); err != nil {
+			return err
+		}
+	}
 	o := remote.GetOptions{Renew: f.renew, Replace: f.expand, Force: f.force, Copied: func(path string) { printErrf(c, "kept a copy: %s\n", path) }}
 	if have != nil && !have.Names.Equal(w.Names) && !f.expand {
 		if err := confirmNames(c, have, w); err != nil {
@@ -198,6 +204,36 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, f *getFlags) error 
 	_, err = printf(c, "%s: certificate %s, valid until %s\nfiles in %s\n",
 		strings.Join(k.Names, " "), k.Serial, moment(k.NotAfter), k.Out)
 	return err
+}
+
+// checkEntry refuses a change of a certificate that a configuration file of the daemon
+// lists, because the daemon would undo it. What the entry says already is no change.
+func checkEntry(s *remote.State, have *remote.Kept, w remote.Wanted, file string) error {
+	if isSame(w, have.Wanted) {
+		return nil
+	}
+	e, err := findEntry(s, have, file)
+	if err != nil || e == nil {
+		return err
+	}
+	listed := e.wanted
+	listed.Name = w.Name
+	if isSame(w, s.Complete(listed, have)) {
+		return nil
+	}
+	return usage("%s lists %s as certificates[%d], so the daemon would undo this change; change that entry, then run systemctl reload acmeproxy-remote",
+		e.file, have.Name, e.index)
+}
+
+// isSame reports whether two requests want the same certificate and files.
+func isSame(a, b remote.Wanted) bool {
+	for _, w := range []*remote.Wanted{&a, &b} {
+		w.First, w.Source, w.Out = "", "", filepath.Clean(w.Out)
+		if len(w.Formats) == 0 {
+			w.Formats = nil
+		}
+	}
+	return reflect.DeepEqual(a, b)
 }
 
 // confirmNames asks whether the names of a certificate may be replaced.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -16,12 +17,16 @@ import (
 
 // FolderError reports a folder that belongs to another certificate of this host.
 type FolderError struct {
-	Out  string
-	Name string // stored name of the certificate that has the folder
+	Out    string
+	Name   string // stored name of the certificate that has the folder
+	Rival  string // stored name of the kept one that must not write there; empty: a new one
+	Source string // the configuration file that lists the rival
+	// Covered is set if the certificate that has the folder has all names of the rival.
+	Covered bool
 }
 
 func (e *FolderError) Error() string {
-	return fmt.Sprintf("out: %s belongs to the certificate %q; use another folder, or forget that certificate first", e.Out, e.Name)
+	return fmt.Sprintf("out: %s belongs to the certificate %q; use another folder", e.Out, e.Name)
 }
 
 // DefaultOut returns the folder of a certificate of that stored name, if no other is
@@ -81,7 +86,7 @@ func setRivals(all []*Kept) {
 		owner := ownerOf(group)
 		for _, k := range group {
 			if k != owner {
-				k.rival = owner.Name
+				k.rival, k.covered = owner.Name, owner.covers(k)
 			}
 		}
 	}
@@ -108,7 +113,16 @@ func (k *Kept) Conflict() error {
 	if k.rival == "" {
 		return nil
 	}
-	return &FolderError{Out: k.Out, Name: k.rival}
+	e := &FolderError{Out: k.Out, Name: k.rival, Rival: k.Name, Covered: k.covered}
+	if !k.Unlisted {
+		e.Source = k.Source
+	}
+	return e
+}
+
+// covers reports whether k has all names of other.
+func (k *Kept) covers(other *Kept) bool {
+	return !slices.ContainsFunc(other.Names, func(name string) bool { return !slices.Contains(k.Names, name) })
 }
 
 // NotListed returns an *UnlistedError if the entry of this certificate was removed from

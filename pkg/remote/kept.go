@@ -85,6 +85,7 @@ type Kept struct {
 	hookFailed error             // in this turn or command; it is not repeated there
 	forgotten  bool              // the file is removed and must not be written again
 	rival      string            // stored name of the certificate that has the folder; empty: this one
+	covered    bool              // the rival has all its names
 	options    GetOptions        // of the command that runs
 	outdated   bool              // the certificate on the disk has another profile
 	unchanged  bool              // the command changed nothing

@@ -106,7 +106,7 @@ func (s *State) nameEntries(all []*Kept, list []Wanted, found []*Kept) []matched
 		switch {
 		case w.Name != "":
 		case k == nil:
-			w.Name = unusedName(w.defaultName(), w.Mode, taken)
+			w.Name = unusedName(w.defaultName(), taken)
 		case taken[w.defaultName()]:
 			w.Name = k.Name
 		default:
@@ -213,15 +213,11 @@ func (k *Kept) encoded() string {
 	return string(data)
 }
 
-// ListedIn returns the index of the entry that means this certificate, and whether there
-// is one.
-func (k *Kept) ListedIn(list []Wanted) (int, bool) {
-	i := slices.IndexFunc(list, func(w Wanted) bool {
-		if w.Name == k.Name || w.Name == "" && w.defaultName() == k.Name {
-			return true
-		}
-		return w.Names.Equal(k.Names) && (w.Mode == "" || w.Mode == k.Mode)
-	})
+// Listed returns the index of the entry that means the certificate, and whether there is
+// one.
+func (s *State) Listed(k *Kept, list []Wanted) (int, bool) {
+	all, _ := s.rows() // a damaged file matches no entry
+	i := slices.IndexFunc(s.match(all, list), func(m matched) bool { return m.path == k.path })
 	return i, i >= 0
 }
 

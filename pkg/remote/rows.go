@@ -84,7 +84,7 @@ func (s *State) nameRows(all []*Kept) {
 		return cmp.Or(strings.Compare(a.Names.Key(), b.Names.Key()), strings.Compare(string(a.Mode), string(b.Mode)), strings.Compare(a.path, b.path))
 	})
 	for _, k := range unnamed {
-		k.Name = unusedName(s.oldName(k), k.Mode, taken)
+		k.Name = unusedName(s.oldName(k), taken)
 		taken[k.Name] = true
 	}
 }
@@ -103,16 +103,14 @@ func (s *State) oldName(k *Kept) string {
 	return cert.StoredName(k.Names[0])
 }
 
-// unusedName returns name, or name with a suffix if it is taken.
-func unusedName(name string, mode clients.Mode, taken map[string]bool) string {
+// unusedName returns name, or name with a number if it is taken. A word there, such as the
+// mode, would become untrue when the certificate changes.
+func unusedName(name string, taken map[string]bool) string {
 	const longest, suffix = 253, 12 // bytes
 	if !taken[name] {
 		return name
 	}
 	name = name[:min(len(name), longest-suffix)]
-	if withMode := name + "-" + string(mode); mode != "" && !taken[withMode] {
-		return withMode
-	}
 	for n := 2; ; n++ {
 		if numbered := name + "-" + strconv.Itoa(n); !taken[numbered] {
 			return numbered
