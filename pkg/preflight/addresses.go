@@ -26,7 +26,7 @@ func (c *Checker) addresses(ctx context.Context, name string) ([]netip.Addr, Che
 			return addrs, check
 		}
 		// CAs continue with the addresses that they got.
-		found := c.verdictOnAddresses(addrs)
+		found := c.verdictOnAddresses(name, addrs)
 		check.Verdict, check.Detail = Warning, found.Detail+"; half of the lookup fails: "+check.Detail
 		if found.Remedy != "" {
 			check.Remedy, check.By = found.Remedy, found.By
@@ -35,7 +35,7 @@ func (c *Checker) addresses(ctx context.Context, name string) ([]netip.Addr, Che
 	}
 	switch {
 	case len(addrs) > 0:
-		return addrs, c.verdictOnAddresses(addrs)
+		return addrs, c.verdictOnAddresses(name, addrs)
 	case errors.Is(err4, errNoSuchName):
 		return nil, Check{
 			Check: DNS, Verdict: Fails, Detail: "DNS has no such name",
@@ -90,18 +90,28 @@ func (c *Checker) verdictOnLookup(err error) Check {
 	return check
 }
 
+// isHidden reports whether the report must not show an address of a name. A CNAME can
+// lead to a name that only the proxy's resolver knows.
+func (c *Checker) isHidden(name string, addr netip.Addr) bool {
+	return c.cfg.Refuse != nil && c.cfg.Refuse(addr) != "" && name != addr.String()
+}
+
 // verdictOnAddresses returns a warning if no public CA can reach an address.
-func (c *Checker) verdictOnAddresses(addrs []netip.Addr) Check {
+func (c *Checker) verdictOnAddresses(name string, addrs []netip.Addr) Check {
 	check := Check{Check: DNS, Verdict: OK}
 	var all, kinds []string
 	for _, addr := range addrs {
 		s := addr.String()
+		if c.isHidden(name, addr) {
+			s = "an address that is not shown"
+		}
 		if kind := Special(addr); kind != "" {
 			s += " (" + kind + ")"
 			kinds = append(kinds, s)
 		}
 		all = append(all, s)
 	}
+	all = slices.Compact(all)
 	check.Detail = strings.Join(all[:min(len(all), maxAddresses)], ", ")
 	if len(all) > maxAddresses {
 		check.Detail += ", …"

@@ -4,7 +4,7 @@ import "net/netip"
 
 // VerdictOnAddress spares a test the public Internet.
 func VerdictOnAddress(addr string) Check {
-	return new(Checker).verdictOnAddresses([]netip.Addr{netip.MustParseAddr(addr)})
+	return new(Checker).verdictOnAddresses(addr, []netip.Addr{netip.MustParseAddr(addr)})
 }
 
 // ParseIssue is fuzzed.

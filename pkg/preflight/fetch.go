@@ -29,7 +29,9 @@ func (c *Checker) fetch(ctx context.Context, name string, addr netip.Addr, p Pro
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Timeout)
 	defer cancel()
 	check := c.visit(ctx, c.url(name, p.Token), addr, p)
-	check.Check, check.Address = HTTP, addr
+	if check.Check = HTTP; !c.isHidden(name, addr) {
+		check.Address = addr
+	}
 	if check.Remedy != "" && c.cfg.Own != nil && c.cfg.Own(addr.Unmap()) {
 		check.By = ProxyAdmin
 	}

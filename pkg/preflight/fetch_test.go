@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -204,4 +205,22 @@ func TestOtherChallenges(t *testing.T) {
 	wants(t, "wildcard", only(t, w.run(t, "*.example.test").Names[0], preflight.HTTP), preflight.Fails, "configure a DNS provider")
 	w.cfg.Elsewhere = ""
 	wants(t, "address", only(t, w.run(t, "127.0.0.1").Names[0], preflight.HTTP), preflight.Fails, "404") // always by http-01
+}
+
+// A refused address is not connected to, and the report does not show it: an alias can
+// lead to a name that only the proxy's resolver knows.
+func TestRefusedAddress(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, startZone(t, nil, "web1.example.test. CNAME internal.example.test.", "internal.example.test. A 127.0.0.1"))
+	w.web(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("a connection was made") }))
+	w.cfg.Refuse = func(netip.Addr) string { return "it is internal" }
+	r := w.run(t, "web1.example.test").Names[0]
+	wants(t, r.Name, only(t, r, preflight.DNS), preflight.Warning, "an address that is not shown (loopback)")
+	wants(t, r.Name, only(t, r, preflight.HTTP), preflight.NotChecked, "not connected to: it is internal")
+	if report := fmt.Sprintf("%+v", r); strings.Contains(report, "127.0.0.1") {
+		t.Errorf("the address is shown: %s", report)
+	}
+	// An address that is the name itself is no secret.
+	r = w.run(t, "127.0.0.1").Names[0]
+	wants(t, r.Name, only(t, r, preflight.DNS), preflight.Warning, "127.0.0.1 (loopback)")
 }

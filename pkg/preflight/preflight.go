@@ -149,7 +149,8 @@ type Config struct {
 	// applies the remedies of port 80. If nil, none is.
 	Own func(netip.Addr) bool
 	// Refuse returns why the check must not connect to an address, or an empty string
-	// if it may. If nil, it connects to all.
+	// if it may. The report does not show such an address of a DNS name. If nil, it
+	// connects to all.
 	Refuse    func(netip.Addr) string
 	HTTPPort  int           // of the fetch; if 0, 80; set by tests only
 	HTTPSPort int           // to which a redirect may lead too; if 0, 443; set by tests only
@@ -216,7 +217,7 @@ func (c *Checker) Run(ctx context.Context, names []string) Report {
 func (c *Checker) name(ctx context.Context, name string, authority func() (Authority, error)) Result {
 	r := Result{Name: name, Verdict: OK}
 	if addr, err := netip.ParseAddr(name); err == nil {
-		r.add(c.verdictOnAddresses([]netip.Addr{addr}))
+		r.add(c.verdictOnAddresses(name, []netip.Addr{addr}))
 		r.add(c.http(ctx, name, []netip.Addr{addr})...)
 		r.add(Check{Check: CAA, Verdict: NotChecked, Detail: "CAA records are for DNS names only"})
 		return r

@@ -70,8 +70,8 @@ func (g *generation) elsewhere() string {
 }
 
 // ownAddresses returns a function that reports whether an address is this host's, at
-// the port that CAs connect to. A loopback address is only if the proxy itself listens
-// there, because other servers may be for local users alone.
+// the port that CAs connect to. An address outside the Internet is only if the proxy
+// itself listens there, because other servers there may be for local users alone.
 func (p *Proxy) ownAddresses(port int) func(netip.Addr) bool {
 	if port == 0 {
 		port = 80
@@ -90,9 +90,10 @@ func (p *Proxy) ownAddresses(port int) func(netip.Addr) bool {
 		}
 	}
 	return func(addr netip.Addr) bool {
-		if addr.IsLoopback() {
-			return listening.IsValid() && (listening.Addr() == addr || listening.Addr().IsUnspecified())
+		here := addr.IsLoopback() || slices.Contains(own, addr)
+		if preflight.Special(addr) == "" {
+			return here
 		}
-		return slices.Contains(own, addr)
+		return here && listening.IsValid() && (listening.Addr() == addr || listening.Addr().IsUnspecified())
 	}
 }
