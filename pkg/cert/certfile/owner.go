@@ -10,9 +10,11 @@ import (
 	"path/filepath"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
+	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
 // Owner identifies the certificate that a folder belongs to.
@@ -124,10 +126,16 @@ func parseOwner(data []byte) (o Owner, ok bool) {
 		return Owner{}, false
 	}
 	valid := filepath.IsAbs(o.Dir) && cert.CheckStoredName(o.Name) == nil && cert.CheckStoredName(o.Program) == nil
-	if !valid {
+	if !valid || !isShowable(o.Dir) || !isShowable(o.ID) {
 		return Owner{}, false
 	}
 	return o, true
+}
+
+// isShowable reports whether errors can show a text of a record as it is. The folder's
+// owner may have written it.
+func isShowable(text string) bool {
+	return len(text) < printable.MaxLine && utf8.ValidString(text) && printable.Line(text) == text
 }
 
 // claim prepares the folder for a set of this owner: it keeps copies of the files of

@@ -112,7 +112,11 @@ func TestAdopt(t *testing.T) { // X43
 func TestDamagedOwner(t *testing.T) { // X43
 	dir, a := t.TempDir(), owner(t, "a")
 	write(t, dir, bundle(t, 1))
-	for i, text := range []string{"", "{", "null", `{"program":"remote","dir":"x","name":"a"}`, `{"program":"remote","dir":"/","name":"../a"}`, strings.Repeat(" ", 1<<15)} {
+	for i, text := range []string{
+		"", "{", "null", `{"program":"remote","dir":"x","name":"a"}`, `{"program":"remote","dir":"/","name":"../a"}`, strings.Repeat(" ", 1<<15),
+		`{"program":"remote","dir":"/\u001b[2J","name":"a"}`, `{"program":"remote","dir":"/\u202e","name":"a"}`,
+		`{"program":"remote","dir":"/","id":"\n","name":"a"}`, `{"program":"remote","dir":"/` + strings.Repeat("x", 5000) + `","name":"a"}`,
+	} {
 		if err := os.WriteFile(filepath.Join(dir, ".acmeproxy", "owner"), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
@@ -187,6 +188,10 @@ func (f *folder) restoreOne(as resolved, v *version, previous string, file file)
 	return f.place(v, name)
 }
 
+// maxCompared is the number of versions that isCopy compares with. Usually two exist. The
+// folder's owner may create any number.
+const maxCompared = 3
+
 // isCopy reports whether a file in an output folder is a copy of a set's, where the
 // files are replaced one by one.
 func isCopy(out *os.Root, name string) bool {
@@ -206,11 +211,17 @@ func isCopy(out *os.Root, name string) bool {
 	if err != nil {
 		return false
 	}
-	for _, version := range names {
-		if !versionName.MatchString(version) {
+	slices.Sort(names) // by time
+	compared := 0
+	for _, version := range slices.Backward(names) {
+		path := filepath.Join(version, name)
+		if info, err := sets.Lstat(path); !versionName.MatchString(version) || err != nil || info.Size() != int64(len(data)) {
 			continue
 		}
-		if have, err := readIn(sets, filepath.Join(version, name), localfile.MaxSize); err == nil && bytes.Equal(have, data) {
+		if compared++; compared > maxCompared {
+			return false
+		}
+		if have, err := readIn(sets, path, localfile.MaxSize); err == nil && bytes.Equal(have, data) {
 			return true
 		}
 	}

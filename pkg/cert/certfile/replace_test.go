@@ -1,7 +1,8 @@
 package certfile_test
 
 import (
-	"errors"
+	"bytes"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -159,8 +160,14 @@ func TestOneByOneFails(t *testing.T) { // X46
 		}
 		before := filesIn(t, dir)
 		block := certfile.Claim{Owner: owner(t, "a"), Force: true, Copied: func(path string) {
+			if err := os.Remove(path); err != nil {
+				t.Error(err)
+			}
+			if info, err := os.Stat(blocked); err == nil && info.IsDir() {
+				return // the copy was removed, so another one was made
+			}
 			_ = os.Rename(blocked, blocked+".aside")
-			if err := errors.Join(os.Remove(path), os.Mkdir(blocked, 0o755)); err != nil {
+			if err := os.Mkdir(blocked, 0o755); err != nil {
 				t.Error(err)
 			}
 		}}
@@ -231,4 +238,29 @@ func bundleIn(t *testing.T, dir string) *cert.Bundle {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// The owner of a folder may create any number of versions, of which few are read.
+func TestCopyIsComparedWithFewVersions(t *testing.T) { // X43
+	dir, b, plain := t.TempDir(), bundle(t, 1), certfile.Layout{}
+	writeOneByOne(t, certfile.Layout{Formats: []string{"haproxy"}}, dir, b)
+	if plain.Holds(dir, b) {
+		t.Error("haproxy.pem, a copy of the current version's, is not found")
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "haproxy.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 { // newer ones of the same size
+		version := filepath.Join(dir, ".acmeproxy", fmt.Sprintf("20990101T000000-%d", i))
+		if err := os.Mkdir(version, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(version, "haproxy.pem"), bytes.Repeat([]byte("x"), len(text)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !plain.Holds(dir, b) {
+		t.Error("more versions were compared than can be ours")
+	}
 }
