@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"errors"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -133,5 +134,53 @@ func TestListedWhileForgotten(t *testing.T) { // X43
 	}
 	if all, err := s.Kept(); err != nil || all[0].Forgetting != nil {
 		t.Errorf("%+v (%v)", all, err)
+	}
+}
+
+// An entry means one certificate. Another one with the same names, but a name of its
+// own, is not listed by it.
+func TestListed(t *testing.T) { // X43
+	s := newEvil(t).enrolled(t)
+	for _, name := range []string{"a.example", "other"} {
+		w := want(t, s, clients.ModeAgent)
+		w.Name, w.Out = name, filepath.Join(s.Dir, name)
+		if err := s.remember(t.Context(), w); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err := s.rows()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range rows {
+		_, listed := s.Listed(k, []Wanted{want(t, s, clients.ModeAgent)})
+		if listed != (k.Name == "a.example") {
+			t.Errorf("%s is listed: %v", k.Name, listed)
+		}
+	}
+}
+
+// Of two certificates of an earlier release in one folder, the one in use is never the
+// one to end, and no invented name says a mode that both have.
+func TestRemedyKeepsTheOneInUse(t *testing.T) { // X43
+	out := t.TempDir()
+	row := func(path string, names ...string) *Kept {
+		return &Kept{Wanted: Wanted{Names: names, Mode: clients.ModeAgent, Out: out}, path: path}
+	}
+	for name, tc := range map[string]struct {
+		other   *Kept
+		covered bool
+	}{
+		"the same names": {row("2", "a.example"), true},
+		"another name":   {row("2", "a.example", "b.example"), false},
+	} {
+		first := row("1", "a.example")
+		all := []*Kept{first, tc.other}
+		(&State{Dir: out}).nameRows(all)
+		setRivals(all)
+		var e *FolderError
+		if !errors.As(tc.other.Conflict(), &e) || e.Name != "a.example" || e.Rival != "a.example-2" || e.Covered != tc.covered || first.Conflict() != nil {
+			t.Errorf("%s: %+v", name, e)
+		}
 	}
 }
