@@ -159,7 +159,7 @@ func (k *Kept) claim() certfile.Claim {
 
 func (k *Kept) owner() certfile.Owner {
 	dir := filepath.Dir(filepath.Dir(k.path))
-	return certfile.Owner{Program: "remote", Dir: localfile.Resolve(dir), Name: k.Name}
+	return certfile.Owner{Program: "remote", Dir: localfile.Resolve(dir), ID: readHostID(dir), Name: k.Name}
 }
 
 // adopt records this certificate as the owner of its folder, if the folder has our set

@@ -15,7 +15,7 @@ const leftoverAge = time.Hour
 
 // stateFile matches the temporary files of the state directory, as renameio and
 // package seal name them.
-var stateFile = regexp.MustCompile(`^\.(key\.pem|identity\.age|identity-old\.age|remote\.json)(\.next)?-?[0-9]+$`)
+var stateFile = regexp.MustCompile(`^\.(key\.pem|identity\.age|identity-old\.age|remote\.json|host-id)(\.next)?-?[0-9]+$`)
 
 // removeLeftovers removes the temporary files of killed processes from a folder: those
 // of this user with matching names. The caller must hold the lock of their writers. It

@@ -21,6 +21,9 @@ func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
 	if damaged != nil {
 		d.Logger.Error("cannot keep all certificates", "error", damaged)
 	}
+	if err := d.State.ensureHostID(ctx); err != nil && ctx.Err() == nil {
+		d.Logger.Warn("this host has no ID yet, so the path of its state directory identifies it", "error", err)
+	}
 	var faults []error
 	listed := map[string]bool{} // by path
 	for _, m := range d.State.match(all, list) {

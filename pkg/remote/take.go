@@ -113,6 +113,9 @@ const retryTake = 10
 // take returns the planned certificate, locked, and with its folder reserved. It
 // returns an error if nothing could be written.
 func (s *State) take(ctx context.Context, w Wanted, o GetOptions) (k *Kept, done func(), err error) {
+	if err := s.ensureHostID(ctx); err != nil {
+		return nil, nil, err
+	}
 	for range retryTake {
 		if k, err = s.plan(w, o); err == nil {
 			err = k.Ready()

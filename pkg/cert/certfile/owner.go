@@ -26,9 +26,13 @@ type Owner struct {
 }
 
 // isSame reports whether o and other are the same installation. That installation
-// decides itself which of its certificates has the folder.
+// decides itself which of its certificates has the folder. Two hosts that share a folder
+// may have directories of one path, so the path counts only without two IDs.
 func (o Owner) isSame(other Owner) bool {
-	return o.Program == other.Program && (o.Dir == other.Dir || o.ID != "" && o.ID == other.ID)
+	if o.Program != other.Program || o.ID == "" || other.ID == "" {
+		return o.Program == other.Program && o.Dir == other.Dir
+	}
+	return o.ID == other.ID
 }
 
 // contains reports whether a folder lies in the owner's directory, where no other

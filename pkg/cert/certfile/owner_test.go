@@ -82,6 +82,18 @@ func TestOwnersWithOneID(t *testing.T) { // X43
 			t.Errorf("%d: %v", i, err)
 		}
 	}
+	b.Dir, b.ID = a.Dir, "another"
+	if err := writeOwned(t, dir, 8, certfile.Claim{Owner: b}); err == nil {
+		t.Error("another host, whose directory has the same path, has the folder")
+	}
+	b.ID = ""
+	if err := writeOwned(t, dir, 8, certfile.Claim{Owner: b}); err != nil {
+		t.Errorf("without an ID, the path counts: %v", err)
+	}
+	if err := writeOwned(t, dir, 8, certfile.Claim{Owner: a}); err != nil {
+		t.Errorf("without an ID in the record, the path counts: %v", err)
+	}
+	b.ID = "proxy"
 	b.Program = "remote2"
 	if err := writeOwned(t, dir, 9, certfile.Claim{Owner: b}); err == nil {
 		t.Error("another program with this ID has the folder")
