@@ -3,6 +3,7 @@ package localfile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -12,7 +13,13 @@ import (
 const asFolder = string(filepath.Separator) + "."
 
 // OpenRoot works like os.OpenRoot, but never waits for a named pipe.
-func OpenRoot(path string) (*os.Root, error) { return os.OpenRoot(path + asFolder) }
+func OpenRoot(path string) (*os.Root, error) {
+	root, err := os.OpenRoot(path + asFolder)
+	if at := (*fs.PathError)(nil); errors.As(err, &at) {
+		err = &fs.PathError{Op: at.Op, Path: path, Err: at.Err} // as the caller spelt it
+	}
+	return root, err
+}
 
 // OpenDir opens a folder directly below root. It returns an error for a symbolic link.
 func OpenDir(root *os.Root, name string) (*os.Root, error) {
