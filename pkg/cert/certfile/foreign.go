@@ -84,6 +84,24 @@ func keepCopies(out *os.Root, names []string, now time.Time, copied func(path st
 	return nil
 }
 
+// checkCopies returns an error if no copy of a foreign file could be kept, before a
+// certificate is ordered.
+func checkCopies(out *os.Root, names []string) error {
+	found, err := foreignIn(out, names)
+	for _, name := range found {
+		info, statErr := out.Lstat(name)
+		switch {
+		case statErr != nil || info.Mode().Type() == fs.ModeSymlink:
+			continue
+		case !info.Mode().IsRegular():
+			err = errors.Join(err, fmt.Errorf("%s is not a regular file; %w", filepath.Join(out.Name(), name), errNoCopy))
+		case info.Size() > localfile.MaxSize:
+			err = errors.Join(err, fmt.Errorf("%s has more than %d bytes; %w", filepath.Join(out.Name(), name), localfile.MaxSize, errNoCopy))
+		}
+	}
+	return err
+}
+
 func keepCopy(out *os.Root, name, date string) (path string, err error) {
 	target, notLink := out.Readlink(name)
 	for n := 1; n <= maxCopies; n++ {

@@ -77,10 +77,10 @@ const (
 )
 
 // Claimable returns an error unless c may write to dir: an *OwnedError if the folder
-// belongs to another owner, a *ForeignFilesError if another program has files there. It
-// changes nothing. Call it before a certificate is ordered.
+// belongs to another owner, a *ForeignFilesError if another program has files there. With
+// Force, it returns an error if those files could not be copied. It changes nothing. Call it before a certificate is ordered.
 func (l Layout) Claimable(dir string, c Claim) error {
-	if c.Owner == (Owner{}) || c.Force {
+	if c.Owner == (Owner{}) {
 		return nil
 	}
 	out, err := localfile.OpenFolder(dir)
@@ -91,6 +91,9 @@ func (l Layout) Claimable(dir string, c Claim) error {
 		return err
 	}
 	defer out.Close()
+	if c.Force {
+		return checkCopies(out, l.names())
+	}
 	return c.check(out, l.names())
 }
 

@@ -3,6 +3,7 @@ package certfile_test
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -46,5 +47,19 @@ func TestOwnerIsNoPipe(t *testing.T) { // X43
 			done.Store(true)
 			attacker.Wait()
 		})
+	}
+}
+
+// Force fails before an order if a foreign file cannot be copied.
+func TestForceNeedsCopies(t *testing.T) { // X43
+	dir, claim := t.TempDir(), certfile.Claim{Owner: owner(t, "a"), Force: true}
+	if err := (certfile.Layout{}).Claimable(dir, claim); err != nil {
+		t.Errorf("an empty folder: %v", err)
+	}
+	if err := unix.Mkfifo(filepath.Join(dir, "privkey.pem"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (certfile.Layout{}).Claimable(dir, claim); err == nil || !strings.Contains(err.Error(), "privkey.pem is not a regular file") {
+		t.Errorf("a pipe: %v", err)
 	}
 }
