@@ -35,7 +35,7 @@ func readHostID(dir string) string {
 func (s *State) ensureHostID(ctx context.Context) error {
 	path := filepath.Join(s.Dir, hostIDName)
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // see above
+		return nil // see above
 	}
 	unlock, err := s.lockRows(ctx)
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *State) ensureHostID(ctx context.Context) error {
 	}
 	defer unlock()
 	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // another process was first
+		return nil // another process was first
 	}
 	if err := writeState(path, []byte(rand.Text()+"\n")); err != nil {
 		return fmt.Errorf("state-dir: %w", err)
