@@ -30,15 +30,11 @@ a running "acmeproxy remote run" at its next poll.`,
 		SuggestFor: []string{"retry", "try"},
 		Args:       oneArg("ID or name"),
 		RunE: func(c *cobra.Command, args []string) error {
-			a, id, err := flags.certificate(c, args[0])
+			a, before, err := flags.details(c, args[0])
 			if err != nil {
 				return err
 			}
-			before, err := a.Certificate(c.Context(), id)
-			if err != nil {
-				return err
-			}
-			if _, err := a.RenewCertificate(c.Context(), id); err != nil {
+			if _, err := a.RenewCertificate(c.Context(), before.ID); err != nil {
 				return err
 			}
 			return flags.finish(c, a, before.Certificate, wait)
@@ -205,18 +201,14 @@ On a terminal, revoke asks for confirmation.`,
 				return err
 			}
 			req.Reason = string(why)
-			a, id, err := flags.certificate(c, args[0])
-			if err != nil {
-				return err
-			}
-			before, err := a.Certificate(c.Context(), id)
+			a, before, err := flags.details(c, args[0])
 			if err != nil {
 				return err
 			}
 			if err := confirmRevocation(c, yes, before, req.Forget); err != nil {
 				return err
 			}
-			now, err := a.RevokeCertificate(c.Context(), id, req)
+			now, err := a.RevokeCertificate(c.Context(), before.ID, req)
 			if err != nil {
 				return err
 			}

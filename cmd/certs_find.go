@@ -39,6 +39,15 @@ func (f *adminFlags) certificate(c *cobra.Command, arg string) (*admin.Admin, st
 	return a, found[0].ID, nil
 }
 
+// details connects to the proxy and returns the certificate that arg describes.
+func (f *adminFlags) details(c *cobra.Command, arg string) (a *admin.Admin, d admin.CertificateDetails, err error) {
+	a, id, err := f.certificate(c, arg)
+	if err == nil {
+		d, err = a.Certificate(c.Context(), id)
+	}
+	return a, d, err
+}
+
 // findCertificates returns the certificates with a name, or with exactly the names that
 // commas join. If one of several has only this name, or is called so, it is meant.
 func findCertificates(c *cobra.Command, a *admin.Admin, arg string) ([]admin.Certificate, error) {

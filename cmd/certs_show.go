@@ -23,11 +23,7 @@ the state of the hook.`,
   acmeproxy certs show k3xq5c7v2n4m6p2r4t6w8y2a4c --json`,
 		Args: oneArg("ID or name"),
 		RunE: func(c *cobra.Command, args []string) error {
-			a, id, err := flags.certificate(c, args[0])
-			if err != nil {
-				return err
-			}
-			d, err := a.Certificate(c.Context(), id)
+			_, d, err := flags.details(c, args[0])
 			if err != nil {
 				return err
 			}
