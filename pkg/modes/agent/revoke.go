@@ -196,9 +196,18 @@ func (a *Agent) RevokeByAdmin(ctx context.Context, m managed.Certificate, r Revo
 		return m, err
 	}
 	if r.Forget {
-		return m, a.deleteRevoked(ctx, who, m, m.Serial, r.Reason)
+		return m, revokedButNot("deleted", a.deleteRevoked(ctx, who, m, m.Serial, r.Reason))
 	}
-	return a.replace(ctx, m, cert.Revocation{Leaf: leaf, Names: m.Names, Reason: r.Reason})
+	now, err := a.replace(ctx, m, cert.Revocation{Leaf: leaf, Names: m.Names, Reason: r.Reason})
+	return now, revokedButNot("recorded as revoked", err)
+}
+
+// revokedButNot adds to a failure that the CA has revoked the certificate already.
+func revokedButNot(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("the certificate IS revoked, but not %s: %w; repeat the request", what, err)
 }
 
 func (a *Agent) revokeAndDelete(ctx context.Context, who trail.Entry, m managed.Certificate, reason cert.Reason) error {
