@@ -164,6 +164,9 @@ func (s *certificateStore) TryFailing(ctx context.Context, tries managed.Tries) 
 		for _, id := range ids {
 			after = id
 			tried, err := s.tryFailing(ctx, id, tries)
+			if errors.Is(err, errPlanFull) {
+				return n, nil
+			}
 			if err != nil {
 				return n, s.Fail(err, "try %s now", id)
 			}
@@ -177,7 +180,11 @@ func (s *certificateStore) TryFailing(ctx context.Context, tries managed.Tries) 
 	}
 }
 
-// tryFailing makes one row due when its turn comes.
+// errPlanFull means that a row's turn would come after its own next attempt.
+var errPlanFull = errors.New("the plan is full")
+
+// tryFailing makes one row due when its turn comes. It returns errPlanFull if that is
+// too late for this row and for all others.
 func (s *certificateStore) tryFailing(ctx context.Context, id string, tries managed.Tries) (tried bool, err error) {
 	err = s.Tx(ctx, func(tx *sql.Tx) error {
 		turns, err := lockTurns(ctx, tx) // before the client: other transactions lock no turns
@@ -186,7 +193,7 @@ func (s *certificateStore) tryFailing(ctx context.Context, id string, tries mana
 		}
 		at, ok := turns.take(s.Now())
 		if !ok {
-			return nil
+			return errPlanFull
 		}
 		if _, tried, err = s.tryNow(ctx, tx, id, managed.Try{Tries: tries}, at); err != nil || !tried {
 			return err
