@@ -76,10 +76,10 @@ func (p *Proxy) ownAddresses(port int) func(netip.Addr) bool {
 	if port == 0 {
 		port = 80
 	}
-	var listening netip.AddrPort
+	var listening netip.Addr
 	if p.http != nil {
 		if tcp, ok := p.http.Addr().(*net.TCPAddr); ok && tcp.Port == port {
-			listening = netip.AddrPortFrom(tcp.AddrPort().Addr().Unmap(), tcp.AddrPort().Port())
+			listening = tcp.AddrPort().Addr().Unmap()
 		}
 	}
 	all, _ := net.InterfaceAddrs() // without them, fewer addresses are its own
@@ -89,11 +89,17 @@ func (p *Proxy) ownAddresses(port int) func(netip.Addr) bool {
 			own = append(own, prefix.Addr().Unmap())
 		}
 	}
-	return func(addr netip.Addr) bool {
-		here := addr.IsLoopback() || slices.Contains(own, addr)
-		if preflight.Special(addr) == "" {
-			return here
-		}
-		return here && listening.IsValid() && (listening.Addr() == addr || listening.Addr().IsUnspecified())
+	return func(addr netip.Addr) bool { return isOwn(addr, own, listening) }
+}
+
+// isOwn reports whether an address is one of those of the interfaces, and serves
+// challenges. listening is the invalid Addr if the proxy does not listen at the port.
+func isOwn(addr netip.Addr, interfaces []netip.Addr, listening netip.Addr) bool {
+	switch {
+	case !addr.IsLoopback() && !slices.Contains(interfaces, addr):
+		return false
+	case preflight.Special(addr) == "": // of the Internet
+		return true
 	}
+	return listening == addr || listening.IsValid() && listening.IsUnspecified()
 }
