@@ -38,7 +38,7 @@ type Report struct {
 	Withdraw   []string    `json:"withdraw,omitempty"`
 	Forgetting *forgetting `json:"forgetting,omitempty"`
 
-	// InstalledNames are those of the files while they have a former certificate.
+	// InstalledNames holds the names of the certificate on the disk, if it is a former one.
 	InstalledNames cert.Names `json:"installed_names,omitempty"`
 
 	Conflict  string `json:"conflict,omitempty"`  // stored name of the certificate that has the folder

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 
@@ -31,7 +32,11 @@ func (s *State) plan(w Wanted, o GetOptions) (*Kept, error) {
 	}
 	if k == nil {
 		k = &Kept{path: s.newPath(name, all)}
-		if _, err := readKept(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) || s.isDamaged(w) {
+		_, err := readKept(k.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		if err != nil || s.isDamaged(w) {
 			return nil, errors.Join(err, damaged)
 		}
 	}
@@ -50,7 +55,7 @@ func (s *State) plan(w Wanted, o GetOptions) (*Kept, error) {
 
 func nameError(name string) error {
 	if err := cert.CheckStoredName(name); err != nil {
-		return errors.Join(errors.New("name: " + err.Error()))
+		return fmt.Errorf("name: %w", err)
 	}
 	return nil
 }

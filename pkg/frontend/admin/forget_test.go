@@ -33,7 +33,7 @@ func TestForgetCertificate(t *testing.T) {
 	}
 	_, err = p.Admin.ForgetCertificate(t.Context(), m.ID)
 	proxytest.WantStatus(t, "forgotten already", err, http.StatusNotFound)
-	_, err = p.Admin.Certificates(t.Context(), admin.CertificateQuery{Client: "nobody"})
+	_, err = p.Admin.Certificates(t.Context(), admin.CertificateQuery{Client: "unknown"})
 	proxytest.WantStatus(t, "no such client", err, http.StatusNotFound)
 	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1", Outcome: "done"})
 	if err != nil || page.Entries[0].Action != "certificate forget" {

@@ -106,7 +106,7 @@ func triedWithoutDelay(t *testing.T, f *fixture) { // X44
 	planned := start.Add(10 * time.Minute)
 	equal(t, fails(managed.Failure{RetryAt: planned}).PlannedAt, time.Time{})
 	tried(planned)
-	m = fails(managed.Failure{RetryAt: f.clock.Now(), Local: true}) // the try goes on
+	m = fails(managed.Failure{RetryAt: f.clock.Now(), Local: true}) // the try continues
 	equal(t, m.PlannedAt, planned)
 	ok(t, f.ReleaseLease(ctx, f.claimOne(t, "w").ID, "w"))
 	m = fails(managed.Failure{RetryAt: planned, Tried: true})
