@@ -69,18 +69,38 @@ type Server struct {
 func Start(t testing.TB, opts Options) *Server {
 	t.Helper()
 	s := &Server{opts: opts, txt: map[string][]string{}, most: map[string]int{}, asked: make(chan struct{}, 1)}
-	tcp, udp := listen(t)
+	tcp, udp := Listen(t)
 	s.Addr = tcp.Addr().String()
 	_, s.Port, _ = net.SplitHostPort(s.Addr)
 	secrets := map[string]string{}
 	if opts.Key != "" {
 		secrets[opts.Key] = opts.Secret
 	}
-	for _, server := range []*dns.Server{{Listener: tcp}, {PacketConn: udp}} {
+	all := func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }
+	Serve(t,
+		&dns.Server{Listener: tcp, Handler: s, TsigSecret: secrets, MsgAcceptFunc: all},
+		&dns.Server{PacketConn: udp, Handler: s, TsigSecret: secrets, MsgAcceptFunc: all})
+	return s
+}
+
+// ServeUDP runs a server with another handler until the test ends, and returns its
+// address.
+func ServeUDP(t testing.TB, handler dns.Handler) (addr string) {
+	t.Helper()
+	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	Serve(t, &dns.Server{PacketConn: packets, Handler: handler})
+	return packets.LocalAddr().String()
+}
+
+// Serve runs servers, whose ports are open, until the test ends.
+func Serve(t testing.TB, servers ...*dns.Server) {
+	t.Helper()
+	for _, server := range servers {
 		ready := make(chan struct{})
-		server.Handler, server.TsigSecret = s, secrets
 		server.NotifyStartedFunc = func() { close(ready) }
-		server.MsgAcceptFunc = func(dns.Header) dns.MsgAcceptAction { return dns.MsgAccept }
 		done := make(chan error, 1)
 		go func() { done <- server.ActivateAndServe() }()
 		<-ready
@@ -93,11 +113,10 @@ func Start(t testing.TB, opts Options) *Server {
 			}
 		})
 	}
-	return s
 }
 
-// listen listens on a port that is free for both TCP and UDP.
-func listen(t testing.TB) (net.Listener, net.PacketConn) {
+// Listen listens on a port that is free for both TCP and UDP.
+func Listen(t testing.TB) (net.Listener, net.PacketConn) {
 	t.Helper()
 	for range 100 {
 		tcp, err := net.Listen("tcp", "127.0.0.1:0")

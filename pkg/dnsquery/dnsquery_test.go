@@ -4,30 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
 )
 
 // serve starts a DNS server on loopback, for UDP and, if tcp is set, TCP.
 func serve(t *testing.T, tcp bool, handle func(network string, q *dns.Msg) *dns.Msg) (addr string) {
 	t.Helper()
-	stream, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	packets, err := net.ListenPacket("udp", stream.Addr().String())
-	if err != nil {
-		stream.Close()
-		t.Skip("no port is free for both: ", err)
-	}
+	stream, packets := dnstest.Listen(t)
 	handler := dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
 		if answer := handle(w.LocalAddr().Network(), q); answer != nil {
 			w.WriteMsg(answer)
@@ -39,23 +30,7 @@ func serve(t *testing.T, tcp bool, handle func(network string, q *dns.Msg) *dns.
 	} else {
 		stream.Close()
 	}
-	for _, s := range servers {
-		var done sync.WaitGroup
-		up := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(up) }
-		done.Go(func() {
-			if err := s.ActivateAndServe(); err != nil {
-				t.Error(err)
-			}
-		})
-		<-up
-		t.Cleanup(func() {
-			if err := s.Shutdown(); err != nil {
-				t.Error(err)
-			}
-			done.Wait()
-		})
-	}
+	dnstest.Serve(t, servers...)
 	return packets.LocalAddr().String()
 }
 

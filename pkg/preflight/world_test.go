@@ -2,7 +2,6 @@ package preflight_test
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -10,12 +9,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
 )
@@ -38,43 +37,9 @@ func startZone(t *testing.T, rcodes map[string]int, records ...string) (addr str
 		name := strings.ToLower(rr.Header().Name)
 		z.records[name] = append(z.records[name], rr)
 	}
-	packets, stream := listenBoth(t)
-	for _, s := range []*dns.Server{{PacketConn: packets, Handler: z}, {Listener: stream, Handler: z}} {
-		up := make(chan struct{})
-		s.NotifyStartedFunc = func() { close(up) }
-		var done sync.WaitGroup
-		done.Go(func() {
-			if err := s.ActivateAndServe(); err != nil {
-				t.Errorf("DNS server: %v", err)
-			}
-		})
-		<-up
-		t.Cleanup(func() {
-			if err := s.Shutdown(); err != nil {
-				t.Error(err)
-			}
-			done.Wait()
-		})
-	}
+	stream, packets := dnstest.Listen(t)
+	dnstest.Serve(t, &dns.Server{PacketConn: packets, Handler: z}, &dns.Server{Listener: stream, Handler: z})
 	return packets.LocalAddr().String()
-}
-
-// listenBoth finds a port that is free for UDP and TCP.
-func listenBoth(t *testing.T) (net.PacketConn, net.Listener) {
-	t.Helper()
-	for range 100 {
-		stream, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		packets, err := net.ListenPacket("udp", stream.Addr().String())
-		if err == nil {
-			return packets, stream
-		}
-		stream.Close()
-	}
-	t.Fatal("no port is free for both UDP and TCP")
-	return nil, nil
 }
 
 // ServeDNS follows aliases, as a recursive resolver does.

@@ -3,13 +3,13 @@ package proxy_test
 import (
 	"net"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
 
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy"
@@ -25,26 +25,7 @@ type publicDNS struct {
 func startPublicDNS(t *testing.T) *publicDNS {
 	t.Helper()
 	d := &publicDNS{}
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	d.addr = packets.LocalAddr().String()
-	up := make(chan struct{})
-	server := &dns.Server{PacketConn: packets, Handler: d, NotifyStartedFunc: func() { close(up) }}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := server.ActivateAndServe(); err != nil {
-			t.Errorf("DNS server: %v", err)
-		}
-	})
-	<-up
-	t.Cleanup(func() {
-		if err := server.Shutdown(); err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
-	})
+	d.addr = dnstest.ServeUDP(t, d)
 	return d
 }
 

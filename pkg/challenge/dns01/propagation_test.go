@@ -3,11 +3,12 @@ package dns01
 import (
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 )
 
 // oddZone answers as a resolver and as the name servers of zone.example. at once.
@@ -50,21 +51,7 @@ func (z *oddZone) listen(t *testing.T, addr string) (port string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	up := make(chan struct{})
-	s := &dns.Server{PacketConn: packets, Handler: z, NotifyStartedFunc: func() { close(up) }}
-	var done sync.WaitGroup
-	done.Go(func() {
-		if err := s.ActivateAndServe(); err != nil {
-			t.Error(err)
-		}
-	})
-	<-up
-	t.Cleanup(func() {
-		if err := s.Shutdown(); err != nil {
-			t.Error(err)
-		}
-		done.Wait()
-	})
+	dnstest.Serve(t, &dns.Server{PacketConn: packets, Handler: z})
 	_, port, _ = net.SplitHostPort(packets.LocalAddr().String())
 	return port
 }

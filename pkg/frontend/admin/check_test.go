@@ -6,12 +6,12 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
 
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -33,26 +33,7 @@ type caaZone struct {
 func startCAAZone(t *testing.T, name string) *caaZone {
 	t.Helper()
 	z := &caaZone{name: name}
-	packets, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	z.addr = packets.LocalAddr().String()
-	up := make(chan struct{})
-	server := &dns.Server{PacketConn: packets, Handler: z, NotifyStartedFunc: func() { close(up) }}
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		if err := server.ActivateAndServe(); err != nil {
-			t.Errorf("DNS server: %v", err)
-		}
-	})
-	<-up
-	t.Cleanup(func() {
-		if err := server.Shutdown(); err != nil {
-			t.Error(err)
-		}
-		serving.Wait()
-	})
+	z.addr = dnstest.ServeUDP(t, z)
 	return z
 }
 
