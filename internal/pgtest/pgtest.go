@@ -232,6 +232,18 @@ func (s *Server) Database(t testing.TB) string {
 	return s.URL(name)
 }
 
+// CopyOf creates a copy of a database that has no connections, and returns its URL.
+func (s *Server) CopyOf(t testing.TB, database string) string {
+	t.Helper()
+	u, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := NewName()
+	s.Exec(t, "CREATE DATABASE "+name+" TEMPLATE "+strings.TrimPrefix(u.Path, "/"))
+	return s.URL(name)
+}
+
 // NewName returns a name that no database has.
 func NewName() string { return "t" + strings.ToLower(rand.Text()) }
 

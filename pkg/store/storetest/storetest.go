@@ -59,7 +59,7 @@ type fixture struct {
 }
 
 // Run tests the whole contract. open must return an empty store with the clock now, and
-// close it when the test ends.
+// close it when the test ends. It is called concurrently.
 func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Store) {
 	for _, group := range []struct {
 		name  string
@@ -85,6 +85,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) *store.Stor
 		t.Run(group.name, func(t *testing.T) {
 			for _, c := range group.cases {
 				t.Run(c.name, func(t *testing.T) {
+					t.Parallel() // each has a store of its own
 					clock := NewClock()
 					c.test(t, &fixture{open(t, clock.Now), clock})
 				})
