@@ -115,17 +115,19 @@ func (f *folder) links(version string, set []file) map[string]string {
 }
 
 // publish makes v the current version by renaming its links, or copies, into place. If
-// that fails halfway, the previous version is the current one again.
+// that fails halfway, the previous version is the current one again. The links of a first
+// version are placed before current, so that all its files appear at once.
 func (f *folder) publish(as resolved, v *version, previous string, set []file) error {
-	if err := localfile.Rename(v.Root, linkPrefix+current, f.sets, current); err != nil {
-		return errors.Join(err, v.remove())
+	steps := []func() error{
+		func() error { return f.makeCurrent(v) },
+		func() error { return f.placeAll(as, v, previous, set) },
 	}
-	if err := syncDir(f.sets); err != nil {
-		return err
+	if previous == "" && as.replaces == byLink {
+		slices.Reverse(steps)
 	}
-	for _, file := range set {
-		if err := f.place(v, file.name); err != nil {
-			return errors.Join(err, f.revert(as, v, previous, set))
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
 		}
 	}
 	for _, name := range leftovers(f.out, set) {
@@ -134,6 +136,22 @@ func (f *folder) publish(as resolved, v *version, previous string, set []file) e
 		}
 	}
 	return syncDir(f.out)
+}
+
+func (f *folder) makeCurrent(v *version) error {
+	if err := localfile.Rename(v.Root, linkPrefix+current, f.sets, current); err != nil {
+		return errors.Join(err, v.remove())
+	}
+	return syncDir(f.sets)
+}
+
+func (f *folder) placeAll(as resolved, v *version, previous string, set []file) error {
+	for _, file := range set {
+		if err := f.place(v, file.name); err != nil {
+			return errors.Join(err, f.revert(as, v, previous, set))
+		}
+	}
+	return nil
 }
 
 // revert restores the previous version as the current one, and removes the new one.
