@@ -17,15 +17,33 @@ type Identifier struct {
 	Value string `json:"value"`
 }
 
-// The problem types that acmeproxy decides on (RFC 8555, section 6.7).
+// The problem types (RFC 8555, section 6.7, and RFC 9773, section 7.4).
 const (
-	AccountDoesNotExist = namespace + "accountDoesNotExist"
-	AlreadyRevoked      = namespace + "alreadyRevoked"
-	BadNonce            = namespace + "badNonce"
-	OrderNotReady       = namespace + "orderNotReady"
-	RateLimit           = namespace + "rateLimited"
-	ServerInternal      = namespace + "serverInternal"
-	UserActionRequired  = namespace + "userActionRequired"
+	AccountDoesNotExist   = namespace + "accountDoesNotExist"
+	AlreadyReplaced       = namespace + "alreadyReplaced"
+	AlreadyRevoked        = namespace + "alreadyRevoked"
+	BadCSR                = namespace + "badCSR"
+	BadNonce              = namespace + "badNonce"
+	BadPublicKey          = namespace + "badPublicKey"
+	BadRevocationReason   = namespace + "badRevocationReason"
+	BadSignatureAlgorithm = namespace + "badSignatureAlgorithm"
+	Compound              = namespace + "compound"
+	Connection            = namespace + "connection"
+	DNS                   = namespace + "dns"
+	ExternalAccountNeeded = namespace + "externalAccountRequired"
+	IncorrectResponse     = namespace + "incorrectResponse"
+	InvalidContact        = namespace + "invalidContact"
+	InvalidProfile        = namespace + "invalidProfile"
+	Malformed             = namespace + "malformed"
+	OrderNotReady         = namespace + "orderNotReady"
+	RateLimit             = namespace + "rateLimited"
+	RejectedIdentifier    = namespace + "rejectedIdentifier"
+	ServerInternal        = namespace + "serverInternal"
+	TLS                   = namespace + "tls"
+	Unauthorized          = namespace + "unauthorized"
+	UnsupportedContact    = namespace + "unsupportedContact"
+	UnsupportedIdentifier = namespace + "unsupportedIdentifier"
+	UserActionRequired    = namespace + "userActionRequired"
 
 	namespace = "urn:ietf:params:acme:error:"
 )
@@ -39,6 +57,7 @@ type Problem struct {
 	Instance    string       `json:"instance,omitempty"`
 	Identifier  *Identifier  `json:"identifier,omitempty"` // nil: the request as a whole
 	Subproblems []Subproblem `json:"subproblems,omitempty"`
+	Algorithms  []string     `json:"algorithms,omitempty"` // the accepted ones, with BadSignatureAlgorithm
 }
 
 // Subproblem is one of several problems, each about one identifier (RFC 8555,

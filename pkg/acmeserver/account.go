@@ -1,0 +1,87 @@
+package acmeserver
+
+import (
+	"context"
+	"net/netip"
+	"time"
+)
+
+// Status is the state of an account, order, authorization or challenge (RFC 8555,
+// section 7.1.6).
+type Status string
+
+// The states. Not every object can have every one.
+const (
+	StatusPending     Status = "pending"
+	StatusReady       Status = "ready"
+	StatusProcessing  Status = "processing"
+	StatusValid       Status = "valid"
+	StatusInvalid     Status = "invalid"
+	StatusDeactivated Status = "deactivated"
+	StatusExpired     Status = "expired" // authorizations only; computed from Expires, never stored
+	StatusRevoked     Status = "revoked"
+)
+
+// Account is the account of an ACME client (RFC 8555, section 7.1.2).
+type Account struct {
+	ID         string // assigned by the Server
+	Thumbprint string // of Key (RFC 7638), in base64url; unique
+	Key        []byte // public key as a JWK
+	Status     Status // valid, deactivated or revoked
+	Contacts   []string
+	Terms      string // URL of the terms of service that the client agreed to; empty: none
+	// Owner is the party that the account belongs to, as Accounts.Admit returned it. The
+	// Server gives each owner a share of its limits and never shows it to a client.
+	Owner     string
+	Binding   []byte // the verified external account binding as a JWS; nil: none
+	Kid       string // key identifier of that binding; empty: none
+	CreatedAt time.Time
+	Version   int64 // changes with each update; the storage sets it
+}
+
+// NewAccount describes a request to create an account.
+type NewAccount struct {
+	Thumbprint string     // of the account's key (RFC 7638), in base64url
+	Contacts   []string   // URLs with the scheme mailto
+	Kid        string     // of the verified external account binding; empty: none
+	Entrance   string     // of the directory that the client uses; empty: the common one
+	Addr       netip.Addr // the caller's
+}
+
+// Accounts decides who may have an account. Its methods may be called concurrently. An
+// error that is an *acme.Problem is the client's answer. Any other error is logged, and
+// the client's answer is serverInternal.
+type Accounts interface {
+	// RequiresBinding reports whether newAccount of a directory needs an external account
+	// binding. The error is ErrNotFound if there is no such entrance.
+	RequiresBinding(ctx context.Context, entrance string) (bool, error)
+	// BindingKey returns the HMAC key of an external account binding (RFC 8555, section
+	// 7.3.4), or ErrNotFound.
+	BindingKey(ctx context.Context, kid string) ([]byte, error)
+	// Admit decides whether an account may be created, and returns its owner.
+	Admit(ctx context.Context, a NewAccount) (owner string, err error)
+	// Allow decides whether an account may still be used. The Server asks at each request
+	// of the account, after it verified the signature.
+	Allow(ctx context.Context, a Account, addr netip.Addr) error
+}
+
+// AnyAccount admits everybody without an external account binding. All accounts have
+// the same owner, so they share the limits for one.
+type AnyAccount struct{}
+
+// RequiresBinding implements Accounts.
+func (AnyAccount) RequiresBinding(_ context.Context, entrance string) (bool, error) {
+	if entrance != "" {
+		return false, ErrNotFound
+	}
+	return false, nil
+}
+
+// BindingKey implements Accounts.
+func (AnyAccount) BindingKey(context.Context, string) ([]byte, error) { return nil, ErrNotFound }
+
+// Admit implements Accounts.
+func (AnyAccount) Admit(context.Context, NewAccount) (string, error) { return "", nil }
+
+// Allow implements Accounts.
+func (AnyAccount) Allow(context.Context, Account, netip.Addr) error { return nil }

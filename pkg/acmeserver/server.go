@@ -1,0 +1,189 @@
+package acmeserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acmeserver/jws"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
+)
+
+// Config holds the parts and limits of a Server.
+type Config struct {
+	// URL is the base of all URLs, such as https://ca.example.com/acme, without a slash
+	// at the end. The directory is at URL/directory. It must be set.
+	URL     string
+	Storage Storage // must be set
+	Issuer  Issuer  // must be set; SetIssuer replaces it
+	// Policy decides about orders. If nil, it is Challenged with the types of Validators.
+	Policy Policy
+	// Accounts decides about accounts. If nil, it is AnyAccount.
+	Accounts Accounts
+	// Validators are the validators by type of challenge.
+	Validators map[string]Validator
+	// Sealer encrypts certificates before they are stored. If nil, they are not encrypted.
+	Sealer Sealer
+
+	// Terms is the URL of the terms of service; empty: none. When it changes, clients must
+	// agree to it again.
+	Terms         string
+	Website       string            // URL for people; may be empty
+	CAAIdentities []string          // RFC 8555, section 7.1.1
+	Profiles      map[string]string // descriptions of the profiles by name
+	// Dates allows orders with notBefore and notAfter.
+	Dates bool
+
+	Limits Limits
+	// Owner names this Server among all that share the Storage. If empty, it is random.
+	Owner  string
+	Logger *slog.Logger     // logs nothing if nil
+	Now    func() time.Time // time.Now if nil; must be safe for concurrent use
+}
+
+// Limits bounds what clients can use. A zero field is its default.
+type Limits struct {
+	Body         int64         // bytes of a request; 128 KiB
+	Identifiers  int           // of an order; 100
+	Contacts     int           // of an account; 10
+	Accounts     int           // valid ones of one owner; 1000
+	Orders       int           // unfinished ones of one owner; 300
+	OrderLife    time.Duration // of an order until it is finished; 24 hours
+	NonceLife    time.Duration // one hour
+	FinalizeWait time.Duration // how long finalize waits for the certificate; 4 seconds
+	Validations  int           // at a time; 32
+	Issuances    int           // at a time; 64
+	Keep         time.Duration // how long ended records are kept; 7 days
+}
+
+// Sealer encrypts what is stored. It may be used concurrently.
+type Sealer interface {
+	Seal(plain []byte) ([]byte, error)
+	Open(sealed []byte) ([]byte, error)
+}
+
+// Server is an ACME server. It is safe for concurrent use.
+type Server struct {
+	cfg    Config
+	base   string // the path of the URL
+	mux    *http.ServeMux
+	nonces *nonces
+	issuer atomic.Pointer[Issuer]
+	loop   *work.Loop
+	turns  *turns // orders in progress in this process
+}
+
+// New checks the configuration. It does not use the storage yet.
+func New(cfg Config) (*Server, error) {
+	u, err := url.Parse(cfg.URL)
+	switch {
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("acmeserver: URL must be like https://ca.example.com/acme")
+	case cfg.Storage == nil:
+		return nil, errors.New("acmeserver: Storage must be set")
+	case cfg.Issuer == nil:
+		return nil, errors.New("acmeserver: Issuer must be set")
+	}
+	cfg.setDefaults()
+	s := &Server{cfg: cfg, base: strings.TrimSuffix(u.EscapedPath(), "/"), turns: newTurns()}
+	s.cfg.URL = strings.TrimSuffix(cfg.URL, "/")
+	s.nonces = &nonces{storage: cfg.Storage, life: cfg.Limits.NonceLife, now: cfg.Now}
+	s.SetIssuer(cfg.Issuer)
+	s.loop = work.NewLoop(orders{s}, cfg.Limits.Validations+cfg.Limits.Issuances, cfg.Now, cfg.Logger)
+	s.mux = s.routes()
+	return s, nil
+}
+
+func (c *Config) setDefaults() {
+	l := &c.Limits
+	l.Body = cmp.Or(l.Body, 128<<10)
+	l.Identifiers = cmp.Or(l.Identifiers, 100)
+	l.Contacts = cmp.Or(l.Contacts, 10)
+	l.Accounts = cmp.Or(l.Accounts, 1000)
+	l.Orders = cmp.Or(l.Orders, 300)
+	l.OrderLife = cmp.Or(l.OrderLife, 24*time.Hour)
+	l.NonceLife = cmp.Or(l.NonceLife, time.Hour)
+	l.FinalizeWait = cmp.Or(l.FinalizeWait, 4*time.Second)
+	l.Validations = cmp.Or(l.Validations, 32)
+	l.Issuances = cmp.Or(l.Issuances, 64)
+	l.Keep = cmp.Or(l.Keep, 7*24*time.Hour)
+	if c.Accounts == nil {
+		c.Accounts = AnyAccount{}
+	}
+	if c.Policy == nil {
+		c.Policy = Challenged{Types: challengeTypes(c.Validators)}
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	c.Owner = cmp.Or(c.Owner, newID())
+}
+
+// SetIssuer replaces the issuer. Calls in progress end with the previous one.
+func (s *Server) SetIssuer(i Issuer) { s.issuer.Store(&i) }
+
+// Run validates challenges and continues orders until ctx ends. Without it, finalize
+// still issues, but no challenge is validated, and no order outlives its request.
+func (s *Server) Run(ctx context.Context) {
+	purged := make(chan struct{})
+	go func() {
+		defer close(purged)
+		s.purge(ctx)
+	}()
+	s.loop.Run(ctx)
+	<-purged
+}
+
+// The paths below the URL. An entrance has a directory and a newAccount of its own at
+// /at/ENTRANCE.
+const (
+	pathDirectory  = "/directory"
+	pathNonce      = "/new-nonce"
+	pathNewAccount = "/new-account"
+	pathNewOrder   = "/new-order"
+	pathRevoke     = "/revoke-cert"
+	pathKeyChange  = "/key-change"
+	pathRenewal    = "/renewal-info"
+)
+
+// routes returns the handlers. All but the first five take a signed request.
+func (s *Server) routes() *http.ServeMux {
+	mux := http.NewServeMux()
+	at := "/at/{entrance}"
+	mux.HandleFunc("GET "+s.base+pathDirectory, s.serveDirectory) // also HEAD
+	mux.HandleFunc("GET "+s.base+at+pathDirectory, s.serveDirectory)
+	mux.HandleFunc("GET "+s.base+pathNonce, s.serveNonce)
+	mux.HandleFunc("GET "+s.base+at+pathNonce, s.serveNonce)
+	mux.HandleFunc("GET "+s.base+pathRenewal+"/{id}", s.serveRenewalInfo)
+	byKey, byAccount := jws.ByKey, jws.ByAccount
+	for path, h := range map[string]http.HandlerFunc{
+		pathNewAccount:                    s.signed(byKey, s.newAccount),
+		at + pathNewAccount:               s.signed(byKey, s.newAccount),
+		pathNewOrder:                      s.signed(byAccount, s.newOrder),
+		pathRevoke:                        s.signed(byKey|byAccount, s.revoke),
+		pathKeyChange:                     s.signed(byAccount, s.keyChange),
+		"/account/{id}":                   s.signed(byAccount, s.account),
+		"/account/{id}/orders":            s.signed(byAccount, s.accountOrders),
+		"/order/{id}":                     s.signed(byAccount, s.order),
+		"/order/{id}/finalize":            s.signed(byAccount, s.finalize),
+		"/authorization/{id}/{n}":         s.signed(byAccount, s.authorization),
+		"/challenge/{id}/{n}/{type}":      s.signed(byAccount, s.challenge),
+		"/certificate/{id}":               s.signed(byAccount, s.certificate),
+		"/certificate/{id}/{alternative}": s.signed(byAccount, s.certificate),
+	} {
+		mux.HandleFunc("POST "+s.base+path, h)
+	}
+	return mux
+}
+
+// url returns the URL of a path below the base.
+func (s *Server) url(path string) string { return s.cfg.URL + path }

@@ -1,0 +1,115 @@
+package acmeserver
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// The errors of a Storage. They may be wrapped.
+var (
+	// ErrNotFound means that the record does not exist.
+	ErrNotFound = errors.New("not found")
+	// ErrExists means that a unique value exists already.
+	ErrExists = errors.New("already exists")
+	// ErrStale means that the record changed since the caller read it, or that a lease was
+	// lost. The caller must read it again.
+	ErrStale = errors.New("changed meanwhile")
+	// ErrTurn means that another order with the same Share is being issued.
+	ErrTurn = errors.New("another order of the same kind is being issued")
+	// ErrReplaced means that another order replaces the certificate already.
+	ErrReplaced = errors.New("replaced by another order")
+	// ErrTooMany means that a limit for one owner would be exceeded.
+	ErrTooMany = errors.New("too many")
+)
+
+// Storage stores everything that a Server must know after a restart. Several Servers
+// may use it at once, also in several processes if it is a database. Its methods may
+// be used concurrently. A method that returned nil has stored its change durably,
+// apart from UseNonce and SetCollected, whose changes must survive the end of the
+// process only. Package storagetest has the contract as tests.
+type Storage interface {
+	NonceStorage
+	AccountStorage
+	OrderStorage
+	CertificateStorage
+
+	// Purge deletes what ended before a time: used nonces, orders with their
+	// authorizations, and certificates, by their Expires or NotAfter. It deletes at most
+	// limit records of each kind and reports whether there may be more.
+	Purge(ctx context.Context, before time.Time, limit int) (more bool, err error)
+}
+
+// NonceStorage makes nonces single-use on all instances.
+type NonceStorage interface {
+	// Secret stores a value under a name unless there is one, and returns the stored one.
+	Secret(ctx context.Context, name string, value []byte) ([]byte, error)
+	// UseNonce records a nonce until it expires. It returns ErrExists if it was recorded.
+	UseNonce(ctx context.Context, id string, expires time.Time) error
+}
+
+// AccountStorage stores accounts.
+type AccountStorage interface {
+	// CreateAccount returns ErrExists if an account has the same key, and ErrTooMany if
+	// the owner has most accounts that are valid; 0 sets no limit.
+	CreateAccount(ctx context.Context, a Account, most int) error
+	AccountByID(ctx context.Context, id string) (Account, error)
+	AccountByKey(ctx context.Context, thumbprint string) (Account, error)
+	// UpdateAccount replaces the account with the same ID and Version, with the next
+	// Version. It returns ErrStale for another version, and ErrExists if another account
+	// has the new key.
+	UpdateAccount(ctx context.Context, a Account) error
+}
+
+// OrderStorage stores orders with their authorizations.
+type OrderStorage interface {
+	// CreateOrder stores an order. With Replaces, it marks the account's certificate with
+	// that ARI id as replaced by the order, or returns ErrNotFound or ErrReplaced. An order
+	// that became invalid replaces nothing. It returns ErrTooMany if the owner has most
+	// orders that are pending, ready or processing and not expired at CreatedAt; 0 sets
+	// no limit.
+	CreateOrder(ctx context.Context, o Order, most int) error
+	Order(ctx context.Context, id string) (Order, error)
+	// OrdersByAccount returns the IDs of an account's orders that are not invalid, the
+	// newest first, which follow the one with the ID after, at most limit.
+	OrdersByAccount(ctx context.Context, accountID, after string, limit int) ([]string, error)
+	// UpdateOrder replaces the order with the same ID and Version, with the next Version.
+	// It returns ErrStale for another version, and ErrTurn if the order becomes Issuing
+	// while another one with the same Share is. If it was Issuing before, those of the
+	// same Share that are processing become due.
+	//
+	// It stores the identifiers of valid authorizations for Authorized, until the order's
+	// Expires. Those of deactivated ones it removes.
+	UpdateOrder(ctx context.Context, o Order) error
+	// CompleteOrder is UpdateOrder, and stores the certificate in the same transaction.
+	CompleteOrder(ctx context.Context, o Order, c Certificate) error
+	// ClaimOrders leases at most limit orders that are due at now and not leased by
+	// another owner, the earliest first. Their Version changes.
+	ClaimOrders(ctx context.Context, owner string, now, until time.Time, limit int) ([]Order, error)
+	// ExtendOrder extends a lease without a change of Version. ErrStale: it was lost.
+	ExtendOrder(ctx context.Context, id, owner string, until time.Time) error
+	// NextOrder returns the earliest time at which an order is due and not leased, or
+	// ErrNotFound.
+	NextOrder(ctx context.Context, now time.Time) (time.Time, error)
+	// Authorized reports whether the account holds unexpired authorizations of all the
+	// identifiers, wildcards with "*.".
+	Authorized(ctx context.Context, accountID string, identifiers []string, now time.Time) (bool, error)
+}
+
+// CertificateStorage stores certificates.
+type CertificateStorage interface {
+	CertificateByID(ctx context.Context, id string) (Certificate, error)
+	// CertificatesByFingerprint returns all records of one certificate; several accounts
+	// may have it. It returns none without an error.
+	CertificatesByFingerprint(ctx context.Context, fingerprint string) ([]Certificate, error)
+	// CertificateByARI returns the newest certificate with that ARI id.
+	CertificateByARI(ctx context.Context, ariID string) (Certificate, error)
+	// Uncollected returns the newest certificate of an order with that Share and KeyHash
+	// that no client collected, that is not revoked, and that was created after a time.
+	Uncollected(ctx context.Context, share, keyHash string, after time.Time) (Certificate, error)
+	// SetCollected records that a client downloaded the certificate.
+	SetCollected(ctx context.Context, id string) error
+	// SetRevoked records the revocation of all records of a certificate. It returns
+	// ErrExists if it was revoked already.
+	SetRevoked(ctx context.Context, fingerprint string, at time.Time, reason int) error
+}
