@@ -34,9 +34,9 @@ type Storage interface {
 	OrderStorage
 	CertificateStorage
 
-	// Purge deletes what ended before a time: used nonces, orders with their
-	// authorizations, and certificates, by their Expires or NotAfter. It deletes at most
-	// limit records of each kind and reports whether there may be more.
+	// Purge deletes what ended before a time: orders with their authorizations, and
+	// certificates, by their Expires or NotAfter. It deletes at most limit records of each
+	// kind and reports whether there may be more.
 	Purge(ctx context.Context, before time.Time, limit int) (more bool, err error)
 }
 
@@ -46,6 +46,9 @@ type NonceStorage interface {
 	Secret(ctx context.Context, name string, value []byte) ([]byte, error)
 	// UseNonce records a nonce until it expires. It returns ErrExists if it was recorded.
 	UseNonce(ctx context.Context, id string, expires time.Time) error
+	// PurgeNonces deletes at most limit used nonces that expired before a time, and
+	// reports whether there may be more.
+	PurgeNonces(ctx context.Context, before time.Time, limit int) (more bool, err error)
 }
 
 // AccountStorage stores accounts.
