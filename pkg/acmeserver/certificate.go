@@ -9,7 +9,7 @@ type Certificate struct {
 	// Chains holds the chain and its alternates, each in PEM with the leaf first, sealed
 	// if the Server has a Sealer.
 	Chains              [][]byte
-	Fingerprint         string // SHA-256 of the leaf's DER, in hexadecimal; unique for each account
+	Fingerprint         string // SHA-256 of the leaf's DER, in hexadecimal; orders of one Share may have the same
 	KeyHash             string // SHA-256 of the leaf's SubjectPublicKeyInfo, in hexadecimal
 	ARIID               string // RFC 9773, section 4.1; empty: the leaf has none
 	Identifiers         []string

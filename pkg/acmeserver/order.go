@@ -43,7 +43,7 @@ type Order struct {
 	LeaseOwner string    // instance that works on the order; empty: none
 	LeaseUntil time.Time
 
-	Version int64 // changes with each update; the storage sets it
+	Version int64 // grows by 1 with each update; the storage sets it
 }
 
 // Authorization is the authorization of one identifier (RFC 8555, section 7.1.4). Its

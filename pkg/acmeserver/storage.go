@@ -28,6 +28,11 @@ var (
 // be used concurrently. A method that returned nil has stored its change durably,
 // apart from UseNonce and SetCollected, whose changes must survive the end of the
 // process only. Package storagetest has the contract as tests.
+//
+// A record that does not exist is ErrNotFound, whatever bytes its ID has. A new record
+// has Version 1, and each change of the Version adds 1, so that a caller can update
+// twice without reading in between. Times may lose what is below a millisecond. Nothing
+// that a method takes or returns is shared with the storage.
 type Storage interface {
 	NonceStorage
 	AccountStorage
@@ -45,6 +50,7 @@ type NonceStorage interface {
 	// Secret stores a value under a name unless there is one, and returns the stored one.
 	Secret(ctx context.Context, name string, value []byte) ([]byte, error)
 	// UseNonce records a nonce until it expires. It returns ErrExists if it was recorded.
+	// The same id always has the same time of expiry.
 	UseNonce(ctx context.Context, id string, expires time.Time) error
 	// PurgeNonces deletes at most limit used nonces that expired before a time, and
 	// reports whether there may be more.
@@ -53,8 +59,8 @@ type NonceStorage interface {
 
 // AccountStorage stores accounts.
 type AccountStorage interface {
-	// CreateAccount returns ErrExists if an account has the same key, and ErrTooMany if
-	// the owner has most accounts that are valid; 0 sets no limit.
+	// CreateAccount returns ErrExists if an account has the same key or ID, and
+	// ErrTooMany if the owner has most accounts that are valid; 0 sets no limit.
 	CreateAccount(ctx context.Context, a Account, most int) error
 	AccountByID(ctx context.Context, id string) (Account, error)
 	AccountByKey(ctx context.Context, thumbprint string) (Account, error)
@@ -68,34 +74,45 @@ type AccountStorage interface {
 type OrderStorage interface {
 	// CreateOrder stores an order. With Replaces, it marks the account's certificate with
 	// that ARI id as replaced by the order, or returns ErrNotFound or ErrReplaced. An order
-	// that became invalid replaces nothing. It returns ErrTooMany if the owner has most
-	// orders that are pending, ready or processing and not expired at CreatedAt; 0 sets
-	// no limit.
+	// that became invalid, or expired before it was valid, replaces nothing. It returns
+	// ErrExists if an order has the same ID, and ErrTooMany if the owner has most orders
+	// that are pending, ready or processing and not expired at CreatedAt; 0 sets no limit.
 	CreateOrder(ctx context.Context, o Order, most int) error
 	Order(ctx context.Context, id string) (Order, error)
 	// OrdersByAccount returns the IDs of an account's orders that are not invalid, the
-	// newest first, which follow the one with the ID after, at most limit.
+	// newest first, at most limit. If after is not empty, they follow the order with that
+	// ID, also if it is invalid. None follow an order that does not exist.
 	OrdersByAccount(ctx context.Context, accountID, after string, limit int) ([]string, error)
 	// UpdateOrder replaces the order with the same ID and Version, with the next Version.
-	// It returns ErrStale for another version, and ErrTurn if the order becomes Issuing
-	// while another one with the same Share is. If it was Issuing before, those of the
-	// same Share that are processing become due.
+	// AccountID, Owner, Identifiers, Replaces and CreatedAt stay. It returns ErrStale for
+	// another version, and ErrTurn if the order becomes Issuing while another one with the
+	// same Share is. If it ceases to be Issuing, the others of the same Share that are
+	// processing become due as of their CreatedAt, and their Version changes. So an order
+	// that gets ErrTurn must be stored as processing before; then its next update fails
+	// with ErrStale if its turn came meanwhile.
 	//
-	// It stores the identifiers of valid authorizations for Authorized, until the order's
-	// Expires. Those of deactivated ones it removes.
+	// A lease does not become shorter while its owner has it, since ExtendOrder does not
+	// change the Version.
+	//
+	// Like CreateOrder, it stores the identifiers of valid authorizations for Authorized,
+	// until the order's Expires. Those of authorizations that are no longer valid it
+	// removes.
 	UpdateOrder(ctx context.Context, o Order) error
 	// CompleteOrder is UpdateOrder, and stores the certificate in the same transaction.
 	CompleteOrder(ctx context.Context, o Order, c Certificate) error
-	// ClaimOrders leases at most limit orders that are due at now and not leased by
-	// another owner, the earliest first. Their Version changes.
+	// ClaimOrders leases at most limit orders that are due at now and have no lease at
+	// now. It takes them from the owners in turn, beginning with those that have the
+	// fewest leases, and from each owner the earliest first. Their Version changes. An
+	// order that is claimed stays due, so that it is continued when the lease ends.
 	ClaimOrders(ctx context.Context, owner string, now, until time.Time, limit int) ([]Order, error)
-	// ExtendOrder extends a lease without a change of Version. ErrStale: it was lost.
+	// ExtendOrder extends a lease without a change of Version. It returns ErrStale if
+	// another instance claimed the order, or the lease was given up.
 	ExtendOrder(ctx context.Context, id, owner string, until time.Time) error
 	// NextOrder returns the earliest time at which an order is due and not leased, or
-	// ErrNotFound.
+	// ErrNotFound. A lease that ended before now is none.
 	NextOrder(ctx context.Context, now time.Time) (time.Time, error)
 	// Authorized reports whether the account holds unexpired authorizations of all the
-	// identifiers, wildcards with "*.".
+	// identifiers, wildcards with "*.". Without identifiers, it does not.
 	Authorized(ctx context.Context, accountID string, identifiers []string, now time.Time) (bool, error)
 }
 
@@ -109,10 +126,12 @@ type CertificateStorage interface {
 	CertificateByARI(ctx context.Context, ariID string) (Certificate, error)
 	// Uncollected returns the newest certificate of an order with that Share and KeyHash
 	// that no client collected, that is not revoked, and that was created after a time.
+	// Orders without a Share have none.
 	Uncollected(ctx context.Context, share, keyHash string, after time.Time) (Certificate, error)
-	// SetCollected records that a client downloaded the certificate.
+	// SetCollected records that a client downloaded the certificate, in all its records:
+	// who asks for another one then, does not want this one.
 	SetCollected(ctx context.Context, id string) error
 	// SetRevoked records the revocation of all records of a certificate. It returns
-	// ErrExists if it was revoked already.
+	// ErrExists if all were revoked already.
 	SetRevoked(ctx context.Context, fingerprint string, at time.Time, reason int) error
 }
