@@ -64,4 +64,5 @@ type Challenge struct {
 	Error     *acme.Problem `json:"error,omitempty"`
 	Addr      netip.Addr    `json:"addr,omitzero"` // of the client that asked for the validation
 	Attempts  int           `json:"attempts,omitempty"`
+	DueAt     time.Time     `json:"due,omitzero"` // of the next attempt while the challenge is processing
 }

@@ -125,9 +125,9 @@ type CertificateStorage interface {
 	// CertificateByARI returns the newest certificate with that ARI id.
 	CertificateByARI(ctx context.Context, ariID string) (Certificate, error)
 	// Uncollected returns the newest certificate of an order with that Share and KeyHash
-	// that no client collected, that is not revoked, and that was created after a time.
-	// Orders without a Share have none.
-	Uncollected(ctx context.Context, share, keyHash string, after time.Time) (Certificate, error)
+	// that is not revoked, and that was created after a time if no client collected it, or
+	// after joined if one did. Orders without a Share have none.
+	Uncollected(ctx context.Context, share, keyHash string, after, joined time.Time) (Certificate, error)
 	// SetCollected records that a client downloaded the certificate, in all its records:
 	// who asks for another one then, does not want this one.
 	SetCollected(ctx context.Context, id string) error
