@@ -43,7 +43,7 @@ var layers = [][]string{
 	{"pkg/work"},
 	{"pkg/api", "pkg/managed"},
 	{"pkg/trail"},
-	{"pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves
+	{"pkg/acmeserver/jws", "pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves
 	{"pkg/acme", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile"},
 	{"pkg/printable"},
 }
