@@ -62,7 +62,8 @@ func (s *Server) signed(by jws.Signer, h handler) http.HandlerFunc {
 // verify checks the request as RFC 8555, section 6 demands, the cheap checks first. The
 // nonce is used up only by a correct signature.
 func (s *Server) verify(req *http.Request, by jws.Signer) (*request, error) {
-	if kind, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";"); !strings.EqualFold(strings.TrimSpace(kind), contentType) {
+	kind, _, _ := strings.Cut(req.Header.Get("Content-Type"), ";")
+	if !strings.EqualFold(strings.TrimSpace(kind), contentType) {
 		return nil, problem(acme.Malformed, http.StatusUnsupportedMediaType, "Content-Type: it must be "+contentType)
 	}
 	body, err := io.ReadAll(req.Body)
@@ -77,9 +78,8 @@ func (s *Server) verify(req *http.Request, by jws.Signer) (*request, error) {
 	if err != nil {
 		return nil, err
 	}
-	if want := s.cfg.URL + strings.TrimPrefix(req.URL.EscapedPath(), s.base); m.Header.URL != want {
-		s.cfg.Logger.Debug("a request is signed for another URL", "signed", printableURL(m.Header.URL), "want", want)
-		return nil, problem(acme.Unauthorized, http.StatusUnauthorized, "url: it is not the URL of this request, which is "+want)
+	if err := s.checkURL(req, m.Header.URL); err != nil {
+		return nil, err
 	}
 	expires, err := s.nonces.check(req.Context(), m.Header.Nonce)
 	if err != nil {
@@ -106,4 +106,22 @@ func (s *Server) verify(req *http.Request, by jws.Signer) (*request, error) {
 		}
 	}
 	return r, nil
+}
+
+// checkURL refuses a request that is signed for another URL. The log gets both, because
+// the usual cause is a proxy in front, or a wrong Config.URL.
+func (s *Server) checkURL(req *http.Request, signed string) error {
+	want := s.cfg.URL + strings.TrimPrefix(req.URL.EscapedPath(), s.base)
+	if req.URL.RawQuery != "" {
+		want += "?" + req.URL.RawQuery
+	}
+	if signed == want {
+		return nil
+	}
+	return &Refusal{
+		// RFC 8555, section 6.4, demands this type and status.
+		Problem: problem(acme.Unauthorized, http.StatusUnauthorized,
+			"url: it is not the URL of this request, which is "+want),
+		note: []any{"signed", printableURL(signed), "want", printableURL(want)},
+	}
 }

@@ -11,7 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/acmeserver/jws"
+	"golang.org/x/time/rate"
+
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
@@ -76,15 +77,19 @@ type Server struct {
 	nonces *nonces
 	issuer atomic.Pointer[Issuer]
 	loop   *work.Loop
-	turns  *turns // orders in progress in this process
+	turns  *turns        // orders in progress in this process
+	events *rate.Limiter // of log events about refused requests
 }
 
 // New checks the configuration. It does not use the storage yet.
 func New(cfg Config) (*Server, error) {
 	u, err := url.Parse(cfg.URL)
 	switch {
-	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") || u.RawQuery != "" || u.Fragment != "":
+	case err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") ||
+		u.RawQuery != "" || u.Fragment != "" || u.User != nil:
 		return nil, errors.New("acmeserver: URL must be like https://ca.example.com/acme")
+	case !isClean(strings.TrimSuffix(u.Path, "/")):
+		return nil, errors.New("acmeserver: URL has a path with //, . or ..; use a plain one")
 	case cfg.Storage == nil:
 		return nil, errors.New("acmeserver: Storage must be set")
 	case cfg.Issuer == nil:
@@ -92,6 +97,7 @@ func New(cfg Config) (*Server, error) {
 	}
 	cfg.setDefaults()
 	s := &Server{cfg: cfg, base: strings.TrimSuffix(u.EscapedPath(), "/"), turns: newTurns()}
+	s.events = rate.NewLimiter(eventsEvery, eventsAtOnce)
 	s.cfg.URL = strings.TrimSuffix(cfg.URL, "/")
 	s.nonces = &nonces{storage: cfg.Storage, life: cfg.Limits.NonceLife, now: cfg.Now}
 	s.SetIssuer(cfg.Issuer)
@@ -141,48 +147,6 @@ func (s *Server) Run(ctx context.Context) {
 	}()
 	s.loop.Run(ctx)
 	<-purged
-}
-
-// The paths below the URL. An entrance has a directory and a newAccount of its own at
-// /at/ENTRANCE.
-const (
-	pathDirectory  = "/directory"
-	pathNonce      = "/new-nonce"
-	pathNewAccount = "/new-account"
-	pathNewOrder   = "/new-order"
-	pathRevoke     = "/revoke-cert"
-	pathKeyChange  = "/key-change"
-	pathRenewal    = "/renewal-info"
-)
-
-// routes returns the handlers. All but the first five take a signed request.
-func (s *Server) routes() *http.ServeMux {
-	mux := http.NewServeMux()
-	at := "/at/{entrance}"
-	mux.HandleFunc("GET "+s.base+pathDirectory, s.serveDirectory) // also HEAD
-	mux.HandleFunc("GET "+s.base+at+pathDirectory, s.serveDirectory)
-	mux.HandleFunc("GET "+s.base+pathNonce, s.serveNonce)
-	mux.HandleFunc("GET "+s.base+at+pathNonce, s.serveNonce)
-	mux.HandleFunc("GET "+s.base+pathRenewal+"/{id}", s.serveRenewalInfo)
-	byKey, byAccount := jws.ByKey, jws.ByAccount
-	for path, h := range map[string]http.HandlerFunc{
-		pathNewAccount:                    s.signed(byKey, s.newAccount),
-		at + pathNewAccount:               s.signed(byKey, s.newAccount),
-		pathNewOrder:                      s.signed(byAccount, s.newOrder),
-		pathRevoke:                        s.signed(byKey|byAccount, s.revoke),
-		pathKeyChange:                     s.signed(byAccount, s.keyChange),
-		"/account/{id}":                   s.signed(byAccount, s.account),
-		"/account/{id}/orders":            s.signed(byAccount, s.accountOrders),
-		"/order/{id}":                     s.signed(byAccount, s.order),
-		"/order/{id}/finalize":            s.signed(byAccount, s.finalize),
-		"/authorization/{id}/{n}":         s.signed(byAccount, s.authorization),
-		"/challenge/{id}/{n}/{type}":      s.signed(byAccount, s.challenge),
-		"/certificate/{id}":               s.signed(byAccount, s.certificate),
-		"/certificate/{id}/{alternative}": s.signed(byAccount, s.certificate),
-	} {
-		mux.HandleFunc("POST "+s.base+path, h)
-	}
-	return mux
 }
 
 // url returns the URL of a path below the base.

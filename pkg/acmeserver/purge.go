@@ -1,0 +1,62 @@
+package acmeserver
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+const (
+	purgeNonces  = 10 * time.Minute // period for used nonces
+	purgeRecords = time.Hour        // period for everything else
+	purgeLimit   = 500              // records of one kind in one transaction
+	purgeMost    = 1000             // transactions in one period
+	purgeTimeout = time.Minute      // for one transaction
+
+	// clockMargin is how far the clocks of two instances may differ. A used nonce must
+	// not be deleted while another instance still accepts it.
+	clockMargin = 10 * time.Minute
+)
+
+// purge deletes ended records from the storage until ctx ends.
+func (s *Server) purge(ctx context.Context) {
+	var all sync.WaitGroup
+	all.Go(func() { s.purgeEvery(ctx, purgeNonces, clockMargin, s.cfg.Storage.PurgeNonces) })
+	all.Go(func() { s.purgeEvery(ctx, purgeRecords, s.cfg.Limits.Keep, s.cfg.Storage.Purge) })
+	all.Wait()
+}
+
+// purgeFunc deletes at most limit records that ended before a time.
+type purgeFunc func(ctx context.Context, before time.Time, limit int) (more bool, err error)
+
+// purgeEvery calls purge once in a period. Several instances of one storage begin at
+// different times.
+func (s *Server) purgeEvery(ctx context.Context, period, keep time.Duration, purge purgeFunc) {
+	timer := time.NewTimer(rand.N(period / 4))
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-timer.C:
+		}
+		if err := s.purgeNow(ctx, keep, purge); err != nil && ctx.Err() == nil {
+			s.cfg.Logger.Warn("purge failed", "error", err)
+		}
+		timer.Reset(period - rand.N(period/10))
+	}
+}
+
+func (s *Server) purgeNow(ctx context.Context, keep time.Duration, purge purgeFunc) error {
+	before := s.cfg.Now().Add(-keep)
+	for range purgeMost {
+		bounded, cancel := context.WithTimeout(ctx, purgeTimeout)
+		more, err := purge(bounded, before, purgeLimit)
+		cancel()
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
