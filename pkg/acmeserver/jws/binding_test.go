@@ -92,7 +92,8 @@ func TestBindingRefuses(t *testing.T) {
 		wantProblem(t, err, acme.Malformed, field)
 	}
 
-	b, err := jws.ParseBinding(marshal(sign("HS256", hmacKey, fields{"alg": "HS256", "kid": "host-1", "url": url}, `{"kty":"EC"}`)))
+	header := fields{"alg": "HS256", "kid": "host-1", "url": url}
+	b, err := jws.ParseBinding(marshal(sign("HS256", hmacKey, header, `{"kty":"EC"}`)))
 	if err != nil {
 		t.Fatal(err)
 	}

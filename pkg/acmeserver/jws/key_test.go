@@ -30,7 +30,10 @@ func TestKey(t *testing.T) {
 		{rfc7638Key, `{"e":"AQAB","kty":"RSA","n":"` + rfc7638N + `"}`, rfc7638Print},
 		{rfc8037Key, `{"crv":"Ed25519","kty":"OKP","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}`, rfc8037Print},
 		// Leading zeros do not make another key.
-		{`{"e":"AAEAAQ","kty":"RSA","n":"` + rfc7638N + `"}`, `{"e":"AQAB","kty":"RSA","n":"` + rfc7638N + `"}`, rfc7638Print},
+		{
+			`{"e":"AAEAAQ","kty":"RSA","n":"` + rfc7638N + `"}`,
+			`{"e":"AQAB","kty":"RSA","n":"` + rfc7638N + `"}`, rfc7638Print,
+		},
 	} {
 		k, err := jws.ParseKey([]byte(test.jwk))
 		if err != nil {
@@ -64,6 +67,7 @@ func TestParseKeyRefuses(t *testing.T) {
 		n[len(n)-1] = last
 		return b64(n)
 	}
+	twice := append([]byte(`{"kty":"EC",`), with("ES256", nil)[1:]...)
 	short := b64(append([]byte{0x7f}, bytes.Repeat([]byte{0xff}, 255)...))
 	for name, test := range map[string]struct {
 		jwk   []byte
@@ -71,7 +75,7 @@ func TestParseKeyRefuses(t *testing.T) {
 		words []string
 	}{
 		"no object":        {[]byte(`"x"`), acme.Malformed, []string{"jwk: "}},
-		"member twice":     {append([]byte(`{"kty":"EC",`), with("ES256", nil)[1:]...), acme.Malformed, []string{`"kty"`, "twice"}},
+		"member twice":     {twice, acme.Malformed, []string{`"kty"`, "twice"}},
 		"no kty":           {with("ES256", fields{"kty": nil}), acme.Malformed, []string{"kty: ", "missing"}},
 		"symmetric":        {marshal(fields{"kty": "oct", "k": "AAAA"}), acme.Malformed, []string{"private"}},
 		"unknown kty":      {with("ES256", fields{"kty": "AKP"}), acme.BadPublicKey, []string{"kty: ", "P-256"}},
