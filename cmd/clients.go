@@ -81,9 +81,11 @@ Values of --allow:
 	flags.bind(c.Flags())
 	fs := c.Flags()
 	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may request, as above; may be repeated or joined by commas")
-	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway or both")
+	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway, acme")
 	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and send requests, such as 10.1.0.0/16 (default any)")
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
+	fs.StringSliceVar(&grant.Profiles, "profile", nil, "the CA's `profiles` that it may request, such as shortlived; default: a request without one (default any)")
+	fs.IntVar(&grant.MaxNames, "max-names", 0, "`number` of names that one of its certificates may have (default any)")
 	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of requests a day (UTC) that may cost an order (default the default-daily-quota of serve)")
 	fs.StringArrayVar(&req.Recipients, "recipient", nil, "age or SSH public `key` to which its bundles are sealed, in addition to its own; may be repeated")
 	secret.bind(fs)
@@ -97,7 +99,7 @@ func inFlags(err error) error {
 	if !errors.As(err, &p) || p.Status != http.StatusUnprocessableEntity {
 		return err
 	}
-	flags := map[string]string{"names": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "daily_quota": "quota", "token_life": "token-life"}
+	flags := map[string]string{"names": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "profiles": "profile", "max_names": "max-names", "daily_quota": "quota", "token_life": "token-life"}
 	var lines []string
 	for line := range strings.Lines(p.Error()) {
 		field, rest, _ := strings.Cut(line, ":")
@@ -190,6 +192,12 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 		}
 		if len(g.KeyTypes) > 0 {
 			printf(c, "  key types %s", strings.Join(g.KeyTypes, ","))
+		}
+		if len(g.Profiles) > 0 {
+			printf(c, "  profiles %s", strings.Join(g.Profiles, ","))
+		}
+		if g.MaxNames > 0 {
+			printf(c, "  at most %d names", g.MaxNames)
 		}
 		if g.DailyQuota > 0 {
 			printf(c, "  quota %s requests a day", strconv.Itoa(g.DailyQuota))

@@ -61,7 +61,7 @@ replace it. The files stay. Remove them when no service uses them.`,
 			if err != nil {
 				return err
 			}
-			if mode != "" && !clients.Mode(mode).Canonical().IsGrantable() {
+			if mode != "" && !clients.Mode(mode).Canonical().IsNative() {
 				return usage("mode: %q is unknown; use agent or gateway", mode)
 			}
 			s, err := flags.open(c)

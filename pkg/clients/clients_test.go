@@ -16,7 +16,7 @@ func TestGrantableModes(t *testing.T) {
 	for _, m := range clients.GrantableModes() {
 		listed[m] = true
 	}
-	for _, m := range []clients.Mode{clients.ModeClient, clients.ModeAgent, clients.ModeGateway, "unknown", ""} {
+	for _, m := range []clients.Mode{clients.ModeClient, clients.ModeAgent, clients.ModeGateway, clients.ModeACME, "unknown", ""} {
 		if m.IsGrantable() != listed[m] {
 			t.Errorf("mode %q: grantable %v, listed %v", m, m.IsGrantable(), listed[m])
 		}
@@ -49,7 +49,7 @@ func TestGatewayKeepsNothing(t *testing.T) {
 func TestGrantEncodings(t *testing.T) {
 	want := clients.Grant{
 		Names: []string{"*.example.com"}, Modes: []clients.Mode{clients.ModeAgent}, Networks: []string{"10.0.0.0/8"},
-		KeyTypes: []string{"ec256"}, DailyQuota: 3,
+		KeyTypes: []string{"ec256"}, Profiles: []string{"default"}, MaxNames: 2, DailyQuota: 3,
 	}
 	var fromJSON, fromYAML clients.Grant
 	asJSON, err := json.Marshal(want)
@@ -62,10 +62,15 @@ func TestGrantEncodings(t *testing.T) {
 	if err := yaml.Unmarshal(asJSON, &fromYAML); err != nil || !fromYAML.Equal(want) {
 		t.Errorf("the same as YAML: %+v, %v", fromYAML, err)
 	}
-	other := want
-	other.DailyQuota++
-	if other.Equal(want) {
-		t.Error("another quota makes no difference")
+	for what, change := range map[string]func(*clients.Grant){
+		"quota":           func(g *clients.Grant) { g.DailyQuota++ },
+		"number of names": func(g *clients.Grant) { g.MaxNames++ },
+		"profile":         func(g *clients.Grant) { g.Profiles = []string{"shortlived"} },
+	} {
+		other := want
+		if change(&other); other.Equal(want) {
+			t.Errorf("another %s makes no difference", what)
+		}
 	}
 }
 
@@ -76,4 +81,5 @@ func ExampleMode_Properties() {
 	// Output:
 	// agent renews unattended: true
 	// gateway renews unattended: false
+	// acme renews unattended: false
 }

@@ -10,6 +10,7 @@ const (
 	ModeClient  Mode = "client"  // acme-client: certificates of the proxy's own host
 	ModeAgent   Mode = "agent"   // certificate-agent: renewed by the proxy, sealed to the client
 	ModeGateway Mode = "gateway" // acme-gateway: passed through, nothing is stored
+	ModeACME    Mode = "acme"    // relayed to a stock ACME client (RFC 8555)
 )
 
 // ModeProperties describes how a mode differs from others.
@@ -18,6 +19,7 @@ type ModeProperties struct {
 	OwnsNames  bool // a name belongs to one client, as long as that client may have it
 	Unattended bool // the proxy renews while the client is away
 	Grantable  bool // a grant may allow the mode
+	Native     bool // a client requests it through the native API
 }
 
 // Canonical returns the mode that a person means, who may use its full name:
@@ -42,9 +44,11 @@ func (m Mode) Properties() ModeProperties {
 	case ModeClient:
 		return ModeProperties{KeepsNames: true, OwnsNames: true, Unattended: true}
 	case ModeAgent:
-		return ModeProperties{KeepsNames: true, OwnsNames: true, Unattended: true, Grantable: true}
+		return ModeProperties{KeepsNames: true, OwnsNames: true, Unattended: true, Grantable: true, Native: true}
 	case ModeGateway:
-		return ModeProperties{Grantable: true}
+		return ModeProperties{Grantable: true, Native: true}
+	case ModeACME:
+		return ModeProperties{KeepsNames: true, Grantable: true}
 	}
 	return ModeProperties{}
 }
@@ -61,8 +65,14 @@ func (m Mode) IsUnattended() bool { return m.Properties().Unattended }
 // IsGrantable reports whether a grant may allow the mode.
 func (m Mode) IsGrantable() bool { return m.Properties().Grantable }
 
+// IsNative reports whether a client requests the mode through the native API.
+func (m Mode) IsNative() bool { return m.Properties().Native }
+
 // GrantableModes returns the modes that a grant may allow, the default first.
-func GrantableModes() []Mode { return []Mode{ModeAgent, ModeGateway} }
+func GrantableModes() []Mode { return append(NativeModes(), ModeACME) }
+
+// NativeModes returns the modes of the native API, the default first.
+func NativeModes() []Mode { return []Mode{ModeAgent, ModeGateway} }
 
 // JoinModes returns the modes as text, with sep between them.
 func JoinModes(modes []Mode, sep string) string {

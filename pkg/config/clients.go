@@ -51,6 +51,8 @@ type clientList struct {
 //	        modes: [agent, gateway]
 //	        networks: [10.0.0.0/8]         # optional, as is what follows
 //	        key_types: [ec256]
+//	        profiles: [shortlived, default]
+//	        max_names: 5
 //	        daily_quota: 10
 //
 // and returns the clients in the file's order. The error joins up to a hundred
@@ -111,6 +113,9 @@ func checkLimits(g clients.Grant) error {
 	}
 	if g.KeyTypes != nil && len(g.KeyTypes) == 0 {
 		faults = append(faults, errors.New("key_types: is an empty list; write types of keys such as ec256, or remove the line to allow all"))
+	}
+	if g.Profiles != nil && len(g.Profiles) == 0 {
+		faults = append(faults, errors.New("profiles: is an empty list; write profiles such as shortlived, or remove the line to allow all"))
 	}
 	return errors.Join(faults...)
 }

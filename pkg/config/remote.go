@@ -66,8 +66,8 @@ func (c *RemoteCertificate) Check() error {
 		}
 	}
 	c.Names, c.Mode = names, c.Mode.Canonical()
-	if c.Mode != "" && !c.Mode.IsGrantable() {
-		known := clients.JoinModes(clients.GrantableModes(), " or ")
+	if c.Mode != "" && !c.Mode.IsNative() {
+		known := clients.JoinModes(clients.NativeModes(), " or ")
 		faults = append(faults, fmt.Errorf("mode: unknown mode %q; write %s", c.Mode, known))
 	}
 	if c.KeyType != "" {

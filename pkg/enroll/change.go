@@ -81,6 +81,12 @@ func grantsText(grants []clients.Grant) string {
 		if len(g.KeyTypes) > 0 {
 			limits = append(limits, "key types "+strings.Join(g.KeyTypes, ","))
 		}
+		if len(g.Profiles) > 0 {
+			limits = append(limits, "profiles "+strings.Join(g.Profiles, ","))
+		}
+		if g.MaxNames > 0 {
+			limits = append(limits, "at most "+counted(int64(g.MaxNames), "name"))
+		}
 		if g.DailyQuota > 0 {
 			limits = append(limits, strconv.Itoa(g.DailyQuota)+" a day")
 		}

@@ -3,7 +3,9 @@ package policy
 import (
 	"errors"
 	"fmt"
+	"strings"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
@@ -42,10 +44,28 @@ func ValidateGrant(g clients.Grant) error {
 	for _, s := range g.KeyTypes {
 		fault("key_types", checkKeyType(s))
 	}
+	for _, s := range g.Profiles {
+		fault("profiles", checkProfile(s))
+	}
+	if g.MaxNames < 0 || g.MaxNames > cert.MaxNames {
+		fault("max_names", fmt.Errorf("%d is out of range; write 0 for no limit, or 1 to %d", g.MaxNames, cert.MaxNames))
+	}
 	if g.DailyQuota < 0 {
 		fault("daily_quota", fmt.Errorf("%d is negative; write 0 for the proxy's default, or the number of requests per day", g.DailyQuota))
 	}
 	return errors.Join(faults...)
+}
+
+// maxProfile is the length of the longest profile that the API accepts.
+const maxProfile = 64
+
+// checkProfile accepts printable text without spaces. The CA's profiles are not known
+// here.
+func checkProfile(s string) error {
+	if s == "" || len(s) > maxProfile || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return fmt.Errorf("%q is not a profile; write one that the CA's directory lists, or %s for requests without one", acme.Shorten(s), clients.ProfileDefault)
+	}
+	return nil
 }
 
 // checkKeyType is stricter than cert.ParseKeyType. It accepts only the canonical

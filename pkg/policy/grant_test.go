@@ -19,23 +19,23 @@ import (
 // what a plain reading of it allows, however its patterns are spelled. Lists
 // are divided by "|".
 func FuzzValidateGrant(f *testing.F) {
-	f.Add("web1.example.com|*.web1.example.com", "agent", "10.0.0.0/8", "ec256", 10, "a.web1.example.com", "10.1.2.3", "agent", "ec256")
-	f.Add("**.Example.com.|wildcard:*.bücher.example", "agent|gateway", "", "", 0, "*.a.xn--bcher-kva.example|x.y.example.com", "", "gateway", "rsa2048")
-	f.Add("192.0.2.0/24|::ffff:192.0.2.7|2001:db8::/32", "gateway", "::ffff:10.0.0.0/104|fe80::1", "ec384|rsa4096", 1, "192.0.2.9", "::ffff:10.0.0.1", "gateway", "ec384")
-	f.Add("*.com|*|\x1b[31m|*.\x1b[31m|wildcard:\x00|*.\xff", "client", "any|10.1.0.0/8", "EC256", -1, "a.com", "x", "client", "")
-	f.Add("a。example|*.a.example.", "agent", "0.0.0.0/0|::/0", "", 0, "a.example|b.a.example", "fe80::1%eth0", "agent", "")
-	f.Fuzz(func(t *testing.T, patterns, modes, networks, keyTypes string, quota int, names, addr, mode, keyType string) {
+	f.Add("web1.example.com|*.web1.example.com", "agent", "10.0.0.0/8", "ec256", 10, "shortlived|default", 2, "a.web1.example.com", "10.1.2.3", "agent", "ec256", "")
+	f.Add("**.Example.com.|wildcard:*.bücher.example", "agent|gateway", "", "", 0, "shortlived", 1, "*.a.xn--bcher-kva.example|x.y.example.com", "", "gateway", "rsa2048", "shortlived")
+	f.Add("192.0.2.0/24|::ffff:192.0.2.7|2001:db8::/32", "gateway", "::ffff:10.0.0.0/104|fe80::1", "ec384|rsa4096", 1, "", 0, "192.0.2.9", "::ffff:10.0.0.1", "gateway", "ec384", "tlsserver")
+	f.Add("*.com|*|\x1b[31m|*.\x1b[31m|wildcard:\x00|*.\xff", "client", "any|10.1.0.0/8", "EC256", -1, "a b|", 101, "a.com", "x", "client", "", "\x1b")
+	f.Add("a。example|*.a.example.", "acme", "0.0.0.0/0|::/0", "", 0, "default", 0, "a.example|b.a.example", "fe80::1%eth0", "acme", "", "default")
+	f.Fuzz(func(t *testing.T, patterns, modes, networks, keyTypes string, quota int, profiles string, most int, names, addr, mode, keyType, profile string) {
 		if len(patterns)+len(networks)+len(names) > 1024 {
 			return
 		}
-		g := clients.Grant{Names: split(patterns), Modes: clients.AsModes(split(modes)), Networks: split(networks), KeyTypes: split(keyTypes), DailyQuota: quota}
+		g := clients.Grant{Names: split(patterns), Modes: clients.AsModes(split(modes)), Networks: split(networks), KeyTypes: split(keyTypes), Profiles: split(profiles), MaxNames: most, DailyQuota: quota}
 		if err := ValidateGrant(g); err != nil {
 			checkWords(t, err)
 			return
 		}
 		from, _ := netip.ParseAddr(addr)
 		id := clients.Identity{Client: clients.Client{Name: "web1", Grants: []clients.Grant{g}}, Addr: from}
-		r := Request{Mode: clients.Mode(mode), Names: split(names), KeyType: cert.KeyType(keyType)}
+		r := Request{Mode: clients.Mode(mode), Names: split(names), KeyType: cert.KeyType(keyType), Profile: profile}
 		got := allow(id, r)
 		if want := plainly(g, from, r); (got == nil) != want {
 			t.Errorf("grant %+v, request %+v from %s: %v, a plain reading says %v", g, r, from, got, want)
@@ -67,7 +67,7 @@ func checkWords(t *testing.T, err error) {
 	t.Helper()
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		field, text, found := strings.Cut(line, ": ")
-		if !found || text == "" || !slices.Contains([]string{"names", "modes", "networks", "key_types", "daily_quota"}, field) {
+		if !found || text == "" || !slices.Contains([]string{"names", "modes", "networks", "key_types", "profiles", "max_names", "daily_quota"}, field) {
 			t.Errorf("a line without its field: %q", line)
 		}
 		if strings.ContainsFunc(line, unicode.IsControl) || !utf8.ValidString(line) {
@@ -97,6 +97,13 @@ func plainly(g clients.Grant, from netip.Addr, r Request) bool {
 		return false
 	}
 	if len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType)) {
+		return false
+	}
+	profile := r.Profile
+	if profile == "" {
+		profile = "default"
+	}
+	if len(g.Profiles) > 0 && !slices.Contains(g.Profiles, profile) || g.MaxNames > 0 && len(names) > g.MaxNames {
 		return false
 	}
 	if len(g.Networks) > 0 && !slices.ContainsFunc(g.Networks, func(n string) bool {

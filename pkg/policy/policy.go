@@ -1,11 +1,13 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
@@ -18,6 +20,9 @@ type Request struct {
 	// KeyType is the type of the key of the certificate or of the CSR. A grant that
 	// lists key types never covers the empty type.
 	KeyType cert.KeyType
+	// Profile is the CA's profile that is requested. If empty, it is the CA's default,
+	// which grants call clients.ProfileDefault.
+	Profile string
 	// Purpose selects the parts of a grant that count.
 	Purpose Purpose
 }
@@ -33,7 +38,7 @@ const (
 	// not connect.
 	Renewal
 	// Revocation revokes a certificate whose key the client has proven to hold, or only
-	// checks names. Modes and key types do not count.
+	// checks names. Modes, key types, profiles and the number of names do not count.
 	Revocation
 )
 
@@ -48,8 +53,8 @@ type Decision struct {
 // Denied reports that a request is denied. It may be shown to the client, and
 // contains nothing about other clients.
 type Denied struct {
-	// Field is the field at fault: "names", "mode", "key_type", "source" (the
-	// client's address) or "client".
+	// Field is the field at fault: "names", "mode", "key_type", "profile", "source"
+	// (the client's address) or "client".
 	Field string
 	// Reason describes the fault and the remedy.
 	Reason string
@@ -134,7 +139,9 @@ func Holds(c clients.Client, name string) bool {
 // miss lists the parts of a request that a grant does not cover.
 type miss struct {
 	names                 cert.Names // those that the grant does not cover
+	most                  int        // the grant's number of names if the request has more, or 0
 	mode, keyType, source bool
+	profile               bool
 }
 
 func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) miss {
@@ -142,6 +149,10 @@ func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) mi
 	if r.Purpose != Revocation {
 		m.mode = !slices.Contains(g.Modes, r.Mode)
 		m.keyType = len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType))
+		m.profile = len(g.Profiles) > 0 && !slices.Contains(g.Profiles, cmp.Or(r.Profile, clients.ProfileDefault))
+		if g.MaxNames > 0 && len(names) > g.MaxNames {
+			m.most = g.MaxNames
+		}
 	}
 	if r.Purpose != Renewal {
 		m.source = len(g.Networks) > 0 && !within(g.Networks, id.Addr)
@@ -150,7 +161,7 @@ func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) mi
 }
 
 func (m miss) isEmpty() bool {
-	return len(m.names) == 0 && !m.mode && !m.keyType && !m.source
+	return len(m.names) == 0 && m.others() == 0
 }
 
 // isNearer reports whether m lacks fewer names than o, or as many names and fewer
@@ -164,7 +175,7 @@ func (m miss) isNearer(o miss) bool {
 
 func (m miss) others() int {
 	n := 0
-	for _, fault := range []bool{m.mode, m.keyType, m.source} {
+	for _, fault := range []bool{m.mode, m.keyType, m.profile, m.most > 0, m.source} {
 		if fault {
 			n++
 		}
@@ -189,32 +200,55 @@ func (m miss) denied(id clients.Identity, r Request, names, ungranted cert.Names
 	case m.keyType:
 		d.Field = "key_type"
 		d.Reason = fmt.Sprintf("key type %q is not granted to client %q for these names; use another one, or ask the proxy's administrator to allow it", r.KeyType, client)
+	case m.profile:
+		d.Field = "profile"
+		d.Reason = notProfile(client, r.Profile)
+	case m.most > 0:
+		d.Field = "names"
+		d.Reason = fmt.Sprintf("client %q may have at most %d in one certificate, not %d; ask for fewer, or ask the proxy's administrator to allow more", client, m.most, len(names))
 	default:
-		from := "an unknown address"
-		if id.Addr.IsValid() {
-			from = id.Addr.String()
-		}
 		d.Field = "source"
-		d.Reason = fmt.Sprintf("client %q may not ask for these names from %s; ask the proxy's administrator to allow its network", client, from)
+		d.Reason = fmt.Sprintf("client %q may not ask for these names from %s; ask the proxy's administrator to allow its network", client, from(id))
 	}
 	return d
 }
 
+func from(id clients.Identity) string {
+	if !id.Addr.IsValid() {
+		return "an unknown address"
+	}
+	return id.Addr.String()
+}
+
+func notProfile(client, profile string) string {
+	if profile == "" {
+		return fmt.Sprintf("client %q may not leave the profile to the CA for these names; ask for one that is granted, or ask the proxy's administrator to allow %q", client, clients.ProfileDefault)
+	}
+	return fmt.Sprintf("profile %q is not granted to client %q for these names; use another one, or ask the proxy's administrator to allow it", acme.Shorten(profile), client)
+}
+
 // notGranted returns a reason that lists only the first names, to limit its length.
 func notGranted(client string, names cert.Names) string {
-	const most = 3
-	shown, verb, them := strings.Join(names[:min(most, len(names))], ", "), "are", "them"
-	if len(names) > most {
-		shown += fmt.Sprintf(" and %d more", len(names)-most)
-	}
+	verb, them := "are", "them"
 	if len(names) == 1 {
 		verb, them = "is", "it"
 	}
-	reason := fmt.Sprintf("%s %s not granted to client %q; ask the proxy's administrator to add %s", shown, verb, client, them)
-	if i := slices.IndexFunc(names[:min(most, len(names))], cert.IsWildcard); i >= 0 {
+	reason := fmt.Sprintf("%s %s not granted to client %q; ask the proxy's administrator to add %s", few(names), verb, client, them)
+	if i := slices.IndexFunc(names[:min(shown, len(names))], cert.IsWildcard); i >= 0 {
 		reason += fmt.Sprintf(" (a wildcard needs a pattern such as %s%s)", wildcardPrefix, strings.TrimPrefix(names[i], "*."))
 	}
 	return reason
+}
+
+// shown is the number of names in a reason.
+const shown = 3
+
+func few(names cert.Names) string {
+	text := strings.Join(names[:min(shown, len(names))], ", ")
+	if len(names) > shown {
+		text += fmt.Sprintf(" and %d more", len(names)-shown)
+	}
+	return text
 }
 
 // uncovered returns the names that no pattern matches. Invalid patterns match

@@ -234,31 +234,32 @@ func TestValidateGrant(t *testing.T) {
 	good := clients.Grant{
 		Names: []string{"a.example", "*.a.example", "**.b.example", "wildcard:a.example", "10.0.0.0/8", "fc00::/7"},
 		Modes: []clients.Mode{clients.ModeAgent, clients.ModeGateway}, Networks: []string{"0.0.0.0/0", "::/0", "192.0.2.1"},
-		KeyTypes: []string{"ec256", "rsa4096"}, DailyQuota: 10,
+		KeyTypes: []string{"ec256", "rsa4096"}, Profiles: []string{"default", "shortlived"}, MaxNames: 100, DailyQuota: 10,
 	}
 	if err := ValidateGrant(good); err != nil {
 		t.Error(err)
 	}
 	err := ValidateGrant(clients.Grant{
 		Names: []string{"*.com", "a.example", "x\ny"}, Modes: []clients.Mode{"client"}, Networks: []string{"any", "10.1.0.0/8", ""},
-		KeyTypes: []string{"EC256", "", "ed25519"}, DailyQuota: -1,
+		KeyTypes: []string{"EC256", "", "ed25519"}, Profiles: []string{"short lived", ""}, MaxNames: 101, DailyQuota: -1,
 	})
 	if err == nil {
 		t.Fatal("all faults are accepted")
 	}
 	for _, want := range []string{
 		`names: "*.com" covers a whole top-level domain`, `names: "x\ny" contains white space`,
-		`modes: unknown mode "client"; write one or more of agent, gateway`,
+		`modes: unknown mode "client"; write one or more of agent, gateway, acme`,
 		`networks: "any" is not a network; write`, `networks: "10.1.0.0/8" has bits beyond its length; write 10.0.0.0/8`, `networks: "" is not a network`,
 		`key_types: key type "EC256" is not in canonical form; write ec256`, `key_types: key type ""`, `key_types: unknown key type "ed25519"; write one of`,
+		`profiles: "short lived" is not a profile`, `profiles: "" is not a profile`, "max_names: 101 is out of range",
 		"daily_quota: -1 is negative",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is missing in:\n%v", want, err)
 		}
 	}
-	if n := strings.Count(err.Error(), "\n") + 1; n != 10 {
-		t.Errorf("%d faults, want 10:\n%v", n, err)
+	if n := strings.Count(err.Error(), "\n") + 1; n != 13 {
+		t.Errorf("%d faults, want 13:\n%v", n, err)
 	}
 	err = ValidateGrant(clients.Grant{})
 	if err == nil || !strings.Contains(err.Error(), "names: none given") || !strings.Contains(err.Error(), "modes: none given") {

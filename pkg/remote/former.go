@@ -33,7 +33,7 @@ func (k *Kept) Installed() cert.Names {
 }
 
 func (f *former) validate() error {
-	if f != nil && (len(f.Names) == 0 || !f.Mode.IsGrantable()) {
+	if f != nil && (len(f.Names) == 0 || !f.Mode.IsNative()) {
 		return errors.New("former: it has no names or no mode")
 	}
 	return nil

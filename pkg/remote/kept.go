@@ -124,7 +124,7 @@ func (w *Wanted) Risk() string {
 // Validate returns all faults, each with its field.
 func (w *Wanted) Validate() error {
 	var faults []error
-	if !w.Mode.IsGrantable() {
+	if !w.Mode.IsNative() {
 		faults = append(faults, fmt.Errorf("mode: %q is unknown; use agent or gateway", w.Mode))
 	}
 	if _, err := cert.ParseKeyType(string(w.KeyType)); err != nil {

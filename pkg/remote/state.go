@@ -217,7 +217,7 @@ func Enroll(ctx context.Context, dir, userAgent string, token auth.EnrollToken, 
 
 func modesOf(who api.Client) []clients.Mode {
 	var modes []clients.Mode
-	for _, mode := range clients.GrantableModes() {
+	for _, mode := range clients.NativeModes() {
 		for _, g := range who.Grants {
 			if slices.Contains(g.Modes, mode) && !slices.Contains(modes, mode) {
 				modes = append(modes, mode)
@@ -235,12 +235,12 @@ func (s *State) URL() string { return s.enrolment.URL }
 
 // DefaultMode returns the first mode that this client may use.
 func (s *State) DefaultMode() clients.Mode {
-	for _, mode := range clients.GrantableModes() {
+	for _, mode := range clients.NativeModes() {
 		if slices.Contains(s.enrolment.Modes, mode) {
 			return mode
 		}
 	}
-	return clients.GrantableModes()[0]
+	return clients.NativeModes()[0]
 }
 
 // API returns a client of the proxy. When this process or another replaces the TLS

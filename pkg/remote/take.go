@@ -63,7 +63,7 @@ func nameError(name string) error {
 // isDamaged reports whether an unreadable file of an earlier release is the state of
 // these names.
 func (s *State) isDamaged(w Wanted) bool {
-	for _, mode := range clients.GrantableModes() {
+	for _, mode := range clients.NativeModes() {
 		if w.Mode != "" && w.Mode != mode {
 			continue
 		}

@@ -14,7 +14,8 @@ import (
 // clientsSQL reads clients with their grants in one statement, so that both are
 // consistent. %s selects the clients.
 const clientsSQL = `SELECT c.id, c.name, c.disabled, c.recipients, c.created_at, COALESCE(g.position, -1),
-	COALESCE(g.patterns, ''), COALESCE(g.modes, ''), COALESCE(g.networks, ''), COALESCE(g.key_types, ''), COALESCE(g.daily_quota, 0)
+	COALESCE(g.patterns, ''), COALESCE(g.modes, ''), COALESCE(g.networks, ''), COALESCE(g.key_types, ''),
+	COALESCE(g.profiles, ''), COALESCE(g.max_names, 0), COALESCE(g.daily_quota, 0)
 	FROM (SELECT id, name, disabled, recipients, created_at FROM clients WHERE %s) AS c
 	LEFT JOIN grants AS g ON g.client_id = c.id ORDER BY c.name, g.position`
 
@@ -36,7 +37,8 @@ func queryClients(ctx context.Context, q sqldb.Querier, query string, args ...an
 		var g clients.Grant
 		var position int64
 		if err := rows.Scan(&c.ID, &c.Name, &c.Disabled, sqldb.List(&c.Recipients), sqldb.Time(&c.CreatedAt), &position,
-			sqldb.List(&g.Names), sqldb.List(&g.Modes), sqldb.List(&g.Networks), sqldb.List(&g.KeyTypes), &g.DailyQuota); err != nil {
+			sqldb.List(&g.Names), sqldb.List(&g.Modes), sqldb.List(&g.Networks), sqldb.List(&g.KeyTypes),
+			sqldb.List(&g.Profiles), &g.MaxNames, &g.DailyQuota); err != nil {
 			return nil, err
 		}
 		if len(out) == 0 || out[len(out)-1].ID != c.ID {
@@ -113,12 +115,13 @@ func insertGrants(ctx context.Context, tx *sql.Tx, clientID string, grants []cli
 		modes, err2 := sqldb.Lines("modes", g.Modes)
 		networks, err3 := sqldb.Lines("networks", g.Networks)
 		keyTypes, err4 := sqldb.Lines("key types", g.KeyTypes)
-		if err := errors.Join(err1, err2, err3, err4); err != nil {
+		profiles, err5 := sqldb.Lines("profiles", g.Profiles)
+		if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 			return fmt.Errorf("grant %d: %w", i+1, err)
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO grants (client_id, position, patterns, modes, networks, key_types, daily_quota)
-			VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-			clientID, i, patterns, modes, networks, keyTypes, g.DailyQuota); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO grants (client_id, position, patterns, modes, networks, key_types, profiles, max_names, daily_quota)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			clientID, i, patterns, modes, networks, keyTypes, profiles, g.MaxNames, g.DailyQuota); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -12,10 +13,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-const credentialColumns = `id, client_id, kind, verifier, created_at, expires_at`
+const credentialColumns = `id, client_id, kind, verifier, created_at, expires_at, networks`
 
 func scanCredential(row sqldb.Scanner) (c clients.Credential, err error) {
-	err = row.Scan(&c.ID, &c.ClientID, &c.Kind, &c.Verifier, sqldb.Time(&c.CreatedAt), sqldb.Time(&c.ExpiresAt))
+	err = row.Scan(&c.ID, &c.ClientID, &c.Kind, &c.Verifier, sqldb.Time(&c.CreatedAt), sqldb.Time(&c.ExpiresAt), sqldb.List(&c.Networks))
 	return c, err
 }
 
@@ -23,9 +24,13 @@ func insertCredential(ctx context.Context, tx *sql.Tx, now time.Time, c clients.
 	if err := c.Validate(); err != nil {
 		return clients.Credential{}, err
 	}
-	return scanCredential(tx.QueryRowContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6) RETURNING `+credentialColumns,
-		sqldb.NewID(), c.ClientID, string(c.Kind), c.Verifier, sqldb.Millis(now), sqldb.Millis(c.ExpiresAt)))
+	networks, err := sqldb.Lines("networks", c.Networks)
+	if err != nil {
+		return clients.Credential{}, err
+	}
+	return scanCredential(tx.QueryRowContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at, networks)
+		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING `+credentialColumns,
+		sqldb.NewID(), c.ClientID, string(c.Kind), c.Verifier, sqldb.Millis(now), sqldb.Millis(c.ExpiresAt), networks))
 }
 
 // AddCredential adds a credential to a client, and removes the client's expired
@@ -55,6 +60,51 @@ func (s *credentialStore) AddCredential(ctx context.Context, c clients.Credentia
 	return added, nil
 }
 
+// ReplaceACME adds a credential of the ACME door to a client, and removes the client's
+// other credentials of these kinds, in one transaction. Errors are those of
+// AddCredential.
+func (s *credentialStore) ReplaceACME(ctx context.Context, c clients.Credential) (clients.Credential, error) {
+	var added clients.Credential
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
+		if c.ClientID == "" {
+			return managed.ErrNotFound
+		}
+		if err := lockClient(ctx, tx, c.ClientID); err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, deleteACMESQL, c.ClientID); err != nil {
+			return err
+		}
+		var err error
+		added, err = insertCredential(ctx, tx, s.Now(), c)
+		return err
+	})
+	return added, s.Fail(err, "replace the ACME credentials of client %s", c.ClientID)
+}
+
+var deleteACMESQL = `DELETE FROM credentials WHERE client_id = $1 AND kind IN (` + acmeKinds() + `)`
+
+// acmeKinds returns the constants as a list in SQL.
+func acmeKinds() string {
+	var quoted []string
+	for _, k := range clients.ACMEKinds() {
+		quoted = append(quoted, "'"+string(k)+"'")
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// RemoveCredential removes one credential of a client and returns it. It returns
+// [managed.ErrNotFound] if the client has no such credential.
+func (s *credentialStore) RemoveCredential(ctx context.Context, clientID, id string) (clients.Credential, error) {
+	var removed clients.Credential
+	err := s.Tx(ctx, func(tx *sql.Tx) (err error) {
+		removed, err = scanCredential(tx.QueryRowContext(ctx,
+			`DELETE FROM credentials WHERE client_id = $1 AND id = $2 RETURNING `+credentialColumns, clientID, id))
+		return err
+	})
+	return removed, s.Fail(err, "remove credential %s of client %s", id, clientID)
+}
+
 // Credentials returns the credentials of a client, ordered by id. It includes expired
 // ones and excludes used enrolment secrets.
 func (s *credentialStore) Credentials(ctx context.Context, clientID string) ([]clients.Credential, error) {
@@ -78,9 +128,24 @@ func (s *credentialStore) Hosts(ctx context.Context, clientID string) (int, erro
 const (
 	credentialsSQL = `SELECT ` + credentialColumns + ` FROM credentials
 		WHERE client_id = $1 AND used_by IS NULL ORDER BY id`
-	credentialSQL = `SELECT ` + credentialColumns + ` FROM credentials
+	credentialByIDSQL = `SELECT ` + credentialColumns + ` FROM credentials WHERE id = $1 AND used_by IS NULL`
+	credentialSQL     = `SELECT ` + credentialColumns + ` FROM credentials
 		WHERE kind = $1 AND verifier = $2 AND used_by IS NULL AND (expires_at = 0 OR expires_at > $3)`
 )
+
+// ClientByCredentialID returns a credential with its client, or [managed.ErrNotFound].
+// The credential may be expired, and the client disabled.
+func (s *credentialStore) ClientByCredentialID(ctx context.Context, id string) (clients.Client, clients.Credential, error) {
+	cred, err := scanCredential(s.Reader().QueryRowContext(ctx, credentialByIDSQL, id))
+	if err != nil {
+		return clients.Client{}, clients.Credential{}, s.Fail(err, "credential %s", id)
+	}
+	c, err := queryClient(ctx, s.Reader(), clientByIDSQL, cred.ClientID)
+	if err != nil {
+		return clients.Client{}, clients.Credential{}, s.Fail(err, "client of credential %s", id)
+	}
+	return c, cred, nil
+}
 
 // ClientByCredential returns the client of an unexpired credential, or
 // [managed.ErrNotFound]. It also returns a disabled client, so that the caller can

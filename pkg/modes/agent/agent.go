@@ -114,7 +114,7 @@ func (a *Agent) Register(ctx context.Context, id clients.Identity, req cert.Requ
 	if err := a.cfg.Check(ctx, req); err != nil {
 		return m, false, err
 	}
-	ask := policy.Request{Mode: clients.ModeAgent, Names: req.Names, KeyType: req.KeyType}
+	ask := policy.Request{Mode: clients.ModeAgent, Names: req.Names, KeyType: req.KeyType, Profile: req.Profile}
 	if err := a.authorize(ctx, id, ask, req); err != nil {
 		return m, false, err
 	}
@@ -294,7 +294,7 @@ func (a *Agent) Delivery(ctx context.Context, m managed.Certificate) (renewal.De
 	if client.Disabled {
 		return d, fmt.Errorf("client %q is disabled; enable it, or remove it", client.Name)
 	}
-	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType), Purpose: policy.Renewal}
+	ask := policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType), Profile: m.Profile, Purpose: policy.Renewal}
 	if _, err := policy.Decide(clients.Identity{Client: client}, ask); err != nil {
 		return d, err
 	}

@@ -63,7 +63,7 @@ func (a *Agent) RenewNow(ctx context.Context, id clients.Identity, certID string
 
 // requestFor returns the request that a row stands for.
 func requestFor(m managed.Certificate) policy.Request {
-	return policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType)}
+	return policy.Request{Mode: clients.ModeAgent, Names: m.Names, KeyType: cert.KeyType(m.KeyType), Profile: m.Profile}
 }
 
 // tryNow makes a failing row due. It takes quota only if the attempt may begin.

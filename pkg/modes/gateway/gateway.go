@@ -68,7 +68,7 @@ func (g *Gateway) Begin(ctx context.Context, id clients.Identity, req cert.Reque
 	}
 	ask := audit.Ask{
 		By: id, Action: audit.ActionRequest, Costs: true, At: g.cfg.Audit.Now(),
-		Request: policy.Request{Mode: clients.ModeGateway, Names: req.Names, KeyType: req.KeyType},
+		Request: policy.Request{Mode: clients.ModeGateway, Names: req.Names, KeyType: req.KeyType, Profile: req.Profile},
 	}
 	if err := g.cfg.Audit.Authorize(ctx, ask); err != nil {
 		return nil, err

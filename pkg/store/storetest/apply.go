@@ -83,6 +83,8 @@ func applyMatches(t *testing.T, f *fixture) {
 		func(c *clients.Client) { c.Grants[0].Modes = []clients.Mode{"gateway"} },
 		func(c *clients.Client) { c.Grants[0].Networks = []string{"192.0.2.0/24"} },
 		func(c *clients.Client) { c.Grants[0].KeyTypes = []string{"rsa2048"} },
+		func(c *clients.Client) { c.Grants[0].Profiles = []string{"shortlived"} },
+		func(c *clients.Client) { c.Grants[0].MaxNames = 9 },
 		func(c *clients.Client) { c.Grants[0].DailyQuota = 9 },
 		func(c *clients.Client) { c.Grants = append(c.Grants, clients.Grant{}) },
 		func(c *clients.Client) { c.Grants = nil },

@@ -26,7 +26,7 @@ func clientWhole(t *testing.T, f *fixture) {
 		Name:       "web1",
 		Recipients: []string{"age1abc", "ssh-ed25519 AAAA root@web1"},
 		Grants: []clients.Grant{
-			{Names: []string{"web1.example.com", "**.web1.example.com"}, Modes: []clients.Mode{"certificate-agent"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, DailyQuota: 10},
+			{Names: []string{"web1.example.com", "**.web1.example.com"}, Modes: []clients.Mode{"certificate-agent"}, Networks: []string{"10.0.0.0/8"}, KeyTypes: []string{"ec256"}, Profiles: []string{"default", "shortlived"}, MaxNames: 5, DailyQuota: 10},
 			{Names: []string{"wildcard:*.example.com"}},
 			{},
 		},

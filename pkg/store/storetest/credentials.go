@@ -12,6 +12,7 @@ var credentialCases = []testCase{
 	{"a credential finds its client", credentialFinds},
 	{"a credential expires", credentialExpires},
 	{"a credential belongs to one client", credentialOnce},
+	{"credentials of the ACME door", credentialACME},
 	{"expired enrolment secrets are cleared", credentialCleared},
 	{"enrolment registers key and recipients", enrollRegisters},
 	{"enrolment can be retried with the same key", enrollRetry},
@@ -59,6 +60,43 @@ func credentialExpires(t *testing.T, f *fixture) {
 	_, _, err = f.ClientByCredential(ctx, clients.Bearer, hash("t"))
 	wantErr(t, err, managed.ErrNotFound)
 	equal(t, len(must(f.Credentials(ctx, c.ID))(t)), 1) // still listed for the operator
+}
+
+// X25: a credential has networks, is found by its ID, and is removed alone or replaced
+// together with those of its door.
+func credentialACME(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	a, b := f.client(t, "a"), f.client(t, "b")
+	bearer := must(f.AddCredential(ctx, clients.Credential{ClientID: a.ID, Kind: clients.Bearer, Verifier: hash("t")}))(t)
+	first := must(f.AddCredential(ctx, clients.Credential{
+		ClientID: a.ID, Kind: clients.ACMEDirectory, Verifier: hash("d"), Networks: []string{"10.0.0.0/8", "2001:db8::/32"},
+		ExpiresAt: f.clock.Now().Add(time.Hour),
+	}))(t)
+	equal(t, first.Networks, []string{"10.0.0.0/8", "2001:db8::/32"})
+	other := must(f.AddCredential(ctx, clients.Credential{ClientID: b.ID, Kind: clients.ACMEBinding, Verifier: hash("e")}))(t)
+	f.clock.Advance(2 * time.Hour)
+	client, cred, err := f.ClientByCredentialID(ctx, first.ID) // expired, which the caller decides about
+	ok(t, err)
+	equal(t, client, a)
+	equal(t, cred, first)
+	second := must(f.ReplaceACME(ctx, clients.Credential{ClientID: a.ID, Kind: clients.ACMEKey, Verifier: hash("k")}))(t)
+	equal(t, len(must(f.Credentials(ctx, a.ID))(t)), 2)
+	_, _, err = f.ClientByCredentialID(ctx, first.ID)
+	wantErr(t, err, managed.ErrNotFound)
+	_, err = f.ReplaceACME(ctx, clients.Credential{ClientID: a.ID, Kind: clients.ACMEBinding, Verifier: hash("e")})
+	wantErr(t, err, managed.ErrConflict)
+	for _, id := range []string{"", "unknown"} {
+		_, err = f.ReplaceACME(ctx, clients.Credential{ClientID: id, Kind: clients.ACMEBinding, Verifier: hash("x")})
+		wantErr(t, err, managed.ErrNotFound)
+	}
+	_, err = f.RemoveCredential(ctx, a.ID, other.ID)
+	wantErr(t, err, managed.ErrNotFound)
+	equal(t, must(f.RemoveCredential(ctx, a.ID, second.ID))(t), second)
+	_, err = f.RemoveCredential(ctx, a.ID, second.ID)
+	wantErr(t, err, managed.ErrNotFound)
+	equal(t, must(f.Credentials(ctx, a.ID))(t), []clients.Credential{bearer})
+	_, _, err = f.ClientByCredential(ctx, clients.ACMEBinding, hash("e"))
+	ok(t, err)
 }
 
 func credentialOnce(t *testing.T, f *fixture) {
