@@ -55,6 +55,14 @@ type Authorization struct {
 	Challenges []Challenge     `json:"challenges"`
 }
 
+// Name returns the identifier's value, with "*." of a wildcard.
+func (a Authorization) Name() string {
+	if a.Wildcard {
+		return "*." + a.Identifier.Value
+	}
+	return a.Identifier.Value
+}
+
 // Challenge is a challenge of an authorization (RFC 8555, section 8).
 type Challenge struct {
 	Type      string        `json:"type"`

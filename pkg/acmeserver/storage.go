@@ -75,8 +75,9 @@ type OrderStorage interface {
 	// CreateOrder stores an order. With Replaces, it marks the account's certificate with
 	// that ARI id as replaced by the order, or returns ErrNotFound or ErrReplaced. An order
 	// that became invalid, or expired before it was valid, replaces nothing. It returns
-	// ErrExists if an order has the same ID, and ErrTooMany if the owner has most orders
-	// that are pending, ready or processing and not expired at CreatedAt; 0 sets no limit.
+	// ErrExists if an order has the same ID, ErrTurn as UpdateOrder does, and ErrTooMany if
+	// the owner has most orders that are pending, ready or processing and not expired at
+	// CreatedAt; 0 sets no limit.
 	CreateOrder(ctx context.Context, o Order, most int) error
 	Order(ctx context.Context, id string) (Order, error)
 	// OrdersByAccount returns the IDs of an account's orders that are not invalid, the
@@ -98,7 +99,8 @@ type OrderStorage interface {
 	// until the order's Expires. Those of authorizations that are no longer valid it
 	// removes.
 	UpdateOrder(ctx context.Context, o Order) error
-	// CompleteOrder is UpdateOrder, and stores the certificate in the same transaction.
+	// CompleteOrder is UpdateOrder, and stores the certificate in the same transaction. It
+	// returns ErrExists if a certificate has the same ID.
 	CompleteOrder(ctx context.Context, o Order, c Certificate) error
 	// ClaimOrders leases at most limit orders that are due at now and have no lease at
 	// now. It takes them from the owners in turn, beginning with those that have the
@@ -109,7 +111,7 @@ type OrderStorage interface {
 	// another instance claimed the order, or the lease was given up.
 	ExtendOrder(ctx context.Context, id, owner string, until time.Time) error
 	// NextOrder returns the earliest time at which an order is due and not leased, or
-	// ErrNotFound. A lease that ended before now is none.
+	// ErrNotFound. A lease that ended before now does not count.
 	NextOrder(ctx context.Context, now time.Time) (time.Time, error)
 	// Authorized reports whether the account holds unexpired authorizations of all the
 	// identifiers, wildcards with "*.". Without identifiers, it does not.

@@ -26,6 +26,8 @@ var layers = [][]string{
 	{"pkg/store/storetest"},
 	{"pkg/store"}, // an adapter: what is below declares the methods that it needs
 	{"pkg/store/sqldb"},
+	{"pkg/acmeserver/storagetest"},
+	{"pkg/acmeserver"},
 	{"pkg/remote"},
 	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"},
 	{"pkg/frontend/rest", "pkg/frontend/admin"},
