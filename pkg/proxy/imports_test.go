@@ -26,8 +26,6 @@ var layers = [][]string{
 	{"pkg/store/storetest"},
 	{"pkg/store"}, // an adapter: what is below declares the methods that it needs
 	{"pkg/store/sqldb"},
-	{"pkg/acmeserver/storagetest"},
-	{"pkg/acmeserver"},
 	{"pkg/remote"},
 	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"},
 	{"pkg/frontend/rest", "pkg/frontend/admin"},
@@ -42,6 +40,8 @@ var layers = [][]string{
 	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/challenge"},
 	{"pkg/cert/certfile"},
+	{"pkg/acmeserver/storagetest"},
+	{"pkg/acmeserver"},
 	{"pkg/work"},
 	{"pkg/api", "pkg/managed"},
 	{"pkg/trail"},

@@ -3,6 +3,7 @@ package storagetest
 import (
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
