@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -96,7 +97,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, errors.New("acmeserver: Issuer must be set")
 	}
 	cfg.setDefaults()
-	s := &Server{cfg: cfg, base: strings.TrimSuffix(u.EscapedPath(), "/"), turns: newTurns()}
+	s := &Server{cfg: cfg, base: strings.TrimSuffix(u.EscapedPath(), "/"), turns: newTurns(cfg.Limits)}
 	s.events = rate.NewLimiter(eventsEvery, eventsAtOnce)
 	s.cfg.URL = strings.TrimSuffix(cfg.URL, "/")
 	s.nonces = &nonces{storage: cfg.Storage, life: cfg.Limits.NonceLife, now: cfg.Now}
@@ -137,16 +138,15 @@ func (c *Config) setDefaults() {
 // SetIssuer replaces the issuer. Calls in progress end with the previous one.
 func (s *Server) SetIssuer(i Issuer) { s.issuer.Store(&i) }
 
-// Run validates challenges and continues orders until ctx ends. Without it, finalize
-// still issues, but no challenge is validated, and no order outlives its request.
+// Run validates challenges and continues orders until ctx ends, and then waits for those
+// in progress. Call it once. Without it, finalize still issues, but no challenge is
+// validated, and an order is not continued after a failure.
 func (s *Server) Run(ctx context.Context) {
-	purged := make(chan struct{})
-	go func() {
-		defer close(purged)
-		s.purge(ctx)
-	}()
+	var others sync.WaitGroup
+	others.Go(func() { s.purge(ctx) })
+	others.Go(func() { s.turns.stopAfter(ctx) })
 	s.loop.Run(ctx)
-	<-purged
+	others.Wait()
 }
 
 // url returns the URL of a path below the base.

@@ -1,0 +1,162 @@
+package acmeserver
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// finalize asks for the certificate of an order (RFC 8555, section 7.4). It waits some
+// seconds for the outcome. The issuance continues after that.
+func (s *Server) finalize(ctx context.Context, r *request) (*answer, error) {
+	var in struct {
+		CSR string `json:"csr"`
+	}
+	if err := decode(r.payload, &in); err != nil {
+		return nil, err
+	}
+	der, err := decodeDER("csr", in.CSR, cert.MaxCSR)
+	if err != nil {
+		return nil, err
+	}
+	for range maxTries {
+		o, err := s.ownOrder(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		if o.CSR != nil && bytes.Equal(o.CSR, der) {
+			return s.answerFinalized(&o, nil)
+		}
+		if err := o.checkReady(s.cfg.Now()); err != nil {
+			return nil, err
+		}
+		csr, err := checkCSR(der, o.Identifiers, r.key)
+		if err != nil {
+			return nil, err
+		}
+		if err := s.cfg.Policy.Finalize(ctx, o.request(r), csr); err != nil {
+			return nil, err
+		}
+		if o.KeyHash, err = keyHash(csr.Public); err != nil {
+			return nil, err
+		}
+		o.CSR = der
+		a, err := s.start(ctx, o)
+		if !errors.Is(err, ErrStale) {
+			return a, err
+		}
+	}
+	return nil, busyProblem()
+}
+
+// request returns the request that created an order, as far as it is known.
+func (o *Order) request(r *request) OrderRequest {
+	req := OrderRequest{
+		Account: r.account, Addr: r.addr, Profile: o.Profile, NotBefore: o.NotBefore, NotAfter: o.NotAfter, Replaces: o.Replaces,
+	}
+	for n := range o.Authorizations {
+		req.Identifiers = append(req.Identifiers, o.Authorizations[n].full())
+	}
+	return req
+}
+
+// checkReady returns why an order cannot be finalized.
+func (o *Order) checkReady(now time.Time) error {
+	refuse := func(detail string) error { return problem(acme.OrderNotReady, 0, detail) }
+	if o.expired(now) {
+		return refuse(expiredProblem().Detail)
+	}
+	switch o.Status {
+	case StatusReady:
+		return nil
+	case StatusPending:
+		var open []string
+		for n := range o.Authorizations {
+			if authz := &o.Authorizations[n]; authz.Status != StatusValid {
+				open = append(open, authz.full().Value)
+			}
+		}
+		return refuse("the order is pending: complete the authorizations of " + few(open))
+	case StatusInvalid:
+		return refuse("the order is invalid; create a new one")
+	}
+	return refuse("the order was finalized with another CSR; create a new one")
+}
+
+// start stores that a ready order is processing, starts the issuance, and waits for the
+// outcome. If there is no place for an issuance, the loop starts it later. It returns
+// ErrStale if the order changed.
+func (s *Server) start(ctx context.Context, o Order) (*answer, error) {
+	outcomes, stop := s.turns.watch(o.ID)
+	defer stop()
+	now := s.cfg.Now()
+	o.Status, o.DueAt, o.Failures, o.Issuing = StatusProcessing, now, 0, false
+	end, ok := s.turns.begin(o.Owner)
+	if ok {
+		o.LeaseOwner, o.LeaseUntil, o.Issuing = s.cfg.Owner, now.Add(lease), true
+	}
+	err := s.cfg.Storage.UpdateOrder(ctx, o)
+	if errors.Is(err, ErrTurn) { // it must be stored before it can wait
+		o.Issuing = false
+		err = s.cfg.Storage.UpdateOrder(ctx, o)
+	}
+	if err != nil {
+		if ok {
+			end()
+		}
+		if errors.Is(err, ErrStale) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("finalize an order: %w", err)
+	}
+	o.Version++
+	if ok {
+		go func() {
+			defer end()
+			s.process(s.turns.ctx, o)
+		}()
+	} else {
+		s.loop.Wake()
+	}
+	return s.await(ctx, o, outcomes)
+}
+
+// await waits at most FinalizeWait until the order has ended. If the next attempt is
+// later, it does not wait for it.
+func (s *Server) await(ctx context.Context, o Order, outcomes <-chan outcome) (*answer, error) {
+	limit := s.cfg.Now().Add(s.cfg.Limits.FinalizeWait)
+	t := time.NewTimer(s.cfg.Limits.FinalizeWait)
+	defer t.Stop()
+	for {
+		select {
+		case out := <-outcomes:
+			if out.order.Status != StatusProcessing || out.order.DueAt.After(limit) {
+				return s.answerFinalized(&out.order, out.err)
+			}
+			o = out.order
+		case <-t.C:
+			return s.answerFinalized(&o, nil)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// answerFinalized returns the order, or the problem of an invalid one: many clients do
+// not show why an order became invalid after finalize.
+func (s *Server) answerFinalized(o *Order, cause error) (*answer, error) {
+	switch {
+	case o.Status != StatusInvalid:
+		return s.describeOrder(o), nil
+	case cause != nil:
+		return nil, cause
+	case o.Error != nil:
+		return nil, o.Error
+	}
+	return nil, o.checkReady(s.cfg.Now())
+}

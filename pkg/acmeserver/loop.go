@@ -1,0 +1,62 @@
+package acmeserver
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
+)
+
+// orders is the work.Source of the Server's loop: challenges to validate, and orders to
+// continue.
+type orders struct{ s *Server }
+
+// Claim implements work.Source.
+func (q orders) Claim(ctx context.Context, limit int) (jobs []work.Job, err error) {
+	s := q.s
+	now := s.cfg.Now()
+	claimed, err := s.cfg.Storage.ClaimOrders(ctx, s.cfg.Owner, now, now.Add(lease), limit)
+	for _, o := range claimed {
+		places, do := s.turns.validations, s.validate
+		if o.Status == StatusProcessing {
+			places, do = s.turns.issuances, s.process
+		}
+		release, ok := places.Try(o.Owner)
+		if !ok {
+			jobs = append(jobs, func(ctx context.Context) { s.postpone(ctx, o) })
+			continue
+		}
+		jobs = append(jobs, func(ctx context.Context) {
+			defer release()
+			do(ctx, o)
+		})
+	}
+	return jobs, err
+}
+
+// Next implements work.Source.
+func (q orders) Next(ctx context.Context) (time.Time, error) {
+	next, err := q.s.cfg.Storage.NextOrder(ctx, q.s.cfg.Now())
+	if errors.Is(err, ErrNotFound) {
+		return time.Time{}, managed.ErrNotFound
+	}
+	return next, err
+}
+
+// postponement is the wait of an order whose owner has used up its share of the places.
+const postponement = time.Second
+
+// postpone gives up the lease of an order for which there is no place.
+func (s *Server) postpone(ctx context.Context, o Order) {
+	_, h := s.hold(ctx, o)
+	defer h.drop()
+	due := s.cfg.Now().Add(postponement)
+	err := persist(ctx, func(ctx context.Context) error {
+		return h.update(ctx, func(o *Order) { o.release(due) })
+	})
+	if err != nil && !errors.Is(err, errLost) {
+		s.cfg.Logger.Warn("cannot postpone an order", "order", o.ID, "error", err, "next_attempt", o.LeaseUntil)
+	}
+}

@@ -1,0 +1,232 @@
+package acmeserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// errWaiting means that another order of the same Share is being issued. The storage
+// makes this one due when that one ends.
+var errWaiting = errors.New("it waits for another order")
+
+// nonsense is an error of the issuer's code, which may never succeed.
+type nonsense struct{ reason string }
+
+func (n *nonsense) Error() string { return n.reason }
+
+// mostNonsense bounds how often an issuer is called that fails without a reason.
+const mostNonsense = 4
+
+// process continues an order that is processing and that this instance has a lease of.
+func (s *Server) process(ctx context.Context, o Order) {
+	work, h := s.hold(ctx, o)
+	defer h.drop()
+	err := s.obtain(work, h)
+	if err != nil && errors.Is(context.Cause(work), errLost) {
+		err = errLost
+	}
+	s.settle(ctx, h, err)
+}
+
+// obtain completes the order with a certificate that waits for it, or with a new one.
+func (s *Server) obtain(ctx context.Context, h *held) error {
+	o := h.current()
+	if o.expired(s.cfg.Now()) {
+		return expiredProblem()
+	}
+	if done, err := s.completeShared(ctx, h); done || err != nil {
+		return err
+	}
+	if !o.Issuing {
+		if err := h.takeTurn(ctx); err != nil {
+			return err
+		}
+		if done, err := s.completeShared(ctx, h); done || err != nil {
+			return err
+		}
+	}
+	c, err := s.issue(ctx, h)
+	if err != nil {
+		return err
+	}
+	return persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c) })
+}
+
+// takeTurn marks the order as Issuing, or gives up its lease and returns errWaiting.
+func (h *held) takeTurn(ctx context.Context) error {
+	return retryStale(func() error {
+		err := h.update(ctx, func(o *Order) { o.Issuing = true })
+		if !errors.Is(err, ErrTurn) {
+			return err
+		}
+		// ErrStale means that its turn came meanwhile.
+		err = h.try(ctx, h.isHeld, func(o *Order) { o.release(o.Expires) }, h.s.cfg.Storage.UpdateOrder)
+		if err == nil {
+			return errWaiting
+		}
+		return err
+	})
+}
+
+// completeShared completes the order with the certificate of another order of the same
+// Share with the same key, if there is one.
+func (s *Server) completeShared(ctx context.Context, h *held) (done bool, err error) {
+	o := h.current()
+	if o.Share == "" || o.State != nil {
+		return false, nil
+	}
+	now := s.cfg.Now()
+	c, err := s.cfg.Storage.Uncollected(ctx, o.Share, o.KeyHash, now.Add(-s.cfg.Limits.Keep), o.CreatedAt)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("find an uncollected certificate: %w", err)
+	case !names(o.Identifiers).Equal(c.Identifiers) || !now.Before(cert.RenewAt(c.NotBefore, c.NotAfter)):
+		return false, nil
+	}
+	c.ID, c.OrderID, c.AccountID, c.Owner = newID(), o.ID, o.AccountID, o.Owner
+	c.Collected, c.ReplacedBy = false, ""
+	return true, persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c) })
+}
+
+// complete stores the certificate, even if another instance holds the order now: only
+// this one has the certificate.
+func (h *held) complete(ctx context.Context, c Certificate) error {
+	unfinished := func(o Order) bool { return o.Status == StatusProcessing }
+	finish := func(o *Order) {
+		o.Status, o.CertificateID, o.Issuing, o.State, o.Error = StatusValid, c.ID, false, nil, nil
+		o.release(time.Time{})
+	}
+	return retryStale(func() error {
+		return h.try(ctx, unfinished, finish, func(ctx context.Context, o Order) error {
+			return h.s.cfg.Storage.CompleteOrder(ctx, o, c)
+		})
+	})
+}
+
+// issue calls the issuer and checks its certificate.
+func (s *Server) issue(ctx context.Context, h *held) (Certificate, error) {
+	o := h.current()
+	account, err := s.cfg.Storage.AccountByID(ctx, o.AccountID)
+	switch {
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return Certificate{}, fmt.Errorf("read the account: %w", err)
+	case err != nil || account.Status != StatusValid:
+		return Certificate{}, problem(acme.Unauthorized, 0, "the account is no longer valid")
+	}
+	csr, err := cert.ParseCSR(o.CSR)
+	if err != nil {
+		return Certificate{}, problem(acme.BadCSR, 0, "csr: "+err.Error())
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.Expires.Sub(s.cfg.Now()))
+	defer cancel()
+	issued, err := s.callIssuer(ctx, IssueRequest{
+		Order: o, Account: account, CSR: csr,
+		Save: func(ctx context.Context, state []byte) error {
+			return h.update(ctx, func(o *Order) { o.State = append([]byte{}, state...) })
+		},
+	})
+	if err != nil {
+		return Certificate{}, err
+	}
+	return s.newCertificate(&o, csr, issued)
+}
+
+// callIssuer turns a panic into an error.
+func (s *Server) callIssuer(ctx context.Context, r IssueRequest) (issued Issued, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			s.cfg.Logger.Error("the issuer panicked", "order", r.Order.ID, "cause", panicCause(v), "stack", string(debug.Stack()))
+			err = &nonsense{"the issuer panicked"}
+		}
+	}()
+	return (*s.issuer.Load()).Issue(ctx, r)
+}
+
+// panicCause describes a panic. The text of most values may hold what must not be logged.
+func panicCause(v any) string {
+	var fault runtime.Error
+	if err, ok := v.(error); ok && errors.As(err, &fault) {
+		return fault.Error()
+	}
+	return fmt.Sprintf("%T", v)
+}
+
+// settle records why an order was not completed, and reports the outcome to the requests
+// that wait for it.
+func (s *Server) settle(ctx context.Context, h *held, err error) {
+	change, ended := s.consequence(ctx, h.current(), err)
+	switch {
+	case err == nil:
+	case errors.Is(err, errWaiting):
+		return
+	case errors.Is(err, errLost):
+		s.cfg.Logger.Debug("another instance continues the order", "order", h.current().ID)
+		return
+	default:
+		recordErr := persist(ctx, func(ctx context.Context) error { return h.update(ctx, change) })
+		s.logFailure(h.current(), err, recordErr)
+		if recordErr != nil {
+			return // it is continued when the lease ends
+		}
+	}
+	out := outcome{order: h.current()}
+	if ended {
+		out.err = err
+	}
+	s.turns.tell(out)
+	if o := h.current(); o.Share != "" || !o.DueAt.IsZero() {
+		s.loop.Wake()
+	}
+}
+
+// consequence returns what an error of an issuance changes, and whether it ends the order.
+func (s *Server) consequence(ctx context.Context, o Order, err error) (change func(*Order), ended bool) {
+	now := s.cfg.Now()
+	var refused *acme.Problem
+	var later *Later
+	var fault *nonsense
+	after, failures := delay(o.Failures+1), o.Failures+1
+	switch {
+	case errors.As(err, &refused) && refused != nil:
+		return func(o *Order) { o.fail(refused) }, true
+	case ctx.Err() != nil: // the Server stops
+		return func(o *Order) { o.release(now) }, false
+	case errors.As(err, &later) && later.After > 0:
+		after, failures = later.After, o.Failures
+	case errors.As(err, &fault) && failures >= mostNonsense:
+		return func(o *Order) { o.fail(internalProblem()) }, true
+	}
+	due := now.Add(after)
+	if due.After(o.Expires) {
+		due = o.Expires // where it ends
+	}
+	return func(o *Order) { o.release(due); o.Failures = failures }, false
+}
+
+func (s *Server) logFailure(o Order, err, recordErr error) {
+	var refused *acme.Problem
+	var later *Later
+	switch log := s.cfg.Logger.With("order", o.ID); {
+	case errors.Is(recordErr, errLost):
+		log.Debug("another instance continues the order")
+	case recordErr != nil:
+		log.Error("the outcome of an order cannot be stored", "error", err, "store_error", recordErr, "next_attempt", o.LeaseUntil)
+	case errors.As(err, &refused):
+		log.Info("an order failed", "problem", acme.ShortType(refused.Type))
+	case o.Status == StatusInvalid:
+		log.Error("an order failed", "error", err)
+	case errors.As(err, &later):
+		log.Debug("the issuer has no certificate yet", "reason", later.Reason, "next_attempt", o.DueAt)
+	default:
+		log.Warn("the issuer failed", "error", err, "attempt", o.Failures, "next_attempt", o.DueAt)
+	}
+}

@@ -1,0 +1,102 @@
+package acmeserver
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/fair"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
+)
+
+// turns has what a process knows about orders in progress: the places for issuances and
+// validations, each shared among the owners, and the requests that wait for an outcome.
+type turns struct {
+	issuances, validations *fair.Places
+
+	ctx    context.Context // of the issuances that requests began
+	cancel context.CancelFunc
+
+	mu       sync.Mutex                // guards the fields below
+	stopped  bool                      // no issuance may begin
+	running  sync.WaitGroup            // issuances that requests began
+	watchers map[string][]chan outcome // by order
+}
+
+// outcome is the result of one call of the issuer, or of the attempt to call it.
+type outcome struct {
+	order Order
+	err   error // why the order became invalid, with what the order does not keep
+}
+
+func newTurns(l Limits) *turns {
+	t := &turns{issuances: fair.New(shares(l.Issuances)), validations: fair.New(shares(l.Validations)), watchers: map[string][]chan outcome{}}
+	t.ctx, t.cancel = context.WithCancel(context.Background())
+	return t
+}
+
+// shares reserves a quarter of the places for owners that hold none.
+func shares(places int) fair.Limits {
+	reserve := places / 4
+	return fair.Limits{Total: places - reserve, Reserve: reserve}
+}
+
+// watch returns a channel with the next outcomes for an order, of which it may miss some
+// but not the last one. The caller must call stop.
+func (t *turns) watch(id string) (outcomes <-chan outcome, stop func()) {
+	ch := make(chan outcome, 1)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.watchers[id] = append(t.watchers[id], ch)
+	return ch, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		t.watchers[id] = slices.DeleteFunc(t.watchers[id], func(other chan outcome) bool { return other == ch })
+		if len(t.watchers[id]) == 0 {
+			delete(t.watchers, id)
+		}
+	}
+}
+
+// tell reports an outcome to the requests that wait for it.
+func (t *turns) tell(out outcome) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, ch := range t.watchers[out.order.ID] {
+		select {
+		case <-ch: // an older one
+		default:
+		}
+		ch <- out
+	}
+}
+
+// begin takes a place for an issuance that outlives its request. It reports false if
+// the owner cannot have one now, or the Server stops. The caller must call end.
+func (t *turns) begin(owner string) (end func(), ok bool) {
+	release, ok := t.issuances.Try(owner)
+	if !ok {
+		return nil, false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		release()
+		return nil, false
+	}
+	t.running.Add(1)
+	return func() { release(); t.running.Done() }, true
+}
+
+// stopAfter waits until ctx ends, and then for the issuances in progress. Their context
+// ends after the time that the jobs of the loop have, too.
+func (t *turns) stopAfter(ctx context.Context) {
+	<-ctx.Done()
+	t.mu.Lock()
+	t.stopped = true
+	t.mu.Unlock()
+	abort := time.AfterFunc(work.Grace, t.cancel)
+	defer abort.Stop()
+	t.running.Wait()
+}
