@@ -89,7 +89,7 @@ func retryStale(try func() error) error {
 func (h *held) try(ctx context.Context, mine func(Order) bool, change func(*Order), write func(context.Context, Order) error) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	o := h.order.clone()
+	o := copyOrder(h.order)
 	o.LeaseUntil = h.s.cfg.Now().Add(lease)
 	change(&o)
 	err := write(ctx, o)
@@ -152,16 +152,6 @@ func (o *Order) release(due time.Time) { o.LeaseOwner, o.LeaseUntil, o.DueAt = "
 func (o *Order) fail(cause *acme.Problem) {
 	o.Status, o.Error, o.Issuing = StatusInvalid, cause, false
 	o.release(time.Time{})
-}
-
-// clone returns a copy that shares nothing which changes.
-func (o *Order) clone() Order {
-	c := *o
-	c.Authorizations = append([]Authorization(nil), o.Authorizations...)
-	for n := range c.Authorizations {
-		c.Authorizations[n].Challenges = append([]Challenge(nil), o.Authorizations[n].Challenges...)
-	}
-	return c
 }
 
 // delay returns the wait after a number of attempts: 1 s, 2 s, 4 s … 5 min.
