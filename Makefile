@@ -79,10 +79,17 @@ pebble: .pebble/bin/pebble ## build the ACME test server into .pebble/bin
 	cd .pebble && CGO_ENABLED=0 $(GO) build -trimpath -o bin/ tool
 	touch $@
 
+.PHONY: zlint
+zlint: tools/zlint/bin/zlint ## build the linter of certificates into tools/zlint/bin
+
+tools/zlint/bin/zlint: tools/zlint/go.mod tools/zlint/go.sum
+	cd tools/zlint && CGO_ENABLED=0 $(GO) build -trimpath -o bin/ tool
+	touch $@
+
 # Most tests wait more than they compute, so we run more of them at once than there
 # are processors.
 .PHONY: test
-test: pebble ## run all tests with the race detector, list the skipped ones (PACKAGES=… TESTFLAGS=…)
+test: pebble zlint ## run all tests with the race detector, list the skipped ones (PACKAGES=… TESTFLAGS=…)
 	@race=-race; \
 	if ! command -v "$$($(GO) env CC)" >/dev/null; then \
 		race=; \
@@ -191,4 +198,4 @@ fuzz: ## run each fuzz test for FUZZTIME (PACKAGES=… FUZZTIME=10s)
 
 .PHONY: clean
 clean: ## remove what was built
-	rm -rf bin dist .pebble/bin coverage.out
+	rm -rf bin dist .pebble/bin tools/zlint/bin coverage.out

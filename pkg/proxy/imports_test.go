@@ -40,7 +40,7 @@ var layers = [][]string{
 	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/challenge"},
 	{"pkg/cert/certfile"},
-	{"pkg/acmeserver/storagetest"},
+	{"pkg/acmeserver/localca", "pkg/acmeserver/storagetest"},
 	{"pkg/acmeserver"},
 	{"pkg/work"},
 	{"pkg/api", "pkg/managed"},

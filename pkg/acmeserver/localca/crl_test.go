@@ -1,0 +1,274 @@
+package localca_test
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
+	"github.com/acmeproxy/acmeproxy/pkg/acmeserver/localca"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+)
+
+// fetch requests a URL of a certificate from the handler.
+func fetch(t *testing.T, ca *localca.CA, url string) *httptest.ResponseRecorder {
+	t.Helper()
+	w := httptest.NewRecorder()
+	ca.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, url, nil))
+	return w
+}
+
+// listed returns the serial numbers and reasons of the CRL that a certificate names.
+func listed(t *testing.T, ca *localca.CA, leaf, issuer *x509.Certificate) map[string]int {
+	t.Helper()
+	got := fetch(t, ca, leaf.CRLDistributionPoints[0])
+	if kind := got.Header().Get("Content-Type"); got.Code != http.StatusOK || kind != "application/pkix-crl" {
+		t.Fatalf("%d %s", got.Code, kind)
+	}
+	list, err := x509.ParseRevocationList(got.Body.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := list.CheckSignatureFrom(issuer); err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]int{}
+	for _, e := range list.RevokedCertificateEntries {
+		all[e.SerialNumber.String()] = e.ReasonCode
+	}
+	return all
+}
+
+// A revoked certificate is in the CRL of its issuer with its reason, also after a
+// rotation and a restart (C18).
+func TestRevoke(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	cfg := localca.Config{Dir: t.TempDir(), URL: base, Now: func() time.Time { return now }}
+	ca := open(t, cfg)
+	chain := parse(t, issue(t, ca, acmeserver.Order{ID: "1"}, newCSR(t, cert.EC256, "a.example.com")).Chain)
+	leaf, issuer := chain[0], chain[1]
+	if all := listed(t, ca, leaf, issuer); len(all) != 0 {
+		t.Errorf("before: %v", all)
+	}
+	for _, reason := range []int{4, 1} { // the first one counts, and a second is no error
+		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, leaf, reason); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := ca.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := parse(t, issue(t, ca, acmeserver.Order{ID: "2"}, newCSR(t, cert.EC256, "b.example.com")).Chain)
+	if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, next[0], 0); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if all := listed(t, ca, leaf, issuer); len(all) != 1 || all[leaf.SerialNumber.String()] != 4 {
+			t.Errorf("%v", all)
+		}
+		if all := listed(t, ca, next[0], next[1]); len(all) != 1 {
+			t.Errorf("after the rotation: %v", all)
+		}
+		if current, err := x509.ParseRevocationList(ca.CRL()); err != nil || current.CheckSignatureFrom(next[1]) != nil || len(current.RevokedCertificateEntries) != 1 {
+			t.Errorf("CRL: %v", err)
+		}
+		ca.Close()
+		ca = open(t, cfg)
+	}
+	// It leaves the CRL a while after it expired.
+	for days, want := range map[int]int{91: 1, 100: 0} {
+		now = leaf.NotBefore.Add(time.Duration(days) * 24 * time.Hour)
+		if all := listed(t, ca, leaf, issuer); len(all) != want {
+			t.Errorf("after %d days: %v", days, all)
+		}
+	}
+}
+
+// Certificates of others and reasons that no server's certificate can have are refused.
+func TestRevokeRefused(t *testing.T) {
+	t.Parallel()
+	ca, other := open(t, localca.Config{}), open(t, localca.Config{})
+	csr := newCSR(t, cert.EC256, "a.example.com")
+	own := parse(t, issue(t, ca, acmeserver.Order{ID: "1"}, csr).Chain)[0]
+	foreign := parse(t, issue(t, other, acmeserver.Order{ID: "1"}, csr).Chain)[0]
+	var refused *acme.Problem
+	if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, foreign, 0); !errors.As(err, &refused) || refused.Type != acme.Malformed {
+		t.Errorf("%v", err)
+	}
+	for _, reason := range []int{-1, 2, 6, 7, 8, 10, 11} {
+		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, own, reason); !errors.As(err, &refused) || refused.Type != acme.BadRevocationReason {
+			t.Errorf("%d: %v", reason, err)
+		}
+	}
+	if list, err := x509.ParseRevocationList(ca.CRL()); err != nil || len(list.RevokedCertificateEntries) != 0 {
+		t.Errorf("the CRL has entries, %v", err)
+	}
+}
+
+// The numbers of CRLs increase, also across a restart, and a CRL is signed again before
+// it ends.
+func TestCRLNumber(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	cfg := localca.Config{Dir: t.TempDir(), Now: func() time.Time { return now }}
+	ca := open(t, cfg)
+	var last *x509.RevocationList
+	for i := range 4 {
+		list, err := x509.ParseRevocationList(ca.CRL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last != nil && (list.Number.Cmp(last.Number) <= 0 || !last.NextUpdate.After(now)) {
+			t.Errorf("number %s after %s, next update %s at %s", list.Number, last.Number, last.NextUpdate, now)
+		}
+		if same := ca.CRL(); !bytes.Equal(same, list.Raw) {
+			t.Error("signed twice without a reason")
+		}
+		last = list
+		switch i {
+		case 0:
+			leaf := parse(t, issue(t, ca, acmeserver.Order{ID: "1"}, newCSR(t, cert.EC256, "a.example.com")).Chain)[0]
+			if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, leaf, 0); err != nil {
+				t.Fatal(err)
+			}
+		case 1:
+			now = now.Add(24 * time.Hour)
+		case 2:
+			now = now.Add(time.Second)
+			ca.Close()
+			ca = open(t, cfg)
+		}
+	}
+}
+
+// A line that a crash cut was not confirmed, and does not damage the next one.
+func TestCutLine(t *testing.T) {
+	t.Parallel()
+	cfg := localca.Config{Dir: t.TempDir(), URL: base}
+	ca := open(t, cfg)
+	var chains [][]*x509.Certificate
+	for i := range 2 {
+		chains = append(chains, parse(t, issue(t, ca, acmeserver.Order{ID: fmt.Sprint(i)}, newCSR(t, cert.EC256, "a.example.com")).Chain))
+		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, chains[i][0], 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ca.Close()
+	path := filepath.Join(cfg.Dir, "revoked")
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := bytes.IndexByte(data, '\n') + 1; cut < len(data); cut++ {
+		if err := os.WriteFile(path, data[:cut], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ca = open(t, cfg)
+		if all := listed(t, ca, chains[0][0], chains[0][1]); len(all) != 1 {
+			t.Errorf("cut at %d: %v", cut, all)
+		}
+		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, chains[1][0], 0); err != nil {
+			t.Fatal(err)
+		}
+		ca.Close()
+		ca = open(t, cfg)
+		if all := listed(t, ca, chains[0][0], chains[0][1]); len(all) != 2 {
+			t.Errorf("cut at %d, then revoked: %v", cut, all)
+		}
+		ca.Close()
+	}
+}
+
+// Every URL in a certificate leads to what it promises.
+func TestHandler(t *testing.T) {
+	t.Parallel()
+	ca := open(t, localca.Config{URL: base})
+	if err := ca.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	issued := issue(t, ca, acmeserver.Order{ID: "1"}, newCSR(t, cert.EC256, "a.example.com"))
+	for _, c := range parse(t, issued.Chain) {
+		got := fetch(t, ca, c.IssuingCertificateURL[0])
+		issuer, err := x509.ParseCertificate(got.Body.Bytes())
+		if err != nil {
+			t.Fatalf("%s: %v", c.IssuingCertificateURL, err)
+		}
+		if err := c.CheckSignatureFrom(issuer); err != nil || got.Header().Get("Content-Type") != "application/pkix-cert" {
+			t.Errorf("%s: %v", c.IssuingCertificateURL, err)
+		}
+		listed(t, ca, c, issuer)
+	}
+	if got := fetch(t, ca, base+"/root.pem"); !bytes.Equal(got.Body.Bytes(), ca.Roots()) {
+		t.Error("root.pem differs")
+	}
+	for _, name := range []string{"/root-9.crl", "/issuing-1.pem", "/issuing-1", "/", "/ca-1.pem", "/revoked"} {
+		if got := fetch(t, ca, base+name); got.Code != http.StatusNotFound {
+			t.Errorf("%s: %d", name, got.Code)
+		}
+	}
+	w := httptest.NewRecorder()
+	ca.Handler().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodPost, base+"/root.pem", nil))
+	if w.Code != http.StatusMethodNotAllowed || w.Header().Get("Allow") == "" {
+		t.Errorf("POST: %d", w.Code)
+	}
+}
+
+// OpenSSL accepts the chains, and refuses a revoked certificate.
+func TestOpenSSL(t *testing.T) {
+	t.Parallel()
+	openssl := pebbletest.Tool(t, "openssl")
+	ca := open(t, localca.Config{URL: base})
+	first := ca.Root()
+	if err := ca.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	issued := issue(t, ca, acmeserver.Order{ID: "1"}, newCSR(t, cert.EC256, "a.example.com"))
+	all := parse(t, issued.Chain)
+	crls := func() (files []byte) {
+		for _, c := range all {
+			list := fetch(t, ca, c.CRLDistributionPoints[0]).Body.Bytes()
+			files = append(files, pemOf("X509 CRL", list)...)
+		}
+		return append(files, pemOf("X509 CRL", fetch(t, ca, base+"/root-2.crl").Body.Bytes())...)
+	}
+	dir := t.TempDir()
+	check := func(roots []byte) string {
+		var args []string
+		for name, data := range map[string][]byte{"CAfile": roots, "untrusted": issued.Chain, "CRLfile": crls()} {
+			file := filepath.Join(dir, name)
+			if err := os.WriteFile(file, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args = append(args, "-"+name, file)
+		}
+		args = slices.Concat([]string{"verify", "-x509_strict", "-crl_check_all", "-verify_hostname", "a.example.com"}, args, []string{filepath.Join(dir, "untrusted")})
+		out, err := exec.CommandContext(t.Context(), openssl, args...).CombinedOutput()
+		if err != nil {
+			return string(out)
+		}
+		return ""
+	}
+	for _, roots := range [][]byte{first, ca.Root()} {
+		if out := check(roots); out != "" {
+			t.Error(out)
+		}
+	}
+	if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, all[0], 1); err != nil {
+		t.Fatal(err)
+	}
+	if out := check(first); !bytes.Contains([]byte(out), []byte("certificate revoked")) {
+		t.Errorf("revoked: %q", out)
+	}
+}
