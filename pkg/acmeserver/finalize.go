@@ -57,7 +57,8 @@ func (s *Server) finalize(ctx context.Context, r *request) (*answer, error) {
 // request returns the request that created an order, as far as it is known.
 func (o *Order) request(r *request) OrderRequest {
 	req := OrderRequest{
-		Account: r.account, Addr: r.addr, Profile: o.Profile, NotBefore: o.NotBefore, NotAfter: o.NotAfter, Replaces: o.Replaces,
+		Account: r.account, Addr: r.addr,
+		Profile: o.Profile, NotBefore: o.NotBefore, NotAfter: o.NotAfter, Replaces: o.Replaces,
 	}
 	for n := range o.Authorizations {
 		req.Identifiers = append(req.Identifiers, o.Authorizations[n].full())
@@ -94,9 +95,14 @@ func (o *Order) checkReady(now time.Time) error {
 func (s *Server) start(ctx context.Context, o Order) (*answer, error) {
 	outcomes, stop := s.turns.watch(o.ID)
 	defer stop()
+	wait := time.NewTimer(s.cfg.Limits.FinalizeWait)
+	defer wait.Stop()
+	end, ok := s.turns.begin(ctx, o.Owner, s.cfg.Limits.FinalizeWait/2)
+	if err := ctx.Err(); err != nil && !ok {
+		return nil, err
+	}
 	now := s.cfg.Now()
 	o.Status, o.DueAt, o.Failures, o.Issuing = StatusProcessing, now, 0, false
-	end, ok := s.turns.begin(o.Owner)
 	if ok {
 		o.LeaseOwner, o.LeaseUntil, o.Issuing = s.cfg.Owner, now.Add(lease), true
 	}
@@ -123,23 +129,23 @@ func (s *Server) start(ctx context.Context, o Order) (*answer, error) {
 	} else {
 		s.loop.Wake()
 	}
-	return s.await(ctx, o, outcomes)
+	return s.await(ctx, o, outcomes, wait.C)
 }
 
-// await waits at most FinalizeWait until the order has ended. If the next attempt is
-// later, it does not wait for it.
-func (s *Server) await(ctx context.Context, o Order, outcomes <-chan outcome) (*answer, error) {
-	limit := s.cfg.Now().Add(s.cfg.Limits.FinalizeWait)
-	t := time.NewTimer(s.cfg.Limits.FinalizeWait)
-	defer t.Stop()
+// await waits until the order has ended, at most until the time limit. It does not wait
+// for an attempt after that.
+func (s *Server) await(
+	ctx context.Context, o Order, outcomes <-chan outcome, limit <-chan time.Time,
+) (*answer, error) {
+	latest := s.cfg.Now().Add(s.cfg.Limits.FinalizeWait)
 	for {
 		select {
 		case out := <-outcomes:
-			if out.order.Status != StatusProcessing || out.order.DueAt.After(limit) {
+			if out.order.Status != StatusProcessing || out.order.DueAt.After(latest) {
 				return s.answerFinalized(&out.order, out.err)
 			}
 			o = out.order
-		case <-t.C:
+		case <-limit:
 			return s.answerFinalized(&o, nil)
 		case <-ctx.Done():
 			return nil, ctx.Err()

@@ -86,7 +86,9 @@ func retryStale(try func() error) error {
 
 // try writes a change once. With ErrStale, the order has been read again, and is still
 // mine. It returns errLost if it is not.
-func (h *held) try(ctx context.Context, mine func(Order) bool, change func(*Order), write func(context.Context, Order) error) error {
+func (h *held) try(
+	ctx context.Context, mine func(Order) bool, change func(*Order), write func(context.Context, Order) error,
+) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	o := copyOrder(h.order)

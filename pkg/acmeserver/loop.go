@@ -3,6 +3,7 @@ package acmeserver
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
@@ -23,12 +24,14 @@ func (q orders) Claim(ctx context.Context, limit int) (jobs []work.Job, err erro
 		if o.Status == StatusProcessing {
 			places, do = s.turns.issuances, s.process
 		}
-		release, ok := places.Try(o.Owner)
-		if !ok {
-			jobs = append(jobs, func(ctx context.Context) { s.postpone(ctx, o) })
-			continue
-		}
 		jobs = append(jobs, func(ctx context.Context) {
+			limited, cancel := context.WithTimeout(ctx, placeWait)
+			defer cancel()
+			release, err := places.Acquire(limited, o.Owner, nil)
+			if err != nil {
+				s.postpone(ctx, o)
+				return
+			}
 			defer release()
 			do(ctx, o)
 		})
@@ -45,14 +48,18 @@ func (q orders) Next(ctx context.Context) (time.Time, error) {
 	return next, err
 }
 
-// postponement is the wait of an order whose owner has used up its share of the places.
-const postponement = time.Second
+// An order whose owner has used up its share of the places waits with a lease for a short
+// time, and then without one for a longer time.
+const (
+	placeWait    = 2 * time.Second
+	postponement = 10 * time.Second
+)
 
 // postpone gives up the lease of an order for which there is no place.
 func (s *Server) postpone(ctx context.Context, o Order) {
 	_, h := s.hold(ctx, o)
 	defer h.drop()
-	due := s.cfg.Now().Add(postponement)
+	due := s.cfg.Now().Add(postponement - rand.N(postponement/4))
 	err := persist(ctx, func(ctx context.Context) error {
 		return h.update(ctx, func(o *Order) { o.release(due) })
 	})

@@ -37,14 +37,16 @@ func (s *Server) newOrder(ctx context.Context, r *request) (*answer, error) {
 	}
 	switch err := s.cfg.Storage.CreateOrder(ctx, o, s.cfg.Limits.Orders); {
 	case errors.Is(err, ErrReplaced):
-		return nil, problem(acme.AlreadyReplaced, 0, "replaces: another order replaces that certificate already; leave the field out")
+		return nil, problem(acme.AlreadyReplaced, 0,
+			"replaces: another order replaces that certificate already; leave the field out")
 	case errors.Is(err, ErrNotFound):
-		return nil, problem(acme.Malformed, http.StatusNotFound, "replaces: this account has no such certificate; leave the field out")
+		return nil, problem(acme.Malformed, http.StatusNotFound,
+			"replaces: this account has no such certificate; leave the field out")
 	case errors.Is(err, ErrTooMany):
 		// Clients that get 429 would wait silently until the orders expire.
 		return nil, problem(acme.RateLimit, http.StatusForbidden, fmt.Sprintf(
-			"there are %d unfinished orders, which is the limit; finish them, or wait until they expire, which is %s after they were created",
-			s.cfg.Limits.Orders, s.cfg.Limits.OrderLife))
+			"there are %d unfinished orders, which is the limit; finish them, or wait until they expire",
+			s.cfg.Limits.Orders))
 	case err != nil:
 		return nil, fmt.Errorf("create an order: %w", err)
 	}
@@ -96,7 +98,8 @@ func (s *Server) parseDates(before, after string) (notBefore, notAfter time.Time
 		return time.Time{}, time.Time{}, nil
 	}
 	if !s.cfg.Dates {
-		return time.Time{}, time.Time{}, problem(acme.Malformed, 0, "notBefore, notAfter: the CA sets the dates; leave them out")
+		return time.Time{}, time.Time{}, problem(acme.Malformed, 0,
+			"notBefore, notAfter: the CA sets the dates; leave them out")
 	}
 	if notBefore, err = parseDate("notBefore", before); err == nil {
 		notAfter, err = parseDate("notAfter", after)
@@ -170,7 +173,9 @@ func (s *Server) buildOrder(r OrderRequest, all []acme.Identifier, terms Terms) 
 
 // buildAuthorization returns the authorization of one identifier. If no challenge is
 // demanded, it is valid, and holds one valid challenge, since clients expect one.
-func (s *Server) buildAuthorization(id acme.Identifier, demanded func(acme.Identifier) []string, now time.Time) (Authorization, error) {
+func (s *Server) buildAuthorization(
+	id acme.Identifier, demanded func(acme.Identifier) []string, now time.Time,
+) (Authorization, error) {
 	authz := Authorization{Identifier: id, Status: StatusPending}
 	authz.Identifier.Value, authz.Wildcard = strings.CutPrefix(id.Value, "*.")
 	var types []string
@@ -293,7 +298,8 @@ func (s *Server) editOrder(ctx context.Context, r *request, change func(*Order) 
 // busyProblem is the answer if others change an order all the time.
 func busyProblem() error {
 	return &Refusal{
-		Problem:    problem(acme.ServerInternal, http.StatusServiceUnavailable, "the order is being changed; send the request again"),
+		Problem: problem(acme.ServerInternal, http.StatusServiceUnavailable,
+			"the order is being changed; send the request again"),
 		RetryAfter: time.Second,
 	}
 }

@@ -30,7 +30,8 @@ type Terms struct {
 	Lifetime time.Duration
 	// Share names orders that are issued one after the other. While one of them is being
 	// issued, the others wait. One with the same key gets the same certificate, also if
-	// no client collected it yet. Empty: the order waits for no other.
+	// no client collected it yet. So it must tell everything apart that certificates may
+	// differ in, such as identifiers and profile. Empty: the order waits for no other.
 	Share string
 }
 

@@ -79,7 +79,7 @@ func (h *held) takeTurn(ctx context.Context) error {
 // Share with the same key, if there is one.
 func (s *Server) completeShared(ctx context.Context, h *held) (done bool, err error) {
 	o := h.current()
-	if o.Share == "" || o.State != nil {
+	if o.Share == "" || o.State != nil || !o.NotBefore.IsZero() || !o.NotAfter.IsZero() {
 		return false, nil
 	}
 	now := s.cfg.Now()
@@ -144,7 +144,8 @@ func (s *Server) issue(ctx context.Context, h *held) (Certificate, error) {
 func (s *Server) callIssuer(ctx context.Context, r IssueRequest) (issued Issued, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			s.cfg.Logger.Error("the issuer panicked", "order", r.Order.ID, "cause", panicCause(v), "stack", string(debug.Stack()))
+			s.cfg.Logger.Error("the issuer panicked",
+				"order", r.Order.ID, "cause", panicCause(v), "stack", string(debug.Stack()))
 			err = &nonsense{"the issuer panicked"}
 		}
 	}()
@@ -219,7 +220,8 @@ func (s *Server) logFailure(o Order, err, recordErr error) {
 	case errors.Is(recordErr, errLost):
 		log.Debug("another instance continues the order")
 	case recordErr != nil:
-		log.Error("the outcome of an order cannot be stored", "error", err, "store_error", recordErr, "next_attempt", o.LeaseUntil)
+		log.Error("the outcome of an order cannot be stored",
+			"error", err, "store_error", recordErr, "next_attempt", o.LeaseUntil)
 	case errors.As(err, &refused):
 		log.Info("an order failed", "problem", acme.ShortType(refused.Type))
 	case o.Status == StatusInvalid:

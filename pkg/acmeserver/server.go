@@ -102,7 +102,8 @@ func New(cfg Config) (*Server, error) {
 	s.cfg.URL = strings.TrimSuffix(cfg.URL, "/")
 	s.nonces = &nonces{storage: cfg.Storage, life: cfg.Limits.NonceLife, now: cfg.Now}
 	s.SetIssuer(cfg.Issuer)
-	s.loop = work.NewLoop(orders{s}, cfg.Limits.Validations+cfg.Limits.Issuances, cfg.Now, cfg.Logger)
+	workers := 2 * (cfg.Limits.Validations + cfg.Limits.Issuances) // half of them may wait for a place
+	s.loop = work.NewLoop(orders{s}, workers, cfg.Now, cfg.Logger)
 	s.mux = s.routes()
 	return s, nil
 }

@@ -15,7 +15,7 @@ import (
 type turns struct {
 	issuances, validations *fair.Places
 
-	ctx    context.Context // of the issuances that requests began
+	ctx    context.Context //nolint:containedctx // of the issuances that requests began: they outlive the request
 	cancel context.CancelFunc
 
 	mu       sync.Mutex                // guards the fields below
@@ -31,7 +31,10 @@ type outcome struct {
 }
 
 func newTurns(l Limits) *turns {
-	t := &turns{issuances: fair.New(shares(l.Issuances)), validations: fair.New(shares(l.Validations)), watchers: map[string][]chan outcome{}}
+	t := &turns{
+		issuances: fair.New(shares(l.Issuances)), validations: fair.New(shares(l.Validations)),
+		watchers: map[string][]chan outcome{},
+	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
 }
@@ -72,11 +75,14 @@ func (t *turns) tell(out outcome) {
 	}
 }
 
-// begin takes a place for an issuance that outlives its request. It reports false if
-// the owner cannot have one now, or the Server stops. The caller must call end.
-func (t *turns) begin(owner string) (end func(), ok bool) {
-	release, ok := t.issuances.Try(owner)
-	if !ok {
+// begin takes a place for an issuance that outlives its request, and waits some time for
+// it. It reports false if the owner cannot have one by then, or the Server stops. The
+// caller must call end.
+func (t *turns) begin(ctx context.Context, owner string, wait time.Duration) (end func(), ok bool) {
+	limited, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
+	release, err := t.issuances.Acquire(limited, owner, nil)
+	if err != nil {
 		return nil, false
 	}
 	t.mu.Lock()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -151,7 +150,8 @@ func (s *Server) attempt(ctx context.Context, o *Order, key *jws.Key, a attempt)
 	var p *acme.Problem
 	a.took = a.err == nil || errors.As(a.err, &p) || ctx.Err() == nil
 	if a.err != nil && p == nil && a.took {
-		s.cfg.Logger.Debug("a validation has no result yet", "order", o.ID, "challenge", c.Type, "error", a.err, "attempt", c.Attempts+1)
+		s.cfg.Logger.Debug("a validation has no result yet",
+			"order", o.ID, "challenge", c.Type, "error", a.err, "attempt", c.Attempts+1)
 	}
 	return a
 }
@@ -160,7 +160,8 @@ func (s *Server) attempt(ctx context.Context, o *Order, key *jws.Key, a attempt)
 func (s *Server) callValidator(ctx context.Context, v Validation) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			s.cfg.Logger.Error("a validator panicked", "challenge", v.Type, "cause", panicCause(p), "stack", string(debug.Stack()))
+			s.cfg.Logger.Error("a validator panicked",
+				"challenge", v.Type, "cause", panicCause(p), "stack", string(debug.Stack()))
 			err = errors.New("the validator panicked")
 		}
 	}()
@@ -190,7 +191,7 @@ func (o *Order) apply(a attempt, now time.Time) {
 	case errors.As(a.err, &refused) && refused != nil:
 		refuse(authz, c, refused)
 	case o.Status == StatusInvalid: // another authorization failed, so it is not worth another attempt
-		refuse(authz, c, problem(acme.Unauthorized, http.StatusForbidden, "the order became invalid before this challenge was validated"))
+		refuse(authz, c, problem(acme.Unauthorized, 0, "the order became invalid before this challenge was validated"))
 	default:
 		c.Attempts++
 		c.DueAt = now.Add(delay(c.Attempts))
