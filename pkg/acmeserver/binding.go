@@ -15,8 +15,8 @@ import (
 const maxBinding = 8 << 10
 
 // checkBinding verifies the external account binding of a newAccount request (RFC 8555,
-// section 7.3.4) and returns its key identifier, or nothing if there is none and none is
-// required.
+// section 7.3.4) and returns its key identifier, or nothing if the request has none
+// and needs none.
 func (s *Server) checkBinding(
 	ctx context.Context, r *request, raw json.RawMessage, required bool,
 ) (kid string, err error) {
@@ -36,7 +36,7 @@ func (s *Server) checkBinding(
 	}
 	if b.URL != r.message.Header.URL {
 		return "", problem(acme.Malformed, 0,
-			"externalAccountBinding: its url is not that of newAccount, which is "+r.message.Header.URL)
+			"externalAccountBinding: its url is not that of newAccount, which is "+printableURL(r.message.Header.URL))
 	}
 	key, err := s.cfg.Accounts.BindingKey(ctx, b.Kid)
 	switch {

@@ -64,8 +64,8 @@ func (s *Server) directoryOf(req *http.Request) string {
 	return s.url(pathEntrance + entrance + pathDirectory)
 }
 
-// termsURL returns the URL of the terms of service, or of a page which says that there
-// are none.
+// termsURL returns the URL of the terms of service, or of a page which says that the
+// server has none.
 func (s *Server) termsURL() string {
 	if s.cfg.Terms != "" {
 		return s.cfg.Terms

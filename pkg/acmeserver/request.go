@@ -121,7 +121,7 @@ func (s *Server) checkURL(req *http.Request, signed string) error {
 	return &Refusal{
 		// RFC 8555, section 6.4, demands this type and status.
 		Problem: problem(acme.Unauthorized, http.StatusUnauthorized,
-			"url: it is not the URL of this request, which is "+want),
+			"url: it is not the URL of this request, which is "+printableURL(want)),
 		note: []any{"signed", printableURL(signed), "want", printableURL(want)},
 	}
 }

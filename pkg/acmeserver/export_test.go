@@ -1,0 +1,4 @@
+package acmeserver
+
+// PrintableURL is exported for its fuzz target.
+var PrintableURL = printableURL
