@@ -25,7 +25,7 @@ the proxy's own host, for root and the proxy's user.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	c.AddCommand(newClientsAdd(), newClientsToken(), newClientsApply(), newClientsExport(), newClientsList(), newClientsShow(),
+	c.AddCommand(newClientsAdd(), newClientsToken(), newClientsACME(), newClientsExplain(), newClientsApply(), newClientsExport(), newClientsList(), newClientsShow(),
 		newClientsSwitch("disable", "Refuse a client's requests and stop renewing its certificates", true),
 		newClientsSwitch("enable", "Accept a disabled client again", false),
 		newClientsRemove())
@@ -50,10 +50,14 @@ Values of --allow:
   *.example.com           names one label below
   **.example.com          names any number of labels below
   wildcard:example.com    the wildcard certificate *.example.com
-  192.0.2.0/24            IP addresses`,
+  192.0.2.0/24            IP addresses
+
+With --mode acme alone, it creates no token, and prints the command that creates
+the credential of an ACME program.`,
 		Example: `  acmeproxy clients add web1 --allow 'web1.example.com,*.web1.example.com' --mode agent
   acmeproxy clients add lb --allow www.example.com --recipient "$(cat lb1.pub)" --recipient "$(cat lb2.pub)"
-  acmeproxy clients add script --allow api.example.com --mode gateway --bearer`,
+  acmeproxy clients add script --allow api.example.com --mode gateway --bearer
+  acmeproxy clients add mail --allow mail.example.com --mode acme`,
 		SuggestFor: []string{"new", "create"},
 		Args:       oneArg("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -68,6 +72,7 @@ Values of --allow:
 			grant.Modes = clients.AsModes(modes)
 			req.Name, req.Grants = args[0], []clients.Grant{grant}
 			req.Bearer, req.URL, req.TokenLife = what.Bearer, what.URL, what.TokenLife
+			req.NoSecret = onlyACME(grant.Modes) && !what.Bearer
 			answer, err := a.AddClient(c.Context(), req)
 			if err != nil {
 				return inFlags(err)
@@ -92,14 +97,22 @@ Values of --allow:
 	return c
 }
 
+func onlyACME(modes []clients.Mode) bool {
+	return len(modes) > 0 && !slices.ContainsFunc(modes, func(m clients.Mode) bool { return m != clients.ModeACME })
+}
+
 // inFlags replaces the names of fields in the proxy's error with the flags of
 // clients add that set them.
 func inFlags(err error) error {
+	return renamed(err, map[string]string{"names": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "profiles": "profile", "max_names": "max-names", "daily_quota": "quota", "token_life": "token-life"})
+}
+
+// renamed replaces the names of fields in a refusal by the proxy.
+func renamed(err error, flags map[string]string) error {
 	var p *api.Problem
 	if !errors.As(err, &p) || p.Status != http.StatusUnprocessableEntity {
 		return err
 	}
-	flags := map[string]string{"names": "allow", "modes": "mode", "networks": "from", "key_types": "key-type", "profiles": "profile", "max_names": "max-names", "daily_quota": "quota", "token_life": "token-life"}
 	var lines []string
 	for line := range strings.Lines(p.Error()) {
 		field, rest, _ := strings.Cut(line, ":")
@@ -212,6 +225,12 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 	}
 	for _, cr := range cl.Credentials {
 		printf(c, "credential  %s  since %s", cr.Kind, moment(cr.CreatedAt))
+		if clients.CredentialKind(cr.Kind).IsACME() {
+			printf(c, "  id %s", cr.ID)
+		}
+		if len(cr.Networks) > 0 {
+			printf(c, "  from %s", strings.Join(cr.Networks, ","))
+		}
 		switch {
 		case cr.ExpiresAt.IsZero():
 		case cr.ExpiresAt.After(time.Now()):

@@ -155,11 +155,21 @@ func printApplied(c *cobra.Command, file string, answer admin.ApplyAnswer) error
 		printErrf(c, "the added clients cannot request anything yet; run this to create a token for each:\n")
 		for _, change := range answer.Changes {
 			if change.Action == "add" {
-				printErrf(c, "acmeproxy clients token %s\n", change.Name)
+				printErrf(c, "acmeproxy clients %s %s\n", firstCredential(change), change.Name)
 			}
 		}
 	}
 	return nil
+}
+
+// firstCredential returns the command that creates the credential of an added client.
+func firstCredential(change admin.ClientChange) string {
+	for _, g := range change.After.Grants {
+		if !onlyACME(g.Modes) {
+			return "token"
+		}
+	}
+	return "acme"
 }
 
 // few joins the first names of a list that may be very long.

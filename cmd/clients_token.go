@@ -42,6 +42,11 @@ func printSecret(c *cobra.Command, answer admin.NewClientAnswer, done string) er
 		_, err := printf(c, "%s\n", printable.Exact(answer.BearerToken))
 		return err
 	}
+	if answer.EnrollToken == "" {
+		printErrf(c, "client %q %s; run this for the credential of its ACME program:\n", answer.Client.Name, done)
+		_, err := printf(c, "acmeproxy clients acme %s\n", answer.Client.Name)
+		return err
+	}
 	printErrf(c, "client %q %s; run this on its host before %s:\n", answer.Client.Name, done, moment(answer.ExpiresAt))
 	_, err := printf(c, "acmeproxy remote enroll %s\n", printable.Exact(answer.EnrollToken))
 	return err

@@ -132,10 +132,11 @@ func bindServe(fs *pflag.FlagSet) *config.Serve {
 	cfg := &defaults
 	fs.StringVar(&cfg.HTTPAddr, "http-addr", cfg.HTTPAddr, "`address` at which HTTP-01 challenges are answered; none to leave port 80 to another program")
 	fs.StringVar(&cfg.HTTPFallback, "http-fallback", cfg.HTTPFallback, "`answer` of port 80 to all other requests: 404, redirect (to https://), or the address of a web server to pass them to, such as http://127.0.0.1:8080")
-	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3)")
+	fs.StringVar(&cfg.HTTPSAddr, "https-addr", cfg.HTTPSAddr, "`address` at which clients reach the API (TLS 1.3) and the ACME door (TLS 1.2 or later)")
 	dataDirFlag(fs, &cfg.DataDir)
 	storeFlag(fs, &cfg.Store)
 	fs.StringVar(&cfg.Hostname, "hostname", cfg.Hostname, "public `name` of this host; the API's certificate is obtained for it")
+	fs.StringVar(&cfg.PublicURL, "public-url", cfg.PublicURL, "`URL` at which clients reach the API, https://HOST[:PORT], for enrolment tokens and the ACME door (default --hostname with the port of --https-addr)")
 	fs.StringVar(&cfg.ACMEDirectoryURL, "acme-directory-url", cfg.ACMEDirectoryURL, "`URL` of the CA's ACME directory")
 	fs.StringArrayVar(&cfg.CACertificates, "ca-certificates", cfg.CACertificates, "PEM `file` with roots to trust for the CA's own API, in addition to the system's; may be repeated")
 	fs.StringVar(&cfg.Email, "email", cfg.Email, "contact `address` of the CA account (optional)")

@@ -304,3 +304,30 @@ func TestRepeatedCertificates(t *testing.T) {
 		t.Error("accepted with another leaf between")
 	}
 }
+
+// A certificate to be trusted by file has the same bytes on each instance and after each
+// start, and is valid for its name.
+func TestSelfSignedFor(t *testing.T) {
+	key, err := cert.GenerateKey(cert.EC256)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"acmeproxy.example.com", "192.0.2.1", "2001:db8::1"} {
+		first, err := cert.SelfSignedFor(key, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := cert.SelfSignedFor(key, name)
+		if err != nil || !first.Leaf.Equal(second.Leaf) {
+			t.Errorf("%s: not the same twice, %v", name, err)
+		}
+		roots := x509.NewCertPool()
+		roots.AddCert(first.Leaf)
+		if _, err := second.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: name}); err != nil {
+			t.Error(err)
+		}
+		if second.Leaf.VerifyHostname("other.example.com") == nil {
+			t.Errorf("%s: valid for other names", name)
+		}
+	}
+}

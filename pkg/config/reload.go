@@ -27,6 +27,7 @@ func Settings() []Setting {
 
 		{"http-fallback", false, func(s *Serve) any { return &s.HTTPFallback }},
 		{"hostname", false, func(s *Serve) any { return &s.Hostname }},
+		{"public-url", false, func(s *Serve) any { return &s.PublicURL }},
 		{"acme-directory-url", false, func(s *Serve) any { return &s.ACMEDirectoryURL }},
 		{"ca-certificates", false, func(s *Serve) any { return &s.CACertificates }},
 		{"email", false, func(s *Serve) any { return &s.Email }},

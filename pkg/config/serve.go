@@ -21,6 +21,7 @@ type Serve struct {
 	DataDir   string // folder for the database, keys and certificates, with mode 0700; without a default here
 	Store     string // URL of a PostgreSQL database, perhaps with a password; if empty, SQLite in DataDir
 	Hostname  string // public DNS name of this host; if empty, the API's certificate stays self-signed
+	PublicURL string // https://HOST[:PORT] at which clients reach the API; if empty, Hostname with the port of HTTPSAddr
 
 	HTTPFallback string // answer of port 80 to other requests: FallbackNotFound, FallbackRedirect or a backend's URL
 

@@ -38,6 +38,7 @@ func (s *Serve) Validate() error {
 	}
 	check("store", checkStore(s.Store))
 	check("hostname", checkHostname(s.Hostname))
+	check("public-url", checkPublicURL(s.PublicURL))
 	check("acme-directory-url", checkDirectoryURL(s.ACMEDirectoryURL))
 	check("email", checkEmail(s.Email))
 	switch {
@@ -134,6 +135,26 @@ func checkHostname(hostname string) error {
 		return fmt.Errorf("%s is an IP address; %s", hostname, remedy)
 	case cert.IsWildcard(name):
 		return fmt.Errorf("%s is a wildcard; %s", hostname, remedy)
+	}
+	return nil
+}
+
+// checkPublicURL accepts https://HOST[:PORT] in lower case, which enrolment tokens and the
+// URLs of the ACME door begin with.
+func checkPublicURL(public string) error {
+	const remedy = "write it like https://acmeproxy.example.com or https://acmeproxy.example.com:8443"
+	if public == "" {
+		return nil
+	}
+	u, err := url.Parse(public)
+	if err != nil || u.Scheme != "https" || u.User != nil || u.String() != "https://"+u.Host || !canBeHost(u.Hostname()) {
+		return fmt.Errorf("not an https:// URL with a host alone; %s", remedy) // do not repeat it: it may have a password
+	}
+	if name, err := cert.ParseName(u.Hostname()); err != nil || name != u.Hostname() || cert.IsWildcard(name) {
+		return fmt.Errorf("%q is not a host in lower case; %s", u.Hostname(), remedy)
+	}
+	if n, err := strconv.ParseUint(u.Port(), 10, 16); strings.HasSuffix(u.Host, ":") || u.Port() != "" && (err != nil || n == 0) {
+		return fmt.Errorf("%s has no port between 1 and 65535; %s", public, remedy)
 	}
 	return nil
 }

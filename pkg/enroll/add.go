@@ -23,6 +23,7 @@ const (
 // SecretSpec selects the secret with which a client proves itself.
 type SecretSpec struct {
 	Bearer bool // a bearer token instead of an enrolment token
+	None   bool // no secret; Registrar.ACME issues one. Only Add accepts it.
 	// URL is the address at which this client reaches the API. If empty, it is that
 	// of the configuration. A bearer token has none.
 	URL string
@@ -33,7 +34,7 @@ type SecretSpec struct {
 // Issued is a client with its new secret.
 type Issued struct {
 	Client clients.Client
-	Kind   clients.CredentialKind // clients.Enrolment or clients.Bearer
+	Kind   clients.CredentialKind // clients.Enrolment, clients.Bearer, or empty if there is no secret
 	// Secret is the only copy of the token. It must not be logged.
 	Secret    string
 	ExpiresAt time.Time // if zero, the secret does not expire
@@ -45,11 +46,16 @@ type Issued struct {
 func (r *Registrar) Add(ctx context.Context, c clients.Client, s SecretSpec) (Issued, error) {
 	faults := []error{CheckName(c.Name), seal.CheckNew(c.Recipients, nil)}
 	faults = append(faults, checkGrants(c.Grants)...)
-	issued, credential, err := r.newSecret(s)
-	if err := invalid(append(faults, err)...); err != nil {
+	var issued Issued
+	var credentials []clients.Credential
+	if !s.None {
+		secret, credential, err := r.newSecret(s)
+		faults, issued, credentials = append(faults, err), secret, append(credentials, credential)
+	}
+	if err := invalid(faults...); err != nil {
 		return Issued{}, err
 	}
-	added, err := r.cfg.Store.CreateClient(ctx, clients.Client{Name: c.Name, Recipients: c.Recipients, Grants: c.Grants}, credential)
+	added, err := r.cfg.Store.CreateClient(ctx, clients.Client{Name: c.Name, Recipients: c.Recipients, Grants: c.Grants}, credentials...)
 	if errors.Is(err, managed.ErrConflict) {
 		return Issued{}, &ExistsError{c.Name}
 	}

@@ -22,6 +22,10 @@ type Store interface {
 	// ApplyClients stores the entry that audit creates together with each change.
 	ApplyClients(ctx context.Context, a clients.Apply, audit func(clients.Change) trail.Entry) (clients.Applied, error)
 	AddCredential(ctx context.Context, c clients.Credential) (clients.Credential, error)
+	Credentials(ctx context.Context, clientID string) ([]clients.Credential, error)
+	RemoveCredential(ctx context.Context, clientID, id string) (clients.Credential, error)
+	// ReplaceACME removes the client's other credentials of the ACME door.
+	ReplaceACME(ctx context.Context, c clients.Credential) (clients.Credential, error)
 	// ReplaceCredentials removes all other credentials and recipients of the client.
 	ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error)
 	// EnrollingClient returns the client that Enroll would register the key for.
@@ -40,6 +44,11 @@ type Config struct {
 	// URL returns the address of the API for enrolment tokens. If it is nil or returns
 	// an empty string, each request for a token must contain one.
 	URL func() string
+	// ACME returns the URL of the ACME door, such as https://acmeproxy.example.com/acme. If
+	// it is nil or returns an empty string, no credentials of that door are issued.
+	ACME func() string
+	// BindingSecret is the secret of auth.NewBinding.
+	BindingSecret []byte
 	// Pin is the hash of the key that enrolment tokens pin.
 	Pin [32]byte
 	// Revoke revokes the current certificate of a client and deletes it from the

@@ -30,6 +30,7 @@ import (
 type rig struct {
 	*enroll.Registrar
 	st     *store.Store
+	path   string // of the database
 	now    time.Time
 	revoke func(managed.Certificate) error
 }
@@ -40,7 +41,8 @@ func newRig(t *testing.T) *rig {
 	t.Helper()
 	r := &rig{now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
 	now := func() time.Time { return r.now }
-	st, err := store.Open(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "acmeproxy.db"), Now: now})
+	r.path = filepath.Join(t.TempDir(), "acmeproxy.db")
+	st, err := store.Open(t.Context(), store.Config{Path: r.path, Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,6 +51,7 @@ func newRig(t *testing.T) *rig {
 	r.Registrar = enroll.New(enroll.Config{
 		Store: st, Audit: audit.New(audit.Config{Store: st, Logger: slog.New(slog.DiscardHandler), Now: now}),
 		URL: func() string { return proxyURL }, Pin: [32]byte{1}, Now: now,
+		ACME: func() string { return proxyURL + "/acme" }, BindingSecret: bindingSecret,
 		Revoke: func(_ context.Context, _ clients.Client, m managed.Certificate, _ cert.Reason) error {
 			return r.revoke(m)
 		},

@@ -12,6 +12,8 @@ var (
 	// ErrNoURL means that neither the request nor the configuration has a URL of the
 	// API.
 	ErrNoURL = errors.New("url: the address of the API is unknown; give it with the request")
+	// ErrNoACME means that the configuration has no URL of the ACME door.
+	ErrNoACME = errors.New("hostname: the public name of the proxy is unknown, so the directory has no URL; configure it")
 	// ErrRecipientsKept means that a request for another token contains recipients.
 	ErrRecipientsKept = errors.New("recipients: only a replacement of all credentials sets them; a host adds its own when it enrols")
 	// ErrToken means that an enrolment token is unknown, expired or used.
@@ -20,6 +22,10 @@ var (
 	ErrOtherClient = errors.New("this TLS key is enrolled for another client already")
 	// ErrKeyTaken means that the new TLS key of a rekey is registered already.
 	ErrKeyTaken = errors.New("this TLS key is registered already")
+	// ErrAccountKeyTaken means that the ACME account key is registered already.
+	ErrAccountKeyTaken = errors.New("this account key is registered already, perhaps for another client")
+	// ErrNoCredential means that the client has no such credential of the ACME door.
+	ErrNoCredential = errors.New("the client has no such credential of the ACME door")
 	// ErrNotTLSKey means that a caller without a TLS key tried to replace its key.
 	ErrNotTLSKey = errors.New("only a TLS key can be replaced by its owner")
 )

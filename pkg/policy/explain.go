@@ -25,7 +25,7 @@ type Explanation struct {
 type Verdict struct {
 	Grant clients.Grant
 	// Faults are the parts of the request that the grant does not cover, as in "is not
-	// for mode acme". If there is none, the grant covers the request.
+	// for mode acme". Without a fault, the grant covers the request.
 	Faults []string
 }
 

@@ -35,11 +35,7 @@ func ValidateGrant(g clients.Grant) error {
 		}
 	}
 	for _, s := range g.Networks {
-		_, ok, err := parsePrefix(s)
-		if !ok && err == nil {
-			err = fmt.Errorf("%q is not a network; write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1", s)
-		}
-		fault("networks", err)
+		fault("networks", CheckNetwork(s))
 	}
 	for _, s := range g.KeyTypes {
 		fault("key_types", checkKeyType(s))
@@ -54,6 +50,15 @@ func ValidateGrant(g clients.Grant) error {
 		fault("daily_quota", fmt.Errorf("%d is negative; write 0 for the proxy's default, or the number of requests per day", g.DailyQuota))
 	}
 	return errors.Join(faults...)
+}
+
+// CheckNetwork checks a network before it is stored.
+func CheckNetwork(s string) error {
+	_, ok, err := parsePrefix(s)
+	if !ok && err == nil {
+		err = fmt.Errorf("%q is not a network; write it like 192.0.2.0/24, 2001:db8::/32 or 192.0.2.1", s)
+	}
+	return err
 }
 
 // maxProfile is the length of the longest profile that the API accepts.

@@ -120,7 +120,7 @@ func quota(grants []clients.Grant) int {
 // AllowFrom decides whether the client may change its own data from its address.
 // One of its grants must include that network. The error is a *Denied.
 func AllowFrom(id clients.Identity) error {
-	here := func(g clients.Grant) bool { return len(g.Networks) == 0 || within(g.Networks, id.Addr) }
+	here := func(g clients.Grant) bool { return len(g.Networks) == 0 || Within(g.Networks, id.Addr) }
 	if len(id.Client.Grants) == 0 || slices.ContainsFunc(id.Client.Grants, here) {
 		return nil
 	}
@@ -155,7 +155,7 @@ func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) mi
 		}
 	}
 	if r.Purpose != Renewal {
-		m.source = len(g.Networks) > 0 && !within(g.Networks, id.Addr)
+		m.source = len(g.Networks) > 0 && !Within(g.Networks, id.Addr)
 	}
 	return m
 }
@@ -269,9 +269,9 @@ func uncovered(patterns []string, names cert.Names) cert.Names {
 	return missing
 }
 
-// within reports whether one of the networks contains the address. Invalid networks
+// Within reports whether one of the networks contains the address. Invalid networks
 // contain none.
-func within(networks []string, addr netip.Addr) bool {
+func Within(networks []string, addr netip.Addr) bool {
 	addr = addr.Unmap().WithZone("")
 	return slices.ContainsFunc(networks, func(s string) bool {
 		prefix, ok, err := parsePrefix(s)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,9 +66,19 @@ func (p *Proxy) HTTPAddr() string {
 // HTTPSAddr returns the address of the API.
 func (p *Proxy) HTTPSAddr() string { return p.https.Addr().String() }
 
-// URL returns the API's URL for enrolment tokens. It is empty if no hostname is set.
+// URL returns the API's URL for enrolment tokens and the ACME door. It is empty if
+// neither public-url nor hostname is set.
 func (p *Proxy) URL() string {
-	hostname := p.hostname()
+	g, release := p.use()
+	defer release()
+	return p.urlOf(g)
+}
+
+func (p *Proxy) urlOf(g *generation) string {
+	if g.settings.PublicURL != "" {
+		return g.settings.PublicURL
+	}
+	hostname := g.hostname()
 	if hostname == "" {
 		return ""
 	}
@@ -82,6 +93,14 @@ func (p *Proxy) URL() string {
 func (p *Proxy) hostname() string {
 	g, release := p.use()
 	defer release()
+	return g.hostname()
+}
+
+// publicName returns the host of the API's URL, or an empty text.
+func (g *generation) publicName() string {
+	if u, err := url.Parse(g.settings.PublicURL); err == nil && u.Host != "" {
+		return u.Hostname()
+	}
 	return g.hostname()
 }
 

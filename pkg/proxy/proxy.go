@@ -77,9 +77,12 @@ type Proxy struct {
 	auth      *auth.Authenticator
 	registrar *enroll.Registrar
 	checks    *checks.Checks
-	own       ownName
-	health    *health
-	newQuota  bool // the database was created with a default quota
+
+	bindingSecret []byte // of external account bindings
+
+	own      ownName
+	health   *health
+	newQuota bool // the database was created with a default quota
 
 	// Generations share these, so that a change of the settings loses no answer and no
 	// notification.
@@ -136,7 +139,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openGeneration, p.listen, p.openAPI} {
+	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openAPI} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 // certificate has expired. Other clients get the CA's certificate once it exists.
 type apiTLS struct {
 	pinned *tls.Certificate
+	named  atomic.Pointer[tls.Certificate] // self-signed, with the pinned key and the hostname; nil without one
 	public atomic.Pointer[tls.Certificate] // nil until acme-client mode has obtained one
 	alpn   *responder.TLSALPN              // answers CAs that validate
 }
@@ -35,16 +37,9 @@ const pinnedKeyName = "api-key"
 // newAPITLS loads the pinned key, or creates it the first time. The key is stored,
 // sealed, so that instances with the same store share it.
 func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity) (*apiTLS, error) {
-	sealed, err := s.Secret(ctx, pinnedKeyName)
-	if errors.Is(err, managed.ErrNotFound) {
-		sealed, err = createPinnedKey(ctx, s, identity)
-	}
+	pem, err := openSecret(ctx, s, identity, pinnedKeyName, createPinnedKey)
 	if err != nil {
 		return nil, fmt.Errorf("the API's key: %w", err)
-	}
-	pem, err := seal.Open(sealed, identity)
-	if err != nil {
-		return nil, fmt.Errorf("the API's key in %s: %w; was %s replaced? Instances that share a database need the same file; copy it from the data directory of the first", s, err, identityName)
 	}
 	key, err := cert.ParseKey(pem)
 	if err != nil {
@@ -57,20 +52,41 @@ func newAPITLS(ctx context.Context, s *store.Store, identity *age.X25519Identity
 	return &apiTLS{pinned: pinned, alpn: responder.NewTLSALPN()}, nil
 }
 
-func createPinnedKey(ctx context.Context, s *store.Store, identity *age.X25519Identity) ([]byte, error) {
+func createPinnedKey() ([]byte, error) {
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		return nil, err
 	}
-	pem, err := cert.MarshalKey(key)
+	return cert.MarshalKey(key)
+}
+
+// openSecret returns a secret of the store, or creates it the first time. It is stored
+// sealed to the identity. All instances on a database get the same one.
+func openSecret(ctx context.Context, s *store.Store, identity *age.X25519Identity, name string, create func() ([]byte, error)) ([]byte, error) {
+	sealed, err := s.Secret(ctx, name)
+	if errors.Is(err, managed.ErrNotFound) {
+		sealed, err = createSecret(ctx, s, identity, name, create)
+	}
 	if err != nil {
 		return nil, err
 	}
-	sealed, err := seal.Seal(pem, identity.Recipient())
+	plain, err := seal.Open(sealed, identity)
+	if err != nil {
+		return nil, fmt.Errorf("the secret %s in %s: %w; was %s replaced? Instances that share a database need the same file; copy it from the data directory of the first", name, s, err, identityName)
+	}
+	return plain, nil
+}
+
+func createSecret(ctx context.Context, s *store.Store, identity *age.X25519Identity, name string, create func() ([]byte, error)) ([]byte, error) {
+	plain, err := create()
 	if err != nil {
 		return nil, err
 	}
-	return s.CreateSecret(ctx, pinnedKeyName, sealed)
+	sealed, err := seal.Seal(plain, identity.Recipient())
+	if err != nil {
+		return nil, err
+	}
+	return s.CreateSecret(ctx, name, sealed)
 }
 
 // pin returns the pin for enrolment tokens.
@@ -125,10 +141,34 @@ func (a *apiTLS) hasPublic(name string) bool {
 }
 
 func (a *apiTLS) certificate(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-	if public := a.public.Load(); public != nil && !slices.Contains(hello.SupportedProtos, api.ALPN) {
+	if slices.Contains(hello.SupportedProtos, api.ALPN) {
+		return a.pinned, nil
+	}
+	if public := a.public.Load(); public != nil {
 		return public, nil
 	}
+	if named := a.named.Load(); named != nil {
+		return named, nil
+	}
 	return a.pinned, nil
+}
+
+// setName makes the API serve a self-signed certificate for a host name until it has one
+// of the CA, so that clients can trust it by file. It does nothing without a name.
+func (a *apiTLS) setName(name string) error {
+	if name == "" {
+		a.named.Store(nil)
+		return nil
+	}
+	key, ok := a.pinned.PrivateKey.(crypto.Signer)
+	if !ok {
+		return errors.New("the API's key cannot sign")
+	}
+	c, err := cert.SelfSignedFor(key, name)
+	if err == nil {
+		a.named.Store(c)
+	}
+	return err
 }
 
 // installed makes the API serve a bundle of acme-client mode if it is for the

@@ -54,6 +54,9 @@ type Config struct {
 	// Registrar changes clients and their credentials.
 	Registrar *enroll.Registrar
 	Status    func(ctx context.Context) (Status, error)
+	// SelfSigned returns the certificate of the API in PEM while it is self-signed, and an
+	// empty text otherwise. It may be nil.
+	SelfSigned func() string
 	// CA returns the directory of the CA, from memory if possible.
 	CA func(ctx context.Context) (CA, error)
 	// Own describes a certificate of the proxy's own host: the fields of Certificate that
@@ -96,6 +99,10 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /clients", serve(f, f.add))
 	mux.HandleFunc("GET /clients/{name}", serve(f, f.show))
 	mux.HandleFunc("POST /clients/{name}/token", serve(f, f.token))
+	mux.HandleFunc("POST /clients/{name}/acme", serve(f, f.newACME))
+	mux.HandleFunc("DELETE /clients/{name}/acme", serve(f, f.revokeACME))
+	mux.HandleFunc("DELETE /clients/{name}/acme/{id}", serve(f, f.revokeACME))
+	mux.HandleFunc("POST /clients/{name}/explain", serve(f, f.explain))
 	mux.HandleFunc("POST /clients/{name}/disable", serve(f, f.disable(true)))
 	mux.HandleFunc("POST /clients/{name}/enable", serve(f, f.disable(false)))
 	mux.HandleFunc("DELETE /clients/{name}", serve(f, f.remove))
@@ -221,6 +228,8 @@ func faultsText(e *enroll.InvalidError) string {
 		switch {
 		case errors.Is(fault, enroll.ErrNoURL):
 			lines = append(lines, "url: the proxy does not know its name; start serve with --hostname, or set the address for this client with --url https://HOST:PORT")
+		case errors.Is(fault, enroll.ErrNoACME):
+			lines = append(lines, "url: the proxy does not know its name, which is part of the directory's URL; start serve with --hostname")
 		case errors.Is(fault, enroll.ErrRecipientsKept):
 			lines = append(lines, "recipient: valid only with --replace; a host adds its own recipients when it enrols, see acmeproxy remote enroll --help")
 		default:

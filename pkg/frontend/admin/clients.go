@@ -44,7 +44,7 @@ func (f *frontend) show(r *http.Request, _ struct{}) (Client, error) {
 		return Client{}, err
 	}
 	for _, c := range credentials {
-		out.Credentials = append(out.Credentials, Credential{Kind: string(c.Kind), CreatedAt: c.CreatedAt, ExpiresAt: c.ExpiresAt})
+		out.Credentials = append(out.Credentials, wireCredential(c))
 	}
 	managed, err := f.Store.ListManaged(r.Context(), row.ID, "", "", pageSize)
 	if err != nil {
@@ -69,7 +69,7 @@ func warnings(recipients []string) (out []string) {
 // add adds a client.
 func (f *frontend) add(r *http.Request, req NewClient) (NewClientAnswer, error) {
 	client := clients.Client{Name: req.Name, Recipients: req.Recipients, Grants: req.Grants}
-	issued, err := f.Registrar.Add(r.Context(), client, Secret{req.Bearer, req.URL, req.TokenLife}.spec())
+	issued, err := f.Registrar.Add(r.Context(), client, Secret{Bearer: req.Bearer, URL: req.URL, TokenLife: req.TokenLife, None: req.NoSecret}.spec())
 	return wireIssued(issued, err)
 }
 

@@ -14,10 +14,11 @@ type Secret struct {
 	Bearer    bool         `json:"bearer,omitempty"` // a bearer token instead of an enrolment token
 	URL       string       `json:"url,omitempty"`    // URL of the API for this client, if not the proxy's hostname
 	TokenLife JSONDuration `json:"token_life,omitempty"`
+	None      bool         `json:"-"` // no secret; of NewClient only
 }
 
 func (s Secret) spec() enroll.SecretSpec {
-	return enroll.SecretSpec{Bearer: s.Bearer, URL: s.URL, Life: time.Duration(s.TokenLife)}
+	return enroll.SecretSpec{None: s.None, Bearer: s.Bearer, URL: s.URL, Life: time.Duration(s.TokenLife)}
 }
 
 // NewToken is a request for another token of a client.
@@ -47,9 +48,10 @@ func wireIssued(i enroll.Issued, err error) (NewClientAnswer, error) {
 		return NewClientAnswer{}, err
 	}
 	answer := NewClientAnswer{Client: wireClient(i.Client), ExpiresAt: i.ExpiresAt}
-	if i.Kind == clients.Bearer {
+	switch i.Kind {
+	case clients.Bearer:
 		answer.BearerToken = i.Secret
-	} else {
+	case clients.Enrolment:
 		answer.EnrollToken = i.Secret
 	}
 	return answer, nil

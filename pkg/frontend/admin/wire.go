@@ -14,6 +14,7 @@ type NewClient struct {
 	Bearer     bool            `json:"bearer,omitempty"`     // as in Secret
 	URL        string          `json:"url,omitempty"`        // as in Secret
 	TokenLife  JSONDuration    `json:"token_life,omitempty"` // as in Secret
+	NoSecret   bool            `json:"no_secret,omitempty"`  // the client gets its credential of the ACME door later
 }
 
 // NewClientAnswer holds the only copy of the client's secret.
@@ -39,9 +40,11 @@ type Client struct {
 
 // Credential describes a credential of a client, without the secret.
 type Credential struct {
-	Kind      string    `json:"kind"` // tls-key, bearer, enroll
+	ID        string    `json:"id"`
+	Kind      string    `json:"kind"` // tls-key, bearer, enroll, acme-eab, acme-directory, acme-key
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
+	Networks  []string  `json:"networks,omitempty"` // from which it may be used; none: any
 }
 
 // RevokeClient is a request to revoke a client's certificates.
