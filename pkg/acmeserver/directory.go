@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// directory is the directory of an entrance (RFC 8555, section 7.1.1).
-type directory struct {
-	NewNonce    string `json:"newNonce"`
-	NewAccount  string `json:"newAccount"`
-	NewOrder    string `json:"newOrder"`
-	RevokeCert  string `json:"revokeCert"`
-	KeyChange   string `json:"keyChange"`
-	RenewalInfo string `json:"renewalInfo"` // RFC 9773, section 4
-	Meta        meta   `json:"meta"`
+// wireDirectory is a directory as a client reads it (RFC 8555, section 7.1.1).
+type wireDirectory struct {
+	NewNonce    string   `json:"newNonce"`
+	NewAccount  string   `json:"newAccount"`
+	NewOrder    string   `json:"newOrder"`
+	RevokeCert  string   `json:"revokeCert"`
+	KeyChange   string   `json:"keyChange"`
+	RenewalInfo string   `json:"renewalInfo"` // RFC 9773, section 4
+	Meta        wireMeta `json:"meta"`
 }
 
-type meta struct {
+type wireMeta struct {
 	TermsOfService          string            `json:"termsOfService"` // some clients crash without
 	Website                 string            `json:"website,omitempty"`
 	CAAIdentities           []string          `json:"caaIdentities,omitempty"`
@@ -25,32 +25,32 @@ type meta struct {
 	Profiles                map[string]string `json:"profiles,omitempty"`
 }
 
-func (s *Server) serveDirectory(w http.ResponseWriter, req *http.Request) {
+// directory returns the directory of the entrance that the request names.
+func (s *Server) directory(req *http.Request) (*answer, error) {
 	entrance := req.PathValue("entrance")
 	required, err := s.cfg.Accounts.RequiresBinding(req.Context(), entrance)
-	if errors.Is(err, ErrNotFound) {
-		err = notFound("directory")
-	}
-	if err != nil {
-		s.fail(w, req, err)
-		return
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return nil, notFound("directory")
+	case err != nil:
+		return nil, err
 	}
 	at := strings.TrimSuffix(s.directoryOf(req), pathDirectory)
-	s.write(w, &answer{body: directory{
+	return &answer{body: wireDirectory{
 		NewNonce:    at + pathNonce,
 		NewAccount:  at + pathNewAccount,
 		NewOrder:    s.url(pathNewOrder),
 		RevokeCert:  s.url(pathRevoke),
 		KeyChange:   s.url(pathKeyChange),
 		RenewalInfo: s.url(pathRenewal),
-		Meta: meta{
+		Meta: wireMeta{
 			TermsOfService:          s.termsURL(),
 			Website:                 s.cfg.Website,
 			CAAIdentities:           s.cfg.CAAIdentities,
 			ExternalAccountRequired: required,
 			Profiles:                s.cfg.Profiles,
 		},
-	}})
+	}}, nil
 }
 
 // directoryOf returns the URL of the directory of a request: that of its entrance, or
@@ -73,9 +73,10 @@ func (s *Server) termsURL() string {
 	return s.url(pathTerms)
 }
 
-func (s *Server) serveTerms(w http.ResponseWriter, _ *http.Request) {
-	s.write(w, &answer{
+// terms returns the page for a server without terms of service.
+func (s *Server) terms(*http.Request) (*answer, error) {
+	return &answer{
 		kind: "text/plain; charset=utf-8",
 		body: []byte("This ACME server has no terms of service. Its operator decides who may use it.\n"),
-	})
+	}, nil
 }

@@ -46,8 +46,9 @@ func TestUnknownPaths(t *testing.T) {
 		"/key-change": "POST", "/account/x": "POST", "/account/x/orders": "POST", "/order/x": "POST",
 		"/order/x/finalize": "POST", "/authorization/x/0": "POST", "/challenge/x/0/http-01": "POST",
 		"/certificate/x": "POST", "/certificate/x/1": "POST",
-		"": "GET, HEAD", "/": "GET, HEAD", "/directory": "GET, HEAD", "/new-nonce": "GET, HEAD", "/terms": "GET, HEAD",
-		"/at/x/directory": "GET, HEAD", "/at/x/new-nonce": "GET, HEAD", "/renewal-info/x": "GET, HEAD",
+		"": "GET, HEAD, POST", "/": "GET, HEAD, POST", "/directory": "GET, HEAD, POST",
+		"/new-nonce": "GET, HEAD, POST", "/terms": "GET, HEAD, POST", "/renewal-info/x": "GET, HEAD",
+		"/at/x/directory": "GET, HEAD, POST", "/at/x/new-nonce": "GET, HEAD, POST",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete, "CÜRL\n"} {
 			if strings.Contains(allowed, method) {
@@ -504,6 +505,22 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("meta: %v", m)
 	}
 	other.get("/terms").refused(acme.Malformed, http.StatusNotFound)
+}
+
+// C2, RFC 8555, section 6.3: POST-as-GET reads what GET reads.
+func TestPostAsGet(t *testing.T) {
+	t.Parallel()
+	c := newRaw(t, newServer(t, nil))
+	c.register(nil).want(http.StatusCreated)
+	for path, status := range map[string]int{
+		"/directory": http.StatusOK, "": http.StatusOK, "/terms": http.StatusOK, "/new-nonce": http.StatusNoContent,
+	} {
+		want := c.get(path).want(status)
+		if got := c.post(baseURL+path, nil).want(status); string(got.body) != string(want.body) {
+			t.Errorf("%s: %s", path, got.body)
+		}
+		c.post(baseURL+path, object{}).refused(acme.Malformed, http.StatusBadRequest)
+	}
 }
 
 // C2: HEAD of the real thing has no body, and the same header as GET.

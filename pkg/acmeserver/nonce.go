@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,7 @@ func (n *nonces) check(ctx context.Context, nonce string) (expires time.Time, er
 	}
 	b, err := base64.RawURLEncoding.DecodeString(nonce)
 	switch {
-	case err != nil: // RFC 8555, section 6.5.2
+	case err != nil || strings.ContainsAny(nonce, "\r\n"): // RFC 8555, section 6.5.2
 		return time.Time{}, problem(acme.Malformed, 0, "nonce: it must be base64url without padding")
 	case len(b) != nonceSize:
 		return time.Time{}, badNonce("it is unknown")
@@ -122,12 +123,11 @@ func (n *nonces) secret(ctx context.Context) ([]byte, error) {
 	return key, nil
 }
 
-// serveNonce answers newNonce (RFC 8555, section 7.2). The nonce is in the header of
-// every answer.
-func (s *Server) serveNonce(w http.ResponseWriter, req *http.Request) {
+// newNonce answers a request for a nonce (RFC 8555, section 7.2). The nonce is in the
+// header of every answer.
+func (s *Server) newNonce(req *http.Request) (*answer, error) {
 	if req.Method == http.MethodHead {
-		s.write(w, &answer{})
-		return
+		return &answer{}, nil
 	}
-	s.write(w, &answer{status: http.StatusNoContent})
+	return &answer{status: http.StatusNoContent}, nil
 }

@@ -124,8 +124,10 @@ func TestForgedNonce(t *testing.T) {
 		c.nonce = unknown
 		c.post(c.kid, nil).refused(acme.BadNonce, http.StatusBadRequest)
 	}
-	c.nonce = b64(good)[:10] + "+/=="
-	c.post(c.kid, nil).refused(acme.Malformed, http.StatusBadRequest)
+	for _, malformed := range []string{b64(good)[:10] + "+/==", b64(good) + "\n", "\r" + b64(good), b64(good) + "="} {
+		c.nonce = malformed
+		c.post(c.kid, nil).refused(acme.Malformed, http.StatusBadRequest)
+	}
 	c.nonce = b64(good)
 	c.post(c.kid, nil).want(http.StatusOK)
 }

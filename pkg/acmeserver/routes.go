@@ -1,6 +1,7 @@
 package acmeserver
 
 import (
+	"context"
 	"net/http"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -27,24 +28,26 @@ const (
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	at := pathEntrance + "{entrance}"
-	read := map[string]http.HandlerFunc{
-		"/{$}":                s.serveDirectory, // for clients that were given the URL itself
-		pathDirectory:         s.serveDirectory,
-		at + pathDirectory:    s.serveDirectory,
-		pathNonce:             s.serveNonce,
-		at + pathNonce:        s.serveNonce,
-		pathRenewal + "/{id}": s.serveRenewalInfo,
+	pages := map[string]page{
+		"/{$}":             s.directory, // for clients that were given the URL itself
+		pathDirectory:      s.directory,
+		at + pathDirectory: s.directory,
+		pathNonce:          s.newNonce,
+		at + pathNonce:     s.newNonce,
 	}
 	if s.base != "" {
-		read[""] = s.serveDirectory
+		pages[""] = s.directory
 	}
 	if s.cfg.Terms == "" {
-		read[pathTerms] = s.serveTerms
+		pages[pathTerms] = s.terms
 	}
-	for path, h := range read {
-		mux.HandleFunc("GET "+s.base+path, h) // also HEAD
-		mux.HandleFunc(s.base+path, s.allowOnly("GET, HEAD"))
+	for path, p := range pages {
+		mux.HandleFunc("GET "+s.base+path, s.open(p)) // also HEAD
+		mux.HandleFunc("POST "+s.base+path, s.signed(jws.ByAccount, asGet(p)))
+		mux.HandleFunc(s.base+path, s.allowOnly("GET, HEAD, POST"))
 	}
+	mux.HandleFunc("GET "+s.base+pathRenewal+"/{id}", s.serveRenewalInfo)
+	mux.HandleFunc(s.base+pathRenewal+"/{id}", s.allowOnly("GET, HEAD"))
 	byKey, byAccount := jws.ByKey, jws.ByAccount
 	for path, h := range map[string]http.HandlerFunc{
 		pathNewAccount:                    s.signed(byKey, s.newAccount),
@@ -66,6 +69,32 @@ func (s *Server) routes() *http.ServeMux {
 	}
 	mux.HandleFunc("/", s.serveUnknown)
 	return mux
+}
+
+// page is a resource that everybody may read.
+type page func(req *http.Request) (*answer, error)
+
+// open returns the HTTP handler of a page.
+func (s *Server) open(p page) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		a, err := p(req)
+		if err != nil {
+			s.fail(w, req, err)
+			return
+		}
+		s.write(w, a)
+	}
+}
+
+// asGet returns the handler that reads a page by POST-as-GET, which RFC 8555, section
+// 6.3, demands in addition to GET.
+func asGet(p page) handler {
+	return func(_ context.Context, r *request) (*answer, error) {
+		if !r.asGet() {
+			return nil, problem(acme.Malformed, 0, "payload: it must be empty, as nothing can be changed here")
+		}
+		return p(r.Request)
+	}
 }
 
 // allowOnly refuses requests with other methods.
