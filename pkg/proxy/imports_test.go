@@ -25,6 +25,7 @@ var layers = [][]string{
 	{"pkg/proxy"},
 	{"pkg/store/storetest"},
 	{"pkg/store"}, // an adapter: what is below declares the methods that it needs
+	{"pkg/acmeserver/sqlstore"},
 	{"pkg/store/sqldb"},
 	{"pkg/remote"},
 	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway"},

@@ -132,7 +132,7 @@ func uncollected(t *testing.T, f *fixture) {
 	equal(t, must(f.CertificateByID(ctx, "c1"))(t).Collected, false)
 	ok(t, f.SetCollected(ctx, "c1"))
 	equal(t, find("s", "key", before, now), "")
-	// Whoever waited while it was issued gets it, too.
+	// An order that waited while it was issued gets it, too.
 	equal(t, find("s", "key", now, first.CreatedAt), "c0")
 	equal(t, find("s", "key", now, again.CreatedAt), "")
 	// The order may be purged before.

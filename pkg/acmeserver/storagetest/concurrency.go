@@ -67,7 +67,7 @@ var concurrencyCases = []testCase{
 	{"one order of a Share is Issuing", raceTurns},          // X5
 	{"every due order is claimed exactly once", raceClaims}, // C12
 	{"every waiting order has its turn", raceWaiting},       // X5
-	{"a purge disturbs nobody", racePurge},
+	{"a purge disturbs no other caller", racePurge},
 }
 
 // race lets the workers do the same, of which want must succeed. The others must get

@@ -64,6 +64,9 @@ type dialect struct {
 	// lockTable prevents other transactions from changing a table's rows until the
 	// transaction ends, with %s for the table. If empty, every transaction does.
 	lockTable string
+	// lockText locks the text $1 until the transaction ends. If empty, every transaction
+	// runs alone.
+	lockText string
 	// others selects the names of the other connected instances. If empty, they are
 	// unknown.
 	others string

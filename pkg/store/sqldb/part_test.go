@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 
@@ -147,4 +148,43 @@ func TestPartFaults(t *testing.T) {
 			t.Errorf("%v, want %q", err, want)
 		}
 	}
+}
+
+// Transactions that lock one text run one after the other, so each sees what the former
+// one wrote. Other texts do not wait.
+func TestLockText(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, at Config) {
+		db := openParts(t, at, versions(1))
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				err := db.Tx(t.Context(), func(tx *sql.Tx) error {
+					if err := db.LockText(t.Context(), tx, "test \u00e9"); err != nil {
+						return err
+					}
+					_, err := tx.ExecContext(t.Context(), `INSERT INTO t1 (id, text) SELECT COUNT(*), 'n' FROM t1`)
+					return err
+				})
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if got := texts(t, db, `SELECT text FROM t1`); len(got) != 8 {
+			t.Errorf("%d rows", len(got))
+		}
+		if db.listener == nil {
+			return // the transactions of SQLite wait for each other anyway
+		}
+		err := db.Tx(t.Context(), func(one *sql.Tx) error {
+			if err := db.LockText(t.Context(), one, "one"); err != nil {
+				return err
+			}
+			return db.Tx(t.Context(), func(two *sql.Tx) error { return db.LockText(t.Context(), two, "two") })
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -57,6 +57,7 @@ func openPostgres(ctx context.Context, c Config) (_ *DB, m Migration, err error)
 			}
 		},
 		lockTable: "LOCK TABLE %s IN SHARE ROW EXCLUSIVE MODE",
+		lockText:  "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
 		others: `SELECT DISTINCT application_name FROM pg_stat_activity WHERE datname = current_database()
 			AND application_name LIKE 'acmeproxy %' AND application_name <> current_setting('application_name')`,
 	}}

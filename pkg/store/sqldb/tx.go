@@ -45,6 +45,17 @@ func (db *DB) LockTable(ctx context.Context, tx *sql.Tx, table string) error {
 	return err
 }
 
+// LockText makes other transactions that lock the same text wait until this one ends. It
+// is for a rule about many rows, such as a limit, that no index can enforce. The text
+// should begin with the name of the part.
+func (db *DB) LockText(ctx context.Context, tx *sql.Tx, text string) error {
+	if db.dialect.lockText == "" {
+		return nil
+	}
+	_, err := tx.ExecContext(ctx, db.dialect.lockText, text)
+	return err
+}
+
 // Affected returns the number of rows that a statement affected.
 func Affected(r sql.Result, err error) (int64, error) {
 	if err != nil {
