@@ -84,7 +84,7 @@ func keepsOrder(t *testing.T, f *fixture) {
 			Identifier: acme.Identifier{Type: acme.TypeDNS, Value: "a.example"}, Wildcard: true, Status: acmeserver.StatusInvalid,
 			Challenges: []acmeserver.Challenge{{
 				Type: acme.DNS01, Token: "t", Status: acmeserver.StatusInvalid, Validated: now, Error: problem,
-				Addr: netip.MustParseAddr("2001:db8::1"), Attempts: 3,
+				Addr: netip.MustParseAddr("2001:db8::1"), Attempts: 3, DueAt: now.Add(time.Minute),
 			}},
 		}},
 		Profile: "short", NotBefore: now.Add(time.Hour), NotAfter: now.Add(2 * time.Hour), Replaces: "ari.of-c0", Error: problem,
@@ -93,6 +93,8 @@ func keepsOrder(t *testing.T, f *fixture) {
 		Version: 1,
 	}
 	noZero(t, o)
+	noZero(t, o.Authorizations[0])
+	noZero(t, o.Authorizations[0].Challenges[0])
 	ok(t, f.CreateOrder(ctx, o, 0))
 	equal(t, must(f.Order(ctx, "o"))(t), o)
 	bare := acmeserver.Order{
