@@ -20,7 +20,8 @@ import (
 // Config holds the parts and limits of a Server.
 type Config struct {
 	// URL is the base of all URLs, such as https://ca.example.com/acme, without a slash
-	// at the end. The directory is at URL/directory. It must be set.
+	// at the end. The directory is at URL/directory. It must be set. Requests must arrive
+	// with its path, also behind another server.
 	URL     string
 	Storage Storage // must be set
 	Issuer  Issuer  // must be set; SetIssuer replaces it
@@ -44,8 +45,11 @@ type Config struct {
 
 	Limits Limits
 	// Owner names this Server among all that share the Storage. If empty, it is random.
-	Owner  string
-	Logger *slog.Logger     // logs nothing if nil
+	Owner string
+	// Logger gets an event "request" for each request: method, route, status, problem, took.
+	// Its level is debug, info if the client did something wrong, warn if the Server failed.
+	// It has no names, keys or tokens. If nil, nothing is logged.
+	Logger *slog.Logger
 	Now    func() time.Time // time.Now if nil; must be safe for concurrent use
 }
 
