@@ -142,7 +142,7 @@ func (c *raw) get(path string) *reply {
 	return c.do(http.MethodGet, baseURL+path, nil)
 }
 
-// protected returns the header of a signed request, with a new nonce if there is none.
+// protected returns the header of a signed request, with a new nonce if it has no other.
 func (c *raw) protected(url string) object {
 	c.t.Helper()
 	if c.nonce == "" {
