@@ -35,6 +35,7 @@ func (s *Server) directory(req *http.Request) (*answer, error) {
 	case err != nil:
 		return nil, err
 	}
+	ca := s.meta(req.Context())
 	at := strings.TrimSuffix(s.directoryOf(req), pathDirectory)
 	return &answer{body: wireDirectory{
 		NewNonce:    at + pathNonce,
@@ -46,9 +47,9 @@ func (s *Server) directory(req *http.Request) (*answer, error) {
 		Meta: wireMeta{
 			TermsOfService:          s.termsURL(),
 			Website:                 s.cfg.Website,
-			CAAIdentities:           s.cfg.CAAIdentities,
+			CAAIdentities:           ca.CAAIdentities,
 			ExternalAccountRequired: required,
-			Profiles:                s.cfg.Profiles,
+			Profiles:                ca.Profiles,
 		},
 	}}, nil
 }

@@ -72,8 +72,11 @@ func (s *Server) parseOrder(ctx context.Context, r *request) (req OrderRequest, 
 	if all, req.Identifiers, err = parseIdentifiers(in.Identifiers, s.cfg.Limits.Identifiers); err != nil {
 		return OrderRequest{}, nil, err
 	}
-	if _, known := s.cfg.Profiles[in.Profile]; in.Profile != "" && !known {
-		return OrderRequest{}, nil, problem(acme.InvalidProfile, 0, s.unknownProfile(in.Profile))
+	if in.Profile != "" {
+		profiles := s.meta(ctx).Profiles
+		if _, known := profiles[in.Profile]; !known {
+			return OrderRequest{}, nil, problem(acme.InvalidProfile, 0, unknownProfile(in.Profile, profiles))
+		}
 	}
 	if req.NotBefore, req.NotAfter, err = s.parseDates(in.NotBefore, in.NotAfter); err != nil {
 		return OrderRequest{}, nil, err
@@ -84,12 +87,12 @@ func (s *Server) parseOrder(ctx context.Context, r *request) (req OrderRequest, 
 	return req, all, nil
 }
 
-func (s *Server) unknownProfile(name string) string {
+func unknownProfile(name string, profiles map[string]string) string {
 	detail := fmt.Sprintf("profile: %q is unknown; ", cut(name, 64))
-	if len(s.cfg.Profiles) == 0 {
+	if len(profiles) == 0 {
 		return detail + "leave it out"
 	}
-	return detail + "use one of " + few(slices.Sorted(maps.Keys(s.cfg.Profiles)))
+	return detail + "use one of " + few(slices.Sorted(maps.Keys(profiles)))
 }
 
 // parseDates reads the requested dates of the certificate.

@@ -40,6 +40,9 @@ type Config struct {
 	Website       string            // URL for people; may be empty
 	CAAIdentities []string          // RFC 8555, section 7.1.1
 	Profiles      map[string]string // descriptions of the profiles by name
+	// Meta, if it is not nil, is asked at each use for the CAA identities and the
+	// profiles, instead of the two fields above. It must be fast.
+	Meta func(ctx context.Context) Meta
 	// Dates allows orders with notBefore and notAfter.
 	Dates bool
 
@@ -51,6 +54,20 @@ type Config struct {
 	// It has no names, keys or tokens. If nil, nothing is logged.
 	Logger *slog.Logger
 	Now    func() time.Time // time.Now if nil; must be safe for concurrent use
+}
+
+// Meta is what the directory says about the CA.
+type Meta struct {
+	CAAIdentities []string
+	Profiles      map[string]string
+}
+
+// meta returns what the directory says about the CA at present.
+func (s *Server) meta(ctx context.Context) Meta {
+	if s.cfg.Meta != nil {
+		return s.cfg.Meta(ctx)
+	}
+	return Meta{CAAIdentities: s.cfg.CAAIdentities, Profiles: s.cfg.Profiles}
 }
 
 // Limits bounds what clients can use. A zero field is its default.

@@ -25,6 +25,10 @@ type Request struct {
 
 	CA string // name or directory URL of the CA; empty is the default one
 
+	// Replaces is the acme.CertID of the certificate that a new order replaces (RFC 9773,
+	// section 5); empty: none. If the CA refuses that, the order replaces none.
+	Replaces string
+
 	// Order continues an existing order; the zero value begins a new one.
 	Order Order
 	// OnOrder, if set, is called once the order exists at the CA and before it is

@@ -176,9 +176,9 @@ func (f *flow) resume() (legoacme.ExtendedOrder, error) {
 
 var errNoLocation = errors.New("the CA returned no URL for the order")
 
-// newOrder creates an order. If the answer is lost, an order with an unknown URL may
-// exist. newOrder risks that once.
-func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
+// newOrderWith creates an order that replaces a certificate; none if empty. If the
+// answer is lost, an order with an unknown URL may exist. newOrderWith risks that once.
+func (f *flow) newOrderWith(replaces string) (legoacme.ExtendedOrder, error) {
 	risked := false
 	again := func(err error) bool {
 		if !isTransient(err) {
@@ -194,7 +194,7 @@ func (f *flow) newOrder() (legoacme.ExtendedOrder, error) {
 		return true
 	}
 	return repeat(f.s, again, func() (legoacme.ExtendedOrder, error) {
-		order, err := f.core.Orders.NewWithOptions(f.names, &api.OrderOptions{Profile: f.req.Profile})
+		order, err := f.core.Orders.NewWithOptions(f.names, f.orderOptions(replaces))
 		if err == nil && order.Location == "" {
 			err = errNoLocation
 		}
