@@ -39,11 +39,17 @@ func parseIdentifiers(in []acme.Identifier, most int) (all, distinct []acme.Iden
 	return all, distinct, nil
 }
 
+// maxName is the length of the longest DNS name in bytes.
+const maxName = 253
+
 // checkIdentifier returns the type and the detail of a problem, or nothing for a
 // canonical identifier.
 func checkIdentifier(id acme.Identifier) (kind, detail string) {
 	if id.Type != acme.TypeDNS && id.Type != acme.TypeIP {
 		return acme.UnsupportedIdentifier, fmt.Sprintf("the type %q is unknown; use dns or ip", cut(id.Type, 64))
+	}
+	if len(id.Value) > maxName {
+		return acme.RejectedIdentifier, fmt.Sprintf("%q… is too long; a DNS name has at most %d bytes", id.Value[:32], maxName)
 	}
 	addr, err := netip.ParseAddr(id.Value)
 	switch isIP := err == nil; {
