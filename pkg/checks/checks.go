@@ -28,6 +28,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/fair"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
+	"github.com/acmeproxy/acmeproxy/pkg/publicip"
 )
 
 // Action is the action of audit entries about refused checks.
@@ -148,7 +149,7 @@ func (c *Checks) pace(clientID string, names int) error {
 // reaches public addresses only; all others may be internal servers, about which a
 // client must learn nothing.
 func Refuse(addr netip.Addr, own func(netip.Addr) bool) string {
-	kind := preflight.Special(addr)
+	kind := publicip.Special(addr)
 	if kind == "" || own(addr.Unmap()) {
 		return ""
 	}

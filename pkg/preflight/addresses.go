@@ -10,6 +10,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/acmeproxy/acmeproxy/pkg/dnsquery"
+	"github.com/acmeproxy/acmeproxy/pkg/publicip"
 )
 
 // addresses looks up the IPv4 and IPv6 addresses of the name.
@@ -105,7 +106,7 @@ func (c *Checker) verdictOnAddresses(name string, addrs []netip.Addr) Check {
 		if c.isHidden(name, addr) {
 			s = "an address that is not shown"
 		}
-		if kind := Special(addr); kind != "" {
+		if kind := publicip.Special(addr); kind != "" {
 			s += " (" + kind + ")"
 			kinds = append(kinds, s)
 		}
@@ -121,52 +122,4 @@ func (c *Checker) verdictOnAddresses(name string, addrs []netip.Addr) Check {
 		check.Remedy = "a public CA cannot reach it; set the proxy's public address in public DNS, or if only internal DNS has this address, use a public resolver with " + c.cfg.ResolverSetting + " 9.9.9.9:53"
 	}
 	return check
-}
-
-// ranges lists addresses outside the public Internet that netip does not know (RFC 6890
-// and its registries).
-var ranges = map[netip.Prefix]string{
-	netip.MustParsePrefix("100.64.0.0/10"):   "carrier-grade NAT",
-	netip.MustParsePrefix("192.0.2.0/24"):    "for documentation only",
-	netip.MustParsePrefix("198.51.100.0/24"): "for documentation only",
-	netip.MustParsePrefix("203.0.113.0/24"):  "for documentation only",
-	netip.MustParsePrefix("2001:db8::/32"):   "for documentation only",
-	netip.MustParsePrefix("3fff::/20"):       "for documentation only",
-	netip.MustParsePrefix("198.18.0.0/15"):   "for benchmarks only",
-	netip.MustParsePrefix("240.0.0.0/4"):     "reserved",
-	netip.MustParsePrefix("0.0.0.0/8"):       "this network",
-	netip.MustParsePrefix("192.0.0.0/24"):    "for protocols only",
-	netip.MustParsePrefix("192.88.99.0/24"):  "a relay",
-	// These lead to an IPv4 address, which may be private.
-	netip.MustParsePrefix("64:ff9b::/96"):   "translated IPv4",
-	netip.MustParsePrefix("64:ff9b:1::/48"): "translated IPv4",
-	netip.MustParsePrefix("2002::/16"):      "tunnelled IPv4",
-	netip.MustParsePrefix("2001::/32"):      "tunnelled IPv4",
-	netip.MustParsePrefix("::/96"):          "embedded IPv4",
-	netip.MustParsePrefix("fec0::/10"):      "site-local",
-	netip.MustParsePrefix("100::/64"):       "discarded",
-}
-
-// Special returns why an address is not on the public Internet, or an empty string if
-// it is.
-func Special(addr netip.Addr) string {
-	addr = addr.Unmap()
-	switch {
-	case addr.IsLoopback():
-		return "loopback"
-	case addr.IsPrivate():
-		return "private"
-	case addr.IsLinkLocalUnicast():
-		return "link-local"
-	case addr.IsMulticast():
-		return "multicast"
-	case addr.IsUnspecified():
-		return "unspecified"
-	}
-	for prefix, kind := range ranges {
-		if prefix.Contains(addr) {
-			return kind
-		}
-	}
-	return ""
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/checks"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/preflight"
+	"github.com/acmeproxy/acmeproxy/pkg/publicip"
 )
 
 // newChecks creates the checks of names for clients.
@@ -98,7 +99,7 @@ func isOwn(addr netip.Addr, interfaces []netip.Addr, listening netip.Addr) bool 
 	switch {
 	case !addr.IsLoopback() && !slices.Contains(interfaces, addr):
 		return false
-	case preflight.Special(addr) == "": // of the Internet
+	case publicip.Special(addr) == "": // of the Internet
 		return true
 	}
 	return listening == addr || listening.IsValid() && listening.IsUnspecified()

@@ -41,13 +41,13 @@ var layers = [][]string{
 	{"pkg/config", "pkg/fallback", "pkg/preflight"},
 	{"pkg/challenge"},
 	{"pkg/cert/certfile"},
-	{"pkg/acmeserver/localca", "pkg/acmeserver/storagetest"},
+	{"pkg/acmeserver/localca", "pkg/acmeserver/storagetest", "pkg/acmeserver/validation"},
 	{"pkg/acmeserver"},
 	{"pkg/work"},
 	{"pkg/api", "pkg/managed"},
 	{"pkg/trail"},
 	{"pkg/acmeserver/jws", "pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves
-	{"pkg/acme", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile"},
+	{"pkg/acme", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile", "pkg/publicip"},
 	{"pkg/printable"},
 }
 
