@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
@@ -39,11 +38,16 @@ func (q orders) Claim(ctx context.Context, limit int) (jobs []work.Job, err erro
 	return jobs, err
 }
 
+// lookAgain is how often a Server looks for orders that another instance left.
+const lookAgain = 10 * time.Second
+
 // Next implements work.Source.
 func (q orders) Next(ctx context.Context) (time.Time, error) {
-	next, err := q.s.cfg.Storage.NextOrder(ctx, q.s.cfg.Now())
-	if errors.Is(err, ErrNotFound) {
-		return time.Time{}, managed.ErrNotFound
+	now := q.s.cfg.Now()
+	next, err := q.s.cfg.Storage.NextOrder(ctx, now)
+	latest := now.Add(lookAgain)
+	if errors.Is(err, ErrNotFound) || err == nil && next.After(latest) {
+		return latest, nil
 	}
 	return next, err
 }
