@@ -112,6 +112,56 @@ func TestStoppedWhileIssuing(t *testing.T) {
 	})
 }
 
+// An instance that could not extend its lease ends its call of the issuer when another one
+// has the order.
+func TestLostLease(t *testing.T) {
+	inLab(t, nil, func(l *lab) {
+		var ended time.Time
+		l.ca.does(func(ctx context.Context, r issueRequest) (issued, error) {
+			if len(l.ca.called()) > 1 {
+				<-time.After(5 * time.Minute)
+				return l.ca.sign(r.CSR.Public, r.CSR.Names...), nil
+			}
+			<-ctx.Done()
+			ended = time.Now()
+			if err := r.Save(context.WithoutCancel(ctx), []byte("state")); err == nil {
+				l.Error("Save without a lease")
+			}
+			return issued{}, ctx.Err()
+		})
+		first := l.start()
+		c := l.account(first)
+		o := c.newOrder("a.example.com")
+		c.finalize(o, rawacme.NewKey())
+		first.kill()
+		c.at = l.start()
+		l.wait(40 * time.Second)
+		if n := len(l.ca.called()); n != 2 || !ended.IsZero() {
+			l.Fatalf("%d calls, the first one ended at %v", n, ended)
+		}
+		first.storage.dead.Store(false) // it was only suspended
+		l.wait(10 * time.Second)
+		if ended.IsZero() {
+			l.Error("the first call continues")
+		}
+		l.wait(5 * time.Minute)
+		c.download(c.read(o).is(l, acmeserver.StatusValid))
+		if n := len(l.ca.called()); n != 2 {
+			l.Errorf("%d calls", n)
+		}
+	})
+}
+
+// stored returns an order as it is stored.
+func (l *lab) stored(o orderDoc) acmeserver.Order {
+	l.Helper()
+	stored, err := l.cfg.Storage.Order(l.Context(), o.URL[len(l.cfg.URL+"/order/"):])
+	if err != nil {
+		l.Fatal(err)
+	}
+	return stored
+}
+
 // What an issuer answers decides when it is called again.
 func TestIssuerIsCalledAgain(t *testing.T) {
 	inLab(t, func(c *acmeserver.Config) { c.Limits.OrderLife = 10 * time.Minute }, func(l *lab) {
@@ -137,8 +187,9 @@ func TestIssuerIsCalledAgain(t *testing.T) {
 		o = c.newOrder("a.example.com")
 		c.finalize(o, rawacme.NewKey())
 		l.wait(10 * time.Minute)
-		if got := c.read(o).is(l, acmeserver.StatusInvalid); got.Error.Detail == "" {
-			l.Errorf("order %+v", got)
+		c.read(o).is(l, acmeserver.StatusInvalid)
+		if stored := l.stored(o); stored.Status != acmeserver.StatusInvalid || stored.Error == nil || stored.Issuing {
+			l.Errorf("order %+v", stored)
 		}
 		l.delays(l.ca.times[begin:], 1, 2, 4, 8, 16, 32, 64, 128, 256)
 	})
@@ -318,9 +369,8 @@ func TestDeactivatedAccount(t *testing.T) {
 		c.send(c.kid, rawacme.Fields{"status": "deactivated"}).want(http.StatusOK)
 		l.ca.does(nil)
 		l.wait(10 * time.Minute)
-		stored, err := l.cfg.Storage.Order(l.Context(), o.URL[len(l.cfg.URL+"/order/"):])
-		if err != nil || stored.Status != acmeserver.StatusInvalid || stored.Error.Type != acme.Unauthorized {
-			l.Errorf("order %+v, %v", stored, err)
+		if stored := l.stored(o); stored.Status != acmeserver.StatusInvalid || stored.Error.Type != acme.Unauthorized {
+			l.Errorf("order %+v", stored)
 		}
 	})
 }

@@ -180,9 +180,10 @@ func TestAlternateChains(t *testing.T) {
 		l.ca.does(func(_ context.Context, r issueRequest) (issued, error) {
 			i := l.ca.sign(r.CSR.Public, r.CSR.Names...)
 			foreign := l.ca.sign(rawacme.NewKey().Public(), r.CSR.Names...)
+			another := l.ca.sign(r.CSR.Public, r.CSR.Names...)
 			block, _ := pem.Decode(i.Chain)
 			leaf := pem.EncodeToMemory(block)
-			i.Alternates = [][]byte{[]byte("nonsense"), foreign.Chain, leaf}
+			i.Alternates = [][]byte{[]byte("nonsense"), foreign.Chain, another.Chain, leaf}
 			i.Chain = append([]byte("# a comment\r\n"), i.Chain...)
 			return i, nil
 		})

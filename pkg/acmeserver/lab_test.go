@@ -98,7 +98,8 @@ func (l *lab) wait(d time.Duration) {
 type mortal struct {
 	acmeserver.Storage
 	dead  atomic.Bool
-	stale atomic.Int32 // updates of orders that fail with ErrStale
+	stale atomic.Int32             // updates of orders that fail with ErrStale
+	hook  func(o acmeserver.Order) // called before an update of an order
 }
 
 var errDead = errors.New("the process was killed")
@@ -109,6 +110,9 @@ func (m *mortal) UpdateOrder(ctx context.Context, o acmeserver.Order) error {
 	}
 	if m.stale.Add(-1) >= 0 {
 		return acmeserver.ErrStale
+	}
+	if m.hook != nil {
+		m.hook(o)
 	}
 	return m.Storage.UpdateOrder(ctx, o)
 }
@@ -140,6 +144,7 @@ type scriptedCA struct {
 	root *x509.Certificate
 
 	mu      sync.Mutex // guards the fields below
+	days    int        // of a certificate's life
 	serial  int64
 	calls   []acmeserver.IssueRequest
 	times   []time.Time
@@ -162,7 +167,7 @@ func newScriptedCA(t *testing.T) *scriptedCA {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &scriptedCA{key: key, root: root, serial: 1}
+	return &scriptedCA{key: key, root: root, serial: 1, days: 90}
 }
 
 func (ca *scriptedCA) Issue(ctx context.Context, r acmeserver.IssueRequest) (acmeserver.Issued, error) {
@@ -176,15 +181,15 @@ func (ca *scriptedCA) Issue(ctx context.Context, r acmeserver.IssueRequest) (acm
 	return ca.sign(r.CSR.Public, r.CSR.Names...), nil
 }
 
-// sign returns a new certificate of 90 days.
+// sign returns a new certificate.
 func (ca *scriptedCA) sign(public crypto.PublicKey, names ...string) acmeserver.Issued {
 	ca.mu.Lock()
 	ca.serial++
-	serial := ca.serial
+	serial, days := ca.serial, ca.days
 	ca.mu.Unlock()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(serial), DNSNames: names,
-		NotBefore: time.Now(), NotAfter: time.Now().AddDate(0, 0, 90),
+		NotBefore: time.Now(), NotAfter: time.Now().AddDate(0, 0, days),
 	}, ca.root, public, ca.key)
 	if err != nil {
 		panic(err)
@@ -234,20 +239,20 @@ type caller struct {
 	kid string
 }
 
-// reply is the answer to a request.
-type reply struct {
+// labReply is the answer to a request.
+type labReply struct {
 	*httptest.ResponseRecorder
 	l *lab
 }
 
 // send sends a request signed by the account. A nil payload is POST-as-GET.
-func (c *caller) send(url string, payload any) *reply {
+func (c *caller) send(url string, payload any) *labReply {
 	c.l.Helper()
 	return c.sendBy(c.l.Context(), rawacme.Fields{"kid": c.kid}, c.key, url, payload)
 }
 
 // sendBy sends a request signed by a key.
-func (c *caller) sendBy(ctx context.Context, header rawacme.Fields, key crypto.Signer, url string, payload any) *reply {
+func (c *caller) sendBy(ctx context.Context, header rawacme.Fields, key crypto.Signer, url string, payload any) *labReply {
 	c.l.Helper()
 	get := httptest.NewRecorder()
 	c.at.ServeHTTP(get, httptest.NewRequestWithContext(ctx, http.MethodGet, c.l.cfg.URL+"/new-nonce", http.NoBody))
@@ -263,7 +268,7 @@ func (c *caller) sendBy(ctx context.Context, header rawacme.Fields, key crypto.S
 	req.RemoteAddr = "192.0.2.7:4711"
 	rec := httptest.NewRecorder()
 	c.at.ServeHTTP(rec, req)
-	return &reply{rec, c.l}
+	return &labReply{rec, c.l}
 }
 
 // account creates an account at a site.
@@ -277,7 +282,7 @@ func (l *lab) account(at *site) *caller {
 }
 
 // want ends the test unless the reply has that status.
-func (r *reply) want(status int) *reply {
+func (r *labReply) want(status int) *labReply {
 	r.l.Helper()
 	if r.Code != status {
 		r.l.Fatalf("status %d, want %d: %s", r.Code, status, r.Body)
@@ -286,7 +291,7 @@ func (r *reply) want(status int) *reply {
 }
 
 // refused ends the test unless the reply is a problem of that type and status.
-func (r *reply) refused(kind string, status int) acme.Problem {
+func (r *labReply) refused(kind string, status int) acme.Problem {
 	r.l.Helper()
 	var p acme.Problem
 	r.want(status).into(&p)
@@ -296,7 +301,7 @@ func (r *reply) refused(kind string, status int) acme.Problem {
 	return p
 }
 
-func (r *reply) into(v any) {
+func (r *labReply) into(v any) {
 	r.l.Helper()
 	if err := json.Unmarshal(r.Body.Bytes(), v); err != nil {
 		r.l.Fatalf("%v: %s", err, r.Body)
@@ -335,7 +340,7 @@ type authorizationDoc struct {
 }
 
 // order checks what all orders have, and returns the order of a reply.
-func (r *reply) order() orderDoc {
+func (r *labReply) order() orderDoc {
 	r.l.Helper()
 	var o orderDoc
 	r.into(&o)
@@ -374,7 +379,7 @@ func (c *caller) authorization(url string) (a authorizationDoc) {
 }
 
 // finalize sends a CSR with the names of the order.
-func (c *caller) finalize(o orderDoc, key crypto.Signer) *reply {
+func (c *caller) finalize(o orderDoc, key crypto.Signer) *labReply {
 	c.l.Helper()
 	var names []string
 	for _, id := range o.Identifiers {

@@ -139,7 +139,7 @@ func TestRefusedOrders(t *testing.T) {
 func TestOrderDates(t *testing.T) { // C16
 	inLab(t, func(c *acmeserver.Config) { c.Dates = true }, func(l *lab) {
 		c := l.account(l.start())
-		order := func(before, after string) *reply {
+		order := func(before, after string) *labReply {
 			return c.send(l.cfg.URL+"/new-order", rawacme.Fields{
 				"identifiers": dns("a.example.com"), "notBefore": before, "notAfter": after,
 			})
@@ -171,12 +171,15 @@ func TestReplaces(t *testing.T) { // RFC 9773, section 5
 		if err != nil {
 			l.Fatal(err)
 		}
-		replace := func(c *caller, id string, names ...string) *reply {
+		replace := func(c *caller, id string, names ...string) *labReply {
 			return c.send(l.cfg.URL+"/new-order", rawacme.Fields{"identifiers": dns(names...), "replaces": id})
 		}
 		replace(c, "AAAA.AAAA", "a.example.com").refused(acme.Malformed, http.StatusNotFound)
 		replace(c, id, "b.example.com").refused(acme.Malformed, http.StatusBadRequest)
-		replace(l.account(c.at), id, "a.example.com").refused(acme.Malformed, http.StatusNotFound)
+		other := l.account(c.at)
+		for _, name := range []string{"a.example.com", "b.example.com"} {
+			replace(other, id, name).refused(acme.Malformed, http.StatusNotFound)
+		}
 		o := replace(c, id, "a.example.com", "b.example.com").want(http.StatusCreated).order()
 		if o.Replaces != id || c.read(o).Replaces != id {
 			l.Errorf("order %+v does not replace %s", o, id)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/rawacme"
@@ -24,11 +25,11 @@ func (sharing) Order(_ context.Context, r acmeserver.OrderRequest) (acmeserver.T
 	return acmeserver.Terms{Share: strings.Join(names, ",")}, nil
 }
 
-func shared(c *acmeserver.Config) { c.Policy = sharing{} }
+func withShares(c *acmeserver.Config) { c.Policy = sharing{} }
 
 // A CA that needs ten minutes costs one issuance per key, however often the client asks.
 func TestRetriesJoin(t *testing.T) { // X5
-	inLab(t, shared, func(l *lab) {
+	inLab(t, withShares, func(l *lab) {
 		l.ca.slow(10 * time.Minute)
 		sites := []*site{l.start(), l.start()}
 		c := l.account(sites[0])
@@ -57,7 +58,7 @@ func TestRetriesJoin(t *testing.T) { // X5
 
 // Orders with other keys wait for their turn. One at a time is issued.
 func TestOtherKeysWait(t *testing.T) {
-	inLab(t, shared, func(l *lab) {
+	inLab(t, withShares, func(l *lab) {
 		l.ca.slow(time.Minute)
 		c := l.account(l.start())
 		keys := []crypto.Signer{rawacme.NewKey(), rawacme.NewKey(), rawacme.NewKey()}
@@ -88,7 +89,7 @@ func TestOtherKeysWait(t *testing.T) {
 
 // An order that was waiting ends at its expiry, or when the first one fails.
 func TestTurnAfterAFailure(t *testing.T) {
-	inLab(t, shared, func(l *lab) {
+	inLab(t, withShares, func(l *lab) {
 		l.ca.does(func(_ context.Context, r issueRequest) (issued, error) {
 			<-time.After(time.Minute)
 			if len(l.ca.called()) == 1 {
@@ -109,7 +110,7 @@ func TestTurnAfterAFailure(t *testing.T) {
 
 // The instance that issues is killed: the waiting order continues on another one.
 func TestTurnAfterAKill(t *testing.T) {
-	inLab(t, shared, func(l *lab) {
+	inLab(t, withShares, func(l *lab) {
 		l.ca.slow(20 * time.Second)
 		first := l.start()
 		c := l.account(first)
@@ -128,7 +129,7 @@ func TestTurnAfterAKill(t *testing.T) {
 // A certificate that was not downloaded is handed out when the same key asks again, also
 // to another account. After that, the key gets a new one.
 func TestUncollectedCertificate(t *testing.T) {
-	inLab(t, shared, func(l *lab) {
+	inLab(t, withShares, func(l *lab) {
 		s := l.start()
 		c, other := l.account(s), l.account(s)
 		key := rawacme.NewKey()
@@ -151,6 +152,66 @@ func TestUncollectedCertificate(t *testing.T) {
 		l.wait(8 * 24 * time.Hour)
 		c.finalize(c.newOrder("a.example.com"), key).want(http.StatusOK)
 		if n := len(l.ca.called()); n != 6 {
+			l.Errorf("%d issuances", n)
+		}
+	})
+}
+
+// A certificate that should be renewed, or has other names, is not handed out.
+func TestUnfitUncollectedCertificate(t *testing.T) {
+	inLab(t, func(c *acmeserver.Config) { c.Policy = oneShare{} }, func(l *lab) {
+		l.ca.days = 6
+		c := l.account(l.start())
+		key := rawacme.NewKey()
+		issue := func(name string) {
+			l.Helper()
+			c.finalize(c.newOrder(name), key).want(http.StatusOK).order().is(l, acmeserver.StatusValid)
+			l.wait(time.Second)
+		}
+		issue("a.example.com")
+		issue("b.example.com")
+		issue("b.example.com")
+		if n := len(l.ca.called()); n != 2 {
+			l.Errorf("%d issuances", n)
+		}
+		l.wait(3 * 24 * time.Hour)
+		issue("b.example.com")
+		if n := len(l.ca.called()); n != 3 {
+			l.Errorf("%d issuances", n)
+		}
+	})
+}
+
+// oneShare is a Policy that forgot what certificates may differ in.
+type oneShare struct{ acmeserver.Trusting }
+
+func (oneShare) Order(context.Context, acmeserver.OrderRequest) (acmeserver.Terms, error) {
+	return acmeserver.Terms{Share: "all"}, nil
+}
+
+// The first order ends between the second one's look for its certificate and its turn.
+func TestTurnComesAtOnce(t *testing.T) {
+	inLab(t, withShares, func(l *lab) {
+		release := make(chan struct{})
+		l.ca.does(func(_ context.Context, r issueRequest) (issued, error) {
+			<-release
+			return l.ca.sign(r.CSR.Public, r.CSR.Names...), nil
+		})
+		c := l.account(l.start())
+		first, second := c.newOrder("a.example.com"), c.newOrder("a.example.com")
+		key := rawacme.NewKey()
+		c.finalize(first, key).want(http.StatusOK).order().is(l, acmeserver.StatusProcessing)
+		tries := 0
+		c.at.storage.hook = func(o acmeserver.Order) {
+			if o.Issuing && o.CertificateID == "" && strings.HasSuffix(second.URL, o.ID) {
+				if tries++; tries == 2 { // the first one was in finalize
+					close(release)
+					synctest.Wait()
+				}
+			}
+		}
+		c.finalize(second, key).want(http.StatusOK).order().is(l, acmeserver.StatusValid)
+		if n := len(l.ca.called()); n != 1 {
 			l.Errorf("%d issuances", n)
 		}
 	})
