@@ -23,7 +23,11 @@ func TestConformCertificate(t *testing.T) {
 	conform(t, nil, func(t *testing.T, w *world) {
 		c := w.register(t)
 		key := rawacme.NewKey()
-		o := c.order("a.example.com").issue(key)
+		o := c.order("a.example.com")
+		// uacme and npm save five seconds if this is the finished order.
+		if o = c.readOrder(o.finalize(key).want(http.StatusOK), o.url); o.Status != "valid" {
+			t.Fatalf("order is %+v", o)
+		}
 		chain, others := c.download(o.Certificate)
 		if len(chain) != 2 || !chain[1].Equal(w.ca.inter[0]) || !slices.Equal(chain[0].DNSNames, []string{"a.example.com"}) {
 			t.Errorf("the chain has %d certificates, the first with %q", len(chain), chain[0].DNSNames)

@@ -167,26 +167,6 @@ func TestConformFinalize(t *testing.T) {
 				t.Errorf("%d calls of the CA", n)
 			}
 		})
-		t.Run("refused at once", func(t *testing.T) {
-			c := w.register(t)
-			id := acme.Identifier{Type: "dns", Value: "a.example.com"}
-			w.ca.does(func(context.Context, acmeserver.IssueRequest) (acmeserver.Issued, error) {
-				return acmeserver.Issued{}, &acme.Problem{Type: acme.RejectedIdentifier, Detail: "on a list", Identifier: &id}
-			})
-			o := c.order("a.example.com")
-			key := rawacme.NewKey()
-			csr := o.csr(key)
-			p := o.finalizeWith(csr).refused(http.StatusBadRequest, acme.RejectedIdentifier, "on a list")
-			if p.Identifier == nil || *p.Identifier != id {
-				t.Errorf("problem is %+v", p)
-			}
-			if now := o.await("invalid"); now.Error.Type != p.Type || now.Error.Detail != p.Detail {
-				t.Errorf("error is %+v", now.Error)
-			}
-			o.finalizeWith(csr).refused(http.StatusBadRequest, acme.RejectedIdentifier)
-			w.ca.does(nil)
-			c.order("a.example.com").issue(key)
-		})
 		t.Run("refused later", func(t *testing.T) {
 			c := w.register(t)
 			gate := make(chan struct{})
@@ -239,6 +219,31 @@ func TestConformFinalize(t *testing.T) {
 			release()
 			o.await("valid")
 		})
+	})
+}
+
+// The reason of a refusal that comes soon is the answer of finalize, because many clients
+// show no other one.
+func TestConformRefused(t *testing.T) {
+	conform(t, nil, func(t *testing.T, w *world) {
+		c := w.register(t)
+		id := acme.Identifier{Type: "dns", Value: "a.example.com"}
+		w.ca.does(func(context.Context, acmeserver.IssueRequest) (acmeserver.Issued, error) {
+			return acmeserver.Issued{}, &acme.Problem{Type: acme.RejectedIdentifier, Detail: "on a list", Identifier: &id}
+		})
+		o := c.order("a.example.com")
+		key := rawacme.NewKey()
+		csr := o.csr(key)
+		p := o.finalizeWith(csr).refused(http.StatusBadRequest, acme.RejectedIdentifier, "on a list")
+		if p.Identifier == nil || *p.Identifier != id {
+			t.Errorf("problem is %+v", p)
+		}
+		if now := o.await("invalid"); now.Error.Type != p.Type || now.Error.Detail != p.Detail {
+			t.Errorf("error is %+v", now.Error)
+		}
+		o.finalizeWith(csr).refused(http.StatusBadRequest, acme.RejectedIdentifier)
+		w.ca.does(nil)
+		c.order("a.example.com").issue(key)
 	})
 }
 

@@ -56,7 +56,9 @@ type directory struct {
 func conform(t *testing.T, change func(*acmeserver.Config), test func(t *testing.T, w *world)) {
 	t.Parallel()
 	for name, open := range map[string]func(t *testing.T) acmeserver.Storage{
-		"memory": func(*testing.T) acmeserver.Storage { return acmeserver.NewMemory() },
+		"memory":     func(*testing.T) acmeserver.Storage { return acmeserver.NewMemory() },
+		"SQLite":     openSQLite,
+		"PostgreSQL": openPostgreSQL,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -72,6 +74,7 @@ func newWorld(t *testing.T, storage acmeserver.Storage, change func(*acmeserver.
 	w.url = "https://" + w.front.Listener.Addr().String() + "/acme"
 	w.cfg = acmeserver.Config{
 		URL: w.url, Storage: storage, Issuer: w.ca, Policy: acmeserver.Trusting{}, Now: w.now,
+		Limits: acmeserver.Limits{FinalizeWait: time.Minute}, // until the CA has answered
 	}
 	if change != nil {
 		change(&w.cfg)
