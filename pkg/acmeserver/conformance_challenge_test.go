@@ -171,9 +171,7 @@ func TestConformChallenges(t *testing.T) {
 			o := c.order("h.example.com")
 			token := o.authz(0).validate("http-01").Token
 			key := rawacme.NewKey()
-			inner := rawacme.Sign("ES256", key, fields{"alg": "ES256", "jwk": rawacme.JWK(key.Public()), "url": w.dir.KeyChange},
-				text(fields{"account": c.kid, "oldKey": rawacme.JWK(c.key.Public())}))
-			c.post(w.dir.KeyChange, inner).want(http.StatusOK)
+			c.changeKey(key).want(http.StatusOK)
 			c.key = key
 			watch.Until(t, "the new key authorization is validated", func() bool {
 				seen := p.of("h.example.com")

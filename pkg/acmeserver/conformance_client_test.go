@@ -39,6 +39,15 @@ func (w *world) register(t testing.TB) *client {
 // in returns the same client for a subtest.
 func (c *client) in(t testing.TB) *client { return &client{t: t, w: c.w, key: c.key, kid: c.kid} }
 
+// changeKey gives the account another key for ES256 (RFC 8555, section 7.3.5).
+func (c *client) changeKey(key crypto.Signer) *response {
+	c.t.Helper()
+	url := c.w.dir.KeyChange
+	header := fields{"alg": "ES256", "jwk": rawacme.JWK(key.Public()), "url": url}
+	payload := fields{"account": c.kid, "oldKey": rawacme.JWK(c.key.Public())}
+	return c.post(url, rawacme.Sign("ES256", key, header, text(payload)))
+}
+
 // call is a signed request with any fault.
 type call struct {
 	url     string
