@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
@@ -36,7 +35,7 @@ func (s *Store) CreateAccount(ctx context.Context, a acmeserver.Account, most in
 	if err != nil {
 		return s.fail(err, "create account")
 	}
-	err = s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		if most > 0 {
 			if err := s.db.LockText(ctx, tx, "acme accounts of "+a.Owner); err != nil {
 				return err
@@ -69,7 +68,7 @@ func (s *Store) UpdateAccount(ctx context.Context, a acmeserver.Account) error {
 	if err != nil {
 		return s.fail(err, "update account %q", a.ID)
 	}
-	err = s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		n, err := sqldb.Affected(tx.ExecContext(ctx, updateAccountSQL, a.ID, a.Version, a.Thumbprint, sqldb.Blob(a.Key), a.Status, contacts,
 			a.Terms, a.Owner, sqldb.Blob(a.Binding), a.Kid))
 		if s.isConflict(err) {

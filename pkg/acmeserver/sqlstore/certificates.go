@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -113,7 +112,7 @@ func (s *Store) SetCollected(ctx context.Context, id string) error {
 	if err := s.db.Reader().QueryRowContext(ctx, fingerprintOfSQL, id).Scan(&fingerprint); err != nil {
 		return s.lookup(err, "certificate %q", id)
 	}
-	err := s.db.Unsynced(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writeUnsynced(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		_, err := tx.ExecContext(ctx, collectSQL, fingerprint)
 		return err
 	})
@@ -122,7 +121,7 @@ func (s *Store) SetCollected(ctx context.Context, id string) error {
 
 // SetRevoked implements [acmeserver.Storage].
 func (s *Store) SetRevoked(ctx context.Context, fingerprint string, at time.Time, reason int) error {
-	err := s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		n, err := sqldb.Affected(tx.ExecContext(ctx, revokeSQL, fingerprint, sqldb.Millis(at), reason))
 		if err != nil || n > 0 {
 			return err

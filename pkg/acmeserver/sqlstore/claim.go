@@ -41,7 +41,8 @@ const (
 			WHERE o.owner = w.owner AND o.due_at > 0 AND o.due_at <= $1 AND o.lease_until <= $1
 			ORDER BY o.owner, o.due_at LIMIT 1) AS id, owner FROM w) AS d JOIN acme_orders AS o ON o.id = d.id LIMIT $2`
 
-	leasedSQL = `SELECT owner FROM acme_orders WHERE lease_until > 0 AND lease_until > $1 AND due_at > 0`
+	// The + keeps SQLite from the index of due orders, of which there may be more.
+	leasedSQL = `SELECT owner FROM acme_orders WHERE lease_until > 0 AND lease_until > $1 AND +due_at > 0`
 
 	// The first %s is a list of ids, the second is DB.SkipLocked.
 	claimSQL = `WITH due AS MATERIALIZED (SELECT id FROM acme_orders
@@ -52,7 +53,7 @@ const (
 
 	nextDueSQL      = `SELECT due_at FROM acme_orders WHERE due_at > 0 AND lease_until <= $1 ORDER BY due_at LIMIT 1`
 	nextLeaseEndSQL = `SELECT CASE WHEN due_at > lease_until THEN due_at ELSE lease_until END FROM acme_orders
-		WHERE lease_until > 0 AND lease_until > $1 AND due_at > 0`
+		WHERE lease_until > 0 AND lease_until > $1 AND +due_at > 0`
 )
 
 // dueOrder is an order that may be claimed.
@@ -150,7 +151,7 @@ func (s *Store) ExtendOrder(ctx context.Context, id, owner string, until time.Ti
 	if owner == "" {
 		return s.fail(acmeserver.ErrStale, "extend the lease of order %q", id)
 	}
-	err := s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		n, err := sqldb.Affected(tx.ExecContext(ctx, extendSQL, id, owner, sqldb.Millis(until)))
 		return sqldb.Require(n, err, acmeserver.ErrStale)
 	})

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
@@ -22,7 +21,7 @@ const (
 // Secret implements [acmeserver.Storage].
 func (s *Store) Secret(ctx context.Context, name string, value []byte) ([]byte, error) {
 	var stored []byte
-	err := s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		if _, err := tx.ExecContext(ctx, createSecretSQL, name, sqldb.Blob(value)); err != nil {
 			return err
 		}
@@ -33,7 +32,7 @@ func (s *Store) Secret(ctx context.Context, name string, value []byte) ([]byte, 
 
 // UseNonce implements [acmeserver.Storage].
 func (s *Store) UseNonce(ctx context.Context, id string, expires time.Time) error {
-	err := s.db.Unsynced(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.writeUnsynced(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		return insert(ctx, tx, useNonceSQL, sqldb.Millis(expires), id)
 	})
 	return s.fail(err, "use nonce")

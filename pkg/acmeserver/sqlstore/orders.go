@@ -94,7 +94,7 @@ func (s *Store) CreateOrder(ctx context.Context, o acmeserver.Order, most int) e
 		return s.fail(err, "create order")
 	}
 	args := append([]any{o.ID, o.AccountID, o.Owner, identifiers, o.Replaces, sqldb.Millis(o.CreatedAt)}, columns...)
-	err := s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err := s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		if most > 0 {
 			if err := s.db.LockText(ctx, tx, "acme orders of "+o.Owner); err != nil {
 				return err
@@ -121,7 +121,7 @@ func (s *Store) CreateOrder(ctx context.Context, o acmeserver.Order, most int) e
 }
 
 // replace marks the certificates that an order replaces.
-func (s *Store) replace(ctx context.Context, tx *sql.Tx, o acmeserver.Order) error {
+func (s *Store) replace(ctx context.Context, tx sqldb.Execer, o acmeserver.Order) error {
 	marked, err := sqldb.Affected(tx.ExecContext(ctx, replaceSQL, o.Replaces, o.AccountID, o.ID, sqldb.Millis(o.CreatedAt)))
 	if err != nil {
 		if errors.Is(s.db.Fail(err, "replace"), managed.ErrNotText) {
@@ -150,7 +150,7 @@ type held struct {
 
 // authorize makes acme_authorized hold the names until the order expires, and removes
 // the others that it held.
-func authorize(ctx context.Context, tx *sql.Tx, o acmeserver.Order, before held, names []string) error {
+func authorize(ctx context.Context, tx sqldb.Execer, o acmeserver.Order, before held, names []string) error {
 	expires := sqldb.Millis(o.Expires)
 	keep := func(name string, others []string) bool {
 		return expires == before.expires && slices.Contains(others, name)

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -50,7 +49,7 @@ func (s *Store) inBatches(limit int, purge func(limit int) (int64, error)) (more
 
 // purge runs a statement that deletes at most limit rows, and returns their number.
 func (s *Store) purge(ctx context.Context, query string, before time.Time, limit int) (n int64, err error) {
-	err = s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		n, err = sqldb.Affected(tx.ExecContext(ctx, fmt.Sprintf(query, s.db.SkipLocked()), sqldb.Millis(before), limit))
 		return err
 	})
@@ -66,7 +65,7 @@ type expired struct {
 
 // purgeOrders deletes at most limit orders with what belongs to them.
 func (s *Store) purgeOrders(ctx context.Context, before time.Time, limit int) (n int64, err error) {
-	err = s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		rows, err := tx.QueryContext(ctx, fmt.Sprintf(oldOrdersSQL, s.db.SkipLocked()), sqldb.Millis(before), limit) //nolint:sqlclosecheck,rowserrcheck // Collect does
 		old, err := sqldb.Collect(rows, err, func(r sqldb.Scanner) (o expired, err error) {
 			err = r.Scan(&o.id, &o.status, &o.version, &o.accountID, &o.replaces, &o.share, &o.issuing, fromJSON(&o.held.names), &o.held.expires)
@@ -88,7 +87,7 @@ func (s *Store) purgeOrders(ctx context.Context, before time.Time, limit int) (n
 
 // purge deletes the order. Its certificate may be replaced by another order, unless it
 // was valid, and the next order of its Share has its turn.
-func (o *expired) purge(ctx context.Context, tx *sql.Tx) error {
+func (o *expired) purge(ctx context.Context, tx sqldb.Execer) error {
 	if _, err := tx.ExecContext(ctx, deleteOrderSQL, o.id); err != nil {
 		return err
 	}

@@ -66,16 +66,27 @@ func (s *Store) isConflict(err error) bool {
 	return errors.Is(s.db.Fail(err, "write"), managed.ErrConflict)
 }
 
+// write runs a function in a transaction as DB.Grouped does, with statements that are
+// compiled once.
+func (s *Store) write(ctx context.Context, run func(ctx context.Context, tx sqldb.Execer) error) error {
+	return s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error { return run(ctx, s.db.Prepared(tx)) })
+}
+
+// writeUnsynced is write for what must survive the end of the process only.
+func (s *Store) writeUnsynced(ctx context.Context, run func(ctx context.Context, tx sqldb.Execer) error) error {
+	return s.db.Unsynced(ctx, func(ctx context.Context, tx *sql.Tx) error { return run(ctx, s.db.Prepared(tx)) })
+}
+
 // insert runs an INSERT … ON CONFLICT DO NOTHING, and returns ErrExists if there was a
 // conflict.
-func insert(ctx context.Context, tx *sql.Tx, query string, args ...any) error {
+func insert(ctx context.Context, tx sqldb.Execer, query string, args ...any) error {
 	n, err := sqldb.Affected(tx.ExecContext(ctx, query, args...))
 	return sqldb.Require(n, err, acmeserver.ErrExists)
 }
 
 // checkLimit returns ErrTooMany if a query counts more than most. The query gets most+1
 // as its last argument, the number of rows that it must read.
-func checkLimit(ctx context.Context, tx *sql.Tx, most int, query string, args ...any) error {
+func checkLimit(ctx context.Context, tx sqldb.Execer, most int, query string, args ...any) error {
 	var n int
 	if err := tx.QueryRowContext(ctx, query, append(args, most+1)...).Scan(&n); err != nil {
 		return err

@@ -51,18 +51,18 @@ func (s *Store) CompleteOrder(ctx context.Context, o acmeserver.Order, c acmeser
 	if err != nil {
 		return s.fail(err, "complete order %q", o.ID)
 	}
-	return s.updateOrder(ctx, o, func(ctx context.Context, tx *sql.Tx) error {
+	return s.updateOrder(ctx, o, func(ctx context.Context, tx sqldb.Execer) error {
 		return insert(ctx, tx, createCertificateSQL, args...)
 	})
 }
 
 // updateOrder updates an order. more, if it is not nil, runs in the same transaction.
-func (s *Store) updateOrder(ctx context.Context, o acmeserver.Order, more func(context.Context, *sql.Tx) error) error {
+func (s *Store) updateOrder(ctx context.Context, o acmeserver.Order, more func(context.Context, sqldb.Execer) error) error {
 	columns, names, err := changing(o)
 	if err != nil {
 		return s.fail(err, "update order %q", o.ID)
 	}
-	err = s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	err = s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		old, err := scanStored(tx.QueryRowContext(ctx, storedSQL, o.ID))
 		if err != nil {
 			return s.lookup(err, "read")
@@ -92,7 +92,7 @@ func (s *Store) updateOrder(ctx context.Context, o acmeserver.Order, more func(c
 // lockTurn makes the others wait that take or end a turn of the same Share, before this
 // transaction locks a row. It returns ErrTurn if the order becomes Issuing, and another
 // one is. The unique index alone would fill PostgreSQL's log with errors.
-func (s *Store) lockTurn(ctx context.Context, tx *sql.Tx, o acmeserver.Order, old stored) error {
+func (s *Store) lockTurn(ctx context.Context, tx sqldb.Execer, o acmeserver.Order, old stored) error {
 	shares := []string{}
 	if old.issuing && (!o.Issuing || o.Share != old.share) && old.share != "" {
 		shares = append(shares, old.share)
@@ -121,7 +121,7 @@ func (s *Store) lockTurn(ctx context.Context, tx *sql.Tx, o acmeserver.Order, ol
 }
 
 // settle changes what depends on an order that was updated.
-func settle(ctx context.Context, tx *sql.Tx, o acmeserver.Order, old stored, names []string) error {
+func settle(ctx context.Context, tx sqldb.Execer, o acmeserver.Order, old stored, names []string) error {
 	if err := authorize(ctx, tx, o, old.held, names); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func settle(ctx context.Context, tx *sql.Tx, o acmeserver.Order, old stored, nam
 }
 
 // callNext makes the orders due that wait until the one with the ID ended its turn.
-func callNext(ctx context.Context, tx *sql.Tx, share, ended string) error {
+func callNext(ctx context.Context, tx sqldb.Execer, share, ended string) error {
 	if share == "" {
 		return nil
 	}

@@ -45,8 +45,9 @@ type DB struct {
 	parts   []Part
 	dialect dialect
 
-	group    *group          // of Grouped; nil with PostgreSQL, whose writers do not wait for each other
-	listener *pgx.ConnConfig // of Listen's connection; nil with SQLite
+	statements *statements     // of Prepared; nil with PostgreSQL
+	group      *group          // of Grouped; nil with PostgreSQL, whose writers do not wait for each other
+	listener   *pgx.ConnConfig // of Listen's connection; nil with SQLite
 }
 
 // dialect holds the differences between the two databases.

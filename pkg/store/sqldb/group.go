@@ -107,6 +107,7 @@ func (db *DB) join(m *member) {
 func (db *DB) serveGroup() {
 	for db.group.hasWaiting() {
 		db.runGroup()
+		db.statements.prepare(context.Background())
 	}
 }
 
@@ -130,7 +131,7 @@ func (db *DB) runGroup() {
 			break
 		}
 		done = append(done, m)
-		lost = m.runIn(tx)
+		lost = m.runIn(tx, db.Prepared(tx))
 	}
 	if lost == nil {
 		lost = tx.Commit()
@@ -178,16 +179,17 @@ func (db *DB) beginGroup(unsynced bool) (tx *sql.Tx, end func(), err error) {
 
 // runIn calls m's function, whose writes it undoes if that fails. It returns an error
 // if the whole transaction is lost.
-func (m *member) runIn(tx *sql.Tx) (lost error) {
-	if _, err := tx.ExecContext(m.ctx, `SAVEPOINT member`); err != nil {
+func (m *member) runIn(tx *sql.Tx, prepared Execer) (lost error) {
+	if _, err := prepared.ExecContext(m.ctx, `SAVEPOINT member`); err != nil {
 		return err
 	}
 	m.call(tx)
-	end := `RELEASE member`
+	var undone error
 	if m.err != nil {
-		end = `ROLLBACK TO member; RELEASE member`
+		_, undone = prepared.ExecContext(m.ctx, `ROLLBACK TO member`)
 	}
-	if _, err := tx.ExecContext(m.ctx, end); err != nil { // the transaction ended with the statement that failed
+	_, released := prepared.ExecContext(m.ctx, `RELEASE member`)
+	if err := errors.Join(undone, released); err != nil { // the transaction ended with the statement that failed
 		return errors.Join(m.err, err)
 	}
 	return nil

@@ -45,6 +45,7 @@ func openSQLite(ctx context.Context, c Config) (_ *DB, m Migration, err error) {
 	}()
 	db.write.SetMaxOpenConns(1)
 	db.reader = &prepared{db: db.read}
+	db.statements = newStatements(db.write)
 	readers := max(4, runtime.GOMAXPROCS(0))
 	db.read.SetMaxOpenConns(readers)
 	db.read.SetMaxIdleConns(readers)

@@ -48,7 +48,7 @@ func (db *DB) LockTable(ctx context.Context, tx *sql.Tx, table string) error {
 // LockText makes other transactions that lock the same text wait until this one ends. It
 // is for a rule about many rows, such as a limit, that no index can enforce. The text
 // should begin with the name of the part.
-func (db *DB) LockText(ctx context.Context, tx *sql.Tx, text string) error {
+func (db *DB) LockText(ctx context.Context, tx Execer, text string) error {
 	if db.dialect.lockText == "" {
 		return nil
 	}
