@@ -136,9 +136,10 @@ func FuzzBody(f *testing.F) {
 		f.Add(uint8(endpoint), d.c.sign(call{url: url, header: fields{"nonce": "AAAA"}}))
 	}
 	f.Add(uint8(0), []byte("{}"))
+	f.Add(uint8(10), []byte{})
 	f.Fuzz(func(t *testing.T, endpoint uint8, body []byte) {
 		d = d.usable(t)
-		if r := d.send(t, endpoint, call{body: append([]byte(nil), body...)}); r.status < 400 {
+		if r := d.send(t, endpoint, call{body: append([]byte{}, body...)}); r.status < 400 {
 			t.Errorf("%s: %d %s", r.url, r.status, r.body)
 		}
 	})
