@@ -215,11 +215,17 @@ func (r *response) want(status int) *response {
 // refused checks a problem: its status, its type, and words of its detail.
 func (r *response) refused(status int, kind string, words ...string) acme.Problem {
 	r.t.Helper()
-	var p acme.Problem
-	r.want(status).decode(&p)
+	p := r.want(status).problem(words...)
 	if p.Type != kind {
 		r.t.Errorf("%s: %s, want the type %s", r.url, r.body, kind)
 	}
+	return p
+}
+
+// problem returns a problem document whose texts have the words.
+func (r *response) problem(words ...string) (p acme.Problem) {
+	r.t.Helper()
+	r.decode(&p)
 	for _, word := range words {
 		if !strings.Contains(p.Text(), word) {
 			r.t.Errorf("%s: detail %q does not mention %q", r.url, p.Text(), word)

@@ -242,6 +242,26 @@ func TestConformRefused(t *testing.T) {
 			t.Errorf("error is %+v", now.Error)
 		}
 		o.finalizeWith(csr).refused(http.StatusBadRequest, acme.RejectedIdentifier)
+		// The order has ended, so nothing may tell the client to send the CSR again.
+		for _, end := range []acme.Problem{
+			{Type: acme.RateLimit},
+			{Type: acme.RateLimit, Status: 429},
+			{Type: acme.ServerInternal},
+			{Type: acme.ServerInternal, Status: 503},
+			{Type: acme.BadNonce, Status: 400},
+		} {
+			end.Detail = "of the CA"
+			w.ca.does(func(context.Context, acmeserver.IssueRequest) (acmeserver.Issued, error) {
+				return acmeserver.Issued{}, &end
+			})
+			r := c.order("a.example.com").finalize(key)
+			if p := r.problem("of the CA"); p.Type == acme.BadNonce || p.Status >= 500 || p.Status == 429 {
+				t.Errorf("problem is %+v", p)
+			}
+			if after := r.header.Get("Retry-After"); after != "" {
+				t.Errorf("Retry-After is %q", after)
+			}
+		}
 		w.ca.does(nil)
 		c.order("a.example.com").issue(key)
 	})
@@ -309,9 +329,8 @@ func TestConformShare(t *testing.T) {
 		}
 		c := w.register(t)
 		elsewhere := c.order("b.example.com") // does not wait
-		if elsewhere.finalize(rawacme.NewKey()).want(http.StatusOK); w.ca.called() != 2 {
-			t.Errorf("%d calls of the CA", w.ca.called())
-		}
+		elsewhere.finalize(rawacme.NewKey()).want(http.StatusOK)
+		watch.Until(t, "the CA is asked for both", func() bool { return w.ca.called() == 2 })
 		release()
 		leafs := make([]*x509.Certificate, len(orders))
 		for i, o := range orders {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -30,7 +31,7 @@ func (s *Server) finalize(ctx context.Context, r *request) (*answer, error) {
 			return nil, err
 		}
 		if o.CSR != nil && bytes.Equal(o.CSR, der) {
-			return s.answerFinalized(&o, nil)
+			return s.answerFinalized(&o)
 		}
 		if err := o.checkReady(s.cfg.Now()); err != nil {
 			return nil, err
@@ -135,18 +136,17 @@ func (s *Server) start(ctx context.Context, o Order) (*answer, error) {
 // await waits until the order has ended, at most until the time limit. It does not wait
 // for an attempt after that.
 func (s *Server) await(
-	ctx context.Context, o Order, outcomes <-chan outcome, limit <-chan time.Time,
+	ctx context.Context, o Order, outcomes <-chan Order, limit <-chan time.Time,
 ) (*answer, error) {
 	latest := s.cfg.Now().Add(s.cfg.Limits.FinalizeWait)
 	for {
 		select {
-		case out := <-outcomes:
-			if out.order.Status != StatusProcessing || out.order.DueAt.After(latest) {
-				return s.answerFinalized(&out.order, out.err)
+		case o = <-outcomes:
+			if o.Status != StatusProcessing || o.DueAt.After(latest) {
+				return s.answerFinalized(&o)
 			}
-			o = out.order
 		case <-limit:
-			return s.answerFinalized(&o, nil)
+			return s.answerFinalized(&o)
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
@@ -155,14 +155,25 @@ func (s *Server) await(
 
 // answerFinalized returns the order, or the problem of an invalid one: many clients do
 // not show why an order became invalid after finalize.
-func (s *Server) answerFinalized(o *Order, cause error) (*answer, error) {
+func (s *Server) answerFinalized(o *Order) (*answer, error) {
 	switch {
 	case o.Status != StatusInvalid:
 		return s.describeOrder(o), nil
-	case cause != nil:
-		return nil, cause
 	case o.Error != nil:
-		return nil, o.Error
+		return nil, final(o.Error)
 	}
 	return nil, o.checkReady(s.cfg.Now())
+}
+
+// final returns the problem of an order that has ended. After a status like 429 or 500,
+// and after badNonce, clients send the same request for ever.
+func final(p *acme.Problem) *acme.Problem {
+	c := *harmless(p)
+	if c.Type == acme.BadNonce {
+		c.Type = acme.ServerInternal
+	}
+	if c.Status == http.StatusTooManyRequests || c.Status >= http.StatusInternalServerError {
+		c.Status = http.StatusForbidden
+	}
+	return &c
 }

@@ -79,12 +79,9 @@ func TestFinalizeOutlivesItsRequest(t *testing.T) {
 func TestFinalizeTellsWhyTheIssuerRefused(t *testing.T) {
 	inLab(t, nil, func(l *lab) {
 		l.ca.does(func(context.Context, issueRequest) (issued, error) {
-			return issued{}, &acmeserver.Refusal{
-				Problem: &acme.Problem{
-					Type: acme.RateLimit, Detail: "too many certificates",
-					Subproblems: []acme.Subproblem{{Type: acme.RateLimit, Detail: "today", Identifier: dns("a.example.com")[0]}},
-				},
-				RetryAfter: 20 * time.Second,
+			return issued{}, &acme.Problem{
+				Type: acme.RateLimit, Detail: "too many certificates",
+				Subproblems: []acme.Subproblem{{Type: acme.RateLimit, Detail: "today", Identifier: dns("a.example.com")[0]}},
 			}
 		})
 		c := l.account(l.start())
@@ -92,13 +89,13 @@ func TestFinalizeTellsWhyTheIssuerRefused(t *testing.T) {
 		key := rawacme.NewKey()
 		csr := rawacme.Fields{"csr": csrFor(l, key, "a.example.com")}
 		r := c.send(o.Finalize, csr)
-		if p := r.refused(acme.RateLimit, http.StatusTooManyRequests); len(p.Subproblems) != 1 || r.Header().Get("Retry-After") != "20" {
+		if p := r.refused(acme.RateLimit, http.StatusForbidden); len(p.Subproblems) != 1 || r.Header().Get("Retry-After") != "" {
 			l.Errorf("problem %+v, Retry-After %q", p, r.Header().Get("Retry-After"))
 		}
 		if got := c.read(o).is(l, acmeserver.StatusInvalid); got.Error.Type != acme.RateLimit || len(got.Error.Subproblems) != 1 {
 			l.Errorf("order %+v", got)
 		}
-		c.send(o.Finalize, csr).refused(acme.RateLimit, http.StatusTooManyRequests)
+		c.send(o.Finalize, csr).refused(acme.RateLimit, http.StatusForbidden)
 		c.finalize(o, rawacme.NewKey()).refused(acme.OrderNotReady, http.StatusForbidden)
 	})
 }

@@ -32,7 +32,8 @@ type Issued struct {
 
 // Issuer issues certificates. Its methods may be used concurrently.
 //
-// An error that is an *acme.Problem ends the order, and the client reads it. A *Later
+// An error that is an *acme.Problem ends the order, and the client reads it, with status
+// 403 for one after which clients would send the request again. A *Later
 // is no failure. After any other error, Issue is called again with increasing delays
 // until the order expires. Issue may take minutes. If ctx ends, the Server stops, and
 // the order is continued by a later call, perhaps in another process.

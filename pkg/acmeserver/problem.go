@@ -13,8 +13,8 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
-// Refusal is a problem for the client with a time after which to retry. Policy,
-// Accounts and Issuer may return it instead of an *acme.Problem.
+// Refusal is a problem for the client with a time after which to retry. Policy and
+// Accounts may return it instead of an *acme.Problem.
 type Refusal struct {
 	Problem *acme.Problem
 	// RetryAfter is sent in full seconds. 0: nothing is sent. Many clients wait for it

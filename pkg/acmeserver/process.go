@@ -164,7 +164,7 @@ func panicCause(v any) string {
 // settle records why an order was not completed, and reports the outcome to the requests
 // that wait for it.
 func (s *Server) settle(ctx context.Context, h *held, err error) {
-	change, ended := s.consequence(ctx, h.current(), err)
+	change := s.consequence(ctx, h.current(), err)
 	switch {
 	case err == nil:
 	case errors.Is(err, errWaiting):
@@ -179,18 +179,14 @@ func (s *Server) settle(ctx context.Context, h *held, err error) {
 			return // it is continued when the lease ends
 		}
 	}
-	out := outcome{order: h.current()}
-	if ended {
-		out.err = err
-	}
-	s.turns.tell(out)
+	s.turns.tell(h.current())
 	if o := h.current(); o.Share != "" || !o.DueAt.IsZero() {
 		s.loop.Wake()
 	}
 }
 
-// consequence returns what an error of an issuance changes, and whether it ends the order.
-func (s *Server) consequence(ctx context.Context, o Order, err error) (change func(*Order), ended bool) {
+// consequence returns what an error of an issuance changes.
+func (s *Server) consequence(ctx context.Context, o Order, err error) (change func(*Order)) {
 	now := s.cfg.Now()
 	var refused *acme.Problem
 	var later *Later
@@ -198,19 +194,19 @@ func (s *Server) consequence(ctx context.Context, o Order, err error) (change fu
 	after, failures := delay(o.Failures+1), o.Failures+1
 	switch {
 	case errors.As(err, &refused) && refused != nil:
-		return func(o *Order) { o.fail(refused) }, true
+		return func(o *Order) { o.fail(refused) }
 	case ctx.Err() != nil: // the Server stops
-		return func(o *Order) { o.release(now) }, false
+		return func(o *Order) { o.release(now) }
 	case errors.As(err, &later) && later.After > 0:
 		after, failures = later.After, o.Failures
 	case errors.As(err, &fault) && failures >= mostNonsense:
-		return func(o *Order) { o.fail(internalProblem()) }, true
+		return func(o *Order) { o.fail(internalProblem()) }
 	}
 	due := now.Add(after)
 	if due.After(o.Expires) {
 		due = o.Expires // where it ends
 	}
-	return func(o *Order) { o.release(due); o.Failures = failures }, false
+	return func(o *Order) { o.release(due); o.Failures = failures }
 }
 
 func (s *Server) logFailure(o Order, err, recordErr error) {

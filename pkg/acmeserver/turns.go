@@ -18,22 +18,16 @@ type turns struct {
 	ctx    context.Context //nolint:containedctx // of the issuances that requests began: they outlive the request
 	cancel context.CancelFunc
 
-	mu       sync.Mutex                // guards the fields below
-	stopped  bool                      // no issuance may begin
-	running  sync.WaitGroup            // issuances that requests began
-	watchers map[string][]chan outcome // by order
-}
-
-// outcome is the result of one call of the issuer, or of the attempt to call it.
-type outcome struct {
-	order Order
-	err   error // why the order became invalid, with what the order does not keep
+	mu       sync.Mutex              // guards the fields below
+	stopped  bool                    // no issuance may begin
+	running  sync.WaitGroup          // issuances that requests began
+	watchers map[string][]chan Order // by order
 }
 
 func newTurns(l Limits) *turns {
 	t := &turns{
 		issuances: fair.New(shares(l.Issuances)), validations: fair.New(shares(l.Validations)),
-		watchers: map[string][]chan outcome{},
+		watchers: map[string][]chan Order{},
 	}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	return t
@@ -45,33 +39,33 @@ func shares(places int) fair.Limits {
 	return fair.Limits{Total: places - reserve, Reserve: reserve}
 }
 
-// watch returns a channel with the next outcomes for an order, of which it may miss some
-// but not the last one. The caller must call stop.
-func (t *turns) watch(id string) (outcomes <-chan outcome, stop func()) {
-	ch := make(chan outcome, 1)
+// watch returns a channel with an order after each next call of the issuer. It may miss
+// some of them, but not the last one. The caller must call stop.
+func (t *turns) watch(id string) (outcomes <-chan Order, stop func()) {
+	ch := make(chan Order, 1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.watchers[id] = append(t.watchers[id], ch)
 	return ch, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
-		t.watchers[id] = slices.DeleteFunc(t.watchers[id], func(other chan outcome) bool { return other == ch })
+		t.watchers[id] = slices.DeleteFunc(t.watchers[id], func(other chan Order) bool { return other == ch })
 		if len(t.watchers[id]) == 0 {
 			delete(t.watchers, id)
 		}
 	}
 }
 
-// tell reports an outcome to the requests that wait for it.
-func (t *turns) tell(out outcome) {
+// tell passes an order to the requests that wait for it.
+func (t *turns) tell(o Order) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, ch := range t.watchers[out.order.ID] {
+	for _, ch := range t.watchers[o.ID] {
 		select {
 		case <-ch: // an older one
 		default:
 		}
-		ch <- out
+		ch <- o
 	}
 }
 
