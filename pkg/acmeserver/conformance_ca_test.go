@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	"net"
 	"sync"
 	"testing"
 	"time"
@@ -107,18 +108,21 @@ func (ca *testCA) Issue(ctx context.Context, r acmeserver.IssueRequest) (acmeser
 
 // sign returns a certificate at once.
 func (ca *testCA) sign(r acmeserver.IssueRequest) (acmeserver.Issued, error) {
-	req, err := x509.ParseCertificateRequest(r.CSR.DER)
-	if err != nil {
-		return acmeserver.Issued{}, err
-	}
 	serial, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), 120))
 	if err != nil {
 		return acmeserver.Issued{}, err
 	}
 	leaf := &x509.Certificate{
-		SerialNumber: serial, DNSNames: req.DNSNames, IPAddresses: req.IPAddresses,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
+		SerialNumber: serial,
+		NotBefore:    time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}
+	for _, name := range r.CSR.Names {
+		if ip := net.ParseIP(name); ip != nil {
+			leaf.IPAddresses = append(leaf.IPAddresses, ip)
+		} else {
+			leaf.DNSNames = append(leaf.DNSNames, name)
+		}
 	}
 	if !r.Order.NotBefore.IsZero() {
 		leaf.NotBefore = r.Order.NotBefore
@@ -126,7 +130,7 @@ func (ca *testCA) sign(r acmeserver.IssueRequest) (acmeserver.Issued, error) {
 	if !r.Order.NotAfter.IsZero() {
 		leaf.NotAfter = r.Order.NotAfter
 	}
-	der, err := x509.CreateCertificate(rand.Reader, leaf, ca.inter[0], req.PublicKey, ca.key)
+	der, err := x509.CreateCertificate(rand.Reader, leaf, ca.inter[0], r.CSR.Public, ca.key)
 	if err != nil {
 		return acmeserver.Issued{}, err
 	}

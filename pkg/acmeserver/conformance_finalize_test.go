@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -131,12 +132,27 @@ func TestConformCSR(t *testing.T) {
 				t.Error("the CA was asked")
 			}
 		})
-		t.Run("names are a set", func(t *testing.T) {
-			req := &x509.CertificateRequest{
+		for name, req := range map[string]x509.CertificateRequest{
+			"names are a set": {
 				Subject:  pkix.Name{CommonName: names[1]},
 				DNSNames: []string{names[1], names[0], names[1]},
+			},
+			"upper case": {DNSNames: []string{"A.EXAMPLE.com", "b.example.com"}},
+		} {
+			t.Run(name, func(t *testing.T) {
+				own := c.in(t)
+				own.order(names...).finalizeWith(makeCSR(t, rawacme.NewKey(), &req)).want(http.StatusOK)
+			})
+		}
+		t.Run("CN only", func(t *testing.T) {
+			own := c.in(t)
+			req := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "a.example.com"}}
+			o := own.order("a.example.com")
+			done := own.readOrder(o.finalizeWith(makeCSR(t, rawacme.NewKey(), req)).want(http.StatusOK), o.url)
+			chain, _ := own.download(done.Certificate)
+			if !slices.Equal(chain[0].DNSNames, []string{"a.example.com"}) {
+				t.Errorf("names are %q", chain[0].DNSNames)
 			}
-			o.in(t).finalizeWith(makeCSR(t, rawacme.NewKey(), req)).want(http.StatusOK)
 		})
 	})
 }

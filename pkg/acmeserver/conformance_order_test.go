@@ -32,11 +32,12 @@ func TestConformNewOrder(t *testing.T) {
 			}
 		})
 		t.Run("valid at once", func(t *testing.T) { // uacme, acmebot, AcmeSwift
-			o := w.register(t).order("a.example.com", "*.example.com", "192.0.2.1")
+			o := w.register(t).order("a.example.com", "*.example.com", "192.0.2.1", "example.com", "*.example.com")
 			for n, want := range []authorization{
 				{Identifier: acme.Identifier{Type: "dns", Value: "a.example.com"}},
 				{Identifier: acme.Identifier{Type: "dns", Value: "example.com"}, Wildcard: true},
 				{Identifier: acme.Identifier{Type: "ip", Value: "192.0.2.1"}},
+				{Identifier: acme.Identifier{Type: "dns", Value: "example.com"}},
 			} {
 				a := o.authz(n)
 				kind := map[bool]string{false: "http-01", true: "dns-01"}[want.Wildcard]
