@@ -11,7 +11,18 @@ const (
 	roleVariable = "ACMEPROXY_BENCH_ROLE"
 	roleBare     = "bare"
 	roleLoad     = "load"
+	roleACME     = "acme"
+	roleACMELoad = "acme-load"
 )
+
+// The server's address and data directory, for other processes.
+const (
+	addrVariable = "ACMEPROXY_BENCH_ADDR"
+	dirVariable  = "ACMEPROXY_BENCH_DIR"
+)
+
+// profileVariable names the file for a CPU profile of the ACME server.
+const profileVariable = "ACMEPROXY_BENCH_PROFILE"
 
 func TestMain(m *testing.M) {
 	var err error
@@ -20,6 +31,10 @@ func TestMain(m *testing.M) {
 		err = bare()
 	case roleLoad:
 		err = load()
+	case roleACME:
+		err = serveACME()
+	case roleACMELoad:
+		err = acmeLoad()
 	default:
 		os.Exit(m.Run())
 	}

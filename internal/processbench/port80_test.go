@@ -33,7 +33,7 @@ const (
 func bare() error {
 	answers := map[string]string{responder.Prefix + peerToken: peerBody}
 	var mu sync.RWMutex
-	return http.ListenAndServe(os.Getenv("ACMEPROXY_BENCH_ADDR"), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	return http.ListenAndServe(os.Getenv(addrVariable), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.RLock()
 		body, ok := answers[r.URL.Path]
 		mu.RUnlock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -125,4 +126,20 @@ func freeAddr(b *testing.B) string {
 		b.Fatal(err)
 	}
 	return fmt.Sprintf("127.0.0.1:%d", port)
+}
+
+// awaitPort waits until a process accepts connections at an address.
+func awaitPort(b *testing.B, addr string, p *process) {
+	b.Helper()
+	deadline := time.Now().Add(30 * time.Second)
+	for {
+		conn, err := net.Dial("tcp", addr)
+		if err == nil {
+			conn.Close()
+			return
+		}
+		if time.Now().After(deadline) {
+			b.Fatalf("%s does not come up: %v\n%s", p.cmd.Path, err, p.out.String())
+		}
+	}
 }
