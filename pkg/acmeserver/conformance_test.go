@@ -29,6 +29,7 @@ type world struct {
 	dir     directory
 	clock   atomic.Int64 // nanoseconds that the server's clock is ahead
 	next    atomic.Int64 // counts requests
+	outage  atomic.Bool  // the server may fail
 	front   *httptest.Server
 	mu      sync.Mutex // guards the fields below
 	servers []*acmeserver.Server
