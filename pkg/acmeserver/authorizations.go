@@ -121,7 +121,8 @@ func (s *Server) challenge(ctx context.Context, r *request) (*answer, error) {
 }
 
 // soonest is the earliest next attempt if a client asks again for a validation that is
-// in progress (RFC 8555, section 8.2). So nobody can send floods through a validator.
+// in progress (RFC 8555, section 8.2). So a client cannot make a
+// validator flood others.
 const soonest = 5 * time.Second
 
 // begin makes the validation of a challenge due.

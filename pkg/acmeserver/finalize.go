@@ -47,7 +47,7 @@ func (s *Server) finalize(ctx context.Context, r *request) (*answer, error) {
 			return nil, err
 		}
 		o.CSR = der
-		a, err := s.start(ctx, o)
+		a, err := s.start(ctx, o, known{account: &r.account, csr: csr})
 		if !errors.Is(err, ErrStale) {
 			return a, err
 		}
@@ -93,7 +93,7 @@ func (o *Order) checkReady(now time.Time) error {
 // start stores that a ready order is processing, starts the issuance, and waits for the
 // outcome. If there is no place for an issuance, the loop starts it later. It returns
 // ErrStale if the order changed.
-func (s *Server) start(ctx context.Context, o Order) (*answer, error) {
+func (s *Server) start(ctx context.Context, o Order, k known) (*answer, error) {
 	outcomes, stop := s.turns.watch(o.ID)
 	defer stop()
 	wait := time.NewTimer(s.cfg.Limits.FinalizeWait)
@@ -125,7 +125,7 @@ func (s *Server) start(ctx context.Context, o Order) (*answer, error) {
 	if ok {
 		go func() {
 			defer end()
-			s.process(s.turns.ctx, o)
+			s.process(s.turns.ctx, o, k)
 		}()
 	} else {
 		s.loop.Wake()

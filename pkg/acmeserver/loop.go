@@ -21,7 +21,7 @@ func (q orders) Claim(ctx context.Context, limit int) (jobs []work.Job, err erro
 	for _, o := range claimed {
 		places, do := s.turns.validations, s.validate
 		if o.Status == StatusProcessing {
-			places, do = s.turns.issuances, s.process
+			places, do = s.turns.issuances, s.resume
 		}
 		jobs = append(jobs, func(ctx context.Context) {
 			limited, cancel := context.WithTimeout(ctx, placeWait)
@@ -37,6 +37,8 @@ func (q orders) Claim(ctx context.Context, limit int) (jobs []work.Job, err erro
 	}
 	return jobs, err
 }
+
+func (s *Server) resume(ctx context.Context, o Order) { s.process(ctx, o, known{}) }
 
 // lookAgain is how often a Server looks for orders that another instance left.
 const lookAgain = 10 * time.Second

@@ -24,11 +24,17 @@ func (n *nonsense) Error() string { return n.reason }
 // mostNonsense bounds how often an issuer is called that fails without a reason.
 const mostNonsense = 4
 
+// known holds what a request knows of the order that it finalizes. The loop knows nothing.
+type known struct {
+	account *Account
+	csr     *cert.CSR
+}
+
 // process continues an order that is processing and that this instance has a lease of.
-func (s *Server) process(ctx context.Context, o Order) {
+func (s *Server) process(ctx context.Context, o Order, k known) {
 	work, h := s.hold(ctx, o)
 	defer h.drop()
-	err := s.obtain(work, h)
+	err := s.obtain(work, h, k)
 	if err != nil && errors.Is(context.Cause(work), errLost) {
 		err = errLost
 	}
@@ -36,7 +42,7 @@ func (s *Server) process(ctx context.Context, o Order) {
 }
 
 // obtain completes the order with a certificate that waits for it, or with a new one.
-func (s *Server) obtain(ctx context.Context, h *held) error {
+func (s *Server) obtain(ctx context.Context, h *held, k known) error {
 	o := h.current()
 	if o.expired(s.cfg.Now()) {
 		return expiredProblem()
@@ -52,7 +58,7 @@ func (s *Server) obtain(ctx context.Context, h *held) error {
 			return err
 		}
 	}
-	c, err := s.issue(ctx, h)
+	c, err := s.issue(ctx, h, k)
 	if err != nil {
 		return err
 	}
@@ -113,23 +119,21 @@ func (h *held) complete(ctx context.Context, c Certificate) error {
 }
 
 // issue calls the issuer and checks its certificate.
-func (s *Server) issue(ctx context.Context, h *held) (Certificate, error) {
+func (s *Server) issue(ctx context.Context, h *held, k known) (Certificate, error) {
 	o := h.current()
-	account, err := s.cfg.Storage.AccountByID(ctx, o.AccountID)
-	switch {
-	case err != nil && !errors.Is(err, ErrNotFound):
-		return Certificate{}, fmt.Errorf("read the account: %w", err)
-	case err != nil || account.Status != StatusValid:
-		return Certificate{}, problem(acme.Unauthorized, 0, "the account is no longer valid")
-	}
-	csr, err := cert.ParseCSR(o.CSR)
-	if err != nil {
-		return Certificate{}, problem(acme.BadCSR, 0, "csr: "+err.Error())
+	var err error
+	if k.account == nil {
+		if k.account, err = s.validAccount(ctx, o.AccountID); err != nil {
+			return Certificate{}, err
+		}
+		if k.csr, err = cert.ParseCSR(o.CSR); err != nil {
+			return Certificate{}, problem(acme.BadCSR, 0, "csr: "+err.Error())
+		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Expires.Sub(s.cfg.Now()))
 	defer cancel()
 	issued, err := s.callIssuer(ctx, IssueRequest{
-		Order: o, Account: account, CSR: csr,
+		Order: o, Account: *k.account, CSR: k.csr,
 		Save: func(ctx context.Context, state []byte) error {
 			return h.update(ctx, func(o *Order) { o.State = append([]byte{}, state...) })
 		},
@@ -137,7 +141,19 @@ func (s *Server) issue(ctx context.Context, h *held) (Certificate, error) {
 	if err != nil {
 		return Certificate{}, err
 	}
-	return s.newCertificate(&o, csr, issued)
+	return s.newCertificate(&o, k.csr, issued)
+}
+
+// validAccount returns an account, or the problem that it is no longer valid.
+func (s *Server) validAccount(ctx context.Context, id string) (*Account, error) {
+	account, err := s.cfg.Storage.AccountByID(ctx, id)
+	switch {
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return nil, fmt.Errorf("read the account: %w", err)
+	case err != nil || account.Status != StatusValid:
+		return nil, problem(acme.Unauthorized, 0, "the account is no longer valid")
+	}
+	return &account, nil
 }
 
 // callIssuer turns a panic into an error.

@@ -3,7 +3,6 @@ package acmeserver
 import (
 	"context"
 	"errors"
-	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -57,12 +56,9 @@ func (s *Server) keyForValidation(ctx context.Context, o *Order) (*jws.Key, erro
 	if !s.cfg.Now().Before(o.Expires) {
 		return nil, expiredProblem()
 	}
-	account, err := s.cfg.Storage.AccountByID(ctx, o.AccountID)
-	switch {
-	case err != nil && !errors.Is(err, ErrNotFound):
-		return nil, fmt.Errorf("read the account: %w", err)
-	case err != nil || account.Status != StatusValid:
-		return nil, problem(acme.Unauthorized, 0, "the account is no longer valid")
+	account, err := s.validAccount(ctx, o.AccountID)
+	if err != nil {
+		return nil, err
 	}
 	return jws.ParseKey(account.Key)
 }
