@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,14 +37,10 @@ func (w *world) blocked(t *testing.T) (release func()) {
 		<-gate
 		return w.ca.sign(r)
 	})
-	open := false
-	release = func() {
-		if !open {
-			open = true
-			close(gate)
-		}
+	release = sync.OnceFunc(func() {
+		close(gate)
 		w.ca.does(nil)
-	}
+	})
 	t.Cleanup(release)
 	return release
 }
@@ -186,6 +183,8 @@ func TestConformFinalize(t *testing.T) {
 		t.Run("refused later", func(t *testing.T) {
 			c := w.register(t)
 			gate := make(chan struct{})
+			release := sync.OnceFunc(func() { close(gate) })
+			t.Cleanup(release)
 			w.ca.does(func(context.Context, acmeserver.IssueRequest) (acmeserver.Issued, error) {
 				<-gate
 				return acmeserver.Issued{}, &acme.Problem{Type: acme.RateLimit, Detail: "until tomorrow"}
@@ -194,7 +193,7 @@ func TestConformFinalize(t *testing.T) {
 			if now := c.readOrder(o.finalize(rawacme.NewKey()).want(http.StatusOK), o.url); now.Status != "processing" {
 				t.Errorf("order is %+v", now)
 			}
-			close(gate)
+			release()
 			if now := o.await("invalid"); now.Error.Type != acme.RateLimit || now.Error.Detail != "until tomorrow" {
 				t.Errorf("error is %+v", now.Error)
 			}
@@ -283,13 +282,23 @@ func TestConformRefused(t *testing.T) {
 	})
 }
 
+// unextended is a storage that extends no lease, as for an instance that hangs.
+type unextended struct{ acmeserver.Storage }
+
+func (unextended) ExtendOrder(context.Context, string, string, time.Time) error { return errDown }
+
 // C14: an instance that hangs loses its orders to another one, which continues with the
 // state that the issuer saved.
 func TestConformContinue(t *testing.T) {
-	conform(t, quick, func(t *testing.T, w *world) {
+	conform(t, func(c *acmeserver.Config) {
+		quick(c)
+		c.Storage = unextended{c.Storage}
+	}, func(t *testing.T, w *world) {
 		c := w.register(t)
 		gate := make(chan struct{})
-		states := make(chan string, 10)
+		release := sync.OnceFunc(func() { close(gate) })
+		t.Cleanup(release)
+		states, saved := make(chan string, 10), make(chan struct{})
 		w.ca.does(func(ctx context.Context, r acmeserver.IssueRequest) (acmeserver.Issued, error) {
 			states <- string(r.Order.State)
 			if r.Order.State != nil {
@@ -298,6 +307,7 @@ func TestConformContinue(t *testing.T) {
 			if err := r.Save(ctx, []byte("ordered")); err != nil {
 				return acmeserver.Issued{}, err
 			}
+			close(saved)
 			<-gate
 			return w.ca.sign(r)
 		})
@@ -305,10 +315,12 @@ func TestConformContinue(t *testing.T) {
 		if now := c.readOrder(o.finalize(rawacme.NewKey()).want(http.StatusOK), o.url); now.Status != "processing" {
 			t.Errorf("order is %+v", now)
 		}
+		watch.Await(t, "the issuer has saved its state", saved)
 		w.clock.Add(int64(2 * time.Minute)) // more than a lease
+		w.cfg.Storage = w.cfg.Storage.(unextended).Storage
 		w.start()
 		done := o.await("valid")
-		close(gate) // the first one comes too late
+		release() // the first one comes too late
 		if first, second := <-states, <-states; first != "" || second != "ordered" {
 			t.Errorf("states are %q and %q", first, second)
 		}
