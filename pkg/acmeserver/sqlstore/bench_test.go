@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -89,7 +90,8 @@ func cpu(b *testing.B) time.Duration {
 //
 // Budget: 3 ms of CPU on SQLite.
 func BenchmarkOrder(b *testing.B) {
-	for name, s := range storages(b) {
+	for name, db := range databases(b) {
+		s := sqlstore.New(db)
 		for _, parallel := range []int{1, 32} {
 			b.Run(fmt.Sprintf("%s/%d", name, parallel), func(b *testing.B) {
 				var all errgroup.Group
@@ -111,18 +113,78 @@ func BenchmarkOrder(b *testing.B) {
 	}
 }
 
-// storages are empty ones on both databases, which bring a commit to the disk before
-// they acknowledge it.
-func storages(b *testing.B) map[string]*sqlstore.Store {
+// databases are both, empty, and both bring a commit to the disk before they acknowledge
+// it.
+func databases(b *testing.B) map[string]*sqldb.DB {
 	b.Helper()
-	found := map[string]*sqlstore.Store{}
+	found := map[string]*sqldb.DB{}
 	for name, at := range map[string]sqldb.Config{
 		"SQLite":     {Path: filepath.Join(b.TempDir(), "acmed.db")},
 		"PostgreSQL": {URL: pgtest.Start(b, "fsync=on", "full_page_writes=on").Database(b)},
 	} {
 		db := open(b, at)
 		b.Cleanup(func() { closing(b, db) })
-		found[name] = sqlstore.New(db)
+		found[name] = db
 	}
 	return found
+}
+
+// BenchmarkOldRecords has a database with ten accounts and certificates, and one with
+// 100,000 accounts and a million certificates with their orders. They take turns.
+//
+// Budget: 1.3 times as long with a million.
+func BenchmarkOldRecords(b *testing.B) {
+	ten, million := databases(b), databases(b)
+	for name := range ten {
+		b.Run(name, func(b *testing.B) {
+			fill(b, ten[name], 1, 10)
+			fill(b, million[name], 1, 1_000_000)
+			var took, used [2][]time.Duration
+			for n := 0; b.Loop(); n++ {
+				for i, db := range []*sqldb.DB{ten[name], million[name]} {
+					start, before := time.Now(), cpu(b)
+					oneOrder(b, sqlstore.New(db), fmt.Sprintf("%d-%d", n*7919%1000, n), start)
+					took[i], used[i] = append(took[i], time.Since(start)), append(used[i], cpu(b)-before)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(medianMS(took[0]), "ten-ms")
+			b.ReportMetric(medianMS(took[1]), "million-ms")
+			b.ReportMetric(medianMS(took[1])/medianMS(took[0]), "million/ten")
+			b.ReportMetric(medianMS(used[0]), "ten-cpu-ms")
+			b.ReportMetric(medianMS(used[1]), "million-cpu-ms")
+		})
+	}
+}
+
+func medianMS(took []time.Duration) float64 {
+	slices.Sort(took)
+	return float64(took[len(took)/2].Microseconds()) / 1000
+}
+
+// fill adds certificates with finished orders and a tenth as many accounts, in statements
+// that end within the time that one may take.
+func fill(b *testing.B, db *sqldb.DB, first, last int) {
+	b.Helper()
+	const batch = 50_000
+	const numbers = `WITH RECURSIVE n(i) AS (SELECT CAST($1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < CAST($2 AS BIGINT)) `
+	// A random order of the texts that are hashes.
+	const hash = `CAST((i * 7919) % 1000003 AS TEXT)`
+	for ; first <= last; first += batch {
+		for _, statement := range []string{
+			`INSERT INTO acme_accounts SELECT 'old' || i, 't' || ` + hash + `, '', 'valid', '', '', 'w' || i % 1000, '', '', i, 1 FROM n WHERE i % 10 = 0`,
+			`INSERT INTO acme_orders SELECT 'old' || i, 'a' || i % 1000, 'w' || i % 1000, 'valid', '', '', '', '', 0, 0, '', '', i, 4102444800000 + i, '', 'old' || i,
+				's' || ` + hash + `, 'k' || i, FALSE, '', 0, 0, '', 0, 4 FROM n`,
+			`INSERT INTO acme_authorized SELECT 'a' || i % 1000, ` + hash + ` || '.example.com', 4102444800000 + i, 'old' || i FROM n`,
+			`INSERT INTO acme_certificates SELECT 'old' || i, 'old' || i, 'a' || i % 1000, 'w' || i % 1000, 's' || ` + hash + `, '', 'f' || ` + hash + `, 'k' || i,
+				'r' || ` + hash + `, '', 0, 4102444800000 + i, '', TRUE, '', 0, 0, i FROM n`,
+		} {
+			if _, err := db.Exec(b.Context(), numbers+statement, first, min(first+batch-1, last)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+	if _, err := db.Exec(b.Context(), `ANALYZE`); err != nil {
+		b.Fatal(err)
+	}
 }
