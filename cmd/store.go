@@ -155,15 +155,15 @@ store, which you can set in ACMEPROXY_STORE or the configuration file.`,
 			if err != nil {
 				return err
 			}
-			source, target := database(from), database(to)
+			source, target := proxy.StoreAt(from), proxy.StoreAt(to)
 			if from == "" {
-				source = store.Config{Path: proxy.StoreConfig(config.Serve{DataDir: cfg.DataDir}).Path}
+				source = proxy.StoreConfig(config.Serve{DataDir: cfg.DataDir})
 			}
 			if to == "" {
 				if cfg.Store == "" {
 					return usage("--to: missing; use it to name the target database, such as %s", dsn.Example)
 				}
-				target = store.Config{URL: cfg.Store}
+				target = proxy.StoreConfig(cfg)
 			}
 			if err := checkDatabases(source, target); err != nil {
 				return usageError{err}
@@ -175,14 +175,6 @@ store, which you can set in ACMEPROXY_STORE or the configuration file.`,
 	c.Flags().StringVar(&from, "from", "", "`database` to copy; default the SQLite file in the data folder")
 	c.Flags().StringVar(&to, "to", "", "empty `database` to copy to; default serve's --store")
 	return c
-}
-
-// database returns the configuration for a PostgreSQL URL or a path.
-func database(text string) store.Config {
-	if dsn.Is(text) {
-		return store.Config{URL: text}
-	}
-	return store.Config{Path: text}
 }
 
 func checkDatabases(source, target store.Config) error {

@@ -2,14 +2,17 @@ package proxy
 
 import (
 	"context"
+	"errors"
 	"path/filepath"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/acmeserver/sqlstore"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 	"github.com/acmeproxy/acmeproxy/pkg/seal"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/store/dsn"
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
@@ -44,7 +47,7 @@ func (p *Proxy) openStore(ctx context.Context) error {
 	// it, so the leases of a killed predecessor can be freed. A PostgreSQL database may
 	// have other instances; there, the leases of a dead one expire.
 	if p.cfg.Store == "" {
-		if err := p.store.FreeLeases(ctx); err != nil {
+		if err := errors.Join(p.store.FreeLeases(ctx), sqlstore.New(p.store.DB).FreeLeases(ctx)); err != nil {
 			return err
 		}
 	}
@@ -63,10 +66,23 @@ func (p *Proxy) openStore(ctx context.Context) error {
 // may also be starting.
 const storeTimeout = time.Minute
 
-// StoreConfig returns the location of the database for these settings.
+// StoreConfig returns the location of the database for these settings, with its parts.
 func StoreConfig(cfg config.Serve) store.Config {
 	if cfg.Store != "" {
-		return store.Config{URL: cfg.Store}
+		return store.Config{URL: cfg.Store, Parts: parts()}
 	}
-	return store.Config{Path: filepath.Join(cfg.DataDir, databaseName)}
+	return store.Config{Path: filepath.Join(cfg.DataDir, databaseName), Parts: parts()}
 }
+
+// StoreAt returns the database with a PostgreSQL URL or the path of a SQLite file, with
+// its parts.
+func StoreAt(place string) store.Config {
+	if dsn.Is(place) {
+		return store.Config{URL: place, Parts: parts()}
+	}
+	return store.Config{Path: place, Parts: parts()}
+}
+
+// parts returns the tables of other packages in the proxy's database. All that opens the
+// database must name them, or a copy would miss rows.
+func parts() []sqldb.Part { return []sqldb.Part{sqlstore.Part()} }

@@ -51,6 +51,8 @@ const (
 
 	extendSQL = `UPDATE acme_orders SET lease_until = $3 WHERE id = $1 AND lease_owner = $2`
 
+	freeLeasesSQL = `UPDATE acme_orders SET lease_owner = '', lease_until = 0, version = version + 1 WHERE lease_until > 0`
+
 	nextDueSQL      = `SELECT due_at FROM acme_orders WHERE due_at > 0 AND lease_until <= $1 ORDER BY due_at LIMIT 1`
 	nextLeaseEndSQL = `SELECT CASE WHEN due_at > lease_until THEN due_at ELSE lease_until END FROM acme_orders
 		WHERE lease_until > 0 AND lease_until > $1 AND +due_at > 0`
@@ -180,4 +182,15 @@ func (s *Store) NextOrder(ctx context.Context, now time.Time) (time.Time, error)
 		return first, s.fail(acmeserver.ErrNotFound, "next due order")
 	}
 	return first, nil
+}
+
+// FreeLeases ends all leases and leaves the orders due. It is for the only process on a
+// database when it starts: the former holders have ended then, and to wait for the end
+// of their leases would lose time.
+func (s *Store) FreeLeases(ctx context.Context) error {
+	err := s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
+		_, err := tx.ExecContext(ctx, freeLeasesSQL)
+		return err
+	})
+	return s.fail(err, "free the leases of orders")
 }

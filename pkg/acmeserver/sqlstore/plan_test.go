@@ -49,6 +49,7 @@ func plans(skipLocked string) map[string]plan {
 		"leased":             {leasedSQL, "acme_orders_leased", "", []any{1990}},
 		"claim":              {fmt.Sprintf(claimSQL, "$4", skipLocked), auto("orders", 1), "acme_orders_pkey", []any{5, "w", 5, "i"}},
 		"extend":             {extendSQL, auto("orders", 1), "acme_orders_pkey", []any{"i", "w", 5}},
+		"free leases":        {freeLeasesSQL, "acme_orders_leased", "", nil},
 		"next due":           {nextDueSQL, "acme_orders_due", "", []any{5}},
 		"next lease end":     {nextLeaseEndSQL, "acme_orders_leased", "", []any{1990}},
 		"certificate":        {certificateSQL, auto("certificates", 1), "acme_certificates_pkey", []any{"i"}},

@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -74,4 +75,35 @@ func reopen(t *testing.T, at sqldb.Config) {
 		db := open(t, at)
 		return sqlstore.New(db), func() { closing(t, db) }
 	})
+}
+
+// A process that starts alone continues at once what its predecessor left.
+func TestFreeLeases(t *testing.T) {
+	db := open(t, sqldb.Config{Path: filepath.Join(t.TempDir(), "acmed.db")})
+	defer closing(t, db)
+	s, ctx, now := sqlstore.New(db), t.Context(), time.Now()
+	o := acmeserver.Order{ID: "o", Status: acmeserver.StatusProcessing, CreatedAt: now, Expires: now.Add(time.Hour), DueAt: now}
+	if err := s.CreateOrder(ctx, o, 0); err != nil {
+		t.Fatal(err)
+	}
+	claim := func(owner string) int {
+		t.Helper()
+		got, err := s.ClaimOrders(ctx, owner, now, now.Add(time.Minute), 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(got)
+	}
+	if claim("killed") != 1 || claim("new") != 0 {
+		t.Fatal("the lease does not hold")
+	}
+	if err := s.FreeLeases(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if claim("new") != 1 {
+		t.Error("the lease was not freed")
+	}
+	if err := s.ExtendOrder(ctx, "o", "killed", now.Add(time.Hour)); !errors.Is(err, acmeserver.ErrStale) {
+		t.Errorf("the former holder extended it: %v", err)
+	}
 }
