@@ -29,7 +29,7 @@ BIN = bin
 DIST = dist
 
 # Programs that some tests use in addition to Go; .ci/run installs them.
-TEST_PROGRAMS = age openssl curl jq ip nft named nginx apache2 haproxy caddy podman
+TEST_PROGRAMS = age openssl curl jq ip nft named nginx apache2 haproxy caddy certbot podman
 
 # The container image and the program that builds it: podman, or else docker.
 IMAGE ?= acmeproxy

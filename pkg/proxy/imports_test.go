@@ -20,7 +20,7 @@ const module = "github.com/acmeproxy/acmeproxy"
 // never those on its own line or above.
 var layers = [][]string{
 	{"."},
-	{"cmd"},
+	{"cmd", "examples/acmed"},
 	{"pkg/proxy/proxytest"},
 	{"pkg/proxy"},
 	{"pkg/store/storetest"},

@@ -45,18 +45,26 @@ func (ca *CA) Issue(ctx context.Context, r acmeserver.IssueRequest) (acmeserver.
 
 // chains returns all chains of a leaf, without the roots, the longest first. A client
 // that trusts one of the last roots accepts the longest.
-func (all generations) chains(leaf []byte, now time.Time) [][]byte {
-	chain := slices.Concat(leaf, all[0].issuing.pem())
-	chains := [][]byte{chain}
+func (all generations) chains(leaf []byte, now time.Time) (chains [][]byte) {
+	chain := leaf
+	for _, c := range all.longest(now) {
+		chain = slices.Concat(chain, encode(c))
+		chains = append([][]byte{chain}, chains...)
+	}
+	return chains
+}
+
+// longest returns the issuing certificate and the cross certificates that follow it.
+func (all generations) longest(now time.Time) []*x509.Certificate {
+	chain := []*x509.Certificate{all[0].issuing.cert}
 	for i, g := range all[:min(len(all), maxCross)] {
 		// The certificate must come from the next root, which may be gone.
 		if g.cross == nil || !now.Before(g.cross.NotAfter) || i+1 == len(all) || g.cross.CheckSignatureFrom(all[i+1].root.cert) != nil {
 			break
 		}
-		chain = slices.Concat(chain, encode(g.cross))
-		chains = append([][]byte{chain}, chains...)
+		chain = append(chain, g.cross)
 	}
-	return chains
+	return chain
 }
 
 // domainValidated is the policy of certificates whose names were validated (CA/Browser
@@ -101,14 +109,6 @@ func (g *generation) serial(order, names string, public []byte, notBefore, notAf
 		mac.Write(part)
 	}
 	return newSerial(mac.Sum(nil))
-}
-
-// CheckDates returns an *acme.Problem if the CA would refuse an order's dates, each of
-// which may be zero. A Policy calls it before the order exists.
-func (ca *CA) CheckDates(notBefore, notAfter time.Time) error {
-	now := ca.cfg.Now()
-	_, _, err := ca.dates(ca.current(), acmeserver.Order{NotBefore: notBefore, NotAfter: notAfter, CreatedAt: now}, now)
-	return err
 }
 
 // dates returns the validity of an order's certificate: what the order requests, within

@@ -292,6 +292,10 @@ func TestDates(t *testing.T) {
 			if err := ca.CheckDates(test.notBefore, test.notAfter); !errors.As(err, &refused) {
 				t.Errorf("%s: checked: %v", name, err)
 			}
+			request := acmeserver.OrderRequest{NotBefore: test.notBefore, NotAfter: test.notAfter}
+			if _, err := ca.Policy(acmeserver.Trusting{}).Order(t.Context(), request); !errors.As(err, &refused) {
+				t.Errorf("%s: policy: %v", name, err)
+			}
 			continue
 		}
 		if err != nil {
