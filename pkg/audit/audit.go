@@ -44,6 +44,7 @@ type Store interface {
 	AppendAudit(ctx context.Context, entries ...trail.Entry) error
 	TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error)
 	ReturnQuota(ctx context.Context, clientID string, day time.Time) error
+	QuotaTaken(ctx context.Context, clientID string, day time.Time) (int, error)
 }
 
 // Config holds the dependencies and limits of a Log.
@@ -137,6 +138,9 @@ type Ask struct {
 	// Costs marks an action that causes work at the CA. It counts against the client's
 	// quota and rate limit, and is also recorded if it is allowed.
 	Costs bool
+	// Announces marks an action that a later one with Costs follows. It is refused if the
+	// quota is used up already, but counts nothing.
+	Announces bool
 	// At is the time of the request, from Now. Its UTC day is the one whose quota the
 	// request counts against. Zero means now, and such a request cannot be returned.
 	At time.Time
@@ -188,6 +192,9 @@ func (l *Log) decide(ctx context.Context, a Ask) error {
 	if a.Own {
 		err = nil
 	}
+	if err == nil && a.Announces {
+		return l.checkQuota(ctx, a, d)
+	}
 	if err != nil || !a.Costs {
 		return err
 	}
@@ -217,6 +224,27 @@ func (l *Log) Pace(id clients.Identity) error {
 	return nil
 }
 
+// checkQuota returns a *QuotaExceeded if the client's quota is used up.
+func (l *Log) checkQuota(ctx context.Context, a Ask, d policy.Decision) error {
+	quota := l.quotaOf(a, d)
+	if quota == 0 {
+		return nil
+	}
+	now := l.now().UTC()
+	taken, err := l.store.QuotaTaken(ctx, a.By.Client.ID, now)
+	if err != nil {
+		return fmt.Errorf("read the client's quota: %w", err)
+	}
+	if taken >= quota {
+		return exceeded(quota, now)
+	}
+	return nil
+}
+
+func exceeded(quota int, now time.Time) *QuotaExceeded {
+	return &QuotaExceeded{Quota: quota, RetryAt: now.Truncate(24 * time.Hour).Add(24 * time.Hour)}
+}
+
 // takeQuota counts the request against the client's quota.
 func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 	quota := l.quotaOf(a, d)
@@ -232,7 +260,7 @@ func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
 		return fmt.Errorf("count the request: %w", err)
 	}
 	if !ok {
-		return &QuotaExceeded{Quota: quota, RetryAt: now.Truncate(24 * time.Hour).Add(24 * time.Hour)}
+		return exceeded(quota, now)
 	}
 	return nil
 }

@@ -23,6 +23,8 @@ const (
 	ReasonMalformed Reason = "malformed Authorization header or token"
 	ReasonUnknown   Reason = "credential unknown or expired"
 	ReasonDisabled  Reason = "client is disabled"
+	ReasonExpired   Reason = "credential is expired"
+	ReasonNetwork   Reason = "not from a network of the credential"
 )
 
 // Error reports that a caller was refused. Its text is for the caller and is the

@@ -33,6 +33,14 @@ func TestGrantLimits(t *testing.T) {
 	}
 	id.Client.Grants[0].Profiles = []string{"shortlived"}
 	wantDenied(t, allow(id, request("x.a.example")), "profile", "may not leave the profile to the CA")
+	ordered := request("x.a.example")
+	ordered.Profile, ordered.KeyType, ordered.Purpose = "shortlived", "", Order
+	id.Client.Grants[0].KeyTypes = []string{"rsa2048"}
+	if err := allow(id, ordered); err != nil {
+		t.Errorf("an order without a key: %v", err)
+	}
+	ordered.Purpose = Issuance
+	wantDenied(t, allow(id, ordered), "key_type", "")
 	id.Client.Grants = append(id.Client.Grants, grant("x.a.example"))
 	if err := allow(id, request("x.a.example")); err != nil {
 		t.Errorf("another grant covers all: %v", err)

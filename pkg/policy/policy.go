@@ -34,6 +34,8 @@ type Purpose int
 const (
 	// Issuance requests a certificate. All parts of a grant count.
 	Issuance Purpose = iota
+	// Order announces a request whose key is not known yet. Key types do not count.
+	Order
 	// Renewal is started by the proxy. Networks do not count, because the client does
 	// not connect.
 	Renewal
@@ -148,7 +150,7 @@ func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) mi
 	m := miss{names: uncovered(g.Names, names)}
 	if r.Purpose != Revocation {
 		m.mode = !slices.Contains(g.Modes, r.Mode)
-		m.keyType = len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType))
+		m.keyType = r.Purpose != Order && len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType))
 		m.profile = len(g.Profiles) > 0 && !slices.Contains(g.Profiles, cmp.Or(r.Profile, clients.ProfileDefault))
 		if g.MaxNames > 0 && len(names) > g.MaxNames {
 			m.most = g.MaxNames

@@ -41,6 +41,17 @@ func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Ti
 	return taken && err == nil, s.Fail(err, "take quota of client %s", clientID)
 }
 
+// QuotaTaken returns the number of requests that TakeQuota counted on that day.
+func (s *quotaStore) QuotaTaken(ctx context.Context, clientID string, day time.Time) (taken int, err error) {
+	err = s.Reader().QueryRowContext(ctx, quotaTakenSQL, clientID, sqldb.Millis(day.UTC().Truncate(24*time.Hour))).Scan(&taken)
+	if errors.Is(err, sql.ErrNoRows) {
+		return 0, nil
+	}
+	return taken, s.Fail(err, "quota of client %s", clientID)
+}
+
+const quotaTakenSQL = `SELECT taken FROM limits WHERE client_id = $1 AND day = $2`
+
 // ReturnQuota subtracts one request from those that TakeQuota counted on that day.
 func (s *quotaStore) ReturnQuota(ctx context.Context, clientID string, day time.Time) error {
 	_, err := s.Exec(ctx, `UPDATE limits SET taken = taken - 1 WHERE client_id = $1 AND day = $2 AND taken > 0`,

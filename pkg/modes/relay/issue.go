@@ -1,0 +1,250 @@
+package relay
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
+)
+
+// state is the relay's own state of an order or a certificate, stored as JSON.
+type state struct {
+	CA    string `json:"ca"`              // directory URL
+	Order string `json:"order,omitempty"` // URL at the CA
+}
+
+func parseState(raw []byte) (s state) {
+	if len(raw) > 0 && json.Unmarshal(raw, &s) != nil {
+		return state{} // a new order is placed
+	}
+	return s
+}
+
+func (s state) encode() []byte {
+	raw, err := json.Marshal(s)
+	if err != nil {
+		panic(err) // two texts
+	}
+	return raw
+}
+
+// patience is how long an order waits for a CA that cannot be reached. After that nobody
+// waits for it any more, and its certificate would be one that no client collects.
+const patience = 15 * time.Minute
+
+// Issue implements acmeserver.Issuer. The order at the CA is journalled in the State of the
+// client's order before it is worked on, and continued after a crash.
+func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeserver.Issued, error) {
+	journal := parseState(req.Order.State)
+	id, err := r.caller(ctx, req.Account, nil)
+	if err != nil {
+		return acmeserver.Issued{}, err
+	}
+	// Finalize has checked the client's address.
+	ask := r.ask(id, req.CSR.Names, req.Order.Profile, policy.Renewal, req.CSR.KeyType)
+	ask.At, ask.Costs = r.cfg.Audit.Now(), true
+	if journal.Order == "" {
+		if err := r.count(ctx, req.Order, ask); err != nil {
+			return acmeserver.Issued{}, err
+		}
+	}
+	ca, release := r.cfg.CA()
+	defer release()
+	bundle, err := ca.Issue(ctx, cert.Request{
+		Names: req.CSR.Names, CSR: req.CSR.DER, KeyType: req.CSR.KeyType, Profile: req.Order.Profile, Client: id.Client.ID,
+		CA: known(ca, journal.CA), Replaces: req.Order.Replaces, Order: cert.Order{CA: journal.CA, URL: journal.Order},
+		OnOrder: func(ctx context.Context, o cert.Order) error {
+			journal = state{CA: o.CA, Order: o.URL}
+			return req.Save(ctx, journal.encode())
+		},
+	}, nil)
+	if err != nil {
+		return acmeserver.Issued{}, r.failed(ctx, req.Order, ask, journal, err)
+	}
+	r.counted.forget(req.Order.ID)
+	if err := r.mayHave(ctx, req, ask); err != nil {
+		return acmeserver.Issued{}, err
+	}
+	r.record(ctx, id, req.CSR.Names, trail.Done, "serial "+bundle.Serial())
+	return acmeserver.Issued{Chain: bundle.FullchainPEM(), State: state{CA: bundle.CA}.encode()}, nil
+}
+
+// known returns the name of a CA if it is still configured, or an empty one for the default.
+func known(ca CA, name string) string {
+	if ca.HasCA(name) {
+		return name
+	}
+	return ""
+}
+
+// count counts a new order at the CA against the client's quota, once.
+func (r *Relay) count(ctx context.Context, o acmeserver.Order, ask audit.Ask) error {
+	if !r.counted.begin(o.ID, ask) {
+		return nil
+	}
+	err := r.cfg.Audit.Authorize(ctx, ask)
+	if err == nil {
+		return nil
+	}
+	r.counted.forget(o.ID)
+	var pace *audit.TooSoon
+	if errors.As(err, &pace) {
+		return &acmeserver.Later{After: max(pace.RetryAt.Sub(r.cfg.Now()), time.Second), Reason: pace.Reason}
+	}
+	return r.refusal(err, ask.Request.Names)
+}
+
+// mayHave decides again before the certificate is handed out. The client may have been
+// locked out, or lost a grant, while the CA was working.
+func (r *Relay) mayHave(ctx context.Context, req acmeserver.IssueRequest, ask audit.Ask) error {
+	id, err := r.caller(ctx, req.Account, nil)
+	if err != nil {
+		return err
+	}
+	ask.By, ask.Costs = id, false
+	if err := r.cfg.Audit.Authorize(ctx, ask); err != nil {
+		return r.refusal(err, ask.Request.Names)
+	}
+	return nil
+}
+
+// failed returns what a failure at the CA means for the client's order: a problem that
+// ends it, or an error after which it is tried again.
+func (r *Relay) failed(ctx context.Context, o acmeserver.Order, ask audit.Ask, journal state, err error) error {
+	var e *acme.Error
+	if ctx.Err() != nil || !errors.As(err, &e) {
+		return err
+	}
+	now := r.cfg.Now()
+	wait := e.RetryAt.Sub(now)
+	switch {
+	case e.Kind == acme.RateLimited && wait > 0 && wait <= soon && !e.Final:
+		return &acmeserver.Later{After: wait, Reason: e.Error()}
+	case e.Kind == acme.RateLimited:
+		p := caProblem(e)
+		p.Type, p.Status = acme.RateLimit, http.StatusForbidden
+		r.limited.note(o.Share, p, e.RetryAt, now)
+		return r.end(ctx, o, ask, e, p)
+	case e.Kind == acme.Permanent, e.Final:
+		return r.end(ctx, o, ask, e, caProblem(e))
+	case journal.Order == "" && now.Sub(o.CreatedAt) > patience:
+		p := caProblem(e)
+		p.Detail = fmt.Sprintf("the CA could not be used for %s; order again later: %s", patience, p.Detail)
+		return r.end(ctx, o, ask, e, p)
+	case wait > 0:
+		return &acmeserver.Later{After: min(wait, 5*time.Minute), Reason: e.Error()}
+	}
+	return err
+}
+
+// end records that the client's order failed. It returns the quota of one that came to no
+// order at the CA.
+func (r *Relay) end(ctx context.Context, o acmeserver.Order, ask audit.Ask, e *acme.Error, p *acme.Problem) error {
+	if first, ok := r.counted.forget(o.ID); ok && !e.Ordered {
+		if err := r.cfg.Audit.ReturnQuota(ctx, first); err != nil {
+			r.cfg.Logger.Error("a request that came to no order counts against its quota", "error", err)
+		}
+	}
+	r.record(ctx, ask.By, ask.Request.Names, trail.Failed, e.Error())
+	return p
+}
+
+func (r *Relay) record(ctx context.Context, id clients.Identity, names cert.Names, outcome, detail string) {
+	r.cfg.Audit.Record(ctx, trail.Entry{
+		ClientID: id.Client.ID, ClientName: id.Client.Name, Action: "certificate", Mode: clients.ModeACME, Names: names,
+		Outcome: outcome, Detail: detail,
+	})
+}
+
+// counted holds the orders that were counted against a quota, so that another attempt does
+// not count again. The zero value is ready to use.
+type counted struct {
+	mu sync.Mutex
+	by map[string]audit.Ask // by ID of the order; guarded by mu
+}
+
+// mostCounted bounds the orders in memory. One that is forgotten may count twice.
+const mostCounted = 10_000
+
+// begin reports whether the order must be counted.
+func (c *counted) begin(id string, ask audit.Ask) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, ok := c.by[id]; ok {
+		return false
+	}
+	if c.by == nil || len(c.by) >= mostCounted {
+		c.by = map[string]audit.Ask{}
+	}
+	c.by[id] = ask
+	return true
+}
+
+// forget removes an order and returns how it was counted.
+func (c *counted) forget(id string) (audit.Ask, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ask, ok := c.by[id]
+	delete(c.by, id)
+	return ask, ok
+}
+
+// limited remembers the rate limits of the CA, so that the next order is refused before
+// the CA is asked again. The zero value is ready to use.
+type limited struct {
+	mu sync.Mutex
+	by map[string]limit // by share; guarded by mu
+}
+
+type limit struct {
+	until   time.Time
+	problem *acme.Problem
+}
+
+// mostLimited bounds the limits in memory, and longestLimit their time: the CA may have
+// changed its mind.
+const (
+	mostLimited  = 10_000
+	longestLimit = 24 * time.Hour
+)
+
+func (l *limited) note(share string, p *acme.Problem, until, now time.Time) {
+	if !until.After(now) || share == "" {
+		return
+	}
+	if latest := now.Add(longestLimit); until.After(latest) {
+		until = latest
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.by == nil || len(l.by) >= mostLimited {
+		l.by = map[string]limit{}
+	}
+	l.by[share] = limit{until, p}
+}
+
+func (l *limited) refuse(share string, now time.Time) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	known, ok := l.by[share]
+	if !ok {
+		return nil
+	}
+	if !now.Before(known.until) {
+		delete(l.by, share)
+		return nil
+	}
+	p := *known.problem
+	return &p
+}

@@ -1,0 +1,80 @@
+// Package relay decides for stock ACME clients, and obtains their certificates from the
+// public CA. It is the accounts, the policy and the issuer of an acmeserver.Server.
+//
+// A client registers an account with a credential: an external account binding, a secret
+// directory URL, or the key of the account itself. All its grants apply to the account.
+// Names that they cover need no challenge from the client, because the proxy proves them
+// to the CA. Nothing is ordered there before finalize. The order then outlives the
+// request, the client and the process.
+//
+// It must never order what the client may not have at that moment, or hand out a
+// certificate that it may not have any more.
+package relay
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/audit"
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/clients"
+	"github.com/acmeproxy/acmeproxy/pkg/issuer"
+)
+
+// CA is the part of issuer.Pool that this package needs. An empty name is the default CA.
+type CA interface {
+	Issue(ctx context.Context, req cert.Request, emit func(acme.Event)) (*cert.Bundle, error)
+	// CheckNames returns an error if control over one of the names cannot be proven.
+	CheckNames(names cert.Names) error
+	HasCA(name string) bool
+	// Revoke treats a certificate that is revoked already as a success.
+	Revoke(ctx context.Context, name string, leafDER []byte, reason cert.Reason) error
+	RenewalInfo(ctx context.Context, name, certID string) (issuer.RenewalInfo, error)
+	Meta(ctx context.Context) (issuer.Meta, error)
+}
+
+// Store finds clients. Errors are those of package managed.
+type Store interface {
+	ClientByID(ctx context.Context, id string) (clients.Client, error)
+	ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error)
+	// ClientByCredentialID also returns expired credentials.
+	ClientByCredentialID(ctx context.Context, id string) (clients.Client, clients.Credential, error)
+}
+
+// Config holds the dependencies of the relay.
+type Config struct {
+	Store Store
+	Audit *audit.Log
+	// CA returns the present CA. It stays open until release is called.
+	CA func() (ca CA, release func())
+	// BindingSecret is the secret of auth.NewBinding.
+	BindingSecret []byte
+	// Known is called for each request of a client, after its signature was verified. It
+	// may be nil.
+	Known  func(ctx context.Context, clientID string)
+	Logger *slog.Logger
+	Now    func() time.Time // time.Now if nil
+}
+
+// Relay implements acmeserver.Accounts, Policy, Issuer, Revoker and RenewalInformer. It is
+// safe for concurrent use.
+type Relay struct {
+	cfg     Config
+	counted counted
+	limited limited
+	windows windows
+	meta    metaCache
+}
+
+// New returns the relay.
+func New(cfg Config) *Relay {
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Known == nil {
+		cfg.Known = func(context.Context, string) {}
+	}
+	return &Relay{cfg: cfg}
+}
