@@ -104,6 +104,12 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 	if s.Hostname != "" {
 		printf(c, "hostname  %s\n", s.Hostname)
 	}
+	if s.ACME != nil {
+		printf(c, "ACME      %s\n", s.ACME.Directory)
+		if s.ACME.SelfSigned {
+			printf(c, "          not trusted by ACME programs yet: the certificate is self-signed; see acmeproxy clients acme --for\n")
+		}
+	}
 	printInstances(c, s.Instances)
 	for _, need := range s.Needs {
 		printf(c, "needs     %s\n", need)

@@ -134,8 +134,12 @@ func (p *Proxy) use() (g *generation, release func()) {
 	return g, g.users.Done
 }
 
-// serveAPI serves the native API of the current generation.
+// serveAPI serves the ACME door, and the native API of the current generation.
 func (p *Proxy) serveAPI(w http.ResponseWriter, r *http.Request) {
+	if isACME(r.URL.Path) {
+		p.acme.ServeHTTP(w, r)
+		return
+	}
 	g, release := p.use()
 	defer release()
 	g.api.ServeHTTP(w, r)

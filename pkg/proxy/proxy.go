@@ -27,6 +27,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/fallback"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/relay"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/responder"
@@ -79,6 +80,10 @@ type Proxy struct {
 	checks    *checks.Checks
 
 	bindingSecret []byte // of external account bindings
+	relay         *relay.Relay
+	acme          http.Handler
+	door          atomic.Pointer[acmeDoor] // nil without a public URL
+	doorChanged   chan struct{}            // buffered
 
 	own      ownName
 	health   *health
@@ -139,7 +144,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openAPI} {
+	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openAPI, p.openACME} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

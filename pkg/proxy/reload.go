@@ -103,9 +103,11 @@ func (p *Proxy) replace(ctx context.Context, settings config.Serve) (closed <-ch
 			p.log.Error("port 80 keeps its fallback", "error", err)
 		}
 	}
-	if err := p.tls.setName(g.publicName()); err != nil { // impossible: the key is ours, and the name is checked
-		p.log.Error("the API keeps its self-signed certificate", "error", err)
+	// Impossible: the key is ours, and Validate has checked the names.
+	if err := errors.Join(p.tls.setName(g.publicName()), p.setDoor()); err != nil {
+		p.log.Error("the API or the ACME door keeps its earlier name", "error", err)
 	}
+	p.relay.Reloaded()
 	p.audit.SetDefaultQuota(settings.DailyQuota(p.newQuota))
 	if p.cfg.LogLevel != nil {
 		p.cfg.LogLevel.Set(settings.Level())

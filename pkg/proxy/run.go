@@ -64,6 +64,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	var loops sync.WaitGroup
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
+	loops.Go(func() { p.runDoor(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
 	loops.Go(func() { p.watchOwn(running) })
 	go p.reloadOnHangup(running) // a file that cannot be read must not delay the end
@@ -124,6 +125,7 @@ func (p *Proxy) reportKnown(ctx context.Context, count func() int) {
 func (p *Proxy) logStartup() {
 	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir, "store", p.store.String(),
 		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)
+	p.logDoor()
 	for _, doubt := range p.cfg.Doubts() {
 		p.log.Warn("settings do not fit together", "doubt", doubt)
 	}

@@ -27,6 +27,7 @@ func (p *Proxy) Status(ctx context.Context) (admin.Status, error) {
 	if p.peers != nil {
 		s.Instances = p.instances()
 	}
+	s.ACME = p.acmeStatus()
 	rows, err := g.client.Status(ctx)
 	for _, row := range rows {
 		s.Certificates = append(s.Certificates, p.wireOwn(row))

@@ -101,6 +101,12 @@ func (a *apiTLS) install(b *cert.Bundle) {
 	a.public.Store(c)
 }
 
+// cipherSuites are those of TLS 1.2, which only the ACME door accepts.
+var cipherSuites = []uint16{
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+}
+
 // maxClientChain is the number of certificates that a client may send, because some
 // libraries send their chain. Only the first is used, but all stay in memory.
 const maxClientChain = 8
@@ -111,7 +117,8 @@ const maxClientChain = 8
 // The server then closes the connection, because it does not implement acme-tls/1.
 func (a *apiTLS) config() *tls.Config {
 	config := &tls.Config{
-		MinVersion:     tls.VersionTLS13,
+		MinVersion:     tls.VersionTLS12, // for the ACME door; the native API refuses it
+		CipherSuites:   cipherSuites,
 		ClientAuth:     tls.RequestClientCert,
 		NextProtos:     []string{"h2", "http/1.1"},
 		GetCertificate: a.certificate,
@@ -122,6 +129,12 @@ func (a *apiTLS) config() *tls.Config {
 			return c, err
 		}
 		c := forAll.Clone() // clones share config's keys for session tickets
+		switch {
+		case slices.Contains(hello.SupportedProtos, api.ALPN):
+			c.MinVersion = tls.VersionTLS13
+		case !slices.Contains(hello.SupportedVersions, tls.VersionTLS13):
+			c.ClientAuth = tls.NoClientCert // it cannot use the native API, and some appliances fail on the question
+		}
 		c.VerifyConnection = func(state tls.ConnectionState) error {
 			if n := len(state.PeerCertificates); n > maxClientChain {
 				return fmt.Errorf("%d client certificates; at most %d are accepted", n, maxClientChain)

@@ -78,8 +78,15 @@ type Status struct {
 	HTTP01       string        `json:"http_01"`   // publisher of its answers: HTTP01Proxy, …Webroot, …Hook or …Disabled
 	DNS01        bool          `json:"dns_01"`    // wildcards can be issued
 	Needs        []string      `json:"needs,omitempty"`
+	ACME         *ACMEStatus   `json:"acme,omitempty"`      // nil without a hostname and a public URL
 	Instances    *Instances    `json:"instances,omitempty"` // with PostgreSQL
 	Certificates []Certificate `json:"certificates"`        // acme-client mode
+}
+
+// ACMEStatus is the state of the ACME door.
+type ACMEStatus struct {
+	Directory  string `json:"directory"` // URL
+	SelfSigned bool   `json:"self_signed"`
 }
 
 // Instances lists the instances on the same database.

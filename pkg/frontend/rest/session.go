@@ -2,6 +2,7 @@ package rest
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +49,9 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := context.WithValue(r.Context(), requestKey{}, r)
 		switch {
+		case r.TLS != nil && r.TLS.Version < tls.VersionTLS13:
+			f.answerStranger(w, r, strangersOfConn, func() { f.writeProblem(w, oldTLS()) })
+			return
 		case r.URL.Path == api.PathEnroll:
 			f.answerStranger(w, r, 1, func() {
 				r.Body = http.MaxBytesReader(w, r.Body, api.MaxEnroll)
@@ -83,6 +87,12 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(ctx))
 	})
+}
+
+// oldTLS refuses a request over TLS 1.2, which the port accepts for the ACME door only.
+func oldTLS() error {
+	err := huma.NewError(http.StatusUpgradeRequired, "this API needs TLS 1.3; use a program or a library that supports it")
+	return huma.ErrorWithHeaders(err, http.Header{"Upgrade": {"TLS/1.3, HTTP/1.1"}, "Connection": {"Upgrade"}})
 }
 
 // maxUncheckedWait is how long a request may wait before its caller must be

@@ -39,9 +39,9 @@ func (s state) encode() []byte {
 	return raw
 }
 
-// patience is how long an order waits for a CA that cannot be reached. After that nobody
-// waits for it any more, and its certificate would be one that no client collects.
-const patience = 15 * time.Minute
+// unreachableLimit is how long an order waits for a CA that cannot be reached. After that,
+// no client waits for it any more, and its certificate would not be collected.
+const unreachableLimit = 15 * time.Minute
 
 // Issue implements acmeserver.Issuer. The order at the CA is journalled in the State of the
 // client's order before it is worked on, and continued after a crash.
@@ -138,9 +138,9 @@ func (r *Relay) failed(ctx context.Context, o acmeserver.Order, ask audit.Ask, j
 		return r.end(ctx, o, ask, e, p)
 	case e.Kind == acme.Permanent, e.Final:
 		return r.end(ctx, o, ask, e, caProblem(e))
-	case journal.Order == "" && now.Sub(o.CreatedAt) > patience:
+	case journal.Order == "" && now.Sub(o.CreatedAt) > unreachableLimit:
 		p := caProblem(e)
-		p.Detail = fmt.Sprintf("the CA could not be used for %s; order again later: %s", patience, p.Detail)
+		p.Detail = fmt.Sprintf("the CA could not be used for %s; order again later: %s", unreachableLimit, p.Detail)
 		return r.end(ctx, o, ask, e, p)
 	case wait > 0:
 		return &acmeserver.Later{After: min(wait, 5*time.Minute), Reason: e.Error()}

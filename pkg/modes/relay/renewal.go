@@ -35,7 +35,7 @@ type windows struct {
 
 type window struct {
 	info  issuer.RenewalInfo // zero: the CA has no answer
-	until time.Time // when to ask again
+	until time.Time          // when to ask again
 }
 
 // RenewalInfo implements acmeserver.RenewalInformer with the window of the CA, which is

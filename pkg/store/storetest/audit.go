@@ -230,7 +230,7 @@ func quotaDays(t *testing.T, f *fixture) { // X20
 	equal(t, take(a.ID, day, 5), false)                                      // and that was the fifth
 	equal(t, must(f.QuotaTaken(ctx, a.ID, day))(t), 5)
 	equal(t, must(f.QuotaTaken(ctx, b.ID, day.Add(48*time.Hour)))(t), 0)
-	equal(t, take(a.ID, day.Add(72*time.Hour), 1), true)                     // long after
+	equal(t, take(a.ID, day.Add(72*time.Hour), 1), true) // long after
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), false)
 	ok(t, f.ReturnQuota(ctx, a.ID, day.Add(72*time.Hour))) // it came to nothing
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), true)
