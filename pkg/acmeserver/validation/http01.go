@@ -34,6 +34,9 @@ const wellKnown = "/.well-known/acme-challenge/"
 // Validate implements acmeserver.Validator.
 func (h HTTP01) Validate(ctx context.Context, v acmeserver.Validation) error {
 	return h.attempt(ctx, v, func(ctx context.Context) *fault {
+		if f := forName(v); f != nil {
+			return f
+		}
 		host := v.Identifier.Value
 		if strings.Contains(host, ":") {
 			host = "[" + host + "]"

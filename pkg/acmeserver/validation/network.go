@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/miekg/dns"
@@ -84,6 +85,15 @@ func (n *Network) allows(addr netip.Addr) bool {
 	})
 }
 
+// forName refuses wildcards, which only DNS can prove (RFC 8555, section 8.3, and RFC
+// 8737, section 3).
+func forName(v acmeserver.Validation) *fault {
+	if v.Wildcard {
+		return &fault{kind: acme.Malformed, detail: v.Type + " cannot prove a wildcard; use dns-01", final: true}
+	}
+	return nil
+}
+
 // attempt runs one attempt within the time limit. It returns what acmeserver.Validator
 // demands: the problem only if this was the last attempt, or if another cannot help.
 func (n *Network) attempt(ctx context.Context, v acmeserver.Validation, check func(context.Context) *fault) error {
@@ -119,8 +129,12 @@ func (n *Network) addresses(ctx context.Context, host string) ([]netip.Addr, *fa
 		}
 		return []netip.Addr{addr}, nil
 	}
-	v6, f := n.lookup(ctx, host, dns.TypeAAAA)
-	v4, f4 := n.lookup(ctx, host, dns.TypeA)
+	var v6, v4 []netip.Addr
+	var f, f4 *fault
+	var both sync.WaitGroup
+	both.Go(func() { v6, f = n.lookup(ctx, host, dns.TypeAAAA) })
+	both.Go(func() { v4, f4 = n.lookup(ctx, host, dns.TypeA) })
+	both.Wait()
 	all := slices.Concat(v6, v4)
 	switch {
 	case len(all) == 0 && f4 != nil:

@@ -27,6 +27,9 @@ const alpn = "acme-tls/1"
 // Validate implements acmeserver.Validator.
 func (a TLSALPN01) Validate(ctx context.Context, v acmeserver.Validation) error {
 	return a.attempt(ctx, v, func(ctx context.Context) *fault {
+		if f := forName(v); f != nil {
+			return f
+		}
 		name, err := serverName(v.Identifier)
 		if err != nil {
 			return &fault{kind: acme.Malformed, detail: "the identifier is not an IP address", final: true}

@@ -232,6 +232,21 @@ func TestDNSFaults(t *testing.T) {
 	wantProblem(t, validation.HTTP01{Network: w.Network}.Validate(t.Context(), validationOf(acme.HTTP01, "a.example.com")), acme.DNS, "not answered")
 }
 
+// Only dns-01 proves a wildcard, whatever the policy offers.
+func TestWildcard(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "a.example.com. A 127.0.0.1")
+	w.serveHTTP(t, []string{"127.0.0.1"}, correct)
+	w.Attempts = 3
+	for kind, validator := range validation.All(w.Network) {
+		v := validationOf(kind, "a.example.com")
+		v.Wildcard = true
+		if kind != acme.DNS01 {
+			wantProblem(t, validator.Validate(t.Context(), v), acme.Malformed, "use dns-01")
+		}
+	}
+}
+
 // count is a handler that must not be called.
 func count(n *atomic.Int32) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
