@@ -40,10 +40,10 @@ func TestOrderList(t *testing.T) {
 	want := []string{}
 	for i := range 250 {
 		o := storedOrder(account, i, acmeserver.StatusPending)
-		switch {
-		case i%10 == 3:
+		switch i % 10 {
+		case 3:
 			o.Status = acmeserver.StatusInvalid
-		case i%10 == 4:
+		case 4:
 			o.AccountID = "other"
 		default:
 			want = append(want, baseURL+"/order/"+o.ID)

@@ -29,7 +29,7 @@ func newTurns(l Limits) *turns {
 		issuances: fair.New(shares(l.Issuances)), validations: fair.New(shares(l.Validations)),
 		watchers: map[string][]chan Order{},
 	}
-	t.ctx, t.cancel = context.WithCancel(context.Background())
+	t.ctx, t.cancel = context.WithCancel(context.Background()) //nolint:gosec // stopAfter calls cancel
 	return t
 }
 

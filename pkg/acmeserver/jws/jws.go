@@ -15,6 +15,7 @@ import (
 // Signer says by what a request may be signed. Values can be combined with |.
 type Signer int
 
+// The signers of a request.
 const (
 	ByKey     Signer = 1 << iota // by the key in its header, jwk
 	ByAccount                    // by an account, kid
