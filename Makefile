@@ -31,6 +31,9 @@ DIST = dist
 # Programs that some tests use in addition to Go; .ci/run installs them.
 TEST_PROGRAMS = age openssl curl jq ip nft named nginx apache2 haproxy caddy certbot podman
 
+# ACME clients that the target e2e runs in addition to Go packages.
+E2E_PROGRAMS = certbot dehydrated lego uacme caddy openssl curl unshare
+
 # The container image and the program that builds it: podman, or else docker.
 IMAGE ?= acmeproxy
 CONTAINERS ?= $(shell command -v podman || command -v docker)
@@ -102,6 +105,17 @@ test: pebble zlint ## run all tests with the race detector, list the skipped one
 	set -x; \
 	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) run ./internal/gotest $(GO) test -json $$race -timeout 20m -parallel "$$parallel" $(TESTFLAGS) $(PACKAGES)
 
+# A module of its own, because of its dependencies. The clients wait more than they compute.
+.PHONY: e2e
+e2e: ## run stock ACME clients against the ACME server, list the skipped ones (TESTFLAGS=…)
+	@for program in $(E2E_PROGRAMS); do \
+		command -v $$program >/dev/null || echo "*** $$program is not installed: its tests are SKIPPED ***"; \
+	done; \
+	parallel=$$((4 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); \
+	cd e2e; \
+	set -x; \
+	$(GO) run ../internal/gotest $(GO) test -json -count=1 -timeout 15m -parallel "$$parallel" $(TESTFLAGS) .
+
 .PHONY: lint
 lint: lint-format lint-vet lint-staticcheck lint-golangci lint-words ## check format, code and words
 
@@ -117,6 +131,7 @@ lint-format:
 .PHONY: lint-vet
 lint-vet:
 	$(GO) vet ./...
+	cd e2e && $(GO) vet ./...
 
 # The other systems that the program and its tests compile for. docs/platforms.md says what
 # was run there.
@@ -134,10 +149,12 @@ cross: ## check that everything compiles for other systems (CROSS=windows/amd64)
 .PHONY: lint-staticcheck
 lint-staticcheck:
 	$(call tool,staticcheck) ./...
+	cd e2e && $(GO) tool -modfile=../tools/staticcheck/go.mod staticcheck ./...
 
 .PHONY: lint-golangci
 lint-golangci:
 	$(call tool,golangci-lint) run ./...
+	cd e2e && $(GO) tool -modfile=../tools/golangci-lint/go.mod golangci-lint run ./...
 
 .PHONY: lint-words
 lint-words:
