@@ -378,7 +378,7 @@ func TestConformShare(t *testing.T) {
 		if n := w.ca.called(); n != 4 {
 			t.Errorf("%d calls of the CA", n)
 		}
-		// Nobody collected that one.
+		// No client collected that one.
 		chain, _ := c.download(c.order("a.example.com").issue(key).Certificate)
 		if n := w.ca.called(); n != 4 || chain[0].Equal(leafs[0]) {
 			t.Errorf("%d calls of the CA", n)

@@ -160,7 +160,7 @@ func TestConformOutage(t *testing.T) {
 		w.start() // the others hang
 		storage.down.Store(false)
 		w.outage.Store(false)
-		w.clock.Add(int64(2 * time.Minute)) // leases that nobody released end
+		w.clock.Add(int64(2 * time.Minute)) // leases that no instance released end
 		w.start()
 		for i := range orders {
 			for n, o := range orders[i] {

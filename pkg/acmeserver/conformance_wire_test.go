@@ -142,7 +142,7 @@ func TestConformJWS(t *testing.T) {
 	conform(t, nil, func(t *testing.T, w *world) {
 		c := w.register(t)
 		stranger := w.register(t)
-		jwk, nobody := rawacme.JWK(c.key.Public()), w.url+"/account/0"
+		jwk, absent := rawacme.JWK(c.key.Public()), w.url+"/account/0"
 		for name, test := range map[string]struct {
 			call
 			status int
@@ -164,7 +164,7 @@ func TestConformJWS(t *testing.T) {
 			"several signatures":  {call{jws: fields{"signatures": []any{}}}, 400, acme.Malformed, "signatures"},
 			"changed payload":     {call{jws: fields{"payload": "e30"}}, 400, acme.Malformed, "signature"},
 			"another account":     {call{header: fields{"kid": stranger.kid}}, 400, acme.Malformed, "signature"},
-			"unknown account":     {call{header: fields{"kid": nobody}}, 400, acme.AccountDoesNotExist, "register"},
+			"unknown account":     {call{header: fields{"kid": absent}}, 400, acme.AccountDoesNotExist, "register"},
 			"another server":      {call{header: fields{"kid": "https://example.com/1"}}, 400, acme.AccountDoesNotExist, "kid"},
 			"kid with more":       {call{header: fields{"kid": c.kid + "/orders"}}, 400, acme.AccountDoesNotExist, "kid"},
 			"no JSON":             {call{body: []byte("x")}, 400, acme.Malformed, "JSON"},
