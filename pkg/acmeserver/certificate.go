@@ -2,7 +2,8 @@ package acmeserver
 
 import "time"
 
-// Certificate is an issued certificate. It belongs to one order.
+// Certificate is an issued certificate. It belongs to one account. Further orders of the
+// account that waited for it share the record.
 type Certificate struct {
 	ID, OrderID, AccountID string
 	Owner                  string // of the account

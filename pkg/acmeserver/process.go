@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -98,23 +99,37 @@ func (s *Server) completeShared(ctx context.Context, h *held) (done bool, err er
 	case !names(o.Identifiers).Equal(c.Identifiers) || !now.Before(cert.RenewAt(c.NotBefore, c.NotAfter)):
 		return false, nil
 	}
+	same, err := s.cfg.Storage.CertificatesByFingerprint(ctx, c.Fingerprint)
+	if err != nil {
+		return false, fmt.Errorf("find the records of a certificate: %w", err)
+	}
+	mine := slices.IndexFunc(same, func(other Certificate) bool { return other.AccountID == o.AccountID })
+	if mine >= 0 { // retries must not fill the storage
+		return true, persist(ctx, func(ctx context.Context) error {
+			return h.finish(ctx, same[mine].ID, h.s.cfg.Storage.UpdateOrder)
+		})
+	}
 	c.ID, c.OrderID, c.AccountID, c.Owner = newID(), o.ID, o.AccountID, o.Owner
 	c.Collected, c.ReplacedBy = false, ""
 	return true, persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c) })
 }
 
-// complete stores the certificate, even if another instance holds the order now: only
-// this one has the certificate.
+// complete stores the certificate and the order, which has it.
 func (h *held) complete(ctx context.Context, c Certificate) error {
+	return h.finish(ctx, c.ID, func(ctx context.Context, o Order) error {
+		return h.s.cfg.Storage.CompleteOrder(ctx, o, c)
+	})
+}
+
+// finish makes the order valid, even if another instance holds it now: only this one has
+// the certificate.
+func (h *held) finish(ctx context.Context, certificate string, write func(context.Context, Order) error) error {
 	unfinished := func(o Order) bool { return o.Status == StatusProcessing }
-	finish := func(o *Order) {
-		o.Status, o.CertificateID, o.Issuing, o.State, o.Error = StatusValid, c.ID, false, nil, nil
-		o.release(time.Time{})
-	}
 	return retryStale(func() error {
-		return h.try(ctx, unfinished, finish, func(ctx context.Context, o Order) error {
-			return h.s.cfg.Storage.CompleteOrder(ctx, o, c)
-		})
+		return h.try(ctx, unfinished, func(o *Order) {
+			o.Status, o.CertificateID, o.Issuing, o.State, o.Error = StatusValid, certificate, false, nil, nil
+			o.release(time.Time{})
+		}, write)
 	})
 }
 

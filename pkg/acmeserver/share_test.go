@@ -43,6 +43,9 @@ func TestRetriesJoin(t *testing.T) { // X5
 		}
 		l.wait(3 * time.Minute)
 		leaf := c.download(c.read(all[7]).is(l, acmeserver.StatusValid))
+		if records, err := l.cfg.Storage.CertificatesByFingerprint(l.Context(), fingerprint(leaf)); err != nil || len(records) != 1 {
+			l.Errorf("%d records of the certificate, %v", len(records), err)
+		}
 		// The others get it, too, although one client has it already.
 		for i, o := range all[:7] {
 			c.at = sites[i%2]
