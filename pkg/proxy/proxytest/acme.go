@@ -49,7 +49,10 @@ func (p *Proxy) ACMEHTTP(t testing.TB, cfg *tls.Config) *http.Client {
 	if cfg == nil {
 		cfg = &tls.Config{InsecureSkipVerify: true}
 	}
-	addr := p.HTTPSAddr()
+	addr := p.Address
+	if addr == "" {
+		addr = p.HTTPSAddr()
+	}
 	transport := &http.Transport{TLSClientConfig: cfg, ForceAttemptHTTP2: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "tcp", addr)

@@ -43,6 +43,7 @@ type Proxy struct {
 	DataDir string
 	URL     string // with the address, for enrolment
 	Admin   *admin.Admin
+	Address string // of the API, for a proxy in another process
 	cfg     proxy.Config
 	log     *watch.Log
 	cancel  context.CancelFunc
