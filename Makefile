@@ -169,6 +169,7 @@ bench: build ## run the benchmarks (TESTFLAGS=…)
 	$(GO) test -run '^$$' -bench . -skip Shares -benchtime 100x $(TESTFLAGS) ./internal/loadtest ./pkg/store
 	$(GO) test -run '^$$' -bench Shares -benchtime 1x $(TESTFLAGS) ./internal/loadtest
 	$(GO) test -run '^$$' -bench . -benchtime 10x $(TESTFLAGS) ./internal/processbench
+	$(GO) test -run '^$$' -bench . -benchtime 300x -timeout 30m $(TESTFLAGS) ./pkg/acmeserver/sqlstore
 
 .PHONY: demo
 demo: build pebble ## show the three modes with a test CA
