@@ -90,7 +90,7 @@ func (s *Server) verify(req *http.Request, by jws.Signer) (*request, error) {
 		if r.account, err = s.accountOf(req.Context(), m.Header.Kid); err != nil {
 			return nil, err
 		}
-		if r.key, err = jws.ParseKey(r.account.Key); err != nil {
+		if r.key, err = s.keys.parse(r.account.Key); err != nil {
 			return nil, err
 		}
 	}

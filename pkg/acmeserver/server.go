@@ -98,6 +98,7 @@ type Server struct {
 	base   string // the path of the URL
 	mux    *http.ServeMux
 	nonces *nonces
+	keys   parsedKeys
 	issuer atomic.Pointer[Issuer]
 	loop   *work.Loop
 	turns  *turns        // orders in progress in this process
