@@ -56,6 +56,17 @@ func run(ctx context.Context, logger *slog.Logger) (err error) {
 		return err
 	}
 
+	// The issuer is a CA with its keys on disk. It keeps other processes out of the folder.
+	ca, err := localca.Open(localca.Config{Dir: filepath.Join(*dir, "ca"), CommonName: "acmed", URL: baseURL("http", *host, *plain) + "/ca"})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ca.Close()) }()
+	roots := filepath.Join(*dir, "ca.pem")
+	if err := writeRoots(roots, ca, logger); err != nil {
+		return err
+	}
+
 	// The storage is a SQLite file or a PostgreSQL database.
 	where := sqldb.Config{URL: *database, Parts: []sqldb.Part{sqlstore.Part()}}
 	if *database == "" {
@@ -66,16 +77,11 @@ func run(ctx context.Context, logger *slog.Logger) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-
-	// The issuer is a CA with its keys on disk.
-	ca, err := localca.Open(localca.Config{Dir: filepath.Join(*dir, "ca"), CommonName: "acmed", URL: baseURL("http", *host, *plain) + "/ca"})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ca.Close()) }()
-	roots := filepath.Join(*dir, "ca.pem")
-	if err := writeRoots(roots, ca, logger); err != nil {
-		return err
+	storage := sqlstore.New(db)
+	if *database == "" { // no other process uses the file, so a killed one had the leases
+		if err := storage.FreeLeases(ctx); err != nil {
+			return err
+		}
 	}
 
 	// The policy demands a challenge for each name, or treats all names as authorized.
@@ -95,7 +101,7 @@ func run(ctx context.Context, logger *slog.Logger) (err error) {
 		group.Go(func() error {
 			server, err := acmeserver.New(acmeserver.Config{
 				URL:     baseURL(scheme, *host, addr) + "/acme",
-				Storage: sqlstore.New(db), Issuer: ca, Policy: ca.Policy(policy), Validators: validation.All(network),
+				Storage: storage, Issuer: ca, Policy: ca.Policy(policy), Validators: validation.All(network),
 				Dates: true, Logger: logger.With("scheme", scheme),
 			})
 			if err != nil {
