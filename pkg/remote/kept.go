@@ -80,12 +80,14 @@ type Kept struct {
 	Forgetting *forgetting
 
 	path       string
+	twins      []string          // state files of the same certificate
 	try        bool              // a person acted before this turn of the daemon
 	counted    bool              // the last of Tries is of this turn
 	hookFailed error             // in this turn or command; it is not repeated there
 	forgotten  bool              // the file is removed and must not be written again
 	rival      string            // stored name of the certificate that has the folder; empty: this one
 	covered    bool              // the rival has all its names
+	repeated   bool              // the rival has exactly its names
 	options    GetOptions        // of the command that runs
 	outdated   bool              // the certificate on the disk has another profile
 	unchanged  bool              // the command changed nothing

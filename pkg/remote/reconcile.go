@@ -25,6 +25,11 @@ func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
 		d.Logger.Warn("this host has no ID yet, so the path of its state directory identifies it", "error", err)
 	}
 	var faults []error
+	for _, k := range all {
+		if err := d.State.joinTwins(ctx, k); err != nil && ctx.Err() == nil {
+			d.Logger.Warn("two state files of one certificate are not joined", "name", k.Name, "names", k.Names.String(), "error", err)
+		}
+	}
 	listed := map[string]bool{} // by path
 	for _, m := range d.State.match(all, list) {
 		path, err := d.store(ctx, m)
@@ -64,8 +69,8 @@ type matched struct {
 }
 
 // match finds the certificate of each entry. It is, in this order, the one of the
-// entry's own name, the one with exactly its names (and its mode, if it has one), the
-// one whose name is the entry's default, and the one from a file in the entry's folder.
+// entry's own name, the one with exactly its names (and its mode, if it has one, or else
+// the one that has the folder), the one whose name is the entry's default, and the one from a file in the entry's folder.
 // The last one is an entry whose first name was edited.
 func (s *State) match(all []*Kept, list []Wanted) []matched {
 	found := make([]*Kept, len(list))
@@ -74,9 +79,9 @@ func (s *State) match(all []*Kept, list []Wanted) []matched {
 		func(w Wanted, k *Kept) bool { return w.Name == k.Name },
 		func(w Wanted, k *Kept) bool { return w.Names.Equal(k.Names) && w.Mode == k.Mode },
 		func(w Wanted, k *Kept) bool {
-			return w.Names.Equal(k.Names) && w.Mode == "" && k.Mode == s.DefaultMode()
+			return w.Names.Equal(k.Names) && w.Mode == "" && k.Mode == s.DefaultMode() && !k.repeated
 		},
-		func(w Wanted, k *Kept) bool { return w.Names.Equal(k.Names) && w.Mode == "" },
+		func(w Wanted, k *Kept) bool { return w.Names.Equal(k.Names) && w.Mode == "" && !k.repeated },
 		func(w Wanted, k *Kept) bool { return w.Name == "" && w.defaultName() == k.Name },
 		func(w Wanted, k *Kept) bool {
 			return w.Out != "" && k.Source != "" && k.rival == "" && spotOf(w.Out).isSame(spotOf(k.Out))
