@@ -42,6 +42,7 @@ func (f *former) validate() error {
 // replaceBy prepares k for another certificate. The certificate on the disk becomes
 // the former one. One that never arrived is only withdrawn from the proxy.
 func (k *Kept) replaceBy(w Wanted) {
+	k.replaced = true
 	switch {
 	case k.Former != nil || k.Serial == "":
 		k.withdrawLater(k.ID)

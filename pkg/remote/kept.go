@@ -62,6 +62,8 @@ type Kept struct {
 	// Tries are the times of the attempts that a start or a person caused, oldest first;
 	// gateway mode.
 	Tries []time.Time
+	// Proposed counts the attempts at names that the CA refused; gateway mode.
+	Proposed *proposal
 	// Transient is set if the last attempt failed at the CA for a temporary reason.
 	// A success of another certificate then ends the delay.
 	Transient bool
@@ -84,6 +86,8 @@ type Kept struct {
 	try        bool              // a person acted before this turn of the daemon
 	counted    bool              // the last of Tries is of this turn
 	hookFailed error             // in this turn or command; it is not repeated there
+	replaced   bool              // this command or reload changed the names or the mode
+	proposed   *Kept             // see proposedKept; nil: this command proposes nothing
 	forgotten  bool              // the file is removed and must not be written again
 	rival      string            // stored name of the certificate that has the folder; empty: this one
 	covered    bool              // the rival has all its names

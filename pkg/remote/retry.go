@@ -101,13 +101,19 @@ func (g *Getter) retry(ctx context.Context, k *Kept, renew bool) error {
 	return g.obtain(ctx, k)
 }
 
-// countPerson counts an attempt of a person at a failing certificate of gateway mode.
-func (g *Getter) countPerson(k *Kept) error {
-	if k.LastError == "" {
+// countPerson counts an attempt of a person at a failing certificate of gateway mode, or
+// at other names of a certificate.
+func (g *Getter) countPerson(k *Kept) (err error) {
+	if k.replaced {
+		if k.proposed, err = k.proposedKept(); err != nil {
+			return err
+		}
+		k = k.proposed
+	} else if k.LastError == "" {
 		return nil
 	}
-	err := k.countTry(personTries, g.now())
-	if errors.As(err, new(*managed.NotNow)) {
+	err = k.countTry(personTries, g.now())
+	if k.LastError != "" && errors.As(err, new(*managed.NotNow)) {
 		return fmt.Errorf("%s; %w", k.LastError, err)
 	}
 	return err

@@ -42,6 +42,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 		return err
 	}
 	cfg.State.removeLeftovers(ctx)
+	cfg.State.removeKeptLeftovers()
 	d.run(ctx)
 	return nil
 }
