@@ -65,6 +65,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
+	loops.Go(func() { p.finishRevocationsRegularly(running) })
 	loops.Go(func() { p.watchOwn(running) })
 	go p.reloadOnHangup(running) // a file that cannot be read must not delay the end
 	loops.Go(func() { p.reportKnown(running, limited.Known) })
