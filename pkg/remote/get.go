@@ -182,7 +182,7 @@ func (g *Getter) obtain(ctx context.Context, k *Kept) error {
 		return g.installOrHold(ctx, k, b)
 	}
 	if err := k.checkStorable(ctx); err != nil {
-		return err
+		return &noOrderError{err}
 	}
 	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType, Profile: k.Profile}, g.emit)
 	if err != nil {

@@ -128,14 +128,28 @@ func (g *Getter) keepFailure(k *Kept, failure error) error {
 	k.LastError = failure.Error()
 	if !k.mayHaveCost(failure) {
 		k.returnTry()
-	}
-	if !k.Mode.IsUnattended() && k.mayHaveCost(failure) {
+	} else if !k.Mode.IsUnattended() && !k.keepPlan(now, failure) {
 		k.setDelay(now, failure)
 	}
 	if err := k.save(); err != nil {
 		return errors.Join(failure, err)
 	}
 	return failure
+}
+
+// noOrderError is a fault of this host that prevented an order.
+type noOrderError struct{ error }
+
+func (e *noOrderError) Unwrap() error { return e.error }
+
+// keepPlan reports whether the time of the next attempt stays, because a try in gateway
+// mode ended before its order. It undoes the try.
+func (k *Kept) keepPlan(now time.Time, failure error) bool {
+	if !k.counted || !errors.As(failure, new(*noOrderError)) {
+		return false
+	}
+	k.returnTry()
+	return k.NextAttempt.After(now)
 }
 
 // setDelay sets the delay after a failure in gateway mode. A failed try keeps the earlier
