@@ -147,7 +147,7 @@ func (s *State) keptFolder(w Wanted, k *Kept) string {
 func (d *daemon) store(ctx context.Context, m matched) (path string, err error) {
 	return m.path, d.State.edit(ctx, m.path, m.want.Name, func(k *Kept) error {
 		w := d.State.Complete(m.want, k)
-		if err := errors.Join(w.Validate(), nameError(w.Name)); err != nil {
+		if err := errors.Join(w.Validate(), k.nameError(w.Name)); err != nil {
 			return err
 		}
 		d.warnOfMove(k, w)

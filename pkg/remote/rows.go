@@ -213,7 +213,7 @@ func lookup(all []*Kept, given []string, mode clients.Mode) ([]*Kept, error) {
 	switch {
 	case err == nil:
 		return withNames(all, names, mode), nil
-	case len(given) == 1 && cert.CheckStoredName(given[0]) == nil: // an unknown one
+	case len(given) == 1 && cert.IsStoredName(given[0]): // an unknown one
 		return nil, nil
 	}
 	return nil, fmt.Errorf("names: %w", err)

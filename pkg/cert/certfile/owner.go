@@ -136,7 +136,7 @@ func parseOwner(data []byte) (o Owner, ok bool) {
 	if len(data) > maxOwner || json.Unmarshal(data, &o) != nil {
 		return Owner{}, false
 	}
-	valid := filepath.IsAbs(o.Dir) && cert.CheckStoredName(o.Name) == nil && cert.CheckStoredName(o.Program) == nil
+	valid := filepath.IsAbs(o.Dir) && cert.IsStoredName(o.Name) && cert.IsStoredName(o.Program)
 	if !valid || !isShowable(o.Dir) || !isShowable(o.ID) {
 		return Owner{}, false
 	}
