@@ -78,7 +78,9 @@ func (g *Getter) GetWith(ctx context.Context, w Wanted, o GetOptions) (*Kept, er
 	}
 	k.Forgetting = nil
 	if k.Mode.IsUnattended() {
+		serial := k.Serial
 		err = g.pull(ctx, k, commandPull(o.Renew))
+		k.unchanged = serial != "" && k.Serial == serial
 	} else {
 		err = g.obtainIfDue(ctx, k, o)
 	}

@@ -58,7 +58,8 @@ type Kept struct {
 	NextAttempt time.Time
 	// WaitUntil is the earliest attempt that the CA or the proxy allows, or zero if it
 	// did not ask to wait. Then a person can end the delay.
-	WaitUntil time.Time
+	WaitUntil  time.Time
+	ProxyAsked bool // WaitUntil is the wish of the proxy, not of the CA
 	// Tries are the times of the attempts that a start or a person caused, oldest first;
 	// gateway mode.
 	Tries []time.Time

@@ -17,6 +17,7 @@ type proposal struct {
 	LastError   string       `json:"last_error,omitempty"`
 	NextAttempt time.Time    `json:"next_attempt,omitzero"`
 	WaitUntil   time.Time    `json:"wait_until,omitzero"`
+	ProxyAsked  bool         `json:"proxy_asked,omitempty"`
 }
 
 // proposedKept returns the stored proposal of k in the form of a Kept, or a new one. To
@@ -29,11 +30,11 @@ func (k *Kept) proposedKept() (*Kept, error) {
 	proposed := &Kept{Wanted: k.Wanted, path: k.path}
 	if p := stored.Proposed; p != nil && p.Names.Equal(k.Names) && p.Mode == k.Mode {
 		proposed.Tries, proposed.Failures, proposed.LastError = p.Tries, p.Failures, p.LastError
-		proposed.NextAttempt, proposed.WaitUntil = p.NextAttempt, p.WaitUntil
+		proposed.NextAttempt, proposed.WaitUntil, proposed.ProxyAsked = p.NextAttempt, p.WaitUntil, p.ProxyAsked
 		proposed.unpark(time.Now())
 	}
 	proposed.store = func(now *Kept) error {
-		stored.Proposed = &proposal{now.Names, now.Mode, now.Tries, now.Failures, now.LastError, now.NextAttempt, now.WaitUntil}
+		stored.Proposed = &proposal{now.Names, now.Mode, now.Tries, now.Failures, now.LastError, now.NextAttempt, now.WaitUntil, now.ProxyAsked}
 		return stored.save()
 	}
 	return proposed, nil

@@ -26,7 +26,11 @@ var (
 // *managed.NotNow.
 func (k *Kept) countTry(tries managed.Tries, now time.Time) error {
 	if k.WaitUntil.After(now) {
-		return &managed.NotNow{Reason: managed.CAWaits, At: later(k.WaitUntil, k.NextAttempt)}
+		early := &managed.NotNow{Reason: managed.CAWaits, At: later(k.WaitUntil, k.NextAttempt)}
+		if k.ProxyAsked {
+			early.Reason = managed.ProxyWaits
+		}
+		return early
 	}
 	var recent []time.Time
 	for _, t := range k.Tries {
@@ -166,6 +170,7 @@ func (k *Kept) setDelay(now time.Time, failure error) {
 		k.Failures++
 	}
 	k.NextAttempt, k.WaitUntil = retryAt.UTC(), waitUntil.UTC()
+	k.ProxyAsked = !waitUntil.IsZero() && !isOfCA(failure)
 }
 
 // Matching returns the certificates of this host that the arguments mean: all without
