@@ -229,6 +229,19 @@ func (s *State) Listed(k *Kept, list []Wanted) (int, bool) {
 	return i, i >= 0
 }
 
+// Pending returns the entries that mean no certificate yet, with their stored names and
+// defaults. The result has the indices of list, and empty elements for the others.
+func (s *State) Pending(list []Wanted) []Wanted {
+	all, _ := s.rows() // a damaged file matches no entry
+	pending := make([]Wanted, len(list))
+	for i, m := range s.match(all, list) {
+		if !slices.ContainsFunc(all, func(k *Kept) bool { return k.path == m.path }) {
+			pending[i] = s.Complete(m.want, nil)
+		}
+	}
+	return pending
+}
+
 // warnOfRival reports whether another certificate has the folder of k. It logs that once.
 // Nothing is ordered for k then.
 func (d *daemon) warnOfRival(k Kept) bool {
