@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,13 +71,16 @@ type matched struct {
 
 // match finds the certificate of each entry. It is, in this order, the one of the
 // entry's own name, the one with exactly its names (and its mode, if it has one, or else
-// the one that has the folder), the one whose name is the entry's default, and the one from a file in the entry's folder.
+// the one that has the folder; preferably with the default name), the one whose name is the entry's default, and the one from a file in the entry's folder.
 // The last one is an entry whose first name was edited.
 func (s *State) match(all []*Kept, list []Wanted) []matched {
 	found := make([]*Kept, len(list))
 	used := map[*Kept]bool{}
 	for _, fits := range []func(w Wanted, k *Kept) bool{
 		func(w Wanted, k *Kept) bool { return w.Name == k.Name },
+		func(w Wanted, k *Kept) bool {
+			return w.Name == "" && w.defaultName() == k.Name && w.Names.Equal(k.Names) && cmp.Or(w.Mode, s.DefaultMode()) == k.Mode && !k.repeated
+		},
 		func(w Wanted, k *Kept) bool { return w.Names.Equal(k.Names) && w.Mode == k.Mode },
 		func(w Wanted, k *Kept) bool {
 			return w.Names.Equal(k.Names) && w.Mode == "" && k.Mode == s.DefaultMode() && !k.repeated

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 )
 
@@ -130,6 +131,31 @@ func TestRepeatedRivalIsNotListed(t *testing.T) { // X43
 	}
 	entry := []Wanted{{Names: w.Names, Source: "/etc/remote.yaml"}}
 	for i, listed := range []bool{true, false} {
+		if _, got := s.Listed(all[i], entry); got != listed {
+			t.Errorf("%s is listed: %v", all[i].Name, got)
+		}
+	}
+}
+
+// Of two certificates with the names of an entry, one in another folder, it means the one
+// with its default name. The other one can be forgotten.
+func TestEntryPrefersDefaultName(t *testing.T) { // X43
+	s := newEvil(t).enrolled(t)
+	w := want(t, s, clients.ModeAgent)
+	w.Names = cert.Names{"api.example", "www.example"}
+	for _, name := range w.Names { // the first one is of an earlier release
+		k := &Kept{Wanted: w, path: s.newPath(name, nil)}
+		k.Name, k.Out = name, s.DefaultOut(name)
+		if err := k.save(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := s.rows()
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v (%v)", all, err)
+	}
+	entry := []Wanted{{Names: w.Names, First: "www.example", Source: "/etc/remote.yaml"}}
+	for i, listed := range []bool{false, true} {
 		if _, got := s.Listed(all[i], entry); got != listed {
 			t.Errorf("%s is listed: %v", all[i].Name, got)
 		}
