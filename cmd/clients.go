@@ -81,7 +81,7 @@ Values of --allow:
 	flags.bind(c.Flags())
 	fs := c.Flags()
 	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may request, as above; may be repeated or joined by commas")
-	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway or both")
+	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway, or both as agent,gateway")
 	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and send requests, such as 10.1.0.0/16 (default any)")
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
 	fs.IntVar(&grant.DailyQuota, "quota", 0, "`number` of requests a day (UTC) that may cost an order (default the default-daily-quota of serve)")

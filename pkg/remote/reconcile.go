@@ -61,7 +61,9 @@ func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
 // removed from the configuration file.
 type UnlistedError struct{ File, Name string }
 
-func (e *UnlistedError) Error() string { return e.File + " no longer lists it" }
+func (e *UnlistedError) Error() string {
+	return "the daemon's configuration no longer lists it; its entry was in " + e.File
+}
 
 // matched is an entry of the configuration with the certificate that it means.
 type matched struct {
