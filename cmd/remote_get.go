@@ -51,10 +51,10 @@ files and replaces them.
 --format adds files for HAProxy (haproxy.pem) and others (bundle.p12, PKCS#12).
 --format pem removes them again. All files change together.
 
-agent    the proxy obtains and renews it, even while this host is offline, and
-         seals it so that only this host can open it
-gateway  the key is created here and never leaves this host; the proxy passes the
-         certificate on and stores nothing; this host renews it
+agent    the proxy obtains and renews it, even while this host is
+         offline, and seals it so that only this host can open it
+gateway  the key is created here and never leaves this host; the proxy
+         passes the certificate on and stores nothing; this host renews
 
 The modes' full names, certificate-agent and acme-gateway, are accepted too.`,
 		Example: `  acmeproxy remote get web1.example.com --out /etc/ssl/web1
