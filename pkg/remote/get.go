@@ -164,7 +164,7 @@ func (g *Getter) obtainIfDue(ctx context.Context, k *Kept, o GetOptions) error {
 // usable returns the certificate on the disk, or nil if it is not what is wanted, is
 // due for renewal, or was revoked.
 func (g *Getter) usable(k *Kept) *cert.Bundle {
-	if f := k.Former; f != nil && f.Names.Equal(k.Names) { // the proxy may know the key of a former mode
+	if f := k.Former; f != nil && (f.AgentTried || f.Names.Equal(k.Names)) { // the proxy may know the key
 		return nil
 	}
 	have, err := certfile.Read(k.Out)

@@ -57,10 +57,12 @@ func TestInstalledBeforeTheState(t *testing.T) { // X43
 	for name, tc := range map[string]struct {
 		names cert.Names
 		mode  clients.Mode // the former one
+		tried clients.Mode // of the same names, before; empty: none
 		used  bool         // the files are the result
 	}{
-		"other names": {both, clients.ModeGateway, true},
-		"other mode":  {cert.Names{"a.example"}, clients.ModeAgent, false},
+		"other names":         {both, clients.ModeGateway, "", true},
+		"other mode":          {cert.Names{"a.example"}, clients.ModeAgent, "", false},
+		"tried in agent mode": {both, clients.ModeGateway, clients.ModeAgent, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e := newEvil(t)
@@ -76,7 +78,12 @@ func TestInstalledBeforeTheState(t *testing.T) { // X43
 				t.Fatal(err)
 			}
 			w := k.Wanted
-			w.Names, w.Mode = tc.names, clients.ModeGateway
+			w.Names = tc.names
+			if tc.tried != "" {
+				w.Mode = tc.tried
+				k.change(w)
+			}
+			w.Mode = clients.ModeGateway
 			k.change(w)
 			installed := issue{names: tc.names}.bundle(t)
 			k.HookDue = true

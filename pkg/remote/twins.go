@@ -25,11 +25,11 @@ func withoutTwins(all []*Kept) []*Kept {
 			found = append(found, k)
 		case found[i].isBehind(k):
 			k.twins = append(found[i].twins, found[i].path)
-			k.nameAfter(found[i])
+			k.complete(found[i])
 			found[i] = k
 		default:
 			found[i].twins = append(found[i].twins, k.path)
-			found[i].nameAfter(k)
+			found[i].complete(k)
 		}
 	}
 	return found
@@ -48,16 +48,17 @@ func (k *Kept) isBehind(twin *Kept) bool {
 	return k.Name == "" && twin.Name != ""
 }
 
-// nameAfter gives k the name of its twin if it has none.
-func (k *Kept) nameAfter(twin *Kept) {
-	k.Name, k.Source = cmp.Or(k.Name, twin.Name), cmp.Or(k.Source, twin.Source)
+// complete gives k the name of its twin if it has none. A revocation that either knows
+// counts.
+func (k *Kept) complete(twin *Kept) {
+	k.Name, k.Source, k.Revoked = cmp.Or(k.Name, twin.Name), cmp.Or(k.Source, twin.Source), cmp.Or(k.Revoked, twin.Revoked)
 }
 
 // adoptTwin adds the state of a twin that must not be lost.
 func (k *Kept) adoptTwin(twin *Kept) {
-	k.nameAfter(twin)
+	k.complete(twin)
 	k.HookDue = k.HookDue || twin.HookDue
-	k.Revoking, k.Revoked = cmp.Or(k.Revoking, twin.Revoking), cmp.Or(k.Revoked, twin.Revoked)
+	k.Revoking = cmp.Or(k.Revoking, twin.Revoking)
 	ids := twin.Withdraw
 	if twin.Former != nil {
 		ids = append(slices.Clone(ids), twin.Former.ID)
