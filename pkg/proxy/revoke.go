@@ -9,7 +9,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
 // revokeByAdmin revokes a certificate of a client or of this host. It is replaced at
@@ -24,34 +23,13 @@ func (p *Proxy) revokeByAdmin(ctx context.Context, owner clients.Client, m manag
 			return m, err
 		}
 	}
-	m, err := g.agent.RevokeByAdmin(ctx, m, r)
-	if err != nil || forget {
-		return m, err
-	}
-	return p.replaceRevoked(ctx, m), nil
-}
-
-// replaceRevoked makes a row with a revoked certificate due now, if that is within the
-// limits. Otherwise it is replaced at its time.
-func (p *Proxy) replaceRevoked(ctx context.Context, m managed.Certificate) managed.Certificate {
-	if now, err := p.tryOne(ctx, m.ID, replacement()); err == nil {
-		return now
-	}
-	return m
-}
-
-// replacement returns the limits of orders that replace revoked certificates: one more
-// than of renewals, because services use a revoked certificate.
-func replacement() managed.Try {
-	try := renewal.ByPerson
-	try.Pause.Spare++
-	return try
+	return g.agent.RevokeByAdmin(ctx, m, r)
 }
 
 // replaceableAt returns before which time no order may replace a certificate, or the
 // zero time.
 func (p *Proxy) replaceableAt(ctx context.Context, id string) (time.Time, error) {
-	try := replacement()
+	try := agent.Replacement()
 	try.Check = true
 	_, err := p.store.TryNow(ctx, id, try)
 	var later *managed.NotNow
@@ -86,10 +64,9 @@ func (p *Proxy) finishRevocationsRegularly(ctx context.Context) {
 func (p *Proxy) FinishRevocations(ctx context.Context) error {
 	g, release := p.use()
 	defer release()
-	revoked, err := g.agent.FinishRevocations(ctx)
-	for _, m := range revoked {
-		p.log.Info("a requested revocation is finished", "certificate", m.ID, "names", m.Names, "serial", m.Serial)
-		p.replaceRevoked(ctx, m)
+	n, err := g.agent.FinishRevocations(ctx)
+	if n > 0 {
+		p.log.Info("requested revocations are finished", "certificates", n)
 	}
 	return err
 }

@@ -102,6 +102,9 @@ func TestStartFinishesRevocations(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := s.RevokeManaged(t.Context(), m.ID, b.Serial(), time.Now().Add(time.Hour), nil); err != nil { // killed before the replacement
+		t.Fatal(err)
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

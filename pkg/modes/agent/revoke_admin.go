@@ -12,6 +12,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
+	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -75,12 +76,36 @@ func (a *Agent) finishRevocation(ctx context.Context, who trail.Entry, m managed
 	case want.Forget:
 		what, err = "deleted", a.deleteRevoked(ctx, who, m, want.Serial, reason)
 	case m.Serial == want.Serial:
-		now, err = a.replace(ctx, m, cert.Revocation{Leaf: leaf, Names: m.Names, Reason: reason})
+		if now, err = a.replace(ctx, m, cert.Revocation{Leaf: leaf, Names: m.Names, Reason: reason}); err == nil {
+			now = a.replaceNow(ctx, now)
+		}
 	}
 	if err == nil {
 		err = a.cfg.Store.EndRevocation(ctx, want.ManagedID, want.Serial)
 	}
 	return now, revokedButNot(what, err)
+}
+
+// Replacement returns the limits of orders that replace certificates which the
+// administrator revoked: one more than of renewals, because services use them.
+func Replacement() managed.Try {
+	try := renewal.ByPerson
+	try.Pause.Spare++
+	return try
+}
+
+// replaceNow makes a row with a revoked certificate due now, if that is within the limits.
+// Otherwise it is replaced at its time.
+func (a *Agent) replaceNow(ctx context.Context, m managed.Certificate) managed.Certificate {
+	if m.RevokedAt.IsZero() { // it was replaced or deleted meanwhile
+		return m
+	}
+	now, err := a.cfg.Store.TryNow(ctx, m.ID, Replacement())
+	if err != nil {
+		return m
+	}
+	a.cfg.Wake()
+	return now
 }
 
 // revokedButNot adds to a failure that the CA has revoked the certificate already.
@@ -135,36 +160,34 @@ func ignoreLate(t, now time.Time) time.Time {
 const maxRevocations = 100
 
 // FinishRevocations carries out stored revocations that are due: the program was killed,
-// the CA could not be asked, or the result could not be stored. It returns the rows whose
-// certificates are to be replaced. A failure does not end it.
-func (a *Agent) FinishRevocations(ctx context.Context) (revoked []managed.Certificate, err error) {
+// the CA could not be asked, or the result could not be stored. It returns the number of
+// those that have ended. A failure does not prevent the others.
+func (a *Agent) FinishRevocations(ctx context.Context) (n int, err error) {
 	all, err := a.cfg.Store.WantedRevocations(ctx, maxRevocations)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	var errs []error
 	for _, want := range all {
 		if ctx.Err() != nil {
 			break // stopping; it stays due
 		}
-		m, err := a.finishStored(ctx, want)
-		switch {
-		case err != nil:
+		if err := a.finishStored(ctx, want); err != nil {
 			errs = append(errs, fmt.Errorf("certificate %s: %w", want.Serial, err))
-		case m.Serial == want.Serial && !m.RevokedAt.IsZero():
-			revoked = append(revoked, m)
+			continue
 		}
+		n++
 	}
-	return revoked, errors.Join(errs...)
+	return n, errors.Join(errs...)
 }
 
 // finishStored carries out one stored revocation.
-func (a *Agent) finishStored(ctx context.Context, want managed.WantedRevocation) (managed.Certificate, error) {
+func (a *Agent) finishStored(ctx context.Context, want managed.WantedRevocation) error {
 	ctx, cancel := context.WithTimeout(ctx, revokeTimeout)
 	defer cancel()
 	leaf, err := x509.ParseCertificate(want.Leaf)
 	if err != nil || !a.cfg.Now().Before(leaf.NotAfter) { // expired certificates need no revocation
-		return managed.Certificate{}, errors.Join(err, a.cfg.Store.EndRevocation(ctx, want.ManagedID, want.Serial))
+		return errors.Join(err, a.cfg.Store.EndRevocation(ctx, want.ManagedID, want.Serial))
 	}
 	client := clients.Client{}
 	if want.ClientID != "" {
@@ -174,7 +197,7 @@ func (a *Agent) finishStored(ctx context.Context, want managed.WantedRevocation)
 		}
 	}
 	if err != nil {
-		return managed.Certificate{}, err
+		return err
 	}
 	m, err := a.cfg.Store.ManagedByID(ctx, want.ManagedID)
 	if errors.Is(err, managed.ErrNotFound) {
@@ -182,7 +205,8 @@ func (a *Agent) finishStored(ctx context.Context, want managed.WantedRevocation)
 		m, err = managed.Certificate{Names: names}, nil
 	}
 	if err != nil {
-		return managed.Certificate{}, err
+		return err
 	}
-	return a.finishRevocation(ctx, byAdmin(client), m, leaf, want)
+	_, err = a.finishRevocation(ctx, byAdmin(client), m, leaf, want)
+	return err
 }
