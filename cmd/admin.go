@@ -152,6 +152,9 @@ func describeProblem(c admin.Certificate) string {
 	if c.NotConfigured {
 		all = append(all, "not configured any more, so not renewed")
 	}
+	if c.Disabled {
+		all = append(all, "client disabled, so not renewed")
+	}
 	switch {
 	case !c.RevokedAt.IsZero() && c.LastError != "":
 		all = append(all, "revoked; not replaced yet: "+c.LastError)

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 )
 
@@ -188,6 +190,10 @@ keyCompromise, the client must first send the CSR of another key.
 From then on, programs that check revocation refuse the services that still use
 the revoked certificate. The host of a client gets the new one as after a renewal.
 
+serve stores the request before it asks the CA. If serve is killed, or the CA does
+not answer, it asks again until the CA has answered. An entry in the audit trail
+shows each attempt.
+
 With --forget, the proxy stops managing the certificate instead of replacing it.
 This does not apply to the names that serve is configured to have.
 
@@ -209,6 +215,9 @@ On a terminal, revoke asks for confirmation.`,
 				return err
 			}
 			now, err := a.RevokeCertificate(c.Context(), before.ID, req)
+			if err != nil && !errors.As(err, new(*api.Problem)) {
+				err = fmt.Errorf("whether the certificate is revoked is not known; if serve has received the request, it finishes it, also after a restart: %w", err)
+			}
 			if err != nil {
 				return err
 			}

@@ -31,9 +31,10 @@ func newCheck() *cobra.Command {
 		Long: `check validates names as a CA does, without sending them to the CA:
 
   dns    which addresses does the name have?
-  http   does port 80 of each address lead to this proxy? check fetches a random
-         token that the proxy answers for a short time
-  caa    do CAA records let the CA issue, to this account and by this challenge?
+  http   does port 80 of each address lead to this proxy? check fetches
+         a random token that the proxy answers for a short time
+  caa    do CAA records let the CA issue, to this account and by this
+         challenge?
 
 check tests port 80 only if the proxy itself answers HTTP-01: not for wildcards,
 and not with another --challenge, --http-01-webroot or --http-01-hook.

@@ -18,6 +18,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/dnsprovider"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
+	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
 // completionTimeout limits the wait for a proxy while the user waits for the shell.
@@ -71,6 +72,12 @@ func addCompletions(root *cobra.Command) {
 			complete(c, flag, cobra.FixedCompletions(nil, cobra.ShellCompDirectiveFilterDirs))
 		}
 		complete(c, "client", clientNames)
+		switch c.CommandPath() {
+		case root.Name() + " remote get":
+			complete(c, "name", storedNames)
+		case root.Name() + " certs list":
+			complete(c, "name", certificateNames)
+		}
 		if c.HasParent() && c.ValidArgsFunction == nil && strings.Contains(c.Use, " ") {
 			c.ValidArgsFunction = argumentsOf(c)
 		}
@@ -152,6 +159,23 @@ func clientNames(c *cobra.Command, _ []string, _ string) (names []string, _ cobr
 	return names, cobra.ShellCompDirectiveNoFileComp
 }
 
+// certificateNames completes one of all the names that the running proxy manages.
+func certificateNames(c *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	ctx, cancel := context.WithTimeout(c.Context(), completionTimeout)
+	defer cancel()
+	flags := completionAdmin(c)
+	if a, err := flags.dial(c); err == nil {
+		all, _ := a.Certificates(ctx, admin.CertificateQuery{})
+		for _, m := range all {
+			for _, name := range m.Names {
+				names = append(names, printable.Line(name))
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
+}
+
 // certificates completes a certificate that the running proxy manages: by its first
 // name, or by its id if another one has this name, too, or if an id was begun.
 func certificates(c *cobra.Command, _ []string, typed string) (values []string, _ cobra.ShellCompDirective) {
@@ -181,33 +205,51 @@ func certificates(c *cobra.Command, _ []string, typed string) (values []string, 
 }
 
 // hostNames completes this host's certificates by their stored names, or the names in
-// them for commands that take such names.
+// them for commands that take such names. Behind names of one certificate, it completes
+// the others of it, too, because all of them together mean the certificate.
 func hostNames(c *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
-	flags := remoteFlags{stateDir: flagText(c.Flags(), "state-dir"), config: flagText(c.Flags(), "config")}
-	if !c.Flags().Changed("state-dir") {
-		if env := os.Getenv(config.EnvName("state-dir")); env != "" {
-			flags.stateDir = env
-		} else if err := flags.load(c); err != nil {
-			return nil, cobra.ShellCompDirectiveNoFileComp
-		}
-	}
-	s, err := openState(flags.stateDir)
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	all, _ := s.Kept()
-	for _, k := range all {
+	for _, k := range keptCertificates(c) {
 		meant := []string{cmp.Or(k.Name, k.Names[0])} // the stored name means the whole certificate
+		isOther := func(name string) bool { return !slices.Contains(k.Names, name) }
 		if c.Name() == "get" || c.Name() == "check" {
 			meant = k.Names
+		} else if len(args) > 0 && !slices.ContainsFunc(args, isOther) {
+			meant = append(meant, k.Names...)
 		}
-		for _, name := range meant {
+		slices.Sort(meant)
+		for _, name := range slices.Compact(meant) {
 			if !slices.Contains(args, name) {
 				names = append(names, cobra.CompletionWithDesc(name, string(k.Mode)+" "+list(k.Names, " ")))
 			}
 		}
 	}
 	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// storedNames completes the stored names of this host's certificates.
+func storedNames(c *cobra.Command, _ []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+	for _, k := range keptCertificates(c) {
+		names = append(names, cobra.CompletionWithDesc(cmp.Or(k.Name, k.Names[0]), string(k.Mode)+" "+list(k.Names, " ")))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// keptCertificates returns this host's certificates, or nil if they cannot be read.
+func keptCertificates(c *cobra.Command) []remote.Kept {
+	flags := remoteFlags{stateDir: flagText(c.Flags(), "state-dir"), config: flagText(c.Flags(), "config")}
+	if !c.Flags().Changed("state-dir") {
+		if env := os.Getenv(config.EnvName("state-dir")); env != "" {
+			flags.stateDir = env
+		} else if err := flags.load(c); err != nil {
+			return nil
+		}
+	}
+	s, err := openState(flags.stateDir)
+	if err != nil {
+		return nil
+	}
+	all, _ := s.Kept()
+	return all
 }
 
 // plainUsage removes the quotes around the placeholders in the descriptions of flags,

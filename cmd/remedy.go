@@ -67,13 +67,9 @@ func remoteRemedy(err error, stateDir, names string) string {
 	case errors.As(err, &unlisted):
 		return fmt.Sprintf("to end its renewal, run acmeproxy remote forget %s; to keep it, add its entry again", unlisted.Name)
 	case errors.As(err, new(*remote.ProxyError)):
-		return "run the same command again when the proxy can be reached, or use --local to forget it here only; the proxy then continues to renew it"
+		return forgetRemedy(err, stateDir)
 	case isProblem && problem.Status == http.StatusUnauthorized && enrolledAs(stateDir) != "":
-		name := enrolledAs(stateDir)
-		return fmt.Sprintf("the proxy does not accept the key in %s: the client %q was disabled or removed, its credentials were revoked, "+
-			"or a copy of this folder has replaced the key on another host\n"+
-			`ask the proxy's administrator to run "acmeproxy clients show %s": if the client is disabled, "acmeproxy clients enable %s"; if it is unknown, "acmeproxy clients add %s"; `+
-			"otherwise %s", stateDir, name, name, name, name, enrolAgain(stateDir))
+		return lockedOut(stateDir)
 	case isProblem && problem.Status == http.StatusForbidden && isGrant(problem):
 		return fmt.Sprintf(`the administrator changes the grants of client %q in the output of "acmeproxy clients export", and runs "acmeproxy clients apply"`,
 			enrolledAs(stateDir))
@@ -82,6 +78,29 @@ func remoteRemedy(err error, stateDir, names string) string {
 		return `check this host's network, firewall and HTTPS_PROXY, and ask the proxy's administrator whether "acmeproxy serve" runs; then try again`
 	}
 	return checkRemedy(err, "acmeproxy remote check", names)
+}
+
+// lockedOut returns what to do if the proxy does not accept this host's key.
+func lockedOut(stateDir string) string {
+	name := enrolledAs(stateDir)
+	return fmt.Sprintf("the proxy does not accept the key in %s: the client %q was disabled or removed, its credentials were revoked, "+
+		"or a copy of this folder has replaced the key on another host\n"+
+		`ask the proxy's administrator to run "acmeproxy clients show %s": if the client is disabled, "acmeproxy clients enable %s"; if it is unknown, "acmeproxy clients add %s"; `+
+		"otherwise %s", stateDir, name, name, name, name, enrolAgain(stateDir))
+}
+
+// forgetRemedy returns what to do if the proxy could not be asked to end its work.
+func forgetRemedy(failure error, stateDir string) string {
+	var e *remote.ProxyError
+	errors.As(failure, &e)
+	cause := remoteRemedy(e.Err, stateDir, "")
+	switch {
+	case remote.IsUnreachable(failure):
+		return "run the same command again when the proxy can be reached, or use --local to forget it here only; the proxy then continues to renew it"
+	case cause != "":
+		return cause + "\nafter that, run the same command again, or use --local to forget it here only"
+	}
+	return "run the same command again later, or use --local to forget it here only; the proxy then continues to renew it"
 }
 
 // folderRemedy returns what to do about two certificates for one folder. It never ends

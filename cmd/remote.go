@@ -100,16 +100,28 @@ func newRemoteList() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			pending, err := flags.pendingEntries(s)
+			if err != nil {
+				return err
+			}
 			if asJSON {
 				reports := make([]remote.Report, 0, len(all))
 				for _, k := range all {
 					reports = append(reports, k.Report())
+				}
+				for _, e := range pending {
+					r := (&remote.Kept{Wanted: e.wanted}).Report()
+					r.Pending = true
+					reports = append(reports, r)
 				}
 				return printJSON(c.OutOrStdout(), reports)
 			}
 			t := newTable(c.OutOrStdout(), "NAME", "NAMES", "MODE", "EXPIRES", "FILES", "PROBLEM")
 			for _, k := range all {
 				t.row(k.Name, list(k.Names, " "), string(k.Mode), moment(k.NotAfter), k.Out, keptProblem(k))
+			}
+			for _, e := range pending {
+				t.row(e.wanted.Name, list(e.wanted.Names, " "), string(e.wanted.Mode), "-", e.wanted.Out, e.pendingProblem())
 			}
 			return t.flush()
 		},

@@ -3,17 +3,14 @@ package cmd
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
-	"github.com/acmeproxy/acmeproxy/pkg/config"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -37,7 +34,7 @@ names mean several certificates. The files stay.
 
 In agent mode the proxy stops renewing the certificate, too. If other hosts are
 enrolled for the same client, the proxy continues for them, and --on-proxy ends it
-for all. If the proxy cannot be reached, nothing changes; --local does not ask it.
+for all, until one of them asks again. If the proxy cannot be reached, nothing changes; --local does not ask it.
 
 A certificate of the configuration file cannot be forgotten. Remove its entry first.`,
 		Example: `  acmeproxy remote forget old.example.com
@@ -59,7 +56,7 @@ A certificate of the configuration file cannot be forgotten. Remove its entry fi
 			case asJSON:
 				err = printJSON(c.OutOrStdout(), done)
 			default:
-				err = printForgotten(c, s, done)
+				err = printForgotten(c, s, done, o)
 			}
 			return errors.Join(failure, err)
 		},
@@ -136,64 +133,23 @@ func forgetAtProxy(c *cobra.Command, s *remote.State, args []string, unknown err
 	return done, fmt.Errorf("%w; the proxy has no such certificate either", unknown)
 }
 
-// checkNotListed returns an error if a configuration file of the daemon lists the
-// certificate, because the daemon would add it again.
-func checkNotListed(s *remote.State, k *remote.Kept, file string) error {
-	e, err := findEntry(s, k, file)
-	if err != nil || e == nil {
-		return err
-	}
-	return fmt.Errorf("%s lists %s as certificates[%d], so the daemon would add it again; remove that entry first", e.file, k.Name, e.index)
-}
-
-// entry is the entry of a configuration file that means a certificate.
-type entry struct {
-	file   string
-	index  int
-	wanted remote.Wanted
-}
-
-// findEntry returns the entry of the certificate in the file that listed it, or in the
-// daemon's file, or nil.
-func findEntry(s *remote.State, k *remote.Kept, file string) (*entry, error) {
-	files := []string{k.Source, file}
-	for i, file := range files {
-		if file == "" || i > 0 && file == files[0] {
-			continue
-		}
-		f, err := config.Load(new(pflag.FlagSet), os.Getenv, file, bindRun)
-		if errors.Is(err, fs.ErrNotExist) && i == 0 { // the file that listed it was removed
-			continue
-		}
-		if err != nil {
-			return nil, usageError{err}
-		}
-		list, err := configured(file, f.Certificates)
-		if err != nil {
-			return nil, err
-		}
-		if n, listed := s.Listed(k, list); listed {
-			return &entry{file, n, list[n]}, nil
-		}
-	}
-	return nil, nil
-}
-
-func printForgotten(c *cobra.Command, s *remote.State, done forgotten) error {
+func printForgotten(c *cobra.Command, s *remote.State, done forgotten, o remote.ForgetOptions) error {
 	for _, one := range done.Certificates {
 		if _, err := printf(c, "%s, %s mode, is no longer renewed here\n", one.Names, one.Mode); err != nil {
 			return err
 		}
-		if one.Out != "" {
+		if one.Out != "" && certfile.HasSet(one.Out) {
 			printf(c, "its files are still in %s\n", one.Out)
 		}
-		switch one.Proxy {
-		case remote.ProxyEnded:
+		switch {
+		case one.Proxy == remote.ProxyEnded && o.OnProxy:
+			printf(c, "the proxy no longer renews it, until another host of client %q asks for it again\n", s.Client())
+		case one.Proxy == remote.ProxyEnded:
 			printf(c, "the proxy no longer renews it\n")
-		case remote.ProxyShared:
+		case one.Proxy == remote.ProxyShared:
 			printf(c, "the proxy continues to renew it for the other hosts of client %q; to end that, run acmeproxy remote forget %s --on-proxy\n",
 				s.Client(), strings.Join(one.Names, " "))
-		case remote.ProxyKept:
+		case one.Proxy == remote.ProxyKept:
 			printf(c, "the proxy continues to renew it\n")
 		}
 	}

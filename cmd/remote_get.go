@@ -51,10 +51,10 @@ files and replaces them.
 --format adds files for HAProxy (haproxy.pem) and others (bundle.p12, PKCS#12).
 --format pem removes them again. All files change together.
 
-agent    the proxy obtains and renews it, even while this host is offline, and
-         seals it so that only this host can open it
-gateway  the key is created here and never leaves this host; the proxy passes the
-         certificate on and stores nothing; this host renews it
+agent    the proxy obtains and renews it, even while this host is
+         offline, and seals it so that only this host can open it
+gateway  the key is created here and never leaves this host; the proxy
+         passes the certificate on and stores nothing; this host renews
 
 The modes' full names, certificate-agent and acme-gateway, are accepted too.`,
 		Example: `  acmeproxy remote get web1.example.com --out /etc/ssl/web1
@@ -67,8 +67,11 @@ The modes' full names, certificate-agent and acme-gateway, are accepted too.`,
 			if err != nil {
 				return err
 			}
-			w, err := flags.wanted(args)
+			w, err := flags.wanted(c, args)
 			if err != nil {
+				return err
+			}
+			if w.Name, err = storedName(s, flags.name); err != nil {
 				return err
 			}
 			return get(c, s, w, &flags)
@@ -91,20 +94,23 @@ The modes' full names, certificate-agent and acme-gateway, are accepted too.`,
 }
 
 // wanted returns what the arguments and flags ask for.
-func (f *getFlags) wanted(args []string) (w remote.Wanted, err error) {
+func (f *getFlags) wanted(c *cobra.Command, args []string) (w remote.Wanted, err error) {
 	names := splitCommas(args)
+	if err := notBlankFlags(c, "out", "name", "mode"); err != nil {
+		return w, err
+	}
 	if w, err = wanted(names, f.mode, f.out, f.keyType, f.hook, f.profile); err != nil {
 		return w, err
 	}
 	if w.First, err = cert.ParseName(names[0]); err != nil {
 		return w, usage("names: %w", err)
 	}
-	if f.name != "" {
-		if err := cert.CheckStoredName(f.name); err != nil {
-			return w, usage("name: %w", err)
+	if f.out != "" {
+		if err := certfile.CheckFolder(w.Out); err != nil {
+			return w, usage("out: %w", err)
 		}
 	}
-	w.Name, w.Layout = f.name, f.layout
+	w.Layout = f.layout
 	if w.PKCS12PasswordFile != "" {
 		w.PKCS12PasswordFile, err = filepath.Abs(w.PKCS12PasswordFile)
 	}
@@ -166,18 +172,11 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, f *getFlags) error 
 	if err != nil {
 		return err
 	}
-	w.Name = name
-	if have != nil {
-		w = asBefore(c, have, w)
+	if err := f.checkExpand(s, have, w); err != nil {
+		return err
 	}
-	w = s.Complete(w, have)
-	if err := w.Validate(); err != nil {
-		return usageError{err}
-	}
-	if have != nil {
-		if err := checkEntry(s, have, w, remoteConfigFile(f.config)); err != nil {
-			return err
-		}
+	if w, err = f.complete(c, s, have, w, name); err != nil {
+		return err
 	}
 	o := remote.GetOptions{Renew: f.renew, Replace: f.expand, Force: f.force, Copied: func(path string) { printErrf(c, "kept a copy: %s\n", path) }}
 	if have != nil && !have.Names.Equal(w.Names) && !f.expand {
@@ -206,23 +205,63 @@ func get(c *cobra.Command, s *remote.State, w remote.Wanted, f *getFlags) error 
 	return err
 }
 
-// checkEntry refuses a change of a certificate that a configuration file of the daemon
-// lists, because the daemon would undo it. What the entry says already is no change.
-func checkEntry(s *remote.State, have *remote.Kept, w remote.Wanted, file string) error {
-	if isSame(w, have.Wanted) {
+// complete returns w with the values that the certificate have, or the entry of the
+// daemon's file, has already. name is its stored name.
+func (f *getFlags) complete(c *cobra.Command, s *remote.State, have *remote.Kept, w remote.Wanted, name string) (remote.Wanted, error) {
+	if have == nil {
+		e, err := f.pendingEntry(s, w, name)
+		if err != nil {
+			return w, err
+		}
+		if e != nil {
+			return e.asListed(c, s, w)
+		}
+	}
+	w.Name = name
+	if have != nil {
+		w = asBefore(c, have, w)
+	}
+	w = s.Complete(w, have)
+	if err := w.Validate(); err != nil {
+		return w, usageError{err}
+	}
+	if have == nil {
+		return w, nil
+	}
+	return w, checkEntry(s, have, w, remoteConfigFile(f.config))
+}
+
+// checkExpand refuses --expand if another certificate has the names already, and the
+// default name means a second one.
+func (f *getFlags) checkExpand(s *remote.State, have *remote.Kept, w remote.Wanted) error {
+	if !f.expand || f.name != "" || have == nil || !have.Names.Equal(w.Names) {
 		return nil
 	}
-	e, err := findEntry(s, have, file)
-	if err != nil || e == nil {
+	named, _, err := s.Find(remote.Wanted{Name: cert.StoredName(w.First)})
+	if err != nil || named == nil || named.Name == have.Name {
 		return err
 	}
-	listed := e.wanted
-	listed.Name = w.Name
-	if isSame(w, s.Complete(listed, have)) {
-		return nil
+	return usage("names: the certificate %q covers these names already; use --name %s to give them to the certificate of that name, too, or leave out --expand",
+		have.Name, named.Name)
+}
+
+// storedName returns the stored name that --name means: that of a certificate of this
+// host, or else in canonical form.
+func storedName(s *remote.State, given string) (string, error) {
+	if given == "" {
+		return "", nil
 	}
-	return usage("%s lists %s as certificates[%d], so the daemon would undo this change; change that entry, then run systemctl reload acmeproxy-remote",
-		e.file, have.Name, e.index)
+	have, _, err := s.Find(remote.Wanted{Name: given})
+	if err != nil || have != nil {
+		return given, err
+	}
+	if canonical, err := cert.ParseName(given); err == nil {
+		given = cert.StoredName(canonical)
+	}
+	if err := cert.CheckStoredName(given); err != nil {
+		return "", usage("name: %w", err)
+	}
+	return given, nil
 }
 
 // isSame reports whether two requests want the same certificate and files.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/remote"
 )
 
@@ -37,8 +38,14 @@ The exit code is 1 if one of several certificates fails.`,
 			if err != nil {
 				return err
 			}
+			if err := checkNames(args); err != nil {
+				return err
+			}
 			all, err := s.Matching(splitCommas(args))
 			if unknown := (*remote.UnknownNameError)(nil); errors.As(err, &unknown) {
+				if e, _ := flags.pendingEntry(s, remote.Wanted{Names: cert.Names{unknown.Name}}, unknown.Name); e != nil {
+					return fmt.Errorf("%w; %s", err, e.pendingProblem())
+				}
 				return fmt.Errorf("%w; run acmeproxy remote list to see all", err)
 			}
 			if err != nil {
@@ -56,6 +63,17 @@ The exit code is 1 if one of several certificates fails.`,
 	flags.bind(c.Flags())
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
+}
+
+// checkNames refuses arguments that are neither a stored name nor a name of a
+// certificate.
+func checkNames(args []string) error {
+	for _, name := range splitCommas(args) {
+		if _, err := cert.ParseName(name); err != nil && !cert.IsStoredName(name) {
+			return usage("names: %w", err)
+		}
+	}
+	return nil
 }
 
 // renewing is a call of renew.

@@ -52,7 +52,8 @@ then still hold the revoked certificate, and "acmeproxy remote run" retries. In
 agent mode the proxy obtains a certificate at most once an hour.
 
 With --forget, the proxy and this host stop renewing the certificate, and do not
-replace it. The files stay. Remove them when no service uses them.`,
+replace it. The files stay. Remove them when no service uses them. A certificate
+of the configuration file is refused then: remove its entry first.`,
 		Example: `  acmeproxy remote revoke web1.example.com --reason keyCompromise
   acmeproxy remote revoke old.example.com --reason cessationOfOperation --forget`,
 		Args: someArgs("NAME"),
@@ -79,6 +80,11 @@ replace it. The files stay. Remove them when no service uses them.`,
 				return usage("mode: this host has several certificates for %s; use --mode, or the name that acmeproxy remote list shows", found[0].Names)
 			}
 			k := found[0]
+			if forget {
+				if err := checkNotListed(s, k, remoteConfigFile(flags.config)); err != nil {
+					return err
+				}
+			}
 			if err := confirm(c, yes, "revoke the certificate of %s, %s mode, files in %s?", k.Names, k.Mode, k.Out); err != nil {
 				return err
 			}
@@ -124,6 +130,9 @@ func revoke(c *cobra.Command, s *remote.State, k *remote.Kept, reason cert.Reaso
 	switch {
 	case failure != nil:
 		now := fmt.Sprintf("acmeproxy remote get %s --mode %s", strings.Join(done.Names, " "), done.Mode)
+		if have, _, err := s.Find(remote.Wanted{Names: done.Names, Mode: done.Mode}); err != nil || have == nil || have.Name != k.Name {
+			now += " --name " + k.Name
+		}
 		if errors.Is(failure, remote.ErrReplacedLater) {
 			now += " --key-type " + string(otherKeyType(k.KeyType)) // the pause is for one key type
 		}

@@ -30,7 +30,8 @@ the proxy asked to wait.
 
 SIGHUP makes run read the configuration file again: certificates, poll, log-level. If
 the file has a fault, nothing changes, and the log has the reason. A change of
-state-dir or log-format needs a restart.
+state-dir or log-format needs a restart. A terminal that is closed sends SIGHUP,
+too, so this does not end run; SIGTERM and Ctrl-C do.
 
 The configuration file can hold the flags below, and certificates:
 

@@ -70,7 +70,8 @@ the same, but sudo removes it from the environment.
 
 SIGTERM and Ctrl-C stop serve. It waits up to 20 seconds for issuances in progress.
 A second signal ends it at once. SIGHUP makes serve read its configuration file again,
-as acmeproxy reload does.`
+as acmeproxy reload does. A terminal that is closed sends SIGHUP, too, so this does
+not end serve.`
 
 // providerVariables returns the DNS providers with the prefixes of their environment
 // variables, one a line.

@@ -6,8 +6,12 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-: "${PREFIX:?run make install}" "${BIN:?}" "${DIST:?}" "${BINDIR:?}" "${UNITDIR:?}" "${MANDIR:?}" "${BASHDIR:?}" "${ZSHDIR:?}" "${FISHDIR:?}"
+: "${PREFIX?run make install}" "${BIN:?}" "${DIST:?}" "${BINDIR:?}" "${UNITDIR:?}" "${MANDIR:?}" "${BASHDIR:?}" "${ZSHDIR:?}" "${FISHDIR:?}"
 DESTDIR=${DESTDIR:-}
+if [ -z "$PREFIX" ]; then
+	echo "PREFIX is empty; use PREFIX=/usr, or leave it out for /usr/local" >&2
+	exit 2
+fi
 
 # The units contain BINDIR without quotes.
 case "$BINDIR" in

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/cobra/doc"
+	"github.com/spf13/pflag"
 )
 
 // manPages writes a page for each command.
@@ -34,7 +35,7 @@ func manPage(c *cobra.Command, date time.Time) ([]byte, error) {
 	if err := doc.GenMan(c, &header, &page); err != nil {
 		return nil, err
 	}
-	return options(page.Bytes()), nil
+	return options(page.Bytes(), c), nil
 }
 
 // option matches the heading of an option's description, which go-md2man writes as a
@@ -42,10 +43,27 @@ func manPage(c *cobra.Command, date time.Time) ([]byte, error) {
 // may be empty.
 var option = regexp.MustCompile(`(?m)^(?:\.PP\n)?(\\fB-.*?\\fP)(?:\[=false\]|=""|=\[\]|)(=.*)?\n\t`)
 
-// options makes the options tagged paragraphs, with the description below.
-func options(page []byte) []byte {
-	return option.ReplaceAll(page, []byte(".TP\n$1$2\n"))
+// options makes the options tagged paragraphs, with the description below. The tag has the
+// option, the name of its value, and its default.
+func options(page []byte, c *cobra.Command) []byte {
+	return option.ReplaceAllFunc(page, func(heading []byte) []byte {
+		parts := option.FindSubmatch(heading)
+		tag, initial := string(parts[1]), strings.TrimPrefix(string(parts[2]), "=")
+		if name := optionName.FindStringSubmatch(tag); name != nil {
+			if f := c.Flag(name[1]); f != nil {
+				if value, _ := pflag.UnquoteUsage(f); value != "" {
+					tag += ` \fI` + value + `\fP`
+				}
+			}
+		}
+		if initial != "" {
+			tag += " (default " + initial + ")"
+		}
+		return []byte(".TP\n" + tag + "\n")
+	})
 }
+
+var optionName = regexp.MustCompile(`--([a-z0-9-]+)\\fP$`)
 
 // forManPage changes a command's texts, which are written for a terminal, to Markdown
 // that go-md2man renders with the same meaning.

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -19,6 +20,10 @@ func TestManPagesKeepLines(t *testing.T) {
 			heading := strings.HasPrefix(line, "#") // in cobra's own texts
 			if line != "" && !heading && !strings.Contains(page, "\n"+line+"\n") {
 				t.Errorf("%s: the page does not have the line %q", c.CommandPath(), line)
+			}
+			isTable := tableRow.MatchString(strings.TrimSpace(line)) || strings.HasPrefix(line, "       ")
+			if isTable && utf8.RuneCountInString(line) > 73 { // man adds 7
+				t.Errorf("%s: the table is wider than a terminal: %q", c.CommandPath(), line)
 			}
 		}
 		depth := 0
@@ -48,7 +53,8 @@ func TestManPageOptions(t *testing.T) {
 	for page, want := range map[string]string{
 		"acmeproxy.1":            "\n.TP\n\\fB-v\\fP, \\fB--version\\fP\nversion for acmeproxy\n",
 		"acmeproxy-clients.1":    "\n\\fBacmeproxy clients COMMAND\\fP\n",
-		"acmeproxy-serve.1":      "\n.TP\n\\fB--challenge\\fP=\"http-01\"\n\\fBtype\\fR of challenge ",
+		"acmeproxy-serve.1":      "\n.TP\n\\fB--challenge\\fP \\fItype\\fP (default \"http-01\")\n\\fBtype\\fR of challenge ",
+		"acmeproxy-status.1":     "\n.TP\n\\fB--config\\fP \\fIfile\\fP\nconfiguration ",
 		"acmeproxy-remote-get.1": "\n.TP\n\\fB--json\\fP\nprint JSON\n",
 	} {
 		if !strings.Contains(pages[page], want) {

@@ -107,6 +107,7 @@ func TestInstall(t *testing.T) {
 
 	for fault, args := range map[string][]string{
 		"run make dist first":   {"BIN=" + built, "DIST=" + built, "DESTDIR=" + dest},
+		"PREFIX is empty":       append(slices.Clone(from[:3]), "PREFIX="),
 		"use another PREFIX":    append(slices.Clone(from[:3]), "PREFIX=/opt/a b"),
 		"is not an absolute pa": append(slices.Clone(from[:3]), "PREFIX=opt"),
 	} {

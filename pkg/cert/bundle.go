@@ -35,6 +35,9 @@ type Request struct {
 	// processed. An error ends the issuance. A caller with a journal writes the
 	// order here, so that it survives a crash.
 	OnOrder func(ctx context.Context, order Order) error
+	// OnInvalid, if set, is called before another order replaces Order, which the CA made
+	// invalid. If it returns false, the reason of the CA is the result of the issuance.
+	OnInvalid func(ctx context.Context) (replace bool, err error)
 }
 
 // Order identifies an order at a CA.

@@ -2,13 +2,32 @@ package cert
 
 import (
 	"fmt"
+	"regexp"
+	"runtime"
 	"strings"
 )
 
-// CheckStoredName returns an error unless name can identify a certificate that a
+// CheckStoredName returns an error unless name can identify a new certificate that a
 // program stores: letters, digits, ".", "-", "_" and "*", without a full stop or a
-// hyphen at the start.
+// hyphen at the start. A folder of that name must be possible on all systems.
 func CheckStoredName(name string) error {
+	if err := checkStored(name); err != nil {
+		return err
+	}
+	switch {
+	case strings.HasSuffix(name, "."):
+		return fmt.Errorf("%q ends with a full stop, which Windows omits; remove it", name)
+	case isDevice(name):
+		return fmt.Errorf("%q is a device on Windows; use a longer name", name)
+	}
+	return nil
+}
+
+// IsStoredName reports whether name may be the name of a certificate that is stored
+// already. Names of a system's devices were possible once.
+func IsStoredName(name string) bool { return checkStored(name) == nil }
+
+func checkStored(name string) error {
 	switch {
 	case name == "":
 		return fmt.Errorf("is empty; use a name such as web1.example.com")
@@ -21,6 +40,12 @@ func CheckStoredName(name string) error {
 	}
 	return nil
 }
+
+// device matches the names of devices, which no file on Windows can have. See "Naming
+// Files, Paths, and Namespaces" in Microsoft's documentation.
+var device = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])$`)
+
+func isDevice(name string) bool { return device.MatchString(name) }
 
 func isNotStorable(r rune) bool {
 	switch {
@@ -42,4 +67,14 @@ func StoredName(first string) string {
 
 // FolderName returns the name of the default folder of a certificate with that stored
 // name.
-func FolderName(stored string) string { return strings.ReplaceAll(stored, "*", "_wildcard") }
+func FolderName(stored string) string { return folderName(stored, runtime.GOOS) }
+
+// folderName works like FolderName, for that operating system. Earlier versions of Windows
+// take a device's name with any extension for the device, such as aux.example.com.
+func folderName(stored, system string) string {
+	name := strings.ReplaceAll(stored, "*", "_wildcard")
+	if first, _, _ := strings.Cut(name, "."); system == "windows" && isDevice(first) {
+		return "_" + name
+	}
+	return name
+}

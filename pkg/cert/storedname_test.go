@@ -24,14 +24,24 @@ func TestStoredName(t *testing.T) { // X43
 
 func TestCheckStoredName(t *testing.T) { // X43
 	t.Parallel()
-	for _, good := range []string{"a", "web1.example.com", "*.example.com", "_acme", "Web-1", strings.Repeat("a", 253)} {
+	for _, good := range []string{"a", "web1.example.com", "*.example.com", "_acme", "Web-1", "aux.example.com", "console", "com10", strings.Repeat("a", 253)} {
 		if err := cert.CheckStoredName(good); err != nil {
 			t.Errorf("%q: %v", good, err)
 		}
 	}
-	for _, bad := range []string{"", ".", "..", "-a", ".a", "a/b", `a\b`, "a b", "a:b", "a\x00", "é", strings.Repeat("a", 254)} {
+	for _, bad := range []string{"", ".", "..", "-a", ".a", "a/b", `a\b`, "a b", "a:b", "a\x00", "é", strings.Repeat("a", 254), "a.", "con", "NUL", "aux", "lpt1", "COM9"} {
 		if err := cert.CheckStoredName(bad); err == nil {
 			t.Errorf("%q is accepted", bad)
+		}
+	}
+}
+
+// Certificates that have a device's name already are still found.
+func TestIsStoredName(t *testing.T) { // X43
+	t.Parallel()
+	for name, want := range map[string]bool{"web1": true, "con": true, "a.": true, "": false, "..": false, "a b": false} {
+		if got := cert.IsStoredName(name); got != want {
+			t.Errorf("%q: %v", name, got)
 		}
 	}
 }

@@ -174,7 +174,7 @@ func FuzzRedirect(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, target string) {
 		u, err := url.ParseRequestURI(target)
 		if err != nil {
-			t.Skip()
+			return // a web server refuses it before the handler
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, &http.Request{Method: http.MethodGet, Host: host, URL: u, Header: http.Header{}})

@@ -126,6 +126,10 @@ func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 	f.emit(acme.Event{Stage: acme.Ordering})
 	if f.req.Order.URL != "" {
 		order, err := f.resume()
+		if err == nil && order.Status == legoacme.StatusInvalid {
+			err = f.replaceInvalid(ctx, order)
+			order = legoacme.ExtendedOrder{}
+		}
 		if err != nil || order.Location != "" {
 			return order, err
 		}
@@ -150,8 +154,24 @@ func (f *flow) order(ctx context.Context) (legoacme.ExtendedOrder, error) {
 	return order, nil
 }
 
-// resume reads the order of the request. It returns an order without a location and
-// no error if that order is gone, invalid or for other names, and a new one is needed.
+// replaceInvalid returns nil if another order may replace an invalid one of an earlier
+// attempt, and otherwise the reason why that is invalid.
+func (f *flow) replaceInvalid(ctx context.Context, order legoacme.ExtendedOrder) error {
+	if f.req.OnInvalid == nil {
+		return nil
+	}
+	replace, err := f.req.OnInvalid(ctx)
+	switch {
+	case err != nil:
+		return &acme.Error{Kind: acme.Temporary, Op: "replace the order", Detail: err.Error(), Err: err}
+	case !replace:
+		return f.invalidError("read the order again", order)
+	}
+	return nil
+}
+
+// resume reads the order of the request, which may be invalid. It returns an order without
+// a location and no error if that order is gone or for other names, and a new one is needed.
 func (f *flow) resume() (legoacme.ExtendedOrder, error) {
 	f.continued = f.ca.kept.Take(f.req.Order.URL)
 	order, err := read(f.s, func() (legoacme.ExtendedOrder, error) {
@@ -162,9 +182,6 @@ func (f *flow) resume() (legoacme.ExtendedOrder, error) {
 		return f.checkOrder(order, legoacme.ExtendedOrder{Location: f.req.Order.URL}, f.req.Order.URL)
 	})
 	if err == nil {
-		if order.Status == legoacme.StatusInvalid {
-			order = legoacme.ExtendedOrder{}
-		}
 		return order, nil
 	}
 	err = f.failed("read the order again", err)

@@ -30,6 +30,7 @@ type Reason string
 // The reasons of NotNow.
 const (
 	CAWaits    Reason = "the CA asks to wait"
+	ProxyWaits Reason = "the proxy asks to wait" // in a remote
 	TriesUsed  Reason = "tries used"
 	OrdersUsed Reason = "orders used"
 )
@@ -69,7 +70,7 @@ type NotNow struct {
 	// Most and Per describe the limit with TriesUsed: so many attempts in that time.
 	Most int
 	Per  time.Duration
-	At   time.Time // when to ask again; with CAWaits, the next attempt
+	At   time.Time // when to ask again; with CAWaits and ProxyWaits, the next attempt
 }
 
 func (e *NotNow) Error() string {
@@ -79,8 +80,8 @@ func (e *NotNow) Error() string {
 // Because returns the reason as a text, without the time.
 func (e *NotNow) Because() string {
 	switch e.Reason {
-	case CAWaits:
-		return "the CA asks to wait"
+	case CAWaits, ProxyWaits:
+		return string(e.Reason)
 	case TriesUsed:
 		per := "an hour"
 		if e.Per > time.Hour {

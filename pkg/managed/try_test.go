@@ -44,6 +44,7 @@ func TestNotNow(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	for want, e := range map[string]managed.NotNow{
 		"the CA asks to wait":                      {Reason: managed.CAWaits},
+		"the proxy asks to wait":                   {Reason: managed.ProxyWaits},
 		"4 attempts were requested within an hour": {Reason: managed.TriesUsed, Most: 4, Per: time.Hour},
 		"24 attempts were requested within a day":  {Reason: managed.TriesUsed, Most: 24, Per: 24 * time.Hour},
 		"several times":                            {Reason: managed.OrdersUsed},

@@ -3,6 +3,9 @@ package preflight_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/miekg/dns"
@@ -97,4 +100,32 @@ func FuzzParseIssue(f *testing.F) {
 			t.Errorf("%q: more came out than went in", s)
 		}
 	})
+}
+
+// A run asks each question once: about parents, names that do not exist, and servers that
+// fail. The next run asks again (X13).
+func TestQuestionsAreAskedOnce(t *testing.T) {
+	t.Parallel()
+	z, addr := newZone(t, map[string]int{"broken.test. CAA": dns.RcodeServerFailure}, "example.test. A 127.0.0.1")
+	w := newWorld(t, addr)
+	var names []string
+	for i := range 12 {
+		names = append(names, fmt.Sprintf("a%d.long.parent.example.test", i), fmt.Sprintf("*.a%d.long.parent.example.test", i), fmt.Sprintf("a%d.broken.test", i))
+	}
+	for run := range 2 {
+		for _, r := range w.run(t, names...).Names {
+			want := preflight.OK
+			if strings.HasSuffix(r.Name, "broken.test") {
+				want = preflight.Fails
+			}
+			if c := only(t, r, preflight.CAA); c.Verdict != want {
+				t.Errorf("%s: %+v", r.Name, c)
+			}
+		}
+		for _, q := range []string{"test. CAA", "long.parent.example.test. CAA", "a3.long.parent.example.test. CAA", "broken.test. CAA", "a3.long.parent.example.test. AAAA"} {
+			if n, ok := z.asked.Load(q); !ok || int(n.(*atomic.Int32).Load()) != run+1 {
+				t.Errorf("run %d: %s was asked %v times", run+1, q, n)
+			}
+		}
+	}
 }

@@ -166,7 +166,10 @@ const (
 )
 
 // Checker checks names. It is safe for concurrent use.
-type Checker struct{ cfg Config }
+type Checker struct {
+	cfg     Config
+	answers *answers // of one Run
+}
 
 // New returns a Checker. It finds the resolvers and asks them nothing.
 func New(cfg Config) (*Checker, error) {
@@ -191,12 +194,13 @@ func New(cfg Config) (*Checker, error) {
 			return nil, fmt.Errorf("%w; name a resolver with %s", err, cfg.ResolverSetting)
 		}
 	}
-	return &Checker{cfg}, nil
+	return &Checker{cfg: cfg}, nil
 }
 
 // Run checks canonical names (package cert). If ctx ends first, the report holds the
 // errors of interrupted checks.
 func (c *Checker) Run(ctx context.Context, names []string) Report {
+	c = &Checker{cfg: c.cfg, answers: &answers{begun: map[question]*lookup{}}}
 	report := Report{Viewpoint: Viewpoint, Names: make([]Result, len(names))}
 	authority := sync.OnceValues(func() (Authority, error) { return c.cfg.CA(ctx) })
 	var group errgroup.Group

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,12 +25,19 @@ import (
 type zone struct {
 	records map[string][]dns.RR // by name
 	rcodes  map[string]int      // by name and type: "example.test. CAA"
+	asked   sync.Map            // *atomic.Int32 by name and type
 }
 
 // startZone serves records in the text form of RFC 1035.
 func startZone(t *testing.T, rcodes map[string]int, records ...string) (addr string) {
 	t.Helper()
-	z := &zone{records: map[string][]dns.RR{}, rcodes: rcodes}
+	_, addr = newZone(t, rcodes, records...)
+	return addr
+}
+
+func newZone(t *testing.T, rcodes map[string]int, records ...string) (z *zone, addr string) {
+	t.Helper()
+	z = &zone{records: map[string][]dns.RR{}, rcodes: rcodes}
 	for _, r := range records {
 		rr, err := dns.NewRR(r)
 		if err != nil {
@@ -39,13 +48,15 @@ func startZone(t *testing.T, rcodes map[string]int, records ...string) (addr str
 	}
 	stream, packets := dnstest.Listen(t)
 	dnstest.Serve(t, &dns.Server{PacketConn: packets, Handler: z}, &dns.Server{Listener: stream, Handler: z})
-	return packets.LocalAddr().String()
+	return z, packets.LocalAddr().String()
 }
 
 // ServeDNS follows aliases, as a recursive resolver does.
 func (z *zone) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 	m := new(dns.Msg).SetReply(q)
 	name, qtype := strings.ToLower(q.Question[0].Name), q.Question[0].Qtype
+	n, _ := z.asked.LoadOrStore(name+" "+dns.TypeToString[qtype], new(atomic.Int32))
+	n.(*atomic.Int32).Add(1)
 	m.Rcode = z.rcodes[name+" "+dns.TypeToString[qtype]]
 	for m.Rcode == dns.RcodeSuccess {
 		all, known := z.records[name]

@@ -12,6 +12,7 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/gateway"
 	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
@@ -66,6 +67,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	loops.Go(func() { p.Deployments.Run(running) })
 	loops.Go(func() { p.runDoor(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
+	loops.Go(func() { p.finishRevocationsRegularly(running) })
 	loops.Go(func() { p.watchOwn(running) })
 	go p.reloadOnHangup(running) // a file that cannot be read must not delay the end
 	loops.Go(func() { p.reportKnown(running, limited.Known) })
@@ -86,7 +88,11 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 func (p *Proxy) startModes(ctx context.Context) error {
 	g, release := p.use()
 	defer release()
-	return g.client.Start(ctx)
+	err := g.client.Start(ctx)
+	if errors.As(err, new(*client.SharedFolderError)) {
+		return &SettingsError{g.settings.Locate(err)}
+	}
+	return err
 }
 
 // drain waits up to work.Grace for requests and renewals in flight.

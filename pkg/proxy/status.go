@@ -3,7 +3,6 @@ package proxy
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -12,7 +11,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/client"
-	"github.com/acmeproxy/acmeproxy/pkg/renewal"
 )
 
 // Status returns the status for the admin API.
@@ -60,52 +58,6 @@ func (p *Proxy) deploy(ctx context.Context, m managed.Certificate) error {
 	g, release := p.use()
 	defer release()
 	return g.client.Deploy(ctx, m)
-}
-
-// revokeByAdmin revokes a certificate of a client or of this host. It is replaced at
-// once if that is within the limits of renewals.
-func (p *Proxy) revokeByAdmin(ctx context.Context, owner clients.Client, m managed.Certificate, reason cert.Reason, forget bool) (managed.Certificate, error) {
-	g, release := p.use()
-	defer release()
-	r := agent.Revocation{Client: owner, Reason: reason, Forget: forget}
-	if m.Mode == clients.ModeClient {
-		var err error
-		if r.Leaf, err = g.client.Leaf(ctx, m); err != nil {
-			return m, err
-		}
-	}
-	m, err := g.agent.RevokeByAdmin(ctx, m, r)
-	if err != nil || forget {
-		return m, err
-	}
-	if now, err := p.tryOne(ctx, m.ID, replacement()); err == nil {
-		return now, nil
-	}
-	return m, nil // at its time
-}
-
-// replacement returns the limits of orders that replace revoked certificates: one more
-// than of renewals, because services use a revoked certificate.
-func replacement() managed.Try {
-	try := renewal.ByPerson
-	try.Pause.Spare++
-	return try
-}
-
-// replaceableAt returns before which time no order may replace a certificate, or the
-// zero time.
-func (p *Proxy) replaceableAt(ctx context.Context, id string) (time.Time, error) {
-	try := replacement()
-	try.Check = true
-	_, err := p.store.TryNow(ctx, id, try)
-	var later *managed.NotNow
-	switch {
-	case errors.As(err, &later):
-		return later.At, nil
-	case errors.Is(err, managed.ErrNotFound): // superseded or deleted
-		return time.Time{}, nil
-	}
-	return time.Time{}, err
 }
 
 // http01 returns the method that publishes HTTP-01 answers.

@@ -13,14 +13,14 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store"
 )
 
-// unparkEvery limits how long a time from a wrong clock has an effect. A check costs
-// four reads by index.
-const unparkEvery = 10 * time.Minute
+// upkeepEvery limits how long a time from a wrong clock has an effect, and how long an
+// interrupted revocation waits. A check costs a few reads by index.
+const upkeepEvery = 10 * time.Minute
 
 // unparkRegularly corrects times that were stored under a wrong clock, until ctx is
 // done.
 func (p *Proxy) unparkRegularly(ctx context.Context) {
-	t := time.NewTicker(unparkEvery)
+	t := time.NewTicker(upkeepEvery)
 	defer t.Stop()
 	for {
 		select {

@@ -190,7 +190,7 @@ func (d *delays) takeEased(path string) bool {
 // eased is set, the previous delay ended early. Then the next delay does not, because
 // the cause may be the certificate itself.
 func (d *daemon) recordFailure(k *Kept, failure error, eased bool) time.Time {
-	now, poll := time.Now(), d.poll()
+	now, poll, transient := time.Now(), d.poll(), k.Transient
 	k.LastError, k.Transient = failure.Error(), false
 	var e *unreachableError
 	if (errors.As(failure, &e) || errors.Is(failure, ErrPin)) && !k.mayHaveCost(failure) {
@@ -218,6 +218,10 @@ func (d *daemon) recordFailure(k *Kept, failure error, eased bool) time.Time {
 			return latest
 		}
 		return retryAt
+	}
+	if k.keepPlan(now, failure) {
+		k.Transient = transient
+		return k.NextAttempt
 	}
 	k.setDelay(now, failure)
 	if k.Transient = !eased && work.IsTransient(now, failure); k.Transient {

@@ -86,7 +86,7 @@ func setRivals(all []*Kept) {
 		owner := ownerOf(group)
 		for _, k := range group {
 			if k != owner {
-				k.rival, k.covered = owner.Name, owner.covers(k)
+				k.rival, k.covered, k.repeated = owner.Name, owner.covers(k), owner.Names.Equal(k.Names)
 			}
 		}
 	}

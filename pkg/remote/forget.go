@@ -3,10 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"net/http"
-	"os"
 
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -156,8 +153,8 @@ func isSharedProblem(err error) bool {
 // remove removes the state file and releases the folder. The caller must hold the lock.
 func (k *Kept) remove(ctx context.Context) error {
 	k.removeLeftovers()
-	if err := os.Remove(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("state-dir: %w", err)
+	if err := k.removeFiles(); err != nil {
+		return err
 	}
 	k.forgotten = true
 	_ = certfile.Release(ctx, k.Out, k.owner()) // an owner that stays can be overruled

@@ -21,6 +21,9 @@ type former struct {
 	Profile string       `json:"profile,omitempty"`
 	ID      string       `json:"id,omitempty"`
 	ETag    string       `json:"etag,omitempty"`
+	// AgentTried is set if a later certificate of agent mode was wanted, too. A process
+	// that was killed may have left its files.
+	AgentTried bool `json:"agent_tried,omitempty"`
 }
 
 // Installed returns the names of the certificate on the disk. They differ from k.Names
@@ -42,9 +45,13 @@ func (f *former) validate() error {
 // replaceBy prepares k for another certificate. The certificate on the disk becomes
 // the former one. One that never arrived is only withdrawn from the proxy.
 func (k *Kept) replaceBy(w Wanted) {
+	k.replaced = true
 	switch {
 	case k.Former != nil || k.Serial == "":
 		k.withdrawLater(k.ID)
+		if k.Former != nil && k.Mode.IsUnattended() {
+			k.Former.AgentTried = true
+		}
 	default:
 		k.Former = &former{Names: k.Names, Mode: k.Mode, KeyType: k.KeyType, Profile: k.Profile, ID: k.ID, ETag: k.ETag}
 	}

@@ -78,7 +78,9 @@ func (g *Getter) GetWith(ctx context.Context, w Wanted, o GetOptions) (*Kept, er
 	}
 	k.Forgetting = nil
 	if k.Mode.IsUnattended() {
+		serial := k.Serial
 		err = g.pull(ctx, k, commandPull(o.Renew))
+		k.unchanged = serial != "" && k.Serial == serial
 	} else {
 		err = g.obtainIfDue(ctx, k, o)
 	}
@@ -97,8 +99,12 @@ func (g *Getter) GetWith(ctx context.Context, w Wanted, o GetOptions) (*Kept, er
 
 // recordFailure adds the failure of a command to the stored state. It stores nothing if
 // the proxy has not accepted the names. A new certificate of gateway mode is stored,
-// because the attempt counts, and so that the daemon retries as in agent mode.
+// because the attempt counts, and so that the daemon retries as in agent mode. Other names
+// of a stored certificate in gateway mode are stored as a proposal.
 func (g *Getter) recordFailure(k *Kept, failure error) error {
+	if k.proposed != nil {
+		return g.keepFailure(k.proposed, failure)
+	}
 	stored, err := readNamed(k)
 	isNew := errors.Is(err, fs.ErrNotExist)
 	switch {
@@ -158,7 +164,7 @@ func (g *Getter) obtainIfDue(ctx context.Context, k *Kept, o GetOptions) error {
 // usable returns the certificate on the disk, or nil if it is not what is wanted, is
 // due for renewal, or was revoked.
 func (g *Getter) usable(k *Kept) *cert.Bundle {
-	if k.Former != nil { // its key may be known to the proxy
+	if f := k.Former; f != nil && (f.AgentTried || f.Names.Equal(k.Names)) { // the proxy may know the key
 		return nil
 	}
 	have, err := certfile.Read(k.Out)
@@ -178,7 +184,7 @@ func (g *Getter) obtain(ctx context.Context, k *Kept) error {
 		return g.installOrHold(ctx, k, b)
 	}
 	if err := k.checkStorable(ctx); err != nil {
-		return err
+		return &noOrderError{err}
 	}
 	bundle, err := g.api.Issue(ctx, cert.Request{Names: k.Names, KeyType: k.KeyType, Profile: k.Profile}, g.emit)
 	if err != nil {
@@ -251,7 +257,7 @@ func (g *Getter) install(ctx context.Context, k *Kept, b *cert.Bundle, etag stri
 	}
 	k.ETag, k.Serial, k.NotAfter = etag, b.Serial(), b.NotAfter().UTC()
 	k.Failures, k.LastError, k.NextAttempt, k.WaitUntil, k.AskAgain, k.Revoked = 0, "", time.Time{}, time.Time{}, time.Time{}, ""
-	k.Tries, k.counted = nil, false
+	k.Tries, k.counted, k.Proposed = nil, false, nil
 	k.settleFormer()
 	if err := k.save(); err != nil {
 		return err

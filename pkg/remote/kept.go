@@ -58,10 +58,13 @@ type Kept struct {
 	NextAttempt time.Time
 	// WaitUntil is the earliest attempt that the CA or the proxy allows, or zero if it
 	// did not ask to wait. Then a person can end the delay.
-	WaitUntil time.Time
+	WaitUntil  time.Time
+	ProxyAsked bool // WaitUntil is the wish of the proxy, not of the CA
 	// Tries are the times of the attempts that a start or a person caused, oldest first;
 	// gateway mode.
 	Tries []time.Time
+	// Proposed counts the attempts at names that the CA refused; gateway mode.
+	Proposed *proposal
 	// Transient is set if the last attempt failed at the CA for a temporary reason.
 	// A success of another certificate then ends the delay.
 	Transient bool
@@ -80,12 +83,16 @@ type Kept struct {
 	Forgetting *forgetting
 
 	path       string
+	twins      []string          // state files of the same certificate
 	try        bool              // a person acted before this turn of the daemon
 	counted    bool              // the last of Tries is of this turn
 	hookFailed error             // in this turn or command; it is not repeated there
+	replaced   bool              // this command or reload changed the names or the mode
+	proposed   *Kept             // see proposedKept; nil: this command proposes nothing
 	forgotten  bool              // the file is removed and must not be written again
 	rival      string            // stored name of the certificate that has the folder; empty: this one
 	covered    bool              // the rival has all its names
+	repeated   bool              // the rival has exactly its names
 	options    GetOptions        // of the command that runs
 	outdated   bool              // the certificate on the disk has another profile
 	unchanged  bool              // the command changed nothing

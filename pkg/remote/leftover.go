@@ -23,14 +23,15 @@ var stateFile = regexp.MustCompile(`^\.(key\.pem|identity\.age|identity-old\.age
 func removeLeftovers(dir string, names *regexp.Regexp) {
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if !names.MatchString(e.Name()) {
-			continue
-		}
-		info, err := e.Info()
-		if err == nil && info.Mode().IsRegular() && localfile.IsTrustedAt(filepath.Join(dir, e.Name())) && time.Since(info.ModTime()) > leftoverAge {
+		if names.MatchString(e.Name()) && isLeftover(dir, e) {
 			_ = os.Remove(filepath.Join(dir, e.Name()))
 		}
 	}
+}
+
+func isLeftover(dir string, e os.DirEntry) bool {
+	info, err := e.Info()
+	return err == nil && info.Mode().IsRegular() && localfile.IsTrustedAt(filepath.Join(dir, e.Name())) && time.Since(info.ModTime()) > leftoverAge
 }
 
 // writeState writes a file of the state directory atomically.
@@ -44,6 +45,27 @@ func (s *State) removeLeftovers(ctx context.Context) {
 	if unlock, err := lock(now, s.path(lockName)); err == nil {
 		defer unlock()
 		removeLeftovers(s.Dir, stateFile)
+	}
+}
+
+// keptLeftover matches the files that a killed process leaves beside the state file of a
+// certificate: temporary ones and reservations. The digits name its lock.
+var keptLeftover = regexp.MustCompile(`^(?:\.([0-9a-f]{24})\.(?:json|reserved)-?[0-9]+|([0-9a-f]{24})\.reserved)$`)
+
+// removeKeptLeftovers removes the leftovers of all certificates, also of those that were
+// never stored, unless another process holds their lock.
+func (s *State) removeKeptLeftovers() {
+	dir := filepath.Join(s.Dir, certificatesName)
+	entries, _ := os.ReadDir(dir)
+	for _, e := range entries {
+		m := keptLeftover.FindStringSubmatch(e.Name())
+		if m == nil || !isLeftover(dir, e) {
+			continue
+		}
+		if unlock, err := tryLock(filepath.Join(dir, m[1]+m[2]+".lock")); err == nil {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+			unlock()
+		}
 	}
 }
 

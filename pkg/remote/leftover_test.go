@@ -105,6 +105,36 @@ func TestLeftoversOfACertificate(t *testing.T) {
 	checkGone(t, false, other)
 }
 
+// At its start, the daemon removes the leftovers of all certificates, also of one that
+// was never stored, but none of a process that holds the lock.
+func TestLeftoversOfAllCertificates(t *testing.T) { // X43
+	s := newEvil(t).enrolled(t)
+	dir := filepath.Join(s.Dir, certificatesName)
+	const first, second = "0123456789abcdef01234567", "fedcba9876543210fedcba98"
+	all := []string{filepath.Join(dir, first+".reserved"), filepath.Join(dir, "."+first+".json123"), filepath.Join(dir, "."+first+".reserved5")}
+	others := []string{filepath.Join(dir, "a.reserved"), filepath.Join(dir, first+".reserved.bak"), filepath.Join(dir, "."+first+".json")}
+	busy := filepath.Join(dir, second+".reserved")
+	unlock, err := tryLock(filepath.Join(dir, second+".lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	run := func() {
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := Run(ctx, RunConfig{State: s, Logger: slog.New(slog.DiscardHandler)}); err != nil {
+			t.Error(err)
+		}
+	}
+	place(t, time.Minute, all...)
+	run()
+	checkGone(t, false, all...)
+	place(t, 2*time.Hour, append(all, append(others, busy)...)...)
+	run()
+	checkGone(t, true, all...)
+	checkGone(t, false, append(others, busy)...)
+}
+
 // A file of the state is written in its own folder, not in /tmp.
 func TestStateIsWrittenInItsFolder(t *testing.T) {
 	tmp, dir := t.TempDir(), t.TempDir()

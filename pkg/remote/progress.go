@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
@@ -134,6 +135,9 @@ func (p *pulling) askNow(ctx context.Context) (step, error) {
 			return nil, attemptFailed(m, reason)
 		}
 	}
+	if p.opts.waitLong && m.Status == api.StatusPending && !isFailing(m) && m.NextAttempt != nil && p.isGoodUntil(*m.NextAttempt) {
+		return p.wait, nil
+	}
 	what := "no certificate"
 	if m.Serial != "" {
 		what = "no other certificate"
@@ -141,6 +145,13 @@ func (p *pulling) askNow(ctx context.Context) (step, error) {
 	return nil, &acme.Error{Kind: acme.Temporary, Detail: fmt.Sprintf(
 		"the proxy has %s yet: %s; it asks the CA at %s",
 		what, reason, printable.Time(*m.NextAttempt))}
+}
+
+// isGoodUntil reports whether the certificate on the disk is what is wanted, and not due
+// for renewal before t.
+func (p *pulling) isGoodUntil(t time.Time) bool {
+	have := p.usable(p.k)
+	return have != nil && t.Before(have.RenewAt())
 }
 
 // withLastFailure adds the proxy's last failure to a refusal to begin now.

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,11 @@ func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
 		d.Logger.Warn("this host has no ID yet, so the path of its state directory identifies it", "error", err)
 	}
 	var faults []error
+	for _, k := range all {
+		if err := d.State.joinTwins(ctx, k); err != nil && ctx.Err() == nil {
+			d.Logger.Warn("two state files of one certificate are not joined", "name", k.Name, "names", k.Names.String(), "error", err)
+		}
+	}
 	listed := map[string]bool{} // by path
 	for _, m := range d.State.match(all, list) {
 		path, err := d.store(ctx, m)
@@ -55,7 +61,9 @@ func (d *daemon) reconcile(ctx context.Context, list []Wanted) error {
 // removed from the configuration file.
 type UnlistedError struct{ File, Name string }
 
-func (e *UnlistedError) Error() string { return e.File + " no longer lists it" }
+func (e *UnlistedError) Error() string {
+	return "the daemon's configuration no longer lists it; its entry was in " + e.File
+}
 
 // matched is an entry of the configuration with the certificate that it means.
 type matched struct {
@@ -64,19 +72,22 @@ type matched struct {
 }
 
 // match finds the certificate of each entry. It is, in this order, the one of the
-// entry's own name, the one with exactly its names (and its mode, if it has one), the
-// one whose name is the entry's default, and the one from a file in the entry's folder.
+// entry's own name, the one with exactly its names (and its mode, if it has one, or else
+// the one that has the folder; preferably with the default name), the one whose name is the entry's default, and the one from a file in the entry's folder.
 // The last one is an entry whose first name was edited.
 func (s *State) match(all []*Kept, list []Wanted) []matched {
 	found := make([]*Kept, len(list))
 	used := map[*Kept]bool{}
 	for _, fits := range []func(w Wanted, k *Kept) bool{
 		func(w Wanted, k *Kept) bool { return w.Name == k.Name },
+		func(w Wanted, k *Kept) bool {
+			return w.Name == "" && w.defaultName() == k.Name && w.Names.Equal(k.Names) && cmp.Or(w.Mode, s.DefaultMode()) == k.Mode && !k.repeated
+		},
 		func(w Wanted, k *Kept) bool { return w.Names.Equal(k.Names) && w.Mode == k.Mode },
 		func(w Wanted, k *Kept) bool {
-			return w.Names.Equal(k.Names) && w.Mode == "" && k.Mode == s.DefaultMode()
+			return w.Names.Equal(k.Names) && w.Mode == "" && k.Mode == s.DefaultMode() && !k.repeated
 		},
-		func(w Wanted, k *Kept) bool { return w.Names.Equal(k.Names) && w.Mode == "" },
+		func(w Wanted, k *Kept) bool { return w.Names.Equal(k.Names) && w.Mode == "" && !k.repeated },
 		func(w Wanted, k *Kept) bool { return w.Name == "" && w.defaultName() == k.Name },
 		func(w Wanted, k *Kept) bool {
 			return w.Out != "" && k.Source != "" && k.rival == "" && spotOf(w.Out).isSame(spotOf(k.Out))
@@ -142,7 +153,7 @@ func (s *State) keptFolder(w Wanted, k *Kept) string {
 func (d *daemon) store(ctx context.Context, m matched) (path string, err error) {
 	return m.path, d.State.edit(ctx, m.path, m.want.Name, func(k *Kept) error {
 		w := d.State.Complete(m.want, k)
-		if err := errors.Join(w.Validate(), nameError(w.Name)); err != nil {
+		if err := errors.Join(w.Validate(), k.nameError(w.Name)); err != nil {
 			return err
 		}
 		d.warnOfMove(k, w)
@@ -222,6 +233,19 @@ func (s *State) Listed(k *Kept, list []Wanted) (int, bool) {
 	all, _ := s.rows() // a damaged file matches no entry
 	i := slices.IndexFunc(s.match(all, list), func(m matched) bool { return m.path == k.path })
 	return i, i >= 0
+}
+
+// Pending returns the entries that mean no certificate yet, with their stored names and
+// defaults. The result has the indices of list, and empty elements for the others.
+func (s *State) Pending(list []Wanted) []Wanted {
+	all, _ := s.rows() // a damaged file matches no entry
+	pending := make([]Wanted, len(list))
+	for i, m := range s.match(all, list) {
+		if !slices.ContainsFunc(all, func(k *Kept) bool { return k.path == m.path }) {
+			pending[i] = s.Complete(m.want, nil)
+		}
+	}
+	return pending
 }
 
 // warnOfRival reports whether another certificate has the folder of k. It logs that once.

@@ -43,6 +43,7 @@ type Report struct {
 
 	Conflict  string `json:"conflict,omitempty"`  // stored name of the certificate that has the folder
 	Unchanged bool   `json:"unchanged,omitempty"` // get found a good certificate and ordered none
+	Pending   bool   `json:"pending,omitempty"`   // an entry that the daemon has not read yet
 }
 
 // Report returns k as commands print it: the fields of the state file, and more.

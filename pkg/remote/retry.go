@@ -26,7 +26,11 @@ var (
 // *managed.NotNow.
 func (k *Kept) countTry(tries managed.Tries, now time.Time) error {
 	if k.WaitUntil.After(now) {
-		return &managed.NotNow{Reason: managed.CAWaits, At: later(k.WaitUntil, k.NextAttempt)}
+		early := &managed.NotNow{Reason: managed.CAWaits, At: later(k.WaitUntil, k.NextAttempt)}
+		if k.ProxyAsked {
+			early.Reason = managed.ProxyWaits
+		}
+		return early
 	}
 	var recent []time.Time
 	for _, t := range k.Tries {
@@ -101,13 +105,19 @@ func (g *Getter) retry(ctx context.Context, k *Kept, renew bool) error {
 	return g.obtain(ctx, k)
 }
 
-// countPerson counts an attempt of a person at a failing certificate of gateway mode.
-func (g *Getter) countPerson(k *Kept) error {
-	if k.LastError == "" {
+// countPerson counts an attempt of a person at a failing certificate of gateway mode, or
+// at other names of a certificate.
+func (g *Getter) countPerson(k *Kept) (err error) {
+	if k.replaced {
+		if k.proposed, err = k.proposedKept(); err != nil {
+			return err
+		}
+		k = k.proposed
+	} else if k.LastError == "" {
 		return nil
 	}
-	err := k.countTry(personTries, g.now())
-	if errors.As(err, new(*managed.NotNow)) {
+	err = k.countTry(personTries, g.now())
+	if k.LastError != "" && errors.As(err, new(*managed.NotNow)) {
 		return fmt.Errorf("%s; %w", k.LastError, err)
 	}
 	return err
@@ -122,14 +132,28 @@ func (g *Getter) keepFailure(k *Kept, failure error) error {
 	k.LastError = failure.Error()
 	if !k.mayHaveCost(failure) {
 		k.returnTry()
-	}
-	if !k.Mode.IsUnattended() && k.mayHaveCost(failure) {
+	} else if !k.Mode.IsUnattended() && !k.keepPlan(now, failure) {
 		k.setDelay(now, failure)
 	}
 	if err := k.save(); err != nil {
 		return errors.Join(failure, err)
 	}
 	return failure
+}
+
+// noOrderError is a fault of this host that prevented an order.
+type noOrderError struct{ error }
+
+func (e *noOrderError) Unwrap() error { return e.error }
+
+// keepPlan reports whether the time of the next attempt stays, because a try in gateway
+// mode ended before its order. It undoes the try.
+func (k *Kept) keepPlan(now time.Time, failure error) bool {
+	if !k.counted || !errors.As(failure, new(*noOrderError)) {
+		return false
+	}
+	k.returnTry()
+	return k.NextAttempt.After(now)
 }
 
 // setDelay sets the delay after a failure in gateway mode. A failed try keeps the earlier
@@ -146,6 +170,7 @@ func (k *Kept) setDelay(now time.Time, failure error) {
 		k.Failures++
 	}
 	k.NextAttempt, k.WaitUntil = retryAt.UTC(), waitUntil.UTC()
+	k.ProxyAsked = !waitUntil.IsZero() && !isOfCA(failure)
 }
 
 // Matching returns the certificates of this host that the arguments mean: all without

@@ -5,9 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -173,8 +171,8 @@ func (g *Getter) forgetRevoked(ctx context.Context, k *Kept, answer api.Revocati
 			return fmt.Errorf("certificate %s IS revoked, but the proxy still manages these names: %w", answer.Serial, err)
 		}
 	}
-	if err := os.Remove(k.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("certificate %s IS revoked, but it is still kept: state-dir: %w", answer.Serial, err)
+	if err := k.removeFiles(); err != nil {
+		return fmt.Errorf("certificate %s IS revoked, but it is still kept: %w", answer.Serial, err)
 	}
 	k.forgotten = true
 	return nil

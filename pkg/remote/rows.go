@@ -62,6 +62,7 @@ func (s *State) rows() ([]*Kept, error) {
 			faults = append(faults, err)
 		}
 	}
+	all = withoutTwins(all)
 	s.nameRows(all)
 	slices.SortFunc(all, func(a, b *Kept) int { return strings.Compare(a.Name, b.Name) })
 	setRivals(all)
@@ -123,7 +124,7 @@ func (s *State) newPath(name string, all []*Kept) string {
 	for n := 0; ; n++ {
 		sum := sha256.Sum256([]byte("name\n" + name + "\n" + strconv.Itoa(n)))
 		path := filepath.Join(s.Dir, certificatesName, hex.EncodeToString(sum[:12])+".json")
-		if !slices.ContainsFunc(all, func(k *Kept) bool { return k.path == path }) { // a renamed one may have it
+		if !slices.ContainsFunc(all, func(k *Kept) bool { return k.path == path || slices.Contains(k.twins, path) }) { // a renamed one may have it
 			return path
 		}
 	}
@@ -212,7 +213,7 @@ func lookup(all []*Kept, given []string, mode clients.Mode) ([]*Kept, error) {
 	switch {
 	case err == nil:
 		return withNames(all, names, mode), nil
-	case len(given) == 1 && cert.CheckStoredName(given[0]) == nil: // an unknown one
+	case len(given) == 1 && cert.IsStoredName(given[0]): // an unknown one
 		return nil, nil
 	}
 	return nil, fmt.Errorf("names: %w", err)
@@ -295,8 +296,8 @@ func (e *UnknownNameError) Error() string {
 // have no stored name.
 func readNamed(listed *Kept) (*Kept, error) {
 	k, err := readKept(listed.path)
-	if err == nil && k.Name == "" {
-		k.Name = listed.Name
+	if err == nil {
+		k.Name, k.twins = cmp.Or(k.Name, listed.Name), listed.twins
 	}
 	return k, err
 }

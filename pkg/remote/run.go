@@ -42,6 +42,7 @@ func Run(ctx context.Context, cfg RunConfig) error {
 		return err
 	}
 	cfg.State.removeLeftovers(ctx)
+	cfg.State.removeKeptLeftovers()
 	d.run(ctx)
 	return nil
 }
@@ -304,10 +305,10 @@ func (d *daemon) settle(k *Kept, failure error, eased bool, log *slog.Logger) ti
 // refresh pulls a newer bundle (agent), or renews a due certificate (gateway).
 func (d *daemon) refresh(ctx context.Context, k *Kept, try bool) error {
 	if err := k.Ready(); err != nil {
-		return err
+		return &noOrderError{err}
 	}
 	if err := certfile.Finish(ctx, k.Out); err != nil { // it needs no proxy
-		return err
+		return &noOrderError{err}
 	}
 	if k.Mode.IsUnattended() {
 		if try {

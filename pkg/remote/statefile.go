@@ -38,7 +38,9 @@ type keptFile struct {
 	LastError   string      `json:"last_error,omitempty"`
 	NextAttempt time.Time   `json:"next_attempt,omitzero"`
 	WaitUntil   time.Time   `json:"wait_until,omitzero"`
+	ProxyAsked  bool        `json:"proxy_asked,omitempty"`
 	Tries       []time.Time `json:"tries,omitempty"`
+	Proposed    *proposal   `json:"proposed,omitempty"`
 	Transient   bool        `json:"transient,omitempty"`
 	AskAgain    time.Time   `json:"ask_again,omitzero"`
 
@@ -53,7 +55,7 @@ func (k *Kept) file() keptFile {
 		Name: k.Name, Source: k.Source, Unlisted: k.Unlisted, Former: k.Former, Withdraw: k.Withdraw, Forgetting: k.Forgetting,
 		Names: k.Names, Mode: k.Mode, KeyType: k.KeyType, Out: k.Out, Hook: k.Hook, Profile: k.Profile, Layout: k.Layout,
 		ID: k.ID, ETag: k.ETag, Serial: k.Serial, NotAfter: k.NotAfter, HookDue: k.HookDue, Revoking: k.Revoking, Revoked: k.Revoked,
-		Failures: k.Failures, LastError: k.LastError, NextAttempt: k.NextAttempt, WaitUntil: k.WaitUntil, Tries: k.Tries, Transient: k.Transient, AskAgain: k.AskAgain,
+		Failures: k.Failures, LastError: k.LastError, NextAttempt: k.NextAttempt, WaitUntil: k.WaitUntil, ProxyAsked: k.ProxyAsked, Tries: k.Tries, Proposed: k.Proposed, Transient: k.Transient, AskAgain: k.AskAgain,
 	}
 }
 
@@ -61,7 +63,7 @@ func (f keptFile) kept(path string) *Kept {
 	return &Kept{
 		Wanted: Wanted{Name: f.Name, Source: f.Source, Names: f.Names, Mode: f.Mode, KeyType: f.KeyType, Out: f.Out, Hook: f.Hook, Profile: f.Profile, Layout: f.Layout},
 		ID:     f.ID, ETag: f.ETag, Serial: f.Serial, NotAfter: f.NotAfter, HookDue: f.HookDue, Revoking: f.Revoking, Revoked: f.Revoked,
-		Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, WaitUntil: f.WaitUntil, Tries: f.Tries, Transient: f.Transient, AskAgain: f.AskAgain,
+		Failures: f.Failures, LastError: f.LastError, NextAttempt: f.NextAttempt, WaitUntil: f.WaitUntil, ProxyAsked: f.ProxyAsked, Tries: f.Tries, Proposed: f.Proposed, Transient: f.Transient, AskAgain: f.AskAgain,
 		Unlisted: f.Unlisted, Former: f.Former, Withdraw: f.Withdraw, Forgetting: f.Forgetting,
 		path: path,
 	}

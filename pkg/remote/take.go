@@ -42,7 +42,7 @@ func (s *State) plan(w Wanted, o GetOptions) (*Kept, error) {
 	}
 	w.Name = name
 	w = s.Complete(w, k)
-	if err := errors.Join(w.Validate(), nameError(name)); err != nil {
+	if err := errors.Join(w.Validate(), k.nameError(name)); err != nil {
 		return nil, err
 	}
 	if len(k.Names) > 0 && !k.Names.Equal(w.Names) && !o.Replace {
@@ -53,7 +53,11 @@ func (s *State) plan(w Wanted, o GetOptions) (*Kept, error) {
 	return k, nil
 }
 
-func nameError(name string) error {
+// nameError returns an error if k cannot get that stored name. It may have it already.
+func (k *Kept) nameError(name string) error {
+	if len(k.Names) > 0 && k.Name == name && cert.IsStoredName(name) {
+		return nil
+	}
 	if err := cert.CheckStoredName(name); err != nil {
 		return fmt.Errorf("name: %w", err)
 	}

@@ -55,6 +55,7 @@ func (c *Claim) Obtain(ctx context.Context, d Delivery) (*cert.Bundle, error) {
 		OnOrder: func(ctx context.Context, order cert.Order) error {
 			return c.save(ctx, j, order)
 		},
+		OnInvalid: func(ctx context.Context) (bool, error) { return c.replaceInvalid(ctx, j) },
 	}
 	bundle, err := c.cfg.Issuer.Issue(ctx, req, c.stage)
 	if err != nil {
@@ -80,6 +81,7 @@ type entry struct {
 	order cert.Order // empty before the order exists
 	csr   []byte
 	key   crypto.Signer // nil if the client has it
+	begun time.Time     // when the order was stored; zero before
 }
 
 // journal reads the entry of an unfinished order, or begins a new one.
@@ -96,7 +98,7 @@ func (c *Claim) journal(ctx context.Context) (entry, error) {
 		c.cfg.Logger.Warn("an order is given up, since no attempt could finish it", "names", c.Names, "begun", row.CreatedAt)
 		return c.begin(ctx)
 	}
-	j := entry{order: cert.Order{CA: row.CA, URL: row.URL}, csr: row.CSR}
+	j := entry{order: cert.Order{CA: row.CA, URL: row.URL}, csr: row.CSR, begun: row.CreatedAt}
 	if len(row.SealedKey) == 0 {
 		return j, nil
 	}
@@ -167,6 +169,23 @@ func (c *Claim) save(ctx context.Context, j entry, order cert.Order) error {
 		}
 	}
 	return work.Persist(ctx, func(ctx context.Context) error { return c.cfg.Store.SaveOrder(ctx, c.owner, row) })
+}
+
+// replaceInvalid reports whether another order may replace the journaled one, which the CA
+// made invalid. If no failure was recorded since it began, its attempts were killed. A
+// restart heals that at once. The order that replaces it counts as a try, which bounds a
+// crash loop.
+func (c *Claim) replaceInvalid(ctx context.Context, j entry) (bool, error) {
+	if c.LastErrorAt.After(j.begun) {
+		return true, nil
+	}
+	err := work.Persist(ctx, func(ctx context.Context) error {
+		return c.cfg.Store.CountTry(ctx, c.owner, c.ID, StartTries)
+	})
+	if errors.As(err, new(*managed.NotNow)) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // settle deletes the journal entry of an order that can never be finished. It

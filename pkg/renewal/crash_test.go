@@ -21,6 +21,7 @@ import (
 	"filippo.io/age"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/challenge"
@@ -381,6 +382,45 @@ func TestDeath(t *testing.T) {
 				t.Errorf("%d orders, want %d", n, c.maxOrders)
 			}
 		})
+	}
+}
+
+// A crash loop that kills each attempt while the CA validates costs three more orders in
+// an hour. Then the reason of the CA is the result, and the usual delays follow (X44).
+func TestDeaths(t *testing.T) {
+	w := newWorld(t, pebbletest.Options{})
+	var m managed.Certificate
+	var p *process
+	for n := 1; ; n++ {
+		killer := &death{stage: acme.Validating}
+		p = w.start(t, func(cfg *renewal.Config) {
+			killer.Issuer = cfg.Issuer
+			cfg.Issuer = killer
+		})
+		w.port80.Store(responder.New()) // without the answers
+		if n == 1 {
+			m = p.want(t, managed.Certificate{Names: []string{"a.example.com"}, KeyType: "ec256"})
+		}
+		p.tick(t)
+		if !killer.died.Load() || n > 9 {
+			break
+		}
+		watch.Until(t, "the CA has found no answer", func() bool { return strings.Count(w.ca.Log(), "INVALID") >= n })
+		w.pass(3 * time.Minute)
+	}
+	row := p.row(t, m.ID)
+	if n := w.newOrders(); n != 4 || row.Failures != 1 || p.journal(t, m.ID) != nil {
+		t.Errorf("%d orders, want 4; %+v, journal %v", n, row, p.journal(t, m.ID))
+	}
+	if !strings.Contains(row.LastError, "a.example.com") {
+		t.Errorf("the reason is %q", row.LastError)
+	}
+	w.pass(time.Minute)
+	last := w.start(t, nil)
+	last.tick(t)
+	w.bundle(t, last, m.ID)
+	if n := w.newOrders(); n != 5 {
+		t.Errorf("%d orders, want 5", n)
 	}
 }
 

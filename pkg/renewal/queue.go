@@ -52,6 +52,7 @@ type Store interface {
 	OrderFor(ctx context.Context, managedID string) (managed.Order, error)
 	SaveOrder(ctx context.Context, owner string, o managed.Order) error
 	DeleteOrder(ctx context.Context, owner, managedID string) error
+	CountTry(ctx context.Context, owner, id string, tries managed.Tries) error
 	CompleteManaged(ctx context.Context, owner string, b managed.Bundle, dueAt time.Time, hook bool) error
 	ClientByID(ctx context.Context, id string) (clients.Client, error)
 }

@@ -302,6 +302,7 @@ func TestCopy(t *testing.T) {
 	want := map[string]int64{
 		"accounts": 1, "secrets": 2, "clients": 2, "grants": 2, "credentials": 3, "name_owners": 252, "managed": 251,
 		"managed_names": 252, "bundles": 1, "orders": 1, "hooks_pending": 1, "audit": 1, "counters": 2, "limits": 1, "pauses": 1, "facts": 1,
+		"wanted_revocations": 1,
 	}
 	for _, c := range done {
 		if c.Rows != want[c.Table] {
@@ -390,6 +391,7 @@ func fill(t *testing.T, s *store.Store) {
 	_, err = s.ClaimDue(ctx, "w", time.Hour, 0)
 	must(err)
 	must(s.SaveOrder(ctx, "w", managed.Order{ManagedID: m.ID, URL: "u"}))
+	must(s.WantRevocation(ctx, managed.WantedRevocation{ManagedID: m.ID, Serial: "01", Leaf: []byte{0, 0xff}, Forget: true}))
 	for i := range 250 { // more than a batch
 		_, _, err := s.EnsureManaged(ctx, managed.Certificate{Mode: "acme-client", Names: []string{fmt.Sprintf("n%d.example", i)}})
 		must(err)

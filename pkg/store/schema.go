@@ -34,7 +34,7 @@ var (
 	secretTables      = []string{"secrets"}
 	clientTables      = []string{"clients", "grants"}
 	credentialTables  = []string{"credentials"}
-	certificateTables = []string{"name_owners", "managed", "managed_names", "bundles", "orders", "pauses"}
+	certificateTables = []string{"name_owners", "managed", "managed_names", "bundles", "orders", "pauses", "wanted_revocations"}
 	deploymentTables  = []string{"hooks_pending"}
 	auditTables       = []string{"audit", "counters"}
 	quotaTables       = []string{"limits", "facts"}

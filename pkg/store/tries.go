@@ -97,6 +97,42 @@ func (s *certificateStore) tryNow(ctx context.Context, tx *sql.Tx, id string, tr
 	return due, true, err
 }
 
+// CountTry counts an attempt at a row's names that owner has begun, as [Store.TryNow]
+// counts those of people, but changes nothing else. It returns a *[managed.NotNow], and
+// does not count it, if the tries are used up, and [managed.ErrLost] if owner does not
+// hold the row.
+func (s *certificateStore) CountTry(ctx context.Context, owner, id string, tries managed.Tries) error {
+	if owner == "" {
+		return sqldb.ErrNoOwner
+	}
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
+		m, err := scanManaged(tx.QueryRowContext(ctx, managedByIDSQL, id))
+		if errors.Is(err, sql.ErrNoRows) || err == nil && m.LeaseOwner != owner {
+			return managed.ErrLost
+		}
+		if err == nil {
+			err = lockClient(ctx, tx, m.ClientID)
+		}
+		if err != nil {
+			return err
+		}
+		hash := namesHash(m.Names)
+		p, err := readPause(ctx, tx, m.ClientID, hash)
+		if err == nil {
+			err = p.count(tries, s.Now())
+		}
+		if err != nil {
+			return err
+		}
+		return s.savePause(ctx, tx, m.ClientID, hash, p)
+	})
+	var later *managed.NotNow
+	if errors.As(err, &later) {
+		return later
+	}
+	return s.Fail(err, "count an attempt at %s", id)
+}
+
 // planned returns the time of the program's own next attempt at a failing row, which a
 // failed try must not delay.
 func planned(m managed.Certificate) time.Time {
@@ -130,6 +166,11 @@ func (p *pause) try(tries managed.Tries, now time.Time) error {
 		}
 		return &managed.NotNow{Reason: managed.CAWaits, At: at}
 	}
+	return p.count(tries, now)
+}
+
+// count counts an attempt that begins now, or returns why it may not.
+func (p *pause) count(tries managed.Tries, now time.Time) error {
 	p.tries = slices.DeleteFunc(p.tries, func(t time.Time) bool { return t.After(now) || now.Sub(t) >= triesLife })
 	at, most, per := tries.Next(p.tries, now)
 	if at.After(now) {

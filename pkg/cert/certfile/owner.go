@@ -43,8 +43,12 @@ func (o Owner) contains(dir string) bool {
 }
 
 // isGone reports whether the owner's directory was removed or moved. Then another
-// owner may have the folder.
+// owner may have the folder. If the record has an ID, this cannot be known: the directory
+// may be on another host that shares the folder, and a moved one keeps its ID.
 func (o Owner) isGone() bool {
+	if o.ID != "" {
+		return false
+	}
 	_, err := os.Lstat(o.Dir)
 	return errors.Is(err, fs.ErrNotExist)
 }
@@ -132,7 +136,7 @@ func parseOwner(data []byte) (o Owner, ok bool) {
 	if len(data) > maxOwner || json.Unmarshal(data, &o) != nil {
 		return Owner{}, false
 	}
-	valid := filepath.IsAbs(o.Dir) && cert.CheckStoredName(o.Name) == nil && cert.CheckStoredName(o.Program) == nil
+	valid := filepath.IsAbs(o.Dir) && cert.IsStoredName(o.Name) && cert.IsStoredName(o.Program)
 	if !valid || !isShowable(o.Dir) || !isShowable(o.ID) {
 		return Owner{}, false
 	}

@@ -100,6 +100,31 @@ func TestOwnersWithOneID(t *testing.T) { // X43
 	}
 }
 
+// A state directory that is missing here may be another host's, with which this one shares
+// the folder. A path without an ID is one of this host.
+func TestOwnerElsewhere(t *testing.T) { // X43
+	dir, here := t.TempDir(), owner(t, "a")
+	elsewhere := certfile.Owner{Program: here.Program, Dir: filepath.Join(t.TempDir(), "missing"), ID: "other", Name: "a"}
+	here.ID = "here"
+	if err := writeOwned(t, dir, 1, certfile.Claim{Owner: elsewhere}); err != nil {
+		t.Fatal(err)
+	}
+	var owned *certfile.OwnedError
+	if err := writeOwned(t, dir, 2, certfile.Claim{Owner: here}); !errors.As(err, &owned) || owned.Owner != elsewhere {
+		t.Fatalf("the folder of another host: %v", err)
+	}
+	if err := writeOwned(t, dir, 2, certfile.Claim{Owner: here, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere.ID = ""
+	if err := writeOwned(t, dir, 3, certfile.Claim{Owner: elsewhere, Force: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeOwned(t, dir, 4, certfile.Claim{Owner: here}); err != nil {
+		t.Errorf("a directory of this host that was removed: %v", err)
+	}
+}
+
 // A set of an earlier release has no owner, so the first one to ask has it.
 func TestAdopt(t *testing.T) { // X43
 	dir, a, b := t.TempDir(), owner(t, "a"), owner(t, "b")

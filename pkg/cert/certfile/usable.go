@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -21,6 +23,25 @@ const (
 	neededBytes = 128 << 10
 	neededFiles = 16
 )
+
+// CheckFolder returns an error if dir, an absolute path, was certainly not meant as the
+// folder of a set.
+func CheckFolder(dir string) error {
+	dir = filepath.Clean(dir)
+	parts := strings.Split(filepath.ToSlash(dir), "/")
+	info, err := os.Stat(dir)
+	switch {
+	case filepath.Dir(dir) == dir:
+		return fmt.Errorf("%s is the root of a file system; use a folder in it", dir)
+	case slices.Contains(parts, "~"):
+		return fmt.Errorf("%s has a ~, which no shell has replaced; write the path of the home folder", dir)
+	case slices.Contains(parts, versions):
+		return fmt.Errorf("%s is in the folder %s, which is part of a certificate's files; use another folder", dir, versions)
+	case err == nil && !info.IsDir():
+		return fmt.Errorf("%s is not a folder; use a folder, which may be missing yet", dir)
+	}
+	return nil
+}
 
 // Writable returns an error unless a set could be written to dir, or to the nearest
 // existing folder above it. It checks permission, space and folders with a file's

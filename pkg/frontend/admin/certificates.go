@@ -91,7 +91,7 @@ func (f *frontend) describe(ctx context.Context, m managed.Certificate, owners m
 		owners[m.ClientID] = client
 	}
 	c := WireCertificate(m)
-	c.Client, c.Attempting = client.Name, m.IsAttempted(f.Now())
+	c.Client, c.Disabled, c.Attempting = client.Name, client.Disabled, m.IsAttempted(f.Now())
 	return c, client, nil
 }
 

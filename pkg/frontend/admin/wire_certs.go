@@ -12,6 +12,7 @@ type Certificate struct {
 	Names       []string     `json:"names"`
 	Mode        clients.Mode `json:"mode"`
 	Client      string       `json:"client,omitempty"`
+	Disabled    bool         `json:"client_disabled,omitempty"` // nothing is renewed while its client is disabled
 	Serial      string       `json:"serial,omitempty"`
 	NotAfter    time.Time    `json:"not_after,omitzero"`
 	NextAttempt time.Time    `json:"next_attempt,omitzero"`

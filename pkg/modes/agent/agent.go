@@ -42,6 +42,10 @@ type Store interface {
 	DeleteUnshared(ctx context.Context, id string) error
 	Hosts(ctx context.Context, clientID string) (int, error)
 	DeleteRevoked(ctx context.Context, id, serial string) error
+	WantRevocation(ctx context.Context, w managed.WantedRevocation) error
+	WantedRevocations(ctx context.Context, limit int) ([]managed.WantedRevocation, error)
+	PostponeRevocation(ctx context.Context, managedID, serial string, dueAt time.Time) error
+	EndRevocation(ctx context.Context, managedID, serial string) error
 	ClientByID(ctx context.Context, id string) (clients.Client, error)
 }
 

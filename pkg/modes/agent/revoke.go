@@ -157,57 +157,7 @@ func (a *Agent) RevokeAndDelete(ctx context.Context, id clients.Identity, certID
 // RevokeFor revokes and deletes as RevokeAndDelete does, for the administrator. m is
 // a row of the client.
 func (a *Agent) RevokeFor(ctx context.Context, client clients.Client, m managed.Certificate, reason cert.Reason) error {
-	who := trail.Entry{ClientID: client.ID, ClientName: client.Name, Addr: trail.Admin}
-	return a.revokeAndDelete(ctx, who, m, reason)
-}
-
-// Revocation is a revocation by the administrator.
-type Revocation struct {
-	Client clients.Client    // owner of the certificate; the zero Client: the proxy itself
-	Leaf   *x509.Certificate // the current certificate; nil: it is read from the CA
-	Reason cert.Reason
-	Forget bool // delete the row instead of replacing its certificate
-}
-
-// RevokeByAdmin revokes the current certificate of any row, also of one of the proxy's
-// own host, as Revoke does. It returns managed.ErrNoCertificate if there is no valid
-// one and the row is not to be deleted, and managed.ErrStale if m is not the present row.
-func (a *Agent) RevokeByAdmin(ctx context.Context, m managed.Certificate, r Revocation) (managed.Certificate, error) {
-	who := trail.Entry{ClientID: r.Client.ID, ClientName: r.Client.Name, Addr: trail.Admin}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeTimeout)
-	defer cancel()
-	if !a.isRevocable(m) {
-		if !r.Forget {
-			return m, managed.ErrNoCertificate
-		}
-		return m, a.deleteRevoked(ctx, who, m, m.Serial, r.Reason)
-	}
-	leaf, ca, err := r.Leaf, m.CA, error(nil)
-	if leaf == nil {
-		leaf, ca, err = a.currentLeaf(ctx, m)
-	}
-	if err == nil && hex.EncodeToString(leaf.SerialNumber.Bytes()) != m.Serial {
-		err = managed.ErrStale // it was renewed meanwhile
-	}
-	if err == nil {
-		err = a.revoke(ctx, who, m, ca, leaf, r.Reason)
-	}
-	if err != nil {
-		return m, err
-	}
-	if r.Forget {
-		return m, revokedButNot("deleted", a.deleteRevoked(ctx, who, m, m.Serial, r.Reason))
-	}
-	now, err := a.replace(ctx, m, cert.Revocation{Leaf: leaf, Names: m.Names, Reason: r.Reason})
-	return now, revokedButNot("recorded as revoked", err)
-}
-
-// revokedButNot adds to a failure that the CA has revoked the certificate already.
-func revokedButNot(what string, err error) error {
-	if err == nil {
-		return nil
-	}
-	return fmt.Errorf("the certificate IS revoked, but not %s: %w; repeat the request", what, err)
+	return a.revokeAndDelete(ctx, byAdmin(client), m, reason)
 }
 
 func (a *Agent) revokeAndDelete(ctx context.Context, who trail.Entry, m managed.Certificate, reason cert.Reason) error {

@@ -103,7 +103,7 @@ func New(cfg Config) (*Client, error) {
 // Start makes the store's rows match the configuration and inspects the files. A set
 // that is no longer configured keeps its files and is not renewed, unless its folder belongs
 // to a set that has no certificate yet. If two sets would
-// share a folder, Start returns an error and changes nothing. After another error some
+// share a folder, Start returns a *SharedFolderError and changes nothing. After another error some
 // rows may match already. Start can be repeated.
 func (c *Client) Start(ctx context.Context) error {
 	rows, err := c.rows(ctx)

@@ -69,12 +69,22 @@ func (c *Client) assign(rows map[string]managed.Certificate) ([]Set, folders, er
 	for i, set := range c.named(rows) {
 		dir := filepath.Join(c.cfg.Dir, cert.FolderName(set.Name))
 		if other, taken := owners[owners.key(dir)]; taken {
-			return nil, nil, fmt.Errorf("domain: the certificates for %q and %q would share the folder %s; put all their names into one, or give one of them a name of its own, such as other=%s",
-				other.Names.String(), set.Names.String(), dir, set.Names.Key())
+			return nil, nil, &SharedFolderError{Dir: dir, One: other.Names, Other: set.Names}
 		}
 		sets[i], owners[owners.key(dir)] = set, set
 	}
 	return sets, owners, nil
+}
+
+// SharedFolderError reports two configured sets that would share a folder.
+type SharedFolderError struct {
+	Dir        string
+	One, Other cert.Names
+}
+
+func (e *SharedFolderError) Error() string {
+	return fmt.Sprintf("domain: the certificates for %q and %q would share the folder %s; put all their names into one, or give one of them a name of its own, such as other=%s",
+		e.One.String(), e.Other.String(), e.Dir, e.Other.Key())
 }
 
 // isOthers reports whether a folder belongs to the certificate of other names.

@@ -11,7 +11,8 @@ import (
 
 // standsIn reports whether a row that is not configured has its certificate in the
 // folder of a configured set. That set replaces it, but has no deployed certificate yet.
-// Until then the former one is renewed, so that the files do not expire.
+// Until then the former one is renewed, so that the files do not expire. If the files are
+// lost, the row that was renewed until now stands in again: its bundle is stored.
 func (c *Client) standsIn(row managed.Certificate) bool {
 	dir := c.Dir(row)
 	if row.Serial == "" || !row.SupersededAt.IsZero() || c.IsConfigured(row) || !c.isOthers(dir, row.Names) {
@@ -19,7 +20,7 @@ func (c *Client) standsIn(row managed.Certificate) bool {
 	}
 	b, err := certfile.Read(dir)
 	if err != nil {
-		return false
+		return !row.DueAt.IsZero() && row.RevokedAt.IsZero()
 	}
 	names, err := b.Names()
 	return err == nil && names.Equal(row.Names)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -106,5 +107,50 @@ func TestFormerSet(t *testing.T) {
 	}
 	if strings.Contains(p.Log(), "its files are not renewed") {
 		t.Error("files are reported as stale")
+	}
+}
+
+// If the files are lost while a changed set fails, the former certificate is deployed
+// again, without an order (X43).
+func TestFormerSetRestored(t *testing.T) {
+	t.Parallel()
+	const www, api = "www.example.com", "api.example.com"
+	var ca pebbletest.Fault
+	p := proxytest.Start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}, Change: configured(www)})
+	settled(t, p, www)
+	dir := filepath.Join(p.DataDir, "certs", www)
+	before := proxytest.OnDisk(t, dir).Serial()
+	refuse(&ca, api)
+	p.Restart(t, configured(www+","+api))
+	watch.Until(t, "the new set fails", func() bool { return hosts(t, p, www, api).LastError != "" })
+	for range 2 { // also with a part of them
+		if err := os.Remove(filepath.Join(dir, certfile.Fullchain)); err != nil {
+			t.Fatal(err)
+		}
+		p.Restart(t)
+		holds(t, p, www, www)
+		if serial := proxytest.OnDisk(t, dir).Serial(); serial != before {
+			t.Errorf("serial %s, want %s", serial, before)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+		p.Restart(t)
+		holds(t, p, www, www)
+	}
+	if c := hosts(t, p, www); c.NotConfigured || c.NextAttempt.IsZero() {
+		t.Errorf("the former certificate is %+v", c)
+	}
+	ca.PassAll()
+	p.TryNow(t.Context())
+	holds(t, p, www, api+","+www)
+	watch.Until(t, "the former set ends", func() bool { return hosts(t, p, www).NextAttempt.IsZero() })
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	p.Restart(t)
+	holds(t, p, www, api+","+www)
+	if c := hosts(t, p, www); !c.NotConfigured || !c.NextAttempt.IsZero() {
+		t.Errorf("the former certificate is back: %+v", c)
 	}
 }

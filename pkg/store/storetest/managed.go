@@ -25,6 +25,7 @@ var managedCases = []testCase{
 	{"a revoked certificate is due, and one serial only", managedRevoked},
 	{"a CSR of a compromised key is not used again", managedRevokedCSR},
 	{"a row whose certificate is revoked is deleted, and no newer one", managedRevokedDeleted},
+	{"a wanted revocation stays until its result", revocationWanted},
 	{"an order is journalled while the lease is held", orderJournal},
 }
 
@@ -343,4 +344,37 @@ func managedRevokedDeleted(t *testing.T, f *fixture) {
 	ok(t, f.DeleteRevoked(ctx, m.ID, "serial-e2"))
 	wantErr(t, f.DeleteRevoked(ctx, m.ID, "serial-e2"), managed.ErrNotFound)
 	must2(f.EnsureManaged(ctx, managed.Certificate{ClientID: y.ID, Names: []string{"a.example"}}))(t)
+}
+
+// A revocation outlives its row, because the CA may not have answered yet (X7).
+func revocationWanted(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	first := managed.WantedRevocation{
+		ManagedID: m.ID, Serial: "01", ClientID: "x", CA: directory, Leaf: []byte{0x30, 0, 0xff}, Reason: "superseded", Forget: true,
+	}
+	second := first
+	second.Serial, second.Forget = "02", false
+	ok(t, f.WantRevocation(ctx, first))
+	ok(t, f.WantRevocation(ctx, second))
+	first.WantedAt, first.DueAt = f.clock.Now(), f.clock.Now()
+	second.WantedAt, second.DueAt = first.WantedAt, first.DueAt
+	equal(t, must(f.WantedRevocations(ctx, 9))(t), []managed.WantedRevocation{first, second})
+	equal(t, must(f.WantedRevocations(ctx, 1))(t), []managed.WantedRevocation{first})
+	ok(t, f.DeleteManaged(ctx, m.ID))
+
+	ok(t, f.PostponeRevocation(ctx, m.ID, "01", f.clock.Now().Add(time.Hour)))
+	equal(t, must(f.WantedRevocations(ctx, 9))(t), []managed.WantedRevocation{second})
+	ok(t, f.EndRevocation(ctx, m.ID, "02"))
+	ok(t, f.EndRevocation(ctx, m.ID, "02"))
+	equal(t, len(must(f.WantedRevocations(ctx, 9))(t)), 0)
+	f.clock.Advance(time.Hour)
+	first.DueAt = f.clock.Now()
+	equal(t, must(f.WantedRevocations(ctx, 9))(t), []managed.WantedRevocation{first})
+	ok(t, f.PostponeRevocation(ctx, m.ID, "01", f.clock.Now().Add(48*time.Hour))) // by a wrong clock
+	equal(t, len(must(f.WantedRevocations(ctx, 9))(t)), 1)
+	first.Reason = "keyCompromise"
+	ok(t, f.WantRevocation(ctx, first)) // again, for another reason
+	first.WantedAt, first.DueAt = f.clock.Now(), f.clock.Now()
+	equal(t, must(f.WantedRevocations(ctx, 9))(t), []managed.WantedRevocation{first})
 }

@@ -24,6 +24,7 @@ var triesCases = []testCase{
 	{"many reloads are bounded together", triedTogether},
 	{"the budget of reloads returns", triedLater},
 	{"failing deployments are tried", triedHooks},
+	{"an attempt of a holder is counted as a try", triesCounted},
 }
 
 var (
@@ -346,4 +347,26 @@ func triedHooks(t *testing.T, f *fixture) {
 		ok(t, f.FailHook(ctx, m.ID, "w", "e", managed.Failure{Reason: "exit 1", RetryAt: f.clock.Now().Add(time.Hour)}))
 		equal(t, must(f.TryHooks(ctx))(t), 1)
 	}
+}
+
+func triesCounted(t *testing.T, f *fixture) { // X44
+	ctx := t.Context()
+	m := f.manage(t, "a.example")
+	wantErr(t, f.CountTry(ctx, "w", m.ID, byStart), managed.ErrLost)
+	wantErr(t, f.CountTry(ctx, "w", "none", byStart), managed.ErrLost)
+	held := f.claimOne(t, "w")
+	for range 3 {
+		ok(t, f.CountTry(ctx, "w", m.ID, byStart))
+	}
+	used := managed.NotNow{Reason: managed.TriesUsed, Most: 3, Per: time.Hour, At: f.clock.Now().Add(time.Hour)}
+	equal(t, f.later(t, f.CountTry(ctx, "w", m.ID, byStart)), used)
+	equal(t, must(f.ManagedByID(ctx, m.ID))(t), held)
+
+	ok(t, f.FailManaged(ctx, m.ID, "w", managed.Failure{Reason: "DNS", RetryAt: f.clock.Now().Add(24 * time.Hour)}))
+	equal(t, must(f.TryFailing(ctx, byStart))(t), 0)
+	must(f.TryNow(ctx, m.ID, byPerson))(t) // the fourth is for people
+	f.claimOne(t, "w")
+	f.later(t, f.CountTry(ctx, "w", m.ID, byPerson.Tries))
+	f.clock.Advance(time.Hour)
+	ok(t, f.CountTry(ctx, "w", m.ID, byStart))
 }
