@@ -81,7 +81,7 @@ func (l *library) open() {
 	var err error
 	l.ca, err = localca.Open(localca.Config{
 		Dir: filepath.Join(l.site.dir, "ca"), URL: "http://127.0.0.1/ca", // not served
-		Lifetime: 20 * 24 * time.Hour, // shorter than autocert's RenewBefore can be
+		Lifetime: lifetime,
 	})
 	if err != nil {
 		l.Fatal(err)

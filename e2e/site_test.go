@@ -15,6 +15,9 @@ import (
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 )
 
+// lifetime of certificates; autocert must be able to find a new one due for renewal.
+const lifetime = 20 * 24 * time.Hour
+
 // target is an ACME server that the clients use.
 type target struct {
 	name string
@@ -26,6 +29,7 @@ type target struct {
 var targets = []target{
 	{"trusting", startLibrary(trusting)},
 	{"challenged", startLibrary(challenged)},
+	{"relay", startRelay},
 }
 
 // site is the place of one client at a target, with all that the client must know.
