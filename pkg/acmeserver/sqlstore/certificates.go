@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
@@ -68,7 +67,7 @@ func splitChains(joined []byte) (chains [][]byte, err error) {
 	for len(joined) > 0 {
 		length, n := binary.Uvarint(joined)
 		if n <= 0 || length > uint64(len(joined)-n) {
-			return nil, fmt.Errorf("the chains of a certificate are damaged")
+			return nil, errors.New("the chains of a certificate are damaged")
 		}
 		end := n + int(length)
 		chains = append(chains, joined[n:end:end])
@@ -85,7 +84,7 @@ func (s *Store) CertificateByID(ctx context.Context, id string) (acmeserver.Cert
 
 // CertificatesByFingerprint implements [acmeserver.Storage].
 func (s *Store) CertificatesByFingerprint(ctx context.Context, fingerprint string) ([]acmeserver.Certificate, error) {
-	rows, err := s.db.Reader().QueryContext(ctx, fingerprintSQL, fingerprint) //nolint:sqlclosecheck,rowserrcheck // Collect does
+	rows, err := s.db.Reader().QueryContext(ctx, fingerprintSQL, fingerprint)
 	all, err := sqldb.Collect(rows, err, scanCertificate)
 	if err = s.lookup(err, "certificates with the fingerprint %q", fingerprint); errors.Is(err, acmeserver.ErrNotFound) {
 		err = nil

@@ -100,13 +100,13 @@ func (s *Store) dueOrders(ctx context.Context, now time.Time) ([]dueOrder, error
 		}
 		page = append(page, firsts...)
 	}
-	rows, err := s.db.Reader().QueryContext(ctx, leasedSQL, sqldb.Millis(now)) //nolint:sqlclosecheck,rowserrcheck // Collect does
+	rows, err := s.db.Reader().QueryContext(ctx, leasedSQL, sqldb.Millis(now))
 	leased, err := sqldb.Collect(rows, err, func(r sqldb.Scanner) (owner string, err error) { return owner, r.Scan(&owner) })
 	return inTurns(page, leased), err
 }
 
 func (s *Store) dueRows(ctx context.Context, query string, now time.Time, limit int) ([]dueOrder, error) {
-	rows, err := s.db.Reader().QueryContext(ctx, query, sqldb.Millis(now), limit) //nolint:sqlclosecheck,rowserrcheck // Collect does
+	rows, err := s.db.Reader().QueryContext(ctx, query, sqldb.Millis(now), limit)
 	return sqldb.Collect(rows, err, func(r sqldb.Scanner) (d dueOrder, err error) { return d, r.Scan(&d.id, &d.owner, &d.at) })
 }
 
@@ -140,7 +140,7 @@ func (s *Store) claim(ctx context.Context, owner string, now, until time.Time, d
 	query := fmt.Sprintf(claimSQL, list.String()[2:], s.db.SkipLocked()) //nolint:gosec // placeholders only
 	var claimed []acmeserver.Order
 	err := s.db.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error {
-		rows, err := tx.QueryContext(ctx, query, args...) //nolint:sqlclosecheck,rowserrcheck // Collect does
+		rows, err := tx.QueryContext(ctx, query, args...)
 		claimed, err = sqldb.Collect(rows, err, scanOrder)
 		return err
 	})
@@ -167,7 +167,7 @@ func (s *Store) ExtendOrder(ctx context.Context, id, owner string, until time.Ti
 func (s *Store) NextOrder(ctx context.Context, now time.Time) (time.Time, error) {
 	var first time.Time
 	for _, query := range []string{nextDueSQL, nextLeaseEndSQL} {
-		rows, err := s.db.Reader().QueryContext(ctx, query, sqldb.Millis(now)) //nolint:sqlclosecheck,rowserrcheck // Collect does
+		rows, err := s.db.Reader().QueryContext(ctx, query, sqldb.Millis(now))
 		times, err := sqldb.Collect(rows, err, func(r sqldb.Scanner) (t time.Time, err error) { return t, r.Scan(sqldb.Time(&t)) })
 		if err != nil {
 			return time.Time{}, s.fail(err, "next due order")

@@ -207,7 +207,7 @@ func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, li
 	}
 	if err == nil {
 		var rows *sql.Rows
-		rows, err = s.db.Reader().QueryContext(ctx, listOrdersSQL, accountID, last, after, limit) //nolint:sqlclosecheck,rowserrcheck // Collect does
+		rows, err = s.db.Reader().QueryContext(ctx, listOrdersSQL, accountID, last, after, limit)
 		ids, err = sqldb.Collect(rows, err, func(r sqldb.Scanner) (id string, err error) { return id, r.Scan(&id) })
 	}
 	if err = s.lookup(err, "orders of %q", accountID); errors.Is(err, acmeserver.ErrNotFound) {

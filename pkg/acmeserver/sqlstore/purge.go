@@ -66,7 +66,7 @@ type expired struct {
 // purgeOrders deletes at most limit orders with what belongs to them.
 func (s *Store) purgeOrders(ctx context.Context, before time.Time, limit int) (n int64, err error) {
 	err = s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
-		rows, err := tx.QueryContext(ctx, fmt.Sprintf(oldOrdersSQL, s.db.SkipLocked()), sqldb.Millis(before), limit) //nolint:sqlclosecheck,rowserrcheck // Collect does
+		rows, err := tx.QueryContext(ctx, fmt.Sprintf(oldOrdersSQL, s.db.SkipLocked()), sqldb.Millis(before), limit)
 		old, err := sqldb.Collect(rows, err, func(r sqldb.Scanner) (o expired, err error) {
 			err = r.Scan(&o.id, &o.status, &o.version, &o.accountID, &o.replaces, &o.share, &o.issuing, fromJSON(&o.held.names), &o.held.expires)
 			return o, err
