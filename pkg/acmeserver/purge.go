@@ -41,22 +41,27 @@ func (s *Server) purgeEvery(ctx context.Context, period, keep time.Duration, pur
 			return
 		case <-timer.C:
 		}
-		if err := s.purgeNow(ctx, keep, purge); err != nil && ctx.Err() == nil {
+		pause := period - rand.N(period/10)
+		more, err := s.purgeNow(ctx, keep, purge)
+		switch {
+		case err != nil && ctx.Err() == nil:
 			s.cfg.Logger.Warn("purge failed", "error", err)
+		case more: // a flood creates them faster than one period allows
+			pause = time.Second
 		}
-		timer.Reset(period - rand.N(period/10))
+		timer.Reset(pause)
 	}
 }
 
-func (s *Server) purgeNow(ctx context.Context, keep time.Duration, purge purgeFunc) error {
+func (s *Server) purgeNow(ctx context.Context, keep time.Duration, purge purgeFunc) (more bool, err error) {
 	before := s.cfg.Now().Add(-keep)
 	for range purgeMost {
 		bounded, cancel := context.WithTimeout(ctx, purgeTimeout)
-		more, err := purge(bounded, before, purgeLimit)
+		more, err = purge(bounded, before, purgeLimit)
 		cancel()
 		if err != nil || !more {
-			return err
+			return false, err
 		}
 	}
-	return nil
+	return true, nil
 }

@@ -95,8 +95,8 @@ func checkPurges(t *testing.T, calls []purge, least, most int, age time.Duration
 	}
 }
 
-// C12: a purge continues while there is more, but not for ever. A failure is logged, and
-// the next one comes when it would have come anyway.
+// C12: a purge continues while there is more, with pauses for others. A failure is logged,
+// and the next one comes when it would have come anyway.
 func TestPurgeMore(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -107,9 +107,9 @@ func TestPurgeMore(t *testing.T) {
 		}
 	})
 	synctest.Test(t, func(t *testing.T) {
-		storage := &purged{Memory: acmeserver.NewMemory(), more: 1_000_000}
+		storage := &purged{Memory: acmeserver.NewMemory(), more: 2500}
 		runFor(t, storage, 20*time.Minute)
-		if n := len(storage.records); n != 1000 {
+		if n := len(storage.records); n != 2501 || storage.records[1000].at.Sub(storage.records[999].at) < time.Second {
 			t.Errorf("%d purges", n)
 		}
 	})
