@@ -27,7 +27,9 @@ func startAcmez(t *testing.T, s *site) client {
 	a.account = acme.Account{Contact: []string{"mailto:admin@example.com"}, TermsOfServiceAgreed: true, PrivateKey: key}
 	a.acmez.Client = &acme.Client{Directory: s.directory, HTTPClient: s.http(t)}
 	solver := &acmezSolver{}
-	a.acmez.ChallengeSolvers = map[string]acmez.Solver{acme.ChallengeTypeHTTP01: noSolver{}, acme.ChallengeTypeDNS01: noSolver{}}
+	a.acmez.ChallengeSolvers = map[string]acmez.Solver{
+		acme.ChallengeTypeHTTP01: noSolver{}, acme.ChallengeTypeDNS01: noSolver{},
+	}
 	if s.solves {
 		a.acmez.ChallengeSolvers = map[string]acmez.Solver{acme.ChallengeTypeHTTP01: solver}
 		s.serve(t, &solver.answers)

@@ -97,7 +97,7 @@ func (a *autocertClient) read(ctx context.Context, name string) (*certificate, e
 func (a *autocertClient) renew(ctx context.Context, names ...string) ([]*certificate, error) {
 	once := &renewOnce{Cache: a.cache, next: a.http.Transport, stored: make(chan struct{}, 1)}
 	manager := a.newManager(once, &http.Client{Transport: once})
-	manager.RenewBefore = 30 * 24 * time.Hour // longer than the lifetime
+	manager.RenewBefore = 30 * 24 * time.Hour // the longest, and longer than the lifetime
 	if a.solves {
 		manager.HTTPHandler(nil) // it must offer http-01; the answers are in the cache
 	}

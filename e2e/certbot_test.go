@@ -64,7 +64,8 @@ func (c certbot) renew(ctx context.Context, names ...string) ([]*certificate, er
 }
 
 func (c certbot) revoke(ctx context.Context, cert *certificate) error {
-	return c.certbot(ctx, "revoke", "--cert-name", cert.leaf.DNSNames[0], "--reason", "superseded", "--no-delete-after-revoke")
+	return c.certbot(ctx, "revoke", "--cert-name", cert.leaf.DNSNames[0], "--reason", "superseded",
+		"--no-delete-after-revoke")
 }
 
 func (certbot) rollover(context.Context) error {

@@ -48,7 +48,9 @@ func (c *certmagicClient) issue(ctx context.Context, names ...string) ([]*certif
 }
 
 func (c *certmagicClient) renew(ctx context.Context, names ...string) ([]*certificate, error) {
-	return c.each(ctx, names, func(ctx context.Context, name string) error { return c.config.RenewCertSync(ctx, name, true) })
+	return c.each(ctx, names, func(ctx context.Context, name string) error {
+		return c.config.RenewCertSync(ctx, name, true)
+	})
 }
 
 // each calls a function for each name and returns the stored certificates.

@@ -21,7 +21,7 @@ func startCertManager(t *testing.T, s *site) client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := certManager{s, &acme.Client{Key: key, DirectoryURL: s.directory, HTTPClient: s.http(t), UserAgent: "cert-manager"}, &answers{}}
+	c := certManager{s, &acme.Client{Key: key, DirectoryURL: s.directory, HTTPClient: s.http(t)}, &answers{}}
 	s.serve(t, c.answers)
 	return c
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"testing"
+	"time"
 )
 
 // client is a stock ACME client with one account. Each method is one or more runs of a
@@ -47,9 +48,9 @@ type kind struct {
 	replaces bool
 	// eachName: the client has a certificate for each name.
 	eachName bool
-	// silent: the client does not show why an order became invalid after finalize, even
-	// if the answer of finalize is the problem.
-	silent bool
+	// longest is the lifetime of certificates above which the client cannot be made to
+	// renew one at once; any if 0.
+	longest time.Duration
 }
 
 var kinds = []kind{
@@ -59,7 +60,7 @@ var kinds = []kind{
 	{name: "uacme", programs: []string{"uacme", "unshare"}, start: startUacme, keepsKey: true},
 	{name: "caddy", programs: []string{"caddy"}, start: startCaddy, keepsKey: true, eachName: true},
 	{name: "x-crypto", start: startCrypto},
-	{name: "autocert", start: startAutocert, keepsKey: true, eachName: true},
+	{name: "autocert", start: startAutocert, keepsKey: true, eachName: true, longest: 30 * 24 * time.Hour},
 	{name: "cert-manager", start: startCertManager},
 	{name: "acmez", start: startAcmez, replaces: true},
 	{name: "certmagic", start: startCertmagic, replaces: true, eachName: true},

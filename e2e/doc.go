@@ -1,7 +1,7 @@
 // Package e2e has no code, only tests: stock ACME clients against the ACME server of this
 // project. Each client registers, orders certificates, renews and revokes one, and
-// changes its account key if it can. The targets are the library (package acmeserver)
-// and the relay, which is a whole proxy in front of a Pebble.
+// changes its account key if it can. The targets are the library (package acmeserver),
+// the program examples/acmed, and the relay, which is a whole proxy in front of a Pebble.
 //
 // `make e2e` runs them. The clients are programs of Debian and Go packages. The packages
 // need this module of its own, so that programs that import the project do not download

@@ -47,7 +47,8 @@ func startLego(t *testing.T, s *site) client {
 	if l.again, err = lego.NewClient(config); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.lego.Challenge.SetHTTP01Provider(http01.NewProviderServer("127.0.0.1", strconv.Itoa(s.port))); err != nil {
+	solver := http01.NewProviderServer("127.0.0.1", strconv.Itoa(s.port))
+	if err := l.lego.Challenge.SetHTTP01Provider(solver); err != nil {
 		t.Fatal(err)
 	}
 	return l

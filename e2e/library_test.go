@@ -60,7 +60,8 @@ func startLibrary(m mode) func(*testing.T) func(*testing.T, kind) *site {
 func answerLoopback(w dns.ResponseWriter, r *dns.Msg) {
 	m := new(dns.Msg).SetReply(r)
 	if q := r.Question[0]; q.Qtype == dns.TypeA {
-		m.Answer = []dns.RR{&dns.A{Hdr: dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: q.Qclass}, A: []byte{127, 0, 0, 1}}}
+		head := dns.RR_Header{Name: q.Name, Rrtype: q.Qtype, Class: q.Qclass}
+		m.Answer = []dns.RR{&dns.A{Hdr: head, A: []byte{127, 0, 0, 1}}}
 	}
 	_ = w.WriteMsg(m)
 }
@@ -86,7 +87,9 @@ func (l *library) open() {
 	if err != nil {
 		l.Fatal(err)
 	}
-	db, err := sqldb.Open(l.Context(), sqldb.Config{Path: filepath.Join(l.site.dir, "acmed.db"), Parts: []sqldb.Part{sqlstore.Part()}})
+	db, err := sqldb.Open(l.Context(), sqldb.Config{
+		Path: filepath.Join(l.site.dir, "acme.db"), Parts: []sqldb.Part{sqlstore.Part()},
+	})
 	if err != nil {
 		l.Fatal(err)
 	}
@@ -120,8 +123,8 @@ func (l *library) serve(m mode, resolver string) {
 	}
 	l.rules = &rules{Policy: acmeserver.Trusting{}}
 	s.refusals = []refusal{
-		{"refused", "rejected by the rules; ask the administrator", false},
-		{"failing", "CAA of failing." + s.domain + " forbids it", true},
+		{"refused", "rejected by the rules; ask the administrator"},
+		{"failing", "CAA of failing." + s.domain + " forbids it"},
 	}
 	if m == challenged {
 		l.rules.Policy, l.rules.limited = acmeserver.Challenged{Types: []string{acme.HTTP01}}, true
@@ -159,21 +162,7 @@ func (l *library) run(cfg acmeserver.Config) *acmeserver.Server {
 }
 
 func (l *library) revoked(t *testing.T, serial *big.Int) bool {
-	block, _ := pem.Decode(l.ca.CRL())
-	der := l.ca.CRL()
-	if block != nil {
-		der = block.Bytes
-	}
-	list, err := x509.ParseRevocationList(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range list.RevokedCertificateEntries {
-		if e.SerialNumber.Cmp(serial) == 0 {
-			return true
-		}
-	}
-	return false
+	return inCRL(t, l.ca.CRL(), serial)
 }
 
 // check checks what the server saw.

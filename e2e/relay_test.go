@@ -51,8 +51,8 @@ func startRelay(t *testing.T) func(*testing.T, kind) *site {
 			return revoked
 		}
 		s.refusals = []refusal{
-			{"refused", "ask the proxy's administrator to add it", false},
-			{"failing", "the CA refuses failing." + s.domain, true},
+			{"refused", "ask the proxy's administrator to add it"},
+			{"failing", "the CA refuses failing." + s.domain},
 		}
 		return s
 	}

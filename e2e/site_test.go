@@ -29,6 +29,7 @@ type target struct {
 var targets = []target{
 	{"trusting", startLibrary(trusting)},
 	{"challenged", startLibrary(challenged)},
+	{"acmed", startAcmed},
 	{"relay", startRelay},
 }
 
@@ -54,10 +55,7 @@ type site struct {
 
 // refusal is an order that is refused: label is the first label of its only name, detail a
 // part of the message that clients must show.
-type refusal struct {
-	label, detail string
-	atFinalize    bool
-}
+type refusal struct{ label, detail string }
 
 // newSite returns a site without what depends on the target.
 func newSite(t *testing.T, k kind, solves bool) *site {

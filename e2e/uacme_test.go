@@ -32,7 +32,10 @@ esac
 
 func (u uacme) uacme(ctx context.Context, args ...string) error {
 	script := `mount --bind "$0" ` + hostRoots + ` && exec uacme "$@"`
-	wrapped := []string{"--map-root-user", "--mount", "sh", "-c", script, u.trust, "--confdir", u.path("uacme"), "--acme-url", u.directory, "--yes", "--type", "EC"}
+	wrapped := []string{
+		"--map-root-user", "--mount", "sh", "-c", script, u.trust,
+		"--confdir", u.path("uacme"), "--acme-url", u.directory, "--yes", "--type", "EC",
+	}
 	return u.run(ctx, nil, "unshare", append(wrapped, args...)...)
 }
 
