@@ -152,6 +152,33 @@ func TestLostLease(t *testing.T) {
 	})
 }
 
+// A certificate is stored although its instance has lost the lease.
+func TestCertificateAfterALostLease(t *testing.T) {
+	inLab(t, nil, func(l *lab) {
+		l.ca.does(func(ctx context.Context, r issueRequest) (issued, error) {
+			if len(l.ca.called()) == 1 {
+				<-ctx.Done()
+				return l.ca.sign(r.CSR.Public, r.CSR.Names...), nil
+			}
+			<-ctx.Done()
+			return issued{}, ctx.Err()
+		})
+		first := l.start()
+		c := l.account(first)
+		o := c.newOrder("a.example.com")
+		c.finalize(o, rawacme.NewKey())
+		first.kill()
+		c.at = l.start()
+		l.wait(40 * time.Second)
+		first.storage.dead.Store(false) // it was only suspended
+		l.wait(20 * time.Second)
+		c.download(c.read(o).is(l, acmeserver.StatusValid))
+		if n := len(l.ca.called()); n != 2 {
+			l.Errorf("%d calls", n)
+		}
+	})
+}
+
 // stored returns an order as it is stored.
 func (l *lab) stored(o orderDoc) acmeserver.Order {
 	l.Helper()

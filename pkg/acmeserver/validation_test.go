@@ -206,6 +206,32 @@ func TestKilledWhileValidating(t *testing.T) {
 	})
 }
 
+// A Server that stops counts no attempt. Another one validates soon.
+func TestStoppedWhileValidating(t *testing.T) {
+	var attempts []int
+	inLab(t, challenged(func(ctx context.Context, v acmeserver.Validation) error {
+		if attempts = append(attempts, v.Attempts); len(attempts) > 1 {
+			return nil
+		}
+		<-ctx.Done()
+		return ctx.Err()
+	}), func(l *lab) {
+		s := l.start()
+		c := l.account(s)
+		o := c.newOrder("a.example.com")
+		c.begin(o.Authorizations[0])
+		synctest.Wait()
+		s.stop()
+		<-s.done
+		c.at = l.start()
+		l.wait(time.Second)
+		c.read(o).is(l, acmeserver.StatusReady)
+		if !slices.Equal(attempts, []int{0, 0}) {
+			l.Errorf("attempts %v", attempts)
+		}
+	})
+}
+
 // A validator that panics or never returns harms nothing else.
 func TestBrokenValidator(t *testing.T) {
 	inLab(t, challenged(func(ctx context.Context, v acmeserver.Validation) error {
