@@ -2,7 +2,9 @@ package config
 
 import (
 	"fmt"
+	"net/url"
 	"path/filepath"
+	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/cert/certfile"
@@ -92,6 +94,9 @@ func (s *Serve) Doubts() []string {
 	_, port, _ := splitAddr(s.HTTPAddr)
 	if s.HTTP01Webroot != "" && port == 80 && backend == nil {
 		doubts = append(doubts, fmt.Sprintf("http-01-webroot: the CA finds the listener at http-addr %s, which does not serve these files; set http-addr to none", s.HTTPAddr))
+	}
+	if u, err := url.Parse(s.PublicURL); err == nil && s.PublicURL != "" && !strings.EqualFold(strings.TrimSuffix(s.Hostname, "."), u.Hostname()) {
+		doubts = append(doubts, fmt.Sprintf("public-url: no certificate is obtained for %s, so ACME clients cannot trust the directory; set hostname to that name", u.Hostname()))
 	}
 	inDataDir := s.CertDir == ""
 	if rel, err := filepath.Rel(s.DataDir, s.CertDir); err == nil && filepath.IsLocal(rel) {

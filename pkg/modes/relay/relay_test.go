@@ -455,3 +455,44 @@ func TestTLS(t *testing.T) {
 		t.Error("the log does not say that the directory is not trusted")
 	}
 }
+
+// A reload with another public URL opens the door there. The accounts stay: a program
+// that registers again gets its own.
+func TestOtherURL(t *testing.T) {
+	t.Parallel()
+	var settings proxy.Config
+	p := start(t, proxytest.Options{Change: func(cfg *proxy.Config) { settings = *cfg }})
+	credential := p.ACMECredential(t, "web1", proxytest.Grant(clients.ModeACME, "*.example.com"))
+	key := proxytest.NewKey(t)
+	a, err := p.TryACMEAccount(t, credential, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings.PublicURL = "https://other.example.test:8443"
+	if _, err := p.Replace(t.Context(), settings.Serve); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Order(t.Context(), "a.example.com"); err == nil {
+		t.Error("a request for the earlier URL is accepted")
+	}
+	credential.Directory = settings.PublicURL + "/acme/directory"
+	_, err = p.TryACMEAccount(t, credential, key)
+	if !errors.Is(err, xacme.ErrAccountAlreadyExists) {
+		t.Errorf("the same key again: %v", err)
+	}
+	if _, err := p.NewACMEAccount(t, credential).Obtain(t, "a.example.com"); err != nil {
+		t.Error(err)
+	}
+	settings.PublicURL = ""
+	if _, err := p.Replace(t.Context(), settings.Serve); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := p.ACMEHTTP(t, nil).Get(credential.Directory)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("without a URL: %d", resp.StatusCode)
+	}
+}
