@@ -39,8 +39,8 @@ access to DNS.
 --for prints the program's commands or configuration with these values.
 
 For programs without EAB:
-  --directory        print a directory URL that is a secret of its own
-  --account-key      allow the account key with this thumbprint (RFC 7638)
+  --directory     print a directory URL that is a secret of its own
+  --account-key   allow an account key, by its thumbprint (RFC 7638)
 
 --from restricts the credential to networks. Without it, only the networks of the
 grants count. --expires-in makes it expire, and with it the accounts that were
