@@ -167,9 +167,9 @@ format: ## format the code
 
 .PHONY: bench
 bench: build ## run the benchmarks (TESTFLAGS=…)
-	$(GO) test -run '^$$' -bench . -skip Shares -benchtime 100x $(TESTFLAGS) ./internal/loadtest ./pkg/store
+	$(GO) test -run '^$$' -bench . -skip Shares -benchtime 100x -timeout 30m $(TESTFLAGS) ./internal/loadtest ./pkg/store
 	$(GO) test -run '^$$' -bench Shares -benchtime 1x $(TESTFLAGS) ./internal/loadtest
-	$(GO) test -run '^$$' -bench . -benchtime 10x $(TESTFLAGS) ./internal/processbench
+	$(GO) test -run '^$$' -bench . -benchtime 10x -timeout 30m $(TESTFLAGS) ./internal/processbench
 	$(GO) test -run '^$$' -bench . -benchtime 300x -timeout 30m $(TESTFLAGS) ./pkg/acmeserver/sqlstore
 
 .PHONY: demo
