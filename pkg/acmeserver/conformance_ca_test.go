@@ -148,7 +148,8 @@ func chain(ders ...[]byte) (all []byte) {
 }
 
 // Revoke implements acmeserver.Revoker.
-func (ca *testCA) Revoke(_ context.Context, c acmeserver.Certificate, leaf *x509.Certificate, reason int) error {
+func (ca *testCA) Revoke(_ context.Context, r acmeserver.RevokeRequest) error {
+	c, leaf, reason := r.Certificate, r.Leaf, r.Reason
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
 	ca.revoked = append(ca.revoked, revocation{leaf, string(c.State), reason})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"fmt"
+	"net/netip"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -41,11 +42,21 @@ type Issuer interface {
 	Issue(ctx context.Context, r IssueRequest) (Issued, error)
 }
 
-// Revoker is an Issuer that revokes certificates. Without it, revokeCert is refused. The
-// certificate may be unknown to the Server, then c has only what the leaf tells. A
+// RevokeRequest is a revocation that the Server allows.
+type RevokeRequest struct {
+	// Certificate has only what Leaf tells if the certificate is unknown to the Server.
+	// Otherwise it is the record of Account, or that of another account.
+	Certificate Certificate
+	Leaf        *x509.Certificate
+	Reason      int        // RFC 5280, section 5.3.1
+	Account     Account    // that signed the request; zero: the certificate's key did
+	Addr        netip.Addr // the caller's
+}
+
+// Revoker is an Issuer that revokes certificates. Without it, revokeCert is refused. A
 // certificate that is revoked already is no error.
 type Revoker interface {
-	Revoke(ctx context.Context, c Certificate, leaf *x509.Certificate, reason int) error
+	Revoke(ctx context.Context, r RevokeRequest) error
 }
 
 // RenewalInfo is when to renew a certificate (RFC 9773, section 4.2).

@@ -76,7 +76,8 @@ func (ca *scriptedCA) sign(public crypto.PublicKey, names ...string) acmeserver.
 	return acmeserver.Issued{Chain: append(leaf, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.root.Raw})...)}
 }
 
-func (ca *scriptedCA) Revoke(_ context.Context, c acmeserver.Certificate, _ *x509.Certificate, reason int) error {
+func (ca *scriptedCA) Revoke(_ context.Context, r acmeserver.RevokeRequest) error {
+	c, reason := r.Certificate, r.Reason
 	ca.mu.Lock()
 	defer ca.mu.Unlock()
 	c.Reason = reason

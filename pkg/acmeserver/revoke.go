@@ -45,7 +45,8 @@ func (s *Server) revoke(ctx context.Context, r *request) (*answer, error) {
 	if slices.ContainsFunc(known, func(k Certificate) bool { return !k.RevokedAt.IsZero() }) {
 		return nil, alreadyRevoked()
 	}
-	if err := revoker.Revoke(ctx, c, leaf, reason); err != nil {
+	allowed := RevokeRequest{Certificate: c, Leaf: leaf, Reason: reason, Account: r.account, Addr: r.addr}
+	if err := revoker.Revoke(ctx, allowed); err != nil {
 		return nil, fmt.Errorf("revoke a certificate: %w", err)
 	}
 	if len(known) == 0 {
@@ -116,5 +117,20 @@ func (s *Server) mayRevoke(ctx context.Context, r *request, leaf *x509.Certifica
 	case !authorized:
 		return problem(acme.Unauthorized, 0, "the account neither has the certificate nor is authorized for all its names")
 	}
-	return nil
+	return s.mayStillHave(ctx, r, names)
+}
+
+// mayStillHave asks the Policy again. The rules may have changed since the account was
+// authorized for the names.
+func (s *Server) mayStillHave(ctx context.Context, r *request, names cert.Names) error {
+	req := OrderRequest{Account: r.account, Addr: r.addr}
+	for _, name := range names {
+		id := acme.Identifier{Type: acme.TypeDNS, Value: name}
+		if cert.IsIP(name) {
+			id.Type = acme.TypeIP
+		}
+		req.Identifiers = append(req.Identifiers, id)
+	}
+	_, err := s.cfg.Policy.Order(ctx, req)
+	return err
 }

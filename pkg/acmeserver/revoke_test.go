@@ -114,7 +114,8 @@ func TestRefusedRevocations(t *testing.T) {
 // stubborn is an issuer that does not revoke.
 type stubborn struct{ acmeserver.Issuer }
 
-func (stubborn) Revoke(_ context.Context, _ acmeserver.Certificate, _ *x509.Certificate, reason int) error {
+func (stubborn) Revoke(_ context.Context, r acmeserver.RevokeRequest) error {
+	reason := r.Reason
 	if reason == 1 {
 		return errors.New("the upstream CA cannot be reached")
 	}

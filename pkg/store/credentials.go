@@ -82,7 +82,7 @@ func (s *credentialStore) ReplaceACME(ctx context.Context, c clients.Credential)
 	return added, s.Fail(err, "replace the ACME credentials of client %s", c.ClientID)
 }
 
-var deleteACMESQL = `DELETE FROM credentials WHERE client_id = $1 AND kind IN (` + acmeKinds() + `)`
+var deleteACMESQL = `DELETE FROM credentials WHERE client_id = $1 AND kind IN (` + acmeKinds() + `)` //nolint:gosec // constants
 
 // acmeKinds returns the constants as a list in SQL.
 func acmeKinds() string {

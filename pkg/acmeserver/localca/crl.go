@@ -29,7 +29,8 @@ type crl struct {
 
 // Revoke implements acmeserver.Revoker. The revocation is durable when it returns, and
 // in the next CRL.
-func (ca *CA) Revoke(_ context.Context, _ acmeserver.Certificate, leaf *x509.Certificate, reason int) error {
+func (ca *CA) Revoke(_ context.Context, r acmeserver.RevokeRequest) error {
+	leaf, reason := r.Leaf, r.Reason
 	switch reason {
 	case 0, 1, 3, 4, 5, 9: // RFC 5280, section 5.3.1: those of a certificate for a server
 	default:

@@ -63,7 +63,7 @@ func TestRevoke(t *testing.T) {
 		t.Errorf("before: %v", all)
 	}
 	for _, reason := range []int{4, 1} { // the first one counts, and a second is no error
-		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, leaf, reason); err != nil {
+		if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: leaf, Reason: reason}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -71,7 +71,7 @@ func TestRevoke(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := parse(t, issue(t, ca, acmeserver.Order{ID: "2"}, newCSR(t, cert.EC256, "b.example.com")).Chain)
-	if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, next[0], 0); err != nil {
+	if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: next[0], Reason: 0}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -104,11 +104,11 @@ func TestRevokeRefused(t *testing.T) {
 	own := parse(t, issue(t, ca, acmeserver.Order{ID: "1"}, csr).Chain)[0]
 	foreign := parse(t, issue(t, other, acmeserver.Order{ID: "1"}, csr).Chain)[0]
 	var refused *acme.Problem
-	if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, foreign, 0); !errors.As(err, &refused) || refused.Type != acme.Malformed {
+	if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: foreign, Reason: 0}); !errors.As(err, &refused) || refused.Type != acme.Malformed {
 		t.Errorf("%v", err)
 	}
 	for _, reason := range []int{-1, 2, 6, 7, 8, 10, 11} {
-		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, own, reason); !errors.As(err, &refused) || refused.Type != acme.BadRevocationReason {
+		if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: own, Reason: reason}); !errors.As(err, &refused) || refused.Type != acme.BadRevocationReason {
 			t.Errorf("%d: %v", reason, err)
 		}
 	}
@@ -140,7 +140,7 @@ func TestCRLNumber(t *testing.T) {
 		switch i {
 		case 0:
 			leaf := parse(t, issue(t, ca, acmeserver.Order{ID: "1"}, newCSR(t, cert.EC256, "a.example.com")).Chain)[0]
-			if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, leaf, 0); err != nil {
+			if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: leaf, Reason: 0}); err != nil {
 				t.Fatal(err)
 			}
 		case 1:
@@ -161,7 +161,7 @@ func TestCutLine(t *testing.T) {
 	var chains [][]*x509.Certificate
 	for i := range 2 {
 		chains = append(chains, parse(t, issue(t, ca, acmeserver.Order{ID: fmt.Sprint(i)}, newCSR(t, cert.EC256, "a.example.com")).Chain))
-		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, chains[i][0], 0); err != nil {
+		if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: chains[i][0], Reason: 0}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -179,7 +179,7 @@ func TestCutLine(t *testing.T) {
 		if all := listed(t, ca, chains[0][0], chains[0][1]); len(all) != 1 {
 			t.Errorf("cut at %d: %v", cut, all)
 		}
-		if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, chains[1][0], 0); err != nil {
+		if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: chains[1][0], Reason: 0}); err != nil {
 			t.Fatal(err)
 		}
 		ca.Close()
@@ -265,7 +265,7 @@ func TestOpenSSL(t *testing.T) {
 			t.Error(out)
 		}
 	}
-	if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, all[0], 1); err != nil {
+	if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: all[0], Reason: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if out := check(first); !bytes.Contains([]byte(out), []byte("certificate revoked")) {

@@ -35,7 +35,7 @@ func TestKillChild(t *testing.T) {
 			}
 		}
 		leaf := parse(t, issue(t, ca, acmeserver.Order{ID: fmt.Sprint(i)}, csr).Chain)[0]
-		if err := ca.Revoke(context.Background(), acmeserver.Certificate{}, leaf, 0); err != nil {
+		if err := ca.Revoke(context.Background(), acmeserver.RevokeRequest{Leaf: leaf, Reason: 0}); err != nil {
 			t.Fatal(err)
 		}
 		fmt.Printf("revoked %s %s\n", leaf.Issuer.CommonName, leaf.SerialNumber)

@@ -118,7 +118,7 @@ func TestLint(t *testing.T) {
 				for i, c := range all[1:] {
 					files[fmt.Sprintf("intermediate-%d-%d.pem", generation+1, i)] = pemOf("CERTIFICATE", c.Raw)
 				}
-				if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, all[0], len(files)%2*4); err != nil {
+				if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: all[0], Reason: len(files) % 2 * 4}); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -156,7 +156,7 @@ func TestDamaged(t *testing.T) {
 			cfg := localca.Config{Dir: t.TempDir()}
 			ca := open(t, cfg)
 			leaf := parse(t, issue(t, ca, acmeserver.Order{ID: "1"}, newCSR(t, cert.EC256, "a.example.com")).Chain)[0]
-			if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, leaf, 0); err != nil {
+			if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: leaf, Reason: 0}); err != nil {
 				t.Fatal(err)
 			}
 			ca.Close()

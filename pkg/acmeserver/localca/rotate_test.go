@@ -107,7 +107,7 @@ func TestConcurrent(t *testing.T) {
 					return
 				}
 				leaf := parse(t, issued.Chain)[0]
-				if err := ca.Revoke(context.Background(), acmeserver.Certificate{}, leaf, 1); err != nil {
+				if err := ca.Revoke(context.Background(), acmeserver.RevokeRequest{Leaf: leaf, Reason: 1}); err != nil {
 					t.Error(err)
 				}
 				ca.CRL()
@@ -149,7 +149,7 @@ func TestRenewalInfo(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("rotated", 5*day, 7*day)
-	if err := ca.Revoke(t.Context(), acmeserver.Certificate{}, leaf, 0); err != nil {
+	if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: leaf, Reason: 0}); err != nil {
 		t.Fatal(err)
 	}
 	check("revoked", 4*day, 5*day)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -98,17 +99,17 @@ func writeFirst(t *testing.T, driver, dsn string, dialect goose.Dialect) {
 		for column, blob := range r.blobs {
 			columns[column] = []byte(blob)
 		}
-		var names, places string
+		var names, places []string
 		var args []any
 		for column, v := range columns {
 			if f, ok := v.(float64); ok {
 				v = int64(f)
 			}
 			args = append(args, v)
-			names += ", " + column
-			places += fmt.Sprintf(", $%d", len(args))
+			names = append(names, column)
+			places = append(places, fmt.Sprintf("$%d", len(args)))
 		}
-		if _, err := db.ExecContext(t.Context(), "INSERT INTO "+r.table+" ("+names[2:]+") VALUES ("+places[2:]+")", args...); err != nil {
+		if _, err := db.ExecContext(t.Context(), "INSERT INTO "+r.table+" ("+strings.Join(names, ", ")+") VALUES ("+strings.Join(places, ", ")+")", args...); err != nil {
 			t.Fatalf("%s: %v", r.table, err)
 		}
 	}

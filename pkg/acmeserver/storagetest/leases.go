@@ -40,8 +40,8 @@ var leaseCases = []testCase{
 		wantErr(t, f.ExtendOrder(t.Context(), "o", "w", f.clock.now().Add(time.Hour)), acmeserver.ErrStale)
 	}},
 	{"the earliest comes first", func(t *testing.T, f *fixture) {
-		for i, after := range []time.Duration{3, 1, 2, 4} {
-			f.create(t, f.dueOrder(numbered("o", i), "a", after*time.Second))
+		for i, after := range []int{3, 1, 2, 4} {
+			f.create(t, f.dueOrder(numbered("o", i), "a", time.Duration(after)*time.Second))
 		}
 		f.clock.advance(time.Minute)
 		equal(t, ids(f.claim(t, "w", 2)), []string{"o001", "o002"})

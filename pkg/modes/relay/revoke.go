@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"net/http"
 	"strings"
@@ -22,20 +21,22 @@ import (
 var reasons = map[int]cert.Reason{0: cert.Unspecified, 1: cert.KeyCompromise, 4: cert.Superseded, 5: cert.CessationOfOperation}
 
 // Revoke implements acmeserver.Revoker. The Server has checked that the request is signed
-// by an account that has the certificate, or by the certificate's key.
-func (r *Relay) Revoke(ctx context.Context, c acmeserver.Certificate, leaf *x509.Certificate, reason int) error {
-	why, ok := reasons[reason]
+// by an account that has the certificate or is authorized for its names, or by the
+// certificate's key.
+func (r *Relay) Revoke(ctx context.Context, req acmeserver.RevokeRequest) error {
+	c := req.Certificate
+	why, ok := reasons[req.Reason]
 	switch {
 	case !ok:
 		return &acme.Problem{Type: acme.BadRevocationReason, Detail: "reason: the CA accepts 0, 1, 4 and 5 only"}
 	case c.ID == "": // strangers with any key must cause no requests to the CA
 		return &acme.Problem{Type: acme.Unauthorized, Status: http.StatusForbidden, Detail: "certificate: this proxy did not relay it, or has deleted its record; revoke it where it was obtained"}
 	}
-	id, err := r.owner(ctx, c)
+	id, own, err := r.requester(ctx, req)
 	if err != nil {
 		return err
 	}
-	ask := audit.Ask{By: id, Action: audit.ActionRevoke, Own: true, Costs: true, Request: policy.Request{
+	ask := audit.Ask{By: id, Action: audit.ActionRevoke, Own: own, Costs: true, Request: policy.Request{
 		Mode: clients.ModeACME, Names: c.Identifiers, Purpose: policy.Revocation,
 	}}
 	if err := r.cfg.Audit.Authorize(ctx, ask); err != nil {
@@ -47,7 +48,7 @@ func (r *Relay) Revoke(ctx context.Context, c acmeserver.Certificate, leaf *x509
 	if !ca.HasCA(issuedBy) {
 		return &acme.Problem{Type: acme.ServerInternal, Detail: "the proxy does not use the CA of this certificate any more, so it cannot revoke it; ask the proxy's administrator"}
 	}
-	err = ca.Revoke(ctx, issuedBy, leaf.Raw, why)
+	err = ca.Revoke(ctx, issuedBy, req.Leaf.Raw, why)
 	entry := trail.By(id, audit.ActionRevoke)
 	entry.Mode, entry.Names, entry.Outcome, entry.Detail = clients.ModeACME, c.Identifiers, trail.Done, "reason "+string(why)
 	if err != nil {
@@ -73,6 +74,20 @@ func (r *Relay) unrevoked(err error) error {
 		return p // its text has the time
 	}
 	return &acmeserver.Refusal{Problem: p, RetryAfter: max(wait, 5*time.Second)}
+}
+
+// requester returns the client that asks for a revocation, and whether the certificate is
+// its own. Another client needs a grant for its names. The holder of the certificate's key
+// counts as its owner.
+func (r *Relay) requester(ctx context.Context, req acmeserver.RevokeRequest) (id clients.Identity, own bool, err error) {
+	if req.Account.ID == "" {
+		id, err = r.owner(ctx, req.Certificate)
+		id.Addr = req.Addr
+		return id, true, err
+	}
+	id, err = r.caller(ctx, req.Account, &req.Addr)
+	ownerID, _, _ := strings.Cut(req.Certificate.Owner, ".")
+	return id, id.Client.ID == ownerID, err
 }
 
 // owner returns the client of a certificate. If it was removed, it has no more than its

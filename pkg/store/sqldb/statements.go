@@ -59,7 +59,7 @@ func (s *statements) prepare(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	for query := range wanted {
-		statement, err := s.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // it stays
+		statement, err := s.db.PrepareContext(ctx, query)
 		if err != nil {
 			continue
 		}
@@ -77,7 +77,7 @@ type preparedTx struct {
 
 // ExecContext implements [Execer].
 func (p preparedTx) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	s := p.statements.find(query) //nolint:sqlclosecheck // it stays
+	s := p.statements.find(query)
 	if s == nil {
 		return p.Tx.ExecContext(ctx, query, args...)
 	}
@@ -86,7 +86,7 @@ func (p preparedTx) ExecContext(ctx context.Context, query string, args ...any) 
 
 // QueryContext implements [Querier].
 func (p preparedTx) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	s := p.statements.find(query) //nolint:sqlclosecheck // it stays
+	s := p.statements.find(query)
 	if s == nil {
 		return p.Tx.QueryContext(ctx, query, args...)
 	}
@@ -95,7 +95,7 @@ func (p preparedTx) QueryContext(ctx context.Context, query string, args ...any)
 
 // QueryRowContext implements [Querier].
 func (p preparedTx) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	s := p.statements.find(query) //nolint:sqlclosecheck // it stays
+	s := p.statements.find(query)
 	if s == nil {
 		return p.Tx.QueryRowContext(ctx, query, args...)
 	}
