@@ -65,11 +65,11 @@ bearer token. Use it if a token expired unused, or if another host shares the
 client. The client's other credentials stay valid.
 
 --replace deletes all other credentials of the client at once (the keys of its
-hosts, bearer tokens and unused tokens) and all recipients of its bundles. Use it
-if a host was rebuilt, or if its keys were stolen. The client's grants,
-certificates and names stay. The proxy obtains nothing for it until a host has
-enrolled, or until --recipient names a key that can open its bundles. Its
-certificates are not revoked. On a terminal, --replace asks for confirmation.
+hosts, bearer tokens, unused tokens, ACME credentials) and all recipients of its
+bundles. Use it if a host was rebuilt, or if its keys were stolen. The client's
+grants, certificates and names stay. The proxy obtains nothing for it until a
+host has enrolled, or until --recipient names a key that can open its bundles.
+Its certificates are not revoked. On a terminal, --replace asks for confirmation.
 
 To enrol again, a host needs an empty state directory: move the old one away. It
 cannot open earlier bundles, and automatically asks the proxy once for new
