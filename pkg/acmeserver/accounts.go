@@ -117,7 +117,7 @@ func (s *Server) createAccount(ctx context.Context, r *request, a Account) (*ans
 	case errors.Is(err, ErrTooMany):
 		// Not 429: some clients would repeat that until they are stopped.
 		return nil, problem(acme.RateLimit, http.StatusForbidden,
-			fmt.Sprintf("there are %d accounts for you already; deactivate one, or use one of them", s.cfg.Limits.Accounts))
+			fmt.Sprintf("there are %d accounts for you already; use one of them, or deactivate some, which are deleted after days", s.cfg.Limits.Accounts))
 	case err != nil:
 		return nil, fmt.Errorf("create an account: %w", err)
 	}

@@ -327,8 +327,9 @@ func TestCallerAddress(t *testing.T) {
 func TestTooManyAccounts(t *testing.T) {
 	t.Parallel()
 	var refuse error
+	storage := acmeserver.NewMemory()
 	s := newServer(t, func(c *acmeserver.Config) {
-		c.Limits.Accounts = 2
+		c.Storage, c.Limits.Accounts = storage, 2
 		c.Accounts = &rules{admit: func(a acmeserver.NewAccount) (string, error) { return a.Addr.String(), refuse }}
 	})
 	first := newRaw(t, s)
@@ -341,6 +342,10 @@ func TestTooManyAccounts(t *testing.T) {
 	other.addr = "192.0.2.2:1"
 	other.register(nil).want(http.StatusCreated)
 	first.post(first.kid, object{"status": "deactivated"}).want(http.StatusOK)
+	third.register(nil).refused(acme.RateLimit, http.StatusForbidden) // until it is purged
+	if _, err := storage.Purge(t.Context(), time.Now().Add(time.Second), 10); err != nil {
+		t.Fatal(err)
+	}
 	third.register(nil).want(http.StatusCreated)
 	refuse = &acme.Problem{Type: acme.Unauthorized, Detail: "not from this network"}
 	other.key = rawacme.NewKey()

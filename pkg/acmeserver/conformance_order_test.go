@@ -239,6 +239,6 @@ func TestConformLimits(t *testing.T) {
 		w.register(t)
 		w.client(t).post(w.dir.NewAccount, fields{}).refused(http.StatusForbidden, acme.RateLimit, "2")
 		c.post(c.kid, fields{"status": "deactivated"}).want(http.StatusOK)
-		w.register(t)
+		w.client(t).post(w.dir.NewAccount, fields{}).refused(http.StatusForbidden, acme.RateLimit, "2")
 	})
 }

@@ -16,7 +16,7 @@ type Memory struct {
 	nonces       map[string]time.Time // expiry of the used ones
 	accounts     map[string]Account
 	thumbprints  map[string]string // IDs of accounts
-	valid        map[string]int    // accounts by owner
+	owned        map[string]int    // number of accounts by owner
 	orders       map[string]Order
 	due          map[string]bool                           // orders with a DueAt
 	issuing      map[string]string                         // ID of the order that is Issuing, by Share
@@ -51,7 +51,7 @@ func (s sets) remove(key, id string) {
 func NewMemory() *Memory {
 	return &Memory{
 		secrets: map[string][]byte{}, nonces: map[string]time.Time{},
-		accounts: map[string]Account{}, thumbprints: map[string]string{}, valid: map[string]int{},
+		accounts: map[string]Account{}, thumbprints: map[string]string{}, owned: map[string]int{},
 		orders: map[string]Order{}, due: map[string]bool{}, issuing: map[string]string{}, open: sets{}, waiting: sets{}, listed: sets{},
 		authorized:   map[authorizationKey]map[string]time.Time{},
 		certificates: map[string]*storedCertificate{}, fingerprints: sets{}, renewals: sets{}, shared: sets{},
@@ -104,7 +104,7 @@ func (m *Memory) CreateAccount(_ context.Context, a Account, most int) error {
 	if _, ok := m.accounts[a.ID]; ok || same {
 		return ErrExists
 	}
-	if most > 0 && m.valid[a.Owner] >= most {
+	if most > 0 && m.owned[a.Owner] >= most {
 		return ErrTooMany
 	}
 	a.Version = 1
@@ -115,15 +115,18 @@ func (m *Memory) CreateAccount(_ context.Context, a Account, most int) error {
 // putAccount stores an account, which replaces the one with the same ID.
 func (m *Memory) putAccount(a Account) {
 	if old, ok := m.accounts[a.ID]; ok {
-		delete(m.thumbprints, old.Thumbprint)
-		if old.Status == StatusValid {
-			m.valid[old.Owner]--
-		}
+		m.deleteAccount(old)
 	}
 	m.accounts[a.ID] = copyAccount(a)
 	m.thumbprints[a.Thumbprint] = a.ID
-	if a.Status == StatusValid {
-		m.valid[a.Owner]++
+	m.owned[a.Owner]++
+}
+
+func (m *Memory) deleteAccount(a Account) {
+	delete(m.accounts, a.ID)
+	delete(m.thumbprints, a.Thumbprint)
+	if m.owned[a.Owner]--; m.owned[a.Owner] == 0 {
+		delete(m.owned, a.Owner)
 	}
 }
 
@@ -180,5 +183,16 @@ func (m *Memory) Purge(_ context.Context, before time.Time, limit int) (bool, er
 	for _, id := range certificates {
 		m.deleteCertificate(id)
 	}
-	return more || moreCertificates, nil
+	deactivated := func(yield func(string, Account) bool) {
+		for id, a := range m.accounts {
+			if a.Status == StatusDeactivated && !yield(id, a) {
+				return
+			}
+		}
+	}
+	accounts, moreAccounts := endedBefore(deactivated, func(a Account) time.Time { return a.CreatedAt }, before, limit)
+	for _, id := range accounts {
+		m.deleteAccount(m.accounts[id])
+	}
+	return more || moreCertificates || moreAccounts, nil
 }

@@ -36,7 +36,7 @@ func (m *Memory) CreateOrder(_ context.Context, o Order, most int) error {
 	return nil
 }
 
-// unfinished returns the number of an owner's orders that are neither finished nor
+// unfinished returns the number of an owner's orders that are neither valid nor
 // expired.
 func (m *Memory) unfinished(owner string, now time.Time) (n int) {
 	for id := range m.open[owner] {
@@ -97,7 +97,7 @@ func (m *Memory) putOrder(o Order) {
 	if o.Issuing && o.Share != "" {
 		m.issuing[o.Share] = o.ID
 	}
-	if o.Status == StatusPending || o.Status == StatusReady || o.Status == StatusProcessing {
+	if o.Status != StatusValid {
 		m.open.add(o.Owner, o.ID)
 	}
 	if o.Status == StatusProcessing && o.Share != "" {

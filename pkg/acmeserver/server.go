@@ -76,8 +76,8 @@ type Limits struct {
 	Body         int64         // bytes of a request; 128 KiB
 	Identifiers  int           // of an order; 100
 	Contacts     int           // of an account; 10
-	Accounts     int           // valid ones of one owner; 1000
-	Orders       int           // unfinished ones of one owner; 300
+	Accounts     int           // of one owner, of any status; 1000
+	Orders       int           // unfinished and failed ones of one owner that are not expired; 300
 	OrderLife    time.Duration // of an order until it is finished; 24 hours
 	NonceLife    time.Duration // one hour
 	FinalizeWait time.Duration // how long finalize waits for the certificate; 4 seconds

@@ -40,8 +40,9 @@ type Storage interface {
 	CertificateStorage
 
 	// Purge deletes what ended before a time: orders with their authorizations, and
-	// certificates, by their Expires or NotAfter. It deletes at most limit records of each
-	// kind and reports whether there may be more.
+	// certificates, by their Expires or NotAfter, and deactivated accounts that were created
+	// before it. It deletes at most limit records of each kind and reports whether there
+	// may be more.
 	Purge(ctx context.Context, before time.Time, limit int) (more bool, err error)
 }
 
@@ -60,7 +61,7 @@ type NonceStorage interface {
 // AccountStorage stores accounts.
 type AccountStorage interface {
 	// CreateAccount returns ErrExists if an account has the same key or ID, and
-	// ErrTooMany if the owner has most accounts that are valid; 0 sets no limit.
+	// ErrTooMany if the owner has most accounts, of any status; 0 sets no limit.
 	CreateAccount(ctx context.Context, a Account, most int) error
 	AccountByID(ctx context.Context, id string) (Account, error)
 	AccountByKey(ctx context.Context, thumbprint string) (Account, error)
@@ -76,8 +77,8 @@ type OrderStorage interface {
 	// that ARI id as replaced by the order, or returns ErrNotFound or ErrReplaced. An order
 	// that became invalid, or expired before it was valid, replaces nothing. It returns
 	// ErrExists if an order has the same ID, ErrTurn as UpdateOrder does, and ErrTooMany if
-	// the owner has most orders that are pending, ready or processing and not expired at
-	// CreatedAt; 0 sets no limit.
+	// the owner has most orders that are not valid and not expired at CreatedAt; 0 sets no
+	// limit. Invalid ones count, because a client can create any number of them at no cost.
 	CreateOrder(ctx context.Context, o Order, most int) error
 	Order(ctx context.Context, id string) (Order, error)
 	// OrdersByAccount returns the IDs of an account's orders that are not invalid, the

@@ -29,7 +29,7 @@ func plans(skipLocked string) map[string]plan {
 		"purge nonces":       {locked(purgeNoncesSQL), auto("nonces", 1), "acme_nonces_pkey", []any{500, 10}},
 		"account":            {accountByIDSQL, auto("accounts", 1), "acme_accounts_pkey", []any{"i"}},
 		"account by key":     {accountByKeySQL, auto("accounts", 2), "acme_accounts_thumbprint_key", []any{"t"}},
-		"valid accounts":     {validAccountsSQL, "acme_accounts_valid", "", []any{"o1", 5}},
+		"accounts":           {accountsSQL, "acme_accounts_owner", "", []any{"o1", 5}},
 		"order":              {orderSQL, auto("orders", 1), "acme_orders_pkey", []any{"i"}},
 		"stored order":       {storedSQL, auto("orders", 1), "acme_orders_pkey", []any{"i"}},
 		"open orders":        {openOrdersSQL, "acme_orders_open", "", []any{"o1", 5, 5}},
@@ -62,6 +62,7 @@ func plans(skipLocked string) map[string]plan {
 		"has record":         {hasRecordSQL, "acme_certificates_fingerprint", "", []any{"f"}},
 		"old orders":         {locked(oldOrdersSQL), "acme_orders_expiry", "", []any{5, 5}},
 		"delete order":       {deleteOrderSQL, auto("orders", 1), "acme_orders_pkey", []any{"i"}},
+		"purge accounts":     {locked(purgeAccountsSQL), "acme_accounts_deactivated", "", []any{5, 5}},
 		"purge certificates": {locked(purgeCertificatesSQL), "acme_certificates_expiry", "", []any{5, 5}},
 	}
 }

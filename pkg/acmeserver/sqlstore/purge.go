@@ -20,6 +20,10 @@ const (
 
 	purgeCertificatesSQL = `WITH old AS MATERIALIZED (SELECT id FROM acme_certificates WHERE not_after < $1 ORDER BY not_after LIMIT $2 %s)
 		DELETE FROM acme_certificates WHERE id IN (SELECT id FROM old)`
+
+	purgeAccountsSQL = `WITH old AS MATERIALIZED (SELECT id FROM acme_accounts
+		WHERE status = 'deactivated' AND created_at < $1 ORDER BY created_at LIMIT $2 %s)
+		DELETE FROM acme_accounts WHERE id IN (SELECT id FROM old)`
 )
 
 // Purge implements [acmeserver.Storage].
@@ -29,7 +33,11 @@ func (s *Store) Purge(ctx context.Context, before time.Time, limit int) (bool, e
 		return false, s.fail(err, "purge orders")
 	}
 	more, err := s.inBatches(limit, func(limit int) (int64, error) { return s.purge(ctx, purgeCertificatesSQL, before, limit) })
-	return more || moreOrders, s.fail(err, "purge certificates")
+	if err != nil {
+		return false, s.fail(err, "purge certificates")
+	}
+	moreAccounts, err := s.inBatches(limit, func(limit int) (int64, error) { return s.purge(ctx, purgeAccountsSQL, before, limit) })
+	return more || moreOrders || moreAccounts, s.fail(err, "purge accounts")
 }
 
 // inBatches calls purge, which returns how many records it deleted, until it deleted

@@ -2,6 +2,7 @@ package storagetest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
 )
@@ -43,7 +44,7 @@ var accountCases = []testCase{
 		_, err := f.AccountByID(ctx, "b")
 		wantErr(t, err, acmeserver.ErrNotFound)
 	}},
-	{"an owner has a limited number of valid accounts", func(t *testing.T, f *fixture) {
+	{"an owner has a limited number of accounts", func(t *testing.T, f *fixture) {
 		ctx := t.Context()
 		ok(t, f.CreateAccount(ctx, f.account("a1", "o"), 2))
 		ok(t, f.CreateAccount(ctx, f.account("a2", "o"), 2))
@@ -52,9 +53,17 @@ var accountCases = []testCase{
 		a := must(f.AccountByID(ctx, "a1"))(t)
 		a.Status = acmeserver.StatusDeactivated
 		ok(t, f.UpdateAccount(ctx, a))
-		ok(t, f.CreateAccount(ctx, f.account("a3", "o"), 2))
-		wantErr(t, f.CreateAccount(ctx, f.account("a4", "o"), 2), acmeserver.ErrTooMany)
-		ok(t, f.CreateAccount(ctx, f.account("a4", "o"), 0))
+		wantErr(t, f.CreateAccount(ctx, f.account("a3", "o"), 2), acmeserver.ErrTooMany)
+		ok(t, f.CreateAccount(ctx, f.account("a3", "o"), 0))
+
+		must(f.Purge(ctx, f.clock.now(), 10))(t)
+		must(f.AccountByID(ctx, "a1"))(t) // it is not older than that
+		f.clock.advance(time.Hour)
+		equal(t, must(f.Purge(ctx, f.clock.now(), 10))(t), false)
+		_, err := f.AccountByID(ctx, "a1")
+		wantErr(t, err, acmeserver.ErrNotFound)
+		must(f.AccountByID(ctx, "a2"))(t) // it is valid
+		ok(t, f.CreateAccount(ctx, f.account("a1", "o"), 3))
 	}},
 	{"an update needs the present version", func(t *testing.T, f *fixture) {
 		ctx, a := t.Context(), f.account("a", "o")

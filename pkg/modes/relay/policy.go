@@ -26,6 +26,9 @@ func (r *Relay) Order(ctx context.Context, o acmeserver.OrderRequest) (acmeserve
 	if err := r.checkProvable(names); err != nil {
 		return acmeserver.Terms{}, err
 	}
+	if err := r.cfg.Audit.Pace(id); err != nil { // each order is a row in the database
+		return acmeserver.Terms{}, r.refusal(err, names)
+	}
 	share := shareOf(id.Client.ID, names, o.Profile)
 	if err := r.limited.refuse(share, r.cfg.Now()); err != nil {
 		return acmeserver.Terms{}, err

@@ -28,7 +28,8 @@ CREATE TABLE acme_accounts (
     created_at BIGINT NOT NULL,
     version    BIGINT NOT NULL
 );
-CREATE INDEX acme_accounts_valid ON acme_accounts (owner) WHERE status = 'valid';
+CREATE INDEX acme_accounts_owner ON acme_accounts (owner);
+CREATE INDEX acme_accounts_deactivated ON acme_accounts (created_at) WHERE status = 'deactivated';
 
 -- authorized holds the names of the valid authorizations, each of which has a row
 -- in acme_authorized.
@@ -62,7 +63,7 @@ CREATE TABLE acme_orders (
 CREATE UNIQUE INDEX acme_orders_issuing ON acme_orders (share) WHERE issuing AND share <> '';
 CREATE INDEX acme_orders_waiting ON acme_orders (share) WHERE status = 'processing' AND share <> '';
 CREATE INDEX acme_orders_account ON acme_orders (account_id, created_at, id) WHERE status <> 'invalid';
-CREATE INDEX acme_orders_open ON acme_orders (owner, expires_at) WHERE status IN ('pending', 'ready', 'processing');
+CREATE INDEX acme_orders_open ON acme_orders (owner, expires_at) WHERE status <> 'valid';
 CREATE INDEX acme_orders_due ON acme_orders (due_at, lease_until) WHERE due_at > 0;
 CREATE INDEX acme_orders_owner_due ON acme_orders (owner, due_at, lease_until) WHERE due_at > 0;
 CREATE INDEX acme_orders_leased ON acme_orders (lease_until, owner) WHERE lease_until > 0;
