@@ -455,3 +455,34 @@ func TestAuthorizeNoNames(t *testing.T) {
 		t.Errorf("the network alone: %v", err)
 	}
 }
+
+// X20: what is announced is refused once the quota is used up, and counts nothing.
+func TestAuthorizeAnnounced(t *testing.T) {
+	r := newRig(t)
+	id := r.client(t, "web1", grant(1, "a.example"))
+	ask := Ask{By: id, Action: ActionRequest, Request: agent("a.example"), Announces: true}
+	for range 3 {
+		if err := r.Authorize(t.Context(), ask); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries := r.entries(t, trail.Query{}); len(entries) != 0 {
+		t.Errorf("entries %+v", entries)
+	}
+	taken := ask
+	taken.Announces, taken.Costs = false, true
+	if err := r.Authorize(t.Context(), taken); err != nil {
+		t.Fatal(err)
+	}
+	var exceeded *QuotaExceeded
+	if err := r.Authorize(t.Context(), ask); !errors.As(err, &exceeded) || exceeded.Quota != 1 {
+		t.Errorf("used up: %v", err)
+	}
+	if e := r.last(t); e.Outcome != trail.Refused {
+		t.Errorf("entry %+v", e)
+	}
+	r.advance(24 * time.Hour)
+	if err := r.Authorize(t.Context(), ask); err != nil {
+		t.Errorf("on the next day: %v", err)
+	}
+}

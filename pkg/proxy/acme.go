@@ -51,6 +51,7 @@ func (p *Proxy) openACME(context.Context) error {
 			return reporting{g.pool, g.issued}, release
 		},
 	})
+	p.onClose(p.relay.Close)
 	p.acme = acme.New(acme.Config{
 		Server: p.acmeServer, StrangerBody: p.cfg.Limits.StrangerBody, StrangerAnswer: p.cfg.Limits.StrangerAnswer,
 		Strangers: p.cfg.Limits.Connections / 16, Requests: p.cfg.Limits.Connections / 4,

@@ -160,10 +160,14 @@ func (r *Relay) end(ctx context.Context, o acmeserver.Order, ask audit.Ask, e *a
 	return p
 }
 
+// record stores an entry about a certificate while the Server stores the order, so that
+// one write to the disk does for both.
 func (r *Relay) record(ctx context.Context, id clients.Identity, names cert.Names, outcome, detail string) {
-	r.cfg.Audit.Record(ctx, trail.Entry{
-		ClientID: id.Client.ID, ClientName: id.Client.Name, Action: "certificate", Mode: clients.ModeACME, Names: names,
-		Outcome: outcome, Detail: detail,
+	r.recording.Go(func() {
+		r.cfg.Audit.Record(ctx, trail.Entry{
+			ClientID: id.Client.ID, ClientName: id.Client.Name, Action: "certificate", Mode: clients.ModeACME, Names: names,
+			Outcome: outcome, Detail: detail,
+		})
 	})
 }
 

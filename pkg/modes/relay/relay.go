@@ -14,6 +14,7 @@ package relay
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -66,6 +67,15 @@ type Relay struct {
 	limited limited
 	windows windows
 	meta    metaCache
+
+	recording sync.WaitGroup // entries of the audit trail that are being stored
+}
+
+// Close waits until the audit trail has all entries about certificates. The Server must
+// have stopped.
+func (r *Relay) Close() error {
+	r.recording.Wait()
+	return nil
 }
 
 // New returns the relay.

@@ -14,6 +14,7 @@ import (
 	xacme "golang.org/x/crypto/acme"
 
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
+	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/api"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -92,9 +93,7 @@ func TestRelay(t *testing.T) {
 		t.Errorf("certificate for %s, %v, %d orders", got, err, p.Orders())
 	}
 	for action, outcome := range map[string]string{"acme account": "allowed", "request": "allowed", "certificate": "done"} {
-		if n := p.Audited(t, "web1", action, outcome); n != 1 {
-			t.Errorf("%d entries %s %s", n, action, outcome)
-		}
+		watch.Until(t, action+" is audited", func() bool { return p.Audited(t, "web1", action, outcome) == 1 })
 	}
 	if err := a.RevokeCert(t.Context(), key, chain[0], xacme.CRLReasonKeyCompromise); err != nil {
 		t.Fatal(err)
