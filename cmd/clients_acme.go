@@ -134,7 +134,7 @@ func (f *acmeFlags) issue(c *cobra.Command, a *admin.Admin, name string) error {
 	if answer.Credential.Kind == string(clients.ACMEKey) {
 		printErrf(c, ":\n")
 	} else {
-		printErrf(c, ", which is not shown again:\n")
+		printErrf(c, "; its secret is not shown again:\n")
 	}
 	if f.program != "" {
 		_, err = io.WriteString(c.OutOrStdout(), acmeRecipe(f.program, answer))

@@ -48,12 +48,15 @@ type NewAccount struct {
 	Addr       netip.Addr // the caller's
 }
 
-// Accounts decides who may have an account. Its methods may be called concurrently. An
+// Accounts decides who may have an account. The common directory is at URL/directory. A
+// program can offer further ones, at URL/at/ENTRANCE/directory, for example with a secret
+// ENTRANCE for clients that know no external account binding. Its methods may be called concurrently. An
 // error that is an *acme.Problem is the client's answer. Any other error is logged, and
 // the client's answer is serverInternal.
 type Accounts interface {
 	// RequiresBinding reports whether newAccount of a directory needs an external account
-	// binding. The error is ErrNotFound if there is no such entrance.
+	// binding. An empty entrance is the common directory. The error is ErrNotFound if there
+	// is no such entrance.
 	RequiresBinding(ctx context.Context, entrance string) (bool, error)
 	// BindingKey returns the HMAC key of an external account binding (RFC 8555, section
 	// 7.3.4), or ErrNotFound.

@@ -16,6 +16,9 @@
 //	mux.Handle("/acme/", server)
 //	go server.Run(ctx) // validates challenges, and continues orders after a restart
 //
+// Run must have returned before the storage is closed. A Problem without a Status is
+// answered with the status of its type.
+//
 // Several Servers, in one process or in several, may share one Storage. Each of them
 // serves all requests.
 //

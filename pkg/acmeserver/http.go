@@ -217,7 +217,7 @@ func printableURL(raw string) string {
 	}
 	parts := strings.Split(u.EscapedPath(), "/")
 	for i := range parts[:len(parts)-1] {
-		if part, err := url.PathUnescape(parts[i]); err == nil && part == "at" {
+		if part, err := url.PathUnescape(parts[i]); err == nil && strings.EqualFold(part, "at") {
 			parts[i+1] = "…"
 		}
 	}

@@ -50,7 +50,7 @@ func wordVerifier(word string) ([]byte, error) {
 }
 
 // NewBinding creates an external account binding (RFC 8555, section 7.3.4): a random key
-// identifier and its HMAC key. Neither is stored: the verifier recognizes the identifier,
+// identifier and its HMAC key. This proxy stores no key: the verifier recognizes the identifier,
 // and BindingKey derives the key from it and the secret.
 func NewBinding(secret []byte) (kid, key string, verifier []byte, err error) {
 	for {

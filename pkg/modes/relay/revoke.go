@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -36,10 +37,11 @@ func (r *Relay) Revoke(ctx context.Context, req acmeserver.RevokeRequest) error 
 	if err != nil {
 		return err
 	}
-	ask := audit.Ask{By: id, Action: audit.ActionRevoke, Own: own, Costs: true, Request: policy.Request{
+	ask := audit.Ask{By: id, Action: audit.ActionRevoke, Own: own, Request: policy.Request{
 		Mode: clients.ModeACME, Names: c.Identifiers, Purpose: policy.Revocation,
 	}}
-	if err := r.cfg.Audit.Authorize(ctx, ask); err != nil {
+	// It counts against no quota: a leaked key must be revoked at once.
+	if err := cmp.Or(r.cfg.Audit.Authorize(ctx, ask), r.cfg.Audit.Pace(id)); err != nil {
 		return r.refusal(err, c.Identifiers)
 	}
 	ca, release := r.cfg.CA()
