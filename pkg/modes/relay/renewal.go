@@ -20,10 +20,13 @@ const (
 )
 
 // mostWindows bounds the windows in memory, and questions those to the CA at a time:
-// anybody may ask when a certificate is to be renewed.
+// anybody may ask when a certificate is to be renewed. questionTimeout bounds the time of
+// one, and placeholder is the pause of those who do not wait for it.
 const (
-	mostWindows = 20_000
-	questions   = 8
+	mostWindows     = 20_000
+	questions       = 8
+	questionTimeout = 5 * time.Second
+	placeholder     = time.Minute
 )
 
 // windows holds the CA's answers. The zero value is ready to use.
@@ -43,17 +46,11 @@ type window struct {
 // window after two thirds of the lifetime.
 func (r *Relay) RenewalInfo(ctx context.Context, c acmeserver.Certificate) (acmeserver.RenewalInfo, error) {
 	now := r.cfg.Now()
-	known, ok := r.windows.get(c.ARIID, now)
-	switch {
-	case ok:
-	case !r.windows.begin():
-		known = window{until: now.Add(time.Minute)}
-	default:
+	known, ask := r.windows.begin(c.ARIID, now)
+	if ask {
 		defer r.windows.end()
-		known = r.askCA(ctx, c, now)
-		if ctx.Err() == nil { // otherwise the client's end would be remembered as the CA's
-			r.windows.put(c.ARIID, known)
-		}
+		known = r.askCA(ctx, c, known.info, now)
+		r.windows.put(c.ARIID, known)
 	}
 	if known.info.End.IsZero() {
 		known.info.Start = cert.RenewAt(c.NotBefore, c.NotAfter)
@@ -65,7 +62,11 @@ func (r *Relay) RenewalInfo(ctx context.Context, c acmeserver.Certificate) (acme
 	}, nil
 }
 
-func (r *Relay) askCA(ctx context.Context, c acmeserver.Certificate, now time.Time) window {
+// askCA asks even if the caller is gone. Otherwise each caller that leaves early would
+// cause another question. The CA's last answer holds while there is no other one.
+func (r *Relay) askCA(ctx context.Context, c acmeserver.Certificate, last issuer.RenewalInfo, now time.Time) window {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), questionTimeout)
+	defer cancel()
 	ca, release := r.cfg.CA()
 	defer release()
 	name := parseState(c.State).CA
@@ -78,7 +79,7 @@ func (r *Relay) askCA(ctx context.Context, c acmeserver.Certificate, now time.Ti
 	}
 	if err != nil {
 		r.cfg.Logger.Warn("the CA did not say when to renew a certificate", "error", err)
-		return window{until: now.Add(afterFailure)}
+		return window{info: last, until: now.Add(afterFailure)}
 	}
 	again := info.RetryAfter
 	if again <= 0 {
@@ -87,16 +88,32 @@ func (r *Relay) askCA(ctx context.Context, c acmeserver.Certificate, now time.Ti
 	return window{info: info, until: now.Add(min(max(again, askAgainLeast), askAgainMost))}
 }
 
-func (w *windows) get(id string, now time.Time) (window, bool) {
+// begin returns what is known about a certificate, and whether the caller must ask the CA
+// and call end. Until then, the others get what was known before.
+func (w *windows) begin(id string, now time.Time) (known window, ask bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	known, ok := w.by[id]
-	return known, ok && now.Before(known.until)
+	if ok && now.Before(known.until) {
+		return known, false
+	}
+	known.until = now.Add(placeholder)
+	if w.asking >= questions {
+		return known, false
+	}
+	w.asking++
+	w.set(id, known)
+	return known, true
 }
 
 func (w *windows) put(id string, known window) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.set(id, known)
+}
+
+// set stores a window. The caller holds mu.
+func (w *windows) set(id string, known window) {
 	if w.by == nil {
 		w.by = map[string]window{}
 	}
@@ -107,16 +124,6 @@ func (w *windows) put(id string, known window) {
 		delete(w.by, other)
 	}
 	w.by[id] = known
-}
-
-func (w *windows) begin() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.asking >= questions {
-		return false
-	}
-	w.asking++
-	return true
 }
 
 func (w *windows) end() {
