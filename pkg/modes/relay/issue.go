@@ -55,6 +55,10 @@ func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeser
 	ask := r.ask(id, req.CSR.Names, req.Order.Profile, policy.Renewal, req.CSR.KeyType)
 	ask.At, ask.Costs = r.cfg.Audit.Now(), true
 	if journal.Order == "" {
+		if err := r.refusedBefore(req.Order.Share); err != nil { // since it was created
+			r.counted.forget(req.Order.ID)
+			return acmeserver.Issued{}, err
+		}
 		if err := r.count(ctx, req.Order, ask); err != nil {
 			return acmeserver.Issued{}, err
 		}
@@ -73,6 +77,7 @@ func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeser
 		return acmeserver.Issued{}, r.failed(ctx, req.Order, ask, journal, err)
 	}
 	r.counted.forget(req.Order.ID)
+	r.refused.forget(req.Order.Share)
 	if err := r.mayHave(ctx, req, ask); err != nil {
 		return acmeserver.Issued{}, err
 	}
@@ -135,23 +140,32 @@ func (r *Relay) failed(ctx context.Context, o acmeserver.Order, ask audit.Ask, j
 		p := caProblem(e)
 		p.Type, p.Status = acme.RateLimit, http.StatusForbidden
 		r.limited.note(o.Share, p, e.RetryAt, now)
-		return r.end(ctx, o, ask, e, p)
+		return r.refuse(ctx, o, ask, e, p)
 	case e.Kind == acme.Permanent, e.Final:
-		return r.end(ctx, o, ask, e, caProblem(e))
+		return r.refuse(ctx, o, ask, e, caProblem(e))
 	case journal.Order == "" && now.Sub(o.CreatedAt) > unreachableLimit:
 		p := caProblem(e)
 		p.Detail = fmt.Sprintf("the CA could not be used for %s; order again later: %s", unreachableLimit, p.Detail)
-		return r.end(ctx, o, ask, e, p)
+		return r.end(ctx, o, ask, e, p, !e.Ordered)
 	case wait > 0:
 		return &acmeserver.Later{After: min(wait, 5*time.Minute), Reason: e.Error()}
 	}
 	return err
 }
 
-// end records that the client's order failed. It returns the quota of one that came to no
-// order at the CA.
-func (r *Relay) end(ctx context.Context, o acmeserver.Order, ask audit.Ask, e *acme.Error, p *acme.Problem) error {
-	if first, ok := r.counted.forget(o.ID); ok && !e.Ordered {
+// refuse ends an order that the CA refused. If there was no order there, the CA is not
+// asked for the same names again for some time.
+func (r *Relay) refuse(ctx context.Context, o acmeserver.Order, ask audit.Ask, e *acme.Error, p *acme.Problem) error {
+	if e.Ordered {
+		return r.end(ctx, o, ask, e, p, false)
+	}
+	r.refused.note(o.Share, p, r.cfg.Now())
+	return r.end(ctx, o, ask, e, p, r.returns.take(ask.By.Client.ID, r.cfg.Audit.Now()))
+}
+
+// end records that the client's order failed, and returns its quota if it should.
+func (r *Relay) end(ctx context.Context, o acmeserver.Order, ask audit.Ask, e *acme.Error, p *acme.Problem, returnQuota bool) error {
+	if first, ok := r.counted.forget(o.ID); ok && returnQuota {
 		if err := r.cfg.Audit.ReturnQuota(ctx, first); err != nil {
 			r.cfg.Logger.Error("a request that came to no order counts against its quota", "error", err)
 		}

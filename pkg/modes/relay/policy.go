@@ -30,7 +30,7 @@ func (r *Relay) Order(ctx context.Context, o acmeserver.OrderRequest) (acmeserve
 		return acmeserver.Terms{}, r.refusal(err, names)
 	}
 	share := shareOf(id.Client.ID, names, o.Profile)
-	if err := r.limited.refuse(share, r.cfg.Now()); err != nil {
+	if err := r.refusedBefore(share); err != nil {
 		return acmeserver.Terms{}, err
 	}
 	return acmeserver.Terms{Share: share}, nil

@@ -136,6 +136,7 @@ func TestFailures(t *testing.T) {
 	if err := r.limited.refuse("s", r.now.Add(time.Hour)); err != nil {
 		t.Errorf("after the limit: %v", err)
 	}
+	r.req.Order.Share = "other names"
 	problem(issue(&acme.Error{Kind: acme.Permanent, Type: acme.DNS, Detail: "no records", Identifier: "a.example.com", Ordered: true, Final: true}), acme.DNS, "a.example.com: no records")
 	// That one was ordered, so the quota of one is used up.
 	problem(issue(nil), acme.RateLimit, "daily quota of 1 requests is used up")

@@ -65,6 +65,8 @@ type Relay struct {
 	cfg     Config
 	counted counted
 	limited limited
+	refused refused
+	returns returns
 	windows windows
 	meta    metaCache
 

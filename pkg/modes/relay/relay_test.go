@@ -299,7 +299,7 @@ func refuseOrders(ca *pebbletest.Fault, status int, problem, retryAfter string) 
 }
 
 // The CA's refusal reaches the client as the answer of finalize, with its type and text. A
-// rate limit is remembered, so that the next order is refused before the CA is asked.
+// refusal is remembered, so that the next order is refused before the CA is asked.
 func TestRefusedByTheCA(t *testing.T) {
 	t.Parallel()
 	var ca pebbletest.Fault
@@ -313,19 +313,25 @@ func TestRefusedByTheCA(t *testing.T) {
 		t.Errorf("subproblems %+v", problem.Subproblems)
 	}
 	refuse(http.StatusForbidden, `{"type":"urn:ietf:params:acme:error:unauthorized","detail":"no\u001b[31m"}`, "")
-	_, err = a.Obtain(t, "a.example.com")
+	_, err = a.Obtain(t, "b.example.com")
 	if p := wantProblem(t, "hostile", err, acme.Unauthorized); strings.Contains(p.Detail, "\x1b") {
 		t.Errorf("detail %q", p.Detail)
 	}
 	refuse(http.StatusForbidden, `{"type":"urn:ietf:params:acme:error:userActionRequired","detail":"agree to our terms"}`, "")
-	_, err = a.Obtain(t, "a.example.com")
+	_, err = a.Obtain(t, "c.example.com")
 	wantProblem(t, "about the proxy's account", err, acme.ServerInternal, "agree to our terms", "userActionRequired")
 	refuse(http.StatusTooManyRequests, `{"type":"urn:ietf:params:acme:error:rateLimited","detail":"too many certificates for example.com"}`, "7200")
-	_, err = a.Obtain(t, "a.example.com")
+	_, err = a.Obtain(t, "d.example.com")
 	wantProblem(t, "limited", err, acme.RateLimit, "too many certificates for example.com", "the CA asks to wait until ")
 	before := p.CA.Requests().Total()
-	_, err = a.Order(t.Context(), "a.example.com")
+	_, err = a.Order(t.Context(), "d.example.com")
 	wantProblem(t, "limited at newOrder", err, acme.RateLimit, "too many certificates")
+	_, err = a.Order(t.Context(), "a.example.com")
+	wantProblem(t, "refused a moment ago", err, acme.RejectedIdentifier, "policy forbids issuing", "asks the CA for these names again after ")
+	_, err = a.Order(t.Context(), "c.example.com")
+	if p := wantProblem(t, "about the proxy's account, a moment ago", err, acme.ServerInternal); p.StatusCode != http.StatusForbidden {
+		t.Errorf("status %d", p.StatusCode)
+	}
 	if n := p.CA.Requests().Total() - before; n != 0 {
 		t.Errorf("%d requests to the CA", n)
 	}
@@ -339,7 +345,9 @@ func TestRefusedByTheCA(t *testing.T) {
 func TestQuota(t *testing.T) {
 	t.Parallel()
 	var ca pebbletest.Fault
-	p := start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}})
+	var clk proxytest.Clock
+	clk.Noon()
+	p := start(t, proxytest.Options{Pebble: pebbletest.Options{Wrap: ca.Wrap}, Change: clk.On()})
 	g := proxytest.Grant(clients.ModeACME, "*.example.com")
 	g.DailyQuota = 2
 	a := p.NewACMEAccount(t, p.ACMECredential(t, "web1", g))
@@ -348,6 +356,7 @@ func TestQuota(t *testing.T) {
 		t.Error("the CA refused, and the client got a certificate")
 	}
 	ca.PassAll()
+	clk.Advance(time.Minute)
 	for _, name := range []string{"a.example.com", "b.example.com"} {
 		if _, err := a.Obtain(t, name); err != nil {
 			t.Fatal(err)

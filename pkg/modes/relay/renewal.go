@@ -169,8 +169,9 @@ func (r *Relay) Meta(ctx context.Context) acmeserver.Meta {
 }
 
 // Reloaded makes the relay forget what it knows about the CA, which may be another one
-// now.
+// now. What it refused is tried at once.
 func (r *Relay) Reloaded() {
+	r.refused.forgetAll()
 	r.meta.mu.Lock()
 	defer r.meta.mu.Unlock()
 	r.meta.until = time.Time{}
