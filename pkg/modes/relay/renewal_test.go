@@ -44,7 +44,7 @@ func newInformer(t *testing.T) (*rig, *informer) {
 	return r, ca
 }
 
-func (r *rig) window(t *testing.T, ctx context.Context, id string) acmeserver.RenewalInfo {
+func (r *rig) window(ctx context.Context, t *testing.T, id string) acmeserver.RenewalInfo {
 	t.Helper()
 	info, err := r.RenewalInfo(ctx, acmeserver.Certificate{ARIID: id, NotBefore: r.now, NotAfter: r.now.Add(90 * 24 * time.Hour)})
 	if err != nil {
@@ -61,7 +61,7 @@ func TestOneQuestionOfManyStrangers(t *testing.T) {
 	gone, cancel := context.WithCancel(t.Context())
 	cancel()
 	for range 5 {
-		if got := r.window(t, gone, "a"); !got.Start.Equal(ca.info.Start) || got.RetryAfter != 6*time.Hour {
+		if got := r.window(gone, t, "a"); !got.Start.Equal(ca.info.Start) || got.RetryAfter != 6*time.Hour {
 			t.Errorf("window %+v", got)
 		}
 	}
@@ -71,7 +71,7 @@ func TestOneQuestionOfManyStrangers(t *testing.T) {
 	r.now = r.now.Add(6 * time.Hour)
 	ca.err = errors.New("away")
 	for range 5 { // the last answer holds
-		if got := r.window(t, gone, "a"); !got.Start.Equal(ca.info.Start) || got.RetryAfter != afterFailure {
+		if got := r.window(gone, t, "a"); !got.Start.Equal(ca.info.Start) || got.RetryAfter != afterFailure {
 			t.Errorf("window %+v", got)
 		}
 	}
@@ -88,12 +88,12 @@ func TestOneQuestionAtATime(t *testing.T) {
 	ca.hold = make(chan struct{})
 	answers := make(chan acmeserver.RenewalInfo, 2)
 	for _, id := range []string{"a", "b"} {
-		go func() { answers <- r.window(t, t.Context(), id) }()
+		go func() { answers <- r.window(t.Context(), t, id) }()
 		if got := <-ca.arrived; got != id {
 			t.Errorf("question about %q", got)
 		}
 		for range questions {
-			if got := r.window(t, t.Context(), id); got.Start.Equal(ca.info.Start) || got.RetryAfter != placeholder {
+			if got := r.window(t.Context(), t, id); got.Start.Equal(ca.info.Start) || got.RetryAfter != placeholder {
 				t.Errorf("placeholder %+v", got)
 			}
 		}
@@ -104,7 +104,7 @@ func TestOneQuestionAtATime(t *testing.T) {
 			t.Errorf("window %+v", got)
 		}
 	}
-	if got := r.window(t, t.Context(), "a"); !got.Start.Equal(ca.info.Start) || ca.asked.Load() != 2 {
+	if got := r.window(t.Context(), t, "a"); !got.Start.Equal(ca.info.Start) || ca.asked.Load() != 2 {
 		t.Errorf("window %+v, %d questions", got, ca.asked.Load())
 	}
 }

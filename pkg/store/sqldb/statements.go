@@ -59,7 +59,7 @@ func (s *statements) prepare(ctx context.Context) {
 	}
 	s.mu.Unlock()
 	for query := range wanted {
-		statement, err := s.db.PrepareContext(ctx, query)
+		statement, err := s.db.PrepareContext(ctx, query) //nolint:sqlclosecheck // it stays
 		if err != nil {
 			continue
 		}
