@@ -45,7 +45,7 @@ type acmeDoor struct {
 // openACME creates the relay and the door.
 func (p *Proxy) openACME(context.Context) error {
 	p.relay = relay.New(relay.Config{
-		Store: p.store, Audit: p.audit, BindingSecret: p.bindingSecret, Known: acme.Known, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, BindingSecret: p.bindingSecret, OwnNames: p.ownNames, Known: acme.Known, Logger: p.log, Now: p.cfg.Now,
 		CA: func() (relay.CA, func()) {
 			g, release := p.use()
 			return reporting{g.pool, g.issued}, release
@@ -118,6 +118,13 @@ func (p *Proxy) runDoor(ctx context.Context) {
 		stop()
 		<-ended
 	}
+}
+
+// ownNames returns the names at which clients reach this proxy.
+func (p *Proxy) ownNames() []string {
+	g, release := p.use()
+	defer release()
+	return []string{g.hostname(), g.publicName()}
 }
 
 // acmeURL returns the URL of the ACME door, or an empty text without a public URL.

@@ -55,3 +55,15 @@ func TestRevokeForeign(t *testing.T) {
 		t.Errorf("entries %q", who)
 	}
 }
+
+// No client gets a certificate for the proxy's own name, whatever its grants cover (X1).
+func TestOwnName(t *testing.T) {
+	t.Parallel()
+	p := start(t, proxytest.Options{})
+	_, parent, _ := strings.Cut(proxytest.ACMEName, ".")
+	a := p.NewACMEAccount(t, p.ACMECredential(t, "web1", proxytest.Grant(clients.ModeACME, "*."+parent)))
+	newOrder(t, a, "other."+parent)
+	if _, err := a.Order(t.Context(), "other."+parent, proxytest.ACMEName); err == nil || !strings.Contains(err.Error(), "the proxy itself") {
+		t.Errorf("order for the proxy's name: %v", err)
+	}
+}

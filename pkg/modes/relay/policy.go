@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -58,7 +59,21 @@ func (r *Relay) authorize(ctx context.Context, o acmeserver.OrderRequest, purpos
 	if err := r.cfg.Audit.Authorize(ctx, ask); err != nil {
 		return id, nil, r.refusal(err, names)
 	}
-	return id, names, nil
+	return id, names, r.checkOwn(names)
+}
+
+// checkOwn refuses the names of the proxy itself, whatever the grants say. A pattern such
+// as *.example.com often covers them. A wildcard needs a grant that says so.
+func (r *Relay) checkOwn(names cert.Names) error {
+	if r.cfg.OwnNames == nil {
+		return nil
+	}
+	for _, own := range r.cfg.OwnNames() {
+		if slices.Contains(names, own) {
+			return &acme.Problem{Type: acme.RejectedIdentifier, Detail: own + " is the name of the proxy itself, which no client may have; leave it out"}
+		}
+	}
+	return nil
 }
 
 func (r *Relay) ask(id clients.Identity, names cert.Names, profile string, purpose policy.Purpose, key cert.KeyType) audit.Ask {

@@ -50,6 +50,9 @@ type Config struct {
 	Audit *audit.Log
 	// CA returns the present CA. It stays open until release is called.
 	CA func() (ca CA, release func())
+	// OwnNames returns the names of the proxy itself. No client may have a certificate for
+	// them, because it could pretend to be the proxy. It may be nil.
+	OwnNames func() []string
 	// BindingSecret is the secret of auth.NewBinding.
 	BindingSecret []byte
 	// Known is called for each request of a client, after its signature was verified. It
