@@ -123,7 +123,7 @@ func TestACMEClientCannotFillTheDisk(t *testing.T) {
 			t.Fatal(err)
 		case status == http.StatusCreated:
 			created++
-		case !strings.Contains(answer, "rateLimited") || !strings.Contains(answer, "300 unfinished orders"):
+		case !strings.Contains(answer, "rateLimited") || !strings.Contains(answer, "300 unfinished and failed orders"):
 			t.Fatalf("order %d: %d %s", created, status, answer)
 		}
 	}

@@ -49,7 +49,7 @@ const (
 	// Browsers have more; ACME clients send one after the other.
 	onConn = 2
 	// clientBody and clientAnswer are the time limits of a known client's body and answer.
-	clientBody, clientAnswer = 30 * time.Second, time.Minute
+	clientBody, clientAnswer = 10 * time.Second, time.Minute
 
 	retryAfter = 5 // seconds
 )
@@ -174,14 +174,8 @@ func Known(ctx context.Context, clientID string) {
 	}
 }
 
-func (v *visit) answering() {
-	if v.stranger {
-		v.release()
-	}
-}
-
-// placeWriter releases the place of a stranger when the answer begins, because it can
-// refuse to read it.
+// placeWriter releases the place of a request when the answer begins, because the caller
+// can refuse to read it. With many addresses, a client could keep all places from others.
 type placeWriter struct {
 	http.ResponseWriter
 	visit *visit
@@ -189,13 +183,13 @@ type placeWriter struct {
 
 // WriteHeader implements http.ResponseWriter.
 func (p *placeWriter) WriteHeader(status int) {
-	p.visit.answering()
+	p.visit.release()
 	p.ResponseWriter.WriteHeader(status)
 }
 
 // Write implements http.ResponseWriter.
 func (p *placeWriter) Write(b []byte) (int, error) {
-	p.visit.answering()
+	p.visit.release()
 	return p.ResponseWriter.Write(b)
 }
 
