@@ -47,7 +47,7 @@ func (s *Server) finalize(ctx context.Context, r *request) (*answer, error) {
 			return nil, err
 		}
 		o.CSR = der
-		a, err := s.start(ctx, o, known{account: &r.account, csr: csr})
+		a, err := s.start(ctx, o, known{account: &r.account, csr: csr, addr: r.addr})
 		if !errors.Is(err, ErrStale) {
 			return a, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -29,6 +30,7 @@ const mostNonsense = 4
 type known struct {
 	account *Account
 	csr     *cert.CSR
+	addr    netip.Addr
 }
 
 // process continues an order that is processing and that this instance has a lease of.
@@ -148,7 +150,7 @@ func (s *Server) issue(ctx context.Context, h *held, k known) (Certificate, erro
 	ctx, cancel := context.WithTimeout(ctx, o.Expires.Sub(s.cfg.Now()))
 	defer cancel()
 	issued, err := s.callIssuer(ctx, IssueRequest{
-		Order: o, Account: *k.account, CSR: k.csr,
+		Order: o, Account: *k.account, CSR: k.csr, Addr: k.addr,
 		Save: func(ctx context.Context, state []byte) error {
 			return h.update(ctx, func(o *Order) { o.State = append([]byte{}, state...) })
 		},
@@ -243,7 +245,7 @@ func (s *Server) consequence(ctx context.Context, o Order, err error) (change fu
 func (s *Server) logFailure(o Order, err, recordErr error) {
 	var refused *acme.Problem
 	var later *Later
-	switch log := s.cfg.Logger.With("order", o.ID); {
+	switch log := s.cfg.Logger.With("order", o.ID, "names", names(o.Identifiers)); {
 	case errors.Is(recordErr, errLost):
 		log.Debug("another instance continues the order")
 	case recordErr != nil:

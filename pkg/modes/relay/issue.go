@@ -51,7 +51,7 @@ func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeser
 	if err != nil {
 		return acmeserver.Issued{}, err
 	}
-	// Finalize has checked the client's address.
+	id.Addr = req.Addr // for the audit trail; Finalize has checked it
 	ask := r.ask(id, req.CSR.Names, req.Order.Profile, policy.Renewal, req.CSR.KeyType)
 	ask.At, ask.Costs = r.cfg.Audit.Now(), true
 	if journal.Order == "" {
@@ -117,6 +117,7 @@ func (r *Relay) mayHave(ctx context.Context, req acmeserver.IssueRequest, ask au
 	if err != nil {
 		return err
 	}
+	id.Addr = req.Addr
 	ask.By, ask.Costs = id, false
 	if err := r.cfg.Audit.Authorize(ctx, ask); err != nil {
 		return r.refusal(err, ask.Request.Names)
@@ -135,7 +136,7 @@ func (r *Relay) failed(ctx context.Context, o acmeserver.Order, ask audit.Ask, j
 	wait := e.RetryAt.Sub(now)
 	switch {
 	case e.Kind == acme.RateLimited && wait > 0 && wait <= soon && !e.Final:
-		return &acmeserver.Later{After: wait, Reason: e.Error()}
+		err = &acmeserver.Later{After: wait, Reason: e.Error()}
 	case e.Kind == acme.RateLimited:
 		p := caProblem(e)
 		p.Type, p.Status = acme.RateLimit, http.StatusForbidden
@@ -148,7 +149,12 @@ func (r *Relay) failed(ctx context.Context, o acmeserver.Order, ask audit.Ask, j
 		p.Detail = fmt.Sprintf("the CA could not be used for %s; order again later: %s", unreachableLimit, p.Detail)
 		return r.end(ctx, o, ask, e, p, !e.Ordered)
 	case wait > 0:
-		return &acmeserver.Later{After: min(wait, 5*time.Minute), Reason: e.Error()}
+		err = &acmeserver.Later{After: min(wait, 5*time.Minute), Reason: e.Error()}
+	}
+	if r.counted.failed(o.ID) {
+		r.cfg.Logger.Warn("an order waits for the CA", "order", o.ID, "client", ask.By.Client.Name,
+			"names", ask.Request.Names, "error", e)
+		r.record(ctx, ask.By, ask.Request.Names, trail.Failed, e.Error()+"; it is tried again")
 	}
 	return err
 }
@@ -177,19 +183,17 @@ func (r *Relay) end(ctx context.Context, o acmeserver.Order, ask audit.Ask, e *a
 // record stores an entry about a certificate while the Server stores the order, so that
 // one write to the disk does for both.
 func (r *Relay) record(ctx context.Context, id clients.Identity, names cert.Names, outcome, detail string) {
-	r.recording.Go(func() {
-		r.cfg.Audit.Record(ctx, trail.Entry{
-			ClientID: id.Client.ID, ClientName: id.Client.Name, Action: "certificate", Mode: clients.ModeACME, Names: names,
-			Outcome: outcome, Detail: detail,
-		})
-	})
+	e := trail.By(id, "certificate")
+	e.Mode, e.Names, e.Outcome, e.Detail = clients.ModeACME, names, outcome, detail
+	r.recording.Go(func() { r.cfg.Audit.Record(ctx, e) })
 }
 
 // counted holds the orders that were counted against a quota, so that another attempt does
 // not count again. The zero value is ready to use.
 type counted struct {
-	mu sync.Mutex
-	by map[string]audit.Ask // by ID of the order; guarded by mu
+	mu      sync.Mutex
+	by      map[string]audit.Ask // by ID of the order; guarded by mu
+	failing map[string]bool      // IDs of orders whose failure is recorded; guarded by mu
 }
 
 // mostCounted bounds the orders in memory. One that is forgotten may count twice.
@@ -209,12 +213,28 @@ func (c *counted) begin(id string, ask audit.Ask) bool {
 	return true
 }
 
+// failed reports whether this is the first failed attempt of an order. Those that follow
+// would fill the audit trail.
+func (c *counted) failed(id string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.failing[id] {
+		return false
+	}
+	if c.failing == nil || len(c.failing) >= mostCounted {
+		c.failing = map[string]bool{}
+	}
+	c.failing[id] = true
+	return true
+}
+
 // forget removes an order and returns how it was counted.
 func (c *counted) forget(id string) (audit.Ask, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	ask, ok := c.by[id]
 	delete(c.by, id)
+	delete(c.failing, id)
 	return ask, ok
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/store"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // fakeCA fails each order with an error.
@@ -89,6 +90,12 @@ func newRig(t *testing.T) *rig {
 	return r
 }
 
+// advance moves the clock. It first waits for entries of the audit trail, which read it.
+func (r *rig) advance(d time.Duration) {
+	r.recording.Wait()
+	r.now = r.now.Add(d)
+}
+
 // A failure at the CA ends the client's order, delays it, or is tried again, by what it
 // means. A quota counts an order once, however often it is tried, and not at all if it
 // came to none at the CA (X5, X20).
@@ -106,13 +113,30 @@ func TestFailures(t *testing.T) {
 			t.Fatalf("away: %v", err)
 		}
 	}
+	failures := func() (n int) {
+		t.Helper()
+		r.recording.Wait()
+		page, err := r.st.Audit(t.Context(), trail.Query{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			if e.Action == "certificate" && e.Outcome == trail.Failed && e.ClientName == "web1" && len(e.Names) == 1 {
+				n++
+			}
+		}
+		return n
+	}
 	if err := issue(&acme.Error{Kind: acme.RateLimited, Detail: "busy", RetryAt: r.now.Add(time.Minute)}); !errors.As(err, &later) || later.After != time.Minute {
 		t.Errorf("busy for a minute: %v", err)
 	}
 	if err := issue(&acme.Error{Kind: acme.Temporary, Detail: "maintenance", RetryAt: r.now.Add(time.Hour)}); !errors.As(err, &later) || later.After != 5*time.Minute {
 		t.Errorf("maintenance: %v", err)
 	}
-	r.now = r.now.Add(16 * time.Minute)
+	if n := failures(); n != 1 {
+		t.Errorf("%d entries about one order that waits", n)
+	}
+	r.advance(16 * time.Minute)
 	problem := func(err error, kind string, texts ...string) {
 		t.Helper()
 		var p *acme.Problem
@@ -164,14 +188,14 @@ func TestMetaOfACAThatIsAway(t *testing.T) {
 		t.Errorf("%d questions", r.ca.orders)
 	}
 	r.ca.err = nil
-	r.now = r.now.Add(metaPause)
+	r.advance(metaPause)
 	for range 3 {
 		if meta := r.Meta(t.Context()); len(meta.Profiles) != 1 {
 			t.Errorf("%+v", meta)
 		}
 	}
 	r.ca.err = errors.New("away")
-	r.now = r.now.Add(metaLife)
+	r.advance(metaLife)
 	if meta := r.Meta(t.Context()); len(meta.Profiles) != 1 || r.ca.orders != 3 {
 		t.Errorf("what was known is forgotten: %+v, %d questions", meta, r.ca.orders)
 	}

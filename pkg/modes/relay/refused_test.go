@@ -18,7 +18,7 @@ func TestRefusedNamesWait(t *testing.T) {
 	r.ca.err = &acme.Error{Kind: acme.Permanent, Type: acme.RejectedIdentifier, Detail: "more than 10 labels."}
 	asked := func(seconds int) bool {
 		t.Helper()
-		r.now = r.now.Add(time.Duration(seconds) * time.Second)
+		r.advance(time.Duration(seconds) * time.Second)
 		before := r.ca.orders
 		_, err := r.Issue(t.Context(), r.req)
 		var p *acme.Problem
@@ -87,6 +87,6 @@ func TestReturnedQuota(t *testing.T) {
 		if want := (day + 1) * (mostReturns + 1); r.ca.orders != want {
 			t.Errorf("%d orders at the CA, want %d", r.ca.orders, want)
 		}
-		r.now = r.now.Add(24 * time.Hour)
+		r.advance(24 * time.Hour)
 	}
 }

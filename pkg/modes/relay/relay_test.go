@@ -95,6 +95,15 @@ func TestRelay(t *testing.T) {
 	for action, outcome := range map[string]string{"acme account": "allowed", "request": "allowed", "certificate": "done"} {
 		watch.Until(t, action+" is audited", func() bool { return p.Audited(t, "web1", action, outcome) == 1 })
 	}
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range page.Entries {
+		if (e.Action == "request" || e.Action == "certificate") && e.Addr != "127.0.0.1" {
+			t.Errorf("%s from %q", e.Action, e.Addr)
+		}
+	}
 	if err := a.RevokeCert(t.Context(), key, chain[0], xacme.CRLReasonKeyCompromise); err != nil {
 		t.Fatal(err)
 	}
