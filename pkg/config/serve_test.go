@@ -92,6 +92,10 @@ func TestValidate(t *testing.T) {
 		{"same, both families", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "127.0.0.1:80", "[::]:80" }, "https-addr: [::]:80 is taken"},
 		{"same name", func(s *Serve) { s.HTTPAddr, s.HTTPSAddr = "localhost:80", "LOCALHOST:80" }, "https-addr: LOCALHOST:80 is taken"},
 
+		{"public URL", func(s *Serve) { s.Hostname, s.PublicURL = "a.example.com", "https://a.example.com:8443" }, ""},
+		{"public URL, usual port", func(s *Serve) { s.PublicURL = "https://a.example.com:443" }, "public-url: https://a.example.com:443 has the usual port; leave out :443"},
+		{"public URL, path", func(s *Serve) { s.PublicURL = "https://a.example.com/acme" }, "public-url: not an https:// URL with a host alone"},
+
 		{"fallback", func(s *Serve) { s.HTTPFallback = "redirect" }, ""},
 		{"fallback backend", func(s *Serve) { s.HTTPFallback = "http://127.0.0.1:8080" }, ""},
 		{"fallback backend elsewhere", func(s *Serve) { s.HTTPFallback = "http://web/" }, ""},

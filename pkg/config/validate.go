@@ -156,6 +156,9 @@ func checkPublicURL(public string) error {
 	if n, err := strconv.ParseUint(u.Port(), 10, 16); strings.HasSuffix(u.Host, ":") || u.Port() != "" && (err != nil || n == 0) {
 		return fmt.Errorf("%s has no port between 1 and 65535; %s", public, remedy)
 	}
+	if u.Port() == "443" { // clients leave it out, so their requests would be for another URL
+		return fmt.Errorf("%s has the usual port; leave out :443", public)
+	}
 	return nil
 }
 

@@ -118,7 +118,7 @@ func (r *Registrar) checkLife(spec ACMESpec, credential *clients.Credential) err
 	case spec.Life == 0:
 		return nil
 	case spec.Life < minACMELife || spec.Life > maxACMELife:
-		return errors.New("expires_in: must be at least 1m and at most 100 years, or 0 for a credential that does not expire")
+		return errors.New("expires_in: must be at least 1m and at most 100 years, or left out for a credential that does not expire")
 	}
 	credential.ExpiresAt = r.cfg.Now().Add(spec.Life).UTC().Truncate(time.Second)
 	return nil
