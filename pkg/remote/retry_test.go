@@ -283,7 +283,7 @@ func TestFirstRetriesAreSoon(t *testing.T) {
 		"the answer is cut":  fmt.Errorf("read the proxy's answer: %w", io.ErrUnexpectedEOF),
 		"the stream is late": errors.New("the proxy sent nothing for 1m30s"),
 	} {
-		for _, mode := range clients.GrantableModes() {
+		for _, mode := range []clients.Mode{clients.ModeAgent, clients.ModeGateway} {
 			d := &daemon{timing: defaultTiming(), RunConfig: RunConfig{Poll: 15 * time.Minute}}
 			k := &Kept{Wanted: Wanted{Mode: mode}, path: "k"}
 			failure := cause

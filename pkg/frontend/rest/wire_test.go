@@ -1,6 +1,7 @@
 package rest_test
 
 import (
+	"bufio"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -172,15 +173,34 @@ func TestHugeHeaders(t *testing.T) {
 	})
 }
 
-// TLS 1.3 or nothing (A23).
+// The API needs TLS 1.3 (A23). The port also speaks TLS 1.2, for the ACME door.
 func TestOldAndPlain(t *testing.T) {
 	t.Parallel()
 	g, c := enrolled(t, "h2")
 	addr := strings.TrimPrefix(c.url, "https://")
-	conn, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	older, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11})
 	if err == nil {
-		conn.Close()
-		t.Error("TLS 1.2 is spoken")
+		older.Close()
+		t.Error("TLS 1.1 is spoken")
+	}
+	old, err := tls.Dial("tcp", addr, &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer old.Close()
+	for _, path := range []string{api.PathHealth, api.PathClient, api.PathEnroll} {
+		if _, err := io.WriteString(old, "GET "+path+" HTTP/1.1\r\nHost: "+sentinel+"\r\n\r\n"); err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.ReadResponse(bufio.NewReader(old), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusUpgradeRequired || !strings.Contains(string(text), "TLS 1.3") {
+			t.Errorf("%s with TLS 1.2: %d %q, %v", path, resp.StatusCode, text, err)
+		}
 	}
 	plain, err := net.Dial("tcp", addr)
 	if err != nil {
