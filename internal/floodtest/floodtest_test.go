@@ -222,10 +222,10 @@ func TestFlood(t *testing.T) {
 }
 
 // compare returns the ratios of port 80's p99 to a bare server's, in ascending order.
-// It measures up to twice as many rounds if no ratio is good enough.
+// It measures up to five times as many rounds if no ratio is good enough.
 func compare(t *testing.T, program, http, bare string, rounds int) (ratios []float64) {
 	t.Helper()
-	for len(ratios) < rounds || len(ratios) < 2*rounds && slices.Min(ratios) > 3 {
+	for len(ratios) < rounds || len(ratios) < 5*rounds && slices.Min(ratios) > 3 {
 		v := visits(t, program, http, bare)
 		if v[0].Answers == 0 || v[1].Answers == 0 || v[0].Failures > v[1].Failures {
 			t.Fatalf("port 80: %+v, the bare server: %+v", v[0], v[1])
