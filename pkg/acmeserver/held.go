@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/work"
 )
 
 // lease is how long an order is held without renewal. If an instance dies, another one
@@ -115,25 +116,9 @@ func (h *held) try(
 	return err
 }
 
-// persist retries a write while the storage fails, so that a short outage loses no
-// outcome. After ctx has ended it tries once.
+// persist retries a write while the storage fails, as work.Persist does.
 func persist(ctx context.Context, write func(ctx context.Context) error) error {
-	const longest = 16 * time.Second
-	for pause := time.Second; ; pause *= 2 {
-		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
-		err := write(attempt)
-		cancel()
-		if err == nil || isAnswer(err) || pause > longest {
-			return err
-		}
-		t := time.NewTimer(pause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return err
-		}
-	}
+	return work.PersistIf(ctx, func(err error) bool { return !isAnswer(err) }, write)
 }
 
 // isAnswer reports whether an error is an answer of the storage, which a retry would

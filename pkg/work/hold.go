@@ -102,12 +102,18 @@ func (h *Hold) leaseEnd() time.Time { return time.UnixMilli(h.until.Load()).UTC(
 // Persist retries a write for half a minute while the database is at fault, so that
 // a short outage loses no finished work. After ctx has ended it tries once.
 func Persist(ctx context.Context, write func(ctx context.Context) error) error {
+	return PersistIf(ctx, managed.IsFault, write)
+}
+
+// PersistIf is Persist for a storage with other errors. isFault reports whether a retry
+// may succeed after an error; it gets no nil.
+func PersistIf(ctx context.Context, isFault func(error) bool, write func(ctx context.Context) error) error {
 	const longest = 16 * time.Second
 	for pause := time.Second; ; pause *= 2 {
 		attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), longest)
 		err := write(attempt)
 		cancel()
-		if !managed.IsFault(err) || pause > longest {
+		if err == nil || !isFault(err) || pause > longest {
 			return err
 		}
 		t := time.NewTimer(pause)
