@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -34,74 +35,79 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, logger *slog.Logger) (err error) {
-	dir := flag.String("dir", "acmed-data", "folder of the keys, the database and ca.pem")
-	database := flag.String("database", "", "URL of a PostgreSQL database; SQLite if empty")
-	host := flag.String("host", "localhost", "name or address of this server, as clients write it")
-	plain := flag.String("http", ":8000", "address for ACME without TLS, and for CRLs")
-	secure := flag.String("https", ":8443", "address for ACME with TLS")
+// settings come from the command line.
+type settings struct {
+	dir, database       string
+	host, plain, secure string
+	policy              acmeserver.Policy
+	network             validation.Network
+}
+
+func parse() (settings, error) {
+	var s settings
+	flag.StringVar(&s.dir, "dir", "acmed-data", "folder of the keys, the database and ca.pem")
+	flag.StringVar(&s.database, "database", "", "URL of a PostgreSQL database; SQLite if empty")
+	flag.StringVar(&s.host, "host", "localhost", "name or address of this server, as clients write it")
+	flag.StringVar(&s.plain, "http", ":8000", "address for ACME without TLS, and for CRLs")
+	flag.StringVar(&s.secure, "https", ":8443", "address for ACME with TLS")
 	challenges := flag.String("challenges", "on", "on, or off: every client gets every certificate")
-	var network validation.Network
-	flag.Func("resolver", "DNS server for challenges, host:port; the system's if not set", func(s string) error {
-		network.Resolvers = append(network.Resolvers, s)
+	flag.Func("resolver", "DNS server for challenges, host:port; the system's if not set", func(addr string) error {
+		s.network.Resolvers = append(s.network.Resolvers, addr)
 		return nil
 	})
-	flag.Func("allow", "private network where challenges may be validated, such as 10.0.0.0/8", func(s string) error {
-		prefix, err := netip.ParsePrefix(s)
-		network.Allow = append(network.Allow, prefix)
+	flag.Func("allow", "private network where challenges may be validated, such as 10.0.0.0/8", func(text string) error {
+		prefix, err := netip.ParsePrefix(text)
+		s.network.Allow = append(s.network.Allow, prefix)
 		return err
 	})
 	flag.Parse()
-	if err := os.MkdirAll(*dir, 0o755); err != nil {
+	// The policy demands a challenge for each name, or treats all names as authorized.
+	switch *challenges {
+	case "on":
+		s.policy = acmeserver.Challenged{Types: []string{acme.HTTP01, acme.DNS01, acme.TLSALPN01}}
+	case "off":
+		s.policy = acmeserver.Trusting{}
+	default:
+		return s, errors.New("-challenges: it must be on or off")
+	}
+	if flag.NArg() > 0 {
+		return s, fmt.Errorf("unknown argument %q; use flags only", flag.Arg(0))
+	}
+	return s, nil
+}
+
+func run(ctx context.Context, logger *slog.Logger) (err error) {
+	s, err := parse()
+	if err != nil {
 		return err
 	}
-
+	if err := os.MkdirAll(s.dir, 0o755); err != nil {
+		return err
+	}
 	// The issuer is a CA with its keys on disk. It keeps other processes out of the folder.
-	ca, err := localca.Open(localca.Config{Dir: filepath.Join(*dir, "ca"), CommonName: "acmed", URL: baseURL("http", *host, *plain) + "/ca"})
+	ca, err := localca.Open(localca.Config{Dir: filepath.Join(s.dir, "ca"), CommonName: "acmed", URL: baseURL("http", s.host, s.plain) + "/ca"})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, ca.Close()) }()
-	roots := filepath.Join(*dir, "ca.pem")
+	roots := filepath.Join(s.dir, "ca.pem")
 	if err := writeRoots(roots, ca, logger); err != nil {
 		return err
 	}
-
-	// The storage is a SQLite file or a PostgreSQL database.
-	where := sqldb.Config{URL: *database, Parts: []sqldb.Part{sqlstore.Part()}}
-	if *database == "" {
-		where.Path = filepath.Join(*dir, "acmed.db")
-	}
-	db, err := sqldb.Open(ctx, where)
+	db, err := openDatabase(ctx, s)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	storage := sqlstore.New(db)
-	if *database == "" { // no other process uses the file, so a killed one had the leases
-		if err := storage.FreeLeases(ctx); err != nil {
-			return err
-		}
-	}
-
-	// The policy demands a challenge for each name, or treats all names as authorized.
-	var policy acmeserver.Policy = acmeserver.Challenged{Types: []string{acme.HTTP01, acme.DNS01, acme.TLSALPN01}}
-	switch *challenges {
-	case "on":
-	case "off":
-		policy = acmeserver.Trusting{}
-	default:
-		return errors.New("-challenges: it must be on or off")
-	}
 
 	// Two servers share all of this. The URLs of one begin with http, those of the other
 	// with https.
 	group, ctx := errgroup.WithContext(ctx)
-	for scheme, addr := range map[string]string{"http": *plain, "https": *secure} {
+	for scheme, addr := range map[string]string{"http": s.plain, "https": s.secure} {
 		group.Go(func() error {
 			server, err := acmeserver.New(acmeserver.Config{
-				URL:     baseURL(scheme, *host, addr) + "/acme",
-				Storage: storage, Issuer: ca, Policy: ca.Policy(policy), Validators: validation.All(network),
+				URL:     baseURL(scheme, s.host, addr) + "/acme",
+				Storage: sqlstore.New(db), Issuer: ca, Policy: ca.Policy(s.policy), Validators: validation.All(s.network),
 				Dates: true, Logger: logger.With("scheme", scheme),
 			})
 			if err != nil {
@@ -111,9 +117,27 @@ func run(ctx context.Context, logger *slog.Logger) (err error) {
 			mux.Handle("/acme/", server)
 			mux.Handle("/ca/", ca.Handler())
 			group.Go(func() error { server.Run(ctx); return nil })
-			return serve(ctx, scheme, addr, mux, ca.GetCertificate(*host, "127.0.0.1", "::1"), logger)
+			return serve(ctx, scheme, addr, mux, ca.GetCertificate(s.host, "127.0.0.1", "::1"), logger)
 		})
 	}
 	group.Go(func() error { return rotate(ctx, ca, roots, logger) })
 	return group.Wait()
+}
+
+// openDatabase opens the storage: a SQLite file or a PostgreSQL database.
+func openDatabase(ctx context.Context, s settings) (*sqldb.DB, error) {
+	where := sqldb.Config{URL: s.database, Parts: []sqldb.Part{sqlstore.Part()}}
+	if s.database != "" {
+		return sqldb.Open(ctx, where)
+	}
+	where.Path = filepath.Join(s.dir, "acmed.db")
+	db, err := sqldb.Open(ctx, where)
+	if err != nil {
+		return nil, err
+	}
+	// No other process uses the file, so a killed one had the leases.
+	if err := sqlstore.New(db).FreeLeases(ctx); err != nil {
+		return nil, errors.Join(err, db.Close())
+	}
+	return db, nil
 }
