@@ -71,7 +71,7 @@ func (a *autocertClient) issue(ctx context.Context, names ...string) ([]*certifi
 	return all, nil
 }
 
-// hello is what a TLS client sends.
+// hello returns the first message of a TLS client.
 func hello(name string) *tls.ClientHelloInfo {
 	return &tls.ClientHelloInfo{
 		ServerName: name, SignatureSchemes: []tls.SignatureScheme{tls.ECDSAWithP256AndSHA256},

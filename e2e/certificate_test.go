@@ -13,7 +13,7 @@ import (
 	"os"
 )
 
-// certificate is what a client received, and its key, as the client stored them.
+// certificate holds a chain and its key, as the client stored them.
 type certificate struct {
 	chain, key []byte // PEM
 	leaf       *x509.Certificate

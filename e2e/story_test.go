@@ -44,7 +44,7 @@ func TestClients(t *testing.T) {
 	}
 }
 
-// story is what one client does at one target.
+// story holds one client's work at one target.
 type story struct {
 	*testing.T
 	kind   kind

@@ -35,7 +35,7 @@ func (s some) Order(ctx context.Context, r acmeserver.OrderRequest) (acmeserver.
 	return s.Challenged.Order(ctx, r)
 }
 
-// target is what a fuzz target sends requests to.
+// target holds the server of a fuzz target.
 type target struct {
 	w         *world
 	c         *client

@@ -21,7 +21,7 @@ type OrderRequest struct {
 	Replaces            string            // ARI id, or empty
 }
 
-// Terms is what an order needs, as the Policy decides.
+// Terms holds the Policy's conditions for an order.
 type Terms struct {
 	// Challenges returns the types of challenges of an identifier. If it returns none, or
 	// is nil, the authorization is valid at once.

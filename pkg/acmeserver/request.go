@@ -25,7 +25,7 @@ type request struct {
 // asGet reports whether the request is a POST-as-GET (RFC 8555, section 6.3).
 func (r *request) asGet() bool { return len(r.payload) == 0 }
 
-// answer is what a handler of a signed request returns. The front writes it.
+// answer holds the result of a handler of a signed request. The front writes it.
 type answer struct {
 	status   int // 200 if 0
 	location string

@@ -57,7 +57,7 @@ type Config struct {
 	Now    func() time.Time // time.Now if nil; must be safe for concurrent use
 }
 
-// Meta is what the directory says about the CA.
+// Meta holds the directory's metadata of the CA.
 type Meta struct {
 	CAAIdentities []string
 	Profiles      map[string]string

@@ -80,7 +80,7 @@ func (p *Pool) RenewalInfo(ctx context.Context, name, certID string) (RenewalInf
 	return ca.RenewalInfo(ctx, certID)
 }
 
-// Meta is what a CA's directory says about the CA (RFC 8555, section 7.1.1, and
+// Meta holds the metadata in a CA's directory (RFC 8555, section 7.1.1, and
 // draft-ietf-acme-profiles).
 type Meta struct {
 	CAAIdentities []string

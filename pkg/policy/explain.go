@@ -21,7 +21,7 @@ type Explanation struct {
 	Verdicts []Verdict
 }
 
-// Verdict is what one grant says about a request.
+// Verdict is one grant's decision about a request.
 type Verdict struct {
 	Grant clients.Grant
 	// Faults are the parts of the request that the grant does not cover, as in "is not

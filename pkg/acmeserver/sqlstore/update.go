@@ -26,7 +26,7 @@ const (
 		WHERE share = $1 AND share <> '' AND status = 'processing' AND id <> $2`
 )
 
-// stored is what an update must know of an order.
+// stored holds the columns of an order that an update depends on.
 type stored struct {
 	version             int64
 	accountID, replaces string

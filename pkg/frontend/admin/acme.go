@@ -60,7 +60,7 @@ type Explanation struct {
 	Grants     []Verdict    `json:"grants"` // in the order of the client's
 }
 
-// Verdict is what one grant says about a request.
+// Verdict is one grant's decision about a request.
 type Verdict struct {
 	Grant  clients.Grant `json:"grant"`
 	Covers bool          `json:"covers"`
