@@ -88,10 +88,11 @@ func testDeaf(t *testing.T, server *pgtest.Server) {
 	deaf := begin(t, behind.String(), id, quick)
 	one := start(t, direct, id, quick)
 	one.knows(t, 1) // the others receive its messages, and it receives none
-	watch.Until(t, "it notices", func() bool { return strings.Contains(deaf.log.String(), "hears neither itself nor others") })
-	if s := deaf.Status(); !strings.Contains(s.Problem, "PgBouncer") || deaf.IsReceiving() {
-		t.Errorf("problem: %q, receiving: %v", s.Problem, deaf.IsReceiving())
-	}
+	// A connection that opens late begins its time to receive something once more.
+	watch.Until(t, "it notices", func() bool {
+		return strings.Contains(deaf.log.String(), "hears neither itself nor others") &&
+			strings.Contains(deaf.Status().Problem, "PgBouncer") && !deaf.IsReceiving()
+	})
 	if s := one.Status(); s.Problem != "" {
 		t.Errorf("the other one's problem: %q", s.Problem)
 	}
