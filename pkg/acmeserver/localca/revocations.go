@@ -41,8 +41,12 @@ func parseRevocation(line string) (r revocation, err error) {
 	return r, nil
 }
 
-// revocations are all revoked certificates that have not expired. The file grows by one
-// line for each. Opening it drops those that expired.
+// keepExpired is how long a revocation outlives its certificate. It is long, because a
+// start with a clock that is ahead must not lose any.
+const keepExpired = 400 * day
+
+// revocations are the revoked certificates. The file grows by one line for each. Opening
+// it drops those whose certificates expired long ago.
 type revocations struct {
 	path string
 
@@ -53,7 +57,7 @@ type revocations struct {
 	added map[string]int                   // by issuer, since the start; guarded by mu
 }
 
-// openRevocations reads the file and writes it without what expired.
+// openRevocations reads the file and writes it without what expired long ago.
 func openRevocations(path string, now time.Time) (*revocations, error) {
 	r := &revocations{path: path, all: map[string]map[string]revocation{}, added: map[string]int{}}
 	data, err := localfile.Read(path)
@@ -70,7 +74,7 @@ func openRevocations(path string, now time.Time) (*revocations, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: line %d is damaged: %w; restore the file from a backup", path, number+1, err)
 		}
-		if now.Before(entry.notAfter.Add(crlLife)) {
+		if now.Before(entry.notAfter.Add(keepExpired)) {
 			kept.Write(line)
 			r.put(entry)
 		}
@@ -145,12 +149,10 @@ func (r *revocations) of(issuer string, now time.Time) []revocation {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var live []revocation
-	for serial, entry := range r.all[issuer] {
-		if now.After(entry.notAfter.Add(crlLife)) {
-			delete(r.all[issuer], serial)
-			continue
+	for _, entry := range r.all[issuer] {
+		if !now.After(entry.notAfter.Add(crlLife)) {
+			live = append(live, entry)
 		}
-		live = append(live, entry)
 	}
 	slices.SortFunc(live, func(a, b revocation) int { return a.serial.Cmp(b.serial) })
 	return live
