@@ -104,7 +104,7 @@ test: pebble zlint ## run all tests with the race detector, list the skipped one
 	done; \
 	parallel=$$((3 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); \
 	set -x; \
-	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) run ./internal/gotest $(GO) test -json $$race -timeout 20m -parallel "$$parallel" $(TESTFLAGS) $(PACKAGES)
+	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) run ./internal/gotest $(GOTEST) $(GO) test -json $$race -timeout=20m -parallel="$$parallel" $(TESTFLAGS) $(PACKAGES)
 
 # A module of its own, because of its dependencies. The clients wait more than they compute.
 .PHONY: e2e
@@ -115,7 +115,7 @@ e2e: ## run stock ACME clients against the ACME server, list the skipped ones (T
 	parallel=$$((4 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); \
 	cd e2e; \
 	set -x; \
-	$(GO) run ../internal/gotest $(GO) test -json -count=1 -timeout 15m -parallel "$$parallel" $(TESTFLAGS) .
+	$(GO) run ../internal/gotest $(GOTEST) $(GO) test -json -count=1 -timeout=15m -parallel="$$parallel" $(TESTFLAGS) .
 
 .PHONY: lint
 lint: lint-format lint-vet lint-staticcheck lint-golangci lint-words ## check format, code and words

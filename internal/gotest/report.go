@@ -39,11 +39,16 @@ type report struct {
 	output  map[test]*strings.Builder // of tests that have not ended
 	ran     bool                      // there was a test
 	failed  []test
+	final   bool              // a failure would not go away if the test ran again
+	passed  map[string]bool   // packages whose failed tests passed when they ran again
 	skipped map[string][]test // by reason
 }
 
 func newReport(w io.Writer, verbose bool) *report {
-	return &report{w: w, verbose: verbose, output: map[test]*strings.Builder{}, skipped: map[string][]test{}}
+	return &report{
+		w: w, verbose: verbose, output: map[test]*strings.Builder{},
+		passed: map[string]bool{}, skipped: map[string][]test{},
+	}
 }
 
 // read handles all events. A line that is no event is printed as it is.
@@ -86,6 +91,7 @@ func (r *report) event(e event) {
 		named := slices.ContainsFunc(r.failed, func(f test) bool { return f.pkg == t.pkg })
 		if t.name != "" || !named { // such as a package that cannot be built
 			r.failed = append(r.failed, t)
+			r.final = r.final || t.name == ""
 		}
 		r.end(t, true)
 	}
@@ -124,7 +130,9 @@ func (r *report) end(t test, failed bool) {
 func (r *report) show(t test, failed bool) {
 	text := r.text(t)
 	delete(r.output, t)
-	if r.verbose || !failed && !strings.Contains(text, "WARNING: DATA RACE") {
+	race := strings.Contains(text, "WARNING: DATA RACE")
+	r.final = r.final || race || failed && strings.Contains(text, "panic: ")
+	if r.verbose || !failed && !race {
 		return
 	}
 	for line := range strings.Lines(text) {
@@ -165,14 +173,38 @@ func skipReason(output string) string {
 	return reason
 }
 
-// summary prints which tests failed and which were skipped, grouped by the reason.
-func (r *report) summary() {
-	if len(r.failed) > 0 {
-		r.print(fmt.Sprintf("\nfailed (%d):\n", len(r.failed)))
-		for _, t := range r.failed {
-			r.print("  " + t.String() + "\n")
+// again is how many failed tests may run once more. More of them are no accident.
+const again = 3
+
+// unsteady returns the names of failed tests that may pass when they run alone, by
+// package. It returns none if one of the failures is final.
+func (r *report) unsteady() map[string][]string {
+	byPackage, total := map[string][]string{}, 0
+	for _, t := range r.failed {
+		name, _, _ := strings.Cut(t.name, "/")
+		if !slices.Contains(byPackage[t.pkg], name) {
+			byPackage[t.pkg] = append(byPackage[t.pkg], name)
+			total++
 		}
 	}
+	if r.final || total > again {
+		return nil
+	}
+	return byPackage
+}
+
+// summary prints which tests failed and which were skipped, grouped by the reason.
+func (r *report) summary() {
+	var failed, unsteady []test
+	for _, t := range r.failed {
+		if r.passed[t.pkg] {
+			unsteady = append(unsteady, t)
+		} else {
+			failed = append(failed, t)
+		}
+	}
+	r.list("failed", failed)
+	r.list("unsteady: failed, but passed alone; make them steady", unsteady)
 	total := 0
 	for _, tests := range r.skipped {
 		total += len(tests)
@@ -190,5 +222,16 @@ func (r *report) summary() {
 		for _, t := range r.skipped[reason] {
 			r.print("    " + t.String() + "\n")
 		}
+	}
+}
+
+// list prints tests under a heading, if there are any.
+func (r *report) list(heading string, tests []test) {
+	if len(tests) == 0 {
+		return
+	}
+	r.print(fmt.Sprintf("\n%s (%d):\n", heading, len(tests)))
+	for _, t := range tests {
+		r.print("  " + t.String() + "\n")
 	}
 }

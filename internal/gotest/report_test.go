@@ -99,8 +99,16 @@ func TestRun(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for name, text := range map[string]string{
-		"go.mod":           "module m\n",
-		"good/a_test.go":   "package m\nimport \"testing\"\nfunc TestSkip(t *testing.T) { t.Skip(\"reason\") }\n",
+		"go.mod":         "module m\n",
+		"good/a_test.go": "package m\nimport \"testing\"\nfunc TestSkip(t *testing.T) { t.Skip(\"reason\") }\n",
+		"once/a_test.go": `package m
+import ("os"; "testing")
+func TestOnce(t *testing.T) { t.Run("sub", func(t *testing.T) {
+	if os.Mkdir("ran", 0o755) == nil { t.Error("the first time") }
+}) }
+func TestPass(t *testing.T) {}
+`,
+		"always/a_test.go": "package m\nimport \"testing\"\nfunc TestBad(t *testing.T) { t.Error(\"always\") }\n",
 		"panics/a_test.go": "package m\nimport \"testing\"\nfunc TestBad(t *testing.T) { panic(\"boom\") }\n",
 	} {
 		file := filepath.Join(dir, name)
@@ -116,17 +124,21 @@ func TestRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, test := range []struct {
-		args []string
-		code int
-		want string
+		args  []string
+		again bool
+		code  int
+		want  string
 	}{
-		{[]string{program, "-C", dir, "test", "-json", "./good"}, 0, "skipped tests (1), by reason:\n  reason\n    m/good TestSkip\n"},
-		{[]string{program, "-C", dir, "test", "-json", "./..."}, 1, "panic: boom"},
-		{[]string{program, "nonsense"}, 2, "unknown command"},
-		{[]string{filepath.Join(dir, "none")}, 1, ""},
+		{[]string{program, "-C", dir, "test", "-json", "./good"}, false, 0, "skipped tests (1), by reason:\n  reason\n    m/good TestSkip\n"},
+		{[]string{program, "-C", dir, "test", "-json", "./good", "./panics"}, true, 1, "panic: boom"},
+		{[]string{program, "-C", dir, "test", "-json", "./good", "./once"}, true, 0, "(2):\n  m/once TestOnce/sub\n  m/once TestOnce\n"},
+		{[]string{program, "-C", dir, "test", "-json", "./always"}, true, 1, "failed (1):\n  m/always TestBad"},
+		{[]string{program, "-C", dir, "test", "-json", "./always"}, false, 1, "failed (1):\n  m/always TestBad"},
+		{[]string{program, "nonsense"}, false, 2, "unknown command"},
+		{[]string{filepath.Join(dir, "none")}, false, 1, ""},
 	} {
 		var out, faults strings.Builder
-		code, err := run(test.args, &out, &faults)
+		code, err := run(test.args, test.again, &out, &faults)
 		if err != nil {
 			code = max(code, 1)
 		}
