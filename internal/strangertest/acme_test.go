@@ -14,11 +14,13 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/internal/rawacme"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/frontend/admin"
+	"github.com/acmeproxy/acmeproxy/pkg/proxy"
 	"github.com/acmeproxy/acmeproxy/pkg/proxy/proxytest"
 )
 
@@ -241,4 +243,66 @@ func neverRead(t *testing.T, p *proxytest.Proxy, base string) {
 			_, err = io.WriteString(conn, requests)
 		}
 	})
+}
+
+// slowBodies sends three requests at a time, whose bodies end when the returned function is
+// called. It returns their statuses.
+func (c *hostileConn) slowBodies(t *testing.T) (statuses chan int, end func()) {
+	t.Helper()
+	statuses = make(chan int, 3)
+	var writers []*io.PipeWriter
+	for range cap(statuses) {
+		body, w := io.Pipe()
+		writers = append(writers, w)
+		go func() {
+			// Not send: it stores the nonce.
+			resp, err := proxytest.Exchange(t.Context(), c.http.Transport.(*http.Transport), http.MethodPost, c.base+"/new-order", "", body)
+			if err != nil {
+				statuses <- 0
+				return
+			}
+			statuses <- resp.StatusCode
+		}()
+	}
+	end = sync.OnceFunc(func() {
+		for _, w := range writers {
+			w.Close()
+		}
+	})
+	t.Cleanup(end)
+	return statuses, end
+}
+
+// The connection of a client that was locked out counts as a stranger's again, so that its
+// slow requests take no places of clients (X41).
+func TestLockedOutACMEClientIsAStranger(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
+		proxytest.WithACME(c)
+		c.Limits.StrangerBody = time.Hour
+	}})
+	h := newHostileClient(t, p)
+	c, ctx := h.conn(t), t.Context()
+	if err := c.newNonce(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if status, answer, err := c.newOrder(ctx); err != nil || status != http.StatusCreated {
+		t.Fatal(status, answer, err)
+	}
+	statuses, end := c.slowBodies(t)
+	end()
+	for range cap(statuses) {
+		if status := <-statuses; status != http.StatusUnsupportedMediaType {
+			t.Errorf("a slow request of a client: %d", status)
+		}
+	}
+	if _, err := p.Admin.RevokeACME(ctx, "hostile", h.credential.Credential.ID); err != nil {
+		t.Fatal(err)
+	}
+	if status, answer, err := c.newOrder(ctx); err != nil || status != http.StatusForbidden {
+		t.Fatal(status, answer, err)
+	}
+	statuses, _ = c.slowBodies(t)
+	if status := <-statuses; status != http.StatusServiceUnavailable {
+		t.Errorf("the third slow request of a client that was locked out: %d", status)
+	}
 }

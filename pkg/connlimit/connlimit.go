@@ -104,6 +104,7 @@ type Conn struct {
 	unanswered atomic.Int64 // bytes that count against MaxNew or MaxUnanswered
 	inProgress atomic.Int32 // see Begin
 	denied     atomic.Int32 // see Deny
+	doubts     atomic.Int32 // see Doubt
 	turn       turn
 
 	party    party     // guarded by l.mu
@@ -137,11 +138,39 @@ func FromContext(ctx context.Context) *Conn {
 // Complete records that the TLS handshake succeeded.
 func (c *Conn) Complete() { c.enter(stageCompleted, "") }
 
-// Know records that the client has authenticated. It cannot be undone.
+// Know records that the client has authenticated.
 func (c *Conn) Know(clientID string) {
 	if c != nil {
+		c.doubts.Store(0)
 		c.enter(stageKnown, clientID)
 		c.turn.end()
+	}
+}
+
+// Forget makes the connection one of a stranger again: its client may not be served any
+// more.
+func (c *Conn) Forget() {
+	if c == nil || !c.Known() {
+		return
+	}
+	c.l.mu.Lock()
+	var victim *Conn
+	if c.holder != nil && c.Known() { // neither closed nor forgotten by another request
+		victim = c.change(stageCompleted, party{network: c.addr})
+	}
+	c.l.mu.Unlock()
+	victim.evict()
+}
+
+// maxDoubts is the number of requests without proof after which a client is forgotten.
+const maxDoubts = 32
+
+// Doubt records that a request on the connection of a known client did not prove who it
+// is. After maxDoubts of them in a row, it calls Forget, because the client may have been
+// locked out. Know ends the row.
+func (c *Conn) Doubt() {
+	if c != nil && c.Known() && c.doubts.Add(1) >= maxDoubts {
+		c.Forget()
 	}
 }
 
@@ -192,12 +221,20 @@ func (c *Conn) move(stage int32, clientID string) (victim *Conn) {
 	if c.holder == nil || from >= stage { // closed, or moved by another request
 		return nil
 	}
-	c.l.stages[from].remove(c)
+	p := c.party
+	if clientID != "" {
+		p = party{clientID: clientID}
+	}
+	return c.change(stage, p)
+}
+
+// change moves the connection to a stage and a party, with l.mu held. It returns the
+// connection to close, or nil.
+func (c *Conn) change(stage int32, p party) (victim *Conn) {
+	c.l.stages[c.at.Load()].remove(c)
 	c.at.Store(stage)
 	c.unanswered.Store(0)
-	if clientID != "" {
-		c.party = party{clientID: clientID}
-	}
+	c.party = p
 	return c.l.stages[stage].add(c)
 }
 

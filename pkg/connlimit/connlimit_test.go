@@ -407,6 +407,48 @@ func TestDeny(t *testing.T) {
 	(*Conn)(nil).Know("web1")
 }
 
+// A connection whose client is locked out, or does not prove who it is any more, counts as
+// one of its address again (X41).
+func TestForget(t *testing.T) {
+	t.Parallel()
+	l := newListener(10, 2)
+	know := func() both {
+		c := dial(t, l, "192.0.2.1")
+		c.conn().Complete()
+		c.conn().Know("web1")
+		return c
+	}
+	a, b := know(), know()
+	l.counts(t, stageKnown, 2, 1)
+	a.conn().Forget()
+	a.conn().Forget() // by another request
+	for range maxDoubts - 1 {
+		b.conn().Doubt()
+	}
+	b.conn().Know("web1")
+	for range maxDoubts - 1 {
+		b.conn().Doubt()
+	}
+	if a.conn().Known() || !b.conn().Known() {
+		t.Error("the wrong one is forgotten")
+	}
+	l.counts(t, stageKnown, 1, 1)
+	l.counts(t, stageCompleted, 1, 1)
+	b.conn().Doubt()
+	third := dial(t, l, "192.0.2.1")
+	third.conn().Complete()
+	if b.conn().Known() || !a.gone() {
+		t.Error("a third stranger of an address displaces none of two that were known")
+	}
+	b.conn().Know("web1")
+	l.counts(t, stageKnown, 1, 1)
+	b.server.Close()
+	b.conn().Forget()
+	l.counts(t, stageKnown, 0, 0)
+	(*Conn)(nil).Forget() // as on a server without limits
+	(*Conn)(nil).Doubt()
+}
+
 // Each IPv6 /64 is one party.
 func TestIPv6(t *testing.T) {
 	t.Parallel()

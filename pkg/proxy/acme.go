@@ -45,7 +45,8 @@ type acmeDoor struct {
 // openACME creates the relay and the door.
 func (p *Proxy) openACME(context.Context) error {
 	p.relay = relay.New(relay.Config{
-		Store: p.store, Audit: p.audit, BindingSecret: p.bindingSecret, OwnNames: p.ownNames, Known: acme.Known, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, BindingSecret: p.bindingSecret, OwnNames: p.ownNames,
+		Known: acme.Known, Unknown: acme.Unknown, Logger: p.log, Now: p.cfg.Now,
 		CA: func() (relay.CA, func()) {
 			g, release := p.use()
 			return reporting{g.pool, g.issued}, release

@@ -3,12 +3,12 @@
 //
 // A caller is a stranger until the Server has verified the signature of one of its
 // requests and knows its client. Then Known lifts the limits for strangers from the
-// connection.
+// connection. Unknown imposes them again when the client is refused.
 //
 // It must never log a path: that of a secret directory lets its reader act as the client.
 //
 //	door := acme.New(acme.Config{Server: func() http.Handler { return server }})
-//	relay := relay.New(relay.Config{Known: acme.Known, …})
+//	relay := relay.New(relay.Config{Known: acme.Known, Unknown: acme.Unknown, …})
 package acme
 
 import (
@@ -21,6 +21,7 @@ import (
 	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	protocol "github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -93,6 +94,9 @@ func (f *frontend) serveClient(r *http.Request, v *visit) {
 	defer v.release()
 	v.allow(clientBody, clientAnswer)
 	f.answer(r, v)
+	if !v.proven.Load() && r.ContentLength != 0 {
+		v.conn.Doubt() // otherwise a client that was locked out would stay known without signing
+	}
 }
 
 // serveStranger answers a request of a stranger. It takes a place when the body is there,
@@ -133,7 +137,8 @@ type visit struct {
 	conn     *connlimit.Conn
 	w        http.ResponseWriter
 	stranger bool
-	release  func() // of its place; may be called more than once
+	release  func()      // of its place; may be called more than once
+	proven   atomic.Bool // the client is known by this request
 }
 
 // take takes a place. If there is no free one, it answers and reports false.
@@ -166,11 +171,20 @@ func Known(ctx context.Context, clientID string) {
 	if !ok {
 		return
 	}
+	v.proven.Store(true)
 	v.conn.Know(clientID)
 	if v.stranger {
 		v.stranger = false
 		v.release() // that of a stranger
 		http.NewResponseController(v.w).SetWriteDeadline(time.Now().Add(clientAnswer))
+	}
+}
+
+// Unknown records that the client of the request in ctx may not use the door any more. Its
+// connection is a stranger's again.
+func Unknown(ctx context.Context) {
+	if v, ok := ctx.Value(visitKey{}).(*visit); ok {
+		v.conn.Forget()
 	}
 }
 

@@ -124,8 +124,11 @@ func (r *Relay) unknownAccount(ctx context.Context, a acmeserver.NewAccount) err
 // Allow implements acmeserver.Accounts.
 func (r *Relay) Allow(ctx context.Context, a acmeserver.Account, addr netip.Addr) error {
 	id, err := r.caller(ctx, a, &addr)
-	if err == nil {
+	switch {
+	case err == nil:
 		r.cfg.Known(ctx, id.Client.ID)
+	case errors.As(err, new(*acme.Problem)): // not a fault of the store
+		r.cfg.Unknown(ctx)
 	}
 	return err
 }

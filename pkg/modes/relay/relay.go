@@ -57,9 +57,12 @@ type Config struct {
 	BindingSecret []byte
 	// Known is called for each request of a client, after its signature was verified. It
 	// may be nil.
-	Known  func(ctx context.Context, clientID string)
-	Logger *slog.Logger
-	Now    func() time.Time // time.Now if nil
+	Known func(ctx context.Context, clientID string)
+	// Unknown is called if the client of a request is refused, because it was locked out. It
+	// may be nil.
+	Unknown func(ctx context.Context)
+	Logger  *slog.Logger
+	Now     func() time.Time // time.Now if nil
 }
 
 // Relay implements acmeserver.Accounts, Policy, Issuer, Revoker and RenewalInformer. It is
@@ -90,6 +93,9 @@ func New(cfg Config) *Relay {
 	}
 	if cfg.Known == nil {
 		cfg.Known = func(context.Context, string) {}
+	}
+	if cfg.Unknown == nil {
+		cfg.Unknown = func(context.Context) {}
 	}
 	return &Relay{cfg: cfg}
 }
