@@ -191,6 +191,25 @@ func TestConformProfiles(t *testing.T) {
 	})
 }
 
+// C7, C16: while the profiles are not known yet, the client should come again. After
+// invalidProfile, it would order without one.
+func TestConformProfilesNotKnownYet(t *testing.T) {
+	conform(t, func(c *acmeserver.Config) {
+		c.Meta = func(context.Context) acmeserver.Meta { return acmeserver.Meta{RetryAfter: 15 * time.Second} }
+	}, func(t *testing.T, w *world) {
+		c := w.register(t)
+		payload := rawacme.Changed(orderOf("a.example.com"), fields{"profile": "short"})
+		w.outage.Store(true)
+		refusal := c.post(w.dir.NewOrder, payload)
+		w.outage.Store(false)
+		refusal.refused(http.StatusServiceUnavailable, acme.ServerInternal, "profile", "try again later")
+		if after := refusal.header.Get("Retry-After"); after != "15" {
+			t.Errorf("Retry-After is %q", after)
+		}
+		c.orderWith(orderOf("a.example.com")).issue(rawacme.NewKey())
+	})
+}
+
 // limits is a policy that refuses some names.
 type limits struct{ acmeserver.Trusting }
 

@@ -72,11 +72,8 @@ func (s *Server) parseOrder(ctx context.Context, r *request) (req OrderRequest, 
 	if all, req.Identifiers, err = parseIdentifiers(in.Identifiers, s.cfg.Limits.Identifiers); err != nil {
 		return OrderRequest{}, nil, err
 	}
-	if in.Profile != "" {
-		profiles := s.meta(ctx).Profiles
-		if _, known := profiles[in.Profile]; !known {
-			return OrderRequest{}, nil, problem(acme.InvalidProfile, 0, unknownProfile(in.Profile, profiles))
-		}
+	if err := s.checkProfile(ctx, in.Profile); err != nil {
+		return OrderRequest{}, nil, err
 	}
 	if req.NotBefore, req.NotAfter, err = s.parseDates(in.NotBefore, in.NotAfter); err != nil {
 		return OrderRequest{}, nil, err
@@ -85,6 +82,25 @@ func (s *Server) parseOrder(ctx context.Context, r *request) (req OrderRequest, 
 		return OrderRequest{}, nil, err
 	}
 	return req, all, nil
+}
+
+// checkProfile refuses a profile that the CA does not have.
+func (s *Server) checkProfile(ctx context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	ca := s.meta(ctx)
+	_, known := ca.Profiles[name]
+	switch {
+	case known:
+		return nil
+	case ca.RetryAfter > 0: // not invalidProfile: the client would order without it
+		return &Refusal{
+			Problem:    problem(acme.ServerInternal, http.StatusServiceUnavailable, "profile: the CA's list of profiles cannot be read yet; try again later"),
+			RetryAfter: ca.RetryAfter,
+		}
+	}
+	return problem(acme.InvalidProfile, 0, unknownProfile(name, ca.Profiles))
 }
 
 func unknownProfile(name string, profiles map[string]string) string {

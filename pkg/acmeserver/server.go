@@ -61,6 +61,9 @@ type Config struct {
 type Meta struct {
 	CAAIdentities []string
 	Profiles      map[string]string
+	// RetryAfter is set while the metadata has never been known, and is the time until it
+	// may be. Orders with a profile are refused until then.
+	RetryAfter time.Duration
 }
 
 // meta returns what the directory says about the CA at present.

@@ -180,7 +180,7 @@ func TestMetaOfACAThatIsAway(t *testing.T) {
 	r := newRig(t)
 	r.ca.err = errors.New("away")
 	for range 3 {
-		if meta := r.Meta(t.Context()); meta.Profiles != nil {
+		if meta := r.Meta(t.Context()); meta.Profiles != nil || meta.RetryAfter != metaPause {
 			t.Errorf("%+v", meta)
 		}
 	}
@@ -190,13 +190,13 @@ func TestMetaOfACAThatIsAway(t *testing.T) {
 	r.ca.err = nil
 	r.advance(metaPause)
 	for range 3 {
-		if meta := r.Meta(t.Context()); len(meta.Profiles) != 1 {
+		if meta := r.Meta(t.Context()); len(meta.Profiles) != 1 || meta.RetryAfter != 0 {
 			t.Errorf("%+v", meta)
 		}
 	}
 	r.ca.err = errors.New("away")
 	r.advance(metaLife)
-	if meta := r.Meta(t.Context()); len(meta.Profiles) != 1 || r.ca.orders != 3 {
+	if meta := r.Meta(t.Context()); len(meta.Profiles) != 1 || meta.RetryAfter != 0 || r.ca.orders != 3 {
 		t.Errorf("what was known is forgotten: %+v, %d questions", meta, r.ca.orders)
 	}
 }

@@ -136,6 +136,7 @@ func (w *windows) end() {
 type metaCache struct {
 	mu    sync.Mutex // guards the fields below
 	known issuer.Meta
+	ever  bool // known was read
 	until time.Time
 }
 
@@ -147,8 +148,8 @@ const (
 	metaTimeout = 3 * time.Second
 )
 
-// Meta returns the metadata of the CA for acmeserver.Config. It is empty while the CA
-// cannot be reached for the first time.
+// Meta returns the metadata of the CA for acmeserver.Config. It has only the time of the
+// next question while the CA cannot be reached for the first time.
 func (r *Relay) Meta(ctx context.Context) acmeserver.Meta {
 	r.meta.mu.Lock() // the others wait for the answer, too
 	defer r.meta.mu.Unlock()
@@ -162,8 +163,11 @@ func (r *Relay) Meta(ctx context.Context) acmeserver.Meta {
 			r.cfg.Logger.Warn("the CA's directory cannot be read", "error", err)
 			r.meta.until = now.Add(metaPause)
 		} else {
-			r.meta.known, r.meta.until = meta, now.Add(metaLife)
+			r.meta.known, r.meta.until, r.meta.ever = meta, now.Add(metaLife), true
 		}
+	}
+	if !r.meta.ever {
+		return acmeserver.Meta{RetryAfter: max(r.meta.until.Sub(r.cfg.Now()), time.Second)}
 	}
 	return acmeserver.Meta{CAAIdentities: r.meta.known.CAAIdentities, Profiles: r.meta.known.Profiles}
 }
