@@ -3,13 +3,18 @@ package localca
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"io/fs"
 	"math/big"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
 	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
 
 // A CRL is valid for crlLife, and signed again at least each crlRenew.
@@ -23,8 +28,46 @@ type crl struct {
 	mu      sync.Mutex
 	der     []byte
 	signed  time.Time
-	number  int64 // of the CRL
-	changes int   // of the revocations when it was signed
+	changes int // of the revocations when it was signed
+}
+
+// numberFile holds the number of the last CRL.
+const numberFile = "crl-number"
+
+// numbers are those of the CRLs, of all authorities together. They increase, also after a
+// restart with an earlier clock.
+type numbers struct {
+	path string
+
+	mu   sync.Mutex
+	last int64 // guarded by mu
+}
+
+// openNumbers reads the last number. A file that is not there, as in a folder of an
+// earlier version, means that there was none.
+func openNumbers(path string) (*numbers, error) {
+	n := &numbers{path: path}
+	text, err := localfile.Read(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return n, nil
+	case err != nil:
+		return nil, err
+	}
+	if n.last, err = strconv.ParseInt(strings.TrimSuffix(string(text), "\n"), 10, 64); err != nil || n.last < 0 {
+		return nil, fmt.Errorf("%s is damaged: it has no number; restore it from a backup, or remove it", path)
+	}
+	return n, nil
+}
+
+// next returns the next number. It is used even if it cannot be stored: programs need a
+// CRL more than its number after the next restart.
+func (n *numbers) next(now time.Time) int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.last = max(n.last+1, now.UnixMilli())
+	_ = replace(n.path, fmt.Appendf(nil, "%d\n", n.last))
+	return n.last
 }
 
 // Revoke implements acmeserver.Revoker. The revocation is durable when it returns, and
@@ -74,7 +117,7 @@ func (ca *CA) crlOf(a *authority) ([]byte, error) {
 	for _, r := range ca.revoked.of(a.name, now) {
 		entries = append(entries, x509.RevocationListEntry{SerialNumber: r.serial, RevocationTime: r.at, ReasonCode: r.reason})
 	}
-	number := max(a.crl.number+1, now.UnixMilli()) // increases across restarts, too
+	number := ca.numbers.next(now)
 	der, err := x509.CreateRevocationList(nil, &x509.RevocationList{
 		Number:     big.NewInt(number),
 		ThisUpdate: now.Truncate(time.Second), NextUpdate: now.Truncate(time.Second).Add(crlLife),
@@ -83,6 +126,6 @@ func (ca *CA) crlOf(a *authority) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("sign the CRL of %s: %w", a.name, err)
 	}
-	a.crl.der, a.crl.signed, a.crl.number, a.crl.changes = der, now, number, changes
+	a.crl.der, a.crl.signed, a.crl.changes = der, now, changes
 	return der, nil
 }

@@ -5,12 +5,14 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -274,5 +276,61 @@ func TestOpenSSL(t *testing.T) {
 	}
 	if out := check(first); !bytes.Contains([]byte(out), []byte("certificate revoked")) {
 		t.Errorf("revoked: %q", out)
+	}
+}
+
+// A clock that was far ahead, while the CA was created, rotated, or signed a CRL and a
+// certificate of its own, does no lasting harm once it is right.
+func TestClockAhead(t *testing.T) {
+	t.Parallel()
+	const years = 5 * 365 * 24 * time.Hour
+	right := time.Now()
+	now := right
+	cfg := localca.Config{Dir: t.TempDir(), URL: base, Now: func() time.Time { return now }}
+	number := func(ca *localca.CA) *big.Int {
+		t.Helper()
+		list, err := x509.ParseRevocationList(ca.CRL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return list.Number
+	}
+	csr := newCSR(t, cert.EC256, "a.example.com")
+	ca := open(t, cfg)
+	own := ca.GetCertificate("localhost")
+	now = right.Add(years)
+	if _, err := own(nil); err != nil {
+		t.Fatal(err)
+	}
+	before := number(ca)
+	now = right
+	if c, err := own(nil); err != nil || c.Leaf.NotBefore.After(now) {
+		t.Errorf("its own certificate is valid from %s on, %v", c.Leaf.NotBefore, err)
+	}
+	ca.Close()
+	ca = open(t, cfg)
+	if after := number(ca); after.Cmp(before) <= 0 {
+		t.Errorf("CRL number %s after %s", after, before)
+	}
+	now = right.Add(years)
+	if err := ca.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now = right
+	var refused *acme.Problem
+	_, err := ca.Issue(t.Context(), acmeserver.IssueRequest{Order: acmeserver.Order{ID: "1", CreatedAt: now}, CSR: csr})
+	if err == nil || errors.As(err, &refused) || !strings.Contains(err.Error(), "rotate") {
+		t.Errorf("with a CA of the future: %v", err)
+	}
+	if err := ca.Rotate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	issued := issue(t, ca, acmeserver.Order{ID: "2", CreatedAt: now}, csr)
+	for _, chain := range append([][]byte{issued.Chain}, issued.Alternates...) {
+		for _, c := range parse(t, chain) {
+			if c.NotBefore.After(now) {
+				t.Errorf("%s is in a chain, and valid from %s on", c.Subject, c.NotBefore)
+			}
+		}
 	}
 }

@@ -236,7 +236,7 @@ func readGenerations(dir string) (all generations, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), "."+filePrefix) || strings.HasPrefix(e.Name(), ".revoked") {
+		if strings.HasPrefix(e.Name(), "."+filePrefix) || strings.HasPrefix(e.Name(), ".revoked") || strings.HasPrefix(e.Name(), "."+numberFile) {
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return nil, err
 			}

@@ -59,7 +59,7 @@ func (all generations) longest(now time.Time) []*x509.Certificate {
 	chain := []*x509.Certificate{all[0].issuing.cert}
 	for i, g := range all[:min(len(all), maxCross)] {
 		// The certificate must come from the next root, which may be gone.
-		if g.cross == nil || !now.Before(g.cross.NotAfter) || i+1 == len(all) || g.cross.CheckSignatureFrom(all[i+1].root.cert) != nil {
+		if g.cross == nil || !now.Before(g.cross.NotAfter) || now.Before(g.cross.NotBefore) || i+1 == len(all) || g.cross.CheckSignatureFrom(all[i+1].root.cert) != nil {
 			break
 		}
 		chain = append(chain, g.cross)
@@ -117,6 +117,9 @@ func (ca *CA) dates(g *generation, o acmeserver.Order, now time.Time) (notBefore
 	first, last := g.issuing.cert.NotBefore, g.issuing.cert.NotAfter
 	if !now.Before(last) {
 		return notBefore, notAfter, fmt.Errorf("the CA certificate expired at %s; rotate it", last.UTC().Format(time.RFC3339))
+	}
+	if now.Before(first) {
+		return notBefore, notAfter, fmt.Errorf("the CA certificate is valid from %s on; set the clock, or rotate the CA if the clock was wrong when it was made", first.UTC().Format(time.RFC3339))
 	}
 	latest := now.Add(ca.cfg.Lifetime).Truncate(time.Second)
 	notBefore = o.NotBefore.Truncate(time.Second)

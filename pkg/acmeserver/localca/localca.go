@@ -57,6 +57,7 @@ type CA struct {
 	cfg     Config
 	lock    *os.File
 	revoked *revocations
+	numbers *numbers
 
 	rotating    sync.Mutex                  // one Rotate at a time
 	generations atomic.Pointer[generations] // replaced as a whole
@@ -180,6 +181,9 @@ func (ca *CA) load() error {
 		return err
 	}
 	if ca.revoked, err = openRevocations(filepath.Join(ca.cfg.Dir, "revoked"), ca.cfg.Now()); err != nil {
+		return err
+	}
+	if ca.numbers, err = openNumbers(filepath.Join(ca.cfg.Dir, numberFile)); err != nil {
 		return err
 	}
 	if len(all) == 0 {

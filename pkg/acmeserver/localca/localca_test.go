@@ -150,6 +150,7 @@ func TestDamaged(t *testing.T) {
 		"revocations": func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "revoked"), []byte("issuing-1 zz 1 2 3\n"), 0o600)
 		},
+		"number": func(dir string) error { return os.WriteFile(filepath.Join(dir, "crl-number"), []byte("x\n"), 0o600) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

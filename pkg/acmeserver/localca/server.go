@@ -3,6 +3,7 @@ package localca
 import (
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"sync"
 	"time"
 
@@ -22,7 +23,7 @@ func (ca *CA) GetCertificate(names ...string) func(*tls.ClientHelloInfo) (*tls.C
 		mu.Lock()
 		defer mu.Unlock()
 		now := ca.cfg.Now()
-		if last != nil && by == ca.current() && now.Before(cert.RenewAt(last.Leaf.NotBefore, last.Leaf.NotAfter)) {
+		if last != nil && by == ca.current() && isFresh(last.Leaf, now) {
 			return last, nil
 		}
 		all := *ca.generations.Load()
@@ -33,6 +34,12 @@ func (ca *CA) GetCertificate(names ...string) func(*tls.ClientHelloInfo) (*tls.C
 		last, by = made, all[0]
 		return made, nil
 	}
+}
+
+// isFresh reports whether a certificate is valid, and not due for renewal. It is not valid
+// yet after the clock was ahead.
+func isFresh(leaf *x509.Certificate, now time.Time) bool {
+	return !now.Before(leaf.NotBefore) && now.Before(cert.RenewAt(leaf.NotBefore, leaf.NotAfter))
 }
 
 // own signs a certificate for a new key of this process.
