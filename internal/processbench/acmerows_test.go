@@ -55,7 +55,7 @@ func fillACME(b *testing.B, dir string, r rows) {
 		`+now+` - 7776000000, `+now+` + n, '', TRUE, '', 0, 0, `+now+` - 7776000000 + n`)
 	insert("acme_orders", r.certificates/10, id+`, `+account+`, 'owner' || n, 'valid', '[{"type":"dns","value":"n' || n || '.example.com"}]',
 		'[{"identifier":{"type":"dns","value":"n' || n || '.example.com"},"status":"valid"}]', '[]', '', 0, 0, '', '', `+now+`, `+now+` + n,
-		zeroblob(250), '', 'owner n' || n || '.example.com', lower(hex(randomblob(32))), FALSE, '', 0, 0, '', 0, 3`)
+		zeroblob(250), '', 'owner n' || n || '.example.com', lower(hex(randomblob(32))), FALSE, '', 0, 0, '', 0, 3, lower(hex(randomblob(32))), FALSE, '192.0.2.1', 0`)
 	insert("acme_authorized", r.certificates/10, account+`, 'n' || n || '.example.com', `+now+` + n, `+id)
 	insert("acme_nonces", r.certificates/10, now+` + 3600 * n, substr(hex(randomblob(11)), 1, 22)`)
 	restore()

@@ -125,7 +125,7 @@ func TestACMEClientCannotFillTheDisk(t *testing.T) {
 			t.Fatal(err)
 		case status == http.StatusCreated:
 			created++
-		case !strings.Contains(answer, "rateLimited") || !strings.Contains(answer, "300 unfinished and failed orders"):
+		case !strings.Contains(answer, "rateLimited") || !strings.Contains(answer, "300 orders that are unfinished, failed or repeated"):
 			t.Fatalf("order %d: %d %s", created, status, answer)
 		}
 	}

@@ -3,6 +3,8 @@ package acmeserver
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -30,7 +32,7 @@ func (s *Server) finalize(ctx context.Context, r *request) (*answer, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.CSR != nil && bytes.Equal(o.CSR, der) {
+		if o.hasCSR(der) {
 			return s.answerFinalized(&o)
 		}
 		if err := o.checkReady(s.cfg.Now()); err != nil {
@@ -46,13 +48,26 @@ func (s *Server) finalize(ctx context.Context, r *request) (*answer, error) {
 		if o.KeyHash, err = keyHash(csr.Public); err != nil {
 			return nil, err
 		}
-		o.CSR = der
-		a, err := s.start(ctx, o, known{account: &r.account, csr: csr, addr: r.addr})
+		o.CSR, o.CSRHash, o.Addr = der, hashOf(der), r.addr
+		a, err := s.start(ctx, o, known{account: &r.account, csr: csr})
 		if !errors.Is(err, ErrStale) {
 			return a, err
 		}
 	}
 	return nil, busyProblem()
+}
+
+// hasCSR reports whether the order was finalized with a CSR.
+func (o *Order) hasCSR(der []byte) bool {
+	if o.CSRHash == "" { // finalized by an earlier version
+		return o.CSR != nil && bytes.Equal(o.CSR, der)
+	}
+	return o.CSRHash == hashOf(der)
+}
+
+func hashOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // request returns the request that created an order, as far as it is known.

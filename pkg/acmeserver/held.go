@@ -137,7 +137,7 @@ func (o *Order) release(due time.Time) { o.LeaseOwner, o.LeaseUntil, o.DueAt = "
 
 // fail makes an order invalid.
 func (o *Order) fail(cause *acme.Problem) {
-	o.Status, o.Error, o.Issuing = StatusInvalid, cause, false
+	o.Status, o.Error, o.Issuing, o.CSR = StatusInvalid, cause, false, nil
 	o.release(time.Time{})
 }
 

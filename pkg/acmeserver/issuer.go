@@ -15,8 +15,8 @@ type IssueRequest struct {
 	Order   Order // its State is what Save or a Later stored last
 	Account Account
 	CSR     *cert.CSR // checked: its names are those of the order
-	// Addr is the address from which the order was finalized. It is invalid if the order
-	// had to wait or is continued.
+	// Addr is the address from which the order was finalized. It is invalid if an earlier
+	// version stored the order.
 	Addr netip.Addr
 	// Save stores State durably before it returns. After a crash, Issue is called again
 	// with it.

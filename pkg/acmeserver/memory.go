@@ -20,7 +20,7 @@ type Memory struct {
 	orders       map[string]Order
 	due          map[string]bool                           // orders with a DueAt
 	issuing      map[string]string                         // ID of the order that is Issuing, by Share
-	open         sets                                      // orders that are pending, ready or processing, by owner
+	open         sets                                      // orders that are not valid, or Joined, by owner
 	waiting      sets                                      // orders that are processing, by Share
 	listed       sets                                      // orders that are not invalid, by account
 	authorized   map[authorizationKey]map[string]time.Time // expiry by order

@@ -23,7 +23,7 @@ func (m *Memory) CreateOrder(_ context.Context, o Order, most int) error {
 	if m.issuing[o.Share] != "" && o.Issuing {
 		return ErrTurn
 	}
-	if most > 0 && m.unfinished(o.Owner, o.CreatedAt) >= most {
+	if most > 0 && m.costless(o.Owner, o.CreatedAt) >= most {
 		return ErrTooMany
 	}
 	if o.Replaces != "" {
@@ -36,9 +36,8 @@ func (m *Memory) CreateOrder(_ context.Context, o Order, most int) error {
 	return nil
 }
 
-// unfinished returns the number of an owner's orders that are neither valid nor
-// expired.
-func (m *Memory) unfinished(owner string, now time.Time) (n int) {
+// costless returns the number of an owner's orders that count against its limit.
+func (m *Memory) costless(owner string, now time.Time) (n int) {
 	for id := range m.open[owner] {
 		if m.orders[id].Expires.After(now) {
 			n++
@@ -97,7 +96,7 @@ func (m *Memory) putOrder(o Order) {
 	if o.Issuing && o.Share != "" {
 		m.issuing[o.Share] = o.ID
 	}
-	if o.Status != StatusValid {
+	if o.Status != StatusValid || o.Joined {
 		m.open.add(o.Owner, o.ID)
 	}
 	if o.Status == StatusProcessing && o.Share != "" {

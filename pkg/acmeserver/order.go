@@ -22,10 +22,17 @@ type Order struct {
 	Error               *acme.Problem
 	CreatedAt, Expires  time.Time
 
-	// CSR is in DER and set from finalize on.
-	CSR []byte
+	// CSR is in DER and set while the order is processing. An order that ended keeps no
+	// more than its hash, with which a repeated finalize is recognized.
+	CSR     []byte
+	CSRHash string     // SHA-256 of the CSR, in hexadecimal; empty before finalize
+	Addr    netip.Addr // of the client that finalized the order; invalid if it is unknown
 	// CertificateID is set when the order is valid.
 	CertificateID string
+	// Joined reports that the order is valid with a certificate that another order of the
+	// same Share obtained. The issuer had no part in it, so its limits do not bound such
+	// orders.
+	Joined bool
 
 	// Share names orders that are issued one after the other, as the Policy chose.
 	// Empty: the order waits for no other.
@@ -39,6 +46,7 @@ type Order struct {
 	State []byte
 
 	DueAt      time.Time // of the next work on the order; zero: none
+	WaitUntil  time.Time // when the issuer wants to be called again, as its Later said; zero: it did not say
 	Failures   int       // of the issuer since finalize, or of a validation in progress
 	LeaseOwner string    // instance that works on the order; empty: none
 	LeaseUntil time.Time

@@ -45,7 +45,7 @@ func (s *Server) newOrder(ctx context.Context, r *request) (*answer, error) {
 	case errors.Is(err, ErrTooMany):
 		// Clients that get 429 would wait silently until the orders expire.
 		return nil, problem(acme.RateLimit, http.StatusForbidden, fmt.Sprintf(
-			"there are %d unfinished and failed orders, which is the limit; finish them, or wait until they expire",
+			"there are %d orders that are unfinished, failed or repeated, which is the limit; finish them, or wait until they expire",
 			s.cfg.Limits.Orders))
 	case err != nil:
 		return nil, fmt.Errorf("create an order: %w", err)

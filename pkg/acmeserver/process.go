@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -30,7 +29,6 @@ const mostNonsense = 4
 type known struct {
 	account *Account
 	csr     *cert.CSR
-	addr    netip.Addr
 }
 
 // process continues an order that is processing and that this instance has a lease of.
@@ -65,7 +63,7 @@ func (s *Server) obtain(ctx context.Context, h *held, k known) error {
 	if err != nil {
 		return err
 	}
-	return persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c) })
+	return persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c, false) })
 }
 
 // takeTurn marks the order as Issuing, or gives up its lease and returns errWaiting.
@@ -108,28 +106,29 @@ func (s *Server) completeShared(ctx context.Context, h *held) (done bool, err er
 	mine := slices.IndexFunc(same, func(other Certificate) bool { return other.AccountID == o.AccountID })
 	if mine >= 0 { // retries must not fill the storage
 		return true, persist(ctx, func(ctx context.Context) error {
-			return h.finish(ctx, same[mine].ID, h.s.cfg.Storage.UpdateOrder)
+			return h.finish(ctx, same[mine].ID, true, h.s.cfg.Storage.UpdateOrder)
 		})
 	}
 	c.ID, c.OrderID, c.AccountID, c.Owner = newID(), o.ID, o.AccountID, o.Owner
 	c.Collected, c.ReplacedBy = false, ""
-	return true, persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c) })
+	return true, persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c, true) })
 }
 
 // complete stores the certificate and the order, which has it.
-func (h *held) complete(ctx context.Context, c Certificate) error {
-	return h.finish(ctx, c.ID, func(ctx context.Context, o Order) error {
+func (h *held) complete(ctx context.Context, c Certificate, joined bool) error {
+	return h.finish(ctx, c.ID, joined, func(ctx context.Context, o Order) error {
 		return h.s.cfg.Storage.CompleteOrder(ctx, o, c)
 	})
 }
 
 // finish makes the order valid, even if another instance holds it now: only this one has
 // the certificate.
-func (h *held) finish(ctx context.Context, certificate string, write func(context.Context, Order) error) error {
+func (h *held) finish(ctx context.Context, certificate string, joined bool, write func(context.Context, Order) error) error {
 	unfinished := func(o Order) bool { return o.Status == StatusProcessing }
 	return retryStale(func() error {
 		return h.try(ctx, unfinished, func(o *Order) {
-			o.Status, o.CertificateID, o.Issuing, o.State, o.Error = StatusValid, certificate, false, nil, nil
+			o.Status, o.CertificateID, o.Joined, o.Issuing = StatusValid, certificate, joined, false
+			o.CSR, o.State, o.Error = nil, nil, nil
 			o.release(time.Time{})
 		}, write)
 	})
@@ -150,7 +149,7 @@ func (s *Server) issue(ctx context.Context, h *held, k known) (Certificate, erro
 	ctx, cancel := context.WithTimeout(ctx, o.Expires.Sub(s.cfg.Now()))
 	defer cancel()
 	issued, err := s.callIssuer(ctx, IssueRequest{
-		Order: o, Account: *k.account, CSR: k.csr, Addr: k.addr,
+		Order: o, Account: *k.account, CSR: k.csr, Addr: o.Addr,
 		Save: func(ctx context.Context, state []byte) error {
 			return h.update(ctx, func(o *Order) { o.State = append([]byte{}, state...) })
 		},

@@ -80,7 +80,7 @@ type Limits struct {
 	Identifiers  int           // of an order; 100
 	Contacts     int           // of an account; 10
 	Accounts     int           // of one owner, of any status; 1000
-	Orders       int           // unfinished and failed ones of one owner that are not expired; 300
+	Orders       int           // of one owner that are not expired: unfinished, failed and Joined ones; 300
 	OrderLife    time.Duration // of an order until it is finished; 24 hours
 	NonceLife    time.Duration // one hour
 	FinalizeWait time.Duration // how long finalize waits for the certificate; 4 seconds

@@ -77,8 +77,9 @@ type OrderStorage interface {
 	// that ARI id as replaced by the order, or returns ErrNotFound or ErrReplaced. An order
 	// that became invalid, or expired before it was valid, replaces nothing. It returns
 	// ErrExists if an order has the same ID, ErrTurn as UpdateOrder does, and ErrTooMany if
-	// the owner has most orders that are not valid and not expired at CreatedAt; 0 sets no
-	// limit. Invalid ones count, because a client can create any number of them at no cost.
+	// the owner has most orders that are not expired at CreatedAt, and not valid or Joined; 0
+	// sets no limit. Invalid and Joined ones count, because a client can create any number
+	// of them at no cost.
 	CreateOrder(ctx context.Context, o Order, most int) error
 	Order(ctx context.Context, id string) (Order, error)
 	// OrdersByAccount returns the IDs of an account's orders that are not invalid, the

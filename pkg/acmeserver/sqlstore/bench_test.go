@@ -174,7 +174,7 @@ func fill(b *testing.B, db *sqldb.DB, first, last int) {
 		for _, statement := range []string{
 			`INSERT INTO acme_accounts SELECT 'old' || i, 't' || ` + hash + `, '', 'valid', '', '', 'w' || i % 1000, '', '', i, 1 FROM n WHERE i % 10 = 0`,
 			`INSERT INTO acme_orders SELECT 'old' || i, 'a' || i % 1000, 'w' || i % 1000, 'valid', '', '', '', '', 0, 0, '', '', i, 4102444800000 + i, '', 'old' || i,
-				's' || ` + hash + `, 'k' || i, FALSE, '', 0, 0, '', 0, 4 FROM n`,
+				's' || ` + hash + `, 'k' || i, FALSE, '', 0, 0, '', 0, 4, '', FALSE, '', 0 FROM n`,
 			`INSERT INTO acme_authorized SELECT 'a' || i % 1000, ` + hash + ` || '.example.com', 4102444800000 + i, 'old' || i FROM n`,
 			`INSERT INTO acme_certificates SELECT 'old' || i, 'old' || i, 'a' || i % 1000, 'w' || i % 1000, 's' || ` + hash + `, '', 'f' || ` + hash + `, 'k' || i,
 				'r' || ` + hash + `, '', 0, 4102444800000 + i, '', TRUE, '', 0, 0, i FROM n`,

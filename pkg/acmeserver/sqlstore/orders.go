@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"math"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -15,16 +16,17 @@ import (
 
 const (
 	orderColumns = `id, account_id, owner, status, identifiers, authorizations, profile, not_before, not_after, replaces, error,
-		created_at, expires_at, csr, certificate_id, share, key_hash, issuing, state, due_at, failures, lease_owner, lease_until, version`
+		created_at, expires_at, csr, certificate_id, share, key_hash, issuing, state, due_at, failures, lease_owner, lease_until,
+		csr_hash, joined, addr, wait_until, version`
 
 	createOrderSQL = `INSERT INTO acme_orders (id, account_id, owner, identifiers, replaces, created_at, status, authorizations, authorized,
 		profile, not_before, not_after, error, expires_at, csr, certificate_id, share, key_hash, issuing, state, due_at, failures,
-		lease_owner, lease_until, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-		$21, $22, $23, $24, 1) ON CONFLICT (id) DO NOTHING`
+		lease_owner, lease_until, csr_hash, joined, addr, wait_until, version) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+		$21, $22, $23, $24, $25, $26, $27, $28, 1) ON CONFLICT (id) DO NOTHING`
 
 	orderSQL      = `SELECT ` + orderColumns + ` FROM acme_orders WHERE id = $1`
 	openOrdersSQL = `SELECT COUNT(*) FROM (SELECT 1 FROM acme_orders
-		WHERE owner = $1 AND status <> 'valid' AND expires_at > $2 LIMIT $3) AS found`
+		WHERE owner = $1 AND (status <> 'valid' OR joined) AND expires_at > $2 LIMIT $3) AS found`
 
 	orderTimeSQL  = `SELECT created_at FROM acme_orders WHERE id = $1 AND account_id = $2`
 	listOrdersSQL = `SELECT id FROM acme_orders WHERE account_id = $1 AND status <> 'invalid' AND (created_at, id) < ($2, $3)
@@ -44,15 +46,19 @@ const (
 )
 
 func scanOrder(row sqldb.Scanner) (o acmeserver.Order, err error) {
+	var addr string
 	err = row.Scan(&o.ID, &o.AccountID, &o.Owner, &o.Status, fromJSON(&o.Identifiers), fromJSON(&o.Authorizations), &o.Profile,
 		sqldb.Time(&o.NotBefore), sqldb.Time(&o.NotAfter), &o.Replaces, fromJSON(&o.Error), sqldb.Time(&o.CreatedAt), sqldb.Time(&o.Expires),
 		&o.CSR, &o.CertificateID, &o.Share, &o.KeyHash, &o.Issuing, &o.State, sqldb.Time(&o.DueAt), &o.Failures,
-		&o.LeaseOwner, sqldb.Time(&o.LeaseUntil), &o.Version)
+		&o.LeaseOwner, sqldb.Time(&o.LeaseUntil), &o.CSRHash, &o.Joined, &addr, sqldb.Time(&o.WaitUntil), &o.Version)
 	if len(o.CSR) == 0 {
 		o.CSR = nil
 	}
 	if len(o.State) == 0 {
 		o.State = nil
+	}
+	if addr != "" && err == nil {
+		o.Addr, err = netip.ParseAddr(addr)
 	}
 	return o, err
 }
@@ -71,8 +77,16 @@ func changing(o acmeserver.Order) (columns []any, names []string, err error) {
 	return []any{
 		o.Status, authorizations, authorized, o.Profile, sqldb.Millis(o.NotBefore), sqldb.Millis(o.NotAfter), problem, sqldb.Millis(o.Expires),
 		sqldb.Blob(o.CSR), o.CertificateID, o.Share, o.KeyHash, o.Issuing, sqldb.Blob(o.State), sqldb.Millis(o.DueAt), o.Failures,
-		o.LeaseOwner, sqldb.Millis(o.LeaseUntil),
+		o.LeaseOwner, sqldb.Millis(o.LeaseUntil), o.CSRHash, o.Joined, addressText(o.Addr), sqldb.Millis(o.WaitUntil),
 	}, names, errors.Join(err1, err2, err3)
+}
+
+// addressText returns the column's form of an address.
+func addressText(addr netip.Addr) string {
+	if !addr.IsValid() {
+		return ""
+	}
+	return addr.String()
 }
 
 // authorizedBy returns the names of the valid authorizations.

@@ -17,7 +17,8 @@ const (
 	updateOrderSQL = `UPDATE acme_orders SET status = $3, authorizations = $4, authorized = $5, profile = $6, not_before = $7, not_after = $8,
 		error = $9, expires_at = $10, csr = $11, certificate_id = $12, share = $13, key_hash = $14, issuing = $15, state = $16,
 		due_at = $17, failures = $18, lease_owner = $19, lease_until = CASE WHEN lease_owner = CAST($19 AS TEXT) AND lease_owner <> ''
-			AND lease_until > CAST($20 AS BIGINT) THEN lease_until ELSE CAST($20 AS BIGINT) END, version = version + 1
+			AND lease_until > CAST($20 AS BIGINT) THEN lease_until ELSE CAST($20 AS BIGINT) END, csr_hash = $21, joined = $22, addr = $23, wait_until = $24,
+		version = version + 1
 		WHERE id = $1 AND version = $2`
 
 	issuingSQL = `SELECT id FROM acme_orders WHERE share = $1 AND share <> '' AND issuing`

@@ -51,7 +51,7 @@ var orderCases = []testCase{
 		o.Profile, o.Version = "changed", 2
 		equal(t, got, o)
 	}},
-	{"an owner has a limited number of orders that are not valid", limitsOrders},
+	{"an owner has a limited number of orders that cost it nothing", limitsOrders},
 	{"an account's orders are listed in pages", listsOrders}, // C6
 	{"an order is completed with its certificate", func(t *testing.T, f *fixture) { // C7, C17
 		ctx, o := t.Context(), f.create(t, f.order("o", "a"))
@@ -88,8 +88,9 @@ func keepsOrder(t *testing.T, f *fixture) {
 			}},
 		}},
 		Profile: "short", NotBefore: now.Add(time.Hour), NotAfter: now.Add(2 * time.Hour), Replaces: "ari.of-c0", Error: problem,
-		CreatedAt: now, Expires: now.Add(24 * time.Hour), CSR: []byte{0x30, 0}, CertificateID: "c", Share: "share \u00e9", KeyHash: "hash",
-		Issuing: true, State: []byte{0, 1}, DueAt: now.Add(time.Minute), Failures: 2, LeaseOwner: "w", LeaseUntil: now.Add(3 * time.Minute),
+		CreatedAt: now, Expires: now.Add(24 * time.Hour), CSR: []byte{0x30, 0}, CSRHash: "csr hash",
+		Addr: netip.MustParseAddr("2001:db8::2"), CertificateID: "c", Joined: true, Share: "share \u00e9", KeyHash: "hash",
+		Issuing: true, State: []byte{0, 1}, DueAt: now.Add(time.Minute), WaitUntil: now.Add(time.Second), Failures: 2, LeaseOwner: "w", LeaseUntil: now.Add(3 * time.Minute),
 		Version: 1,
 	}
 	noZero(t, o)
@@ -137,6 +138,11 @@ func limitsOrders(t *testing.T, f *fixture) {
 	wantErr(t, f.CreateOrder(ctx, f.order("o6", "a"), 4), acmeserver.ErrTooMany)
 	_, err := f.Order(ctx, "o6")
 	wantErr(t, err, acmeserver.ErrNotFound)
+	f.create(t, f.shared("q1", "c", "s"))
+	f.complete(t, "q1", f.certificate("c1"))
+	ok(t, f.CreateOrder(ctx, f.order("q2", "c"), 1)) // the issuer's limits bound those that it issued
+	f.update(t, "q2", func(o *acmeserver.Order) { o.Status, o.CertificateID, o.Joined = acmeserver.StatusValid, "c1", true })
+	wantErr(t, f.CreateOrder(ctx, f.order("q3", "c"), 1), acmeserver.ErrTooMany)
 	f.clock.advance(25 * time.Hour) // the others have expired
 	ok(t, f.CreateOrder(ctx, f.order("o6", "a"), 1))
 }
