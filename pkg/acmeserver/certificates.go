@@ -120,6 +120,9 @@ func (s *Server) certificate(ctx context.Context, r *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayCollect(ctx, r, &c); err != nil {
+		return nil, err
+	}
 	chain, err := s.unseal(c.Chains[n])
 	if err != nil {
 		return nil, err
@@ -136,6 +139,21 @@ func (s *Server) certificate(ctx context.Context, r *request) (*answer, error) {
 		}
 	}
 	return a, nil
+}
+
+// mayCollect asks a Deliverer whether a client may have a certificate that none has yet.
+func (s *Server) mayCollect(ctx context.Context, r *request, c *Certificate) error {
+	policy, ok := s.cfg.Policy.(Deliverer)
+	if !ok || c.Collected {
+		return nil
+	}
+	o, err := s.cfg.Storage.Order(ctx, c.OrderID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return fmt.Errorf("read the order of a certificate: %w", err)
+	}
+	return policy.Deliver(ctx, OrderRequest{
+		Account: r.account, Addr: r.addr, Identifiers: identifiersOf(c.Identifiers), Profile: o.Profile,
+	})
 }
 
 // chainIndex returns the index of a chain by the last part of its URL. The first one

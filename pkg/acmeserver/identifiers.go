@@ -119,3 +119,16 @@ func (a *Authorization) full() acme.Identifier {
 	}
 	return id
 }
+
+// identifiersOf returns the identifiers of canonical names.
+func identifiersOf(names []string) []acme.Identifier {
+	ids := make([]acme.Identifier, 0, len(names))
+	for _, name := range names {
+		kind := acme.TypeDNS
+		if cert.IsIP(name) {
+			kind = acme.TypeIP
+		}
+		ids = append(ids, acme.Identifier{Type: kind, Value: name})
+	}
+	return ids
+}

@@ -45,6 +45,14 @@ type Policy interface {
 	Finalize(ctx context.Context, r OrderRequest, csr *cert.CSR) error
 }
 
+// Deliverer is a Policy that decides once more before a client gets a certificate for the
+// first time. The certificate may have waited for long, or come from another order.
+type Deliverer interface {
+	// Deliver gets the request for the order as far as it is known: without the dates and
+	// Replaces, and without the Profile if the order was deleted.
+	Deliver(ctx context.Context, r OrderRequest) error
+}
+
 // Challenged is a Policy that demands a challenge for each identifier.
 type Challenged struct {
 	// Types are the challenges that are offered where they are possible: dns-01 for

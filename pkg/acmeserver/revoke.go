@@ -123,14 +123,6 @@ func (s *Server) mayRevoke(ctx context.Context, r *request, leaf *x509.Certifica
 // mayStillHave asks the Policy again. The rules may have changed since the account was
 // authorized for the names.
 func (s *Server) mayStillHave(ctx context.Context, r *request, names cert.Names) error {
-	req := OrderRequest{Account: r.account, Addr: r.addr}
-	for _, name := range names {
-		id := acme.Identifier{Type: acme.TypeDNS, Value: name}
-		if cert.IsIP(name) {
-			id.Type = acme.TypeIP
-		}
-		req.Identifiers = append(req.Identifiers, id)
-	}
-	_, err := s.cfg.Policy.Order(ctx, req)
+	_, err := s.cfg.Policy.Order(ctx, OrderRequest{Account: r.account, Addr: r.addr, Identifiers: identifiersOf(names)})
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"sync"
 	"time"
@@ -93,6 +94,14 @@ func known(ca CA, name string) string {
 	return ""
 }
 
+// An order over the client's own pace waits for leastPace, and up to spreadPace longer. A
+// client may have hundreds of them. Each attempt writes to the database, and only one a
+// second can succeed.
+const (
+	leastPace  = 5 * time.Second
+	spreadPace = 25 * time.Second
+)
+
 // count counts a new order at the CA against the client's quota, once.
 func (r *Relay) count(ctx context.Context, o acmeserver.Order, ask audit.Ask) error {
 	if !r.counted.begin(o.ID, ask) {
@@ -105,7 +114,8 @@ func (r *Relay) count(ctx context.Context, o acmeserver.Order, ask audit.Ask) er
 	r.counted.forget(o.ID)
 	var pace *audit.TooSoon
 	if errors.As(err, &pace) {
-		return &acmeserver.Later{After: max(pace.RetryAt.Sub(r.cfg.Now()), time.Second), Reason: pace.Reason}
+		wait := max(pace.RetryAt.Sub(r.cfg.Now()), leastPace) + rand.N(spreadPace)
+		return &acmeserver.Later{After: wait, Reason: pace.Reason}
 	}
 	return r.refusal(err, ask.Request.Names)
 }

@@ -43,9 +43,22 @@ func (r *Relay) Finalize(ctx context.Context, o acmeserver.OrderRequest, csr *ce
 	return err
 }
 
+// Deliver implements acmeserver.Deliverer.
+func (r *Relay) Deliver(ctx context.Context, o acmeserver.OrderRequest) error {
+	_, _, err := r.decide(ctx, o, policy.Order, "", false)
+	return err
+}
+
 // authorize decides about an order. The quota is counted later, once for each order at the
 // CA.
 func (r *Relay) authorize(ctx context.Context, o acmeserver.OrderRequest, purpose policy.Purpose, key cert.KeyType) (clients.Identity, cert.Names, error) {
+	return r.decide(ctx, o, purpose, key, true)
+}
+
+// decide decides about an order, or about its certificate if there is nothing to announce.
+func (r *Relay) decide(
+	ctx context.Context, o acmeserver.OrderRequest, purpose policy.Purpose, key cert.KeyType, announces bool,
+) (clients.Identity, cert.Names, error) {
 	id, err := r.caller(ctx, o.Account, &o.Addr)
 	if err != nil {
 		return id, nil, err
@@ -55,7 +68,7 @@ func (r *Relay) authorize(ctx context.Context, o acmeserver.OrderRequest, purpos
 		return id, nil, &acme.Problem{Type: acme.RejectedIdentifier, Detail: err.Error()}
 	}
 	ask := r.ask(id, names, o.Profile, purpose, key)
-	ask.Announces = true
+	ask.Announces = announces
 	if err := r.cfg.Audit.Authorize(ctx, ask); err != nil {
 		return id, nil, r.refusal(err, names)
 	}

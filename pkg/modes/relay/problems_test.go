@@ -174,6 +174,31 @@ func TestFailures(t *testing.T) {
 	problem(issue(nil), acme.Unauthorized, "disabled")
 }
 
+// Orders over the client's own pace are tried again after some time, and not all at the
+// same moment (X5).
+func TestPace(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	id, err := r.caller(t.Context(), r.req.Account, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for r.cfg.Audit.Pace(id) == nil { // use up the burst
+	}
+	waits := map[time.Duration]bool{}
+	for range 10 {
+		_, err := r.Issue(t.Context(), r.req)
+		var later *acmeserver.Later
+		if !errors.As(err, &later) || later.After < leastPace || later.After > leastPace+spreadPace {
+			t.Fatalf("over the pace: %v", err)
+		}
+		waits[later.After] = true
+	}
+	if len(waits) == 1 || r.ca.orders != 0 {
+		t.Errorf("waits %v, %d orders", waits, r.ca.orders)
+	}
+}
+
 // A CA that is away delays no directory for long, and is asked again later.
 func TestMetaOfACAThatIsAway(t *testing.T) {
 	t.Parallel()

@@ -286,6 +286,52 @@ func TestGrantRemovedMeanwhile(t *testing.T) {
 	}
 }
 
+// lostAnswers loses the answers to requests for certificates, and remembers the last URL.
+type lostAnswers struct {
+	http.RoundTripper
+	url string
+}
+
+func (l *lostAnswers) RoundTrip(req *http.Request) (*http.Response, error) {
+	if strings.Contains(req.URL.Path, "/certificate/") {
+		l.url = req.URL.String()
+		return nil, errors.New("lost")
+	}
+	return l.RoundTripper.RoundTrip(req)
+}
+
+// A certificate that no client has yet is handed out only while the grants cover it (X26).
+func TestGrantRemovedBeforeCollection(t *testing.T) {
+	t.Parallel()
+	p := start(t, proxytest.Options{})
+	grant := proxytest.Grant(clients.ModeACME, "*.example.com")
+	grant.DailyQuota = 1 // a used up quota is no reason
+	a := p.NewACMEAccount(t, p.ACMECredential(t, "web1", grant))
+	apply := func(pattern string) {
+		t.Helper()
+		grant.Names = []string{pattern}
+		p.Apply(t, admin.ApplyRequest{Clients: []admin.ClientSpec{{Name: "web1", Grants: []clients.Grant{grant}}}})
+	}
+	network := a.HTTPClient.Transport
+	lost := &lostAnswers{RoundTripper: network}
+	a.HTTPClient.Transport = lost
+	if _, err := a.Obtain(t, "a.example.com"); err == nil || lost.url == "" {
+		t.Fatal("no certificate was to be collected", err)
+	}
+	a.HTTPClient.Transport = network
+	apply("*.example.org")
+	_, err := a.FetchCert(t.Context(), lost.url, true)
+	wantProblem(t, "without a grant", err, acme.RejectedIdentifier, `a.example.com is not granted to client "web1"`)
+	apply("a.example.com")
+	if _, err := a.FetchCert(t.Context(), lost.url, true); err != nil {
+		t.Errorf("granted again: %v", err)
+	}
+	apply("*.example.org")
+	if _, err := a.FetchCert(t.Context(), lost.url, true); err != nil {
+		t.Errorf("it was collected already: %v", err)
+	}
+}
+
 func isInvalidOrder(err error) bool {
 	var o *xacme.OrderError
 	return errors.As(err, &o) && o.Status == xacme.StatusInvalid
