@@ -72,31 +72,47 @@ func (a *benchAccounts) SetURL(_ context.Context, _, url, _ string) error {
 	return nil
 }
 
-// directFlows returns our flow without a proxy and lego's flow. Both use the same CA
-// and the same responder on port 80.
-func directFlows(b *testing.B) (ours, legos obtain) {
+// directLab is a CA with our responder on port 80, for flows without a proxy.
+type directLab struct {
+	ca *pebbletest.CA
+	r  *responder.Responder
+}
+
+func newDirectLab(b *testing.B) *directLab {
 	b.Helper()
-	ca := pebbletest.Start(b, pebbletest.Options{})
-	r := responder.New()
-	s := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", ca.HTTPPort), Handler: r, ReadHeaderTimeout: 5 * time.Second}
+	lab := &directLab{pebbletest.Start(b, pebbletest.Options{}), responder.New()}
+	s := &http.Server{Addr: fmt.Sprintf("127.0.0.1:%d", lab.ca.HTTPPort), Handler: lab.r, ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		if err := s.ListenAndServe(); !errors.Is(err, http.ErrServerClosed) {
 			b.Errorf("port 80: %v", err)
 		}
 	}()
 	b.Cleanup(func() { s.Close() })
+	return lab
+}
+
+// ours returns our flow without a proxy.
+func (lab *directLab) ours(b *testing.B) obtain {
+	b.Helper()
+	solver := challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: lab.r})
 	is, err := issuer.NewPool(issuer.PoolConfig{CAs: []issuer.CAConfig{{
-		DirectoryURL: ca.DirectoryURL, Accounts: &benchAccounts{}, Solvers: map[string]challenge.Solver{acme.HTTP01: challenge.FromMemory(acme.HTTP01, challenge.Memory{HTTP01: r})}, AcceptTOS: true,
-		Transport: ca.HTTPClient().Transport, UserAgent: "bench",
+		DirectoryURL: lab.ca.DirectoryURL, Accounts: &benchAccounts{}, Solvers: map[string]challenge.Solver{acme.HTTP01: solver}, AcceptTOS: true,
+		Transport: lab.ca.HTTPClient().Transport, UserAgent: "bench",
 	}}})
 	if err != nil {
 		b.Fatal(err)
 	}
-	ours = func(ctx context.Context, names cert.Names) error {
+	return func(ctx context.Context, names cert.Names) error {
 		_, err := is.Issue(ctx, cert.Request{Names: names, KeyType: cert.EC256}, nil)
 		return err
 	}
-	return ours, legoFlow(b, ca, r)
+}
+
+// directFlows returns our flow without a proxy and lego's flow, with the same CA.
+func directFlows(b *testing.B) (ours, legos obtain) {
+	b.Helper()
+	lab := newDirectLab(b)
+	return lab.ours(b), legoFlow(b, lab.ca, lab.r)
 }
 
 // legoUser implements lego's interface of an account.
