@@ -271,10 +271,14 @@ func TestConformReplaces(t *testing.T) {
 		o.authz(0).validate("dns-01")
 		o.await("ready").issue(rawacme.NewKey())
 		c.post(w.dir.NewOrder, replacing("a.example.com")).refused(http.StatusConflict, acme.AlreadyReplaced)
-		c.post(w.dir.NewOrder, replacing("b.example.com")).refused(http.StatusBadRequest, acme.Malformed, "replaces")
-		other.post(w.dir.NewOrder, replacing("a.example.com")).refused(http.StatusNotFound, acme.Malformed, "replaces")
-		c.post(w.dir.NewOrder, rawacme.Changed(orderOf("a.example.com"), fields{"replaces": "AAAA.AAAA"})).
-			refused(http.StatusNotFound, acme.Malformed, "replaces")
+		// Clients do not repeat the order without the field if it names a certificate of
+		// another account, CA or name.
+		unknown := rawacme.Changed(orderOf("a.example.com"), fields{"replaces": "AAAA.AAAA"})
+		for _, o := range []*order{c.orderWith(replacing("b.example.com")), other.orderWith(replacing("a.example.com")), c.orderWith(unknown)} {
+			if o.Replaces != "" {
+				t.Errorf("order is %+v", o)
+			}
+		}
 	})
 }
 

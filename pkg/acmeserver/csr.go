@@ -32,9 +32,6 @@ func checkCSR(der []byte, ids []acme.Identifier, account *jws.Key) (*cert.CSR, e
 	if err := csr.CheckNew(); err != nil {
 		return nil, refuse(err)
 	}
-	if err := checkClientAuth(der); err != nil {
-		return nil, refuse(err)
-	}
 	if cert.SameKey(csr.Public, account.Public()) {
 		return nil, refuse(errors.New("it is for the account's key; use another key for the certificate"))
 	}
@@ -73,29 +70,6 @@ func few(list []string) string {
 		return strings.Join(list, ", ")
 	}
 	return fmt.Sprintf("%s and %d more", strings.Join(list[:most], ", "), len(list)-most)
-}
-
-var (
-	oidExtKeyUsage = asn1.ObjectIdentifier{2, 5, 29, 37}
-	oidClientAuth  = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 3, 2}
-)
-
-// checkClientAuth refuses a CSR for TLS clients: public CAs do not issue that any more.
-func checkClientAuth(der []byte) error {
-	req, err := x509.ParseCertificateRequest(der)
-	if err != nil {
-		return errors.New("not a PKCS#10 certificate request")
-	}
-	for _, ext := range req.Extensions {
-		var usages []asn1.ObjectIdentifier
-		if !ext.Id.Equal(oidExtKeyUsage) {
-			continue
-		}
-		if _, err := asn1.Unmarshal(ext.Value, &usages); err != nil || slices.ContainsFunc(usages, oidClientAuth.Equal) {
-			return errors.New("it asks for clientAuth (extendedKeyUsage); ask for serverAuth only, or leave it out")
-		}
-	}
-	return nil
 }
 
 // keyHash returns the SHA-256 of a key's SubjectPublicKeyInfo in hexadecimal. It encodes

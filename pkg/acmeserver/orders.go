@@ -35,13 +35,15 @@ func (s *Server) newOrder(ctx context.Context, r *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	switch err := s.cfg.Storage.CreateOrder(ctx, o, s.cfg.Limits.Orders); {
+	err = s.cfg.Storage.CreateOrder(ctx, o, s.cfg.Limits.Orders)
+	if errors.Is(err, ErrNotFound) {
+		o.Replaces = ""
+		err = s.cfg.Storage.CreateOrder(ctx, o, s.cfg.Limits.Orders)
+	}
+	switch {
 	case errors.Is(err, ErrReplaced):
 		return nil, problem(acme.AlreadyReplaced, 0,
 			"replaces: another order replaces that certificate already; leave the field out")
-	case errors.Is(err, ErrNotFound):
-		return nil, problem(acme.Malformed, http.StatusNotFound,
-			"replaces: this account has no such certificate; leave the field out")
 	case errors.Is(err, ErrTooMany):
 		// Clients that get 429 would wait silently until the orders expire.
 		return nil, problem(acme.RateLimit, http.StatusForbidden, fmt.Sprintf(
@@ -78,7 +80,7 @@ func (s *Server) parseOrder(ctx context.Context, r *request) (req OrderRequest, 
 	if req.NotBefore, req.NotAfter, err = s.parseDates(in.NotBefore, in.NotAfter); err != nil {
 		return OrderRequest{}, nil, err
 	}
-	if err := s.checkReplaces(ctx, req); err != nil {
+	if req.Replaces, err = s.parseReplaces(ctx, req); err != nil {
 		return OrderRequest{}, nil, err
 	}
 	return req, all, nil
@@ -143,28 +145,31 @@ func parseDate(field, text string) (time.Time, error) {
 	return second(t), nil
 }
 
-// checkReplaces checks the certificate that an order replaces (RFC 9773, section 5). The
-// storage checks the rest when it creates the order.
-func (s *Server) checkReplaces(ctx context.Context, r OrderRequest) error {
+// parseReplaces returns the certificate that an order replaces (RFC 9773, section 5). It
+// is empty if that is not one of the account, or has no identifier of the order. Clients
+// send the certificate that they hold, which another account or CA may have issued, and
+// most of them would not repeat a refused order without it. The storage checks the rest
+// when it creates the order.
+func (s *Server) parseReplaces(ctx context.Context, r OrderRequest) (ariID string, err error) {
 	if r.Replaces == "" {
-		return nil
+		return "", nil
 	}
 	if !isARIID(r.Replaces) {
-		return problem(acme.Malformed, 0, "replaces: it is no identifier of a certificate (RFC 9773, section 4.1)")
+		return "", problem(acme.Malformed, 0, "replaces: it is no identifier of a certificate (RFC 9773, section 4.1)")
 	}
 	c, err := s.cfg.Storage.CertificateByARI(ctx, r.Replaces)
 	switch {
-	case errors.Is(err, ErrNotFound) || err == nil && c.AccountID != r.Account.ID:
-		return nil
+	case errors.Is(err, ErrNotFound):
+		return "", nil
 	case err != nil:
-		return fmt.Errorf("find the replaced certificate: %w", err)
+		return "", fmt.Errorf("find the replaced certificate: %w", err)
 	}
 	for _, id := range r.Identifiers {
-		if slices.Contains(c.Identifiers, id.Value) {
-			return nil
+		if c.AccountID == r.Account.ID && slices.Contains(c.Identifiers, id.Value) {
+			return r.Replaces, nil
 		}
 	}
-	return problem(acme.Malformed, 0, "replaces: that certificate has no identifier of this order; leave the field out")
+	return "", nil
 }
 
 // buildOrder returns the order that the policy allowed.

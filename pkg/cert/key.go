@@ -94,7 +94,7 @@ func KeyTypeOf(pub crypto.PublicKey) (KeyType, error) {
 		}
 		return "", fmt.Errorf("RSA key of %d bits is not accepted; use 2048, 3072, 4096 or 8192", k.N.BitLen())
 	case ed25519.PublicKey:
-		return "", errors.New("public CAs do not accept Ed25519 keys; use P-256")
+		return "", errors.New("Ed25519 keys are not accepted; use P-256")
 	}
 	return "", fmt.Errorf("keys of type %T are not accepted; use P-256", pub)
 }

@@ -83,7 +83,7 @@ func ParseName(s string) (string, error) {
 	case last == "":
 		return "", fmt.Errorf("%q is not a DNS name; write it like web1.example.com", s)
 	case len(labels) < 2:
-		return "", fmt.Errorf("%q has one label only; a public CA needs a full name, such as %s.example.com", s, ascii)
+		return "", fmt.Errorf("%q has one label only; write a full name, such as %s.example.com", s, ascii)
 	case strings.Trim(last, "0123456789") == "":
 		return "", fmt.Errorf("%q ends in a number, so it is neither a DNS name nor an IP address", s)
 	}
