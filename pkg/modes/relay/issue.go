@@ -44,6 +44,11 @@ func (s state) encode() []byte {
 // no client waits for it any more, and its certificate would not be collected.
 const unreachableLimit = 15 * time.Minute
 
+// unfinishedLimit is how long an order that the CA has waits for its certificate. CAs have
+// left orders unfinished for days, while they would have issued a new one at once, and
+// orders of the same names wait for this one.
+const unfinishedLimit = time.Hour
+
 // Issue implements acmeserver.Issuer. The order at the CA is journalled in the State of the
 // client's order before it is worked on, and continued after a crash.
 func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeserver.Issued, error) {
@@ -158,6 +163,10 @@ func (r *Relay) failed(ctx context.Context, o acmeserver.Order, ask audit.Ask, j
 		p := caProblem(e)
 		p.Detail = fmt.Sprintf("the CA could not be used for %s; order again later: %s", unreachableLimit, p.Detail)
 		return r.end(ctx, o, ask, e, p, !e.Ordered)
+	case journal.Order != "" && now.Sub(o.CreatedAt) > unfinishedLimit:
+		p := caProblem(e)
+		p.Detail = fmt.Sprintf("the CA did not finish the order for %s; order again: %s", unfinishedLimit, p.Detail)
+		return r.end(ctx, o, ask, e, p, false)
 	case wait > 0:
 		err = &acmeserver.Later{After: min(wait, 5*time.Minute), Reason: e.Error()}
 	}

@@ -154,7 +154,16 @@ func TestFailures(t *testing.T) {
 	if strings.Contains(err.Error(), "10.0.0.1") {
 		t.Errorf("the client reads %v", err)
 	}
-	r.req.Order.CreatedAt = r.now
+	// An order that the CA never finishes must not block its names for long.
+	r.req.Order.CreatedAt, r.req.Order.State = r.now, state{Order: "https://ca.example.com/order/1"}.encode()
+	unfinished := &acme.Error{Kind: acme.Temporary, Op: "wait for the certificate", Detail: "the order is still processing", Ordered: true}
+	r.advance(time.Hour)
+	if err := issue(unfinished); err == nil || errors.As(err, new(*acme.Problem)) {
+		t.Errorf("unfinished for an hour: %v", err)
+	}
+	r.advance(time.Second)
+	problem(issue(unfinished), acme.ServerInternal, "did not finish the order for 1h", "order again")
+	r.req.Order.CreatedAt, r.req.Order.State = r.now, nil
 	problem(issue(&acme.Error{Kind: acme.RateLimited, Type: acme.RateLimit, Detail: "too many", RetryAt: r.now.Add(time.Hour)}), acme.RateLimit, "too many; the CA asks to wait until ")
 	problem(r.limited.refuse("s", r.now.Add(59*time.Minute)), acme.RateLimit, "too many")
 	if err := r.limited.refuse("s", r.now.Add(time.Hour)); err != nil {
