@@ -226,7 +226,7 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 	for _, cr := range cl.Credentials {
 		printf(c, "credential  %s  since %s", cr.Kind, moment(cr.CreatedAt))
 		if clients.CredentialKind(cr.Kind).IsACME() {
-			printf(c, "  id %s", cr.ID)
+			printf(c, "  %s", describeACME(cr))
 		}
 		if len(cr.Networks) > 0 {
 			printf(c, "  from %s", strings.Join(cr.Networks, ","))
@@ -237,6 +237,9 @@ func printClient(c *cobra.Command, cl admin.Client) error {
 			printf(c, "  until %s", moment(cr.ExpiresAt))
 		default:
 			printf(c, "  expired %s", moment(cr.ExpiresAt))
+		}
+		if !cr.LastUsed.IsZero() {
+			printf(c, "  last used %s from %s", moment(cr.LastUsed), cr.LastFrom)
 		}
 		printf(c, "\n")
 	}

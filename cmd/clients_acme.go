@@ -18,7 +18,7 @@ type acmeFlags struct {
 	admin     adminFlags
 	program   string // of acmePrograms, or empty
 	directory bool
-	revoke    string // ID of a credential, or all
+	revoke    string // ID, kid or thumbprint of a credential, or all
 	expires   days
 	yes       bool
 	req       admin.NewACME
@@ -48,8 +48,8 @@ registered with it.
 
 --replace removes the client's other ACME credentials at once: the accounts that
 were registered with them cannot be used any more. --revoke removes one
-credential, by its ID from "acmeproxy clients show", or all, and prints no new one.
-Certificates stay valid. On a terminal, both ask for confirmation.`,
+credential, by its ID, kid or thumbprint from "acmeproxy clients show", or all, and
+prints no new one. Certificates stay valid. On a terminal, both ask for confirmation.`,
 		Example: `  acmeproxy clients acme web1 --for certbot
   acmeproxy clients acme firewall --directory --from 192.0.2.7
   acmeproxy clients acme web1 --revoke all`,
@@ -76,7 +76,7 @@ Certificates stay valid. On a terminal, both ask for confirmation.`,
 	fs.StringSliceVar(&f.req.Networks, "from", nil, "`networks` from which it may be used, such as 10.1.0.0/16 (default those of the grants)")
 	fs.Var(&f.expires, "expires-in", "`time` after which it expires, such as 90d or 12h (default never)")
 	fs.BoolVar(&f.req.Replace, "replace", false, "remove the client's other ACME credentials at once")
-	fs.StringVar(&f.revoke, "revoke", "", "only remove the credential with this `ID`, or all")
+	fs.StringVar(&f.revoke, "revoke", "", "only remove the credential with this `ID`, kid or thumbprint, or all")
 	yesFlag(fs, &f.yes)
 	return c
 }
@@ -98,7 +98,7 @@ func (f *acmeFlags) check(c *cobra.Command) error {
 		}
 	}
 	if c.Flags().Changed("revoke") && f.revoke == "" {
-		return usage("revoke: empty; use the ID of a credential, or all")
+		return usage("revoke: empty; use the ID, kid or thumbprint of a credential, or all")
 	}
 	if f.program != "" && !slices.Contains(acmePrograms(), f.program) {
 		return usage("for: %q is unknown; use one of %s", f.program, strings.Join(acmePrograms(), ", "))
@@ -130,6 +130,9 @@ func (f *acmeFlags) issue(c *cobra.Command, a *admin.Admin, name string) error {
 	for _, w := range answer.Warnings {
 		warn(c, w)
 	}
+	for _, r := range answer.Removed {
+		printErrf(c, "removed %s %s\n", r.Kind, describeACME(r))
+	}
 	printErrf(c, "client %q has the %s credential %s%s", name, answer.Credential.Kind, answer.Credential.ID, until(answer.Credential.ExpiresAt))
 	if answer.Credential.Kind == string(clients.ACMEKey) {
 		printErrf(c, ":\n")
@@ -149,6 +152,18 @@ func (f *acmeFlags) issue(c *cobra.Command, a *admin.Admin, name string) error {
 		_, err = io.WriteString(c.OutOrStdout(), answer.Certificate)
 	}
 	return err
+}
+
+// describeACME returns how people know a credential of the ACME door: the value in their
+// program's configuration, if it is no secret, and the ID.
+func describeACME(cr admin.Credential) string {
+	switch {
+	case cr.Kid != "":
+		return "kid " + cr.Kid + "  id " + cr.ID
+	case cr.Thumbprint != "":
+		return "thumbprint " + cr.Thumbprint + "  id " + cr.ID
+	}
+	return "id " + cr.ID
 }
 
 func until(t time.Time) string {
@@ -181,7 +196,7 @@ func (f *acmeFlags) remove(c *cobra.Command, a *admin.Admin, name string) error 
 		return printJSON(c.OutOrStdout(), answer)
 	}
 	for _, r := range answer.Removed {
-		printf(c, "removed %s %s\n", r.Kind, r.ID)
+		printf(c, "removed %s %s\n", r.Kind, describeACME(r))
 	}
 	if len(answer.Removed) == 0 {
 		printf(c, "client %q has no ACME credential\n", name)

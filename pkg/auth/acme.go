@@ -86,6 +86,10 @@ func NewEntrance() (entrance string, verifier []byte) { return newWord() }
 // directory's URL.
 func EntranceVerifier(entrance string) ([]byte, error) { return wordVerifier(entrance) }
 
+// Thumbprint returns the thumbprint of the account key that ThumbprintVerifier returned a
+// verifier of.
+func Thumbprint(verifier []byte) string { return encoding.EncodeToString(verifier) }
+
 // ThumbprintVerifier returns the hash in the thumbprint of an account key (RFC 7638),
 // which is base64url, as its verifier.
 func ThumbprintVerifier(thumbprint string) ([]byte, error) {

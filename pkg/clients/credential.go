@@ -36,6 +36,13 @@ type Credential struct {
 	CreatedAt time.Time // set by the store
 	ExpiresAt time.Time // zero: never
 	Networks  []string  // of its users; none: any that the grants allow
+	// Kid is the key identifier of an ACMEBinding. It is no secret, and is empty for older
+	// credentials until they are used.
+	Kid string
+	// LastUsed and LastFrom are of the last use of one of ACMEKinds, as far as it was stored;
+	// zero: none.
+	LastUsed time.Time
+	LastFrom string // address
 }
 
 // Validate checks the credential before it is stored.

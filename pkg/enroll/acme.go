@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,13 +25,15 @@ type ACMESpec struct {
 	Replace    bool                   // remove the client's other credentials of the ACME door
 }
 
-// ACMEIssued is a client with its new credential of the ACME door. Kid, HMACKey and the
-// URL of a secret directory are the only copies, and must not be logged.
+// ACMEIssued is a client with its new credential of the ACME door. HMACKey and the URL of
+// a secret directory are the only copies, and must not be logged.
 type ACMEIssued struct {
 	Client       clients.Client
 	Credential   clients.Credential
 	Directory    string // URL
 	Kid, HMACKey string // of clients.ACMEBinding; the key in base64url
+	// Removed holds the credentials that were replaced.
+	Removed []clients.Credential
 }
 
 // The lifetime of a credential of the ACME door.
@@ -44,7 +47,7 @@ const (
 const maxACME = 100
 
 // ACME issues a credential of the ACME door for the client of this name. The error is an
-// *InvalidError with all faults, ErrAccountKeyTaken, or managed.ErrNotFound for an
+// *InvalidError with all faults, an *AccountKeyTakenError, or managed.ErrNotFound for an
 // unknown client.
 func (r *Registrar) ACME(ctx context.Context, name string, spec ACMESpec) (ACMEIssued, error) {
 	c, err := r.cfg.Store.ClientByName(ctx, name)
@@ -65,18 +68,37 @@ func (r *Registrar) ACME(ctx context.Context, name string, spec ACMESpec) (ACMEI
 		return ACMEIssued{}, err
 	}
 	credential.ClientID, credential.Networks = c.ID, spec.Networks
-	add := r.cfg.Store.AddCredential
-	if spec.Replace {
-		add = r.cfg.Store.ReplaceACME
-	}
-	if credential, err = add(ctx, credential); errors.Is(err, managed.ErrConflict) {
-		return ACMEIssued{}, ErrAccountKeyTaken
-	} else if err != nil {
+	if issued.Credential, issued.Removed, err = r.store(ctx, credential, spec.Replace); err != nil {
 		return ACMEIssued{}, err
 	}
-	r.record(ctx, "client acme", c, acmeDetail(credential, spec.Replace))
-	issued.Client, issued.Credential = c, credential
+	detail := acmeDetail(issued.Credential)
+	if spec.Replace {
+		detail += ", replacing all others of the ACME door"
+	}
+	r.record(ctx, "client acme", c, detail)
+	issued.Client = c
 	return issued, nil
+}
+
+// store stores a credential. It returns the credentials that it replaces.
+func (r *Registrar) store(ctx context.Context, c clients.Credential, replace bool) (added clients.Credential, removed []clients.Credential, err error) {
+	if replace {
+		added, removed, err = r.cfg.Store.ReplaceACME(ctx, c)
+	} else {
+		added, err = r.cfg.Store.AddCredential(ctx, c)
+	}
+	if !errors.Is(err, managed.ErrConflict) {
+		return added, removed, err
+	}
+	taken := &AccountKeyTakenError{}
+	client, has, err := r.cfg.Store.ClientByCredential(ctx, c.Kind, c.Verifier)
+	switch {
+	case err == nil:
+		taken.Client, taken.CredentialID = client.Name, has.ID
+	case !errors.Is(err, managed.ErrNotFound):
+		return added, nil, err
+	}
+	return added, nil, taken
 }
 
 // newACME creates the secrets of a credential.
@@ -93,6 +115,7 @@ func (r *Registrar) newACME(spec ACMESpec) (issued ACMEIssued, credential client
 	switch spec.Kind {
 	case clients.ACMEBinding:
 		issued.Kid, issued.HMACKey, credential.Verifier, err = auth.NewBinding(r.cfg.BindingSecret)
+		credential.Kid = issued.Kid
 	case clients.ACMEDirectory:
 		entrance, credential.Verifier = auth.NewEntrance()
 	case clients.ACMEKey:
@@ -138,7 +161,7 @@ func (r *Registrar) acmeCredentials(ctx context.Context, c clients.Client) ([]cl
 	return slices.DeleteFunc(all, func(c clients.Credential) bool { return !c.Kind.IsACME() }), err
 }
 
-func acmeDetail(c clients.Credential, replaced bool) string {
+func acmeDetail(c clients.Credential) string {
 	detail := fmt.Sprintf("%s, credential %s", c.Kind, c.ID)
 	if len(c.Networks) > 0 {
 		detail += ", from " + strings.Join(c.Networks, ",")
@@ -146,14 +169,24 @@ func acmeDetail(c clients.Credential, replaced bool) string {
 	if !c.ExpiresAt.IsZero() {
 		detail += ", until " + printable.Time(c.ExpiresAt)
 	}
-	if replaced {
-		detail += ", replacing all others of the ACME door"
-	}
 	return detail
 }
 
-// RevokeACME removes a credential of the ACME door, or all of them if id is empty. The
-// accounts that were registered with it cannot be used any more. It returns the removed
+// names reports whether a person means the credential: by its ID, by its key identifier,
+// or by the thumbprint of its account key.
+func names(id string, c clients.Credential) bool {
+	var verifier []byte
+	switch c.Kind {
+	case clients.ACMEBinding:
+		verifier, _ = auth.BindingVerifier(id) // nil if it has another form
+	case clients.ACMEKey:
+		verifier, _ = auth.ThumbprintVerifier(id)
+	}
+	return c.ID == id || verifier != nil && bytes.Equal(verifier, c.Verifier)
+}
+
+// RevokeACME removes a credential of the ACME door by its ID, its key identifier or the
+// thumbprint of its account key, or all of them if id is empty. The accounts that were registered with it cannot be used any more. It returns the removed
 // credentials. The error is managed.ErrNotFound for an unknown client, or
 // ErrNoCredential.
 func (r *Registrar) RevokeACME(ctx context.Context, name, id string) ([]clients.Credential, error) {
@@ -166,7 +199,7 @@ func (r *Registrar) RevokeACME(ctx context.Context, name, id string) ([]clients.
 		return nil, err
 	}
 	if id != "" {
-		have = slices.DeleteFunc(have, func(c clients.Credential) bool { return c.ID != id })
+		have = slices.DeleteFunc(have, func(c clients.Credential) bool { return !names(id, c) })
 	}
 	var removed []clients.Credential
 	for _, credential := range have {
@@ -176,7 +209,7 @@ func (r *Registrar) RevokeACME(ctx context.Context, name, id string) ([]clients.
 			return removed, err
 		default:
 			removed = append(removed, credential)
-			r.record(ctx, "client acme revoke", c, acmeDetail(credential, false))
+			r.record(ctx, "client acme revoke", c, acmeDetail(credential))
 		}
 	}
 	if id != "" && len(removed) == 0 {

@@ -28,7 +28,7 @@ func (r *rig) acme(t *testing.T, name string, spec enroll.ACMESpec) enroll.ACMEI
 	return issued
 }
 
-// Each kind finds the client by what it prints, and the database holds none of it (X1,
+// Each kind finds the client by what it prints, and the database holds no secret of it (X1,
 // X17, X25).
 func TestACME(t *testing.T) {
 	r := newRig(t)
@@ -68,11 +68,12 @@ func TestACME(t *testing.T) {
 		t.Errorf("directory %s", key.Directory)
 	}
 	_, err = r.ACME(t.Context(), "web1", enroll.ACMESpec{Kind: clients.ACMEKey, Thumbprint: thumbprint})
-	if !errors.Is(err, enroll.ErrAccountKeyTaken) {
+	var taken *enroll.AccountKeyTakenError
+	if !errors.As(err, &taken) || taken.Client != "web1" || taken.CredentialID != key.Credential.ID {
 		t.Errorf("the same key again: %v", err)
 	}
 	traces := proxytest.Traces{}
-	for what, text := range map[string]string{"kid": eab.Kid, "HMAC key": eab.HMACKey, "entrance": entrance} {
+	for what, text := range map[string]string{"HMAC key": eab.HMACKey, "entrance": entrance} {
 		traces.Add(what, text)
 	}
 	traces["key, bytes"], _ = base64.RawURLEncoding.DecodeString(eab.HMACKey)
@@ -104,6 +105,9 @@ func TestACMEReplacedAndRevoked(t *testing.T) {
 		r.acme(t, "web1", enroll.ACMESpec{Kind: clients.ACMEDirectory})
 	}
 	one := r.acme(t, "web1", enroll.ACMESpec{Kind: clients.ACMEBinding, Replace: true})
+	if len(one.Removed) != 3 || one.Removed[0].Kind != clients.ACMEDirectory {
+		t.Errorf("replaced: %+v", one.Removed)
+	}
 	if got := kinds(); !slices.Equal(got, []clients.CredentialKind{clients.ACMEBinding, clients.Enrolment}) {
 		t.Errorf("replaced: %v", got)
 	}
@@ -113,6 +117,13 @@ func TestACMEReplacedAndRevoked(t *testing.T) {
 	}
 	if _, err := r.RevokeACME(t.Context(), "web1", one.Credential.ID); !errors.Is(err, enroll.ErrNoCredential) {
 		t.Errorf("once more: %v", err)
+	}
+	two := r.acme(t, "web1", enroll.ACMESpec{Kind: clients.ACMEBinding})
+	three := r.acme(t, "web1", enroll.ACMESpec{Kind: clients.ACMEKey, Thumbprint: thumbprint})
+	for name, want := range map[string]string{two.Kid: two.Credential.ID, thumbprint: three.Credential.ID} {
+		if removed, err := r.RevokeACME(t.Context(), "web1", name); err != nil || len(removed) != 1 || removed[0].ID != want {
+			t.Errorf("revoked %q: %+v, %v", name, removed, err)
+		}
 	}
 	if removed, err := r.RevokeACME(t.Context(), "web1", ""); err != nil || len(removed) != 1 {
 		t.Errorf("all: %+v, %v", removed, err)

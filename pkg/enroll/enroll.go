@@ -25,7 +25,9 @@ type Store interface {
 	Credentials(ctx context.Context, clientID string) ([]clients.Credential, error)
 	RemoveCredential(ctx context.Context, clientID, id string) (clients.Credential, error)
 	// ReplaceACME removes the client's other credentials of the ACME door.
-	ReplaceACME(ctx context.Context, c clients.Credential) (clients.Credential, error)
+	ReplaceACME(ctx context.Context, c clients.Credential) (added clients.Credential, removed []clients.Credential, err error)
+	// ClientByCredential finds unexpired credentials.
+	ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error)
 	// ReplaceCredentials removes all other credentials and recipients of the client.
 	ReplaceCredentials(ctx context.Context, c clients.Credential, recipients []string) (clients.Client, error)
 	// EnrollingClient returns the client that Enroll would register the key for.

@@ -22,8 +22,6 @@ var (
 	ErrOtherClient = errors.New("this TLS key is enrolled for another client already")
 	// ErrKeyTaken means that the new TLS key of a rekey is registered already.
 	ErrKeyTaken = errors.New("this TLS key is registered already")
-	// ErrAccountKeyTaken means that the ACME account key is registered already.
-	ErrAccountKeyTaken = errors.New("this account key is registered already, perhaps for another client")
 	// ErrNoCredential means that the client has no such credential of the ACME door.
 	ErrNoCredential = errors.New("the client has no such credential of the ACME door")
 	// ErrNotTLSKey means that a caller without a TLS key tried to replace its key.
@@ -53,6 +51,19 @@ func invalid(faults ...error) error {
 		return nil
 	}
 	return &InvalidError{kept}
+}
+
+// AccountKeyTakenError reports that an ACME account key is registered already.
+type AccountKeyTakenError struct {
+	Client       string // its name; empty if the credential has expired
+	CredentialID string
+}
+
+func (e *AccountKeyTakenError) Error() string {
+	if e.Client == "" {
+		return "this account key is registered already, by a credential that has expired"
+	}
+	return fmt.Sprintf("this account key is registered already, for client %q with the credential %s", e.Client, e.CredentialID)
 }
 
 // ExistsError reports that a client of this name exists. It wraps

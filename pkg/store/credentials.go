@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,10 +14,11 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
-const credentialColumns = `id, client_id, kind, verifier, created_at, expires_at, networks`
+const credentialColumns = `id, client_id, kind, verifier, created_at, expires_at, networks, kid, last_used, last_from`
 
 func scanCredential(row sqldb.Scanner) (c clients.Credential, err error) {
-	err = row.Scan(&c.ID, &c.ClientID, &c.Kind, &c.Verifier, sqldb.Time(&c.CreatedAt), sqldb.Time(&c.ExpiresAt), sqldb.List(&c.Networks))
+	err = row.Scan(&c.ID, &c.ClientID, &c.Kind, &c.Verifier, sqldb.Time(&c.CreatedAt), sqldb.Time(&c.ExpiresAt), sqldb.List(&c.Networks),
+		&c.Kid, sqldb.Time(&c.LastUsed), &c.LastFrom)
 	return c, err
 }
 
@@ -28,9 +30,9 @@ func insertCredential(ctx context.Context, tx *sql.Tx, now time.Time, c clients.
 	if err != nil {
 		return clients.Credential{}, err
 	}
-	return scanCredential(tx.QueryRowContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at, networks)
-		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING `+credentialColumns,
-		sqldb.NewID(), c.ClientID, string(c.Kind), c.Verifier, sqldb.Millis(now), sqldb.Millis(c.ExpiresAt), networks))
+	return scanCredential(tx.QueryRowContext(ctx, `INSERT INTO credentials (id, client_id, kind, verifier, created_at, expires_at, networks, kid)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING `+credentialColumns,
+		sqldb.NewID(), c.ClientID, string(c.Kind), c.Verifier, sqldb.Millis(now), sqldb.Millis(c.ExpiresAt), networks, c.Kid))
 }
 
 // AddCredential adds a credential to a client, and removes the client's expired
@@ -61,28 +63,27 @@ func (s *credentialStore) AddCredential(ctx context.Context, c clients.Credentia
 }
 
 // ReplaceACME adds a credential of the ACME door to a client, and removes the client's
-// other credentials of these kinds, in one transaction. Errors are those of
-// AddCredential.
-func (s *credentialStore) ReplaceACME(ctx context.Context, c clients.Credential) (clients.Credential, error) {
-	var added clients.Credential
-	err := s.Tx(ctx, func(tx *sql.Tx) error {
+// other credentials of these kinds, in one transaction. It returns both. Errors are those
+// of AddCredential.
+func (s *credentialStore) ReplaceACME(ctx context.Context, c clients.Credential) (added clients.Credential, removed []clients.Credential, err error) {
+	err = s.Tx(ctx, func(tx *sql.Tx) error {
 		if c.ClientID == "" {
 			return managed.ErrNotFound
 		}
 		if err := lockClient(ctx, tx, c.ClientID); err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, deleteACMESQL, c.ClientID); err != nil {
+		rows, err := tx.QueryContext(ctx, deleteACMESQL, c.ClientID)
+		if removed, err = sqldb.Collect(rows, err, scanCredential); err != nil {
 			return err
 		}
-		var err error
 		added, err = insertCredential(ctx, tx, s.Now(), c)
 		return err
 	})
-	return added, s.Fail(err, "replace the ACME credentials of client %s", c.ClientID)
+	return added, removed, s.Fail(err, "replace the ACME credentials of client %s", c.ClientID)
 }
 
-var deleteACMESQL = `DELETE FROM credentials WHERE client_id = $1 AND kind IN (` + acmeKinds() + `)` //nolint:gosec // constants
+var deleteACMESQL = `DELETE FROM credentials WHERE client_id = $1 AND kind IN (` + acmeKinds() + `) RETURNING ` + credentialColumns //nolint:gosec // constants
 
 // acmeKinds returns the constants as a list in SQL.
 func acmeKinds() string {
@@ -105,11 +106,29 @@ func (s *credentialStore) RemoveCredential(ctx context.Context, clientID, id str
 	return removed, s.Fail(err, "remove credential %s of client %s", id, clientID)
 }
 
-// Credentials returns the credentials of a client, ordered by id. It includes expired
+// useEvery is the time within which a further use of a credential is not stored.
+const useEvery = time.Hour
+
+// CredentialUsed stores that a credential of the ACME door is being used from an address,
+// at most once an hour. kid is its key identifier, or empty.
+func (s *credentialStore) CredentialUsed(ctx context.Context, c clients.Credential, kid, addr string) error {
+	now := s.Now()
+	if !c.LastUsed.IsZero() && now.Sub(c.LastUsed) < useEvery && now.After(c.LastUsed.Add(-time.Minute)) {
+		return nil
+	}
+	return s.Fail(s.Tx(ctx, func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE credentials SET last_used = $2, last_from = $3, kid = CASE WHEN kid = '' THEN $4 ELSE kid END
+			WHERE id = $1 AND last_used = $5`, c.ID, sqldb.Millis(now), addr, kid, sqldb.Millis(c.LastUsed))
+		return err
+	}), "use of credential %s", c.ID)
+}
+
+// Credentials returns the credentials of a client, the oldest first. It includes expired
 // ones and excludes used enrolment secrets.
 func (s *credentialStore) Credentials(ctx context.Context, clientID string) ([]clients.Credential, error) {
 	rows, err := s.Reader().QueryContext(ctx, credentialsSQL, clientID)
 	found, err := sqldb.Collect(rows, err, scanCredential)
+	slices.SortStableFunc(found, func(a, b clients.Credential) int { return a.CreatedAt.Compare(b.CreatedAt) })
 	return found, s.Fail(err, "credentials of client %s", clientID)
 }
 

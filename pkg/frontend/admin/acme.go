@@ -3,11 +3,13 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"time"
 
+	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
@@ -34,6 +36,8 @@ type ACMEAnswer struct {
 	// trust the directory only by this file then.
 	Certificate string   `json:"certificate,omitempty"`
 	Warnings    []string `json:"warnings,omitempty"`
+	// Removed lists the credentials that were replaced.
+	Removed []Credential `json:"removed,omitempty"`
 }
 
 // RevokedACME lists the credentials that were removed.
@@ -90,8 +94,13 @@ func (f *frontend) newACME(r *http.Request, req NewACME) (ACMEAnswer, error) {
 	issued, err := f.Registrar.ACME(r.Context(), r.PathValue("name"), enroll.ACMESpec{
 		Kind: req.Kind, Thumbprint: req.Thumbprint, Networks: req.Networks, Life: time.Duration(req.ExpiresIn), Replace: req.Replace,
 	})
-	if errors.Is(err, enroll.ErrAccountKeyTaken) {
-		err = refuse(http.StatusConflict, "%w; revoke it there first, see acmeproxy help clients acme", err)
+	var taken *enroll.AccountKeyTakenError
+	if errors.As(err, &taken) {
+		remedy := "remove that credential first, see acmeproxy help clients acme"
+		if taken.Client != "" {
+			remedy = fmt.Sprintf("remove it first: acmeproxy clients acme %s --revoke %s", taken.Client, taken.CredentialID)
+		}
+		err = refuse(http.StatusConflict, "%w; %s", err, remedy)
 	}
 	if err != nil {
 		return ACMEAnswer{}, err
@@ -99,6 +108,9 @@ func (f *frontend) newACME(r *http.Request, req NewACME) (ACMEAnswer, error) {
 	answer := ACMEAnswer{
 		Client: wireClient(issued.Client), Credential: wireCredential(issued.Credential),
 		Directory: issued.Directory, Kid: issued.Kid, HMACKey: issued.HMACKey,
+	}
+	for _, c := range issued.Removed {
+		answer.Removed = append(answer.Removed, wireCredential(c))
 	}
 	if f.SelfSigned != nil {
 		answer.Certificate = f.SelfSigned()
@@ -121,7 +133,14 @@ func allowsACME(c clients.Client) bool {
 }
 
 func wireCredential(c clients.Credential) Credential {
-	return Credential{ID: c.ID, Kind: string(c.Kind), CreatedAt: c.CreatedAt, ExpiresAt: c.ExpiresAt, Networks: c.Networks}
+	out := Credential{
+		ID: c.ID, Kind: string(c.Kind), CreatedAt: c.CreatedAt, ExpiresAt: c.ExpiresAt, Networks: c.Networks,
+		Kid: c.Kid, LastUsed: c.LastUsed, LastFrom: c.LastFrom,
+	}
+	if c.Kind == clients.ACMEKey {
+		out.Thumbprint = auth.Thumbprint(c.Verifier)
+	}
+	return out
 }
 
 func (f *frontend) revokeACME(r *http.Request, _ struct{}) (RevokedACME, error) {

@@ -45,6 +45,14 @@ type Credential struct {
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at,omitzero"`
 	Networks  []string  `json:"networks,omitempty"` // from which it may be used; none: any
+	// Kid is the key identifier of acme-eab, if it is known, and Thumbprint the one of
+	// acme-key (RFC 7638).
+	Kid        string `json:"kid,omitempty"`
+	Thumbprint string `json:"thumbprint,omitempty"`
+	// LastUsed is the time of the last use at the ACME door, to the hour, and LastFrom its
+	// address.
+	LastUsed time.Time `json:"last_used,omitzero"`
+	LastFrom string    `json:"last_from,omitempty"`
 }
 
 // RevokeClient is a request to revoke a client's certificates.

@@ -16,6 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 // actionAccount is the action of the audit trail's entries about new accounts.
@@ -91,6 +92,7 @@ func (r *Relay) Admit(ctx context.Context, a acmeserver.NewAccount) (owner strin
 		return "", r.refusal(err, nil)
 	}
 	r.cfg.Known(ctx, client.ID)
+	r.used(ctx, credential, a.Kid, a.Addr)
 	return client.ID + "." + credential.ID, nil
 }
 
@@ -157,8 +159,19 @@ func (r *Relay) caller(ctx context.Context, a acmeserver.Account, addr *netip.Ad
 	from := netip.Addr{}
 	if addr != nil {
 		from = *addr
+		r.used(ctx, credential, a.Kid, from)
 	}
 	return identity(client, credential, from), nil
+}
+
+// used stores the use of a credential for the administrator. A failure refuses no client.
+func (r *Relay) used(ctx context.Context, c clients.Credential, kid string, addr netip.Addr) {
+	if c.Kind != clients.ACMEBinding {
+		kid = "" // an account with a binding can have a registered key instead
+	}
+	if err := r.cfg.Store.CredentialUsed(ctx, c, kid, trail.Address(addr)); err != nil {
+		r.cfg.Logger.Warn("the use of a credential is not recorded", "credential", c.ID, "error", err)
+	}
 }
 
 // registeredKey returns the client that has registered an account key. It is asked for an

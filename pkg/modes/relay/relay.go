@@ -42,6 +42,8 @@ type Store interface {
 	ClientByCredential(ctx context.Context, kind clients.CredentialKind, verifier []byte) (clients.Client, clients.Credential, error)
 	// ClientByCredentialID also returns expired credentials.
 	ClientByCredentialID(ctx context.Context, id string) (clients.Client, clients.Credential, error)
+	// CredentialUsed stores that a credential is being used from an address. kid may be empty.
+	CredentialUsed(ctx context.Context, c clients.Credential, kid, addr string) error
 }
 
 // Config holds the dependencies of the relay.

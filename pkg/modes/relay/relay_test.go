@@ -104,6 +104,10 @@ func TestRelay(t *testing.T) {
 			t.Errorf("%s from %q", e.Action, e.Addr)
 		}
 	}
+	shown, err := p.Admin.Client(t.Context(), "web1")
+	if err != nil || len(shown.Credentials) != 1 || shown.Credentials[0].LastUsed.IsZero() || shown.Credentials[0].LastFrom != "127.0.0.1" {
+		t.Errorf("credentials %+v, %v", shown.Credentials, err)
+	}
 	if err := a.RevokeCert(t.Context(), key, chain[0], xacme.CRLReasonKeyCompromise); err != nil {
 		t.Fatal(err)
 	}

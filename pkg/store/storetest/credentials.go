@@ -13,6 +13,7 @@ var credentialCases = []testCase{
 	{"a credential expires", credentialExpires},
 	{"a credential belongs to one client", credentialOnce},
 	{"credentials of the ACME door", credentialACME},
+	{"use of a credential", credentialUse},
 	{"expired enrolment secrets are cleared", credentialCleared},
 	{"enrolment registers key and recipients", enrollRegisters},
 	{"enrolment can be retried with the same key", enrollRetry},
@@ -79,14 +80,16 @@ func credentialACME(t *testing.T, f *fixture) {
 	ok(t, err)
 	equal(t, client, a)
 	equal(t, cred, first)
-	second := must(f.ReplaceACME(ctx, clients.Credential{ClientID: a.ID, Kind: clients.ACMEKey, Verifier: hash("k")}))(t)
+	second, removed, err := f.ReplaceACME(ctx, clients.Credential{ClientID: a.ID, Kind: clients.ACMEKey, Verifier: hash("k")})
+	ok(t, err)
+	equal(t, removed, []clients.Credential{first})
 	equal(t, len(must(f.Credentials(ctx, a.ID))(t)), 2)
 	_, _, err = f.ClientByCredentialID(ctx, first.ID)
 	wantErr(t, err, managed.ErrNotFound)
-	_, err = f.ReplaceACME(ctx, clients.Credential{ClientID: a.ID, Kind: clients.ACMEBinding, Verifier: hash("e")})
+	_, _, err = f.ReplaceACME(ctx, clients.Credential{ClientID: a.ID, Kind: clients.ACMEBinding, Verifier: hash("e")})
 	wantErr(t, err, managed.ErrConflict)
 	for _, id := range []string{"", "unknown"} {
-		_, err = f.ReplaceACME(ctx, clients.Credential{ClientID: id, Kind: clients.ACMEBinding, Verifier: hash("x")})
+		_, _, err = f.ReplaceACME(ctx, clients.Credential{ClientID: id, Kind: clients.ACMEBinding, Verifier: hash("x")})
 		wantErr(t, err, managed.ErrNotFound)
 	}
 	_, err = f.RemoveCredential(ctx, a.ID, other.ID)
@@ -97,6 +100,43 @@ func credentialACME(t *testing.T, f *fixture) {
 	equal(t, must(f.Credentials(ctx, a.ID))(t), []clients.Credential{bearer})
 	_, _, err = f.ClientByCredential(ctx, clients.ACMEBinding, hash("e"))
 	ok(t, err)
+}
+
+// X25: the last use of a credential of the ACME door is known to the hour, and the kid of an
+// older one after its next use. Credentials are listed by date.
+func credentialUse(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	a := f.client(t, "a")
+	var all []clients.Credential
+	for i := range 5 {
+		c := clients.Credential{ClientID: a.ID, Kind: clients.ACMEBinding, Verifier: hash(string(rune('a' + i)))}
+		if i > 0 {
+			c.Kid = "kid" + string(rune('0'+i))
+		}
+		all = append(all, must(f.AddCredential(ctx, c))(t))
+		f.clock.Advance(time.Second)
+	}
+	equal(t, must(f.Credentials(ctx, a.ID))(t), all)
+	equal(t, all[1].Kid, "kid1")
+	use := func(i int, kid, addr string) clients.Credential {
+		t.Helper()
+		_, c, err := f.ClientByCredentialID(ctx, all[i].ID)
+		ok(t, err)
+		ok(t, f.CredentialUsed(ctx, c, kid, addr))
+		return must(f.Credentials(ctx, a.ID))(t)[i]
+	}
+	first := f.clock.Now()
+	for i, kid := range []string{"kid0", "kid1"} {
+		got := use(i, "kid0", "10.0.0.1")
+		all[i].Kid, all[i].LastUsed, all[i].LastFrom = kid, first, "10.0.0.1"
+		equal(t, got, all[i])
+	}
+	f.clock.Advance(59 * time.Minute)
+	equal(t, use(0, "", "10.0.0.2"), all[0])
+	f.clock.Advance(time.Minute)
+	all[0].LastUsed, all[0].LastFrom = f.clock.Now(), "10.0.0.2"
+	equal(t, use(0, "", "10.0.0.2"), all[0])
+	ok(t, f.CredentialUsed(ctx, clients.Credential{ID: "removed"}, "", "10.0.0.2"))
 }
 
 func credentialOnce(t *testing.T, f *fixture) {
