@@ -46,6 +46,9 @@ type NewAccount struct {
 	Kid        string     // of the verified external account binding; empty: none
 	Entrance   string     // of the directory that the client uses; empty: the common one
 	Addr       netip.Addr // the caller's
+	// Former is the owner of the account that has the key already, and whose use Allow
+	// refused with the type accountDoesNotExist. It is empty for a new account.
+	Former string
 }
 
 // Accounts decides who may have an account. The common directory is at URL/directory. A
@@ -61,10 +64,13 @@ type Accounts interface {
 	// BindingKey returns the HMAC key of an external account binding (RFC 8555, section
 	// 7.3.4), or ErrNotFound.
 	BindingKey(ctx context.Context, kid string) ([]byte, error)
-	// Admit decides whether an account may be created, and returns its owner.
+	// Admit decides whether an account may be created, and returns its owner. If the
+	// request has a Former, the account gets this owner instead: the client has another
+	// binding, and its orders and certificates remain its own.
 	Admit(ctx context.Context, a NewAccount) (owner string, err error)
 	// Allow decides whether an account may still be used. The Server asks at each request
-	// of the account, after it verified the signature.
+	// of the account, after it verified the signature. With a problem of the type
+	// accountDoesNotExist, the client can register again with the same key.
 	Allow(ctx context.Context, a Account, addr netip.Addr) error
 }
 

@@ -48,20 +48,26 @@ type newAccountRequest struct {
 
 // newAccount creates an account. A key that has one gets that, whatever the rest of the
 // request says: some clients repeat newAccount at each start, with the binding that has
-// expired by then.
+// expired by then. If Allow says that the account does not exist, the binding or the
+// entrance of the request replaces the former one: some clients keep their account key.
 func (s *Server) newAccount(ctx context.Context, r *request) (*answer, error) {
 	var in newAccountRequest
 	if err := decode(r.payload, &in); err != nil {
 		return nil, err
 	}
-	a, err := s.cfg.Storage.AccountByKey(ctx, r.key.Thumbprint())
+	entrance := r.PathValue("entrance")
+	former, err := s.cfg.Storage.AccountByKey(ctx, r.key.Thumbprint())
 	switch {
 	case err == nil:
-		return s.existingAccount(ctx, r, a)
+		known, err := s.existingAccount(ctx, r, former)
+		var gone *acme.Problem
+		rebinds := !in.OnlyReturnExisting && (len(in.Binding) > 0 || entrance != "")
+		if !rebinds || !errors.As(err, &gone) || gone.Type != acme.AccountDoesNotExist {
+			return known, err
+		}
 	case !errors.Is(err, ErrNotFound):
 		return nil, fmt.Errorf("read an account by its key: %w", err)
 	}
-	entrance := r.PathValue("entrance")
 	required, err := s.cfg.Accounts.RequiresBinding(ctx, entrance)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -72,16 +78,30 @@ func (s *Server) newAccount(ctx context.Context, r *request) (*answer, error) {
 		return nil, problem(acme.AccountDoesNotExist, 0,
 			"no account has this key; register it without onlyReturnExisting")
 	}
-	if a, err = s.makeAccount(ctx, r, in, required); err != nil {
-		return nil, err
-	}
-	a.Owner, err = s.cfg.Accounts.Admit(ctx, NewAccount{
-		Thumbprint: a.Thumbprint, Contacts: a.Contacts, Kid: a.Kid, Entrance: entrance, Addr: r.addr,
-	})
+	a, err := s.makeAccount(ctx, r, in, required)
 	if err != nil {
 		return nil, err
 	}
+	a.Owner, err = s.cfg.Accounts.Admit(ctx, NewAccount{
+		Thumbprint: a.Thumbprint, Contacts: a.Contacts, Kid: a.Kid, Entrance: entrance, Addr: r.addr, Former: former.Owner,
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case former.ID != "":
+		return s.rebindAccount(ctx, former, a)
+	}
 	return s.createAccount(ctx, r, a)
+}
+
+// rebindAccount gives an account the owner and the binding with which its client registered
+// again.
+func (s *Server) rebindAccount(ctx context.Context, former, a Account) (*answer, error) {
+	a.ID, a.CreatedAt, a.Version = former.ID, former.CreatedAt, former.Version
+	if err := s.cfg.Storage.UpdateAccount(ctx, a); err != nil { // ErrStale: the client repeats it
+		return nil, fmt.Errorf("update account %s: %w", a.ID, err)
+	}
+	return s.accountAnswer(http.StatusOK, a), nil
 }
 
 // makeAccount returns the account that a request describes, without an owner.

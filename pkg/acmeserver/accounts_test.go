@@ -296,6 +296,9 @@ func TestAllow(t *testing.T) {
 	for _, path := range []string{c.kid, baseURL + "/new-order", baseURL + "/key-change", baseURL + "/revoke-cert"} {
 		c.post(path, nil).refused(acme.Unauthorized, http.StatusForbidden)
 	}
+	// Without a new binding, an account whose owner is gone stays so.
+	allow = &acme.Problem{Type: acme.AccountDoesNotExist, Detail: "the client is gone"}
+	c.register(nil).refused(acme.AccountDoesNotExist, http.StatusBadRequest)
 }
 
 // C10: the caller's address is that of the connection, an IPv4 address as such. A unix

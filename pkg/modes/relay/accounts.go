@@ -87,6 +87,9 @@ func (r *Relay) Admit(ctx context.Context, a acmeserver.NewAccount) (owner strin
 	if err := r.check(ctx, client, credential, &a.Addr); err != nil {
 		return "", err
 	}
+	if former, _, _ := strings.Cut(a.Former, "."); former != "" && former != client.ID {
+		return "", &acme.Problem{Type: acme.Unauthorized, Status: http.StatusForbidden, Detail: "the account of this key belongs to another client; register with a new account key"}
+	}
 	id := identity(client, credential, a.Addr)
 	if err := r.cfg.Audit.Authorize(ctx, audit.Ask{By: id, Action: actionAccount, Costs: true}); err != nil {
 		return "", r.refusal(err, nil)
@@ -148,7 +151,7 @@ func (r *Relay) caller(ctx context.Context, a acmeserver.Account, addr *netip.Ad
 	}
 	if errors.Is(err, managed.ErrNotFound) {
 		return clients.Identity{}, r.refuseCaller(ctx, &auth.Error{Reason: auth.ReasonUnknown, ClientID: clientID}, addr,
-			"the credential with which this account was registered was revoked; delete the account in your program, and register with a new credential from the proxy's administrator")
+			"the credential with which this account was registered was revoked; "+registerAgain)
 	}
 	if err != nil {
 		return clients.Identity{}, fmt.Errorf("look up the account's credential: %w", err)
@@ -195,7 +198,7 @@ func (r *Relay) check(ctx context.Context, c clients.Client, credential clients.
 		return r.refuseCaller(ctx, refused, addr, fmt.Sprintf("client %q is disabled; ask the proxy's administrator to enable it", c.Name))
 	case !credential.ExpiresAt.IsZero() && !r.cfg.Now().Before(credential.ExpiresAt):
 		refused.Reason = auth.ReasonExpired
-		return r.refuseCaller(ctx, refused, addr, "the credential with which this account was registered is expired; delete the account in your program, and register with a new credential from the proxy's administrator")
+		return r.refuseCaller(ctx, refused, addr, "the credential with which this account was registered is expired; "+registerAgain)
 	case addr != nil && len(credential.Networks) > 0 && !policy.Within(credential.Networks, *addr):
 		refused.Reason = auth.ReasonNetwork
 		return r.refuseCaller(ctx, refused, addr, fmt.Sprintf("the credential of client %q may not be used from %s; ask the proxy's administrator to allow that network", c.Name, addr))
@@ -209,8 +212,16 @@ func (r *Relay) refuseCaller(ctx context.Context, e *auth.Error, addr *netip.Add
 		e.Addr = *addr
 	}
 	r.cfg.Audit.RefuseCaller(ctx, e)
+	if e.Reason == auth.ReasonUnknown || e.Reason == auth.ReasonExpired {
+		return &acme.Problem{Type: acme.AccountDoesNotExist, Status: http.StatusBadRequest, Detail: detail}
+	}
 	return &acme.Problem{Type: acme.Unauthorized, Status: http.StatusForbidden, Detail: detail}
 }
+
+// registerAgain is for accounts whose credential is gone. Their problem has the type
+// accountDoesNotExist, after which Caddy and others register again without a person, if
+// they have a new credential.
+const registerAgain = "register again with a new credential from the proxy's administrator; if your program does not, delete its account there first"
 
 func identity(c clients.Client, credential clients.Credential, addr netip.Addr) clients.Identity {
 	return clients.Identity{Client: c, Via: credential.Kind, CredentialID: credential.ID, Since: credential.CreatedAt, Addr: addr}

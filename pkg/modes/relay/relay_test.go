@@ -229,14 +229,28 @@ func TestWhoMayUseTheDoor(t *testing.T) {
 		t.Fatal(err)
 	}
 	clk.Advance(2 * time.Hour)
-	wantProblem(t, "expired", order(viaDirectory), acme.Unauthorized, "expired")
+	wantProblem(t, "expired", order(viaDirectory), acme.AccountDoesNotExist, "expired")
 	if err := order(a); err != nil {
 		t.Errorf("one that does not expire: %v", err)
 	}
 	if _, err := p.Admin.RevokeACME(t.Context(), "web1", eab.Credential.ID); err != nil {
 		t.Fatal(err)
 	}
-	wantProblem(t, "revoked", order(a), acme.Unauthorized, "was revoked")
+	wantProblem(t, "revoked", order(a), acme.AccountDoesNotExist, "was revoked", "register again")
+	_, err = p.TryACMEAccount(t, eab, a.Key)
+	wantProblem(t, "with the revoked credential", err, acme.Unauthorized, "unknown")
+	// A new credential revives the account for its own client only.
+	if _, err := p.TryACMEAccount(t, p.ACMECredential(t, "web2", proxytest.Grant(clients.ModeACME, "*.example.com")), a.Key); err == nil {
+		t.Error("another client took an account over")
+	}
+	wantProblem(t, "still revoked", order(a), acme.AccountDoesNotExist)
+	again, err := p.TryACMEAccount(t, p.NewACME(t, "web1", admin.NewACME{Kind: clients.ACMEBinding}), a.Key)
+	if !errors.Is(err, xacme.ErrAccountAlreadyExists) {
+		t.Errorf("with a new credential: %v", err)
+	}
+	if err := order(again); err != nil || again.KID != a.KID {
+		t.Errorf("account %s, then %s: %v", a.KID, again.KID, err)
+	}
 	if err := order(viaKey); err != nil {
 		t.Errorf("another credential: %v", err)
 	}
