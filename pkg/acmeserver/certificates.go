@@ -35,7 +35,7 @@ func (s *Server) newCertificate(o *Order, csr *cert.CSR, issued Issued) (Certifi
 	for _, alternate := range issued.Alternates[:min(len(issued.Alternates), mostAlternates)] {
 		other, err := cert.NewBundle(alternate, nil, csr.Public, names(o.Identifiers))
 		if err != nil || !other.Leaf.Equal(bundle.Leaf) {
-			s.cfg.Logger.Warn("an alternate chain of the issuer does not fit the certificate", "order", o.ID)
+			s.logger(*o).Warn("an alternate chain of the issuer does not fit the certificate")
 			continue
 		}
 		chains = append(chains, other.FullchainPEM())

@@ -19,7 +19,8 @@ type IssueRequest struct {
 	// version stored the order.
 	Addr netip.Addr
 	// Save stores State durably before it returns. After a crash, Issue is called again
-	// with it.
+	// with it. Once it has a State, the order is not superseded by a newer one. So call it
+	// as soon as something exists elsewhere that should not be given up.
 	Save func(ctx context.Context, state []byte) error
 }
 
@@ -43,6 +44,13 @@ type Issued struct {
 // the order is continued by a later call, perhaps in another process.
 type Issuer interface {
 	Issue(ctx context.Context, r IssueRequest) (Issued, error)
+}
+
+// Superseder is an Issuer that must know which orders it will not be called for again,
+// although they had no outcome: a newer order of the same account and Share has another
+// key, so no client waits for the certificate. Only orders without State are superseded.
+type Superseder interface {
+	Superseded(ctx context.Context, o Order)
 }
 
 // RevokeRequest is a revocation that the Server allows.

@@ -70,6 +70,6 @@ func (s *Server) postpone(ctx context.Context, o Order) {
 		return h.update(ctx, func(o *Order) { o.release(due) })
 	})
 	if err != nil && !errors.Is(err, errLost) {
-		s.cfg.Logger.Warn("cannot postpone an order", "order", o.ID, "error", err, "next_attempt", o.LeaseUntil)
+		s.logger(o).Warn("cannot postpone an order", "error", err, "next_attempt", o.LeaseUntil)
 	}
 }

@@ -290,6 +290,19 @@ func (m *Memory) ExtendOrder(_ context.Context, id, owner string, until time.Tim
 	return nil
 }
 
+// OrdersByShare implements Storage.
+func (m *Memory) OrdersByShare(_ context.Context, share string, limit int) (issuing string, others []string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	issuing = m.issuing[share]
+	for id := range m.waiting[share] {
+		if id != issuing && len(others) < limit {
+			others = append(others, id)
+		}
+	}
+	return issuing, others, nil
+}
+
 // NextOrder implements Storage.
 func (m *Memory) NextOrder(_ context.Context, now time.Time) (time.Time, error) {
 	m.mu.Lock()

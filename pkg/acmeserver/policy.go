@@ -30,7 +30,9 @@ type Terms struct {
 	Lifetime time.Duration
 	// Share names orders that are issued one after the other. While one of them is being
 	// issued, the others wait. One with the same key gets the same certificate, also if
-	// no client collected it yet. So it must tell everything apart that certificates may
+	// no client collected it yet. While the issuer fails, an order with another key
+	// supersedes older ones of its account, since programs such as certbot create a new key at
+	// each attempt. So it must tell everything apart that certificates may
 	// differ in, such as identifiers and profile. Empty: the order waits for no other.
 	Share string
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -52,6 +53,9 @@ func (s *Server) obtain(ctx context.Context, h *held, k known) error {
 		return err
 	}
 	if !o.Issuing {
+		if err := s.overtake(ctx, h); err != nil {
+			return err
+		}
 		if err := h.takeTurn(ctx); err != nil {
 			return err
 		}
@@ -59,9 +63,12 @@ func (s *Server) obtain(ctx context.Context, h *held, k known) error {
 			return err
 		}
 	}
+	if left := h.current().WaitUntil.Sub(s.cfg.Now()); left > 0 { // it was due earlier for another reason
+		return &Later{After: left, Reason: "the issuer asked to wait"}
+	}
 	c, err := s.issue(ctx, h, k)
 	if err != nil {
-		return err
+		return s.unlessSuperseded(ctx, h.current(), err)
 	}
 	return persist(ctx, func(ctx context.Context) error { return h.complete(ctx, c, false) })
 }
@@ -176,8 +183,8 @@ func (s *Server) validAccount(ctx context.Context, id string) (*Account, error) 
 func (s *Server) callIssuer(ctx context.Context, r IssueRequest) (issued Issued, err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			s.cfg.Logger.Error("the issuer panicked",
-				"order", r.Order.ID, "cause", panicCause(v), "stack", string(debug.Stack()))
+			s.logger(r.Order).Error("the issuer panicked",
+				"cause", panicCause(v), "stack", string(debug.Stack()))
 			err = &nonsense{"the issuer panicked"}
 		}
 	}()
@@ -202,7 +209,7 @@ func (s *Server) settle(ctx context.Context, h *held, err error) {
 	case errors.Is(err, errWaiting):
 		return
 	case errors.Is(err, errLost):
-		s.cfg.Logger.Debug("another instance continues the order", "order", h.current().ID)
+		s.logger(h.current()).Debug("another instance continues the order")
 		return
 	default:
 		recordErr := persist(ctx, func(ctx context.Context) error { return h.update(ctx, change) })
@@ -223,14 +230,14 @@ func (s *Server) consequence(ctx context.Context, o Order, err error) (change fu
 	var refused *acme.Problem
 	var later *Later
 	var fault *nonsense
-	after, failures := delay(o.Failures+1), o.Failures+1
+	after, failures, asked := delay(o.Failures+1), o.Failures+1, false
 	switch {
 	case errors.As(err, &refused) && refused != nil:
 		return func(o *Order) { o.fail(refused) }
 	case ctx.Err() != nil: // the Server stops
 		return func(o *Order) { o.release(now) }
 	case errors.As(err, &later) && later.After > 0:
-		after, failures = later.After, o.Failures
+		after, failures, asked = later.After, o.Failures, true
 	case errors.As(err, &fault) && failures >= mostNonsense:
 		return func(o *Order) { o.fail(internalProblem()) }
 	}
@@ -238,13 +245,24 @@ func (s *Server) consequence(ctx context.Context, o Order, err error) (change fu
 	if due.After(o.Expires) {
 		due = o.Expires // where it ends
 	}
-	return func(o *Order) { o.release(due); o.Failures = failures }
+	return func(o *Order) {
+		o.release(due)
+		o.Failures, o.WaitUntil = failures, time.Time{}
+		if asked {
+			o.WaitUntil = due
+		}
+	}
+}
+
+// logger returns the log for events about an order.
+func (s *Server) logger(o Order) *slog.Logger {
+	return s.cfg.Logger.With("order", o.ID, "owner", o.Owner, "account", o.AccountID, "names", names(o.Identifiers))
 }
 
 func (s *Server) logFailure(o Order, err, recordErr error) {
 	var refused *acme.Problem
 	var later *Later
-	switch log := s.cfg.Logger.With("order", o.ID, "names", names(o.Identifiers)); {
+	switch log := s.logger(o); {
 	case errors.Is(recordErr, errLost):
 		log.Debug("another instance continues the order")
 	case recordErr != nil:

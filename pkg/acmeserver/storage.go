@@ -112,6 +112,10 @@ type OrderStorage interface {
 	// ExtendOrder extends a lease without a change of Version. It returns ErrStale if
 	// another instance claimed the order, or the lease was given up.
 	ExtendOrder(ctx context.Context, id, owner string, until time.Time) error
+	// OrdersByShare returns the ID of the order of a Share that is Issuing, or an empty one,
+	// and the IDs of at most limit others that are processing, in any order. For an empty
+	// Share it returns nothing.
+	OrdersByShare(ctx context.Context, share string, limit int) (issuing string, others []string, err error)
 	// NextOrder returns the earliest time at which an order is due and not leased, or
 	// ErrNotFound. A lease that ended before now does not count.
 	NextOrder(ctx context.Context, now time.Time) (time.Time, error)

@@ -69,7 +69,7 @@ func (s *Server) endValidation(ctx context.Context, h *held, err error) {
 	var p *acme.Problem
 	now := s.cfg.Now()
 	if !errors.As(err, &p) {
-		s.cfg.Logger.Warn("cannot validate challenges", "order", h.current().ID, "error", err)
+		s.logger(h.current()).Warn("cannot validate challenges", "error", err)
 		s.record(ctx, h, func(o *Order) { o.release(now.Add(delay(3))) })
 		return
 	}
@@ -85,7 +85,7 @@ func (s *Server) endValidation(ctx context.Context, h *held, err error) {
 func (s *Server) record(ctx context.Context, h *held, change func(*Order)) {
 	err := persist(ctx, func(ctx context.Context) error { return h.update(ctx, change) })
 	if err != nil && !errors.Is(err, errLost) {
-		s.cfg.Logger.Error("the result of a validation cannot be stored", "order", h.current().ID, "error", err)
+		s.logger(h.current()).Error("the result of a validation cannot be stored", "error", err)
 	}
 }
 
@@ -146,8 +146,8 @@ func (s *Server) attempt(ctx context.Context, o *Order, key *jws.Key, a attempt)
 	var p *acme.Problem
 	a.took = a.err == nil || errors.As(a.err, &p) || ctx.Err() == nil
 	if a.err != nil && p == nil && a.took {
-		s.cfg.Logger.Debug("a validation has no result yet",
-			"order", o.ID, "challenge", c.Type, "error", a.err, "attempt", c.Attempts+1)
+		s.logger(*o).Debug("a validation has no result yet",
+			"challenge", c.Type, "error", a.err, "attempt", c.Attempts+1)
 	}
 	return a
 }

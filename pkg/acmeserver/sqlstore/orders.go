@@ -211,6 +211,20 @@ func (s *Store) Order(ctx context.Context, id string) (acmeserver.Order, error) 
 	return o, s.lookup(err, "order %q", id)
 }
 
+// OrdersByShare implements [acmeserver.Storage].
+func (s *Store) OrdersByShare(ctx context.Context, share string, limit int) (issuing string, others []string, err error) {
+	err = s.db.Reader().QueryRowContext(ctx, issuingSQL, share).Scan(&issuing)
+	if err == nil || errors.Is(err, sql.ErrNoRows) {
+		var rows *sql.Rows
+		rows, err = s.db.Reader().QueryContext(ctx, othersSQL, share, limit)
+		others, err = sqldb.Collect(rows, err, func(r sqldb.Scanner) (id string, err error) { return id, r.Scan(&id) })
+	}
+	if err = s.lookup(err, "orders that share %q", share); errors.Is(err, acmeserver.ErrNotFound) {
+		err = nil
+	}
+	return issuing, others, err
+}
+
 // OrdersByAccount implements [acmeserver.Storage].
 func (s *Store) OrdersByAccount(ctx context.Context, accountID, after string, limit int) ([]string, error) {
 	last := int64(math.MaxInt64)

@@ -36,6 +36,7 @@ func plans(skipLocked string) map[string]plan {
 		"time of an order":   {orderTimeSQL, auto("orders", 1), "acme_orders_pkey", []any{"i", "a"}},
 		"list orders":        {listOrdersSQL, "acme_orders_account", "", []any{"a1", 500, "i", 5}},
 		"issuing":            {issuingSQL, "acme_orders_issuing", "", []any{"s1"}},
+		"others":             {othersSQL, "acme_orders_waiting", "", []any{"s1", 5}},
 		"call next":          {callNextSQL, "acme_orders_waiting", "", []any{"s1", "i"}},
 		"replace":            {replaceSQL, "acme_certificates_ari", "", []any{"r1", "a", "i", 5}},
 		"update order":       {updateOrderSQL, auto("orders", 1), "acme_orders_pkey", []any{"i", 1, "", "", "", "", 0, 0, "", 0, []byte{}, "", "", "", false, []byte{}, 0, 0, "w", 5, "", false, "", 0}},

@@ -23,6 +23,8 @@ const (
 
 	issuingSQL = `SELECT id FROM acme_orders WHERE share = $1 AND share <> '' AND issuing`
 
+	othersSQL = `SELECT id FROM acme_orders WHERE share = $1 AND share <> '' AND status = 'processing' AND NOT issuing LIMIT $2`
+
 	callNextSQL = `UPDATE acme_orders SET due_at = created_at, version = version + 1
 		WHERE share = $1 AND share <> '' AND status = 'processing' AND id <> $2`
 )

@@ -1,6 +1,7 @@
 package storagetest
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -91,6 +92,37 @@ var turnCases = []testCase{
 		f.update(t, "o", func(o *acmeserver.Order) { o.Issuing = false })
 		equal(t, must(f.Order(t.Context(), "o"))(t).DueAt, time.Time{}) // it decided that itself
 		f.update(t, "p", issuing)
+	}},
+	{"the orders of a Share are found", func(t *testing.T, f *fixture) {
+		check := func(share string, limit int, issuing string, others ...string) {
+			t.Helper()
+			id, found, err := f.OrdersByShare(t.Context(), share, limit)
+			ok(t, err)
+			slices.Sort(found)
+			equal(t, id, issuing)
+			equal(t, found, others)
+		}
+		for _, id := range []string{"o", "p", "q"} {
+			f.create(t, f.shared(id, "a", "s"))
+		}
+		f.create(t, f.shared("other", "a", "s2"))
+		f.create(t, f.shared("none", "a", ""))
+		ready := f.shared("ready", "a", "s")
+		ready.Status = acmeserver.StatusReady
+		f.create(t, ready)
+		check("s", 5, "", "o", "p", "q")
+		f.update(t, "p", issuing)
+		f.update(t, "none", issuing)
+		check("s", 5, "p", "o", "q")
+		_, found, err := f.OrdersByShare(t.Context(), "s", 1)
+		ok(t, err)
+		equal(t, len(found), 1)
+		f.update(t, "p", finished)
+		f.complete(t, "q", f.certificate("c"))
+		check("s", 5, "", "o")
+		for _, share := range strange {
+			check(share, 5, "")
+		}
 	}},
 	{"an order can be created Issuing", func(t *testing.T, f *fixture) {
 		o := f.shared("o", "a", "s")
