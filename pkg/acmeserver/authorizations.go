@@ -62,7 +62,7 @@ func (o *Order) deactivate(n int, now time.Time) error {
 		return errUnchanged
 	case authz.Status != StatusPending && authz.Status != StatusValid:
 		return problem(acme.Malformed, 0, "the authorization is "+string(authz.Status)+", so it cannot be deactivated")
-	case !now.Before(o.Expires):
+	case o.isOver(now):
 		return problem(acme.Malformed, 0, "the authorization has expired, so it cannot be deactivated")
 	}
 	authz.Status = StatusDeactivated
@@ -130,7 +130,7 @@ func (o *Order) begin(n int, c *Challenge, addr netip.Addr, now time.Time) error
 	switch {
 	case o.Authorizations[n].Status != StatusPending:
 		return errUnchanged
-	case !now.Before(o.Expires):
+	case o.isOver(now):
 		return problem(acme.Malformed, 0, "the authorization has expired; create a new order")
 	case c.Status == StatusPending:
 		c.Status, c.DueAt, c.Addr = StatusProcessing, now, addr

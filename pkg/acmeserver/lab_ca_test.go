@@ -61,13 +61,18 @@ func (ca *scriptedCA) Issue(ctx context.Context, r acmeserver.IssueRequest) (acm
 
 // sign returns a new certificate.
 func (ca *scriptedCA) sign(public crypto.PublicKey, names ...string) acmeserver.Issued {
+	return ca.signFrom(time.Now(), public, names...)
+}
+
+// signFrom returns a new certificate that is valid from a time on.
+func (ca *scriptedCA) signFrom(notBefore time.Time, public crypto.PublicKey, names ...string) acmeserver.Issued {
 	ca.mu.Lock()
 	ca.serial++
 	serial, days := ca.serial, ca.days
 	ca.mu.Unlock()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: big.NewInt(serial), DNSNames: names,
-		NotBefore: time.Now(), NotAfter: time.Now().AddDate(0, 0, days),
+		NotBefore: notBefore, NotAfter: notBefore.AddDate(0, 0, days),
 	}, ca.root, public, ca.key)
 	if err != nil {
 		panic(err)

@@ -105,6 +105,8 @@ func (s *Server) completeShared(ctx context.Context, h *held) (done bool, err er
 		return false, fmt.Errorf("find an uncollected certificate: %w", err)
 	case !names(o.Identifiers).Equal(c.Identifiers) || !now.Before(cert.RenewAt(c.NotBefore, c.NotAfter)):
 		return false, nil
+	case c.NotBefore.After(now.Add(tolerance)): // the clock was ahead, also the CA's
+		return false, nil
 	}
 	same, err := s.cfg.Storage.CertificatesByFingerprint(ctx, c.Fingerprint)
 	if err != nil {

@@ -10,12 +10,14 @@ import (
 const (
 	purgeNonces  = 10 * time.Minute // period for used nonces
 	purgeRecords = time.Hour        // period for everything else
+	correctEvery = 5 * time.Minute  // period for the dates of orders
 	purgeLimit   = 500              // records of one kind in one transaction
 	purgeMost    = 1000             // transactions in one period
 	purgeTimeout = time.Minute      // for one transaction
 
 	// clockMargin is how far the clocks of two instances may differ. A used nonce must
-	// not be deleted while another instance still accepts it.
+	// not be deleted while another instance still accepts it. An order that was created
+	// later than now by more than that, was created while a clock was ahead.
 	clockMargin = 10 * time.Minute
 )
 
@@ -24,7 +26,19 @@ func (s *Server) purge(ctx context.Context) {
 	var all sync.WaitGroup
 	all.Go(func() { s.purgeEvery(ctx, purgeNonces, clockMargin, s.cfg.Storage.PurgeNonces) })
 	all.Go(func() { s.purgeEvery(ctx, purgeRecords, s.cfg.Limits.Keep, s.cfg.Storage.Purge) })
+	all.Go(func() { s.purgeEvery(ctx, correctEvery, -clockMargin, s.correctDates) })
 	all.Wait()
+}
+
+// correctDates implements purgeFunc. It lets orders end that a clock left which was ahead:
+// they would keep others with the same Share waiting until that time.
+func (s *Server) correctDates(ctx context.Context, latest time.Time, limit int) (more bool, err error) {
+	n, err := s.cfg.Storage.CorrectDates(ctx, s.cfg.Now(), latest, limit)
+	if n > 0 {
+		s.cfg.Logger.Warn("orders were dated in the future: the clock was ahead, or is behind now", "orders", n)
+		s.loop.Wake()
+	}
+	return n > 0, err
 }
 
 // purgeFunc deletes at most limit records that ended before a time.

@@ -55,7 +55,13 @@ func (s *Server) challengeURL(o *Order, n int, kind string) string {
 // expired reports whether an order can no longer become valid.
 func (o *Order) expired(now time.Time) bool {
 	unfinished := o.Status == StatusPending || o.Status == StatusReady || o.Status == StatusProcessing
-	return unfinished && !now.Before(o.Expires)
+	return unfinished && o.isOver(now)
+}
+
+// isOver reports whether the time of an order and its authorizations is over. That is so,
+// too, if it was created while the clock was ahead: it would expire too late.
+func (o *Order) isOver(now time.Time) bool {
+	return !now.Before(o.Expires) || o.CreatedAt.After(now.Add(clockMargin))
 }
 
 // expiredProblem is the error of an order that expired.
@@ -97,7 +103,7 @@ func (s *Server) describeAuthorization(o *Order, n int) *answer {
 	res := authorizationResource{
 		Identifier: authz.Identifier, Status: authz.Status, Expires: second(o.Expires), Wildcard: authz.Wildcard,
 	}
-	if (authz.Status == StatusPending || authz.Status == StatusValid) && !s.cfg.Now().Before(o.Expires) {
+	if (authz.Status == StatusPending || authz.Status == StatusValid) && o.isOver(s.cfg.Now()) {
 		res.Status = StatusExpired
 	}
 	a := &answer{}

@@ -44,6 +44,16 @@ type Storage interface {
 	// before it. It deletes at most limit records of each kind and reports whether there
 	// may be more.
 	Purge(ctx context.Context, before time.Time, limit int) (more bool, err error)
+	// CorrectDates repairs what a clock left that was ahead and is right now. An order that
+	// was created after latest is deleted as by Purge, unless it is processing. An order
+	// loses a lease that ends after latest. It becomes due at now if it is due after latest,
+	// and was created after that or is due after its Expires. The Version of an order that is
+	// changed grows.
+	//
+	// It needs to look only at the orders that come last, limit by each of these times: by
+	// Expires instead of CreatedAt, by LeaseUntil and by DueAt. It returns how many it deleted
+	// and changed. Order.CorrectDates decides on one of them.
+	CorrectDates(ctx context.Context, now, latest time.Time, limit int) (corrected int, err error)
 }
 
 // NonceStorage makes nonces single-use on all instances.

@@ -53,7 +53,7 @@ func (s *Server) validate(ctx context.Context, o Order) {
 
 // keyForValidation returns the key of the order's account.
 func (s *Server) keyForValidation(ctx context.Context, o *Order) (*jws.Key, error) {
-	if !s.cfg.Now().Before(o.Expires) {
+	if o.isOver(s.cfg.Now()) {
 		return nil, expiredProblem()
 	}
 	account, err := s.validAccount(ctx, o.AccountID)

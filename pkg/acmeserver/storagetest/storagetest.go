@@ -69,6 +69,7 @@ func Run(t *testing.T, open func(t *testing.T, now func() time.Time) acmeserver.
 		{"authorizations", authorizationCases},
 		{"certificates", certificateCases},
 		{"purge", purgeCases},
+		{"dates", dateCases},
 		{"copies", copyCases},
 		{"concurrency", concurrencyCases},
 	} {
