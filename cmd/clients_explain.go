@@ -20,7 +20,8 @@ func newClientsExplain() *cobra.Command {
 		Short: "Show which grant allows a client a certificate, or why none does",
 		Long: `explain decides about a certificate with all NAMES, as the proxy would if the
 client requested it now, and shows what each of the client's grants says. Nothing
-is requested or counted.
+is requested or counted. For the mode acme, it also shows what the proxy refuses
+whatever the grants say: wildcards without DNS-01, and its own names.
 
 Without --mode, it decides for each mode. Without --from, the networks of grants
 do not count.`,
@@ -77,6 +78,9 @@ func printExplanation(c *cobra.Command, e admin.Explanation) {
 		printf(c, "%s: allowed, %d a day\n", e.Mode, e.DailyQuota)
 	default:
 		printf(c, "%s: allowed\n", e.Mode)
+	}
+	for _, reason := range e.Proxy {
+		printf(c, "  the proxy: %s\n", reason)
 	}
 	for i, v := range e.Grants {
 		verdict := "covers it"

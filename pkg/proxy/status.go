@@ -107,7 +107,7 @@ func (p *Proxy) file() string { return p.currentSettings().File }
 
 func (p *Proxy) adminConfig() admin.Config {
 	return admin.Config{
-		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, SelfSigned: p.selfSigned, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, File: p.file, Logger: p.log, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, Registrar: p.registrar, Status: p.Status, SelfSigned: p.selfSigned, RefusesACME: p.relay.Refuses, CA: p.ca, Publish: p.publishProbe, Reload: p.Reload, File: p.file, Logger: p.log, Now: p.cfg.Now,
 		Own: p.describeOwn, Renew: p.RenewNow, Revoke: p.revokeByAdmin, ReplaceableAt: p.replaceableAt, Deploy: p.deploy,
 		Forgotten: func(certID string) { p.tell(certID, (*agent.Agent).Forgotten) },
 	}

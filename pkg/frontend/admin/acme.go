@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
@@ -62,6 +63,9 @@ type Explanation struct {
 	Reason     string       `json:"reason,omitempty"` // of a denial, as the client reads it
 	DailyQuota int          `json:"daily_quota,omitempty"`
 	Grants     []Verdict    `json:"grants"` // in the order of the client's
+	// Proxy has the reasons of the proxy itself, whatever the grants say. They are known for
+	// the mode acme.
+	Proxy []string `json:"proxy,omitempty"`
 }
 
 // Verdict is one grant's decision about a request.
@@ -184,6 +188,12 @@ func (f *frontend) explain(r *http.Request, req Explain) (Explanation, error) {
 	out := Explanation{Mode: ask.Mode, Names: names, Allowed: e.Denied == nil, DailyQuota: e.Quota, Grants: []Verdict{}}
 	if e.Denied != nil {
 		out.Reason = e.Denied.ForClient()
+	}
+	if ask.Mode == clients.ModeACME && f.RefusesACME != nil {
+		out.Proxy = f.RefusesACME(names)
+	}
+	if out.Allowed && len(out.Proxy) > 0 {
+		out.Allowed, out.Reason = false, strings.Join(out.Proxy, "; ")
 	}
 	for _, v := range e.Verdicts {
 		out.Grants = append(out.Grants, Verdict{Grant: v.Grant, Covers: len(v.Faults) == 0, Faults: v.Faults})

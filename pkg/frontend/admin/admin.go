@@ -57,6 +57,9 @@ type Config struct {
 	// SelfSigned returns the certificate of the API in PEM while it is self-signed, and an
 	// empty text otherwise. It may be nil.
 	SelfSigned func() string
+	// RefusesACME returns why the ACME door refuses names, whatever the grants say. It may be
+	// nil.
+	RefusesACME func(names cert.Names) (reasons []string)
 	// CA returns the directory of the CA, from memory if possible.
 	CA func(ctx context.Context) (CA, error)
 	// Own describes a certificate of the proxy's own host: the fields of Certificate that

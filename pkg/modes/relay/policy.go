@@ -89,6 +89,23 @@ func (r *Relay) checkOwn(names cert.Names) error {
 	return nil
 }
 
+// Refuses returns why the proxy refuses names, whatever the grants say.
+func (r *Relay) Refuses(names cert.Names) (reasons []string) {
+	for _, err := range []error{r.checkOwn(names), r.checkProvable(names)} {
+		var p *acme.Problem
+		if !errors.As(err, &p) {
+			continue
+		}
+		for _, sub := range p.Subproblems {
+			reasons = append(reasons, sub.Detail)
+		}
+		if len(p.Subproblems) == 0 {
+			reasons = append(reasons, p.Detail)
+		}
+	}
+	return reasons
+}
+
 func (r *Relay) ask(id clients.Identity, names cert.Names, profile string, purpose policy.Purpose, key cert.KeyType) audit.Ask {
 	return audit.Ask{By: id, Action: audit.ActionRequest, Request: policy.Request{
 		Mode: clients.ModeACME, Names: names, KeyType: key, Profile: profile, Purpose: purpose,
