@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/netip"
 	"time"
+
+	"github.com/acmeproxy/acmeproxy/pkg/acme"
 )
 
 // Status is the state of an account, order, authorization or challenge (RFC 8555,
@@ -53,9 +55,9 @@ type NewAccount struct {
 
 // Accounts decides who may have an account. The common directory is at URL/directory. A
 // program can offer further ones, at URL/at/ENTRANCE/directory, for example with a secret
-// ENTRANCE for clients that know no external account binding. Its methods may be called concurrently. An
-// error that is an *acme.Problem is the client's answer. Any other error is logged, and
-// the client's answer is serverInternal.
+// ENTRANCE for clients that know no external account binding. Its methods may be called
+// concurrently. An error that is an *acme.Problem is the client's answer. Any other error
+// is logged, and the client's answer is serverInternal.
 type Accounts interface {
 	// RequiresBinding reports whether newAccount of a directory needs an external account
 	// binding. An empty entrance is the common directory. The error is ErrNotFound if there
@@ -72,6 +74,14 @@ type Accounts interface {
 	// of the account, after it verified the signature. With a problem of the type
 	// accountDoesNotExist, the client can register again with the same key.
 	Allow(ctx context.Context, a Account, addr netip.Addr) error
+}
+
+// Unbound is an Accounts that wants to know of refused external account bindings.
+type Unbound interface {
+	// Unbound is called if a request for an account is refused because of its binding. Kid
+	// is what the client sent, and empty if it sent none. Anyone may call newAccount with
+	// any Kid.
+	Unbound(ctx context.Context, a NewAccount, p *acme.Problem)
 }
 
 // AnyAccount admits everybody without an external account binding. All accounts have

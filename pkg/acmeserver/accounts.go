@@ -71,7 +71,7 @@ func (s *Server) newAccount(ctx context.Context, r *request) (*answer, error) {
 	required, err := s.cfg.Accounts.RequiresBinding(ctx, entrance)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return nil, notFound("directory")
+		return nil, noDirectory()
 	case err != nil:
 		return nil, err
 	case in.OnlyReturnExisting:
@@ -80,7 +80,7 @@ func (s *Server) newAccount(ctx context.Context, r *request) (*answer, error) {
 	}
 	a, err := s.makeAccount(ctx, r, in, required)
 	if err != nil {
-		return nil, err
+		return nil, noteRegistration(err, r, a.Kid)
 	}
 	a.Owner, err = s.cfg.Accounts.Admit(ctx, NewAccount{
 		Thumbprint: a.Thumbprint, Contacts: a.Contacts, Kid: a.Kid, Entrance: entrance, Addr: r.addr, Former: former.Owner,
@@ -118,7 +118,7 @@ func (s *Server) makeAccount(ctx context.Context, r *request, in newAccountReque
 	}
 	kid, err := s.checkBinding(ctx, r, in.Binding, bound)
 	if err != nil {
-		return Account{}, err
+		return Account{}, s.unbound(ctx, r, kid, err)
 	}
 	if kid != "" {
 		a.Kid, a.Binding = kid, bytes.Clone(in.Binding)

@@ -2,9 +2,11 @@ package acmeserver_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -159,4 +161,58 @@ func FuzzNewAccount(f *testing.F) {
 			t.Errorf("update: %d %s", r.status, r.body)
 		}
 	})
+}
+
+// observed is an Accounts that sees refused bindings.
+type observed struct {
+	rules
+	seen []string // guarded by the test, which sends one request after the other
+}
+
+func (o *observed) Unbound(_ context.Context, a acmeserver.NewAccount, p *acme.Problem) {
+	o.seen = append(o.seen, a.Kid+" "+acme.ShortType(p.Type))
+}
+
+// The administrator reads in the log who was refused an account, and why. A complete HMAC
+// key in the place of the kid is not logged.
+func TestRefusedBindingIsLogged(t *testing.T) {
+	t.Parallel()
+	var log logs
+	accounts := &observed{rules: rules{
+		requires: func(string) (bool, error) { return true, nil },
+		keys:     map[string][]byte{"web1": hmacKey},
+		admit: func(acmeserver.NewAccount) (string, error) {
+			return "", &acme.Problem{Type: acme.Unauthorized, Detail: "it is disabled"}
+		},
+	}}
+	s := newServer(t, func(c *acmeserver.Config) { c.Logger, c.Accounts = log.logger(), accounts })
+	c := newRaw(t, s)
+	url, confused := baseURL+"/new-account", strings.Repeat("k", 43)
+	for _, test := range []struct {
+		binding any
+		want    []string
+	}{
+		{nil, []string{`reason="externalAccountBinding: this server requires it`}},
+		{bound(c.key, "web1", bytes.Repeat([]byte("x"), 32), url), []string{"kid=web1 ", `reason="externalAccountBinding: signature: `}},
+		{bound(c.key, confused, hmacKey, url), []string{"kid=" + confused[:30] + "…", "the key identifier is unknown"}},
+		{bound(c.key, "web1", hmacKey, url), []string{"kid=web1 ", `reason="it is disabled"`}},
+	} {
+		log.take()
+		if got := c.register(object{"externalAccountBinding": test.binding}); got.status < 400 {
+			t.Fatalf("%s: %d", test.want, got.status)
+		}
+		event := log.take()
+		for _, want := range append(test.want, "level=INFO msg=request method=POST route=/new-account ", " from=192.0.2.1 ") {
+			if !strings.Contains(event, want) {
+				t.Errorf("%s: no %q", event, want)
+			}
+		}
+		if strings.Contains(event, confused) {
+			t.Errorf("the whole key is logged: %s", event)
+		}
+	}
+	want := []string{" externalAccountRequired", "web1 unauthorized", confused + " unauthorized"}
+	if !slices.Equal(accounts.seen, want) {
+		t.Errorf("seen %q, want %q", accounts.seen, want)
+	}
 }

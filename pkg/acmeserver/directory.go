@@ -31,7 +31,7 @@ func (s *Server) directory(req *http.Request) (*answer, error) {
 	required, err := s.cfg.Accounts.RequiresBinding(req.Context(), entrance)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return nil, notFound("directory")
+		return nil, noDirectory()
 	case err != nil:
 		return nil, err
 	}

@@ -88,7 +88,7 @@ const (
 
 // logRequest writes one event for each request. It contains the route instead of the
 // path, because the path of an entrance may be a secret. It never contains details of
-// problems, because they have names.
+// problems, because they have names, except for refused registrations.
 func (s *Server) logRequest(x *exchange, r *http.Request) {
 	level := slog.LevelDebug
 	switch {

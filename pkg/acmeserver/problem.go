@@ -46,6 +46,13 @@ func notFound(what string) *acme.Problem {
 	return problem(acme.Malformed, http.StatusNotFound, what+": it does not exist")
 }
 
+// noDirectory returns the problem of an entrance that does not exist. It does not say
+// whether it ever did.
+func noDirectory() *acme.Problem {
+	return problem(acme.Malformed, http.StatusNotFound,
+		"directory: it is unknown, or no longer valid; check the URL, or ask the server's administrator for another one")
+}
+
 func internalProblem() *acme.Problem {
 	return problem(acme.ServerInternal, 0, "internal error; the server's log has the cause")
 }

@@ -51,9 +51,9 @@ type Config struct {
 	Owner string
 	// Logger gets an event "request" for each request: method, route, status, problem, took.
 	// Its level is debug, info if the client did something wrong, warn if the Server failed.
-	// It has no names, keys or tokens. Other events are failures of the issuer, a validator
-	// or the storage, with the order, its owner, account and names, and the error. If nil,
-	// nothing is logged.
+	// It has no names, keys or tokens. If a registration is refused, it also has from, kid
+	// and reason. Other events are failures of the issuer, a validator or the storage, with
+	// the order, its owner, account and names, and the error. If nil, nothing is logged.
 	Logger *slog.Logger
 	Now    func() time.Time // time.Now if nil; must be safe for concurrent use
 }

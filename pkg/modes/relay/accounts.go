@@ -126,6 +126,23 @@ func (r *Relay) unknownAccount(ctx context.Context, a acmeserver.NewAccount) err
 	return p
 }
 
+// Unbound implements acmeserver.Unbound. The administrator finds the refusals of a client
+// in its audit trail. Those of unknown kids are in the log only.
+func (r *Relay) Unbound(ctx context.Context, a acmeserver.NewAccount, p *acme.Problem) {
+	verifier, err := auth.BindingVerifier(a.Kid)
+	if err != nil {
+		return
+	}
+	client, _, err := r.lookUp(ctx, clients.ACMEBinding, verifier)
+	if err != nil {
+		return
+	}
+	r.cfg.Audit.Record(ctx, trail.Entry{
+		ClientID: client.ID, ClientName: client.Name, Addr: trail.Address(a.Addr),
+		Action: actionAccount, Outcome: trail.Refused, Detail: p.Detail,
+	})
+}
+
 // Allow implements acmeserver.Accounts.
 func (r *Relay) Allow(ctx context.Context, a acmeserver.Account, addr netip.Addr) error {
 	id, err := r.caller(ctx, a, &addr)

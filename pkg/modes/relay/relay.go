@@ -67,8 +67,8 @@ type Config struct {
 	Now     func() time.Time // time.Now if nil
 }
 
-// Relay implements acmeserver.Accounts, Policy, Deliverer, Issuer, Revoker and
-// RenewalInformer. It is safe for concurrent use.
+// Relay implements acmeserver.Accounts, Policy, Deliverer, Issuer, Revoker,
+// RenewalInformer, and Unbound. It is safe for concurrent use.
 type Relay struct {
 	cfg     Config
 	counted counted

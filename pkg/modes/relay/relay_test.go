@@ -187,8 +187,8 @@ func TestWhoMayUseTheDoor(t *testing.T) {
 	_, err = p.TryACMEAccount(t, admin.ACMEAnswer{Directory: eab.Directory}, nil)
 	wantProblem(t, "without a binding", err, acme.ExternalAccountNeeded)
 	_, err = p.TryACMEAccount(t, admin.ACMEAnswer{Directory: "https://" + proxytest.ACMEName + "/acme/at/" + strings.Repeat("a", 26) + "/directory"}, nil)
-	if err == nil {
-		t.Error("an unknown entrance has a directory")
+	if err == nil || !strings.Contains(err.Error(), "ask the server's administrator for another one") {
+		t.Errorf("an unknown entrance: %v", err)
 	}
 
 	secret := p.NewACME(t, "web1", admin.NewACME{Kind: clients.ACMEDirectory, Networks: []string{"127.0.0.0/8"}, ExpiresIn: admin.JSONDuration(time.Hour)})
@@ -255,8 +255,15 @@ func TestWhoMayUseTheDoor(t *testing.T) {
 		t.Errorf("another credential: %v", err)
 	}
 	var details []string
+	bindings := 0
 	for _, e := range p.Refusals(t) {
 		details = append(details, e.Detail)
+		if e.Action == "acme account" && e.Client == "web1" && e.Addr == "127.0.0.1" && strings.HasPrefix(e.Detail, "externalAccountBinding: ") {
+			bindings++
+		}
+	}
+	if bindings != 1 {
+		t.Errorf("%d refused bindings of the client are audited, want the one with the wrong HMAC key", bindings)
 	}
 	for _, want := range []string{
 		"client is disabled", "credential is expired", "not from a network of the credential", "credential unknown or expired",
