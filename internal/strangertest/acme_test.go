@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/acmeproxy/acmeproxy/internal/rawacme"
 	"github.com/acmeproxy/acmeproxy/internal/watch"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -278,7 +280,7 @@ func (c *hostileConn) slowBodies(t *testing.T) (statuses chan int, end func()) {
 func TestLockedOutACMEClientIsAStranger(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: func(c *proxy.Config) {
 		proxytest.WithACME(c)
-		c.Limits.StrangerBody = time.Hour
+		c.Limits.StrangerBody = time.Second
 	}})
 	h := newHostileClient(t, p)
 	c, ctx := h.conn(t), t.Context()
@@ -298,11 +300,47 @@ func TestLockedOutACMEClientIsAStranger(t *testing.T) {
 	if _, err := p.Admin.RevokeACME(ctx, "hostile", h.credential.Credential.ID); err != nil {
 		t.Fatal(err)
 	}
-	if status, answer, err := c.newOrder(ctx); err != nil || status != http.StatusForbidden {
+	if status, answer, err := c.newOrder(ctx); err != nil || status != http.StatusBadRequest {
 		t.Fatal(status, answer, err)
 	}
 	statuses, _ = c.slowBodies(t)
-	if status := <-statuses; status != http.StatusServiceUnavailable {
-		t.Errorf("the third slow request of a client that was locked out: %d", status)
+	for range cap(statuses) {
+		switch status := <-statuses; status {
+		case http.StatusServiceUnavailable, http.StatusBadRequest: // no place on the connection, no body in a stranger's time
+		default:
+			t.Errorf("a slow request of a client that was locked out: %d", status)
+		}
+	}
+}
+
+// A client that begins with many names at once sends all requests on one connection before
+// it has signed anything, as Caddy does. None is refused (C7).
+func TestManyRequestsOfANewACMEClient(t *testing.T) {
+	p := proxytest.Start(t, proxytest.Options{Change: proxytest.WithACME})
+	client := p.ACMEHTTP(t, nil)
+	get := func() error {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodHead, "https://"+proxytest.ACMEName+"/acme/new-nonce", nil)
+		if err != nil {
+			return err
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != http.StatusOK || resp.Header.Get("Replay-Nonce") == "" || resp.ProtoMajor != 2 {
+			return fmt.Errorf("%s over %s, nonce %q", resp.Status, resp.Proto, resp.Header.Get("Replay-Nonce"))
+		}
+		return nil
+	}
+	if err := get(); err != nil { // so that all others use its connection
+		t.Fatal(err)
+	}
+	var all errgroup.Group
+	for range 60 {
+		all.Go(get)
+	}
+	if err := all.Wait(); err != nil {
+		t.Error(err)
 	}
 }

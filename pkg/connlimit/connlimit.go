@@ -100,11 +100,12 @@ type Conn struct {
 	l    *Listener
 	addr netip.Prefix
 
-	at         atomic.Int32 // index of the stage; written with l.mu held
-	unanswered atomic.Int64 // bytes that count against MaxNew or MaxUnanswered
-	inProgress atomic.Int32 // see Begin
-	denied     atomic.Int32 // see Deny
-	doubts     atomic.Int32 // see Doubt
+	at         atomic.Int32                  // index of the stage; written with l.mu held
+	unanswered atomic.Int64                  // bytes that count against MaxNew or MaxUnanswered
+	inProgress atomic.Int32                  // see Begin
+	denied     atomic.Int32                  // see Deny
+	changed    atomic.Pointer[chan struct{}] // closed when Await may succeed; nil if nobody waits
+	doubts     atomic.Int32                  // see Doubt
 	turn       turn
 
 	party    party     // guarded by l.mu
@@ -144,6 +145,7 @@ func (c *Conn) Know(clientID string) {
 		c.doubts.Store(0)
 		c.enter(stageKnown, clientID)
 		c.turn.end()
+		c.wake()
 	}
 }
 
@@ -188,7 +190,46 @@ func (c *Conn) Begin(most int32) (end func(), ok bool) {
 		c.inProgress.Add(-1)
 		return nil, false
 	}
-	return func() { c.inProgress.Add(-1) }, true
+	return func() { c.inProgress.Add(-1); c.wake() }, true
+}
+
+// Await is Begin, and waits until ctx ends for another request to end, or for the client
+// to be known. The caller must limit how many requests wait.
+func (c *Conn) Await(ctx context.Context, most int32) (end func(), ok bool) {
+	for {
+		changed := c.nextChange()
+		if end, ok := c.Begin(most); ok {
+			return end, true
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, false
+		}
+	}
+}
+
+// nextChange returns a channel that wake closes.
+func (c *Conn) nextChange() <-chan struct{} {
+	if c == nil {
+		return nil // Begin succeeds
+	}
+	for {
+		if ch := c.changed.Load(); ch != nil {
+			return *ch
+		}
+		ch := make(chan struct{})
+		if c.changed.CompareAndSwap(nil, &ch) {
+			return ch
+		}
+	}
+}
+
+// wake makes all calls of Await try again.
+func (c *Conn) wake() {
+	if ch := c.changed.Swap(nil); ch != nil {
+		close(*ch)
+	}
 }
 
 // maxDenied is the number of denied requests after which a connection is closed.

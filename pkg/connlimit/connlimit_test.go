@@ -1,6 +1,7 @@
 package connlimit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -228,10 +229,40 @@ func TestBegin(t *testing.T) {
 	if _, ok := c.Begin(1); ok {
 		t.Error("one of a kind that is alone was taken beside another")
 	}
-	if _, ok := c.Begin(2); !ok {
+	end, ok = c.Begin(2)
+	if !ok {
 		t.Error("nothing is free after an end")
 	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, ok := c.Await(gone, 2); ok {
+		t.Error("a third was taken after its caller left")
+	}
+	waited := make(chan bool, 2)
+	for range cap(waited) {
+		go func() {
+			end, ok := c.Await(t.Context(), 2)
+			if ok {
+				end()
+			}
+			waited <- ok
+		}()
+	}
+	end()
+	if first, second := <-waited, <-waited; !first || !second {
+		t.Errorf("those that wait for an end: %t, %t", first, second)
+	}
+	if _, ok := c.Await(t.Context(), 2); !ok {
+		t.Error("nothing is free")
+	}
+	go func() {
+		_, ok := c.Await(t.Context(), 2)
+		waited <- ok
+	}()
 	c.Know("web1")
+	if !<-waited {
+		t.Error("one that waits when the client becomes known was refused")
+	}
 	if _, ok := c.Begin(1); !ok {
 		t.Error("a known client was refused")
 	}

@@ -46,8 +46,9 @@ const (
 	// maxBody is the size of the largest request, in bytes: a finalize with the CSR of a
 	// hundred names and a large key has less than half of it.
 	maxBody = 64 << 10
-	// onConn is how many requests of a stranger may be in progress on a connection.
-	// Browsers have more; ACME clients send one after the other.
+	// onConn is how many requests of a stranger may be in progress on a connection. Further
+	// ones wait: a client that begins with many names at once, such as Caddy, sends them
+	// all on one connection before it has signed anything.
 	onConn = 2
 	// clientBody and clientAnswer are the time limits of a known client's body and answer.
 	clientBody, clientAnswer = 10 * time.Second, time.Minute
@@ -58,6 +59,7 @@ const (
 type frontend struct {
 	Config
 	strangers, requests *connlimit.Places
+	waiting             *connlimit.Places // strangers' requests that wait for others on their connection
 }
 
 // New returns the handler of the door.
@@ -65,7 +67,10 @@ func New(cfg Config) http.Handler {
 	cfg.StrangerBody = cmp.Or(cfg.StrangerBody, 8*time.Second)
 	cfg.StrangerAnswer = cmp.Or(cfg.StrangerAnswer, 2*time.Second)
 	cfg.Strangers, cfg.Requests = cmp.Or(cfg.Strangers, 256), cmp.Or(cfg.Requests, 1024)
-	return &frontend{Config: cfg, strangers: connlimit.NewPlaces(cfg.Strangers), requests: connlimit.NewPlaces(cfg.Requests)}
+	return &frontend{
+		Config: cfg, strangers: connlimit.NewPlaces(cfg.Strangers), requests: connlimit.NewPlaces(cfg.Requests),
+		waiting: connlimit.NewPlaces(2 * cfg.Strangers),
+	}
 }
 
 // ServeHTTP implements http.Handler.
@@ -77,12 +82,31 @@ func (f *frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	end, ok := v.conn.Begin(onConn)
 	if !ok {
+		end, ok = f.await(r, v.conn)
+	}
+	if !ok {
 		refuseBusy(w, v.conn)
 		return
 	}
 	defer end()
+	if v.conn.Known() { // since it waited
+		f.serveClient(r, v)
+		return
+	}
 	v.stranger = true
 	f.serveStranger(r, v)
+}
+
+// await waits for the end of another request on a stranger's connection.
+func (f *frontend) await(r *http.Request, conn *connlimit.Conn) (end func(), ok bool) {
+	release, ok := f.waiting.Take(auth.RemoteAddr(r))
+	if !ok {
+		return nil, false
+	}
+	defer release()
+	ctx, cancel := context.WithTimeout(r.Context(), f.StrangerBody)
+	defer cancel()
+	return conn.Await(ctx, onConn)
 }
 
 // serveClient answers a request on the connection of a known client. It has one of the
