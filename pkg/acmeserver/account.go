@@ -84,6 +84,15 @@ type Unbound interface {
 	Unbound(ctx context.Context, a NewAccount, p *acme.Problem)
 }
 
+// KeyChanger is an Accounts that must know when an account gets another key, for example
+// because it admits accounts by their keys.
+type KeyChanger interface {
+	// ChangeKey is called before the account gets the key with a thumbprint. After an error,
+	// the account keeps its key. The Server may fail after the call, and a client may repeat
+	// the request. So it must succeed again for the same account and thumbprint.
+	ChangeKey(ctx context.Context, a Account, thumbprint string, addr netip.Addr) error
+}
+
 // AnyAccount admits everybody without an external account binding. All accounts have
 // the same owner, so they share the limits for one.
 type AnyAccount struct{}

@@ -18,8 +18,16 @@ func (s *Server) keyChange(ctx context.Context, r *request) (*answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if key.Thumbprint() == r.key.Thumbprint() {
+	switch _, err := s.cfg.Storage.AccountByKey(ctx, key.Thumbprint()); {
+	case err == nil: // perhaps the same account
 		return nil, s.keyTaken(ctx, key)
+	case !errors.Is(err, ErrNotFound):
+		return nil, fmt.Errorf("read the account of a new key: %w", err)
+	}
+	if host, ok := s.cfg.Accounts.(KeyChanger); ok {
+		if err := host.ChangeKey(ctx, r.account, key.Thumbprint(), r.addr); err != nil {
+			return nil, err
+		}
 	}
 	a, err := s.updateAccount(ctx, r, func(a *Account) {
 		a.Key, a.Thumbprint = key.JSON(), key.Thumbprint()

@@ -1,12 +1,15 @@
 package acmeserver_test
 
 import (
+	"context"
 	"crypto"
 	"net/http"
+	"net/netip"
 	"testing"
 
 	"github.com/acmeproxy/acmeproxy/internal/rawacme"
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
 )
 
 const keyChangeURL = baseURL + "/key-change"
@@ -73,6 +76,38 @@ func TestKeyChangeConflict(t *testing.T) {
 	}
 	c.post(c.kid, nil).want(http.StatusOK)
 	other.post(other.kid, nil).want(http.StatusOK)
+}
+
+// keyGuard refuses key changes until it is told otherwise.
+type keyGuard struct {
+	acmeserver.AnyAccount
+	allowed bool
+	asked   []string // thumbprints, old and new
+}
+
+func (k *keyGuard) ChangeKey(_ context.Context, a acmeserver.Account, thumbprint string, _ netip.Addr) error {
+	k.asked = append(k.asked, a.Thumbprint, thumbprint)
+	if !k.allowed {
+		return &acme.Problem{Type: acme.Unauthorized, Detail: "not that one"}
+	}
+	return nil
+}
+
+// C18: the host is asked before a key is changed.
+func TestKeyChangeAsksTheHost(t *testing.T) {
+	t.Parallel()
+	host := &keyGuard{}
+	c := newRaw(t, newServer(t, func(cfg *acmeserver.Config) { cfg.Accounts = host }))
+	c.register(nil).want(http.StatusCreated)
+	c.changeKey(c.key, nil).refused(acme.Malformed, http.StatusConflict)
+	key := rawacme.NewKey()
+	c.changeKey(key, nil).refused(acme.Unauthorized, http.StatusForbidden)
+	c.post(c.kid, nil).want(http.StatusOK) // with the old key
+	host.allowed = true
+	c.changeKey(key, nil).want(http.StatusOK)
+	if n := len(host.asked); n != 4 || host.asked[0] != host.asked[2] || host.asked[1] != host.asked[3] || host.asked[0] == host.asked[1] {
+		t.Errorf("asked about %q", host.asked)
+	}
 }
 
 // C18: each check of the RFC refuses a key change.

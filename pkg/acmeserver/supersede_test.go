@@ -99,7 +99,7 @@ func TestWaitingOrdersAreSuperseded(t *testing.T) { // X5
 		}
 		for _, r := range l.ca.called() {
 			if r.Order.ID == l.stored(all[1]).ID {
-				l.Error("the issuer was called for an order that nobody waits for")
+				l.Error("the issuer was called for an order that no client waits for")
 			}
 		}
 	})

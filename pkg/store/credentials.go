@@ -94,6 +94,37 @@ func acmeKinds() string {
 	return strings.Join(quoted, ", ")
 }
 
+const moveACMEKeySQL = `UPDATE credentials SET verifier = $3 WHERE client_id = $1 AND verifier = $2 AND kind = '` + string(clients.ACMEKey) + `'`
+
+// MoveACMEKey makes a client's credential for one account key a credential for another
+// key, so that the old key is worth nothing any more. If the client has a credential for
+// the new key already, the old one is removed. It is no error if no credential of the
+// client has the old key. It returns [managed.ErrConflict] if the new key is registered
+// for another client.
+func (s *credentialStore) MoveACMEKey(ctx context.Context, clientID string, from, to []byte) error {
+	err := s.Tx(ctx, func(tx *sql.Tx) error {
+		if err := lockClient(ctx, tx, clientID); err != nil {
+			return err
+		}
+		var owner string
+		err := tx.QueryRowContext(ctx, `SELECT client_id FROM credentials WHERE kind = $1 AND verifier = $2`, string(clients.ACMEKey), to).Scan(&owner)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			_, err = tx.ExecContext(ctx, moveACMEKeySQL, clientID, from, to)
+		case err == nil && owner == clientID:
+			_, err = tx.ExecContext(ctx, `DELETE FROM credentials WHERE client_id = $1 AND verifier = $2 AND kind = $3`, clientID, from, string(clients.ACMEKey))
+		case err == nil:
+			var n int
+			err = tx.QueryRowContext(ctx, `SELECT COUNT(*) FROM credentials WHERE client_id = $1 AND verifier = $2 AND kind = $3`, clientID, from, string(clients.ACMEKey)).Scan(&n)
+			if err == nil && n > 0 {
+				err = managed.ErrConflict
+			}
+		}
+		return err
+	})
+	return s.Fail(err, "move a credential of client %s to another account key", clientID)
+}
+
 // RemoveCredential removes one credential of a client and returns it. It returns
 // [managed.ErrNotFound] if the client has no such credential.
 func (s *credentialStore) RemoveCredential(ctx context.Context, clientID, id string) (clients.Credential, error) {

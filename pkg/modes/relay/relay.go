@@ -44,6 +44,9 @@ type Store interface {
 	ClientByCredentialID(ctx context.Context, id string) (clients.Client, clients.Credential, error)
 	// CredentialUsed stores that a credential is being used from an address. kid may be empty.
 	CredentialUsed(ctx context.Context, c clients.Credential, kid, addr string) error
+	// MoveACMEKey makes a client's credential for one account key one for another key. It
+	// returns managed.ErrConflict if that one is registered for another client.
+	MoveACMEKey(ctx context.Context, clientID string, from, to []byte) error
 }
 
 // Config holds the dependencies of the relay.

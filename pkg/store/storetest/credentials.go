@@ -13,6 +13,7 @@ var credentialCases = []testCase{
 	{"a credential expires", credentialExpires},
 	{"a credential belongs to one client", credentialOnce},
 	{"credentials of the ACME door", credentialACME},
+	{"a credential moves to another account key", credentialMoves},
 	{"use of a credential", credentialUse},
 	{"expired enrolment secrets are cleared", credentialCleared},
 	{"enrolment registers key and recipients", enrollRegisters},
@@ -100,6 +101,38 @@ func credentialACME(t *testing.T, f *fixture) {
 	equal(t, must(f.Credentials(ctx, a.ID))(t), []clients.Credential{bearer})
 	_, _, err = f.ClientByCredential(ctx, clients.ACMEBinding, hash("e"))
 	ok(t, err)
+}
+
+// X25, C18: after a change of its account key, only the new key is a credential.
+func credentialMoves(t *testing.T, f *fixture) {
+	ctx := t.Context()
+	a, b := f.client(t, "a"), f.client(t, "b")
+	key := func(clientID, of string) clients.Credential {
+		t.Helper()
+		return must(f.AddCredential(ctx, clients.Credential{ClientID: clientID, Kind: clients.ACMEKey, Verifier: hash(of)}))(t)
+	}
+	find := func(of string) (id string) {
+		t.Helper()
+		_, c, err := f.ClientByCredential(ctx, clients.ACMEKey, hash(of))
+		if err != nil {
+			wantErr(t, err, managed.ErrNotFound)
+		}
+		return c.ID
+	}
+	one, two, foreign := key(a.ID, "k1"), key(a.ID, "k2"), key(b.ID, "k3")
+	bearer := must(f.AddCredential(ctx, clients.Credential{ClientID: a.ID, Kind: clients.Bearer, Verifier: hash("k1")}))(t)
+	for range 2 { // a client repeats it
+		ok(t, f.MoveACMEKey(ctx, a.ID, hash("k1"), hash("new")))
+		equal(t, []string{find("k1"), find("new")}, []string{"", one.ID})
+	}
+	wantErr(t, f.MoveACMEKey(ctx, a.ID, hash("new"), hash("k3")), managed.ErrConflict)
+	ok(t, f.MoveACMEKey(ctx, a.ID, hash("none"), hash("k3"))) // an account that was registered otherwise
+	ok(t, f.MoveACMEKey(ctx, a.ID, hash("k3"), hash("k4")))
+	equal(t, []string{find("new"), find("k3"), find("k4")}, []string{one.ID, foreign.ID, ""})
+	ok(t, f.MoveACMEKey(ctx, a.ID, hash("new"), hash("k2"))) // which the administrator registered before
+	equal(t, []string{find("new"), find("k2")}, []string{"", two.ID})
+	equal(t, must(f.Credentials(ctx, a.ID))(t), []clients.Credential{two, bearer})
+	wantErr(t, f.MoveACMEKey(ctx, "unknown", hash("k2"), hash("k4")), managed.ErrNotFound)
 }
 
 // X25: the last use of a credential of the ACME door is known to the hour, and the kid of an
