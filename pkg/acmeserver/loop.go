@@ -18,6 +18,9 @@ func (q orders) Claim(ctx context.Context, limit int) (jobs []work.Job, err erro
 	s := q.s
 	now := s.cfg.Now()
 	claimed, err := s.cfg.Storage.ClaimOrders(ctx, s.cfg.Owner, now, now.Add(lease), limit)
+	if err != nil { // the leases may not be stored
+		return nil, err
+	}
 	for _, o := range claimed {
 		places, do := s.turns.validations, s.validate
 		if o.Status == StatusProcessing {
@@ -35,7 +38,7 @@ func (q orders) Claim(ctx context.Context, limit int) (jobs []work.Job, err erro
 			do(ctx, o)
 		})
 	}
-	return jobs, err
+	return jobs, nil
 }
 
 func (s *Server) resume(ctx context.Context, o Order) { s.process(ctx, o, known{}) }

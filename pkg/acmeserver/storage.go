@@ -117,7 +117,8 @@ type OrderStorage interface {
 	// ClaimOrders leases at most limit orders that are due at now and have no lease at
 	// now. It takes them from the owners in turn, beginning with those that have the
 	// fewest leases, and from each owner the earliest first. Their Version changes. An
-	// order that is claimed stays due, so that it is continued when the lease ends.
+	// order that is claimed stays due, so that it is continued when the lease ends. With
+	// an error, there are no orders.
 	ClaimOrders(ctx context.Context, owner string, now, until time.Time, limit int) ([]Order, error)
 	// ExtendOrder extends a lease without a change of Version. It returns ErrStale if
 	// another instance claimed the order, or the lease was given up.

@@ -18,7 +18,7 @@ type Job func(ctx context.Context)
 // Source provides due work.
 type Source interface {
 	// Claim claims at most limit (1 or more) due pieces of work. It returns no error
-	// if nothing is due.
+	// if nothing is due, and no jobs with an error.
 	Claim(ctx context.Context, limit int) ([]Job, error)
 	// Next returns when work will be due; managed.ErrNotFound means never.
 	Next(ctx context.Context) (time.Time, error)

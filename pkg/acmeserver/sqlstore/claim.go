@@ -144,8 +144,11 @@ func (s *Store) claim(ctx context.Context, owner string, now, until time.Time, d
 		claimed, err = sqldb.Collect(rows, err, scanOrder)
 		return err
 	})
+	if err != nil { // perhaps of the commit, after the rows were returned
+		return nil, err
+	}
 	slices.SortFunc(claimed, func(a, b acmeserver.Order) int { return cmp.Compare(place[a.ID], place[b.ID]) })
-	return claimed, err
+	return claimed, nil
 }
 
 // ExtendOrder implements [acmeserver.Storage].
