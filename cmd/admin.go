@@ -106,7 +106,10 @@ func printStatus(c *cobra.Command, s admin.Status) error {
 	}
 	if s.ACME != nil {
 		printf(c, "ACME      %s\n", s.ACME.Directory)
-		if s.ACME.SelfSigned {
+		switch {
+		case s.ACME.NotFor != "":
+			printf(c, "          not trusted by ACME programs: the certificate is not for %s; set --hostname to that name, or add it with --domain\n", s.ACME.NotFor)
+		case s.ACME.SelfSigned:
 			printf(c, "          not trusted by ACME programs yet: the certificate is self-signed; see acmeproxy clients acme --for\n")
 		}
 	}

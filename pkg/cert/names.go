@@ -109,6 +109,12 @@ func IsWildcard(name string) bool { return strings.HasPrefix(name, "*.") }
 // keys.
 func (n Names) Key() string { return strings.Join(n, ",") }
 
+// Covers reports whether a certificate for the names is valid for a host name.
+func (n Names) Covers(name string) bool {
+	_, parent, _ := strings.Cut(name, ".")
+	return slices.Contains(n, name) || parent != "" && slices.Contains(n, "*."+parent)
+}
+
 // Equal reports whether both sets hold the same identifiers.
 func (n Names) Equal(o Names) bool { return slices.Equal(n, o) }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -95,7 +96,7 @@ func (s *Serve) Doubts() []string {
 	if s.HTTP01Webroot != "" && port == 80 && backend == nil {
 		doubts = append(doubts, fmt.Sprintf("http-01-webroot: the CA finds the listener at http-addr %s, which does not serve these files; set http-addr to none", s.HTTPAddr))
 	}
-	if u, err := url.Parse(s.PublicURL); err == nil && s.PublicURL != "" && !strings.EqualFold(strings.TrimSuffix(s.Hostname, "."), u.Hostname()) {
+	if u, err := url.Parse(s.PublicURL); err == nil && s.PublicURL != "" && !s.ObtainsFor(u.Hostname()) {
 		doubts = append(doubts, fmt.Sprintf("public-url: no certificate is obtained for %s, so ACME clients cannot trust the directory; set hostname to that name", u.Hostname()))
 	}
 	inDataDir := s.CertDir == ""
@@ -106,6 +107,15 @@ func (s *Serve) Doubts() []string {
 		doubts = append(doubts, "owner: no other user can enter the data directory, which holds the files; set cert-dir to a folder elsewhere")
 	}
 	return doubts
+}
+
+// ObtainsFor reports whether the certificate for the hostname is for this name, too.
+func (s *Serve) ObtainsFor(name string) bool {
+	hostname := strings.ToLower(strings.TrimSuffix(s.Hostname, "."))
+	sets, _ := s.CertificateSets() // none if they are faulty, which Validate reports
+	return hostname == name || slices.ContainsFunc(sets, func(set CertificateSet) bool {
+		return slices.Contains(set.Names, hostname) && set.Names.Covers(name)
+	})
 }
 
 // Needs returns the settings that are missing before a certificate can be ordered,

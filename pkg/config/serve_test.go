@@ -24,7 +24,12 @@ func TestDoubts(t *testing.T) {
 		change func(*Serve)
 		want   string // the key of the only doubt
 	}{
-		"none":                 {func(*Serve) {}, ""},
+		"none":                {func(*Serve) {}, ""},
+		"another public name": {func(s *Serve) { s.Hostname, s.PublicURL = "a.example.com", "https://b.example.com" }, "public-url"},
+		"the hostname's port": {func(s *Serve) { s.Hostname, s.PublicURL = "A.example.com.", "https://a.example.com:8443" }, ""},
+		"a second name": {func(s *Serve) {
+			s.Hostname, s.PublicURL, s.Domains = "a.example.com", "https://b.example.com", []string{"a.example.com,*.example.com"}
+		}, ""},
 		"webroot and port 80":  {func(s *Serve) { s.HTTP01Webroot = "/var/www" }, "http-01-webroot"},
 		"webroot alone":        {func(s *Serve) { s.HTTP01Webroot, s.HTTPAddr = "/var/www", None }, ""},
 		"webroot, other port":  {func(s *Serve) { s.HTTP01Webroot, s.HTTPAddr = "/var/www", "127.0.0.1:8080" }, ""},

@@ -157,7 +157,23 @@ func (p *Proxy) acmeStatus() *admin.ACMEStatus {
 	if door == nil {
 		return nil
 	}
-	return &admin.ACMEStatus{Directory: door.url + "/directory", SelfSigned: p.selfSigned() != ""}
+	g, release := p.use()
+	defer release()
+	return &admin.ACMEStatus{Directory: door.url + "/directory", SelfSigned: p.selfSigned() != "", NotFor: g.misnamed()}
+}
+
+// misnamed returns the host of the API's URL if the certificate for the hostname is not,
+// or will not be, for that name. Otherwise it returns an empty text.
+func (g *generation) misnamed() string {
+	name := g.publicName()
+	fits := g.settings.ObtainsFor(name)
+	if g.process.tls.public.Load() != nil {
+		fits = g.process.tls.hasPublic(name)
+	}
+	if fits {
+		return ""
+	}
+	return name
 }
 
 // logDoor logs where ACME clients find the door, and whether they can trust it.

@@ -95,6 +95,9 @@ type Status struct {
 type ACMEStatus struct {
 	Directory  string `json:"directory"` // URL
 	SelfSigned bool   `json:"self_signed"`
+	// NotFor is the host of the directory if the API's certificate of the CA is not, or
+	// will not be, for that name.
+	NotFor string `json:"not_for,omitempty"`
 }
 
 // Instances lists the instances on the same database.
