@@ -16,7 +16,7 @@ func (s *Server) accountOf(ctx context.Context, kid string) (Account, error) {
 	id, ok := strings.CutPrefix(kid, s.url(pathAccount))
 	if !ok || !isID(id) {
 		return Account{}, problem(acme.AccountDoesNotExist, 0,
-			"kid: it is no account of this server; use the Location that newAccount sent")
+			"kid: it is no account of this server; register again, because its address may have changed")
 	}
 	a, err := s.cfg.Storage.AccountByID(ctx, id)
 	switch {
