@@ -56,6 +56,9 @@ type Bundle struct {
 	URL   string              // URL of the certificate at the CA, for its account; empty if unknown
 }
 
+// ErrOtherKey means that a certificate is for another key than the one in the request.
+var ErrOtherKey = errors.New("the certificate is for another key than the one asked for")
+
 // NewBundle reads a PEM chain, leaf first, as ACME serves it (RFC 8555, section
 // 9.1). It returns an error if the key or the names are not the requested ones.
 // Some CAs send a certificate of the chain twice; the second one is omitted.
@@ -67,7 +70,7 @@ func NewBundle(chainPEM []byte, key crypto.Signer, public crypto.PublicKey, name
 	chain = withoutRepeats(chain)
 	b := &Bundle{Key: key, Leaf: chain[0], Chain: chain[1:]}
 	if !SameKey(public, b.Leaf.PublicKey) {
-		return nil, errors.New("the certificate is for another key than the one asked for")
+		return nil, ErrOtherKey
 	}
 	if err := checkNames(b.Leaf, names); err != nil {
 		return nil, err

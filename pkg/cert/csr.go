@@ -192,11 +192,8 @@ func csrNames(req *x509.CertificateRequest) (Names, error) {
 func commonNames(subject pkix.Name) ([]string, error) {
 	var all []string
 	for _, attribute := range subject.Names {
-		switch {
-		case attribute.Type.Equal(oidEmailAddress):
-			return nil, errors.New("e-mail addresses cannot be certified here; leave emailAddress out of the subject")
-		case !attribute.Type.Equal(oidCommonName):
-			continue // CAs omit the rest of the subject
+		if !attribute.Type.Equal(oidCommonName) {
+			continue // CAs omit the rest of the subject; appliances fill in an organization and an e-mail address
 		}
 		name, ok := attribute.Value.(string)
 		if !ok {

@@ -54,7 +54,8 @@ func (f *flow) chain(certURL string) (*cert.Bundle, error) {
 	}
 	bundle, err := cert.NewBundle(chain, f.key, f.public, f.names)
 	if err != nil {
-		return nil, permanent("check the certificate", "the CA's certificate does not match the order: %v", err)
+		detail := "the CA's certificate does not match the order: " + err.Error()
+		return nil, &acme.Error{Kind: acme.Permanent, Op: "check the certificate", Detail: detail, Err: err, Public: true}
 	}
 	return bundle, nil
 }

@@ -87,8 +87,24 @@ func (f *flow) generateKey(ctx context.Context, generate keyFunc) error {
 // queued notifies the client that it waits for others.
 func (f *flow) queued() { f.emit(acme.Event{Stage: acme.Queued}) }
 
-// run continues the order from its current state until it has the certificate.
-func (f *flow) run(ctx context.Context, acc account) (_ *cert.Bundle, err error) {
+// maxTaken is how many orders of one issuance others may finalize.
+const maxTaken = 8
+
+// run continues the order from its current state until it has the certificate. CAs give the
+// unfinished order of an account to each request for the same names, so another flow, of
+// another client or instance, may have finalized it with its own key. Then run orders
+// again. Each time, the other flow has its certificate and does not compete any more.
+func (f *flow) run(ctx context.Context, acc account) (*cert.Bundle, error) {
+	for taken := 0; ; taken++ {
+		bundle, err := f.runOrder(ctx, acc)
+		if !errors.Is(err, cert.ErrOtherKey) || taken == maxTaken {
+			return bundle, err
+		}
+		f.req.Order, f.accepted = cert.Order{}, false
+	}
+}
+
+func (f *flow) runOrder(ctx context.Context, acc account) (_ *cert.Bundle, err error) {
 	f.s = f.ca.wire.session(ctx)
 	if f.core, err = f.ca.newCore(f.s, acc); err != nil {
 		return nil, err

@@ -49,6 +49,9 @@ const unreachableLimit = 15 * time.Minute
 // orders of the same names wait for this one.
 const unfinishedLimit = time.Hour
 
+// leastWait is how long an order waits after a rate limit that is over.
+const leastWait = 5 * time.Second
+
 // Issue implements acmeserver.Issuer. The order at the CA is journalled in the State of the
 // client's order before it is worked on, and continued after a crash.
 func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeserver.Issued, error) {
@@ -150,8 +153,9 @@ func (r *Relay) failed(ctx context.Context, o acmeserver.Order, ask audit.Ask, j
 	now := r.cfg.Now()
 	wait := e.RetryAt.Sub(now)
 	switch {
-	case e.Kind == acme.RateLimited && wait > 0 && wait <= soon && !e.Final:
-		err = &acmeserver.Later{After: wait, Reason: e.Error()}
+	case e.Kind == acme.RateLimited && !e.RetryAt.IsZero() && wait <= soon && !e.Final:
+		// The CA's clock may be behind, and the time over.
+		err = &acmeserver.Later{After: max(wait, leastWait), Reason: e.Error()}
 	case e.Kind == acme.RateLimited:
 		p := caProblem(e)
 		p.Type, p.Status = acme.RateLimit, http.StatusForbidden

@@ -130,6 +130,9 @@ func TestFailures(t *testing.T) {
 	if err := issue(&acme.Error{Kind: acme.RateLimited, Detail: "busy", RetryAt: r.now.Add(time.Minute)}); !errors.As(err, &later) || later.After != time.Minute {
 		t.Errorf("busy for a minute: %v", err)
 	}
+	if err := issue(&acme.Error{Kind: acme.RateLimited, Detail: "busy", RetryAt: r.now.Add(-time.Second)}); !errors.As(err, &later) || later.After != 5*time.Second {
+		t.Errorf("busy until a moment ago: %v", err)
+	}
 	if err := issue(&acme.Error{Kind: acme.Temporary, Detail: "maintenance", RetryAt: r.now.Add(time.Hour)}); !errors.As(err, &later) || later.After != 5*time.Minute {
 		t.Errorf("maintenance: %v", err)
 	}
