@@ -131,6 +131,16 @@ func TestCSRRoundTrip(t *testing.T) { // M48
 	}
 }
 
+// subject encodes a subject of these values.
+func subject(t *testing.T, values ...pkix.AttributeTypeAndValue) []byte {
+	t.Helper()
+	var seq pkix.RDNSequence
+	for _, v := range values {
+		seq = append(seq, pkix.RelativeDistinguishedNameSET{v})
+	}
+	return der(t, seq)
+}
+
 func TestParseCSRAccepts(t *testing.T) { // M20
 	boolean := func(b bool) []byte { return der(t, struct{ CA bool }{b}) }
 	for name, c := range map[string]struct {
@@ -142,7 +152,7 @@ func TestParseCSRAccepts(t *testing.T) { // M20
 		"CN beside the SANs":   {x509.CertificateRequest{Subject: pkix.Name{CommonName: "c.example"}, DNSNames: []string{"a.example"}}, "a.example c.example"},
 		"CN is an address":     {x509.CertificateRequest{Subject: pkix.Name{CommonName: "192.0.2.1"}, IPAddresses: []net.IP{net.IPv4(192, 0, 2, 1)}}, "192.0.2.1"},
 		"empty CN":             {x509.CertificateRequest{RawSubject: der(t, pkix.RDNSequence{{{Type: oidCN, Value: ""}}}), DNSNames: []string{"a.example"}}, "a.example"},
-		"e-mail in a subject":  {x509.CertificateRequest{RawSubject: subject(pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, Value: "root@a.example"}), DNSNames: []string{"a.example"}}, "a.example"},
+		"e-mail in a subject":  {x509.CertificateRequest{RawSubject: subject(t, pkix.AttributeTypeAndValue{Type: asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 1}, Value: "root@a.example"}), DNSNames: []string{"a.example"}}, "a.example"},
 		"organization":         {x509.CertificateRequest{Subject: pkix.Name{Organization: []string{"Widgits & Co"}}, DNSNames: []string{"a.example"}}, "a.example"},
 		"mapped address":       {x509.CertificateRequest{ExtraExtensions: []pkix.Extension{san(t, raw(0x87, net.ParseIP("::ffff:192.0.2.1").To16()))}}, "192.0.2.1"},
 		"no basic constraints": {x509.CertificateRequest{DNSNames: []string{"a.example"}, ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 19}, Value: emptySubject}}}, "a.example"},
@@ -178,13 +188,6 @@ func TestParseCSRAfterByteOrderMark(t *testing.T) {
 // Whatever the decision over Names would not cover is refused, with a word on
 // what to do about it (C15).
 func TestParseCSRRefusesIdentifiers(t *testing.T) {
-	subject := func(values ...pkix.AttributeTypeAndValue) []byte {
-		var seq pkix.RDNSequence
-		for _, v := range values {
-			seq = append(seq, pkix.RelativeDistinguishedNameSET{v})
-		}
-		return der(t, seq)
-	}
 	extension := func(value []byte, id ...int) x509.CertificateRequest {
 		return x509.CertificateRequest{DNSNames: []string{"a.example"}, ExtraExtensions: []pkix.Extension{{Id: id, Value: value}}}
 	}
@@ -201,8 +204,8 @@ func TestParseCSRRefusesIdentifiers(t *testing.T) {
 		"URI":                 {x509.CertificateRequest{DNSNames: []string{"a.example"}, URIs: []*url.URL{{Scheme: "spiffe", Host: "a.example"}}}, "URIs"},
 		"CN with blanks":      {x509.CertificateRequest{Subject: pkix.Name{CommonName: "Web Server"}, DNSNames: []string{"a.example"}}, `common name: "Web Server"`},
 		"CN with a margin":    {x509.CertificateRequest{Subject: pkix.Name{CommonName: " a.example "}}, "common name"},
-		"CN is not text":      {x509.CertificateRequest{RawSubject: subject(pkix.AttributeTypeAndValue{Type: oidCN, Value: 7}), DNSNames: []string{"a.example"}}, "common name"},
-		"first CN bad":        {x509.CertificateRequest{RawSubject: subject(pkix.AttributeTypeAndValue{Type: oidCN, Value: "no name"}, pkix.AttributeTypeAndValue{Type: oidCN, Value: "a.example"})}, "common name"},
+		"CN is not text":      {x509.CertificateRequest{RawSubject: subject(t, pkix.AttributeTypeAndValue{Type: oidCN, Value: 7}), DNSNames: []string{"a.example"}}, "common name"},
+		"first CN bad":        {x509.CertificateRequest{RawSubject: subject(t, pkix.AttributeTypeAndValue{Type: oidCN, Value: "no name"}, pkix.AttributeTypeAndValue{Type: oidCN, Value: "a.example"})}, "common name"},
 		"address as DNS name": {x509.CertificateRequest{DNSNames: []string{"192.0.2.1"}}, "write it as IP"},
 		"underscore":          {x509.CertificateRequest{DNSNames: []string{"a_b.example"}}, "a_b.example"},
 		"otherName":           {sans(otherName), "kind 0"},
