@@ -29,6 +29,10 @@ type Request struct {
 	// section 5); empty: none. If the CA refuses that, the order replaces none.
 	Replaces string
 
+	// Alternates asks for the other chains that the CA offers, too (RFC 8555, section
+	// 7.4.2). Each costs a request.
+	Alternates bool
+
 	// Order continues an existing order; the zero value begins a new one.
 	Order Order
 	// OnOrder, if set, is called once the order exists at the CA and before it is
@@ -52,8 +56,11 @@ type Bundle struct {
 	Key   crypto.Signer // nil if the request came with a CSR
 	Leaf  *x509.Certificate
 	Chain []*x509.Certificate // the issuers, leaf's own first, root excluded
-	CA    string              // directory URL of the CA that issued it; empty if unknown
-	URL   string              // URL of the certificate at the CA, for its account; empty if unknown
+	// Alternates holds other chains of the same leaf, each like Chain, if the request asked
+	// for them.
+	Alternates [][]*x509.Certificate
+	CA         string // directory URL of the CA that issued it; empty if unknown
+	URL        string // URL of the certificate at the CA, for its account; empty if unknown
 }
 
 // ErrOtherKey means that a certificate is for another key than the one in the request.
@@ -212,6 +219,14 @@ func (b *Bundle) ChainPEM() []byte { return encodeCertificates(b.Chain...) }
 
 // FullchainPEM returns the leaf followed by the chain, certbot's fullchain.pem.
 func (b *Bundle) FullchainPEM() []byte { return append(b.LeafPEM(), b.ChainPEM()...) }
+
+// AlternatesPEM returns the leaf followed by each of the alternate chains.
+func (b *Bundle) AlternatesPEM() (all [][]byte) {
+	for _, chain := range b.Alternates {
+		all = append(all, append(b.LeafPEM(), encodeCertificates(chain...)...))
+	}
+	return all
+}
 
 // KeyPEM returns certbot's privkey.pem, in PKCS#8.
 func (b *Bundle) KeyPEM() ([]byte, error) {

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ func (f *flow) sharingKey() (key string, ok bool) {
 		}
 		own = fmt.Sprintf("%x", sha256.Sum256(csr.RawTBSCertificateRequest))
 	}
-	return strings.Join(append([]string{f.ca.cfg.DirectoryURL, f.req.Client, f.req.Profile, own}, f.names...), "\x00"), true
+	return strings.Join(append([]string{f.ca.cfg.DirectoryURL, f.req.Client, f.req.Profile, own, strconv.FormatBool(f.req.Alternates)}, f.names...), "\x00"), true
 }
 
 // flights holds the issuances in flight that requests may join. The zero value is

@@ -128,9 +128,12 @@ func (f *flow) runOrder(ctx context.Context, acc account) (_ *cert.Bundle, err e
 	if order, err = f.obtain(ctx, order); err != nil {
 		return nil, err
 	}
-	bundle, err := f.download(order.Certificate)
+	bundle, from, err := f.download(order.Certificate)
 	if err != nil {
 		return nil, err
+	}
+	if f.req.Alternates {
+		f.addAlternates(ctx, acc, bundle, order.Certificate, from)
 	}
 	bundle.CA, bundle.URL = f.ca.cfg.DirectoryURL, order.Certificate
 	f.emit(acme.Event{Stage: acme.Issued})

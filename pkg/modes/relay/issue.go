@@ -76,7 +76,7 @@ func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeser
 	defer release()
 	bundle, err := ca.Issue(ctx, cert.Request{
 		Names: req.CSR.Names, CSR: req.CSR.DER, KeyType: req.CSR.KeyType, Profile: req.Order.Profile, Client: id.Client.ID,
-		CA: known(ca, journal.CA), Replaces: req.Order.Replaces, Order: cert.Order{CA: journal.CA, URL: journal.Order},
+		CA: known(ca, journal.CA), Alternates: true, Replaces: req.Order.Replaces, Order: cert.Order{CA: journal.CA, URL: journal.Order},
 		OnOrder: func(ctx context.Context, o cert.Order) error {
 			journal = state{CA: o.CA, Order: o.URL}
 			return req.Save(ctx, journal.encode())
@@ -91,7 +91,7 @@ func (r *Relay) Issue(ctx context.Context, req acmeserver.IssueRequest) (acmeser
 		return acmeserver.Issued{}, err
 	}
 	r.record(ctx, id, req.CSR.Names, trail.Done, "serial "+bundle.Serial())
-	return acmeserver.Issued{Chain: bundle.FullchainPEM(), State: state{CA: bundle.CA}.encode()}, nil
+	return acmeserver.Issued{Chain: bundle.FullchainPEM(), Alternates: bundle.AlternatesPEM(), State: state{CA: bundle.CA}.encode()}, nil
 }
 
 // known returns the name of a CA if it is still configured, or an empty one for the default.

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -501,6 +502,39 @@ func TestPassedThrough(t *testing.T) {
 	}
 	if d := ours.Window.Start.Sub(theirs.Window.Start).Abs(); d > time.Minute || theirs.Window.Start.IsZero() {
 		t.Errorf("window %+v, the CA's is %+v", ours, theirs)
+	}
+}
+
+// A client can choose among the CA's chains (X1).
+func TestAlternateChains(t *testing.T) {
+	t.Parallel()
+	p := start(t, proxytest.Options{Pebble: pebbletest.Options{AlternateRoots: 1}})
+	a := p.NewACMEAccount(t, p.ACMECredential(t, "web1", proxytest.Grant(clients.ModeACME, "*.example.com")))
+	o, err := a.Order(t.Context(), "a.example.com")
+	if err != nil {
+		t.Fatal(err)
+	}
+	csr, err := cert.NewCSR(proxytest.NewKey(t), proxytest.Names(t, "a.example.com"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, url, err := a.CreateOrderCert(t.Context(), o.FinalizeURL, csr, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	urls, err := a.ListCertAlternates(t.Context(), url)
+	if err != nil || len(urls) != 1 {
+		t.Fatalf("alternates %q, %v", urls, err)
+	}
+	second, err := a.FetchCert(t.Context(), urls[0], true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, chain := range [][][]byte{first, second} {
+		top, err := x509.ParseCertificate(chain[len(chain)-1])
+		if err != nil || top.Issuer.CommonName != p.CA.Issuers[i] || !bytes.Equal(chain[0], first[0]) {
+			t.Errorf("chain %d ends at %q, %v", i, top.Issuer.CommonName, err)
+		}
 	}
 }
 
