@@ -25,7 +25,7 @@ const (
 func (s *Server) purge(ctx context.Context) {
 	var all sync.WaitGroup
 	all.Go(func() { s.purgeEvery(ctx, purgeNonces, clockMargin, s.cfg.Storage.PurgeNonces) })
-	all.Go(func() { s.purgeEvery(ctx, purgeRecords, s.cfg.Limits.Keep, s.cfg.Storage.Purge) })
+	all.Go(func() { s.purgeEvery(ctx, purgeRecords, s.cfg.Limits.Keep, s.ifSteady(s.cfg.Storage.Purge)) })
 	all.Go(func() { s.purgeEvery(ctx, correctEvery, -clockMargin, s.correctDates) })
 	all.Wait()
 }

@@ -87,7 +87,7 @@ type Limits struct {
 	FinalizeWait time.Duration // how long finalize waits for the certificate; 4 seconds
 	Validations  int           // at a time; 32
 	Issuances    int           // at a time; 64
-	Keep         time.Duration // how long ended records are kept; 7 days
+	Keep         time.Duration // how long ended records are kept at least; 7 days
 }
 
 // Sealer encrypts what is stored. It may be used concurrently.
