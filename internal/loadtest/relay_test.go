@@ -4,7 +4,9 @@ package loadtest_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,16 +20,22 @@ import (
 )
 
 // throughRelay returns the flow of a stock ACME client, that of golang.org/x/crypto, at
-// the ACME door of a proxy.
+// the ACME door of a proxy. The clients take turns, because one client may not make so many
+// requests.
 func throughRelay(b *testing.B) obtain {
 	b.Helper()
 	p := proxytest.Start(b, proxytest.Options{Change: func(c *proxy.Config) {
 		proxytest.WithACME(c)
 		c.DefaultDailyQuota = "1000000"
 	}})
-	account := p.NewACMEAccount(b, p.ACMECredential(b, "bench", proxytest.Grant(clients.ModeACME, "*.example.com")))
+	var accounts [8]*proxytest.ACMEAccount
+	for i := range accounts {
+		credential := p.ACMECredential(b, fmt.Sprintf("bench%d", i), proxytest.Grant(clients.ModeACME, "*.example.com"))
+		accounts[i] = p.NewACMEAccount(b, credential)
+	}
+	var turn atomic.Int64
 	return func(_ context.Context, names cert.Names) error {
-		_, err := account.Obtain(b, names...)
+		_, err := accounts[turn.Add(1)%int64(len(accounts))].Obtain(b, names...)
 		return err
 	}
 }
