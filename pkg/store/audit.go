@@ -11,18 +11,21 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
+const appendAuditSQL = `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail, share, seq)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
+
 // AppendAudit adds entries. It stores separate shares: refusals of unknown callers, the
 // actions of each client, the refusals of each client, and the actions of the
 // administrator and the proxy itself. Each share retains the newest entries up to a
 // limit.
 func (s *auditStore) AppendAudit(ctx context.Context, entries ...trail.Entry) error {
-	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.append(ctx, tx, entries...) })
+	err := s.Grouped(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.append(ctx, s.Prepared(tx), entries...) })
 	return s.Fail(err, "append to audit trail")
 }
 
 // append adds entries in order, each to its share, and removes a share's oldest ones.
 // It locks the trail, so it must be last in a transaction.
-func (s *auditStore) append(ctx context.Context, tx *sql.Tx, entries ...trail.Entry) error {
+func (s *auditStore) append(ctx context.Context, tx sqldb.Execer, entries ...trail.Entry) error {
 	if len(entries) == 0 {
 		return nil
 	}
@@ -40,8 +43,7 @@ func (s *auditStore) append(ctx context.Context, tx *sql.Tx, entries ...trail.En
 		}
 		share, _ := s.bounds.share(e)
 		id := last - int64(len(entries)-1-i)
-		if _, err := tx.ExecContext(ctx, `INSERT INTO audit (id, at, client_id, client_name, addr, action, mode, names, outcome, detail, share, seq)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`, id, sqldb.Millis(e.At), e.ClientID, sqldb.CleanText(e.ClientName), sqldb.CleanText(e.Addr),
+		if _, err := tx.ExecContext(ctx, appendAuditSQL, id, sqldb.Millis(e.At), e.ClientID, sqldb.CleanText(e.ClientName), sqldb.CleanText(e.Addr),
 			sqldb.CleanText(e.Action), sqldb.CleanText(string(e.Mode)), sqldb.CleanLines(e.Names), sqldb.CleanText(e.Outcome), sqldb.CleanText(e.Detail), share, places.next[share]); err != nil {
 			return err
 		}

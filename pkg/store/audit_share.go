@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 
+	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -59,7 +60,7 @@ func counterShare(share string) string { return counterAudit + "/" + share }
 
 // count takes n numbers at once and returns the last of them. One transaction must not
 // write a counter's row very often.
-func count(ctx context.Context, tx *sql.Tx, counter string, n int64) (last int64, err error) {
+func count(ctx context.Context, tx sqldb.Execer, counter string, n int64) (last int64, err error) {
 	err = tx.QueryRowContext(ctx, `INSERT INTO counters (name, value) VALUES ($1, $2)
 		ON CONFLICT (name) DO UPDATE SET value = counters.value + excluded.value RETURNING value`, counter, n).Scan(&last)
 	return last, err
@@ -72,7 +73,7 @@ type places struct {
 }
 
 // takePlaces numbers the entries in their shares.
-func (t Trail) takePlaces(ctx context.Context, tx *sql.Tx, entries []trail.Entry) (places, error) {
+func (t Trail) takePlaces(ctx context.Context, tx sqldb.Execer, entries []trail.Entry) (places, error) {
 	p := places{next: map[string]int64{}, keep: map[string]int64{}}
 	for _, e := range entries {
 		share, keep := t.share(e)
@@ -97,7 +98,7 @@ const pruneAuditSQL = `DELETE FROM audit WHERE id IN
 	(SELECT id FROM audit WHERE share = $1 AND seq <= $2 ORDER BY seq LIMIT $3)`
 
 // prune removes the oldest entries of each share that got n new ones.
-func (p places) prune(ctx context.Context, tx *sql.Tx, n int) error {
+func (p places) prune(ctx context.Context, tx sqldb.Execer, n int) error {
 	for _, share := range slices.Sorted(maps.Keys(p.next)) {
 		oldest := p.next[share] - 1 - p.keep[share]
 		if oldest <= 0 {

@@ -9,6 +9,10 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
 )
 
+const takeQuotaSQL = `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
+	ON CONFLICT (client_id, day) DO UPDATE SET taken = limits.taken + 1
+	WHERE CAST($3 AS BIGINT) <= 0 OR limits.taken < CAST($3 AS BIGINT) RETURNING taken`
+
 // TakeQuota counts one request of a client on the UTC day of day, and reports whether
 // it is within quota. It does not count a request beyond the quota. A quota of 0 only
 // counts. It returns [managed.ErrNotFound] for an unknown client. A power failure may
@@ -19,10 +23,7 @@ func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Ti
 	taken := false
 	err := s.Unsynced(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var count int64
-		err := tx.QueryRowContext(ctx, `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
-			ON CONFLICT (client_id, day) DO UPDATE SET taken = limits.taken + 1
-			WHERE CAST($3 AS BIGINT) <= 0 OR limits.taken < CAST($3 AS BIGINT) RETURNING taken`,
-			clientID, sqldb.Millis(today), quota).Scan(&count)
+		err := s.Prepared(tx).QueryRowContext(ctx, takeQuotaSQL, clientID, sqldb.Millis(today), quota).Scan(&count)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil // spent
 		}
