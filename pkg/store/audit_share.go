@@ -95,7 +95,7 @@ func (t Trail) takePlaces(ctx context.Context, tx sqldb.Execer, entries []trail.
 const prunedAtOnce = 20
 
 const pruneAuditSQL = `DELETE FROM audit WHERE id IN
-	(SELECT id FROM audit WHERE share = $1 AND seq <= $2 ORDER BY seq LIMIT $3)`
+	(SELECT id FROM audit WHERE share = $1 AND seq <= $2 ORDER BY seq LIMIT CAST($3 AS BIGINT))`
 
 // prune removes the oldest entries of each share that got n new ones.
 func (p places) prune(ctx context.Context, tx sqldb.Execer, n int) error {

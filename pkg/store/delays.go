@@ -49,7 +49,7 @@ const (
 	// would take all leases of the others anyway.
 	farLease = time.Hour
 
-	delayedSQL = `SELECT id FROM managed WHERE failed_with = $1 AND failed_with <> '' AND due_at > $2 ORDER BY due_at LIMIT $3`
+	delayedSQL = `SELECT id FROM managed WHERE failed_with = $1 AND failed_with <> '' AND due_at > $2 ORDER BY due_at LIMIT CAST($3 AS BIGINT)`
 	// The failures stay, so that a row that is itself the cause is not retried after
 	// each success of another row.
 	endDelaysSQL = `UPDATE managed SET due_at = $2, failed_with = '` + eased + `' WHERE id IN (` + delayedSQL + `)`

@@ -18,7 +18,7 @@ const manyDue = 256
 
 const (
 	duePageSQL = `SELECT id, client_id FROM managed
-		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2`
+		WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT CAST($2 AS BIGINT)`
 
 	// dueOfClientsSQL steps from client to client in the index. Its cost does not
 	// depend on the number of rows of each client.
@@ -28,7 +28,7 @@ const (
 		FROM c WHERE c.client_id IS NOT NULL)
 		SELECT id, client_id FROM (SELECT (SELECT m.id FROM managed AS m
 			WHERE m.client_id = c.client_id AND m.due_at > 0 AND m.due_at <= $1 AND m.lease_until <= $1
-			ORDER BY m.client_id, m.due_at LIMIT 1) AS id, client_id FROM c) AS d WHERE id IS NOT NULL LIMIT $2`
+			ORDER BY m.client_id, m.due_at LIMIT 1) AS id, client_id FROM c) AS d WHERE id IS NOT NULL LIMIT CAST($2 AS BIGINT)`
 
 	// MATERIALIZED: PostgreSQL must not evaluate the select again for each row.
 	// The first %s is a list of ids, the second is dialect.skipLocked.

@@ -15,7 +15,7 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 1) ON CONFLICT DO NOTHING`
 	accountByIDSQL   = `SELECT ` + accountColumns + ` FROM acme_accounts WHERE id = $1`
 	accountByKeySQL  = `SELECT ` + accountColumns + ` FROM acme_accounts WHERE thumbprint = $1`
-	accountsSQL      = `SELECT COUNT(*) FROM (SELECT 1 FROM acme_accounts WHERE owner = $1 LIMIT $2) AS found`
+	accountsSQL      = `SELECT COUNT(*) FROM (SELECT 1 FROM acme_accounts WHERE owner = $1 LIMIT CAST($2 AS BIGINT)) AS found`
 	updateAccountSQL = `UPDATE acme_accounts SET thumbprint = $3, key = $4, status = $5, contacts = $6, terms = $7, owner = $8,
 		binding = $9, kid = $10, version = version + 1 WHERE id = $1 AND version = $2`
 )

@@ -29,7 +29,7 @@ const (
 )
 
 const (
-	duePageSQL = `SELECT id, owner, due_at FROM acme_orders WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT $2`
+	duePageSQL = `SELECT id, owner, due_at FROM acme_orders WHERE due_at > 0 AND due_at <= $1 AND lease_until <= $1 ORDER BY due_at LIMIT CAST($2 AS BIGINT)`
 
 	// dueOfOwnersSQL steps from owner to owner in the index. Its cost does not depend on
 	// the number of rows of each.
@@ -39,7 +39,7 @@ const (
 		FROM w WHERE w.owner IS NOT NULL)
 		SELECT d.id, d.owner, o.due_at FROM (SELECT (SELECT o.id FROM acme_orders AS o
 			WHERE o.owner = w.owner AND o.due_at > 0 AND o.due_at <= $1 AND o.lease_until <= $1
-			ORDER BY o.owner, o.due_at LIMIT 1) AS id, owner FROM w) AS d JOIN acme_orders AS o ON o.id = d.id LIMIT $2`
+			ORDER BY o.owner, o.due_at LIMIT 1) AS id, owner FROM w) AS d JOIN acme_orders AS o ON o.id = d.id LIMIT CAST($2 AS BIGINT)`
 
 	// The + keeps SQLite from the index of due orders, of which there may be more.
 	leasedSQL = `SELECT owner FROM acme_orders WHERE lease_until > 0 AND lease_until > $1 AND +due_at > 0`

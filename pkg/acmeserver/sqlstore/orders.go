@@ -26,7 +26,7 @@ const (
 
 	orderSQL      = `SELECT ` + orderColumns + ` FROM acme_orders WHERE id = $1`
 	openOrdersSQL = `SELECT COUNT(*) FROM (SELECT 1 FROM acme_orders
-		WHERE owner = $1 AND (status <> 'valid' OR joined) AND expires_at > $2 LIMIT $3) AS found`
+		WHERE owner = $1 AND (status <> 'valid' OR joined) AND expires_at > $2 LIMIT CAST($3 AS BIGINT)) AS found`
 
 	orderTimeSQL  = `SELECT created_at FROM acme_orders WHERE id = $1 AND account_id = $2`
 	listOrdersSQL = `SELECT id FROM acme_orders WHERE account_id = $1 AND status <> 'invalid' AND (created_at, id) < ($2, $3)

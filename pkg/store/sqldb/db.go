@@ -121,7 +121,9 @@ func (db *DB) String() string { return db.name }
 func (db *DB) Now() time.Time { return db.now() }
 
 // Reader runs statements that only read, outside a transaction. On SQLite they cannot
-// write, and are compiled once, so values belong into placeholders.
+// write, and are compiled once, so values belong into placeholders. SQLite compiles a
+// statement again each time if its LIMIT is a bare placeholder, since the plan may depend
+// on it, but not with LIMIT CAST($1 AS BIGINT).
 func (db *DB) Reader() Querier { return db.reader }
 
 // Close waits for running statements and closes the database. A process that ends
