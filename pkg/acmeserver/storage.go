@@ -26,8 +26,9 @@ var (
 // Storage stores everything that a Server must know after a restart. Several Servers
 // may use it at once, also in several processes if it is a database. Its methods may
 // be used concurrently. A method that returned nil has stored its change durably,
-// apart from UseNonce and SetCollected, whose changes must survive the end of the
-// process only. Package storagetest has the contract as tests.
+// apart from UseNonce, CreateOrder and SetCollected, whose changes must survive the end of
+// the process only. If the host fails, an order without further changes may be lost, and
+// its client must create another one. Package storagetest has the contract as tests.
 //
 // A record that does not exist is ErrNotFound, whatever bytes its ID has. A new record
 // has Version 1, and each change of the Version adds 1, so that a caller can update

@@ -42,7 +42,11 @@ const (
 // Errors are those of package managed.
 type Store interface {
 	AppendAudit(ctx context.Context, entries ...trail.Entry) error
-	TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error)
+	// AppendAuditLazily may wait for another write, to store both at once. A failure of the
+	// host may undo it until the next write of another method.
+	AppendAuditLazily(ctx context.Context, entries ...trail.Entry) error
+	// TakeQuota stores the entries with the count, if the request is within quota.
+	TakeQuota(ctx context.Context, clientID string, day time.Time, quota int, entries ...trail.Entry) (bool, error)
 	ReturnQuota(ctx context.Context, clientID string, day time.Time) error
 	QuotaTaken(ctx context.Context, clientID string, day time.Time) (int, error)
 }
@@ -167,18 +171,8 @@ func (l *Log) Authorize(ctx context.Context, a Ask) error {
 	case errors.As(err, &exceeded):
 		l.refuse(ctx, a, nil, err)
 		return err
-	case err != nil:
-		return err
 	}
-	if !a.Costs || !a.isOfNetwork() && !a.Request.Mode.KeepsNames() {
-		return nil
-	}
-	e := trail.By(a.By, a.Action)
-	e.Mode, e.Names, e.Outcome = a.Request.Mode, a.Request.Names, trail.Allowed
-	if err := l.write(ctx, e); err != nil {
-		return fmt.Errorf("record the request: %w", err)
-	}
-	return nil
+	return err
 }
 
 func (l *Log) decide(ctx context.Context, a Ask) error {
@@ -201,7 +195,7 @@ func (l *Log) decide(ctx context.Context, a Ask) error {
 	if err := l.Pace(a.By); err != nil {
 		return err
 	}
-	return l.takeQuota(ctx, a, d)
+	return l.allow(ctx, a, d)
 }
 
 // refuse records a refusal. A gateway request that is refused today may be allowed
@@ -245,22 +239,38 @@ func exceeded(quota int, now time.Time) *QuotaExceeded {
 	return &QuotaExceeded{Quota: quota, RetryAt: now.Truncate(24 * time.Hour).Add(24 * time.Hour)}
 }
 
-// takeQuota counts the request against the client's quota.
-func (l *Log) takeQuota(ctx context.Context, a Ask, d policy.Decision) error {
+// allow counts the request against the client's quota and records it, in one write.
+func (l *Log) allow(ctx context.Context, a Ask, d policy.Decision) error {
+	var entries []trail.Entry
+	if a.isOfNetwork() || a.Request.Mode.KeepsNames() {
+		e := trail.By(a.By, a.Action)
+		e.At, e.Mode, e.Names, e.Outcome = l.now(), a.Request.Mode, a.Request.Names, trail.Allowed
+		entries = append(entries, Trim(e))
+	}
 	quota := l.quotaOf(a, d)
 	if quota == 0 {
-		return nil
+		return l.recordAllowed(ctx, entries)
 	}
 	now := a.At.UTC()
 	if now.IsZero() {
 		now = l.now().UTC()
 	}
-	ok, err := l.store.TakeQuota(ctx, a.By.Client.ID, now, quota)
+	ok, err := l.store.TakeQuota(ctx, a.By.Client.ID, now, quota, entries...)
 	if err != nil {
 		return fmt.Errorf("count the request: %w", err)
 	}
 	if !ok {
 		return exceeded(quota, now)
+	}
+	return nil
+}
+
+func (l *Log) recordAllowed(ctx context.Context, entries []trail.Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	if err := l.store.AppendAudit(ctx, entries...); err != nil {
+		return fmt.Errorf("record the request: %w", err)
 	}
 	return nil
 }
@@ -314,20 +324,30 @@ func (l *Log) Record(ctx context.Context, e trail.Entry) {
 			return
 		}
 	}
-	if err := l.write(ctx, e); err != nil {
+	l.record(ctx, e, l.store.AppendAudit)
+}
+
+// RecordLazily is Record for an entry that is no refusal, and that another write of the
+// same event follows soon: the store may write both at once.
+func (l *Log) RecordLazily(ctx context.Context, e trail.Entry) {
+	l.record(ctx, e, l.store.AppendAuditLazily)
+}
+
+func (l *Log) record(ctx context.Context, e trail.Entry, write func(context.Context, ...trail.Entry) error) {
+	if err := l.write(ctx, e, write); err != nil {
 		l.logger.Error("audit entry lost", "client", e.ClientName, "action", e.Action, "outcome", e.Outcome, "error", err)
 	}
 }
 
 // write stores an entry even if the context of its request has ended. So a client
 // cannot avoid the audit trail by closing the connection.
-func (l *Log) write(ctx context.Context, e trail.Entry) error {
+func (l *Log) write(ctx context.Context, e trail.Entry, write func(context.Context, ...trail.Entry) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTimeout)
 	defer cancel()
 	if e.At.IsZero() {
 		e.At = l.now()
 	}
-	return l.store.AppendAudit(ctx, Trim(e))
+	return write(ctx, Trim(e))
 }
 
 // Trim shortens an entry to the limits of the audit trail. It is for entries that

@@ -23,6 +23,14 @@ func (s *auditStore) AppendAudit(ctx context.Context, entries ...trail.Entry) er
 	return s.Fail(err, "append to audit trail")
 }
 
+// AppendAuditLazily is AppendAudit for entries that may wait for another write. They
+// survive the end of the process. They are on the disk when the next write of another
+// method is.
+func (s *auditStore) AppendAuditLazily(ctx context.Context, entries ...trail.Entry) error {
+	err := s.Lazily(ctx, func(ctx context.Context, tx *sql.Tx) error { return s.append(ctx, s.Prepared(tx), entries...) })
+	return s.Fail(err, "append to audit trail")
+}
+
 // append adds entries in order, each to its share, and removes a share's oldest ones.
 // It locks the trail, so it must be last in a transaction.
 func (s *auditStore) append(ctx context.Context, tx sqldb.Execer, entries ...trail.Entry) error {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/store/sqldb"
+	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
 const takeQuotaSQL = `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2, 1)
@@ -16,12 +17,17 @@ const takeQuotaSQL = `INSERT INTO limits (client_id, day, taken) VALUES ($1, $2,
 // TakeQuota counts one request of a client on the UTC day of day, and reports whether
 // it is within quota. It does not count a request beyond the quota. A quota of 0 only
 // counts. It returns [managed.ErrNotFound] for an unknown client. A power failure may
-// undo the last counts.
-func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int) (bool, error) {
+// undo the last counts, unless there are entries of the audit trail: they are stored in
+// the same transaction if the request is within quota.
+func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Time, quota int, entries ...trail.Entry) (bool, error) {
 	const oneDay = 24 * time.Hour
 	today := day.UTC().Truncate(oneDay)
 	taken := false
-	err := s.Unsynced(ctx, func(ctx context.Context, tx *sql.Tx) error {
+	write := s.Unsynced
+	if len(entries) > 0 {
+		write = s.Grouped
+	}
+	err := write(ctx, func(ctx context.Context, tx *sql.Tx) error {
 		var count int64
 		err := s.Prepared(tx).QueryRowContext(ctx, takeQuotaSQL, clientID, sqldb.Millis(today), quota).Scan(&count)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -31,13 +37,13 @@ func (s *quotaStore) TakeQuota(ctx context.Context, clientID string, day time.Ti
 			return err
 		}
 		taken = true
-		if count > 1 {
-			return nil
+		if count == 1 { // A new day: clear the old ones. Yesterday stays, for clocks that differ.
+			if _, err = tx.ExecContext(ctx, `DELETE FROM limits WHERE client_id = $1 AND day < $2`,
+				clientID, sqldb.Millis(today.Add(-oneDay))); err != nil {
+				return err
+			}
 		}
-		// A new day: clear the old ones. Yesterday stays, for clocks that differ.
-		_, err = tx.ExecContext(ctx, `DELETE FROM limits WHERE client_id = $1 AND day < $2`,
-			clientID, sqldb.Millis(today.Add(-oneDay)))
-		return err
+		return s.audit.append(ctx, s.Prepared(tx), entries...)
 	})
 	return taken && err == nil, s.Fail(err, "take quota of client %s", clientID)
 }

@@ -77,7 +77,10 @@ type auditStore struct {
 }
 
 // quotaStore counts requests of clients by day.
-type quotaStore struct{ *sqldb.DB }
+type quotaStore struct {
+	*sqldb.DB
+	audit *auditStore
+}
 
 // Open opens the database as [sqldb.Open] does, with the proxy's tables and those
 // of c.Parts.
@@ -90,7 +93,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	return &Store{
 		DB: db, accountStore: &accountStore{db}, secretStore: &secretStore{db}, clientStore: &clientStore{db, audit},
 		credentialStore: &credentialStore{db}, certificateStore: &certificateStore{db, audit},
-		deploymentStore: &deploymentStore{db}, auditStore: audit, quotaStore: &quotaStore{db},
+		deploymentStore: &deploymentStore{db}, auditStore: audit, quotaStore: &quotaStore{db, audit},
 	}, nil
 }
 

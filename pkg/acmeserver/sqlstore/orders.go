@@ -100,7 +100,8 @@ func authorizedBy(o acmeserver.Order) []string {
 	return names
 }
 
-// CreateOrder implements [acmeserver.Storage].
+// CreateOrder implements [acmeserver.Storage]. The next change of the order writes it to
+// the disk, too.
 func (s *Store) CreateOrder(ctx context.Context, o acmeserver.Order, most int) error {
 	columns, names, err1 := changing(o)
 	identifiers, err2 := toJSON(o.Identifiers)
@@ -108,7 +109,7 @@ func (s *Store) CreateOrder(ctx context.Context, o acmeserver.Order, most int) e
 		return s.fail(err, "create order")
 	}
 	args := append([]any{o.ID, o.AccountID, o.Owner, identifiers, o.Replaces, sqldb.Millis(o.CreatedAt)}, columns...)
-	err := s.write(ctx, func(ctx context.Context, tx sqldb.Execer) error {
+	err := s.writeUnsynced(ctx, func(ctx context.Context, tx sqldb.Execer) error {
 		if most > 0 {
 			if err := s.db.LockText(ctx, tx, "acme orders of "+o.Owner); err != nil {
 				return err

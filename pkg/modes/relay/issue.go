@@ -208,7 +208,7 @@ func (r *Relay) end(ctx context.Context, o acmeserver.Order, ask audit.Ask, e *a
 func (r *Relay) record(ctx context.Context, id clients.Identity, names cert.Names, outcome, detail string) {
 	e := trail.By(id, "certificate")
 	e.Mode, e.Names, e.Outcome, e.Detail = clients.ModeACME, names, outcome, detail
-	r.recording.Go(func() { r.cfg.Audit.Record(ctx, e) })
+	r.recording.Go(func() { r.cfg.Audit.RecordLazily(ctx, e) })
 }
 
 // counted holds the orders that were counted against a quota, so that another attempt does

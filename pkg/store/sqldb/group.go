@@ -1,6 +1,7 @@
 package sqldb
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"database/sql/driver"
@@ -17,6 +18,8 @@ const (
 	// maxGroupTime bounds how long functions are added to a transaction, so that the
 	// first one does not wait for many slow ones.
 	maxGroupTime = 50 * time.Millisecond
+	// lazyTime is how long a function of Lazily waits for a transaction of others.
+	lazyTime = 5 * time.Millisecond
 )
 
 // errGroup means that the shared transaction was lost with everything in it.
@@ -24,6 +27,8 @@ var errGroup = errors.New("the shared transaction was rolled back")
 
 // group collects functions that wait for the one writer of SQLite.
 type group struct {
+	lazyTime time.Duration // instead of lazyTime, for tests
+
 	mu      sync.Mutex
 	waiting []*member // guarded by mu, in the order of their calls
 	running bool      // guarded by mu: a goroutine serves waiting
@@ -34,6 +39,7 @@ type member struct {
 	ctx      context.Context //nolint:containedctx // handed to run, whose caller waits
 	run      func(context.Context, *sql.Tx) error
 	unsynced bool
+	lazy     bool // guarded by group.mu: it waits for another function
 	err      error
 	panicked any
 	done     chan struct{} // closed when err and panicked are final
@@ -71,6 +77,17 @@ func (db *DB) Unsynced(ctx context.Context, run func(ctx context.Context, tx *sq
 	return db.inGroup(ctx, &member{run: run, unsynced: true})
 }
 
+// Lazily is [DB.Unsynced] for writes that may wait a moment. On SQLite, run joins the next
+// transaction of Grouped or Unsynced, and gets its own only if there is none for some
+// milliseconds. If the next one is of Grouped, the writes of run are on the disk when
+// that is.
+func (db *DB) Lazily(ctx context.Context, run func(ctx context.Context, tx *sql.Tx) error) error {
+	if db.group == nil {
+		return db.Unsynced(ctx, run)
+	}
+	return db.inGroup(ctx, &member{run: run, unsynced: true, lazy: true})
+}
+
 func (db *DB) inGroup(ctx context.Context, m *member) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -97,9 +114,27 @@ func (db *DB) join(m *member) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.waiting = append(g.waiting, m)
-	if !g.running {
+	switch {
+	case m.lazy:
+		time.AfterFunc(cmp.Or(g.lazyTime, lazyTime), db.serveLazy)
+	case !g.running:
 		g.running = true
 		go db.serveGroup()
+	}
+}
+
+// serveLazy makes sure that lazy functions wait no longer.
+func (db *DB) serveLazy() {
+	g := db.group
+	g.mu.Lock()
+	for _, m := range g.waiting {
+		m.lazy = false
+	}
+	begin := !g.running && len(g.waiting) > 0
+	g.running = g.running || begin
+	g.mu.Unlock()
+	if begin {
+		db.serveGroup()
 	}
 }
 
@@ -210,11 +245,13 @@ func (m *member) finish(err error) {
 	close(m.done)
 }
 
-// isUnsynced reports whether the first function that waits is unsynced.
+// isUnsynced reports whether the next transaction is unsynced. That depends on the first
+// function that is not lazy, so that a lazy one is in the same transaction.
 func (g *group) isUnsynced() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return len(g.waiting) > 0 && g.waiting[0].unsynced
+	i := slices.IndexFunc(g.waiting, func(m *member) bool { return !m.lazy })
+	return len(g.waiting) > 0 && (i < 0 || g.waiting[i].unsynced)
 }
 
 // next removes the first function that waits, and returns it. It returns nil if
@@ -241,10 +278,11 @@ func (g *group) leave(m *member) bool {
 	return i >= 0
 }
 
-// hasWaiting reports whether a function waits. If not, serveGroup must end.
+// hasWaiting reports whether a function waits that is not lazy. If not, serveGroup must
+// end.
 func (g *group) hasWaiting() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.running = len(g.waiting) > 0
+	g.running = slices.ContainsFunc(g.waiting, func(m *member) bool { return !m.lazy })
 	return g.running
 }

@@ -16,13 +16,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 )
 
 const insertT1 = `INSERT INTO t1 (id, text) VALUES ($1, $2)`
 
-// grouped is [DB.Grouped] or [DB.Unsynced].
+// grouped is [DB.Grouped], [DB.Unsynced] or [DB.Lazily].
 type grouped = func(context.Context, func(context.Context, *sql.Tx) error) error
 
 func put(ctx context.Context, db *DB, id int, then error) error {
@@ -270,6 +271,49 @@ func TestUnsyncedTransactions(t *testing.T) {
 	if err := db.Tx(t.Context(), func(tx *sql.Tx) error { return write(4)(t.Context(), tx) }); err != nil || levels[4] != full {
 		t.Errorf("synchronous is %v afterwards, %v", levels, err)
 	}
+}
+
+// A lazy function is in the transaction of the next one, whatever that is, and in its own
+// if none follows.
+func TestLazily(t *testing.T) {
+	db := openParts(t, Config{Path: filepath.Join(t.TempDir(), "acmeproxy.db")}, versions(1))
+	var in []*sql.Tx // one function runs at a time
+	write := func(_ context.Context, tx *sql.Tx) error { in = append(in, tx); return nil }
+	db.group.lazyTime = time.Hour
+	for _, call := range []grouped{db.Grouped, db.Unsynced} {
+		in = nil
+		release := block(t, db)
+		var wg sync.WaitGroup
+		for i, call := range []grouped{db.Lazily, call, db.Lazily} {
+			wg.Go(func() {
+				if err := call(t.Context(), write); err != nil {
+					t.Error(err)
+				}
+			})
+			untilWaiting(db, i+1)
+		}
+		release()
+		wg.Wait()
+		if len(in) != 3 || in[0] != in[1] || in[1] != in[2] {
+			t.Errorf("transactions %v", in)
+		}
+	}
+	db.group.lazyTime = time.Millisecond
+	if err := db.Lazily(t.Context(), write); err != nil || len(in) != 4 {
+		t.Errorf("alone: %v, %v", in, err)
+	}
+	refused := errors.New("refused")
+	eachDatabase(t, func(t *testing.T, at Config) {
+		db := openParts(t, at, versions(1))
+		for i, then := range []error{nil, refused, nil} {
+			if err := putBy(t.Context(), db, db.Lazily, i, then); !errors.Is(err, then) {
+				t.Errorf("writer %d: %v", i, err)
+			}
+		}
+		if got := ids(t, db); !slices.Equal(got, []string{"0", "2"}) {
+			t.Errorf("rows %q", got)
+		}
+	})
 }
 
 func TestGroupedPanic(t *testing.T) {

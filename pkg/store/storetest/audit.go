@@ -32,7 +32,7 @@ func auditWhole(t *testing.T, f *fixture) { // X14
 		Mode: "certificate-agent", Names: []string{"a.example", "b.example"}, Outcome: "refused", Detail: "not granted",
 	}
 	ok(t, f.AppendAudit(ctx, want))
-	ok(t, f.AppendAudit(ctx, trail.Entry{Action: "start", Outcome: "done"}))
+	ok(t, f.AppendAuditLazily(ctx, trail.Entry{Action: "start", Outcome: "done"}))
 	got := must(f.Audit(ctx, trail.Query{}))(t)
 	if len(got) != 2 || got[0].ID <= got[1].ID {
 		t.Fatalf("%+v", got)
@@ -236,6 +236,10 @@ func quotaDays(t *testing.T, f *fixture) { // X20
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), true)
 	equal(t, take(a.ID, day.Add(72*time.Hour), 1), false)
 	ok(t, f.ReturnQuota(ctx, a.ID, day.Add(96*time.Hour))) // nothing was taken on that day
+	entry := trail.Entry{ClientID: a.ID, Action: "request", Outcome: "allowed"}
+	equal(t, must(f.TakeQuota(ctx, a.ID, day.Add(72*time.Hour), 2, entry))(t), true)
+	equal(t, must(f.TakeQuota(ctx, a.ID, day.Add(72*time.Hour), 2, entry))(t), false) // it is stored only if it is allowed
+	equal(t, len(must(f.Audit(ctx, trail.Query{Outcome: "allowed"}))(t)), 1)
 	_, err := f.TakeQuota(ctx, "unknown", day, 1)
 	wantErr(t, err, managed.ErrNotFound)
 }
