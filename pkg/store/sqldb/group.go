@@ -78,7 +78,7 @@ func (db *DB) Unsynced(ctx context.Context, run func(ctx context.Context, tx *sq
 }
 
 // Lazily is [DB.Unsynced] for writes that may wait a moment. On SQLite, run joins the next
-// transaction of Grouped or Unsynced, and gets its own only if there is none for some
+// transaction of Grouped or Unsynced, and gets its own if none begins within some
 // milliseconds. If the next one is of Grouped, the writes of run are on the disk when
 // that is.
 func (db *DB) Lazily(ctx context.Context, run func(ctx context.Context, tx *sql.Tx) error) error {
