@@ -91,7 +91,8 @@ tools/zlint/bin/zlint: tools/zlint/go.mod tools/zlint/go.sum
 
 # Most tests wait more than they compute, so we run more of them at once than there
 # are processors. SQLite, translated from C, uses neither goroutines nor our memory: the
-# race detector finds nothing there, and makes it seven times slower.
+# race detector finds nothing there, and makes it seven times slower. make lint vets the
+# tests, and nobody debugs these binaries.
 .PHONY: test
 test: pebble zlint ## run all tests with the race detector, list the skipped ones (PACKAGES=… TESTFLAGS=…)
 	@race="-race -gcflags=modernc.org/...=-race=false"; \
@@ -104,7 +105,7 @@ test: pebble zlint ## run all tests with the race detector, list the skipped one
 	done; \
 	parallel=$$((3 * $$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2))); \
 	set -x; \
-	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) run ./internal/gotest $(GOTEST) $(GO) test -json $$race -timeout=20m -parallel="$$parallel" $(TESTFLAGS) $(PACKAGES)
+	ACMEPROXY_REQUIRE_PEBBLE=1 $(GO) run ./internal/gotest $(GOTEST) $(GO) test -json $$race -vet=off -ldflags='-s -w' -timeout=20m -parallel="$$parallel" $(TESTFLAGS) $(PACKAGES)
 
 # A module of its own, because of its dependencies. The clients wait more than they compute.
 .PHONY: e2e
