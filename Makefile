@@ -92,7 +92,7 @@ tools/zlint/bin/zlint: tools/zlint/go.mod tools/zlint/go.sum
 # Most tests wait more than they compute, so we run more of them at once than there
 # are processors. SQLite, translated from C, uses neither goroutines nor our memory: the
 # race detector finds nothing there, and makes it seven times slower. make lint vets the
-# tests, and nobody debugs these binaries.
+# tests, and no person debugs these binaries.
 .PHONY: test
 test: pebble zlint ## run all tests with the race detector, list the skipped ones (PACKAGES=… TESTFLAGS=…)
 	@race="-race -gcflags=modernc.org/...=-race=false"; \

@@ -315,7 +315,7 @@ func TestLockedOutACMEClientIsAStranger(t *testing.T) {
 
 // A client that begins with many names at once sends all requests on one connection before
 // it has signed anything, as Caddy does. None is refused (C7).
-func TestManyRequestsOfANewACMEClient(t *testing.T) {
+func TestManyRequestsBeforeASignature(t *testing.T) {
 	p := proxytest.Start(t, proxytest.Options{Change: proxytest.WithACME})
 	client := p.ACMEHTTP(t, nil)
 	get := func() error {

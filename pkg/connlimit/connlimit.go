@@ -104,7 +104,7 @@ type Conn struct {
 	unanswered atomic.Int64                  // bytes that count against MaxNew or MaxUnanswered
 	inProgress atomic.Int32                  // see Begin
 	denied     atomic.Int32                  // see Deny
-	changed    atomic.Pointer[chan struct{}] // closed when Await may succeed; nil if nobody waits
+	changed    atomic.Pointer[chan struct{}] // closed when Await may succeed; nil if no request waits
 	doubts     atomic.Int32                  // see Doubt
 	turn       turn
 
