@@ -29,10 +29,11 @@ bundles. Its entries in the audit trail stay. Its certificates are not revoked,
 unless you use --revoke. To lock a client out for a while, use disable.
 
 --revoke first disables the client, then revokes the current certificates that
-the proxy manages for it in agent mode. Programs that check revocation refuse the
-services that still use them. If one cannot be revoked, the client stays and is
-disabled. The proxy does not know certificates of the gateway. Revoke those on
-their host with "acmeproxy remote revoke", before you remove the client.
+the proxy manages for it in agent mode, and all that its ACME programs got and
+that have not expired. Programs that check revocation refuse the services that
+still use them. If one cannot be revoked, the client stays and is disabled. The
+proxy does not know certificates of the gateway. Revoke those on their host with
+"acmeproxy remote revoke", before you remove the client.
 
 On a terminal, remove asks for confirmation.`,
 		Example: `  acmeproxy clients remove web1
@@ -74,7 +75,7 @@ On a terminal, remove asks for confirmation.`,
 		},
 	}
 	flags.bind(c.Flags())
-	c.Flags().BoolVar(&revoke, "revoke", false, "first revoke the certificates that the proxy manages for it")
+	c.Flags().BoolVar(&revoke, "revoke", false, "first revoke the certificates that the proxy manages for it, and those of its ACME programs")
 	reasonFlag(c.Flags(), &reason)
 	yesFlag(c.Flags(), &yes)
 	return c

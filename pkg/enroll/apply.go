@@ -34,7 +34,18 @@ func (r *Registrar) Apply(ctx context.Context, a clients.Apply) (clients.Applied
 	if errors.Is(err, managed.ErrTooMany) {
 		err = invalid(fmt.Errorf("%w; a client has at most %d, including those that its hosts enrolled", err, seal.MaxRecipients))
 	}
-	return done, err
+	if err != nil || a.DryRun {
+		return done, err
+	}
+	for _, change := range done.Changes {
+		if change.Action == clients.Remove {
+			err = errors.Join(err, r.forget(ctx, change.Before.ID))
+		}
+	}
+	if err != nil {
+		return done, fmt.Errorf("the clients are changed, but ACME accounts of removed ones stay: %w", err)
+	}
+	return done, nil
 }
 
 // largeRecipients returns the client's current recipients if c contains a large RSA

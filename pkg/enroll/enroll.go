@@ -39,6 +39,18 @@ type Store interface {
 	ListManaged(ctx context.Context, clientID string, mode clients.Mode, afterID string, limit int) ([]managed.Certificate, error)
 }
 
+// Door holds the certificates and accounts of the clients of the ACME door. Its methods
+// may be used concurrently.
+type Door interface {
+	// ClientCertificates returns up to limit certificates that are neither expired nor
+	// revoked, and whose IDs follow after. They have ID, Names and Serial only.
+	ClientCertificates(ctx context.Context, clientID, after string, limit int) ([]managed.Certificate, error)
+	// RevokeFor revokes one of them. It may be repeated.
+	RevokeFor(ctx context.Context, c clients.Client, id string, reason cert.Reason) error
+	// Forget lets the client's accounts end. It may be repeated.
+	Forget(ctx context.Context, clientID string) error
+}
+
 // Config holds the dependencies of a Registrar.
 type Config struct {
 	Store Store      // must be set
@@ -56,6 +68,8 @@ type Config struct {
 	// Revoke revokes the current certificate of a client and deletes it from the
 	// store. If the revocation fails, it is not deleted. Only RevokeAll needs Revoke.
 	Revoke func(ctx context.Context, c clients.Client, m managed.Certificate, reason cert.Reason) error
+	// Door may be nil.
+	Door Door
 	// Now returns the time. If nil, it is time.Now. It must be safe for concurrent
 	// use.
 	Now func() time.Time

@@ -46,7 +46,8 @@ type acmeDoor struct {
 func (p *Proxy) openACME(context.Context) error {
 	p.relay = relay.New(relay.Config{
 		Store: p.store, Audit: p.audit, BindingSecret: p.bindingSecret, OwnNames: p.ownNames,
-		Known: acme.Known, Unknown: acme.Unknown, Logger: p.log, Now: p.cfg.Now,
+		Known: acme.Known, Unknown: acme.Unknown, Records: sqlstore.New(p.store.DB), Sealer: sealer{p.identity},
+		Logger: p.log, Now: p.cfg.Now,
 		CA: func() (relay.CA, func()) {
 			g, release := p.use()
 			return reporting{g.pool, g.issued}, release

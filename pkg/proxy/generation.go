@@ -107,7 +107,7 @@ func (p *Proxy) openAPI(context.Context) error {
 	p.auth = auth.New(auth.Config{Store: p.store})
 	p.health = &health{store: p.store, now: p.cfg.Now}
 	p.registrar = enroll.New(enroll.Config{
-		Store: p.store, Audit: p.audit, URL: p.URL, ACME: p.acmeURL, BindingSecret: p.bindingSecret, Pin: p.tls.pin(), Revoke: p.revokeFor, Now: p.cfg.Now,
+		Store: p.store, Audit: p.audit, URL: p.URL, ACME: p.acmeURL, BindingSecret: p.bindingSecret, Pin: p.tls.pin(), Revoke: p.revokeFor, Door: p.relay, Now: p.cfg.Now,
 	})
 	p.checks = p.newChecks()
 	p.current.api = rest.New(p.current.restConfig())

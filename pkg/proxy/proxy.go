@@ -144,7 +144,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openAPI, p.openACME} {
+	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openACME, p.openAPI} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

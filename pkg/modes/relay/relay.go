@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
+	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
@@ -58,6 +59,9 @@ type Config struct {
 	// OwnNames returns the names of the proxy itself. No client may have a certificate for
 	// them, because it could pretend to be the proxy. It may be nil.
 	OwnNames func() []string
+	// Records and Sealer are those of the Server. They are used when a client is removed.
+	Records Records
+	Sealer  acmeserver.Sealer
 	// BindingSecret is the secret of auth.NewBinding.
 	BindingSecret []byte
 	// Known is called for each request of a client, after its signature was verified. It
