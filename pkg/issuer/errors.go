@@ -47,7 +47,12 @@ func (r *refusal) Error() string { return r.problem.Error() }
 func (s *session) refusal(url string, resp *http.Response, body []byte) *refusal {
 	r := &refusal{retryAt: s.retryAfter(url)}
 	trimmed := bytes.TrimSpace(body)
-	if resp.StatusCode < 400 || !bytes.HasPrefix(trimmed, []byte("{")) || json.Unmarshal(trimmed, &r.problem) != nil {
+	var document struct {
+		*acme.Problem
+		Status json.RawMessage `json:"status"` // not used; some servers send a text
+	}
+	document.Problem = &r.problem
+	if resp.StatusCode < 400 || !bytes.HasPrefix(trimmed, []byte("{")) || json.Unmarshal(trimmed, &document) != nil {
 		r.page = true
 		r.problem = acme.Problem{Detail: fmt.Sprintf("the CA answered %d %s without a problem document",
 			resp.StatusCode, http.StatusText(resp.StatusCode))}

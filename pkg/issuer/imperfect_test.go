@@ -417,6 +417,11 @@ func TestKindsOfRefusals(t *testing.T) {
 		"400-rejected":     {respond(400, "rejectedIdentifier"), acme.Permanent},
 		"429-page":         {respond(429, ""), acme.RateLimited},
 		"429-malformed":    {respond(429, "malformed"), acme.RateLimited},
+		"text-status": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
+			w.WriteHeader(http.StatusForbidden)
+			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:rejectedIdentifier","status":"403","detail":"x"}`)
+			return true
+		}, acme.Permanent},
 		"lying": {func(w http.ResponseWriter, _ *http.Request, _ http.Handler) bool {
 			w.WriteHeader(http.StatusServiceUnavailable)
 			fmt.Fprint(w, `{"type":"urn:ietf:params:acme:error:malformed","status":400,"detail":"x"}`)
