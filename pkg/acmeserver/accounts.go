@@ -80,14 +80,14 @@ func (s *Server) newAccount(ctx context.Context, r *request) (*answer, error) {
 	}
 	a, err := s.makeAccount(ctx, r, in, required)
 	if err != nil {
-		return nil, noteRegistration(err, r, a.Kid)
+		return nil, err
 	}
 	a.Owner, err = s.cfg.Accounts.Admit(ctx, NewAccount{
 		Thumbprint: a.Thumbprint, Contacts: a.Contacts, Kid: a.Kid, Entrance: entrance, Addr: r.addr, Former: former.Owner,
 	})
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, noteRegistration(err, r, a.Kid)
 	case former.ID != "":
 		return s.rebindAccount(ctx, former, a)
 	}

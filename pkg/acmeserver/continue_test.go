@@ -42,7 +42,7 @@ func TestKilledWhileIssuing(t *testing.T) {
 		l.wait(time.Minute)
 		c.download(c.read(o).is(l, acmeserver.StatusValid))
 		if calls := l.ca.called(); len(calls) != 2 || string(calls[1].Order.State) != "https://upstream.example/order/1" ||
-			calls[1].Order.ID != calls[0].Order.ID || calls[1].Account.ID != calls[0].Account.ID {
+			calls[1].Order.ID != calls[0].Order.ID || calls[1].Account.ID != calls[0].Account.ID || calls[1].Addr.String() != "192.0.2.7" {
 			l.Errorf("calls %+v", calls)
 		}
 	})

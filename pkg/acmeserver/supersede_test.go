@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
+	"path"
 	"strings"
 	"sync"
 	"testing"
@@ -192,6 +194,30 @@ func TestNothingIsSupersededWhileTheCAWorks(t *testing.T) { // X5
 		l.wait(5 * time.Minute)
 		for _, o := range all {
 			c.read(o).is(l, acmeserver.StatusValid)
+		}
+	})
+}
+
+// Events about an order say whose it is (X26).
+func TestLogOfOrders(t *testing.T) {
+	inLab(t, withShares, func(l *lab) {
+		var log strings.Builder
+		l.cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		l.outage(errors.New("down"))
+		c := l.account(l.start())
+		for range 2 {
+			c.finalize(c.newOrder("a.example.com"), rawacme.NewKey())
+		}
+		l.wait(time.Second)
+		whose := fmt.Sprintf(`owner="" account=%s names=a.example.com`, path.Base(c.kid))
+		for _, event := range []string{`level=WARN msg="the issuer failed"`, `level=INFO msg="an order was superseded"`} {
+			found := false
+			for line := range strings.Lines(log.String()) {
+				found = found || strings.Contains(line, event) && strings.Contains(line, whose)
+			}
+			if !found {
+				t.Errorf("no %s with %s in\n%s", event, whose, &log)
+			}
 		}
 	})
 }

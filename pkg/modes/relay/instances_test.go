@@ -146,6 +146,17 @@ func TestKilled(t *testing.T) {
 	if n := ca.Requests().Count(pebbletest.NewOrder); n != 1 {
 		t.Errorf("%d orders at the CA", n)
 	}
+	// The entry of the instance that finished the order has the address of the finalize.
+	watch.Until(t, "the certificate is audited", func() bool { return p.Audited(t, "web1", "certificate", "done") == 1 })
+	page, err := p.Admin.Audit(t.Context(), admin.AuditQuery{Client: "web1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range page.Entries {
+		if e.Addr != "127.0.0.1" && e.Addr != "admin" {
+			t.Errorf("%s %s from %q", e.Outcome, e.Action, e.Addr)
+		}
+	}
 }
 
 // A proxy that stops while the CA works continues the order when it starts again, and
