@@ -197,6 +197,43 @@ func TestCutLine(t *testing.T) {
 	}
 }
 
+// A start writes no file that is right already, since the disk may be full.
+func TestOpenRewritesNothing(t *testing.T) {
+	t.Parallel()
+	cfg := localca.Config{Dir: t.TempDir()}
+	files := func() map[string]os.FileInfo {
+		found := map[string]os.FileInfo{}
+		entries, err := os.ReadDir(cfg.Dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if found[e.Name()], err = e.Info(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return found
+	}
+	ca := open(t, cfg)
+	leaf := parse(t, issue(t, ca, acmeserver.Order{ID: "1"}, newCSR(t, cert.EC256, "a.example.com")).Chain)[0]
+	if err := ca.Revoke(t.Context(), acmeserver.RevokeRequest{Leaf: leaf, Reason: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := ca.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := files()
+	if before["revoked"] == nil {
+		t.Fatal("there is no file of revocations")
+	}
+	open(t, cfg)
+	for name, now := range files() {
+		if old := before[name]; old == nil || !os.SameFile(old, now) || !old.ModTime().Equal(now.ModTime()) {
+			t.Errorf("%s was written", name)
+		}
+	}
+}
+
 // Every URL in a certificate leads to what it promises.
 func TestHandler(t *testing.T) {
 	t.Parallel()

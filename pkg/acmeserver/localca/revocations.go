@@ -79,12 +79,19 @@ func openRevocations(path string, now time.Time) (*revocations, error) {
 			r.put(entry)
 		}
 	}
-	if err := replace(path, kept.Bytes()); err != nil {
-		return nil, err
+	if err != nil || kept.Len() < len(data) { // a full disk must not prevent a start
+		if err := replace(path, kept.Bytes()); err != nil {
+			return nil, err
+		}
 	}
 	r.size = int64(kept.Len())
-	r.file, err = os.OpenFile(path, os.O_RDWR|localfile.NoLinkNoWait, 0)
-	return r, err
+	if r.file, err = os.OpenFile(path, os.O_RDWR|localfile.NoLinkNoWait, 0); err != nil {
+		return nil, err
+	}
+	if err := r.file.Sync(); err != nil { // the last line may be that of a killed process
+		return nil, errors.Join(err, r.file.Close())
+	}
+	return r, nil
 }
 
 func (r *revocations) close() error {
