@@ -86,7 +86,7 @@ the credential of an ACME program.`,
 	flags.bind(c.Flags())
 	fs := c.Flags()
 	fs.StringSliceVar(&grant.Names, "allow", nil, "`names` that it may request, as above; may be repeated or joined by commas")
-	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway, acme; several as agent,gateway")
+	fs.StringSliceVar(&modes, "mode", []string{string(clients.ModeAgent), string(clients.ModeGateway)}, "`modes` that it may use: agent, gateway, acme, challenge; several as agent,gateway")
 	fs.StringSliceVar(&grant.Networks, "from", nil, "`networks` from which it may enrol and send requests, such as 10.1.0.0/16 (default any)")
 	fs.StringSliceVar(&grant.KeyTypes, "key-type", nil, "`types` of keys that it may use (default any)")
 	fs.StringSliceVar(&grant.Profiles, "profile", nil, "the CA's `profiles` that it may request, such as shortlived; default: a request without one (default any)")

@@ -62,7 +62,7 @@ do not count.`,
 	}
 	flags.bind(c.Flags())
 	fs := c.Flags()
-	fs.StringSliceVar(&modes, "mode", nil, "`modes` to decide for: agent, gateway, acme (default each)")
+	fs.StringSliceVar(&modes, "mode", nil, "`modes` to decide for: agent, gateway, acme, challenge (default each)")
 	fs.StringVar(&req.KeyType, "key-type", "ec256", "`type` of the certificate's key")
 	fs.StringVar(&req.Profile, "profile", "", "the CA's `profile` that is requested (default none)")
 	fs.StringVar(&req.From, "from", "", "`address` of the client (default any)")

@@ -140,7 +140,8 @@ type Ask struct {
 	// needs no grant.
 	Own bool
 	// Costs marks an action that causes work at the CA. It counts against the client's
-	// quota and rate limit, and is also recorded if it is allowed.
+	// quota and rate limit, and is also recorded if it is allowed. A policy.Proof, whose
+	// order is one of the client's own account, counts against the rate limit only.
 	Costs bool
 	// Announces marks an action that a later one with Costs follows. It is refused if the
 	// quota is used up already, but counts nothing.
@@ -279,6 +280,9 @@ func (l *Log) recordAllowed(ctx context.Context, entries []trail.Entry) error {
 // never count against the default, because a client that lost many keys at once must
 // be able to revoke all of them.
 func (l *Log) quotaOf(a Ask, d policy.Decision) int {
+	if a.Request.Purpose == policy.Proof {
+		return 0
+	}
 	if d.Quota == 0 && a.Request.Purpose != policy.Revocation && !a.isOfNetwork() {
 		return int(l.quota.Load())
 	}

@@ -16,7 +16,7 @@ func TestGrantableModes(t *testing.T) {
 	for _, m := range clients.GrantableModes() {
 		listed[m] = true
 	}
-	for _, m := range []clients.Mode{clients.ModeClient, clients.ModeAgent, clients.ModeGateway, clients.ModeACME, "unknown", ""} {
+	for _, m := range []clients.Mode{clients.ModeClient, clients.ModeAgent, clients.ModeGateway, clients.ModeACME, clients.ModeChallenge, "unknown", ""} {
 		if m.IsGrantable() != listed[m] {
 			t.Errorf("mode %q: grantable %v, listed %v", m, m.IsGrantable(), listed[m])
 		}
@@ -82,4 +82,5 @@ func ExampleMode_Properties() {
 	// agent renews unattended: true
 	// gateway renews unattended: false
 	// acme renews unattended: false
+	// challenge renews unattended: false
 }

@@ -5,7 +5,7 @@ import "slices"
 // Grant defines what a client may request. One grant must cover a whole request.
 type Grant struct {
 	Names    []string `json:"names" yaml:"names,flow" want:"names such as web1.example.com" doc:"patterns: web1.example.com, *.example.com (one label), **.example.com (any depth), wildcard:P, a CIDR"`
-	Modes    []Mode   `json:"modes" yaml:"modes,flow" want:"agent, gateway or acme, or several of them" doc:"agent, gateway, acme"`
+	Modes    []Mode   `json:"modes" yaml:"modes,flow" want:"agent, gateway, acme or challenge, or several of them" doc:"agent, gateway, acme, challenge"`
 	Networks []string `json:"networks,omitempty" yaml:"networks,omitempty,flow" want:"networks such as 10.1.0.0/16" doc:"source networks; none: any"`
 	KeyTypes []string `json:"key_types,omitempty" yaml:"key_types,omitempty,flow" want:"types of keys such as ec256" doc:"none: any"`
 	// Profiles are profiles of the CA. ProfileDefault stands for a request without one.

@@ -11,6 +11,9 @@ const (
 	ModeAgent   Mode = "agent"   // certificate-agent: renewed by the proxy, sealed to the client
 	ModeGateway Mode = "gateway" // acme-gateway: passed through, nothing is stored
 	ModeACME    Mode = "acme"    // relayed to a stock ACME client (RFC 8555)
+	// ModeChallenge is for clients with an account of their own at a CA. The proxy
+	// answers their HTTP-01 challenges, and never sees their certificates.
+	ModeChallenge Mode = "challenge"
 )
 
 // ModeProperties describes how a mode differs from others.
@@ -19,7 +22,7 @@ type ModeProperties struct {
 	OwnsNames  bool // a name belongs to one client, as long as that client may have it
 	Unattended bool // the proxy renews while the client is away
 	Grantable  bool // a grant may allow the mode
-	Native     bool // a client requests it through the native API
+	Native     bool // a client requests certificates of it through the native API
 }
 
 // Canonical returns the mode that a person means, who may use its full name:
@@ -47,7 +50,7 @@ func (m Mode) Properties() ModeProperties {
 		return ModeProperties{KeepsNames: true, OwnsNames: true, Unattended: true, Grantable: true, Native: true}
 	case ModeGateway:
 		return ModeProperties{Grantable: true, Native: true}
-	case ModeACME:
+	case ModeACME, ModeChallenge:
 		return ModeProperties{KeepsNames: true, Grantable: true}
 	}
 	return ModeProperties{}
@@ -65,11 +68,12 @@ func (m Mode) IsUnattended() bool { return m.Properties().Unattended }
 // IsGrantable reports whether a grant may allow the mode.
 func (m Mode) IsGrantable() bool { return m.Properties().Grantable }
 
-// IsNative reports whether a client requests the mode through the native API.
+// IsNative reports whether a client requests certificates of the mode through the
+// native API.
 func (m Mode) IsNative() bool { return m.Properties().Native }
 
 // GrantableModes returns the modes that a grant may allow, the default first.
-func GrantableModes() []Mode { return append(NativeModes(), ModeACME) }
+func GrantableModes() []Mode { return append(NativeModes(), ModeACME, ModeChallenge) }
 
 // NativeModes returns the modes of the native API, the default first.
 func NativeModes() []Mode { return []Mode{ModeAgent, ModeGateway} }

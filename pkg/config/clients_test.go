@@ -130,7 +130,7 @@ clients:
 			"clients.yaml:6: clients.web1.disabled: this is text; write true or false, without quotes",
 			"clients.yaml:7: clients.web1.recipients: recipient 1: not an X25519 recipient",
 			"clients.yaml:9: clients.web1.grants[0].name: unknown key; did you mean names?",
-			"clients.yaml:10: clients.web1.grants[0].modes: this is a group of keys; write agent, gateway or acme, or several of them",
+			"clients.yaml:10: clients.web1.grants[0].modes: this is a group of keys; write agent, gateway, acme or challenge, or several of them",
 			"clients.yaml:11: clients.web1.grants[0].key-types: unknown key; did you mean key_types?",
 			"clients.yaml:12: clients.web1.grants[0].networks: is an empty list; write networks such as 10.1.0.0/16, or remove the line to allow all",
 			"clients.yaml:13: clients.web1.grants[0].daily_quota: this is a number; write a whole number",
@@ -139,7 +139,7 @@ clients:
 			"clients.yaml:15: clients.web1.grants[2].names[1]: this is a list; write names such as web1.example.com",
 			"clients.yaml:16: clients.web1.grants[2].names: also set on line 15; keep one of the two",
 			"clients.yaml:17: clients.web1.grants[2].daily_quota: write a whole number, in decimal digits only",
-			"clients.yaml:18: clients.web1.grants[2].modes: this is a number; write agent, gateway or acme, or several of them",
+			"clients.yaml:18: clients.web1.grants[2].modes: this is a number; write agent, gateway, acme or challenge, or several of them",
 			"clients.yaml:19: clients.web2: this is a list; write keys such as grants:",
 		}},
 	} {

@@ -25,6 +25,8 @@ type Request struct {
 	Profile string
 	// Purpose selects the parts of a grant that count.
 	Purpose Purpose
+	// AnySource ignores networks, for an explanation that has no address.
+	AnySource bool
 }
 
 // Purpose is the purpose of a request.
@@ -42,6 +44,9 @@ const (
 	// Revocation revokes a certificate whose key the client has proven to hold, or only
 	// checks names. Modes, key types, profiles and the number of names do not count.
 	Revocation
+	// Proof answers a challenge of a CA for the client, whose certificate the proxy never
+	// sees. Names, the mode and networks count.
+	Proof
 )
 
 // Decision holds the limits of an allowed request.
@@ -150,13 +155,15 @@ func check(g clients.Grant, id clients.Identity, r Request, names cert.Names) mi
 	m := miss{names: uncovered(g.Names, names)}
 	if r.Purpose != Revocation {
 		m.mode = !slices.Contains(g.Modes, r.Mode)
+	}
+	if r.Purpose != Revocation && r.Purpose != Proof {
 		m.keyType = r.Purpose != Order && len(g.KeyTypes) > 0 && !slices.Contains(g.KeyTypes, string(r.KeyType))
 		m.profile = len(g.Profiles) > 0 && !slices.Contains(g.Profiles, cmp.Or(r.Profile, clients.ProfileDefault))
 		if g.MaxNames > 0 && len(names) > g.MaxNames {
 			m.most = g.MaxNames
 		}
 	}
-	if r.Purpose != Renewal {
+	if r.Purpose != Renewal && !r.AnySource {
 		m.source = len(g.Networks) > 0 && !Within(g.Networks, id.Addr)
 	}
 	return m

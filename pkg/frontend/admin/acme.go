@@ -179,13 +179,19 @@ func (f *frontend) explain(r *http.Request, req Explain) (Explanation, error) {
 		return Explanation{}, refuse(http.StatusUnprocessableEntity, "key_type: %w", err)
 	}
 	id := clients.Identity{Client: c}
-	if req.From == "" {
-		ask.Purpose = policy.Renewal
-	} else if id.Addr, err = netip.ParseAddr(req.From); err != nil {
-		return Explanation{}, refuse(http.StatusUnprocessableEntity, "from: %q is not an IP address", req.From)
+	if ask.AnySource = req.From == ""; !ask.AnySource {
+		if id.Addr, err = netip.ParseAddr(req.From); err != nil {
+			return Explanation{}, refuse(http.StatusUnprocessableEntity, "from: %q is not an IP address", req.From)
+		}
+	}
+	if ask.Mode == clients.ModeChallenge {
+		ask.Purpose = policy.Proof
 	}
 	e := policy.Explain(id, ask)
 	out := Explanation{Mode: ask.Mode, Names: names, Allowed: e.Denied == nil, DailyQuota: e.Quota, Grants: []Verdict{}}
+	if ask.Purpose == policy.Proof {
+		out.DailyQuota = 0 // it counts requests that may cost an order of the proxy's account
+	}
 	if e.Denied != nil {
 		out.Reason = e.Denied.ForClient()
 	}
