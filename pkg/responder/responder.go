@@ -26,19 +26,24 @@ const Prefix = "/.well-known/acme-challenge/"
 // Responder holds the published answers. It is safe for concurrent use.
 type Responder struct {
 	mu      sync.RWMutex
-	answers map[key]*Answer // guarded by mu
+	answers layer // guarded by mu
+	lower   layer // answers of PutLower; guarded by mu
 }
+
+// layer holds the newest answer of each pair.
+type layer map[key]*Answer
 
 type key struct{ host, token string }
 
 // New returns a responder without answers.
 func New() *Responder {
-	return &Responder{answers: map[key]*Answer{}}
+	return &Responder{answers: layer{}, lower: layer{}}
 }
 
 // Answer is one published key authorization.
 type Answer struct {
 	responder *Responder
+	layer     layer // guarded by responder.mu
 	key       key
 	body      string
 	fetched   chan struct{}
@@ -53,12 +58,28 @@ type Answer struct {
 // hides the first until it is removed. Two orders that share an authorization
 // publish the same pair.
 func (r *Responder) Put(host, token, keyAuthorization string) *Answer {
-	a := &Answer{responder: r, key: key{canonicalHost(host), token}, body: keyAuthorization, fetched: make(chan struct{})}
+	return r.put(r.answers, host, token, keyAuthorization)
+}
+
+// PutLower publishes like Put, but every answer of Put for the same pair hides it.
+func (r *Responder) PutLower(host, token, keyAuthorization string) *Answer {
+	return r.put(r.lower, host, token, keyAuthorization)
+}
+
+func (r *Responder) put(l layer, host, token, keyAuthorization string) *Answer {
+	a := &Answer{responder: r, layer: l, key: key{canonicalHost(host), token}, body: keyAuthorization, fetched: make(chan struct{})}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a.older = r.answers[a.key]
-	r.answers[a.key] = a
+	a.older = l[a.key]
+	l[a.key] = a
 	return a
+}
+
+// Has reports whether Put has published an answer for a pair. It ignores PutLower.
+func (r *Responder) Has(host, token string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.answers[key{canonicalHost(host), token}] != nil
 }
 
 // Fetched returns a channel that is closed when the answer is first fetched. It is
@@ -73,15 +94,15 @@ func (a *Answer) Remove() {
 	a.responder.mu.Lock()
 	defer a.responder.mu.Unlock()
 	a.removed = true
-	top := a.responder.answers[a.key].current()
+	top := a.layer[a.key].current()
 	for each := top; each != nil; each = each.older {
 		each.older = each.older.current()
 	}
 	if top == nil {
-		delete(a.responder.answers, a.key)
+		delete(a.layer, a.key)
 		return
 	}
-	a.responder.answers[a.key] = top
+	a.layer[a.key] = top
 }
 
 // current returns the newest answer from a on that is not removed, or nil. a may be
@@ -93,11 +114,12 @@ func (a *Answer) current() *Answer {
 	return a
 }
 
-// Len returns the number of published pairs.
+// Len returns the number of published pairs. A pair of both Put and PutLower counts
+// twice.
 func (r *Responder) Len() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.answers)
+	return len(r.answers) + len(r.lower)
 }
 
 // ServeHTTP answers GET and HEAD of published tokens. Other requests get a 404.
@@ -107,8 +129,12 @@ func (r *Responder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		notFound(w)
 		return
 	}
+	k := key{canonicalHost(req.Host), token}
 	r.mu.RLock()
-	a := r.answers[key{canonicalHost(req.Host), token}]
+	a := r.answers[k]
+	if a == nil {
+		a = r.lower[k]
+	}
 	r.mu.RUnlock()
 	if a == nil {
 		notFound(w)

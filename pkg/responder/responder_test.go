@@ -296,3 +296,42 @@ func BenchmarkAnswer(b *testing.B) {
 		r.ServeHTTP(w, req)
 	}
 }
+
+// A lower answer is served only while there is no other of the pair, whatever the order
+// in which they come (X2).
+func TestPutLower(t *testing.T) {
+	t.Parallel()
+	r := responder.New()
+	serves := func(want string) {
+		t.Helper()
+		status, body := get(t, r, "a.example.com", prefix+token)
+		if want == "" && status != http.StatusNotFound || want != "" && (status != http.StatusOK || body != want) {
+			t.Errorf("%d %q, want %q", status, body, want)
+		}
+	}
+	low := r.PutLower("A.example.com", token, "low")
+	serves("low")
+	if r.Has("a.example.com", token) {
+		t.Error("Has counts a lower answer")
+	}
+	high := r.Put("a.example.com", token, "high")
+	serves("high")
+	newer := r.PutLower("a.example.com", token, "newer")
+	serves("high")
+	if !r.Has("A.example.com:80", token) || r.Has("b.example.com", token) || r.Len() != 2 {
+		t.Error("Has or Len is wrong")
+	}
+	high.Remove()
+	serves("newer")
+	if status, _ := get(t, r, "b.example.com", prefix+token); status != http.StatusNotFound {
+		t.Errorf("another name: %d", status)
+	}
+	low.Remove()
+	serves("newer")
+	newer.Remove()
+	newer.Remove()
+	serves("")
+	if r.Len() != 0 {
+		t.Error("an answer is left")
+	}
+}
