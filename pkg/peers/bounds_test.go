@@ -133,12 +133,22 @@ func TestParseMessage(t *testing.T) {
 		`{"from":"a","at":1,"items":[{"do":"ack"}]}`:                          "id",
 		`{"from":"a","at":1,"items":[{"do":"put","id":"1"}]}`:                 "answer",
 		`{"from":"a","at":1,"items":[{"do":"here","answer":{}}]}`:             "answer",
-		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"dns-01","name":"a.example","token":"t","key_authorization":"x"}}]}`:      "type",
-		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"*.a.example","token":"t","key_authorization":"x"}}]}`:   "name",
-		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"A.example","token":"t","key_authorization":"x"}}]}`:     "name",
-		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"../t/","key_authorization":"x"}}]}`: "token",
-		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"<b>"}}]}`:   "token",
-		`{"from":"a","at":1,"items":[{"do":"put","id":"` + strings.Repeat("1", maxID+1) + `","answer":{"type":"http-01","name":"a.example"}}]}`:      "id",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"dns-01","name":"a.example","token":"t","key_authorization":"x"}}]}`:                                                                                                                                                                                             "type",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"*.a.example","token":"t","key_authorization":"x"}}]}`:                                                                                                                                                                                          "name",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"A.example","token":"t","key_authorization":"x"}}]}`:                                                                                                                                                                                            "name",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"../t/","key_authorization":"x"}}]}`:                                                                                                                                                                                        "token",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"<b>"}}]}`:                                                                                                                                                                                          "token",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"` + strings.Repeat("1", maxID+1) + `","answer":{"type":"http-01","name":"a.example"}}]}`:                                                                                                                                                                                             "id",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","client":"c","credential":"d","addr":"192.0.2.1","until":1}}]}`: "",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","client":"c","until":1}}]}`:                                     "",
+		`{"from":"a","at":1,"items":[{"do":"end","id":"1","to":"b"},{"do":"clients"}]}`:                                                                                                                                                                                                                                                     "",
+		`{"from":"a","at":1,"items":[{"do":"end","to":"b"}]}`: "id",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","client":"c"}}]}`:                      "client",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","until":1}}]}`:                         "client",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","client":"c","until":1,"addr":"x"}}]}`: "addr",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.x","client":"c","credential":"d","addr":"192.0.2.1","until":1}}]}`:                  "token",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"t.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","client":"c","credential":"d","addr":"192.0.2.1","until":1}}]}`:                                                            "token",
+		`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"tls-alpn-01","name":"a.example","token":"","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","client":"c","credential":"d","addr":"192.0.2.1","until":1}}]}`:               "client",
 		``: "EOF",
 	} {
 		_, _, err := parseMessage([]byte(text))
@@ -153,11 +163,13 @@ func TestParseMessage(t *testing.T) {
 func FuzzHeard(f *testing.F) {
 	f.Add(`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"t","key_authorization":"t.x"}}]}`)
 	f.Add(`{"from":"a","items":[{"do":"bye"},{"do":"ack","id":"1","to":"self"},{"do":"fetched","id":"1","to":"self"}]}`)
+	f.Add(`{"from":"a","at":1,"items":[{"do":"put","id":"1","answer":{"type":"http-01","name":"a.example","token":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA","key_authorization":"evaGxfADs6pSRb2LAv9IZf17Dt3juxGJ-PCt92wr-oA.9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI","client":"c","credential":"d","addr":"192.0.2.1","until":1}}]}`)
+	f.Add(`{"from":"a","items":[{"do":"end","id":"1","to":"self"},{"do":"end","id":"1","to":"b"},{"do":"clients"}]}`)
 	f.Add(`{"from":"a","items":[{"do":"hello"},{"do":"remove","id":"1"},{"do":"due"},{"do":"news","id":"1"}]}`)
 	f.Add("AAAA")
 	f.Fuzz(func(t *testing.T, text string) {
 		p := newPeers(t)
-		p.addShared(*answer("b.example", "t"), func() {})
+		p.addShared(*answer("b.example", "t"), func() {}, nil)
 		p.receive(text)
 		if served(p) != 0 || len(p.others) != 0 {
 			t.Fatal("a text of a stranger was accepted")

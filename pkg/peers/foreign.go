@@ -16,6 +16,10 @@ type foreignKey struct{ from, id string }
 // caller must hold p.mu.
 func (p *Peers) addForeign(from string, it item) {
 	key := foreignKey{from, it.ID}
+	if it.Answer.ClientID != "" {
+		p.addClient(key, *it.Answer)
+		return
+	}
 	if _, there := p.foreign[key]; !there {
 		if !p.running || len(p.foreign) >= maxForeign {
 			p.warnLocked("foreign", "too many answers of other instances", "limit", maxForeign)

@@ -40,6 +40,7 @@ type Config struct {
 	Local    challenge.Publisher // serves the others' answers of the types that this instance has a port for
 	Due      func()              // called when a certificate became due; must not block
 	News     func(id string)     // called when a certificate changed; must not block
+	Clients  ClientAnswers       // serves the answers that clients gave the others; nil: they are not served
 	Logger   *slog.Logger        // if nil, nothing is logged. Names of certificates are never logged.
 
 	// Life is how long another instance's answer is served if that instance does not
@@ -57,9 +58,10 @@ const (
 	helloTimeout = 200 * time.Millisecond
 	// maxSkew is the maximum age of a message, and the maximum lead of its sender's clock.
 	maxSkew = time.Minute
-	// maxOthers and maxForeign limit the memory that the others can use here.
+	// maxOthers, maxForeign and maxClients limit the memory that the others can use here.
 	maxOthers  = 64
 	maxForeign = 4096
+	maxClients = 8192 // answers of clients
 )
 
 // Peers exchanges messages with the other instances. It is safe for concurrent use. A
@@ -77,6 +79,7 @@ type Peers struct {
 	others     map[string]*other
 	own        map[string]*shared
 	foreign    map[foreignKey]chan struct{} // closed when the answer is removed
+	clients    map[foreignKey]clientAnswer
 	reception  reception
 	lastWarned map[string]time.Time // by kind of warning
 }
@@ -91,6 +94,7 @@ type other struct {
 type shared struct {
 	item    item
 	fetched func()
+	ended   func()          // for a client's answer: the client withdrew it elsewhere; else nil
 	waiting map[string]bool // instances that have not acknowledged it
 	done    chan struct{}   // closed when waiting is empty
 	closed  bool            // whether done is closed
@@ -116,7 +120,7 @@ func New(cfg Config) (*Peers, error) {
 	}
 	return &Peers{
 		cfg: cfg, box: box, out: outbox{more: make(chan struct{}, 1)}, ready: make(chan struct{}),
-		others: map[string]*other{}, own: map[string]*shared{}, foreign: map[foreignKey]chan struct{}{},
+		others: map[string]*other{}, own: map[string]*shared{}, foreign: map[foreignKey]chan struct{}{}, clients: map[foreignKey]clientAnswer{},
 		lastWarned: map[string]time.Time{},
 	}, nil
 }
@@ -126,6 +130,10 @@ func New(cfg Config) (*Peers, error) {
 // CA has fetched the answer from one of them. withdraw removes the answer from the
 // others and may be called twice.
 func (p *Peers) Share(ctx context.Context, a Answer, fetched func()) (withdraw func()) {
+	return p.share(ctx, a, fetched, nil)
+}
+
+func (p *Peers) share(ctx context.Context, a Answer, fetched, ended func()) (withdraw func()) {
 	if p == nil {
 		return func() {}
 	}
@@ -142,7 +150,7 @@ func (p *Peers) Share(ctx context.Context, a Answer, fetched func()) (withdraw f
 		p.warn("unusual", "an answer to a challenge is not shared with the other instances", "error", err)
 		return func() {}
 	}
-	id, s := p.addShared(a, fetched)
+	id, s := p.addShared(a, fetched, ended)
 	select {
 	case <-s.done:
 	case <-timeout.C:
@@ -159,9 +167,9 @@ func (p *Peers) isRunning() bool {
 }
 
 // addShared sends an answer to the others, without waiting for acknowledgements.
-func (p *Peers) addShared(a Answer, fetched func()) (string, *shared) {
+func (p *Peers) addShared(a Answer, fetched, ended func()) (string, *shared) {
 	id := rand.Text()
-	s := &shared{item: item{Do: put, ID: id, Answer: &a}, fetched: fetched, waiting: map[string]bool{}, done: make(chan struct{})}
+	s := &shared{item: item{Do: put, ID: id, Answer: &a}, fetched: fetched, ended: ended, waiting: map[string]bool{}, done: make(chan struct{})}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.running {
@@ -223,6 +231,9 @@ func (p *Peers) NotifyDue() { p.notify(item{Do: due}) }
 
 // NotifyNews notifies the others that a certificate changed, which wakes its waiters.
 func (p *Peers) NotifyNews(id string) { p.notify(item{Do: news, ID: id}) }
+
+// NotifyClients notifies the others that clients or their grants have changed.
+func (p *Peers) NotifyClients() { p.notify(item{Do: changed}) }
 
 // notify sends an item if there is another instance.
 func (p *Peers) notify(it item) {

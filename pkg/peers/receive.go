@@ -117,6 +117,13 @@ func (p *Peers) handle(now time.Time, from string, items []item) {
 			p.addForeign(from, it)
 		case remove:
 			p.dropForeign(foreignKey{from, it.ID})
+			p.dropClient(foreignKey{from, it.ID})
+		case end:
+			p.handleEnd(it)
+		case changed:
+			if p.cfg.Clients != nil {
+				p.cfg.Clients.Changed()
+			}
 		case ack, fetched:
 			p.handleAck(from, it)
 		case due:
@@ -177,7 +184,8 @@ func (p *Peers) handleAck(from string, it item) {
 	}
 }
 
-// removeInstance handles the bye of an instance, which needs its answers no longer.
+// removeInstance handles the bye of an instance, which needs its answers no longer. Those
+// of clients stay until they expire, because the clients' CAs may still fetch them.
 func (p *Peers) removeInstance(from string) {
 	p.cfg.Logger.Info("another instance has stopped", "instance", from)
 	p.forget(from)

@@ -73,6 +73,7 @@ func (p *Peers) sendHeartbeats(ctx context.Context) {
 			p.mu.Lock()
 			p.enqueue(item{Do: here})
 			p.forgetLost(time.Now())
+			p.dropExpired(time.Now())
 			p.logDeafness(time.Now())
 			p.mu.Unlock()
 		case <-ctx.Done():
@@ -107,6 +108,9 @@ func (p *Peers) shutDown(ctx context.Context) {
 	p.running = false
 	for key := range p.foreign {
 		p.dropForeign(key)
+	}
+	for key := range p.clients {
+		p.dropClient(key)
 	}
 	for name := range p.others {
 		p.forget(name)

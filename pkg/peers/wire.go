@@ -20,6 +20,12 @@ type Answer struct {
 	Name             string `json:"name"`            // DNS name or IP address
 	Token            string `json:"token,omitempty"` // of HTTP-01
 	KeyAuthorization string `json:"key_authorization"`
+
+	// The fields of challenge.ClientAnswer; all empty unless it is one.
+	ClientID     string `json:"client,omitempty"`
+	CredentialID string `json:"credential,omitempty"`
+	Addr         string `json:"addr,omitempty"`
+	Until        int64  `json:"until,omitempty"` // milliseconds since 1970, UTC
 }
 
 // The values of item.Do.
@@ -33,6 +39,8 @@ const (
 	fetched = "fetched" // a CA fetched the receiver's answer with this ID from the sender
 	due     = "due"     // a certificate became due
 	news    = "news"    // the certificate with this ID changed
+	end     = "end"     // the client withdrew the receiver's answer with this ID; all others remove it, too
+	changed = "clients" // clients or their grants changed
 )
 
 // item is one part of a message.
@@ -143,9 +151,9 @@ func (it item) check() error {
 		return errors.New("answer: required for put, and invalid otherwise")
 	}
 	switch it.Do {
-	case hello, here, bye, due:
+	case hello, here, bye, due, changed:
 		return nil
-	case put, remove, ack, fetched, news:
+	case put, remove, ack, fetched, news, end:
 		if it.ID == "" {
 			return errors.New("id: missing")
 		}
@@ -169,6 +177,9 @@ func (a Answer) check() error {
 	}
 	if name, err := cert.ParseName(a.Name); err != nil || name != a.Name || cert.IsWildcard(name) {
 		return errors.New("answer: the name is not a canonical identifier")
+	}
+	if err := a.checkClient(); err != nil {
+		return err
 	}
 	if !plainText(a.Token) || a.KeyAuthorization == "" || !plainText(a.KeyAuthorization) {
 		return errors.New("answer: not a token and its key authorization")
