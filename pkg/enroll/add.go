@@ -104,6 +104,9 @@ func (r *Registrar) Token(ctx context.Context, name string, req TokenRequest) (I
 		return Issued{}, err
 	}
 	r.record(ctx, "client token", c, detail)
+	if req.Replace {
+		r.cfg.Changed(ctx)
+	}
 	issued.Client = c
 	return issued, nil
 }

@@ -31,6 +31,9 @@ func (r *Registrar) Apply(ctx context.Context, a clients.Apply) (clients.Applied
 		return clients.Applied{}, err
 	}
 	done, err := r.cfg.Store.ApplyClients(ctx, a, appliedEntry)
+	if len(done.Changes) > 0 && !a.DryRun {
+		r.cfg.Changed(ctx)
+	}
 	if errors.Is(err, managed.ErrTooMany) {
 		err = invalid(fmt.Errorf("%w; a client has at most %d, including those that its hosts enrolled", err, seal.MaxRecipients))
 	}

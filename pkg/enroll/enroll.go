@@ -70,6 +70,9 @@ type Config struct {
 	Revoke func(ctx context.Context, c clients.Client, m managed.Certificate, reason cert.Reason) error
 	// Door may be nil.
 	Door Door
+	// Changed is called after clients lost grants or credentials, or may have. If nil,
+	// nothing is called.
+	Changed func(ctx context.Context)
 	// Now returns the time. If nil, it is time.Now. It must be safe for concurrent
 	// use.
 	Now func() time.Time
@@ -82,6 +85,9 @@ type Registrar struct{ cfg Config }
 func New(cfg Config) *Registrar {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Changed == nil {
+		cfg.Changed = func(context.Context) {}
 	}
 	return &Registrar{cfg}
 }

@@ -27,6 +27,7 @@ func (r *Registrar) SetDisabled(ctx context.Context, name string, disabled bool)
 		action = "client disable"
 	}
 	r.record(ctx, action, c, "")
+	r.cfg.Changed(ctx)
 	c.Disabled = disabled
 	return c, nil
 }
@@ -47,6 +48,7 @@ func (r *Registrar) Remove(ctx context.Context, name string) (clients.Client, er
 		return clients.Client{}, err
 	}
 	r.record(ctx, "client remove", c, "")
+	r.cfg.Changed(ctx)
 	return c, nil
 }
 
