@@ -22,6 +22,7 @@ const (
 	PathCertificates = "/v1/certificates"
 	PathRevoke       = "/v1/certificates/revoke"
 	PathChecks       = "/v1/checks"
+	PathHTTP01       = "/v1/challenges/http-01" // and a token
 	PathHealth       = "/health"
 	PathOpenAPI      = "/openapi.json"
 
@@ -47,6 +48,7 @@ const MaxCheck = 55 * time.Second
 const (
 	MaxRequest = 256 << 10
 	MaxEnroll  = 32 << 10 // of an unauthenticated client
+	MaxPresent = 2 << 10  // of a PresentRequest
 	MaxEvent   = 1 << 20
 	MaxAnswer  = 4 << 20
 )

@@ -265,6 +265,77 @@ func TestTwoInstancesProbe(t *testing.T) {
 	in.answerNothing(t)
 }
 
+// All instances answer a client's challenge, whichever the client asks. It may withdraw and
+// replace it at any of them, and the end of its grant counts at all. Its answer outlives a
+// stop of the instance that it asked (X2, X18).
+func TestTwoInstancesOffload(t *testing.T) {
+	t.Parallel()
+	in := startTwo(t, pgtest.Start(t).Database(t), pebbletest.Options{})
+	one := in.one.NewCaller(t, "web1", nil, proxytest.Grant(clients.ModeChallenge, "*.example.com"))
+	two := *one
+	two.URL = in.two.URL
+	other := in.one.NewCaller(t, "web2", nil, proxytest.Grant(clients.ModeChallenge, "*.example.com"))
+	const name, thumbprint = "www.example.com", "9jg46WB3rR_AHD-EBXdN7cBkH1WOu0tA3M9fm21mqTI"
+	token := func(n int) string { return fmt.Sprintf("token-%016d", n) }
+	present := func(c *proxytest.Caller, n, status int) {
+		t.Helper()
+		body := api.PresentRequest{Name: name, KeyAuthorization: token(n) + "." + thumbprint}
+		if r := c.Do(t, http.MethodPut, api.PathHTTP01+"/"+token(n), body); r.Status != status {
+			t.Fatalf("present %d: %d %s", n, r.Status, r.Body)
+		}
+	}
+	withdraw := func(c *proxytest.Caller, n, status int) {
+		t.Helper()
+		if r := c.Do(t, http.MethodDelete, api.PathHTTP01+"/"+token(n)+"?name="+name, nil); r.Status != status {
+			t.Fatalf("withdraw %d: %d %s", n, r.Status, r.Body)
+		}
+	}
+	answers := func(p *proxytest.Proxy, n int) bool {
+		status, body := proxytest.AnswerAt(t, p.HTTPAddr(), name, token(n))
+		return status == http.StatusOK && body == token(n)+"."+thumbprint
+	}
+
+	present(one, 1, http.StatusOK)
+	present(&two, 2, http.StatusOK)
+	for _, p := range []*proxytest.Proxy{in.one, in.two} {
+		if !answers(p, 1) || !answers(p, 2) {
+			t.Fatal("an instance does not answer when present has returned")
+		}
+	}
+	present(other, 2, http.StatusConflict) // it has it from the other instance
+	withdraw(&two, 1, http.StatusNoContent)
+	if answers(in.two, 1) {
+		t.Error("the instance that was asked still answers")
+	}
+	watch.Until(t, "the other instance stops, too", func() bool { return !answers(in.one, 1) })
+	present(one, 2, http.StatusOK) // replaces the one of the second instance
+	withdraw(one, 2, http.StatusNoContent)
+	in.answerNothing(t)
+
+	present(one, 3, http.StatusOK)
+	present(&two, 4, http.StatusOK)
+	if _, err := in.two.Admin.SetDisabled(t.Context(), "web1", true); err != nil {
+		t.Fatal(err)
+	}
+	if answers(in.two, 3) || answers(in.two, 4) {
+		t.Error("the instance where the client was disabled still answers")
+	}
+	in.answerNothing(t)
+	if _, err := in.two.Admin.SetDisabled(t.Context(), "web1", false); err != nil {
+		t.Fatal(err)
+	}
+
+	present(one, 5, http.StatusOK)
+	in.one.Stop(t)
+	if !answers(in.two, 5) {
+		t.Error("it ended with the instance")
+	}
+	withdraw(&two, 5, http.StatusNoContent)
+	if answers(in.two, 5) {
+		t.Error("it was not withdrawn")
+	}
+}
+
 // workers returns the instances that hold a lease on a client's rows.
 func workers(t *testing.T, s *store.Store, clientID string) map[string]bool {
 	t.Helper()

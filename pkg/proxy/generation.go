@@ -108,6 +108,7 @@ func (p *Proxy) openAPI(context.Context) error {
 	p.health = &health{store: p.store, now: p.cfg.Now}
 	p.registrar = enroll.New(enroll.Config{
 		Store: p.store, Audit: p.audit, URL: p.URL, ACME: p.acmeURL, BindingSecret: p.bindingSecret, Pin: p.tls.pin(), Revoke: p.revokeFor, Door: p.relay, Now: p.cfg.Now,
+		Changed: p.clientsChanged,
 	})
 	p.checks = p.newChecks()
 	p.current.api = rest.New(p.current.restConfig())
@@ -118,7 +119,8 @@ func (g *generation) restConfig() rest.Config {
 	p := g.process
 	return rest.Config{
 		Auth: p.auth, Audit: p.audit, Registrar: p.registrar, Agent: g.agent, Begin: g.gateway.Begin, Revoke: g.gateway.Revoke,
-		Check:  p.checks.Check,
+		Check:   p.checks.Check,
+		Present: p.offload.Present, Withdraw: p.offload.Withdraw,
 		Health: p.health.check, Stopping: g.serving, Logger: p.log, Now: p.cfg.Now,
 		StrangerBody: p.cfg.Limits.StrangerBody, StrangerAnswer: p.cfg.Limits.StrangerAnswer,
 		Lookups: p.cfg.Limits.Connections / 8, Strangers: p.cfg.Limits.Connections / 16,

@@ -23,7 +23,8 @@ func (p *Proxy) openPeers(context.Context) (err error) {
 		return nil
 	}
 	cfg := peers.Config{
-		Bus: p.store, Identity: p.identity, Self: p.name,
+		Clients: p.offload,
+		Bus:     p.store, Identity: p.identity, Self: p.name,
 		Due:    func() { p.Renewals.Wake() },
 		News:   func(certID string) { p.tell(certID, (*agent.Agent).News) },
 		Logger: p.log,

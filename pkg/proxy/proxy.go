@@ -27,6 +27,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/fallback"
 	"github.com/acmeproxy/acmeproxy/pkg/issuer"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/agent"
+	"github.com/acmeproxy/acmeproxy/pkg/modes/offload"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/relay"
 	"github.com/acmeproxy/acmeproxy/pkg/peers"
 	"github.com/acmeproxy/acmeproxy/pkg/renewal"
@@ -78,6 +79,7 @@ type Proxy struct {
 	auth      *auth.Authenticator
 	registrar *enroll.Registrar
 	checks    *checks.Checks
+	offload   *offload.Offload
 
 	bindingSecret []byte // of external account bindings
 	relay         *relay.Relay
@@ -144,7 +146,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openStore, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openACME, p.openAPI} {
+	for _, step := range []func(context.Context) error{p.openStore, p.openOffload, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openACME, p.openAPI} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

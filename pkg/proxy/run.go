@@ -66,6 +66,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
 	loops.Go(func() { p.runDoor(running) })
+	loops.Go(func() { p.offload.Run(running) })
 	loops.Go(func() { p.unparkRegularly(running) })
 	loops.Go(func() { p.finishRevocationsRegularly(running) })
 	loops.Go(func() { p.watchOwn(running) })

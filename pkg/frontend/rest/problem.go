@@ -16,6 +16,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
 	"github.com/acmeproxy/acmeproxy/pkg/managed"
 	"github.com/acmeproxy/acmeproxy/pkg/policy"
@@ -29,12 +30,13 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 	var quota *audit.QuotaExceeded
 	var soon *audit.TooSoon
 	var failed *acme.Error
+	var elsewhere *challenge.ElsewhereError
 	if p := clientProblem(err); p != nil {
 		return p
 	}
 	switch {
 	case errors.As(err, &field):
-		return fieldProblem(http.StatusUnprocessableEntity, "body."+field.Field, field.Error())
+		return fieldProblem(http.StatusUnprocessableEntity, fieldLocation(field.Field), field.Error())
 	case errors.As(err, &denied):
 		return fieldProblem(http.StatusForbidden, location(denied.Field), denied.Error())
 	case errors.As(err, &quota):
@@ -45,6 +47,10 @@ func (f *frontend) problem(ctx context.Context, err error) error {
 		return f.caProblem(failed)
 	case errors.Is(err, managed.ErrOwned):
 		return fieldProblem(http.StatusConflict, "body.names", "names: one of them is managed for another client already; ask the proxy's administrator")
+	case errors.Is(err, challenge.ErrTaken):
+		return fieldProblem(http.StatusConflict, "path.token", challenge.ErrTaken.Error())
+	case errors.As(err, &elsewhere):
+		return huma.NewError(http.StatusConflict, elsewhere.Error())
 	case errors.Is(err, managed.ErrShared):
 		return &huma.ErrorModel{
 			Type: api.ProblemShared, Title: http.StatusText(http.StatusConflict), Status: http.StatusConflict,
@@ -94,6 +100,14 @@ func location(field string) string {
 		return "path.id"
 	}
 	return field
+}
+
+// fieldLocation returns the location of a field of a request.
+func fieldLocation(field string) string {
+	if field == "token" {
+		return "path." + field
+	}
+	return "body." + field
 }
 
 func fieldProblem(status int, location, message string) error {

@@ -27,6 +27,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/auth"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/challenge"
 	"github.com/acmeproxy/acmeproxy/pkg/clients"
 	"github.com/acmeproxy/acmeproxy/pkg/connlimit"
 	"github.com/acmeproxy/acmeproxy/pkg/enroll"
@@ -71,8 +72,14 @@ type Config struct {
 	Revoke func(ctx context.Context, id clients.Identity, rev cert.Revocation) error
 	// Check checks whether a CA could validate names. Errors are *cert.FieldError,
 	// *policy.Denied and *audit.TooSoon.
-	Check  func(ctx context.Context, id clients.Identity, names []string) (preflight.Report, error)
-	Health func(ctx context.Context) error // returns nil if the proxy can serve
+	Check func(ctx context.Context, id clients.Identity, names []string) (preflight.Report, error)
+	// Present answers a challenge of the client's own CA account. The answer has the name
+	// in any spelling, the token and the key authorization; the returned one is complete.
+	// Withdraw ends it. Errors are *cert.FieldError, *policy.Denied, *audit.TooSoon,
+	// challenge.ErrTaken and *challenge.ElsewhereError.
+	Present  func(ctx context.Context, id clients.Identity, a challenge.ClientAnswer) (challenge.ClientAnswer, error)
+	Withdraw func(ctx context.Context, id clients.Identity, name, token string) error
+	Health   func(ctx context.Context) error // returns nil if the proxy can serve
 	// Stopping ends when the proxy is asked to stop. Then long polls are answered at
 	// once, and issuances may finish.
 	Stopping context.Context //nolint:containedctx // the process's, not a request's
@@ -159,6 +166,7 @@ func (f *frontend) register(a huma.API) {
 	f.registerCertificates(a)
 	f.registerRevocation(a)
 	f.registerChecks(a)
+	f.registerChallenges(a)
 	a.OpenAPI().AddOperation(&huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: api.PathHealth,
 		Summary: "Whether the proxy can serve", Security: []map[string][]string{},

@@ -73,6 +73,9 @@ func (f *frontend) authenticated(next http.Handler) http.Handler {
 			return
 		}
 		ctx = context.WithValue(ctx, identityKey{}, id)
+		if isChallenge(r) {
+			r.Body = http.MaxBytesReader(w, r.Body, api.MaxPresent)
+		}
 		begin := time.Now()
 		if !f.readClientBody(w, r, id.Client.ID) {
 			return
@@ -283,6 +286,9 @@ func route(r *http.Request) string {
 			return api.PathCertificates + "/{id}/" + action
 		}
 		return api.PathCertificates + "/{id}"
+	}
+	if isChallenge(r) {
+		return api.PathHTTP01 + "/{token}"
 	}
 	switch r.URL.Path {
 	case api.PathCertificates, api.PathClient, api.PathClientKey, api.PathChecks, api.PathEnroll, api.PathHealth, api.PathOpenAPI:
