@@ -24,7 +24,7 @@ HTTPS_PROXY if that is set, and opens no port.`,
 		Args: subcommand,
 		RunE: showHelp,
 	}
-	for _, sub := range []*cobra.Command{newEnroll(), newGet(), newRun(), newRemoteCheck(), newRemoteList(), newRemoteStatus(), newRenew(), newRekey(), newRevoke(), newForget()} {
+	for _, sub := range []*cobra.Command{newEnroll(), newGet(), newRun(), newRemoteCheck(), newRemoteList(), newRemoteStatus(), newRenew(), newRekey(), newRevoke(), newForget(), newPresent(), newWithdraw()} {
 		c.AddCommand(withRemedy(sub))
 	}
 	return c

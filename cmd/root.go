@@ -34,6 +34,7 @@ func Execute() int {
 	stdout, stderr := printable.NewWriter(os.Stdout), printable.NewWriter(os.Stderr)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	root.SetArgs(withTokens(os.Args[1:]))
 	err := root.ExecuteContext(ctx)
 	if errors.Is(err, context.Canceled) {
 		err = errInterrupted
