@@ -20,6 +20,7 @@ PREFIX ?= /usr/local
 DESTDIR ?=
 BINDIR ?= $(PREFIX)/bin
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+HOOKDIR ?= $(PREFIX)/lib/acmeproxy
 MANDIR ?= $(PREFIX)/share/man
 BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
@@ -196,12 +197,13 @@ dist: build man completions ## build the program, man pages and completions
 
 .PHONY: install
 install: ## install what make dist has built (PREFIX=/usr/local DESTDIR=…)
-	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" BIN="$(BIN)" DIST="$(DIST)" BINDIR="$(BINDIR)" UNITDIR="$(UNITDIR)" MANDIR="$(MANDIR)" \
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" BIN="$(BIN)" DIST="$(DIST)" BINDIR="$(BINDIR)" UNITDIR="$(UNITDIR)" HOOKDIR="$(HOOKDIR)" MANDIR="$(MANDIR)" \
 		BASHDIR="$(BASHDIR)" ZSHDIR="$(ZSHDIR)" FISHDIR="$(FISHDIR)" scripts/install.sh
 
 .PHONY: uninstall
 uninstall: ## remove what make install has installed; data and configuration stay
 	rm -f "$(DESTDIR)$(BINDIR)/acmeproxy" "$(DESTDIR)$(UNITDIR)/acmeproxy.service" "$(DESTDIR)$(UNITDIR)/acmeproxy-remote.service" \
+		"$(DESTDIR)$(HOOKDIR)"/certbot-hook "$(DESTDIR)$(HOOKDIR)"/dehydrated-hook "$(DESTDIR)$(HOOKDIR)"/uacme-hook "$(DESTDIR)$(HOOKDIR)"/acme.sh-hook \
 		"$(DESTDIR)$(BASHDIR)/acmeproxy" "$(DESTDIR)$(ZSHDIR)/_acmeproxy" "$(DESTDIR)$(FISHDIR)/acmeproxy.fish" \
 		"$(DESTDIR)$(MANDIR)/man1/acmeproxy.1" "$(DESTDIR)$(MANDIR)"/man1/acmeproxy-*.1
 

@@ -1,19 +1,19 @@
 #!/bin/sh
-# Installs what make dist has built: program, man pages, shell completions and systemd
-# units. Run it as `make install`, which sets the variables. It builds nothing, because
+# Installs what make dist has built: program, man pages, shell completions, systemd units
+# and hooks. Run it as `make install`, which sets the variables. It builds nothing, because
 # root should not. Each file is replaced at once, so that the program may run meanwhile.
 
 set -eu
 cd "$(dirname "$0")/.."
 
-: "${PREFIX?run make install}" "${BIN:?}" "${DIST:?}" "${BINDIR:?}" "${UNITDIR:?}" "${MANDIR:?}" "${BASHDIR:?}" "${ZSHDIR:?}" "${FISHDIR:?}"
+: "${PREFIX?run make install}" "${BIN:?}" "${DIST:?}" "${BINDIR:?}" "${UNITDIR:?}" "${HOOKDIR:?}" "${MANDIR:?}" "${BASHDIR:?}" "${ZSHDIR:?}" "${FISHDIR:?}"
 DESTDIR=${DESTDIR:-}
 if [ -z "$PREFIX" ]; then
 	echo "PREFIX is empty; use PREFIX=/usr, or leave it out for /usr/local" >&2
 	exit 2
 fi
 
-# The units contain BINDIR without quotes.
+# The units and hooks contain BINDIR without quotes.
 case "$BINDIR" in
 *[!A-Za-z0-9/._+-]* | [!/]*)
 	echo "\"$BINDIR\" is not an absolute path of letters, digits and / . _ + -; use another PREFIX, such as /usr/local" >&2
@@ -50,6 +50,13 @@ for unit in contrib/systemd/*.service; do
 	if [ -z "$DESTDIR" ] && [ "$UNITDIR" != /etc/systemd/system ] && [ -e "/etc/systemd/system/$name" ]; then
 		echo "/etc/systemd/system/$name overrides the installed unit; remove it" >&2
 	fi
+done
+for hook in certbot-hook dehydrated-hook uacme-hook acme.sh-hook; do
+	case $hook in
+	acme.sh-hook) mode=644 ;; # acme.sh reads it
+	*) mode=755 ;;
+	esac
+	sed "s|/usr/local/bin|$BINDIR|g; s|/usr/local/lib/acmeproxy|$HOOKDIR|g" "contrib/challenge-only/$hook" | put "$mode" "$HOOKDIR" "$hook"
 done
 case "$UNITDIR" in
 /etc/systemd/* | /usr/lib/systemd/* | /usr/local/lib/systemd/* | /lib/systemd/*) ;;

@@ -73,11 +73,14 @@ func TestInstall(t *testing.T) {
 	}
 	defer syscall.Umask(syscall.Umask(0o077))
 	from := []string{"BIN=" + built + "/bin", "DIST=" + built + "/dist", "DESTDIR=" + dest, "PREFIX=/opt/acmeproxy-1.0"}
-	want := map[string]fs.FileMode{"/bin/acmeproxy": 0o755}
+	want := map[string]fs.FileMode{
+		"/bin/acmeproxy": 0o755, "/lib/acmeproxy/certbot-hook": 0o755, "/lib/acmeproxy/dehydrated-hook": 0o755, "/lib/acmeproxy/uacme-hook": 0o755,
+	}
 	for _, file := range []string{
 		"/share/man/man1/acmeproxy.1", "/share/man/man1/acmeproxy-serve.1", "/share/bash-completion/completions/acmeproxy",
 		"/share/zsh/site-functions/_acmeproxy", "/share/fish/vendor_completions.d/acmeproxy.fish",
 		"/lib/systemd/system/acmeproxy.service", "/lib/systemd/system/acmeproxy-remote.service",
+		"/lib/acmeproxy/acme.sh-hook",
 	} {
 		want[file] = 0o644
 	}
