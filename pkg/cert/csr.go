@@ -47,7 +47,8 @@ type CSR struct {
 
 // ParseCSR reads a CSR as PEM or DER. It refuses everything that a policy decision
 // over Names would not cover: e-mail addresses, URIs, other subjectAltName kinds and
-// CA requests. It also refuses extensions that ask for more than a server name.
+// CA requests. It also refuses extensions that ask for more than a server name. Such an
+// error is a *ContentError.
 func ParseCSR(data []byte) (*CSR, error) {
 	if len(data) > MaxCSR {
 		return nil, fmt.Errorf("CSR of %d bytes is too large; the limit is %d", len(data), MaxCSR)
@@ -74,6 +75,24 @@ func ParseCSR(data []byte) (*CSR, error) {
 	if err := checkSignature(req); err != nil {
 		return nil, err
 	}
+	names, err := checkContent(req)
+	if err != nil {
+		return nil, &ContentError{err}
+	}
+	return &CSR{DER: der, Names: names, KeyType: keyType, Public: req.PublicKey}, nil
+}
+
+// ContentError reports that a well-formed CSR asks for something that no certificate here
+// may have.
+type ContentError struct{ Err error }
+
+func (e *ContentError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what the CSR asks for.
+func (e *ContentError) Unwrap() error { return e.Err }
+
+// checkContent returns all identifiers if the request has nothing else that matters.
+func checkContent(req *x509.CertificateRequest) (Names, error) {
 	hidden, err := checkAttributes(req.RawTBSCertificateRequest)
 	if err != nil {
 		return nil, err
@@ -90,7 +109,7 @@ func ParseCSR(data []byte) (*CSR, error) {
 			return nil, fmt.Errorf("%q is in the attribute %s only, which CAs do not read; add it to the subjectAltName", name, oidMicrosoftExtensions)
 		}
 	}
-	return &CSR{DER: der, Names: names, KeyType: keyType, Public: req.PublicKey}, nil
+	return names, nil
 }
 
 // checkSignature also refuses the algorithms that CAs refuse only at finalize.
