@@ -18,10 +18,13 @@ type Caller struct {
 	MAC bodymac.MAC
 }
 
-// Denied reports that no block allows a request. Its text is for the log and the audit
-// trail, because it names blocks. It contains no secret.
+// Denied reports that no block allows a request.
 type Denied struct {
+	// Reason is for the log and the audit trail, because it names blocks. It contains no
+	// secret.
 	Reason string
+	// ForCaller names no block.
+	ForCaller string
 	// Ungranted holds the names that no block allows to this caller, if names are the reason.
 	Ungranted []string
 }
@@ -39,7 +42,10 @@ func (c *Config) Possible(by Caller) ([]*Block, error) {
 		}
 	}
 	if len(blocks) == 0 {
-		return nil, &Denied{Reason: "no [auth] block has this address and this kind of HMAC"}
+		return nil, &Denied{
+			Reason:    "no [auth] block has this address and this kind of HMAC",
+			ForCaller: "this address, or this kind of HMAC, may have nothing here; check the header " + bodymac.Header + ", or ask the administrator",
+		}
 	}
 	return blocks, nil
 }
@@ -57,23 +63,32 @@ func (m methods) hasAddr(addr netip.Addr) bool {
 	return false
 }
 
-// Choose returns the first of the possible blocks that allows the request. It must allow all
-// names of the CSR in body. The HMAC covers the bytes of body. The error is a *Denied.
-func (by Caller) Choose(possible []*Block, body []byte, names []string) (*Block, error) {
-	var accepting []*Block
+// Accepted returns those of the possible blocks all of whose methods accept the request with
+// this body, in their order. The HMAC covers the bytes of the body. The body need not be a
+// CSR. If there is no such block, the error is a *Denied.
+func (by Caller) Accepted(possible []*Block, body []byte) ([]*Block, error) {
+	var accepted []*Block
 	for _, b := range possible {
-		if h := b.methods.hmac; h != nil && !by.MAC.Verify(h.key, body) {
-			continue
+		if h := b.methods.hmac; h == nil || by.MAC.Verify(h.key, body) {
+			accepted = append(accepted, b)
 		}
+	}
+	if len(accepted) == 0 {
+		const wrong = "the HMAC is wrong; check its key, and that it is computed from the file that is sent"
+		return nil, &Denied{Reason: wrong, ForCaller: wrong}
+	}
+	return accepted, nil
+}
+
+// Choose returns the first of the accepted blocks that allows all names of a CSR. The error
+// is a *Denied.
+func Choose(accepted []*Block, names []string) (*Block, error) {
+	for _, b := range accepted {
 		if len(b.ungranted(names)) == 0 && len(names) > 0 {
 			return b, nil
 		}
-		accepting = append(accepting, b)
 	}
-	if len(accepting) == 0 {
-		return nil, &Denied{Reason: "the HMAC is not that of an [auth] block; check its key, and that it is computed from the file that is sent"}
-	}
-	return nil, deny(accepting, names)
+	return nil, deny(accepted, names)
 }
 
 // ungranted returns the names that the block does not allow. It never allows an address.
@@ -87,18 +102,20 @@ func (b *Block) ungranted(names []string) (denied []string) {
 }
 
 // deny returns why the blocks that accept the caller do not allow the names.
-func deny(accepting []*Block, names []string) *Denied {
+func deny(accepted []*Block, names []string) *Denied {
 	d := &Denied{Ungranted: names}
 	var tried []string
-	for _, b := range accepting {
+	for _, b := range accepted {
 		tried = append(tried, fmt.Sprintf("[auth %q]", printable.Line(b.Name)))
 		d.Ungranted = b.ungranted(d.Ungranted)
 	}
 	at := strings.Join(tried, ", ")
 	if len(d.Ungranted) == 0 {
 		d.Reason = "no [auth] block allows all names together; each is allowed by one of " + at
+		d.ForCaller = "these names are not allowed in one certificate; send a CSR for each of them, or ask the administrator"
 		return d
 	}
 	d.Reason = "names that are not allowed by " + at
+	d.ForCaller = "not allowed: " + strings.Join(d.Ungranted, " ") + "; leave them out, or ask the administrator"
 	return d
 }

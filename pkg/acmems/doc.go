@@ -8,8 +8,9 @@
 //
 //	cfg, err := acmems.Parse(text) // err: each fault of the file, with its line
 //	for _, w := range cfg.Warnings { … }
-//	blocks := cfg.Possible(caller)           // before the body is read
-//	block, err := caller.Choose(blocks, body, names)
+//	blocks, err := cfg.Possible(caller)         // before the body is read
+//	blocks, err = caller.Accepted(blocks, body)  // before the CSR is parsed
+//	block, err := acmems.Choose(blocks, names)
 //
 // # Differences
 //
@@ -23,5 +24,6 @@
 //   - accept-terms-of-service may have a comment behind it, as in the README.
 //   - Domains match without regard to case. IP addresses, which no block can allow, are denied.
 //   - IPv4 callers never match an IPv6 network.
+//   - The HMAC is checked before the CSR is parsed, so that strangers cost little.
 //   - A plugin is an error, because it may be what denies a request.
 package acmems

@@ -25,9 +25,14 @@ domain = *.example.org
 		fmt.Println(err)
 		return
 	}
-	_, err = by.Choose(possible, nil, []string{"www.example.org", "www.example.com"})
+	accepted, err := by.Accepted(possible, []byte("a CSR"))
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	_, err = acmems.Choose(accepted, []string{"www.example.org", "www.example.com"})
 	fmt.Println(err)
-	block, err := by.Choose(possible, nil, []string{"www.example.org"})
+	block, err := acmems.Choose(accepted, []string{"www.example.org"})
 	fmt.Println(block.Name, err)
 	// Output:
 	// names that are not allowed by [auth "web"]

@@ -143,7 +143,7 @@ func FuzzParse(f *testing.F) {
 		}
 		blocks, err := c.Possible(Caller{})
 		if err == nil {
-			Caller{}.Choose(blocks, nil, []string{name})
+			Choose(blocks, []string{name})
 		}
 	})
 }
