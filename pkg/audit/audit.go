@@ -136,8 +136,8 @@ type Ask struct {
 	// Request is the client's request. If it has neither mode nor names, only the
 	// client's network is checked.
 	Request policy.Request
-	// Own marks an action on a certificate that the proxy manages for the client. It
-	// needs no grant.
+	// Own marks an action that needs no grant: one on a certificate that the proxy
+	// manages for the client, or one that other rules than grants have allowed.
 	Own bool
 	// Costs marks an action that causes work at the CA. It counts against the client's
 	// quota and rate limit, and is also recorded if it is allowed. A policy.Proof, whose

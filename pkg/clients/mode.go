@@ -14,6 +14,7 @@ const (
 	// ModeChallenge is for clients with an account of their own at a CA. The proxy
 	// answers their HTTP-01 challenges, and never sees their certificates.
 	ModeChallenge Mode = "challenge"
+	ModeSign      Mode = "sign" // a CSR of a script is signed, by the rules of ACMEMS
 )
 
 // ModeProperties describes how a mode differs from others.
@@ -52,6 +53,8 @@ func (m Mode) Properties() ModeProperties {
 		return ModeProperties{Grantable: true, Native: true}
 	case ModeACME, ModeChallenge:
 		return ModeProperties{KeepsNames: true, Grantable: true}
+	case ModeSign:
+		return ModeProperties{KeepsNames: true}
 	}
 	return ModeProperties{}
 }

@@ -28,8 +28,8 @@ var layers = [][]string{
 	{"pkg/acmeserver/sqlstore"},
 	{"pkg/store/sqldb"},
 	{"pkg/remote"},
-	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway", "pkg/modes/offload", "pkg/modes/relay"},
-	{"pkg/frontend/rest", "pkg/frontend/admin", "pkg/frontend/acme"},
+	{"pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway", "pkg/modes/offload", "pkg/modes/relay", "pkg/modes/sign"},
+	{"pkg/frontend/rest", "pkg/frontend/admin", "pkg/frontend/acme", "pkg/frontend/sign"},
 	{"pkg/checks", "pkg/enroll"},
 	{"pkg/renewal"},
 	{"pkg/issuer"},
@@ -52,7 +52,7 @@ var layers = [][]string{
 }
 
 // notForFrontends lists packages that a frontend uses through an interface only.
-var notForFrontends = []string{"pkg/renewal", "pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway", "pkg/modes/offload", "pkg/modes/relay"}
+var notForFrontends = []string{"pkg/renewal", "pkg/modes/client", "pkg/modes/agent", "pkg/modes/gateway", "pkg/modes/offload", "pkg/modes/relay", "pkg/modes/sign"}
 
 // docs/architecture.md has a row for each package, in an order in which imports
 // point down.
