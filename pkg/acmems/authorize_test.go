@@ -14,7 +14,7 @@ import (
 
 const body = "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n"
 
-// decide returns the name of the block, or the stage at which there is none.
+// decide returns the name of the block, or the stage at which it ends.
 func decide(t *testing.T, c *Config, addr, header string, names ...string) string {
 	t.Helper()
 	by := Caller{Addr: netip.MustParseAddr(addr)}

@@ -62,7 +62,7 @@ const (
 type Verification struct {
 	Name      string
 	Kind      Kind
-	Listeners []Listener // of HTTP01 and DNS01Server. If empty, there are none.
+	Listeners []Listener // of HTTP01 and DNS01Server. If empty, it has no listener.
 	Update    Update     // of DNS01Update
 	URL       string     // of DNS01Boulder
 	Line      int        // of the section; 0 if it is a default
@@ -124,7 +124,7 @@ func (b *Block) Domains() (texts []string) {
 	return texts
 }
 
-// Networks returns the addresses that the block accepts, as in the file. If there are none,
+// Networks returns the addresses that the block accepts, as in the file. If it lists no address,
 // it accepts all.
 func (b *Block) Networks() (texts []string) {
 	for _, n := range b.methods.ip {

@@ -26,7 +26,7 @@ type flight struct {
 	panicked any           // run's panic value; set before done is closed
 }
 
-// join waits for the flight of a key, and starts it with run if there is none. The result
+// join waits for the flight of a key, and starts it with run if necessary. The result
 // must not be changed.
 func (fs *flights) join(ctx context.Context, key string, run func(context.Context) ([]byte, error)) ([]byte, error) {
 	f, err := fs.enter(ctx, key, run)
