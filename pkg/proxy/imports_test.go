@@ -44,7 +44,7 @@ var layers = [][]string{
 	{"pkg/acmeserver/localca", "pkg/acmeserver/storagetest", "pkg/acmeserver/validation"},
 	{"pkg/acmeserver"},
 	{"pkg/work"},
-	{"pkg/acmems", "pkg/api", "pkg/managed"},
+	{"pkg/acmems", "pkg/acmems/accountdir", "pkg/api", "pkg/managed"},
 	{"pkg/trail"},
 	{"pkg/acmeserver/jws", "pkg/cert", "pkg/clients", "pkg/connlimit", "pkg/dnsupdate", "pkg/envproxy", "pkg/fair", "pkg/hook", "pkg/responder", "pkg/seal", "pkg/store/dsn"}, // leaves
 	{"pkg/acme", "pkg/bodymac", "pkg/dnsprovider", "pkg/dnsquery", "pkg/localfile", "pkg/publicip"},
