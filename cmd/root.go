@@ -81,7 +81,7 @@ proxy, 4 temporary failure: try again later.`,
 	}
 	root.SetVersionTemplate("acmeproxy {{.Version}}\n")
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(newServe(), newReload(), newStatus(), newClients(), newCerts(), newAudit(), newCheck(), newStore(), newRemote(), newVersion())
+	root.AddCommand(newServe(), newReload(), newStatus(), newClients(), newCerts(), newAudit(), newCheck(), newSign(), newStore(), newRemote(), newVersion())
 	addCompletions(root)
 	refuseUnsupported(root)
 	root.InitDefaultHelpCmd()
