@@ -164,6 +164,7 @@ func bindServe(fs *pflag.FlagSet) *config.Serve {
 	layoutFlags(fs, &cfg.Files)
 	fs.IntVar(&cfg.MaxClientCertificates, "max-client-certificates", cfg.MaxClientCertificates, "maximum `number` of managed certificates of one client, 0 for no limit; a client that already has more keeps them")
 	fs.Var((*config.QuotaValue)(&cfg.DefaultDailyQuota), "default-daily-quota", "`number` of requests a day (UTC) of a client whose grant has no quota; 0 for no limit; auto for 300 if this version or a later one created the database, else no limit; renewals by the proxy do not count")
+	fs.StringVar(&cfg.SignConfig, "sign-config", cfg.SignConfig, "configuration `file` of ACMEMS (INI): sign the CSRs of scripts with openssl and wget, at its listeners and by its rules")
 	logFlags(fs, &cfg.LogLevel, &cfg.LogFormat)
 	return cfg
 }

@@ -143,6 +143,9 @@ type Ask struct {
 	// quota and rate limit, and is also recorded if it is allowed. A policy.Proof, whose
 	// order is one of the client's own account, counts against the rate limit only.
 	Costs bool
+	// Unmetered marks an action of a caller that the store has no quota for: its share is
+	// limited by its rate alone.
+	Unmetered bool
 	// Announces marks an action that a later one with Costs follows. It is refused if the
 	// quota is used up already, but counts nothing.
 	Announces bool
@@ -280,7 +283,7 @@ func (l *Log) recordAllowed(ctx context.Context, entries []trail.Entry) error {
 // never count against the default, because a client that lost many keys at once must
 // be able to revoke all of them.
 func (l *Log) quotaOf(a Ask, d policy.Decision) int {
-	if a.Request.Purpose == policy.Proof {
+	if a.Unmetered || a.Request.Purpose == policy.Proof {
 		return 0
 	}
 	if d.Quota == 0 && a.Request.Purpose != policy.Revocation && !a.isOfNetwork() {

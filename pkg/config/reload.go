@@ -23,6 +23,7 @@ func Settings() []Setting {
 		{"https-addr", restart, func(s *Serve) any { return &s.HTTPSAddr }},
 		{"data-dir", restart, func(s *Serve) any { return &s.DataDir }},
 		{"store", restart, func(s *Serve) any { return &s.Store }},
+		{"sign-config", restart, func(s *Serve) any { return &s.SignConfig }},
 		{"log-format", restart, func(s *Serve) any { return &s.LogFormat }},
 
 		{"http-fallback", false, func(s *Serve) any { return &s.HTTPFallback }},

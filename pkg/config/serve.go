@@ -55,6 +55,8 @@ type Serve struct {
 	MaxClientCertificates int    // maximum number of managed certificates of a client; 0 for no limit
 	DefaultDailyQuota     string // of clients whose grants set none: a number, 0 for no limit, or QuotaAuto
 
+	SignConfig string // configuration of ACMEMS whose CSRs are signed; if empty, there is no such door
+
 	LogLevel  string // debug, info, warn or error
 	LogFormat string // text or json
 }

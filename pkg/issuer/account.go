@@ -183,6 +183,19 @@ func (ca *CA) updateContact(ctx context.Context, acc account) error {
 	return nil
 }
 
+// TermsError reports that the administrator has not accepted the terms of service of a CA,
+// which demands it for a new account.
+type TermsError struct{ URL string }
+
+func (e *TermsError) Error() string { return "the terms of service at " + e.URL + " are not accepted" }
+
+// Register registers the account at the default CA, unless that is done. Issue does so, too;
+// this is for a program that needs the account at its start. The error is an *acme.Error.
+func (p *Pool) Register(ctx context.Context) error {
+	_, err := p.standard.account(ctx)
+	return err
+}
+
 // forget makes the next issuance register again, because the CA lost that account.
 func (ca *CA) forget(ctx context.Context, lost account) error {
 	if err := ca.registering.Acquire(ctx, 1); err != nil {
@@ -207,14 +220,21 @@ func (ca *CA) register(ctx context.Context, key crypto.Signer) (string, error) {
 		return "", err
 	}
 	meta := core.GetDirectory().Meta
-	if meta.TermsOfService != "" && !ca.cfg.AcceptTOS {
-		return "", permanent(op, "the CA's terms of service are not accepted; read %s, then set --accept-tos", meta.TermsOfService)
+	accepted := ca.cfg.AcceptTOS
+	if ca.cfg.AcceptTerms != nil {
+		accepted = ca.cfg.AcceptTerms(meta.TermsOfService)
+	}
+	if meta.TermsOfService != "" && !accepted {
+		return "", &acme.Error{
+			Kind: acme.Permanent, Op: op, Err: &TermsError{meta.TermsOfService}, Public: true,
+			Detail: fmt.Sprintf("the CA's terms of service are not accepted; read %s, then set --accept-tos", meta.TermsOfService),
+		}
 	}
 	if meta.ExternalAccountRequired && ca.cfg.EAB == nil {
 		return "", permanent(op, "the CA requires an external account binding; "+
 			"set --eab-kid and --eab-hmac-key-file to the CA's values")
 	}
-	wanted := legoacme.Account{TermsOfServiceAgreed: ca.cfg.AcceptTOS, Contact: []string{}}
+	wanted := legoacme.Account{TermsOfServiceAgreed: accepted, Contact: []string{}}
 	if ca.cfg.Email != "" {
 		wanted.Contact = []string{"mailto:" + ca.cfg.Email}
 	}

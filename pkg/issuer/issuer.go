@@ -40,6 +40,9 @@ type CAConfig struct {
 
 	Email     string // contact of the account; may be empty
 	AcceptTOS bool   // the administrator has read and accepted the CA's terms
+	// AcceptTerms reports whether the administrator accepts the terms at a URL. If set, it
+	// replaces AcceptTOS.
+	AcceptTerms func(url string) bool
 	EAB       *EAB   // nil if the CA does not ask for one
 
 	// Proxy selects the HTTP proxy for a request to the CA; if nil, none is used.

@@ -81,7 +81,8 @@ type Proxy struct {
 	checks    *checks.Checks
 	offload   *offload.Offload
 
-	bindingSecret []byte // of external account bindings
+	sign          *signing // nil without sign-config
+	bindingSecret []byte   // of external account bindings
 	relay         *relay.Relay
 	acme          http.Handler
 	door          atomic.Pointer[acmeDoor] // nil without a public URL
@@ -146,7 +147,7 @@ func New(ctx context.Context, cfg Config) (_ *Proxy, err error) {
 			err = errors.Join(err, p.Close())
 		}
 	}()
-	for _, step := range []func(context.Context) error{p.openStore, p.openOffload, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openACME, p.openAPI} {
+	for _, step := range []func(context.Context) error{p.openStore, p.openOffload, p.openPeers, p.openBindingSecret, p.openGeneration, p.listen, p.openACME, p.openAPI, p.openSign} {
 		if err := step(ctx); err != nil {
 			return nil, err
 		}

@@ -62,6 +62,11 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	limited := connlimit.New(p.https, limits.api()) // counts connections before their handshake, which is expensive
 	serve("https-addr", native, tls.NewListener(limited, p.tls.config()))
 	serve("admin socket", adminServer, p.admin)
+	if p.sign != nil {
+		for _, port := range p.sign.ports {
+			serve("sign-config", port.server, port)
+		}
+	}
 	var loops sync.WaitGroup
 	loops.Go(func() { p.Renewals.Run(running) })
 	loops.Go(func() { p.Deployments.Run(running) })
@@ -104,6 +109,9 @@ func (p *Proxy) drain(native *http.Server, abort context.CancelCauseFunc, loops 
 		p.log.Warn("requests in flight were cut off", "error", err)
 	}
 	abort(gateway.ErrStopping)
+	if err := p.sign.close(grace); err != nil {
+		p.log.Warn("requests to sign a CSR were cut off", "error", err)
+	}
 	loops.Wait()
 }
 
@@ -133,6 +141,7 @@ func (p *Proxy) logStartup() {
 	p.log.Info("serving", "http", p.HTTPAddr(), "https", p.HTTPSAddr(), "data_dir", p.cfg.DataDir, "store", p.store.String(),
 		"acme_directory_url", p.cfg.ACMEDirectoryURL, "version", p.cfg.Version)
 	p.logDoor()
+	p.logSign()
 	for _, doubt := range p.cfg.Doubts() {
 		p.log.Warn("settings do not fit together", "doubt", doubt)
 	}

@@ -2,7 +2,7 @@
 // client renews; this package never starts an issuance on its own.
 //
 // Each [auth] block counts as a client: in the audit trail, for its share of the places and
-// for the default quota.
+// for its rate. It has no row in the store, so it has no quota.
 //
 //	door := sign.New(sign.Config{Rules: rules, Issuer: issuerOf, Audit: trail, Logger: logger})
 //	attempt, err := door.Begin(ctx, caller) // before the body is read
@@ -66,8 +66,8 @@ func (d *Door) Close(ctx context.Context) { d.flights.close(ctx) }
 // between the certificates and no line feed at the end. The issuance continues if ctx ends,
 // and the next attempt with the same body joins it.
 //
-// Errors: *cert.FieldError, *policy.Denied, *audit.QuotaExceeded, *audit.TooSoon,
-// *acme.Error, and faults of the store.
+// Errors: *cert.FieldError, *policy.Denied, *audit.TooSoon, *acme.Error, and faults of the
+// store.
 type Attempt = func(ctx context.Context, body []byte) (chain []byte, err error)
 
 // Begin decides whether the caller can have anything, before its body is read. The error
@@ -143,7 +143,7 @@ func identity(b *acmems.Block, by acmems.Caller) clients.Identity {
 
 func (d *Door) issue(ctx context.Context, id clients.Identity, b *acmems.Block, csr *cert.CSR) ([]byte, error) {
 	ask := audit.Ask{
-		By: id, Action: audit.ActionRequest, Own: true, Costs: true, At: d.cfg.Audit.Now(),
+		By: id, Action: audit.ActionRequest, Own: true, Costs: true, Unmetered: true,
 		Request: policy.Request{Mode: clients.ModeSign, Names: csr.Names, KeyType: csr.KeyType},
 	}
 	if err := d.cfg.Audit.Authorize(ctx, ask); err != nil {
@@ -157,7 +157,6 @@ func (d *Door) issue(ctx context.Context, id clients.Identity, b *acmems.Block, 
 	if err != nil {
 		e.Outcome, e.Detail = trail.Failed, err.Error()
 		d.cfg.Audit.Record(ctx, e)
-		d.returnQuota(ctx, ask, err)
 		d.cfg.Logger.Warn("a CSR is not signed", "block", b.Name, "names", csr.Names, "error", err)
 		return nil, err
 	}
@@ -172,16 +171,6 @@ func encode(b *cert.Bundle) []byte {
 	const end = "-----END CERTIFICATE-----\n"
 	chain := bytes.ReplaceAll(b.FullchainPEM(), []byte(end), []byte(end+"\n"))
 	return bytes.TrimRight(chain, "\n")
-}
-
-// returnQuota returns the quota of a request that led to no order.
-func (d *Door) returnQuota(ctx context.Context, ask audit.Ask, cause error) {
-	var e *acme.Error
-	if errors.As(cause, &e) && !e.Ordered {
-		if err := d.cfg.Audit.ReturnQuota(ctx, ask); err != nil {
-			d.cfg.Logger.Error("a request that came to no order counts against its quota", "error", err)
-		}
-	}
 }
 
 // deny records a refusal, and returns it without the names of blocks.
