@@ -85,6 +85,10 @@ func setup(env *testscript.Env) error {
 	if err != nil {
 		return err
 	}
+	sign, err := port()
+	if err != nil {
+		return err
+	}
 	readme, err := filepath.Abs("../README.md")
 	if err != nil {
 		return err
@@ -104,6 +108,7 @@ func setup(env *testscript.Env) error {
 		fmt.Sprintf("API=https://127.0.0.1:%d", s.https),
 		fmt.Sprintf("HTTPS_PORT=%d", s.https),
 		fmt.Sprintf("HTTP_PORT=%d", s.http),
+		fmt.Sprintf("SIGN_PORT=%d", sign),
 	)
 	return nil
 }
