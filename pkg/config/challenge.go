@@ -40,8 +40,8 @@ func (s *Serve) validateChallenges(check func(key string, err error)) {
 	if s.HTTP01Webroot != "" && s.HTTP01Hook != "" {
 		check("http-01-hook", errors.New("cannot be combined with http-01-webroot; remove one of them"))
 	}
-	if s.DNSProvider == "" && len(s.DNSResolvers) > 0 {
-		check("dns-resolver", errors.New("works only with a dns-provider; set that, too, or remove this"))
+	if s.DNSProvider == "" && s.SignConfig == "" && len(s.DNSResolvers) > 0 {
+		check("dns-resolver", errors.New("works only with a dns-provider or a sign-config; set one, too, or remove this"))
 	}
 	if _, err := s.Resolvers(); err != nil {
 		check("dns-resolver", err)

@@ -124,11 +124,15 @@ func (p *Proxy) openSignSolver(v acmems.Verification) (kind string, _ challenge.
 	case acmems.HTTP01:
 		return acme.HTTP01, challenge.FromMemory(acme.HTTP01, p.publisher()), nil
 	case acmems.DNS01Update:
+		resolvers, err := p.cfg.Resolvers()
+		if err != nil {
+			return "", nil, err // impossible: Validate has checked them
+		}
 		settings := updateSettings(v.Update)
 		solver, err := dns01.New(dns01.Config{
 			Provider: "rfc2136", Getenv: func(name string) string { return settings[name] },
 			// As ACMEMS: the name servers of the zone may not be reachable from here.
-			Propagation: "none", Logger: p.log, Shared: &p.dns,
+			Propagation: "none", Resolvers: resolvers, Logger: p.log, Shared: &p.dns,
 		})
 		return acme.DNS01, solver, err
 	}

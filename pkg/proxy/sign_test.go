@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/acmeproxy/acmeproxy/internal/dnstest"
 	"github.com/acmeproxy/acmeproxy/internal/pebbletest"
 	"github.com/acmeproxy/acmeproxy/internal/rawhttp"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -45,13 +46,13 @@ func signINI(t *testing.T, ca *pebbletest.CA, dir, rest string) string {
 	return file
 }
 
-func postCSR(t *testing.T, addr, name string) (status int, chain string) {
+func postCSR(t *testing.T, addr string, names ...string) (status int, chain string) {
 	t.Helper()
 	key, err := cert.GenerateKey(cert.EC256)
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := cert.NewCSR(key, cert.Names{name})
+	der, err := cert.NewCSR(key, names)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,6 +133,45 @@ domain=*.example.org
 	}
 	if status, text := postCSR(t, p.SignAddrs()[0], "b.example.org"); status != http.StatusOK {
 		t.Errorf("after a restart: %d %s", status, text)
+	}
+}
+
+// A wildcard and its base are proven by signed dynamic updates at the second of two servers,
+// and nothing remains in the zone (M45, M46, M47).
+func TestSignConfigDNS(t *testing.T) {
+	t.Parallel()
+	const secret = "YWJjZGVmZGdoaWprbG1ub3BxcnN0dXZ3eHl6MTIzNDU="
+	server := dnstest.Start(t, dnstest.Options{Zones: []string{"zone.example."}, Key: "sign-key.", Secret: secret})
+	dead := dnstest.Start(t, dnstest.Options{Zones: []string{"zone.example."}})
+	ca := pebbletest.Start(t, pebbletest.Options{Resolver: server.Addr})
+	dir := t.TempDir()
+	file := signINI(t, ca, dir, fmt.Sprintf(`accept-terms-of-service=yes
+[mgmt]
+listener=127.0.0.1:0
+[verification dns]
+type=dns01-dnsUpdate
+dns-server=%s
+dns-server=%s
+ttl=5
+tsig-key=sign-key
+tsig-secret=%s
+[auth dns]
+all=yes
+domain=*zone.example
+`, dead.Addr, server.Addr, secret))
+	p := proxytest.Start(t, proxytest.Options{CA: ca, Change: func(cfg *proxy.Config) {
+		cfg.SignConfig = file
+		cfg.DNSResolvers = []string{server.Addr}
+	}})
+	if status, text := postCSR(t, p.SignAddrs()[0], "*.zone.example", "zone.example"); status != http.StatusOK {
+		t.Errorf("%d %s", status, text)
+	}
+	const name = "_acme-challenge.zone.example."
+	if left := server.TXT(name); server.Most(name) != 2 || len(left) > 0 {
+		t.Errorf("%d values at one time, left behind: %q", server.Most(name), left)
+	}
+	if text := p.Log(); strings.Contains(text, secret) {
+		t.Error("the log has the secret")
 	}
 }
 
