@@ -37,9 +37,15 @@ func (e *entries) AppendAudit(_ context.Context, all ...trail.Entry) error {
 	return nil
 }
 
-func (e *entries) TakeQuota(context.Context, string, time.Time, int) (bool, error) { return true, nil }
-func (e *entries) ReturnQuota(context.Context, string, time.Time) error            { return nil }
-func (e *entries) QuotaTaken(context.Context, string, time.Time) (int, error)      { return 0, nil }
+func (e *entries) AppendAuditLazily(ctx context.Context, all ...trail.Entry) error {
+	return e.AppendAudit(ctx, all...)
+}
+
+func (e *entries) TakeQuota(context.Context, string, time.Time, int, ...trail.Entry) (bool, error) {
+	return true, nil
+}
+func (e *entries) ReturnQuota(context.Context, string, time.Time) error       { return nil }
+func (e *entries) QuotaTaken(context.Context, string, time.Time) (int, error) { return 0, nil }
 
 // slowCA issues when it is told to, and counts.
 type slowCA struct {
