@@ -43,7 +43,7 @@ type CAConfig struct {
 	// AcceptTerms reports whether the administrator accepts the terms at a URL. If set, it
 	// replaces AcceptTOS.
 	AcceptTerms func(url string) bool
-	EAB       *EAB   // nil if the CA does not ask for one
+	EAB         *EAB // nil if the CA does not ask for one
 
 	// Proxy selects the HTTP proxy for a request to the CA; if nil, none is used.
 	Proxy     func(*http.Request) (*url.URL, error)
