@@ -11,7 +11,6 @@ type blockParser struct {
 	*parser
 	block    Block
 	hmacLine int
-	hmacKind *option
 	// Nil if the block must name one and did not.
 	verification *Verification
 	storage      *Storage

@@ -68,13 +68,12 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		}
 	}
 	var loops sync.WaitGroup
-	loops.Go(func() { p.Renewals.Run(running) })
-	loops.Go(func() { p.Deployments.Run(running) })
-	loops.Go(func() { p.runDoor(running) })
-	loops.Go(func() { p.offload.Run(running) })
-	loops.Go(func() { p.unparkRegularly(running) })
-	loops.Go(func() { p.finishRevocationsRegularly(running) })
-	loops.Go(func() { p.watchOwn(running) })
+	for _, loop := range []func(context.Context){
+		p.Renewals.Run, p.Deployments.Run, p.runDoor, p.offload.Run,
+		p.unparkRegularly, p.finishRevocationsRegularly, p.watchOwn,
+	} {
+		loops.Go(func() { loop(running) })
+	}
 	go p.reloadOnHangup(running) // a file that cannot be read must not delay the end
 	loops.Go(func() { p.reportKnown(running, limited.Known) })
 

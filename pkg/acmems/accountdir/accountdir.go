@@ -63,7 +63,7 @@ func (f *Folder) Account(_ context.Context, _ string) (key crypto.Signer, url, e
 		return nil, "", "", err
 	}
 	var known registration
-	if _, err = f.readRegistration(&known); err != nil {
+	if err = f.readRegistration(&known); err != nil {
 		return nil, "", "", err
 	}
 	for _, contact := range known.Body.Contact {
@@ -128,19 +128,19 @@ func (f *Folder) createKey() error {
 }
 
 // readRegistration reads the registration into v, if there is a file.
-func (f *Folder) readRegistration(v any) (found bool, err error) {
+func (f *Folder) readRegistration(v any) error {
 	path := filepath.Join(f.dir, registrationFile)
 	text, err := localfile.Read(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("read the account's registration: %w", err)
+		return fmt.Errorf("read the account's registration: %w", err)
 	}
 	if err := json.Unmarshal(text, v); err != nil {
-		return false, fmt.Errorf("%s: not a registration in JSON; restore it, or remove it to ask the CA for it", path)
+		return fmt.Errorf("%s: not a registration in JSON; restore it, or remove it to ask the CA for it", path)
 	}
-	return true, nil
+	return nil
 }
 
 // SetURL stores the account's URL and contact. What else ACMEMS stored remains. An empty URL
@@ -157,7 +157,7 @@ func (f *Folder) SetURL(_ context.Context, _, url, email string) error {
 		return nil
 	}
 	whole, body := map[string]any{}, map[string]any{}
-	if _, err := f.readRegistration(&whole); err != nil {
+	if err := f.readRegistration(&whole); err != nil {
 		return err
 	}
 	if known, ok := whole["body"].(map[string]any); ok {

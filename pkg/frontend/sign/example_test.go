@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 
@@ -19,7 +20,7 @@ func ExampleNew() {
 		},
 	})
 	w := httptest.NewRecorder()
-	r := httptest.NewRequest("POST", "/sign", strings.NewReader("a CSR"))
+	r := httptest.NewRequest(http.MethodPost, "/sign", strings.NewReader("a CSR"))
 	r.Header.Set("Content-Length", "5")
 	door.ServeHTTP(w, r)
 	fmt.Println(w.Code, w.Body)

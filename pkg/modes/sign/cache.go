@@ -110,8 +110,7 @@ func replace(dir, name string, data []byte) (err error) {
 	}
 	defer func() {
 		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
+			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
 		}
 	}()
 	if _, err := f.Write(data); err != nil {
