@@ -271,8 +271,9 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /v1/certificates/{id}", "GET /health", "GET /v1/certificates", "GET /v1/certificates/{id}", "GET /v1/certificates/{id}/bundle",
+		"DELETE /v1/certificates/{id}", "DELETE /v1/challenges/http-01/{token}", "GET /health", "GET /v1/certificates", "GET /v1/certificates/{id}", "GET /v1/certificates/{id}/bundle",
 		"GET /v1/client", "POST /v1/certificates", "POST /v1/certificates/revoke", "POST /v1/certificates/{id}/renew", "POST /v1/checks", "POST /v1/client/key", "POST /v1/enroll",
+		"PUT /v1/challenges/http-01/{token}",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("operations\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))

@@ -120,6 +120,7 @@ func credentialMoves(t *testing.T, f *fixture) {
 		return c.ID
 	}
 	one, two, foreign := key(a.ID, "k1"), key(a.ID, "k2"), key(b.ID, "k3")
+	f.clock.Advance(time.Second) // so that the list has an order
 	bearer := must(f.AddCredential(ctx, clients.Credential{ClientID: a.ID, Kind: clients.Bearer, Verifier: hash("k1")}))(t)
 	for range 2 { // a client repeats it
 		ok(t, f.MoveACMEKey(ctx, a.ID, hash("k1"), hash("new")))
