@@ -20,20 +20,30 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 )
 
-// Walk reads every file below a folder, including the database's WAL.
+// Walk reads every file below a folder, including the database's WAL. It reads that first:
+// what a checkpoint moves meanwhile is in both files, and lost in neither.
 func Walk(t testing.TB, dir string) map[string][]byte {
 	t.Helper()
-	files := map[string][]byte{}
+	var logs, others []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
+		switch {
+		case err != nil || !d.Type().IsRegular():
 			return err
+		case strings.HasSuffix(path, "-wal"):
+			logs = append(logs, path)
+		default:
+			others = append(others, path)
 		}
-		data, err := os.ReadFile(path)
-		files[path] = data
-		return err
+		return nil
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for _, path := range append(logs, others...) {
+		if files[path], err = os.ReadFile(path); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return files
 }
