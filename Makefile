@@ -30,7 +30,7 @@ BIN = bin
 DIST = dist
 
 # Programs that some tests use in addition to Go; .ci/run installs them.
-TEST_PROGRAMS = age openssl curl jq ip nft named nginx apache2 haproxy caddy certbot podman
+TEST_PROGRAMS = age openssl curl wget jq ip nft named nginx apache2 haproxy caddy certbot podman
 
 # ACME clients that the target e2e runs in addition to Go packages.
 E2E_PROGRAMS = certbot dehydrated lego uacme caddy openssl curl unshare

@@ -41,9 +41,7 @@ wget --post-file=domain.csr "$URL" -O refused.pem 2>&1 | grep "ERROR 403: Forbid
 func TestScript(t *testing.T) {
 	t.Parallel()
 	for _, program := range []string{"openssl", "wget", "sed", "cmp"} {
-		if _, err := exec.LookPath(program); err != nil {
-			t.Skipf("%s is not installed", program)
-		}
+		pebbletest.Tool(t, program)
 	}
 	ca := startPebble(t, pebbletest.Options{})
 	dir := t.TempDir()
