@@ -9,7 +9,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/printable"
 )
 
-// Caller is what is known about a request before its body is read.
+// Caller describes the sender of a request before the body is read.
 type Caller struct {
 	// Addr is the remote address of the connection, not one of a header. IPv4 addresses are
 	// in their 4-byte form, and there is no zone.

@@ -104,7 +104,7 @@ type Block struct {
 	domains      []glob
 }
 
-// methods are those that a block has. At least one is set if the block has domains.
+// methods holds the methods of a block. At least one is set if the block has domains.
 type methods struct {
 	all  bool
 	ip   []network // nil: no such method

@@ -107,7 +107,7 @@ const (
 	LogFile Destination = "file"
 )
 
-// levels are those of Python's logging.
+// levels maps the names of levels in Python's logging.
 var levels = map[string]slog.Level{
 	"": slog.LevelWarn, "NOTSET": slog.LevelDebug, "DEBUG": slog.LevelDebug, "INFO": slog.LevelInfo,
 	"WARN": slog.LevelWarn, "WARNING": slog.LevelWarn, "ERROR": slog.LevelError,

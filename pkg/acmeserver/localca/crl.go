@@ -34,7 +34,7 @@ type crl struct {
 // numberFile holds the number of the last CRL.
 const numberFile = "crl-number"
 
-// numbers are those of the CRLs, of all authorities together. They increase, also after a
+// numbers counts the CRLs of all authorities together. The numbers increase, also after a
 // restart with an earlier clock.
 type numbers struct {
 	path string

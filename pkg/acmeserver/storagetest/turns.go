@@ -8,9 +8,6 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/acmeserver"
 )
 
-func issuing(o *acmeserver.Order)  { o.Issuing = true }
-func finished(o *acmeserver.Order) { o.Issuing, o.Status = false, acmeserver.StatusInvalid }
-
 // turnCases are about orders with the same Share (X5).
 var turnCases = []testCase{
 	{"one order of a Share is Issuing", func(t *testing.T, f *fixture) {
@@ -134,3 +131,6 @@ var turnCases = []testCase{
 		wantErr(t, f.UpdateOrder(t.Context(), p), acmeserver.ErrTurn)
 	}},
 }
+
+func issuing(o *acmeserver.Order)  { o.Issuing = true }
+func finished(o *acmeserver.Order) { o.Issuing, o.Status = false, acmeserver.StatusInvalid }

@@ -115,7 +115,7 @@ func (o *Offload) recheckOne(ctx context.Context, e *entry) error {
 	return s.decide(e.ClientAnswer)
 }
 
-// state is what the store knows about a client.
+// state holds a client as the store has it.
 type state struct {
 	client      clients.Client
 	credentials []clients.Credential

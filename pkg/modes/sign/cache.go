@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,10 +13,8 @@ import (
 
 	"github.com/acmeproxy/acmeproxy/pkg/acmems"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
+	"github.com/acmeproxy/acmeproxy/pkg/localfile"
 )
-
-// maxFile bounds the files that are read, in bytes. A chain is far smaller.
-const maxFile = 256 << 10
 
 const (
 	csrFile   = "csr.pem"
@@ -47,11 +44,11 @@ func (c cache) get(body []byte, csr *cert.CSR, now time.Time) ([]byte, error) {
 		return nil, nil
 	}
 	dir := c.folder(body)
-	stored, err := readFile(filepath.Join(dir, csrFile))
+	stored, err := localfile.ReadAny(filepath.Join(dir, csrFile))
 	if err != nil || !bytes.Equal(stored, body) {
 		return nil, ignoreMissing(err)
 	}
-	chain, err := readFile(filepath.Join(dir, chainFile))
+	chain, err := localfile.ReadAny(filepath.Join(dir, chainFile))
 	if err != nil {
 		return nil, ignoreMissing(err)
 	}
@@ -72,19 +69,6 @@ func ignoreMissing(err error) error {
 	return err
 }
 
-func readFile(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(data) > maxFile {
-		err = fmt.Errorf("%s: larger than %d bytes", name, maxFile)
-	}
-	return data, err
-}
-
 // put stores or replaces a chain. After a crash, the entry is the old one or the new one.
 func (c cache) put(body, chain []byte) error {
 	if c.dir == "" {
@@ -94,36 +78,10 @@ func (c cache) put(body, chain []byte) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	if stored, err := readFile(filepath.Join(dir, csrFile)); err != nil || !bytes.Equal(stored, body) {
-		if err := replace(dir, csrFile, body); err != nil {
+	if stored, err := localfile.ReadAny(filepath.Join(dir, csrFile)); err != nil || !bytes.Equal(stored, body) {
+		if err := localfile.Replace(filepath.Join(dir, csrFile), body); err != nil {
 			return err
 		}
 	}
-	return replace(dir, chainFile, chain)
-}
-
-// replace writes a file under another name and renames it.
-func replace(dir, name string, data []byte) (err error) {
-	f, err := os.CreateTemp(dir, "."+name+".*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(f.Name()))
-		}
-	}()
-	if _, err := f.Write(data); err != nil {
-		return err
-	}
-	if err := f.Chmod(0o644); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), filepath.Join(dir, name))
+	return localfile.Replace(filepath.Join(dir, chainFile), chain)
 }
