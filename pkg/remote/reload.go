@@ -16,7 +16,7 @@ type Change struct {
 // an error, once. Turns in progress finish with the earlier settings.
 func (d *daemon) change(ctx context.Context, c Change, work *sync.WaitGroup) (result <-chan error) {
 	done := make(chan error, 1)
-	d.Poll = c.Poll
+	d.changedPoll.Store(int64(c.Poll))
 	work.Go(func() { done <- d.reconcile(ctx, c.Wanted) })
 	return done
 }
@@ -29,7 +29,7 @@ func (d *daemon) changed(ctx context.Context, err error, freed map[string]bool) 
 	case err != nil:
 		d.Logger.Error("reloaded only in part; reload again", "error", err)
 	default:
-		d.Logger.Info("reloaded", "poll", d.Poll.String())
+		d.Logger.Info("reloaded", "poll", d.interval().String())
 	}
 	clear(d.next)
 	for path := range d.busy {

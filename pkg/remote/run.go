@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
@@ -49,15 +51,16 @@ func Run(ctx context.Context, cfg RunConfig) error {
 
 type daemon struct {
 	RunConfig
-	timing Timing
-	getter *Getter
-	delays delays
-	next   map[string]time.Time // by path of the Kept: time of its next turn
-	busy   map[string]bool      // by path: its turn runs or is queued
-	warned map[string]string    // by path: the folder whose risk was logged
-	tryAll bool                 // a person acted: mark all certificates in trying
-	trying map[string]bool      // by path: its next turn may end a delay
-	queue  []queued
+	changedPoll atomic.Int64 // Poll of the last change, in nanoseconds, since turns read it; 0: none
+	timing      Timing
+	getter      *Getter
+	delays      delays
+	next        map[string]time.Time // by path of the Kept: time of its next turn
+	busy        map[string]bool      // by path: its turn runs or is queued
+	warned      map[string]string    // by path: the folder whose risk was logged
+	tryAll      bool                 // a person acted: mark all certificates in trying
+	trying      map[string]bool      // by path: its next turn may end a delay
+	queue       []queued
 }
 
 // queued is a certificate that waits for its turn.
@@ -182,9 +185,14 @@ func (d *daemon) warn(k Kept) {
 	}
 }
 
+// interval returns the present Poll.
+func (d *daemon) interval() time.Duration {
+	return cmp.Or(time.Duration(d.changedPoll.Load()), d.Poll)
+}
+
 // poll returns the interval with a jitter of ±5 %.
 func (d *daemon) poll() time.Duration {
-	p := max(d.Poll, d.timing.ShortestPoll)
+	p := max(d.interval(), d.timing.ShortestPoll)
 	return p - p/20 + rand.N(p/10+1)
 }
 
