@@ -130,7 +130,8 @@ func (r *report) end(t test, failed bool) {
 func (r *report) show(t test, failed bool) {
 	text := r.text(t)
 	delete(r.output, t)
-	race := strings.Contains(text, "WARNING: DATA RACE")
+	// A program that a script runs ends with 66 after a race, and its report may be in a file.
+	race := strings.Contains(text, "WARNING: DATA RACE") || strings.Contains(text, "exit status 66")
 	r.final = r.final || race || failed && strings.Contains(text, "panic: ")
 	if r.verbose || !failed && !race {
 		return

@@ -109,6 +109,7 @@ func TestOnce(t *testing.T) { t.Run("sub", func(t *testing.T) {
 func TestPass(t *testing.T) {}
 `,
 		"always/a_test.go": "package m\nimport \"testing\"\nfunc TestBad(t *testing.T) { t.Error(\"always\") }\n",
+		"races/a_test.go": "package m\nimport (\"os\"; \"testing\")\nfunc TestRace(t *testing.T) { if os.Mkdir(\"ran\", 0o755) == nil { t.Error(\"exit status 66\") } }\n",
 		"panics/a_test.go": "package m\nimport \"testing\"\nfunc TestBad(t *testing.T) { panic(\"boom\") }\n",
 	} {
 		file := filepath.Join(dir, name)
@@ -132,6 +133,7 @@ func TestPass(t *testing.T) {}
 		{[]string{program, "-C", dir, "test", "-json", "./good"}, false, 0, "skipped tests (1), by reason:\n  reason\n    m/good TestSkip\n"},
 		{[]string{program, "-C", dir, "test", "-json", "./good", "./panics"}, true, 1, "panic: boom"},
 		{[]string{program, "-C", dir, "test", "-json", "./good", "./once"}, true, 0, "(2):\n  m/once TestOnce/sub\n  m/once TestOnce\n"},
+		{[]string{program, "-C", dir, "test", "-json", "./races"}, true, 1, "failed (1):\n  m/races TestRace"},
 		{[]string{program, "-C", dir, "test", "-json", "./always"}, true, 1, "failed (1):\n  m/always TestBad"},
 		{[]string{program, "-C", dir, "test", "-json", "./always"}, false, 1, "failed (1):\n  m/always TestBad"},
 		{[]string{program, "nonsense"}, false, 2, "unknown command"},
