@@ -59,7 +59,7 @@ func (p *Proxy) openSign(ctx context.Context) error {
 		}
 	}
 	s.door = sign.New(sign.Config{
-		Rules: rules, Audit: p.audit, Logger: p.log,
+		Rules: rules, OwnNames: p.ownNames, Audit: p.audit, Logger: p.log,
 		Issuer: func(v acmems.Verification) (sign.Issuer, func()) { return s.pools[v.Name], func() {} },
 	})
 	p.sign = s

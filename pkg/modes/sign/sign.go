@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/acmeproxy/acmeproxy/pkg/acme"
@@ -40,7 +41,10 @@ type Config struct {
 	// Issuer returns the issuer that proves names as a verification of the rules says. The
 	// caller calls release after its last use, because settings may replace an issuer.
 	Issuer func(verification acmems.Verification) (is Issuer, release func())
-	Audit  *audit.Log
+	// OwnNames returns the names of the proxy itself, for which no block gets a certificate:
+	// its holder could pose as the proxy. If nil, it has none.
+	OwnNames func() []string
+	Audit    *audit.Log
 	// Logger logs what the callers may not read. It must be set.
 	Logger *slog.Logger
 	// Timeout of an issuance. If 0, it is 90 seconds as in ACMEMS.
@@ -99,6 +103,9 @@ func (d *Door) sign(ctx context.Context, by acmems.Caller, possible []*acmems.Bl
 	if err != nil {
 		return nil, d.deny(ctx, by, csr.Names, err)
 	}
+	if err := d.checkOwn(csr.Names); err != nil {
+		return nil, d.deny(ctx, by, csr.Names, err)
+	}
 	store := newCache(block.Storage)
 	if chain := d.cached(store, body, csr); chain != nil {
 		return chain, nil
@@ -118,6 +125,19 @@ func (d *Door) sign(ctx context.Context, by acmems.Caller, possible []*acmems.Bl
 		}
 		return chain, nil
 	})
+}
+
+func (d *Door) checkOwn(names cert.Names) error {
+	if d.cfg.OwnNames == nil {
+		return nil
+	}
+	for _, own := range d.cfg.OwnNames() {
+		if slices.Contains(names, own) {
+			why := own + " is the name of the proxy itself, which no block may have; leave it out"
+			return &acmems.Denied{Reason: why, ForCaller: why, Ungranted: []string{own}}
+		}
+	}
+	return nil
 }
 
 // flightKey is equal for requests that share an issuance.

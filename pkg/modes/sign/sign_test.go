@@ -21,6 +21,7 @@ import (
 	"github.com/acmeproxy/acmeproxy/pkg/audit"
 	"github.com/acmeproxy/acmeproxy/pkg/cert"
 	"github.com/acmeproxy/acmeproxy/pkg/modes/sign"
+	"github.com/acmeproxy/acmeproxy/pkg/policy"
 	"github.com/acmeproxy/acmeproxy/pkg/trail"
 )
 
@@ -116,7 +117,8 @@ func newDoor(t *testing.T, ca sign.Issuer, ini string) (*sign.Door, *entries) {
 	logger := slog.New(slog.DiscardHandler)
 	return sign.New(sign.Config{
 		Rules: rules, Audit: audit.New(audit.Config{Store: stored, Logger: logger}), Logger: logger,
-		Issuer: func(acmems.Verification) (sign.Issuer, func()) { return ca, func() {} },
+		Issuer:   func(acmems.Verification) (sign.Issuer, func()) { return ca, func() {} },
+		OwnNames: func() []string { return []string{"", "proxy.example.org"} },
 	}), stored
 }
 
@@ -141,6 +143,21 @@ func attempt(ctx context.Context, d *sign.Door, csr []byte) ([]byte, error) {
 		return nil, err
 	}
 	return a(ctx, csr)
+}
+
+// No block gets a certificate for the proxy's own name, whatever it allows (X1).
+func TestOwnName(t *testing.T) {
+	t.Parallel()
+	ca := &slowCA{t: t, begin: make(chan error)}
+	d, stored := newDoor(t, ca, "[auth a]\nip=127.0.0.1\ndomain=*.example.org\n")
+	_, err := attempt(t.Context(), d, newCSR(t, "www.example.org", "Proxy.example.org"))
+	var denied *policy.Denied
+	if !errors.As(err, &denied) || !strings.Contains(denied.Reason, "proxy.example.org is the name of the proxy itself") {
+		t.Errorf("%v", err)
+	}
+	if len(stored.all) != 1 || stored.all[0].Outcome != trail.Refused || ca.orders != 0 {
+		t.Errorf("%+v, %d orders", stored.all, ca.orders)
+	}
 }
 
 // Parallel requests with the same CSR have one order, with and without a cache (M36). The
