@@ -109,7 +109,7 @@ func TestOnce(t *testing.T) { t.Run("sub", func(t *testing.T) {
 func TestPass(t *testing.T) {}
 `,
 		"always/a_test.go": "package m\nimport \"testing\"\nfunc TestBad(t *testing.T) { t.Error(\"always\") }\n",
-		"races/a_test.go": "package m\nimport (\"os\"; \"testing\")\nfunc TestRace(t *testing.T) { if os.Mkdir(\"ran\", 0o755) == nil { t.Error(\"exit status 66\") } }\n",
+		"races/a_test.go":  "package m\nimport (\"os\"; \"testing\")\nfunc TestRace(t *testing.T) { if os.Mkdir(\"ran\", 0o755) == nil { t.Error(\"exit status 66\") } }\n",
 		"panics/a_test.go": "package m\nimport \"testing\"\nfunc TestBad(t *testing.T) { panic(\"boom\") }\n",
 	} {
 		file := filepath.Join(dir, name)
